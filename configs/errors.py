@@ -1,0 +1,81 @@
+"""One family of errors: what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class BellwetherError(Exception):
+    """Base of every error a person is meant to read.
+
+    Parameters
+    ----------
+    what : str
+        What is wrong, with the numbers.
+    where : str, optional
+        File, key, table, column or rows.
+    fix : str, optional
+        A command to run or a line to write.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        super().__init__(what)
+        self.what, self.where, self.fix = what, where, fix
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.fix:
+            lines.append(f"  to do: {self.fix}")
+        return "\n".join(lines)
+
+
+class ConfigError(BellwetherError):
+    """The company folder or the environment is wrong."""
+
+    exit_code = 2
+
+
+class SourceError(BellwetherError):
+    """A raw table cannot be read or mapped."""
+
+    exit_code = 3
+
+
+class DataError(BellwetherError):
+    """The data is readable but not enough, or contradicts itself."""
+
+    exit_code = 4
+
+
+class StateError(BellwetherError):
+    """The state directory misses a step, is locked, or is damaged."""
+
+    exit_code = 5
+
+
+class ModelError(BellwetherError):
+    """A model cannot be trained, loaded, verified or published."""
+
+    exit_code = 6
+
+
+class UnavailableError(BellwetherError):
+    """Something we depend on (a database, a store) does not answer."""
+
+    exit_code = 7
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a hint naming the closest known word, or an empty string.
+
+    >>> did_you_mean("horizon_day", ["horizon_days", "margin"])
+    'did you mean "horizon_days"?'
+    """
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f'did you mean "{close[0]}"?' if close else ""

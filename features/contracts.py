@@ -1,0 +1,333 @@
+"""The source tables: what a company may bring, and when each value becomes visible.
+
+A table is one row per *grain*. Each column says its kind, and, where it can change after the row
+was first written, from when it is visible: before that moment every reader sees null.
+
+Kinds
+-----
+``id`` text key · ``text`` · ``instant`` UTC timestamp, microseconds · ``day`` calendar date ·
+``number`` float · ``count`` whole number ≥ 0 · ``flag`` boolean.
+
+A date-only fact becomes known at the next midnight; one that arrives where an instant is expected
+is stored as the last microsecond of its day, so that it reads as that day and is known after it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["id", "text", "instant", "day", "number", "count", "flag"]
+
+ROW = "row"
+"""Visible with the row, from the row's ``known_at``."""
+
+VERSIONS = "versions"
+"""Overwritten in place by most systems: visible only where the mapping says ``history: true``."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a source table.
+
+    Attributes
+    ----------
+    kind : Kind
+        Type after loading.
+    meaning : str
+        In words, with unit.
+    required : bool
+        A row without it is quarantined, a table without it is refused.
+    visible_from : str
+        `ROW`, `VERSIONS`, or the name of the column whose moment makes this value visible.
+    low, high : float or None
+        Inclusive bounds; a row outside is quarantined.
+    values : tuple of str
+        Allowed values when not empty; others are quarantined.
+    """
+
+    kind: Kind
+    meaning: str
+    required: bool = False
+    visible_from: str = ROW
+    low: float | None = None
+    high: float | None = None
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """One source table.
+
+    Attributes
+    ----------
+    grain : str
+        One row per what.
+    key : tuple of str
+        Columns that together name a row; empty when rows have no identity of their own.
+    happened : str
+        The column saying when the row happened; the default of ``known_at``.
+    columns : dict of str to Column
+        All columns but ``known_at``, which every table may carry.
+    activity : bool
+        Counts as an activity table: at least one is needed.
+    order : tuple of (str, str)
+        Pairs (earlier, later): rows where later lies before earlier travelled in time.
+    """
+
+    grain: str
+    key: tuple[str, ...]
+    happened: str
+    columns: dict[str, Column] = field(default_factory=dict)
+    activity: bool = False
+    order: tuple[tuple[str, str], ...] = ()
+
+
+def _account() -> Column:
+    return Column("id", "the account", required=True)
+
+
+TABLES: dict[str, SourceTable] = {
+    "accounts": SourceTable(
+        "account",
+        ("account_id",),
+        "created_at",
+        {
+            "account_id": _account(),
+            "created_at": Column("instant", "when the account began", required=True),
+            "name": Column("text", "name shown to people"),
+            "segment": Column("text", "size class or tier", visible_from=VERSIONS),
+            "plan": Column("text", "plan", visible_from=VERSIONS),
+            "industry": Column("text", "industry", visible_from=VERSIONS),
+            "region": Column("text", "region", visible_from=VERSIONS),
+            "parent_account_id": Column("id", "the parent account", visible_from=VERSIONS),
+            "owner_id": Column("id", "the CSM", visible_from=VERSIONS),
+        },
+    ),
+    "subscriptions": SourceTable(
+        "subscription term or change: a new row starts where ARR, seats or the term changes",
+        ("subscription_id", "started_on"),
+        "started_on",
+        {
+            "account_id": _account(),
+            "subscription_id": Column("id", "the subscription", required=True),
+            "product": Column("text", "product"),
+            "started_on": Column("day", "first day of this row's terms", required=True),
+            "renews_on": Column("day", "contractual renewal; empty when month to month"),
+            "ended_on": Column("day", "first day without these terms", visible_from="ended_on"),
+            "end_reason": Column(
+                "text",
+                "why the row ended",
+                visible_from="ended_on",
+                values=("renewed", "changed", "churned", "payment_failure", "merged"),
+            ),
+            "notice_at": Column("instant", "notice was given", visible_from="notice_at"),
+            "notice_period_days": Column("count", "days before renewal that notice is due"),
+            "arr": Column("number", "annual recurring revenue, in `currency`", low=0),
+            "currency": Column("text", "ISO 4217"),
+            "seats": Column("count", "seats bought"),
+            "auto_renew": Column("flag", "renews by itself", visible_from=VERSIONS),
+            "discount": Column("number", "share off list price", low=0, high=1),
+            "escalator": Column("number", "uplift already signed for the renewal, share", low=0),
+        },
+        order=(("started_on", "ended_on"), ("started_on", "renews_on"), ("started_on", "notice_at")),
+    ),
+    "usage_events": SourceTable(
+        "event, or account × user × day × feature",
+        (),
+        "occurred_at",
+        {
+            "account_id": _account(),
+            "user_id": Column("id", "the user"),
+            "occurred_at": Column("instant", "when it happened", required=True),
+            "product": Column("text", "product"),
+            "feature": Column("text", "what was used"),
+            "quantity": Column("number", "how much; 1 when absent", low=0),
+        },
+        activity=True,
+    ),
+    "entitlements": SourceTable(
+        "account × product, over time",
+        ("account_id", "product", "occurred_on"),
+        "occurred_on",
+        {
+            "account_id": _account(),
+            "product": Column("text", "product", required=True),
+            "occurred_on": Column("day", "from when these values hold", required=True),
+            "limit": Column("number", "units included", low=0),
+            "used": Column("number", "units used in the month before", low=0),
+            "list_price": Column("number", "list price per unit and year", low=0),
+        },
+    ),
+    "support_tickets": SourceTable(
+        "ticket",
+        ("ticket_id",),
+        "opened_at",
+        {
+            "account_id": _account(),
+            "ticket_id": Column("id", "the ticket", required=True),
+            "opened_at": Column("instant", "opened", required=True),
+            "first_response_at": Column(
+                "instant", "first answer", visible_from="first_response_at"
+            ),
+            "resolved_at": Column("instant", "resolved", visible_from="resolved_at"),
+            "priority": Column("text", "low, normal, high or urgent"),
+            "category": Column("text", "what about"),
+            "product": Column("text", "product"),
+            "csat": Column(
+                "number", "satisfaction, 1 to 5", visible_from="resolved_at", low=1, high=5
+            ),
+            "reopened": Column("flag", "opened again after resolution", visible_from="resolved_at"),
+            "text": Column("text", "first message"),
+        },
+        activity=True,
+        order=(("opened_at", "first_response_at"), ("opened_at", "resolved_at")),
+    ),
+    "survey_responses": SourceTable(
+        "response",
+        (),
+        "responded_at",
+        {
+            "account_id": _account(),
+            "respondent_id": Column("id", "who answered"),
+            "responded_at": Column("instant", "when", required=True),
+            "kind": Column("text", "kind of survey", required=True, values=("nps", "csat", "ces")),
+            "score": Column("number", "nps 0 to 10, csat 1 to 5, ces 1 to 7", required=True, low=0),
+            "comment": Column("text", "free text"),
+        },
+    ),
+    "contacts": SourceTable(
+        "person",
+        ("contact_id",),
+        "created_at",
+        {
+            "account_id": _account(),
+            "contact_id": Column("id", "the person", required=True),
+            "created_at": Column("instant", "first known", required=True),
+            "role": Column("text", "role", visible_from=VERSIONS),
+            "is_champion": Column("flag", "our advocate there", visible_from=VERSIONS),
+            "left_at": Column("instant", "left the company", visible_from="left_at"),
+        },
+        order=(("created_at", "left_at"),),
+    ),
+    "opportunities": SourceTable(
+        "renewal or expansion opportunity, as it stood: one row per change",
+        ("opportunity_id", "changed_at"),
+        "changed_at",
+        {
+            "account_id": _account(),
+            "opportunity_id": Column("id", "the opportunity", required=True),
+            "changed_at": Column("instant", "when it came to stand like this", required=True),
+            "kind": Column("text", "kind", values=("renewal", "expansion", "new")),
+            "amount": Column("number", "annual amount in `currency`"),
+            "currency": Column("text", "ISO 4217"),
+            "stage": Column("text", "stage"),
+            "commit": Column("number", "the CSM's own probability or commit", low=0, high=1),
+            "close_on": Column("day", "expected close"),
+        },
+    ),
+    "invoices": SourceTable(
+        "invoice",
+        ("invoice_id",),
+        "issued_on",
+        {
+            "account_id": _account(),
+            "invoice_id": Column("id", "the invoice", required=True),
+            "issued_on": Column("day", "issued", required=True),
+            "due_on": Column("day", "due"),
+            "paid_on": Column("day", "paid", visible_from="paid_on"),
+            "amount": Column("number", "amount in `currency`; negative for a credit"),
+            "currency": Column("text", "ISO 4217"),
+            "is_failed_charge": Column("flag", "an automatic charge failed"),
+        },
+        activity=True,
+        order=(("issued_on", "paid_on"),),
+    ),
+    "touches": SourceTable(
+        "contact or play",
+        (),
+        "touched_at",
+        {
+            "account_id": _account(),
+            "touched_at": Column("instant", "when", required=True),
+            "kind": Column("text", "call, email, meeting, review, training, play"),
+            "initiated_by": Column("text", "who began", values=("account", "us")),
+            "play": Column("text", "the play, when it is one"),
+            "text": Column("text", "note"),
+        },
+    ),
+    "milestones": SourceTable(
+        "onboarding or journey step",
+        ("account_id", "milestone"),
+        "occurred_on",
+        {
+            "account_id": _account(),
+            "milestone": Column("text", "the step", required=True),
+            "occurred_on": Column("day", "when the step was planned", required=True),
+            "due_on": Column("day", "due"),
+            "reached_on": Column("day", "reached", visible_from="reached_on"),
+        },
+    ),
+    "health_scores": SourceTable(
+        "the score the company uses today, as it stood",
+        ("account_id", "scored_at"),
+        "scored_at",
+        {
+            "account_id": _account(),
+            "scored_at": Column("instant", "when it stood", required=True),
+            "score": Column("number", "higher is healthier"),
+            "band": Column("text", "band, when there is one"),
+        },
+    ),
+    "outcomes": SourceTable(
+        "something decided: the company's own log of losses and gains",
+        (),
+        "decided_on",
+        {
+            "account_id": _account(),
+            "decided_on": Column("day", "when it was decided", required=True),
+            "effective_on": Column("day", "when ARR stops or starts"),
+            "outcome": Column(
+                "text", "what", required=True, values=("churn", "contraction", "expansion")
+            ),
+            "reason": Column("text", "their reason"),
+        },
+    ),
+    "labels": SourceTable(
+        "account × as_of: an outcome the company defines itself",
+        ("account_id", "as_of_on", "target"),
+        "as_of_on",
+        {
+            "account_id": _account(),
+            "as_of_on": Column("day", "the prediction moment, 00:00 UTC of this day", required=True),
+            "target": Column("text", "the target it belongs to", required=True),
+            "label": Column("flag", "what happened", required=True),
+            "label_known_on": Column("day", "when it was known"),
+        },
+    ),
+    "owners": SourceTable(
+        "CSM",
+        ("owner_id",),
+        "created_at",
+        {
+            "owner_id": Column("id", "the CSM", required=True),
+            "created_at": Column("instant", "since when"),
+            "name": Column("text", "name"),
+            "team": Column("text", "team"),
+            "manager_id": Column("id", "manager"),
+            "capacity": Column("count", "accounts workable in a week"),
+        },
+    ),
+    "rates": SourceTable(
+        "currency rate",
+        ("currency", "as_of_on"),
+        "as_of_on",
+        {
+            "currency": Column("text", "ISO 4217", required=True),
+            "as_of_on": Column("day", "the day it holds", required=True),
+            "rate": Column(
+                "number", "reporting currency per unit", required=True, low=1e-9
+            ),
+        },
+    ),
+}
