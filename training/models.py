@@ -1,0 +1,340 @@
+"""Three kinds of fitted model behind one predict-and-explain contract. Light to import.
+
+Every kind turns an encoded matrix (`training.encode`) into raw log-odds, says how far its members
+disagree, and splits the log-odds over features so that base + contributions add up. Fitting lives
+in `training.fit`; here nothing needs pandas or scikit-learn, because serving stands on it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+
+from configs.errors import ModelError
+from configs.hashing import canonical_json
+
+Kind = Literal["lightgbm", "linear", "rates"]
+
+VALUE, MISSING, LEVEL = 0, 1, 2
+"""Kinds of derived column of a linear model."""
+
+
+class Predictor(Protocol):
+    """What a bundle needs of a model."""
+
+    kind: ClassVar[Kind]
+
+    def raw(self, matrix: np.ndarray) -> np.ndarray:
+        """Return uncalibrated log-odds, (rows,)."""
+        ...
+
+    def spread(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the standard deviation of the raw log-odds between equally good fits, (rows,)."""
+        ...
+
+    def contributions(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the base log-odds and what each feature adds, (rows, features)."""
+        ...
+
+    def files(self) -> dict[str, str]:
+        """Return the model as text files by name."""
+        ...
+
+
+@dataclass(frozen=True)
+class Boosters:
+    """LightGBM boosters, one per seed, averaged in log-odds.
+
+    Attributes
+    ----------
+    seeds : tuple of int
+        One per booster.
+    texts : tuple of str
+        The boosters as LightGBM text, without the parameters that made them.
+    """
+
+    kind: ClassVar[Kind] = "lightgbm"
+    seeds: tuple[int, ...]
+    texts: tuple[str, ...]
+
+    @cached_property
+    def handles(self) -> tuple[Any, ...]:
+        """The loaded boosters. LightGBM is imported here, so that other kinds need not have it."""
+        import lightgbm
+
+        try:
+            return tuple(lightgbm.Booster(model_str=text) for text in self.texts)
+        except lightgbm.basic.LightGBMError as error:
+            raise ModelError(f"LightGBM cannot read the model: {error}") from error
+
+    def members(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the raw log-odds of each booster, (boosters, rows)."""
+        return np.stack(
+            [
+                np.asarray(booster.predict(matrix, raw_score=True, num_threads=1))
+                for booster in self.handles
+            ]
+        )
+
+    def raw(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the mean raw log-odds."""
+        mean: np.ndarray = self.members(matrix).mean(axis=0)
+        return mean
+
+    def spread(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the standard deviation over seeds; 0 with one seed."""
+        if len(self.texts) == 1:
+            return np.zeros(len(matrix))
+        deviation: np.ndarray = self.members(matrix).std(axis=0, ddof=1)
+        return deviation
+
+    def contributions(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return exact path-dependent TreeSHAP values, averaged over seeds."""
+        total = sum(tree_contributions(booster, matrix) for booster in self.handles)
+        mean = np.asarray(total) / len(self.texts)
+        return float(mean[0, -1]) if len(mean) else 0.0, mean[:, :-1]
+
+    def files(self) -> dict[str, str]:
+        """Return ``model_<seed>.txt`` per booster."""
+        return {
+            f"model_{seed}.txt": text for seed, text in zip(self.seeds, self.texts, strict=True)
+        }
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, str], seeds: list[int]) -> Boosters:
+        """Read back what `files` returned, and load it at once."""
+        boosters = cls(tuple(seeds), tuple(files[f"model_{seed}.txt"] for seed in seeds))
+        if not boosters.handles:
+            raise ModelError("the bundle holds no booster")
+        return boosters
+
+
+def tree_contributions(booster: Any, matrix: np.ndarray) -> np.ndarray:
+    """Return (rows, features + 1): TreeSHAP values, then the expected log-odds."""
+    return np.asarray(booster.predict(matrix, pred_contrib=True, num_threads=1))
+
+
+def model_text(text: str) -> str:
+    """Return LightGBM's model text without the parameter dump: same trees, same bytes.
+
+    The dump holds the number of threads and paths; predictions do not read it.
+    """
+    return text.partition("\nparameters:\n")[0] + "\n"
+
+
+@dataclass(frozen=True)
+class Design:
+    """Derived columns of a linear model, each made from one feature.
+
+    Attributes
+    ----------
+    feature : numpy.ndarray
+        Per derived column, the position of its feature.
+    column_kind : numpy.ndarray
+        `VALUE` (inverse hyperbolic sine of the centred, scaled value; 0 where missing), `MISSING`
+        (1 where missing) or `LEVEL` (1 where the code equals `level`).
+    level, center, scale : numpy.ndarray
+        Code of a level; median and robust scale of a value.
+    location, width : numpy.ndarray
+        Training mean and standard deviation of the derived column, taken out last, so that every
+        column has mean 0 on the training rows.
+    """
+
+    feature: np.ndarray
+    column_kind: np.ndarray
+    level: np.ndarray
+    center: np.ndarray
+    scale: np.ndarray
+    location: np.ndarray
+    width: np.ndarray
+
+    def untidied(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the derived columns before location and width are taken out."""
+        values = matrix[:, self.feature]
+        missing = np.isnan(values)
+        derived: np.ndarray = np.arcsinh((values - self.center) / self.scale)
+        derived[missing] = 0.0
+        is_missing, is_level = self.column_kind == MISSING, self.column_kind == LEVEL
+        derived[:, is_missing] = missing[:, is_missing]
+        derived[:, is_level] = values[:, is_level] == self.level[is_level]
+        return derived
+
+    def derive(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the standardised derived columns, (rows, derived columns), never NaN."""
+        standard: np.ndarray = (self.untidied(matrix) - self.location) / self.width
+        return standard
+
+
+@dataclass(frozen=True)
+class Linear:
+    """L2 logistic regression on composites of derived columns.
+
+    Attributes
+    ----------
+    design : Design
+        Features to derived columns.
+    composition : numpy.ndarray
+        (derived columns, composites): how derived columns add up to composites.
+    weights : numpy.ndarray
+        One per composite.
+    intercept : float
+        Log-odds of the average training row.
+    covariance : numpy.ndarray
+        (composites + 1, composites + 1) of weights and, last, the intercept.
+    """
+
+    kind: ClassVar[Kind] = "linear"
+    design: Design
+    composition: np.ndarray
+    weights: np.ndarray
+    intercept: float
+    covariance: np.ndarray
+
+    def raw(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the log-odds."""
+        coefficients = self.composition @ self.weights
+        logit: np.ndarray = self.intercept + self.design.derive(matrix) @ coefficients
+        return logit
+
+    def spread(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the standard error of the log-odds from the weights' covariance."""
+        composites = self.design.derive(matrix) @ self.composition
+        rows = np.column_stack([composites, np.ones(len(matrix))])
+        variance = np.einsum("ij,jk,ik->i", rows, self.covariance, rows)
+        deviation: np.ndarray = np.sqrt(np.maximum(variance, 0.0))
+        return deviation
+
+    def contributions(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return w·(x − mean), summed over the derived columns of each feature."""
+        parts = self.design.derive(matrix) * (self.composition @ self.weights)
+        owner = np.eye(matrix.shape[1])[self.design.feature]
+        return self.intercept, parts @ owner
+
+    def files(self) -> dict[str, str]:
+        """Return ``linear.json``."""
+        plain = {item.name: getattr(self.design, item.name).tolist() for item in fields(Design)}
+        return {
+            "linear.json": canonical_json(
+                {
+                    "design": plain,
+                    "composition": self.composition.tolist(),
+                    "weights": self.weights.tolist(),
+                    "intercept": self.intercept,
+                    "covariance": self.covariance.tolist(),
+                }
+            )
+            + "\n"
+        }
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, str], _seeds: list[int]) -> Linear:
+        """Read back what `files` returned."""
+        plain = json.loads(files["linear.json"])
+        design = Design(**{name: np.asarray(values) for name, values in plain["design"].items()})
+        n_composites = len(plain["weights"])
+        return cls(
+            design,
+            np.asarray(plain["composition"], dtype=np.float64).reshape(-1, n_composites),
+            np.asarray(plain["weights"], dtype=np.float64),
+            float(plain["intercept"]),
+            np.asarray(plain["covariance"], dtype=np.float64),
+        )
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Pooled rates: one for everybody, or one per level of a single category feature.
+
+    Attributes
+    ----------
+    n_features : int
+        Width of the matrix.
+    feature : int or None
+        Position of the category feature; None for one rate for everybody.
+    base : float
+        Log-odds of the pooled rate.
+    base_spread : float
+        Its standard error.
+    levels : numpy.ndarray
+        Log-odds per level code, shrunk towards the base; a missing or unseen level gets the base.
+    levels_spread : numpy.ndarray
+        Their standard errors.
+    """
+
+    kind: ClassVar[Kind] = "rates"
+    n_features: int
+    feature: int | None
+    base: float
+    base_spread: float
+    levels: np.ndarray
+    levels_spread: np.ndarray
+
+    def _look_up(self, matrix: np.ndarray, table: np.ndarray, otherwise: float) -> np.ndarray:
+        if self.feature is None:
+            return np.full(len(matrix), otherwise)
+        codes = matrix[:, self.feature]
+        known = ~np.isnan(codes) & (codes < len(table))
+        found = np.full(len(matrix), otherwise)
+        found[known] = table[codes[known].astype(np.int64)]
+        return found
+
+    def raw(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the log-odds of each row's rate."""
+        return self._look_up(matrix, self.levels, self.base)
+
+    def spread(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the standard error of each row's rate, in log-odds."""
+        return self._look_up(matrix, self.levels_spread, self.base_spread)
+
+    def contributions(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return zeros, but for the difference of the row's level from the pooled rate."""
+        values = np.zeros((len(matrix), self.n_features))
+        if self.feature is not None:
+            values[:, self.feature] = self.raw(matrix) - self.base
+        return self.base, values
+
+    def files(self) -> dict[str, str]:
+        """Return ``rates.json``."""
+        plain = {
+            item.name: np.asarray(value).tolist() if value is not None else None
+            for item in fields(self)
+            for value in [getattr(self, item.name)]
+        }
+        return {"rates.json": canonical_json(plain) + "\n"}
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, str], _seeds: list[int]) -> Rates:
+        """Read back what `files` returned."""
+        plain = json.loads(files["rates.json"])
+        arrays = {
+            name: np.asarray(plain[name], dtype=np.float64) for name in ("levels", "levels_spread")
+        }
+        return cls(**(plain | arrays))
+
+
+_KINDS: dict[str, Any] = {cls.kind: cls for cls in (Boosters, Linear, Rates)}
+
+
+def predictor_from_files(kind: str, files: Mapping[str, str], seeds: list[int]) -> Predictor:
+    """Rebuild the model of a bundle from its text files.
+
+    Raises
+    ------
+    ModelError
+        When the kind is unknown or its files are missing or unreadable.
+    """
+    if kind not in _KINDS:
+        raise ModelError(
+            f"unknown kind of model {kind!r}; this version reads {sorted(_KINDS)}",
+            fix="use the version of Bellwether that wrote the bundle",
+        )
+    try:
+        predictor: Predictor = _KINDS[kind].from_files(files, seeds)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"the {kind} model cannot be read: {error}") from error
+    return predictor

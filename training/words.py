@@ -1,0 +1,237 @@
+"""The words of reasons: numbers rendered by unit, facts, and the catalogue of reason codes.
+
+Reasons say what a score is associated with, never what causes it and never what must follow.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Literal
+
+from configs.errors import ConfigError, did_you_mean
+from configs.hashing import digest
+from features.catalog import THEMES, FeatureInfo
+
+Direction = Literal["raises", "lowers"]
+
+_SMALL = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
+
+_SUBJECTS: dict[str, str] = {
+    "adoption": "how much the product is used",
+    "breadth": "how much of the product is used",
+    "support": "the burden of support tickets",
+    "sentiment": "what people there say",
+    "relationship": "who we know and how often we speak",
+    "commercial": "what they pay for and how",
+    "payments": "whether and when they pay",
+    "journey": "how far they have come",
+    "context": "circumstances such as age, size and calendar",
+}
+
+_EFFECTS: dict[str, dict[Direction, str]] = {
+    "churn": {
+        "raises": "a higher risk of leaving",
+        "lowers": "a lower risk of leaving",
+    },
+    "contraction": {
+        "raises": "a higher risk of shrinking",
+        "lowers": "a lower risk of shrinking",
+    },
+    "expansion": {
+        "raises": "a higher chance of growth",
+        "lowers": "a lower chance of growth",
+    },
+}
+
+
+@dataclass(frozen=True)
+class ReasonCode:
+    """One possible reason: a theme moving an outcome in a direction.
+
+    Attributes
+    ----------
+    code : str
+        ``<outcome>.<theme>.<direction>``, stable across releases.
+    outcome, theme, direction : str
+        Its parts.
+    sentence : str
+        The words shown to people.
+    """
+
+    code: str
+    outcome: str
+    theme: str
+    direction: Direction
+    sentence: str
+
+
+@lru_cache(maxsize=1)
+def catalogue() -> tuple[ReasonCode, ...]:
+    """Return every reason code, in a fixed order."""
+    return tuple(
+        ReasonCode(
+            f"{outcome}.{theme}.{direction}",
+            outcome,
+            theme,
+            direction,
+            f"{capital(_SUBJECTS[theme])}: associated with {effect}",
+        )
+        for outcome, effects in _EFFECTS.items()
+        for theme in THEMES
+        for direction, effect in effects.items()
+    )
+
+
+@lru_cache(maxsize=1)
+def catalogue_version() -> str:
+    """Return the identity of the catalogue: it changes with any code or word."""
+    return digest([asdict(item) for item in catalogue()])
+
+
+@lru_cache(maxsize=1)
+def _by_code() -> dict[str, ReasonCode]:
+    return {item.code: item for item in catalogue()}
+
+
+def reason_code(outcome: str, theme: str, direction: Direction) -> ReasonCode:
+    """Return the reason code of a theme and direction for an outcome.
+
+    >>> reason_code("churn", "adoption", "raises").sentence
+    'How much the product is used: associated with a higher risk of leaving'
+    """
+    code = f"{outcome}.{theme}.{direction}"
+    try:
+        return _by_code()[code]
+    except KeyError as error:
+        raise ConfigError(
+            f"there is no reason code {code}", fix=did_you_mean(code, _by_code())
+        ) from error
+
+
+def capital(phrase: str) -> str:
+    """Return `phrase` with its first letter in upper case, the rest as it is.
+
+    >>> capital("NPS of users")
+    'NPS of users'
+    """
+    return phrase[:1].upper() + phrase[1:]
+
+
+def number(value: float) -> str:
+    """Return a number as people write it: three significant digits at most below 100.
+
+    >>> [number(x) for x in (4.0, 3.14159, 0.0123, 1234567.8, -0.0)]
+    ['4', '3.1', '0.012', '1,234,568', '0']
+    """
+    size = abs(value)
+    if size >= 100 or value == round(value):
+        return f"{round(value):,}"
+    return f"{value:.1f}" if size >= 1 else f"{value:.2g}"
+
+
+def amount(value: float, unit: str, *, currency: str = "") -> str:
+    """Return a value with its unit.
+
+    Parameters
+    ----------
+    value : float
+        In the unit of the feature; NaN where nothing is known.
+    unit : str
+        A `features.catalog.Unit`.
+    currency : str
+        The reporting currency, for money.
+
+    Examples
+    --------
+    >>> amount(0.352, "share"), amount(1.0, "days"), amount(12400.0, "money", currency="EUR")
+    ('35 %', '1 day', '12,400 EUR')
+    >>> amount(-0.51, "log_ratio"), amount(1.0, "flag"), amount(float("nan"), "count")
+    ('down 40 %', 'yes', 'not known')
+    """
+    if math.isnan(value):
+        return "not known"
+    if unit == "share":
+        return f"{100.0 * value:.0f} %"
+    if unit in ("days", "hours"):
+        return f"{number(value)} {unit if number(value) != '1' else unit[:-1]}"
+    if unit == "money":
+        return f"{round(value):,} {currency}".rstrip()
+    if unit == "ratio":
+        return f"{number(value)}×"
+    if unit == "flag":
+        return "yes" if value >= 0.5 else "no"
+    return _log_ratio(value) if unit == "log_ratio" else number(value)
+
+
+def _log_ratio(value: float) -> str:
+    change = round(100.0 * math.expm1(min(value, 20.0)))
+    if change == 0:
+        return "unchanged"
+    return f"{'up' if change > 0 else 'down'} {abs(change):,} %"
+
+
+@lru_cache(maxsize=64)
+def earlier(days: int) -> str:
+    """Return a lag in words.
+
+    >>> earlier(84), earlier(364), earlier(10)
+    ('twelve weeks earlier', '52 weeks earlier', 'ten days earlier')
+    """
+    count, thing = (days // 7, "week") if days % 7 == 0 else (days, "day")
+    word = _SMALL[count] if count < len(_SMALL) else str(count)
+    return f"{word} {thing}{'s' if count != 1 else ''} earlier"
+
+
+def fact_text(
+    info: FeatureInfo,
+    value: str,
+    past: str | None = None,
+    peer: str | None = None,
+    *,
+    past_days: int = 84,
+    peers: str = "at similar accounts",
+) -> str:
+    """Return one fact in plain words: the value, its own past, its peers.
+
+    Parameters
+    ----------
+    info : FeatureInfo
+        The feature.
+    value, past, peer : str
+        Rendered amounts (`amount`, or a category level); None where there is none to show.
+    past_days : int
+        How long ago `past` was, in days.
+    peers : str
+        Whom `peer` stands for.
+
+    Examples
+    --------
+    >>> users = FeatureInfo("users_28d", "usage", "active users", "", "count", 28, "adoption")
+    >>> fact_text(users, "4", "16", "11")
+    'Active users 4 in the last 28 days (16 twelve weeks earlier; 11 at similar accounts)'
+    """
+    colon = ":" if info.unit in ("flag", "log_ratio") or not value[:1].isdigit() else ""
+    window = f" in the last {info.window_days} days" if info.window_days else ""
+    aside = "; ".join(
+        f"{text} {words}"
+        for text, words in ((past, earlier(past_days)), (peer, peers))
+        if text is not None
+    )
+    text = f"{capital(info.label)}{colon} {value}{window}"
+    return f"{text} ({aside})" if aside else text
