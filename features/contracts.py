@@ -130,7 +130,11 @@ TABLES: dict[str, SourceTable] = {
             "discount": Column("number", "share off list price", low=0, high=1),
             "escalator": Column("number", "uplift already signed for the renewal, share", low=0),
         },
-        order=(("started_on", "ended_on"), ("started_on", "renews_on"), ("started_on", "notice_at")),
+        order=(
+            ("started_on", "ended_on"),
+            ("started_on", "renews_on"),
+            ("started_on", "notice_at"),
+        ),
     ),
     "usage_events": SourceTable(
         "event, or account × user × day × feature",
@@ -299,7 +303,9 @@ TABLES: dict[str, SourceTable] = {
         "as_of_on",
         {
             "account_id": _account(),
-            "as_of_on": Column("day", "the prediction moment, 00:00 UTC of this day", required=True),
+            "as_of_on": Column(
+                "day", "the prediction moment, 00:00 UTC of this day", required=True
+            ),
             "target": Column("text", "the target it belongs to", required=True),
             "label": Column("flag", "what happened", required=True),
             "label_known_on": Column("day", "when it was known"),
@@ -325,9 +331,7 @@ TABLES: dict[str, SourceTable] = {
         {
             "currency": Column("text", "ISO 4217", required=True),
             "as_of_on": Column("day", "the day it holds", required=True),
-            "rate": Column(
-                "number", "reporting currency per unit", required=True, low=1e-9
-            ),
+            "rate": Column("number", "reporting currency per unit", required=True, low=1e-9),
         },
     ),
 }

@@ -1,0 +1,192 @@
+"""Source tables on whole days: the only scan of events, and the only place dates become integers.
+
+Day ``k`` is the instant 00:00 UTC of day ``k`` since 1970-01-01. A fact at an instant belongs to
+the first midnight at or after it, so ``(as_of − w, as_of]`` is ``0 ≤ as_of_day − day < w``. A
+date-only fact becomes known at the next midnight, so it belongs to day ``date + 1``; a date that
+is only planned (``renews_on``, ``due_on``) keeps its own day.
+
+Every daily table has ``entity_id``, ``day`` (when it happened) and ``known_day`` (when it became
+visible, never before ``day``). Columns that are overwritten in place are left out unless the
+mapping declares ``history``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import ibis
+import ibis.expr.types as ir
+
+from features.contracts import ROW, TABLES, VERSIONS, Column, SourceTable
+
+EPOCH = "1970-01-01"
+TERM_FACTS = ("renews_on", "ended_on", "end_reason", "notice_at", "notice_period_days")
+"""Facts of a subscription that a source may not record: unknown then, and read as such."""
+
+MONEY = {"subscriptions": ("arr",), "opportunities": ("amount",), "invoices": ("amount",)}
+"""Amounts reported in one currency, at the rate of the day the row happened."""
+
+
+def stem_day(column: str) -> str:
+    """Return the day column a date or instant becomes.
+
+    >>> stem_day("resolved_at"), stem_day("paid_on")
+    ('resolved_day', 'paid_day')
+    """
+    return column.removesuffix("_at").removesuffix("_on") + "_day"
+
+
+def date_day(value: ir.Value) -> ir.IntegerValue:
+    """Day index of a calendar date."""
+    return value.cast("date").delta(ibis.date(EPOCH), unit="day").cast("int64")
+
+
+def instant_day(value: ir.Value) -> ir.IntegerValue:
+    """Day index of the first midnight at or after an instant."""
+    floor = value.truncate("D")
+    return date_day(floor) + (value > floor).cast("int64")
+
+
+def happened_day(value: ir.Value, column: Column) -> ir.IntegerValue:
+    """Day from which a fact that happened is known: the next midnight for a date."""
+    return date_day(value) + 1 if column.kind == "day" else instant_day(value)
+
+
+def usable_columns(table: str, present: Iterable[str], *, history: bool) -> list[str]:
+    """Columns of a source table that may reach a feature: present and with known visibility."""
+    spec = TABLES[table]
+    return [
+        name
+        for name in spec.columns
+        if name in set(present) and (history or spec.columns[name].visible_from != VERSIONS)
+    ]
+
+
+def visibility(table: str) -> dict[str, str]:
+    """Return, for each daily column that can change later, the day column it is visible from."""
+    spec = TABLES[table]
+    return {
+        daily_name(name, column): stem_day(column.visible_from)
+        for name, column in spec.columns.items()
+        if column.visible_from not in {ROW, VERSIONS}
+    }
+
+
+def daily_name(name: str, column: Column) -> str:
+    """Return the name a source column carries on the day grid."""
+    return stem_day(name) if column.kind in {"day", "instant"} else name
+
+
+def daily_schema(table: str) -> dict[str, str]:
+    """Return every column a daily table can have, with ibis types: what signals may refer to."""
+    types = {
+        "id": "string",
+        "text": "string",
+        "number": "float64",
+        "count": "float64",
+        "flag": "boolean",
+        "day": "int64",
+        "instant": "int64",
+    }
+    spec = TABLES[table]
+    columns = {
+        daily_name(name, column): types[column.kind]
+        for name, column in spec.columns.items()
+        if name not in {"account_id", spec.happened}
+    }
+    extra = {"events": "float64"} if table == "usage_events" else {}
+    return {"entity_id": "string", "day": "int64", "known_day": "int64", **columns, **extra}
+
+
+def to_daily(
+    table: str, source: ir.Table, rates: ir.Table | None, *, history: bool, currency: str
+) -> ir.Table:
+    """Put one canonical source table on whole days.
+
+    Parameters
+    ----------
+    table : str
+        Name in `features.contracts.TABLES`.
+    source : ibis.Table
+        The canonical table, with ``known_at``.
+    rates : ibis.Table or None
+        The canonical rates table, to report money in one currency.
+    history : bool
+        The table keeps every version of a row.
+    currency : str
+        The reporting currency.
+
+    Returns
+    -------
+    ibis.Table
+        Columns of `daily_schema` that the source has; usage is summed per account, user, product,
+        feature, day and known day.
+    """
+    spec = TABLES[table]
+    names = usable_columns(table, source.columns, history=history)
+    if rates is not None and "currency" in names:
+        source = _in_reporting_currency(source, spec, MONEY.get(table, ()), rates, currency)
+    day = happened_day(source[spec.happened], spec.columns[spec.happened])
+    known = ibis.greatest(day, instant_day(source.known_at))
+    columns = {
+        daily_name(name, spec.columns[name]): _on_days(source[name], name, spec)
+        for name in names
+        if name not in {"account_id", spec.happened}
+    }
+    if table == "subscriptions":
+        columns |= _unrecorded(table, columns)
+    key = {} if "account_id" not in source.columns else {"entity_id": source.account_id}
+    rows = source.select(**key, day=day, known_day=known, **columns)
+    return _usage_per_day(rows) if table == "usage_events" else rows
+
+
+def _on_days(value: ir.Value, name: str, spec: SourceTable) -> ir.Value:
+    column = spec.columns[name]
+    if column.kind == "instant":
+        return instant_day(value)
+    if column.kind == "day":
+        is_fact = column.visible_from == name
+        return date_day(value) + (1 if is_fact else 0)
+    return value.cast("float64") if column.kind in {"number", "count"} else value
+
+
+def _unrecorded(table: str, columns: dict[str, ir.Value]) -> dict[str, ir.Value]:
+    """Return typed nulls for the term facts a source does not have."""
+    types = daily_schema(table)
+    names = [daily_name(name, TABLES[table].columns[name]) for name in TERM_FACTS]
+    return {name: ibis.null(types[name]) for name in names if name not in columns}
+
+
+def _usage_per_day(rows: ir.Table) -> ir.Table:
+    quantity = rows.quantity.fill_null(1.0) if "quantity" in rows.columns else ibis.literal(1.0)
+    keys = [
+        name
+        for name in ("entity_id", "user_id", "product", "feature", "day", "known_day")
+        if name in rows.columns
+    ]
+    return (
+        rows.mutate(_quantity=quantity)
+        .group_by(keys)
+        .agg(quantity=lambda r: r._quantity.sum(), events=lambda r: r.count().cast("float64"))
+    )
+
+
+def _in_reporting_currency(
+    source: ir.Table, spec: SourceTable, money: tuple[str, ...], rates: ir.Table, currency: str
+) -> ir.Table:
+    """Multiply money columns by the last rate on or before the day the row happened."""
+    dated = source.mutate(_on=source[spec.happened].cast("date"))
+    table = rates.select(currency=rates.currency, _rate_on=rates.as_of_on, _rate=rates.rate)
+    pairs = dated.select("currency", "_on").distinct().join(table, "currency")
+    # Before the first known rate, the first one stands in.
+    best = pairs.group_by("currency", "_on").agg(
+        _before=pairs._rate.argmax(pairs._rate_on, where=pairs._rate_on <= pairs._on),
+        _first=pairs._rate.argmin(pairs._rate_on),
+    )
+    factors = best.select("currency", "_on", _factor=ibis.coalesce(best._before, best._first))
+    joined = dated.left_join(factors, ["currency", "_on"])
+    factor = ibis.ifelse(
+        joined.currency.isnull() | (joined.currency == currency), 1.0, joined._factor
+    )
+    converted = {name: joined[name] * factor for name in money if name in source.columns}
+    return joined.mutate(**converted).select(*source.columns)

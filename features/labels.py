@@ -1,0 +1,507 @@
+"""What then happened: labels as printed, versioned contracts.
+
+The label window of a row is ``(as_of + lead_time, end]``, where ``end`` is the renewal plus grace
+for an account under contract that is asked about its renewal, and ``as_of + lead_time + horizon``
+otherwise. A row enters only when its window is completely observed, early leavers included, so
+``label_known_at`` is the end of the window whatever happened in it.
+
+Unlike features, labels read the sources with hindsight: everything known by ``now``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import ibis
+import ibis.expr.types as ir
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from configs.company import Company, Target, midnight
+from configs.errors import ConfigError, DataError
+from configs.hashing import code_digest, digest
+from configs.places import Workspace
+from configs.state import new_folder, read_manifest
+from features.compute import KEY
+from features.daily import to_daily
+from features.engine import connect
+from features.snapshots import STANDING, Snapshots, day_index
+from features.standing import activity_table, grace_days
+
+if TYPE_CHECKING:
+    from ibis.backends.duckdb import Backend
+
+    from features.sources import Loaded
+
+COLUMNS = {
+    "entity_id": "the entity",
+    "as_of": "prediction moment, UTC",
+    "label": "1 it happened, 0 it did not, null excluded",
+    "excluded": "why the row is not used, null when it is",
+    "label_known_at": "end of the window, UTC",
+    "decision_at": "when it was decided, UTC; null when it did not happen or is not dated",
+    "effective_at": "when the revenue moved, UTC; null likewise",
+    "reason": "the source's own reason, where it has one",
+}
+
+LOST = ("churned", "payment_failure")
+COMEBACK_DAYS = 30
+"""Terms that begin this soon after others ended continue them: the account did not leave."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One target's labels and their contract.
+
+    Attributes
+    ----------
+    target : str
+        Name of the target.
+    frame : pandas.DataFrame
+        One row per (entity_id, as_of) of the grid, columns of `COLUMNS`.
+    contract : dict
+        The definition in words and numbers, with counts of rows, events and exclusions.
+    """
+
+    target: str
+    frame: pd.DataFrame
+    contract: dict[str, Any]
+
+
+def build_labels(
+    workspace: Workspace,
+    loaded: Loaded,
+    snapshots: Snapshots,
+    now: datetime,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Labels]:
+    """Label every (entity, as_of) of the grid for every target, and say what was left out.
+
+    Raises
+    ------
+    ConfigError
+        When a target is observed in a table the company does not have.
+    """
+    engine = connect(workspace.state.root / ".scratch")
+    tables = _tables_with_hindsight(engine, workspace.company, loaded)
+    standing = engine.read_parquet(snapshots.sets[STANDING].glob)
+    made = {}
+    for name, target in workspace.company.targets.items():
+        identity = digest(
+            target.model_dump(),
+            workspace.company.cohort.model_dump(),
+            code_digest([sys.modules[__name__]]),
+            {table: info.identity for table, info in loaded.tables.items()},
+            snapshots.sets[STANDING].version,
+            [str(day) for day in snapshots.days],
+            midnight(now).isoformat(),
+        )
+        folder = workspace.state.labels / name / identity
+        if read_manifest(folder) is None:
+            progress(f"labelling {name}")
+            _write(name, target, workspace, tables, standing, snapshots, now, folder)
+        made[name] = _read(name, folder)
+    return made
+
+
+def _read(name: str, folder: Any) -> Labels:
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    frame = pq.read_table(folder / "labels.parquet").to_pandas()
+    return Labels(name, frame, manifest["contract"])
+
+
+def _write(
+    name: str,
+    target: Target,
+    workspace: Workspace,
+    tables: Mapping[str, ir.Table],
+    standing: ir.Table,
+    snapshots: Snapshots,
+    now: datetime,
+    folder: Any,
+) -> None:
+    windows = _windows(standing, target, workspace.company, day_index(snapshots.book_on))
+    happened = _observers(target)(windows, tables, name, target)
+    rows = _judge(windows, happened, day_index(midnight(now).date()), target)
+    frame = _stamped(rows.order_by("as_of_day", "entity_id").to_pyarrow())
+    contract = _contract(name, target, workspace.company, frame)
+    with new_folder(folder, {"contract": contract}) as aside:
+        pq.write_table(frame, aside / "labels.parquet", compression="zstd")
+
+
+def _tables_with_hindsight(
+    engine: Backend, company: Company, loaded: Loaded
+) -> dict[str, ir.Table]:
+    names = ("subscriptions", "outcomes", "labels", "usage_events", "support_tickets", "invoices")
+    rates = engine.read_parquet(loaded.tables["rates"].path) if "rates" in loaded.tables else None
+    return {
+        name: to_daily(
+            name,
+            engine.read_parquet(loaded.tables[name].path),
+            rates,
+            history=True,
+            currency=company.reporting_currency,
+        )
+        for name in names
+        if name in loaded.tables and loaded.tables[name].rows > 0
+    }
+
+
+def _windows(standing: ir.Table, target: Target, company: Company, last_day: int) -> ir.Table:
+    """Return the label window of every row: days after ``opens_day``, up to ``closes_day``."""
+    opens = standing.as_of_day + target.lead_time_days
+    horizon = opens + target.horizon_days
+    grace = grace_days(ibis.null("int64"), company.cohort)
+    asks_renewal = standing.is_under_contract & target.until_renewal
+    if target.outcome != "churn":
+        asks_renewal = ibis.literal(False)
+    closes = asks_renewal.ifelse(standing.renews_day + grace, horizon)
+    return standing.filter(standing.as_of_day <= last_day).mutate(
+        opens_day=opens, closes_day=closes, asks_renewal=asks_renewal
+    )
+
+
+Observer = Callable[[ir.Table, Mapping[str, ir.Table], str, Target], ir.Table]
+
+
+def _observers(target: Target) -> Observer:
+    observed = {
+        ("churn", "subscriptions"): _churn_in_terms,
+        ("contraction", "subscriptions"): _movement_in_terms,
+        ("expansion", "subscriptions"): _movement_in_terms,
+        ("churn", "activity"): _silence,
+        ("expansion", "activity"): _movement_in_spend,
+        ("contraction", "activity"): _movement_in_spend,
+    }
+    if target.observed_in == "outcomes":
+        return _in_outcomes
+    if target.observed_in == "labels":
+        return _in_labels
+    return observed[target.outcome, target.observed_in]
+
+
+def _require(tables: Mapping[str, ir.Table], table: str, target: str) -> ir.Table:
+    if table not in tables:
+        raise ConfigError(
+            f"target {target} is observed in {table}, which the company does not have",
+            where=f"targets.{target}.observed_in",
+            fix=f"map the table {table}, or observe the target in: {', '.join(sorted(tables))}",
+        )
+    return tables[table]
+
+
+def departures(terms: ir.Table, grace_days: int) -> ir.Table:
+    """Return one row per time an account left: decided, effective, reason.
+
+    An account leaves on the day terms end for good (lost, or for no stated reason) when no other
+    terms hold then or begin within the grace. It was decided on the earliest notice given for
+    what ended that day, else on the day itself.
+    """
+    ended = terms.filter(terms.ended_day.notnull())
+    is_lost = ended.end_reason.isnull() | ended.end_reason.isin(LOST)
+    ends = ended.group_by("entity_id", "ended_day").agg(
+        notice_day=ended.notice_day.min(),
+        reason=ended.end_reason.min(where=is_lost),
+        n_lost=ended.count(where=is_lost),
+    )
+    ends = ends.filter(ends.n_lost > 0)
+    others = terms.select("entity_id", began=terms.day, until=terms.ended_day)
+    stays = ends.join(
+        others,
+        [
+            ends.entity_id == others.entity_id,
+            others.began <= ends.ended_day + grace_days,
+            others.until.isnull() | (others.until > ends.ended_day),
+        ],
+    )
+    left = ends.anti_join(stays, ["entity_id", "ended_day"])
+    return left.select(
+        "entity_id",
+        "reason",
+        effective_day=left.ended_day,
+        decision_day=ibis.least(ibis.coalesce(left.notice_day, left.ended_day), left.ended_day),
+    )
+
+
+def _churn_in_terms(
+    windows: ir.Table, tables: Mapping[str, ir.Table], name: str, target: Target
+) -> ir.Table:
+    terms = _require(tables, "subscriptions", name)
+    gone = departures(terms, COMEBACK_DAYS)
+    pairs = windows.join(gone, "entity_id")
+    ahead = pairs.filter(pairs.effective_day > pairs.as_of_day)
+    first = ahead.group_by([*KEY, "opens_day", "closes_day"]).agg(
+        decision_day=ahead.decision_day.argmin(ahead.effective_day),
+        reason=ahead.reason.argmin(ahead.effective_day),
+        effective_day=ahead.effective_day.min(),
+    )
+    return first.select(
+        *KEY,
+        "decision_day",
+        "effective_day",
+        "reason",
+        happened=(first.decision_day > first.opens_day) & (first.decision_day <= first.closes_day),
+    )
+
+
+def movements(terms: ir.Table) -> ir.Table:
+    """Return changes of recurring revenue of accounts that stay, one row per term start or loss.
+
+    Signed uplifts, currency effects (revenue is in one currency at the rate of its start) and the
+    first terms of a new account are no movement.
+    """
+    chain = ibis.window(group_by=["entity_id", "subscription_id"], order_by=["day"])
+    first = terms.day.min().over(ibis.window(group_by="entity_id"))
+    signed = terms.escalator if "escalator" in terms.columns else ibis.literal(0.0)
+    steps = terms.mutate(
+        before=terms.arr.lag().over(chain),
+        uplift=ibis.coalesce(signed.lag().over(chain), 0.0)
+        if "escalator" in terms.columns
+        else ibis.literal(0.0),
+        was_renewed=(terms.end_reason.lag().over(chain) == "renewed"),
+        first_day=first,
+    )
+    due = steps.was_renewed.fill_null(False).ifelse(steps.uplift, 0.0)
+    started = steps.filter(steps.before.notnull() | (steps.day > steps.first_day)).select(
+        "entity_id", "day", change=steps.arr - ibis.coalesce(steps.before, 0.0) * (1.0 + due)
+    )
+    lost = terms.filter(terms.ended_day.notnull() & terms.end_reason.isin(LOST)).select(
+        "entity_id", day=terms.ended_day, change=-terms.arr
+    )
+    return started.union(lost)
+
+
+def _movement_in_terms(
+    windows: ir.Table, tables: Mapping[str, ir.Table], name: str, target: Target
+) -> ir.Table:
+    terms = _require(tables, "subscriptions", name)
+    gone = departures(terms, COMEBACK_DAYS)
+    sign = 1.0 if target.outcome == "expansion" else -1.0
+    pairs = windows.join(movements(terms), "entity_id")
+    inside = pairs.filter(pairs.day > pairs.opens_day, pairs.day <= pairs.closes_day)
+    moved = inside.group_by([*KEY, "closes_day", "arr"]).agg(
+        change=(inside.change * sign).sum(),
+        first_day=inside.day.min(where=inside.change * sign > 0),
+    )
+    last = gone.group_by("entity_id").agg(gone_day=gone.effective_day.max())
+    joined = moved.left_join(last, "entity_id")
+    leaves = (
+        (joined.gone_day > joined.as_of_day) & (joined.gone_day <= joined.closes_day)
+    ).fill_null(False)
+    return joined.select(
+        *KEY,
+        decision_day=joined.first_day,
+        effective_day=joined.first_day,
+        reason=ibis.null("string"),
+        happened=(joined.change >= target.margin * joined.arr) & (joined.change > 0) & ~leaves,
+    )
+
+
+def _silence(
+    windows: ir.Table, tables: Mapping[str, ir.Table], name: str, target: Target
+) -> ir.Table:
+    table = activity_table(tables)
+    if table is None:
+        raise ConfigError(
+            f"target {name} is observed in activity, and no activity table is mapped",
+            where=f"targets.{name}.observed_in",
+        )
+    days = tables[table].select("entity_id", "day").distinct()
+    pairs = windows.join(days, "entity_id")
+    active = pairs.filter(pairs.day > pairs.opens_day, pairs.day <= pairs.closes_day)
+    seen = active.select(*KEY).distinct().mutate(is_seen=ibis.literal(True))
+    joined = windows.left_join(seen, KEY)
+    # Silence has no date of decision: the whole window is the outcome.
+    return joined.select(
+        *(joined[key] for key in KEY),
+        decision_day=ibis.null("int64"),
+        effective_day=ibis.null("int64"),
+        reason=ibis.null("string"),
+        happened=joined.is_seen.isnull(),
+    )
+
+
+def _movement_in_spend(
+    windows: ir.Table, tables: Mapping[str, ir.Table], name: str, target: Target
+) -> ir.Table:
+    """Spend in the window against the mean of equally long windows of the last 364 days."""
+    invoices = _require(tables, "invoices", name).select("entity_id", "day", "amount")
+    pairs = windows.join(invoices, "entity_id")
+    after = (pairs.day > pairs.opens_day) & (pairs.day <= pairs.closes_day)
+    before = (pairs.day <= pairs.as_of_day) & (pairs.day > pairs.as_of_day - 364)
+    sums = pairs.group_by([*KEY, "tenure_days"]).agg(
+        spent=pairs.amount.sum(where=after), usual=pairs.amount.sum(where=before)
+    )
+    observed = ibis.greatest(ibis.least(sums.tenure_days, 364), target.horizon_days)
+    usual = ibis.coalesce(sums.usual, 0.0) * target.horizon_days / observed
+    spent = ibis.coalesce(sums.spent, 0.0)
+    up = spent >= usual * (1 + target.margin)
+    down = spent <= usual * (1 - target.margin)
+    return sums.select(
+        *KEY,
+        decision_day=ibis.null("int64"),
+        effective_day=ibis.null("int64"),
+        reason=ibis.null("string"),
+        happened=(up if target.outcome == "expansion" else down & (spent > 0)) & (usual > 0),
+    )
+
+
+def _in_outcomes(
+    windows: ir.Table, tables: Mapping[str, ir.Table], name: str, target: Target
+) -> ir.Table:
+    table = _require(tables, "outcomes", name)
+    rows = table.filter(table.outcome == target.outcome)
+    rows = rows.mutate(
+        effective_day=rows.effective_day if "effective_day" in rows.columns else rows.day,
+        reason=rows.reason if "reason" in rows.columns else ibis.null("string"),
+    ).select("entity_id", "day", "effective_day", "reason")
+    pairs = windows.join(rows, "entity_id")
+    inside = pairs.filter(pairs.day > pairs.opens_day, pairs.day <= pairs.closes_day)
+    return inside.group_by(KEY).agg(
+        decision_day=inside.day.min(),
+        effective_day=inside.effective_day.argmin(inside.day),
+        reason=inside.reason.argmin(inside.day),
+        happened=ibis.literal(True),
+    )
+
+
+def _in_labels(
+    windows: ir.Table, tables: Mapping[str, ir.Table], name: str, target: Target
+) -> ir.Table:
+    table = _require(tables, "labels", name)
+    rows = table.filter(table.target == name)
+    # a date-only moment was put on the next midnight; here the date itself is the moment
+    known = rows.label_known_day if "label_known_day" in rows.columns else ibis.null("int64")
+    rows = rows.select(
+        "entity_id", as_of_day=rows.day - 1, happened=rows.label, given_known_day=known
+    )
+    return rows.mutate(
+        decision_day=ibis.null("int64"),
+        effective_day=ibis.null("int64"),
+        reason=ibis.null("string"),
+    )
+
+
+def _judge(windows: ir.Table, happened: ir.Table, today: int, target: Target) -> ir.Table:
+    """Join what happened, and say for each row whether it counts and why not."""
+    joined = windows.left_join(happened, KEY)
+    is_given = target.observed_in == "labels"
+    closes = joined.closes_day
+    if is_given:
+        closes = ibis.coalesce(joined.given_known_day, ibis.least(closes, ibis.literal(today)))
+    unlabelled = joined.happened.isnull() & is_given
+    inside_gap = (
+        joined.decision_day.notnull()
+        & (joined.decision_day <= joined.opens_day)
+        & (joined.decision_day > joined.as_of_day)
+    )
+    already = joined.decision_day.notnull() & (joined.decision_day <= joined.as_of_day)
+    excluded = ibis.cases(
+        (unlabelled, "no label given"),
+        (joined.status != "scored", joined.status),
+        (already.fill_null(False) & (target.outcome == "churn"), "already decided"),
+        (inside_gap.fill_null(False), "decided inside the lead time"),
+        (closes > today, "window not yet observed"),
+        else_=ibis.null("string"),
+    )
+    label = excluded.isnull().ifelse(
+        joined.happened.fill_null(False).cast("int8"), ibis.null("int8")
+    )
+    is_event = (label == 1).fill_null(False)
+    nothing = ibis.null("int64")
+    return joined.select(
+        entity_id=joined.entity_id,
+        as_of_day=joined.as_of_day,
+        label=label,
+        excluded=excluded,
+        known_day=closes,
+        decision_day=is_event.ifelse(joined.decision_day, nothing),
+        effective_day=is_event.ifelse(joined.effective_day, nothing),
+        reason=is_event.ifelse(joined.reason, ibis.null("string")),
+    )
+
+
+def _stamped(rows: pa.Table) -> pa.Table:
+    """Turn day indices into UTC timestamps."""
+    frame = rows.to_pandas()
+    for day, moment in (
+        ("as_of_day", "as_of"),
+        ("known_day", "label_known_at"),
+        ("decision_day", "decision_at"),
+        ("effective_day", "effective_at"),
+    ):
+        stamps = pd.to_datetime(frame[day].astype("float64"), unit="D", utc=True)
+        frame[moment] = stamps.astype("datetime64[us, UTC]")
+    return pa.Table.from_pandas(frame[list(COLUMNS)], preserve_index=False)
+
+
+def _contract(name: str, target: Target, company: Company, table: pa.Table) -> dict[str, Any]:
+    frame = table.to_pandas()
+    used = frame[frame["excluded"].isna()]
+    events = used[used["label"] == 1]
+    return {
+        "target": name,
+        **target.model_dump(),
+        "grace_days": company.cohort.grace_days,
+        "words": definition(target, company),
+        "rows": len(frame),
+        "used_rows": len(used),
+        "entities": int(used["entity_id"].nunique()),
+        "event_rows": len(events),
+        "event_entities": int(events["entity_id"].nunique()),
+        "excluded": {
+            str(reason): int(count)
+            for reason, count in frame["excluded"].value_counts().sort_index().items()
+        },
+    }
+
+
+def definition(target: Target, company: Company) -> str:
+    """Return the label contract as one sentence."""
+    horizon = f"within {target.horizon_days} days"
+    if target.lead_time_days:
+        horizon += f", counted from {target.lead_time_days} days after the prediction"
+    what = {
+        ("churn", "activity"): f"no activity at all {horizon}",
+        ("churn", "subscriptions"): f"the decision to leave falls {horizon}",
+        ("expansion", "activity"): f"spend {horizon} at least {target.margin:.0%} above usual",
+        ("contraction", "activity"): f"spend {horizon} at least {target.margin:.0%} below usual",
+        ("expansion", "subscriptions"): f"recurring revenue rises {target.margin:.0%} {horizon}, "
+        "signed uplifts and currency apart",
+        ("contraction", "subscriptions"): f"recurring revenue falls {target.margin:.0%} {horizon} "
+        "while the account stays",
+    }.get(
+        (target.outcome, target.observed_in),
+        f"a {target.outcome} is recorded {horizon}"
+        if target.observed_in == "outcomes"
+        else "as given in the labels table",
+    )
+    if target.outcome == "churn" and target.observed_in == "subscriptions":
+        if target.until_renewal:
+            what += (
+                "; for an account under contract, by the renewal date plus "
+                f"{company.cohort.grace_days} days of grace"
+            )
+    return f"{target.outcome}: {what}"
+
+
+def require_events(labels: Labels) -> None:
+    """Raise when a target has no events or nothing but events."""
+    used, events = labels.contract["used_rows"], labels.contract["event_rows"]
+    if used == 0 or events in {0, used}:
+        raise DataError(
+            f"target {labels.target} has {events} events in {used} usable rows: "
+            "nothing to tell apart",
+            where=f"labels of {labels.target}; left out: {labels.contract['excluded']}",
+            fix="check the table the target is observed in with `bellwether check`, "
+            "or shorten horizon_days",
+        )
+
+
+__all__ = ["Labels", "build_labels", "definition", "departures", "movements", "require_events"]

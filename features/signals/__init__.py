@@ -1,0 +1,23 @@
+"""Signal families: one file each. Adding a feature is adding a few lines in one of them."""
+
+from __future__ import annotations
+
+from features.catalog import FeatureInfo
+from features.signals import (
+    commercial,
+    journey,
+    payments,
+    relationship,
+    sentiment,
+    support,
+    usage,
+)
+from features.signals.declare import Family
+
+MODULES = (usage, support, sentiment, commercial, payments, relationship, journey)
+FAMILIES: tuple[Family, ...] = tuple(module.FAMILY for module in MODULES)
+
+
+def catalogue() -> list[FeatureInfo]:
+    """Return every declared feature, in family order."""
+    return [item.info(family.name) for family in FAMILIES for item in family.features]

@@ -1,0 +1,310 @@
+"""Commercial: what they pay for, until when, how full it is, and what is on the table."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from features.signals.declare import Family, Feature, Helper, Own, Rows, log_ratio, ratio
+
+TERMS = "subscriptions"
+ENTITLED = "entitlements"
+DEALS = "opportunities"
+
+CLOSED_STAGES = ("closed_won", "closed_lost", "won", "lost", "closed won", "closed lost")
+
+
+def is_live(rows: ir.Table) -> ir.BooleanValue:
+    """Terms that hold at as_of, as far as was known then."""
+    return rows.ended_day.isnull()
+
+
+def held(rows: ir.Table, days_ago: int) -> ir.BooleanValue:
+    """Terms that held `days_ago` days before as_of."""
+    began = rows.age >= days_ago
+    lasted = rows.ended_day.isnull() | ((rows.as_of_day - rows.ended_day) < days_ago)
+    return began & lasted
+
+
+def is_contract(rows: ir.Table) -> ir.BooleanValue:
+    """Live terms with a renewal date ahead."""
+    return is_live(rows) & rows.renews_day.notnull() & (rows.renews_day >= rows.as_of_day)
+
+
+def _is_open_deal(rows: ir.Table) -> ir.BooleanValue:
+    return ~rows.stage.lower().isin(CLOSED_STAGES)
+
+
+def _days_to_notice(rows: ir.Table) -> ir.Value:
+    notice = ibis.coalesce(rows.notice_period_days, 0.0)
+    return rows.renews_day.cast("float64") - notice - rows.as_of_day
+
+
+FAMILY = Family(
+    "commercial",
+    columns=[
+        Feature(
+            "arr",
+            Rows(TERMS, lambda r: r.arr.sum(where=is_live(r))),
+            "annual recurring revenue",
+            "Annual recurring revenue of the terms that hold, in the reporting currency.",
+            "money",
+            "context",
+            is_actionable=False,
+        ),
+        Helper("_arr_before", Rows(TERMS, lambda r: r.arr.sum(where=held(r, 364)))),
+        Helper("_arr_quarter", Rows(TERMS, lambda r: r.arr.sum(where=held(r, 91)))),
+        Feature(
+            "arr_change_364d",
+            Own(
+                lambda o: (o.tenure_days > 364).ifelse(
+                    log_ratio(o.arr, o["_arr_before"], 100.0), None
+                )
+            ),
+            "change in recurring revenue",
+            "Recurring revenue against 364 days ago.",
+            "log_ratio",
+            "commercial",
+            364,
+        ),
+        Feature(
+            "arr_change_91d",
+            Own(
+                lambda o: (o.tenure_days > 91).ifelse(
+                    log_ratio(o.arr, o["_arr_quarter"], 100.0), None
+                )
+            ),
+            "change in recurring revenue",
+            "Recurring revenue against 91 days ago.",
+            "log_ratio",
+            "commercial",
+            91,
+        ),
+        Feature(
+            "products_subscribed",
+            Rows(TERMS, lambda r: r.product.nunique(where=is_live(r))),
+            "products subscribed",
+            "Different products under terms that hold.",
+            "count",
+            "commercial",
+            churn_sign=-1,
+        ),
+        Feature(
+            "is_under_contract",
+            Rows(TERMS, lambda r: is_contract(r).any().cast("float64")),
+            "under contract",
+            "1 when a renewal date lies ahead, 0 when month to month.",
+            "flag",
+            "context",
+            is_actionable=False,
+        ),
+        Feature(
+            "days_to_renewal",
+            Rows(
+                TERMS,
+                lambda r: (r.renews_day - r.as_of_day).min(where=is_contract(r)).cast("float64"),
+                empty=None,
+            ),
+            "days to renewal",
+            "Days to the next contractual renewal.",
+            "days",
+            "context",
+            is_actionable=False,
+        ),
+        Feature(
+            "days_to_notice_deadline",
+            Rows(TERMS, lambda r: _days_to_notice(r).min(where=is_contract(r)), empty=None),
+            "days to the notice deadline",
+            "Days to the last day on which notice counts; negative once it has passed.",
+            "days",
+            "context",
+            is_actionable=False,
+        ),
+        Feature(
+            "term_length_days",
+            Rows(
+                TERMS,
+                lambda r: (r.renews_day - r.day).max(where=is_contract(r)).cast("float64"),
+                empty=None,
+            ),
+            "length of the term",
+            "Days from the start of the current terms to renewal, longest of them.",
+            "days",
+            "context",
+            is_actionable=False,
+        ),
+        Feature(
+            "notice_period_days",
+            Rows(TERMS, lambda r: r.notice_period_days.max(where=is_live(r)), empty=None),
+            "notice period",
+            "Days of notice the current terms ask for, longest of them.",
+            "days",
+            "context",
+            is_actionable=False,
+        ),
+        Feature(
+            "renewals_so_far",
+            Rows(TERMS, lambda r: r.count(where=r.end_reason == "renewed")),
+            "renewals so far",
+            "Terms that ended by being renewed.",
+            "count",
+            "context",
+            churn_sign=-1,
+            is_actionable=False,
+        ),
+        Feature(
+            "terms_changed_182d",
+            Rows(
+                TERMS,
+                lambda r: r.count(
+                    where=(r.end_reason == "changed") & ((r.as_of_day - r.ended_day) < 182)
+                ),
+            ),
+            "changes of terms",
+            "Times terms changed within a term in the last 182 days.",
+            "count",
+            "commercial",
+            182,
+        ),
+        Feature(
+            "subscriptions_lost_364d",
+            Rows(
+                TERMS,
+                lambda r: r.count(
+                    where=r.end_reason.isin(("churned", "payment_failure"))
+                    & ((r.as_of_day - r.ended_day) < 364)
+                ),
+            ),
+            "subscriptions lost",
+            "Subscriptions that ended for good in the last 364 days while others went on.",
+            "count",
+            "commercial",
+            364,
+            churn_sign=1,
+        ),
+        Feature(
+            "discount",
+            Rows(TERMS, lambda r: r.discount.max(where=is_live(r)), empty=None),
+            "discount",
+            "Largest discount off the list price in the current terms.",
+            "share",
+            "commercial",
+        ),
+        Feature(
+            "signed_uplift",
+            Rows(TERMS, lambda r: r.escalator.max(where=is_live(r)), empty=None),
+            "uplift signed for the renewal",
+            "Largest price uplift already signed for the renewal.",
+            "share",
+            "commercial",
+        ),
+        Feature(
+            "auto_renews",
+            Rows(TERMS, lambda r: r.auto_renew.cast("float64").min(where=is_live(r)), empty=None),
+            "renews by itself",
+            "1 when every current subscription renews by itself.",
+            "flag",
+            "commercial",
+            churn_sign=-1,
+        ),
+        Feature(
+            "seats",
+            Rows(TERMS, lambda r: r.seats.sum(where=is_live(r))),
+            "seats",
+            "Seats bought under the current terms.",
+            "count",
+            "context",
+            is_actionable=False,
+        ),
+        Helper("_seats_before", Rows(TERMS, lambda r: r.seats.sum(where=held(r, 182)))),
+        Feature(
+            "seats_change_182d",
+            Own(
+                lambda o: (o.tenure_days > 182).ifelse(
+                    log_ratio(o.seats, o["_seats_before"], 1.0), None
+                )
+            ),
+            "change in seats",
+            "Seats against 182 days ago.",
+            "log_ratio",
+            "commercial",
+            182,
+        ),
+        Helper("_users_28d", Rows("usage_events", lambda r: r.user_id.nunique(where=r.age < 28))),
+        Helper("_use_84d", Rows("usage_events", lambda r: r.quantity.sum(where=r.age < 84))),
+        Feature(
+            "seat_use_28d",
+            Own(lambda o: ratio(o["_users_28d"], o.seats)),
+            "share of seats in use",
+            "Active users of the last 28 days over seats bought.",
+            "ratio",
+            "adoption",
+            28,
+            churn_sign=-1,
+            expansion_sign=1,
+        ),
+        Feature(
+            "cost_per_use_84d",
+            Own(lambda o: ((o.arr * 84.0 / 364.0 + 1.0) / (o["_use_84d"] + 1.0)).ln()),
+            "price per use",
+            "Log of recurring revenue of 84 days over quantity used in them.",
+            "log_ratio",
+            "commercial",
+            84,
+            churn_sign=1,
+        ),
+        Feature(
+            "entitlement_used",
+            Rows(ENTITLED, lambda r: ratio(r.used.sum(), r["limit"].sum()), empty=None),
+            "share of the allowance used",
+            "Units used over units included, all products, latest month known.",
+            "ratio",
+            "adoption",
+            churn_sign=-1,
+            expansion_sign=1,
+        ),
+        Feature(
+            "entitlement_fullest",
+            Rows(ENTITLED, lambda r: ratio(r.used, r["limit"]).max(), empty=None),
+            "fullest product",
+            "Largest share of the allowance used in any product, latest month known.",
+            "ratio",
+            "commercial",
+            expansion_sign=1,
+        ),
+        Feature(
+            "entitlements_nearly_full",
+            Rows(ENTITLED, lambda r: r.count(where=ratio(r.used, r["limit"]) >= 0.85)),
+            "products nearly full",
+            "Products with 85 % or more of the allowance used.",
+            "count",
+            "commercial",
+            expansion_sign=1,
+        ),
+        Feature(
+            "expansion_deals_open",
+            Rows(DEALS, lambda r: r.count(where=(r.kind == "expansion") & _is_open_deal(r))),
+            "open expansion deals",
+            "Expansion opportunities open as last known.",
+            "count",
+            "commercial",
+            expansion_sign=1,
+        ),
+        Feature(
+            "expansion_deals_lost_364d",
+            Rows(
+                DEALS,
+                lambda r: r.count(
+                    where=(r.kind == "expansion")
+                    & r.stage.lower().isin(("closed_lost", "lost", "closed lost"))
+                    & (r.age < 364)
+                ),
+            ),
+            "expansion deals lost",
+            "Expansion opportunities lost in the last 364 days.",
+            "count",
+            "commercial",
+            364,
+        ),
+    ],
+)

@@ -1,0 +1,216 @@
+"""How a signal family says what its features are.
+
+A family is one file. It lists features; each says in one expression how it is computed, either
+over the *rows known at as_of* of one table (`Rows`), or from the account's own computed columns
+(`Own`), or against its peers (`versus_peers`). Expressions are ibis: the same lines run on DuckDB
+and on Spark. `Helper` columns are computed and not emitted.
+
+Known-time correctness is not a family's business: the rows it is given are already those of
+`features.known.as_known`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import ibis
+import ibis.expr.operations as ops
+import ibis.expr.types as ir
+
+from features.catalog import THEMES, FeatureInfo, Sign, Unit
+from features.daily import daily_schema
+
+GRID_SCHEMA = {
+    "entity_id": "string",
+    "as_of_day": "int64",
+    "tenure_days": "int64",
+}
+KNOWN_SCHEMA = {**GRID_SCHEMA, "age": "int64"}
+
+Compute = Callable[[ir.Table], ir.Value]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An aggregate over the rows of one table known at as_of.
+
+    Attributes
+    ----------
+    table : str
+        Source table.
+    compute : callable
+        Takes the known rows, with ``age`` in days, and returns an aggregate.
+    empty : float or None
+        Value for an account with no rows at all: 0 for counts, None (unknown) for averages.
+    """
+
+    table: str
+    compute: Compute
+    empty: float | None = 0.0
+
+
+@dataclass(frozen=True)
+class PerKey:
+    """An aggregate of aggregates: first per account and key (a user), then per account.
+
+    Attributes
+    ----------
+    table, key : str
+        Source table, and the column to group by first.
+    inner : dict of str to callable
+        Named aggregates over the known rows of one key.
+    compute : callable
+        Takes the per-key table (with the inner names) and returns an aggregate.
+    empty : float or None
+        Value for an account with no rows at all.
+    """
+
+    table: str
+    key: str
+    inner: dict[str, Compute]
+    compute: Compute
+    empty: float | None = 0.0
+
+
+@dataclass(frozen=True)
+class Own:
+    """Computed from the account's own columns: other features, helpers, ``tenure_days``."""
+
+    compute: Compute
+
+
+Source = Rows | PerKey | Own
+
+
+@dataclass(frozen=True)
+class Helper:
+    """A column that features of the family are computed from, not itself a feature."""
+
+    name: str
+    value: Source
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature: what it is in words, and how it is computed. See `FeatureInfo` for the words."""
+
+    name: str
+    value: Source
+    label: str
+    meaning: str
+    unit: Unit
+    theme: str
+    window_days: int | None = None
+    churn_sign: Sign = 0
+    expansion_sign: Sign = 0
+    is_actionable: bool = True
+
+    def info(self, family: str) -> FeatureInfo:
+        """Return the catalogue entry."""
+        return FeatureInfo(
+            name=self.name,
+            family=family,
+            label=self.label,
+            meaning=self.meaning,
+            unit=self.unit,
+            window_days=self.window_days,
+            theme=self.theme,
+            churn_sign=self.churn_sign,
+            expansion_sign=self.expansion_sign,
+            is_actionable=self.is_actionable,
+        )
+
+
+@dataclass(frozen=True)
+class Family:
+    """A signal family: one file, one Feast view.
+
+    Attributes
+    ----------
+    name : str
+        Name of the family, of its file and of its Feast view.
+    columns : sequence of Feature or Helper
+        In an order where `Own` columns come after what they are computed from.
+    lookback_days : int
+        Rows older than this cannot matter to any feature; bounds the work.
+    """
+
+    name: str
+    columns: Sequence[Feature | Helper]
+    lookback_days: int = 100_000
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in self.columns]
+        duplicates = {name for name in names if names.count(name) > 1}
+        if duplicates:
+            raise ValueError(f"family {self.name} declares {sorted(duplicates)} twice")
+        unknown = {item.theme for item in self.features if item.theme not in THEMES}
+        if unknown:
+            raise ValueError(f"family {self.name} uses unknown themes {sorted(unknown)}")
+
+    @property
+    def features(self) -> list[Feature]:
+        """The emitted columns."""
+        return [column for column in self.columns if isinstance(column, Feature)]
+
+    def available(self, tables: dict[str, set[str]]) -> Family:
+        """Return the family without what `tables` (daily table → columns) cannot support."""
+        kept: list[Feature | Helper] = []
+        names = set(GRID_SCHEMA)
+        for column in self.columns:
+            if self._is_computable(column.value, tables, names):
+                kept.append(column)
+                names.add(column.name)
+        return Family(self.name, tuple(kept), self.lookback_days)
+
+    def _is_computable(self, value: Source, tables: dict[str, set[str]], names: set[str]) -> bool:
+        if isinstance(value, Own):
+            everything = {column.name: "float64" for column in self.columns}
+            return fields_of(value.compute, {**GRID_SCHEMA, **everything}) <= names
+        if value.table not in tables:
+            return False
+        present = tables[value.table] | set(KNOWN_SCHEMA)
+        return row_fields(value) <= present
+
+
+def row_fields(value: Rows | PerKey) -> set[str]:
+    """Return the columns of the known rows that an aggregate reads."""
+    schema = {**daily_schema(value.table), **KNOWN_SCHEMA}
+    if isinstance(value, Rows):
+        return fields_of(value.compute, schema)
+    inner = [fields_of(compute, schema) for compute in value.inner.values()]
+    return {value.key}.union(*inner)
+
+
+def fields_of(compute: Compute, schema: dict[str, str]) -> set[str]:
+    """Return the names of the columns an expression reads, by building it on an empty table."""
+    value = compute(ibis.table(schema, name="declared"))
+    return {node.name for node in value.op().find(ops.Field)}
+
+
+def log_ratio(now: ir.NumericValue, then: ir.NumericValue, smooth: float) -> ir.Value:
+    """Return ln((now + smooth) / (then + smooth)): 0 no change, −0.69 halved, 0.69 doubled."""
+    return ((now.cast("float64") + smooth) / (then.cast("float64") + smooth)).ln()
+
+
+def ratio(top: ir.NumericValue, bottom: ir.NumericValue) -> ir.Value:
+    """Return top / bottom as a float, null where the bottom is 0."""
+    return top.cast("float64") / bottom.cast("float64").nullif(0.0)
+
+
+def weeks_observed(rows: ir.Table, window_days: int) -> ir.Value:
+    """Return the weeks of a window that an account has existed, at least one: scales the young."""
+    days = ibis.least(rows.tenure_days, ibis.literal(window_days))
+    return ibis.greatest(days, ibis.literal(7)).cast("float64") / 7.0
+
+
+def versus_peers(name: str, smooth: float) -> Own:
+    """Return the log-ratio to the median of accounts of like age at the same as_of."""
+
+    def compute(own: ir.Table) -> ir.Value:
+        band = (own.tenure_days > 182).cast("int64") + (own.tenure_days > 728).cast("int64")
+        peers = own[name].median().over(ibis.window(group_by=[own.as_of_day, band]))
+        return log_ratio(own[name], peers, smooth)
+
+    return Own(compute)

@@ -1,0 +1,158 @@
+"""Sentiment: what people answer in surveys and write in tickets."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from features.signals.declare import Family, Feature, Helper, Own, Rows, ratio
+
+SURVEYS = "survey_responses"
+TICKETS = "support_tickets"
+
+NEGATIVE_WORDS = (
+    r"(frustrat|disappoint|unacceptable|terrible|useless|broken|angry|awful|worst|unusable"
+    r"|too slow|not working|waste|poor|fed up|unhappy|annoy)"
+)
+"""Words of plain complaint. Words about leaving are not here: they are the decision itself."""
+
+
+def _is(rows: ir.Table, kind: str) -> ir.BooleanValue:
+    return rows.kind == kind
+
+
+def _nps(rows: ir.Table) -> ir.BooleanValue:
+    return _is(rows, "nps")
+
+
+def _complains(text: ir.StringValue) -> ir.BooleanValue:
+    return text.lower().re_search(NEGATIVE_WORDS)
+
+
+FAMILY = Family(
+    "sentiment",
+    lookback_days=728,
+    columns=[
+        Feature(
+            "nps_last",
+            Rows(SURVEYS, lambda r: r.score.argmin(r.age, where=_nps(r)), empty=None),
+            "last NPS answer",
+            "The latest recommendation score (0 to 10) anyone gave in the last 728 days.",
+            "score",
+            "sentiment",
+            churn_sign=-1,
+            expansion_sign=1,
+        ),
+        Feature(
+            "nps_mean_364d",
+            Rows(SURVEYS, lambda r: r.score.mean(where=_nps(r) & (r.age < 364)), empty=None),
+            "mean NPS answer",
+            "Mean recommendation score (0 to 10) of the last 364 days.",
+            "score",
+            "sentiment",
+            364,
+            churn_sign=-1,
+            expansion_sign=1,
+        ),
+        Helper(
+            "_nps_before",
+            Rows(
+                SURVEYS,
+                lambda r: r.score.mean(where=_nps(r) & (r.age >= 182)),
+                empty=None,
+            ),
+        ),
+        Helper(
+            "_nps_182d",
+            Rows(SURVEYS, lambda r: r.score.mean(where=_nps(r) & (r.age < 182)), empty=None),
+        ),
+        Feature(
+            "nps_change_182d",
+            Own(lambda o: o["_nps_182d"] - o["_nps_before"]),
+            "change in NPS answers",
+            "Mean score of the last 182 days less the mean of what was answered before.",
+            "score",
+            "sentiment",
+            182,
+            churn_sign=-1,
+        ),
+        Feature(
+            "nps_age_days",
+            Rows(SURVEYS, lambda r: r.age.min(where=_nps(r)).cast("float64"), empty=None),
+            "days since last NPS answer",
+            "Days since anyone answered the recommendation survey.",
+            "days",
+            "sentiment",
+            churn_sign=1,
+        ),
+        Feature(
+            "nps_answers_364d",
+            Rows(SURVEYS, lambda r: r.count(where=_nps(r) & (r.age < 364))),
+            "NPS answers",
+            "Answers to the recommendation survey in the last 364 days.",
+            "count",
+            "sentiment",
+            364,
+            churn_sign=-1,
+        ),
+        Feature(
+            "nps_detractors_364d",
+            Rows(SURVEYS, lambda r: r.count(where=_nps(r) & (r.age < 364) & (r.score <= 6))),
+            "detractors",
+            "Answers of 6 or lower to the recommendation survey in the last 364 days.",
+            "count",
+            "sentiment",
+            364,
+            churn_sign=1,
+        ),
+        Feature(
+            "csat_mean_182d",
+            Rows(
+                SURVEYS,
+                lambda r: r.score.mean(where=_is(r, "csat") & (r.age < 182)),
+                empty=None,
+            ),
+            "satisfaction in surveys",
+            "Mean satisfaction (1 to 5) answered in surveys of the last 182 days.",
+            "score",
+            "sentiment",
+            182,
+            churn_sign=-1,
+        ),
+        Helper(
+            "_complaints_84d",
+            Rows(
+                TICKETS,
+                lambda r: (
+                    ibis.coalesce(_complains(r.text), False).cast("int64").sum(where=r.age < 84)
+                ),
+            ),
+        ),
+        Helper("_written_84d", Rows(TICKETS, lambda r: r.text.count(where=r.age < 84))),
+        Feature(
+            "complaining_tickets_share_84d",
+            Own(lambda o: ratio(o["_complaints_84d"], o["_written_84d"])),
+            "share of complaining tickets",
+            "Share of tickets of the last 84 days whose text has words of plain complaint.",
+            "share",
+            "sentiment",
+            84,
+            churn_sign=1,
+        ),
+        Feature(
+            "complaining_comments_364d",
+            Rows(
+                SURVEYS,
+                lambda r: (
+                    ibis.coalesce(_complains(r.comment), False).cast("int64").sum(where=r.age < 364)
+                ),
+            ),
+            "complaints in surveys",
+            "Survey comments of the last 364 days with words of plain complaint.",
+            "count",
+            "sentiment",
+            364,
+            churn_sign=1,
+        ),
+    ],
+)

@@ -1,0 +1,216 @@
+"""Support: how many tickets, how bad, how long, and the silence after a spike."""
+
+from __future__ import annotations
+
+import ibis.expr.types as ir
+
+from features.signals.declare import (
+    Family,
+    Feature,
+    Helper,
+    Own,
+    Rows,
+    log_ratio,
+    ratio,
+    versus_peers,
+    weeks_observed,
+)
+
+TICKETS = "support_tickets"
+
+LEAVING_CATEGORIES = ("cancel", "cancellation", "offboarding", "data_export", "termination")
+"""Tickets about leaving are the decision itself, not a signal of it: never counted."""
+
+URGENT = ("urgent", "high", "critical", "p1", "p2")
+
+
+def _counts(rows: ir.Table) -> ir.BooleanValue:
+    return ~rows.category.lower().isin(LEAVING_CATEGORIES) | rows.category.isnull()
+
+
+def _is_urgent(rows: ir.Table) -> ir.BooleanValue:
+    return rows.priority.lower().isin(URGENT)
+
+
+def _is_open(rows: ir.Table) -> ir.BooleanValue:
+    return rows.resolved_day.isnull()
+
+
+FAMILY = Family(
+    "support",
+    lookback_days=364,
+    columns=[
+        Feature(
+            "tickets_28d",
+            Rows(TICKETS, lambda r: r.count(where=(r.age < 28) & _counts(r))),
+            "tickets opened",
+            "Tickets opened in the last 28 days, those about leaving not counted.",
+            "count",
+            "support",
+            28,
+        ),
+        Feature(
+            "tickets_84d",
+            Rows(TICKETS, lambda r: r.count(where=(r.age < 84) & _counts(r))),
+            "tickets opened",
+            "Tickets opened in the last 84 days, those about leaving not counted.",
+            "count",
+            "support",
+            84,
+        ),
+        Helper(
+            "_tickets_before_84d",
+            Rows(TICKETS, lambda r: r.count(where=(r.age >= 84) & (r.age < 168) & _counts(r))),
+        ),
+        Helper("_tickets_364d", Rows(TICKETS, lambda r: r.count(where=_counts(r)))),
+        Feature(
+            "tickets_change_84d",
+            Own(
+                lambda o: (o.tenure_days >= 112).ifelse(
+                    log_ratio(o.tickets_84d, o["_tickets_before_84d"], 1.0), None
+                )
+            ),
+            "change in tickets",
+            "Tickets in the last 84 days against the 84 days before.",
+            "log_ratio",
+            "support",
+            84,
+        ),
+        Feature(
+            "tickets_per_month_364d",
+            Own(lambda o: o["_tickets_364d"] / weeks_observed(o, 364) * 4.0),
+            "tickets per four weeks",
+            "Tickets per four weeks over the last 364 days, or over the account's life if shorter.",
+            "count",
+            "support",
+            364,
+        ),
+        Feature(
+            "tickets_versus_peers_84d",
+            versus_peers("tickets_84d", 1.0),
+            "tickets against similar accounts",
+            "Tickets over 84 days against the median of accounts of like age on that day.",
+            "log_ratio",
+            "support",
+            84,
+        ),
+        Feature(
+            "tickets_fell_silent_28d",
+            Own(lambda o: ((o.tickets_28d == 0) & (o["_tickets_before_84d"] >= 3)).cast("float64")),
+            "silence after many tickets",
+            "1 when no ticket came in the last 28 days after three or more 84 to 168 days ago.",
+            "flag",
+            "support",
+            28,
+        ),
+        Feature(
+            "urgent_tickets_84d",
+            Rows(TICKETS, lambda r: r.count(where=(r.age < 84) & _is_urgent(r))),
+            "urgent tickets",
+            "Tickets of high or urgent priority opened in the last 84 days.",
+            "count",
+            "support",
+            84,
+            churn_sign=1,
+        ),
+        Feature(
+            "urgent_share_364d",
+            Rows(TICKETS, lambda r: _is_urgent(r).cast("float64").mean(), empty=None),
+            "share of urgent tickets",
+            "Share of tickets of the last 364 days that were of high or urgent priority.",
+            "share",
+            "support",
+            364,
+            churn_sign=1,
+        ),
+        Feature(
+            "tickets_open",
+            Rows(TICKETS, lambda r: r.count(where=_is_open(r))),
+            "open tickets",
+            "Tickets opened in the last 364 days and not resolved by now.",
+            "count",
+            "support",
+            churn_sign=1,
+        ),
+        Feature(
+            "oldest_open_ticket_days",
+            Rows(TICKETS, lambda r: r.age.max(where=_is_open(r)).cast("float64")),
+            "age of the oldest open ticket",
+            "Days the oldest unresolved ticket has been open; 0 when none is.",
+            "days",
+            "support",
+            churn_sign=1,
+        ),
+        Feature(
+            "resolution_days_84d",
+            Rows(
+                TICKETS,
+                lambda r: (
+                    (r.resolved_day - r.day)
+                    .cast("float64")
+                    .mean(where=(r.as_of_day - r.resolved_day) < 84)
+                ),
+                empty=None,
+            ),
+            "days to resolve",
+            "Mean days from opening to resolution of tickets resolved in the last 84 days.",
+            "days",
+            "support",
+            84,
+            churn_sign=1,
+        ),
+        Feature(
+            "first_response_days_84d",
+            Rows(
+                TICKETS,
+                lambda r: (r.first_response_day - r.day).cast("float64").mean(where=r.age < 84),
+                empty=None,
+            ),
+            "days to first answer",
+            "Mean whole days from opening to first answer, tickets of the last 84 days.",
+            "days",
+            "support",
+            84,
+            churn_sign=1,
+        ),
+        Feature(
+            "reopened_share_364d",
+            Rows(TICKETS, lambda r: r.reopened.cast("float64").mean(), empty=None),
+            "share of tickets reopened",
+            "Share of the resolved tickets of the last 364 days that were opened again.",
+            "share",
+            "support",
+            364,
+            churn_sign=1,
+        ),
+        Feature(
+            "ticket_csat_84d",
+            Rows(TICKETS, lambda r: r.csat.mean(where=r.age < 84), empty=None),
+            "satisfaction with tickets",
+            "Mean satisfaction (1 to 5) of tickets opened in the last 84 days and resolved.",
+            "score",
+            "sentiment",
+            84,
+            churn_sign=-1,
+        ),
+        Feature(
+            "days_since_last_ticket",
+            Rows(TICKETS, lambda r: r.age.min().cast("float64"), empty=None),
+            "days since last ticket",
+            "Days since a ticket was opened; unknown when none in the last 364 days.",
+            "days",
+            "support",
+        ),
+        Helper("_users_84d", Rows("usage_events", lambda r: r.user_id.nunique(where=r.age < 84))),
+        Feature(
+            "tickets_per_user_84d",
+            Own(lambda o: ratio(o.tickets_84d, o["_users_84d"] + 1.0)),
+            "tickets per active user",
+            "Tickets of the last 84 days over active users of the same days, plus one.",
+            "ratio",
+            "support",
+            84,
+            churn_sign=1,
+        ),
+    ],
+)

@@ -1,0 +1,177 @@
+"""Where an account stands at as_of: its status, its value, and the renewal ahead.
+
+Every entity has a status and none vanishes. The same known-time rules hold as for features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import ibis
+import ibis.expr.types as ir
+
+from configs.company import Cohort
+from features.compute import KEY
+from features.contracts import TABLES
+from features.known import as_known
+from features.signals.commercial import is_live
+
+Status = Literal[
+    "scored",
+    "too_new",
+    "notice_given",
+    "pending_renewal",
+    "insufficient_data",
+    "closed",
+]
+
+STATUSES: dict[Status, str] = {
+    "scored": "predicted",
+    "too_new": "younger than the minimum tenure",
+    "notice_given": "has already given notice",
+    "pending_renewal": "the renewal date has passed, the answer is awaited",
+    "insufficient_data": "nothing known to predict from",
+    "closed": "has left, or has been silent too long",
+}
+
+SHORT_TERM_DAYS = 45
+"""Terms shorter than this are month to month: asked about the horizon, not about a renewal."""
+
+ACTIVITY = tuple(name for name, spec in TABLES.items() if spec.activity)
+
+COLUMNS = {
+    "entity_id": "the entity",
+    "as_of_day": "day index of as_of",
+    "status": "a key of STATUSES",
+    "tenure_days": "days since the account began",
+    "arr": "annual value in the reporting currency; trailing 364 days' spend without contracts",
+    "is_under_contract": "a renewal lies ahead",
+    "renews_day": "day index of the renewal of the largest contract, null without",
+    "notice_day": "day index of the last day on which notice counts, null without",
+    "last_active_days": "days since any activity, null when never",
+}
+
+
+def activity_table(tables: Mapping[str, object]) -> str | None:
+    """Return the table whose rows say that an account is active: usage first."""
+    return next((name for name in ACTIVITY if name in tables), None)
+
+
+def standing_table(
+    daily: Mapping[str, ir.Table],
+    grid: ir.Table,
+    cohort: Cohort,
+    history: Mapping[str, bool],
+) -> ir.Table:
+    """Return one row per grid row with the columns of `COLUMNS`."""
+    result = _with_activity(grid, daily)
+    if "subscriptions" in daily:
+        rows = as_known(
+            "subscriptions",
+            daily["subscriptions"],
+            grid,
+            history=history.get("subscriptions", False),
+        )
+        result = _with_terms(result, rows, cohort)
+    else:
+        result = _with_spend(result, daily, cohort)
+    return result.select(*COLUMNS)
+
+
+def grace_days(term_days: ir.Value, cohort: Cohort) -> ir.Value:
+    """Days a renewal may be late before it counts as lost."""
+    is_short = term_days.fill_null(365) < SHORT_TERM_DAYS
+    return is_short.ifelse(cohort.monthly_grace_days, cohort.grace_days)
+
+
+def _with_activity(grid: ir.Table, daily: Mapping[str, ir.Table]) -> ir.Table:
+    table = activity_table(daily)
+    if table is None:
+        return grid.mutate(last_active_days=ibis.null("int64"))
+    rows = as_known(table, daily[table].select("entity_id", "day", "known_day").distinct(), grid)
+    last = rows.group_by(KEY).agg(last_active_days=rows.age.min())
+    joined = grid.left_join(last, KEY)
+    return joined.select(*(joined[name] for name in grid.columns), "last_active_days")
+
+
+def _with_terms(result: ir.Table, rows: ir.Table, cohort: Cohort) -> ir.Table:
+    rows = rows if "arr" in rows.columns else rows.mutate(arr=ibis.null("float64"))
+    largest_first = ibis.window(
+        group_by=KEY,
+        order_by=[
+            ibis.desc(is_live(rows)),
+            ibis.desc(ibis.coalesce(rows.arr, 0.0)),
+            rows.renews_day,
+            rows.subscription_id,
+            rows.day,
+        ],
+    )
+    ranked = rows.mutate(_rank=ibis.row_number().over(largest_first))
+    main = ranked._rank == 0
+    live = is_live(ranked)
+    facts = ranked.group_by(KEY).agg(
+        arr=ranked.arr.sum(where=live),
+        n_live=ranked.count(where=live),
+        _renews=ranked.renews_day.max(where=main & live),
+        _notice_period=ranked.notice_period_days.max(where=main & live).cast("int64"),
+        _term=(ranked.renews_day - ranked.day).max(where=main & live),
+        _notice_given=(ranked.notice_day <= ranked.as_of_day)
+        .fill_null(False)
+        .any(where=main & live),
+        _ended=ranked.ended_day.max(),
+        _awaits=(ranked.end_reason.isin(("renewed", "changed")))
+        .fill_null(False)
+        .any(where=(ranked.as_of_day - ranked.ended_day) <= cohort.grace_days),
+    )
+    joined = result.left_join(facts, KEY)
+    joined = joined.select(
+        *(joined[name] for name in result.columns),
+        *(joined[name] for name in facts.columns if name not in KEY),
+    )
+    ahead = joined._renews >= joined.as_of_day
+    under = (ahead & (joined._term >= SHORT_TERM_DAYS)).fill_null(False)
+    late_days = joined.as_of_day - joined._renews
+    is_late = (late_days > 0) & (late_days <= grace_days(joined._term, cohort))
+    status = ibis.cases(
+        (joined.n_live.isnull(), "insufficient_data"),
+        ((joined.n_live == 0) & joined._awaits.fill_null(False), "pending_renewal"),
+        (joined.n_live == 0, "closed"),
+        (joined._notice_given.fill_null(False), "notice_given"),
+        (is_late.fill_null(False), "pending_renewal"),
+        (joined.tenure_days < cohort.min_tenure_days, "too_new"),
+        else_="scored",
+    )
+    renews = under.ifelse(joined._renews, ibis.null("int64"))
+    return joined.mutate(
+        status=status,
+        arr=joined.arr.cast("float64"),
+        is_under_contract=under,
+        renews_day=renews,
+        notice_day=renews - joined._notice_period.fill_null(0),
+    )
+
+
+def _with_spend(result: ir.Table, daily: Mapping[str, ir.Table], cohort: Cohort) -> ir.Table:
+    """Return the standing of accounts without contracts: active or silent, worth what they spend."""
+    if "invoices" in daily and "amount" in daily["invoices"].columns:
+        rows = as_known("invoices", daily["invoices"], result.select("entity_id", "as_of_day"))
+        spent = rows.group_by(KEY).agg(arr=rows.amount.sum(where=rows.age < 364))
+        joined = result.left_join(spent, KEY)
+        result = joined.select(
+            *(joined[name] for name in result.columns), arr=joined.arr.cast("float64")
+        )
+    else:
+        result = result.mutate(arr=ibis.null("float64"))
+    status = ibis.cases(
+        (result.last_active_days.isnull(), "insufficient_data"),
+        (result.last_active_days > cohort.active_within_days, "closed"),
+        (result.tenure_days < cohort.min_tenure_days, "too_new"),
+        else_="scored",
+    )
+    return result.mutate(
+        status=status,
+        is_under_contract=ibis.literal(False),
+        renews_day=ibis.null("int64"),
+        notice_day=ibis.null("int64"),
+    )
