@@ -1,0 +1,382 @@
+"""Raw tables to canonical Parquet: the only step that reads what a company brings."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+
+from configs.errors import DataError, StateError
+from configs.hashing import code_digest, digest
+from configs.places import Workspace
+from configs.state import new_folder, read_manifest, write_json_atomically
+from features import contracts
+from features.contracts import TABLES
+from features.sources import casts, databases, mapping, profile, raw, rules, table
+from features.sources.gaps import GAPS
+from features.sources.mapping import check_tables, inputs_of, map_table, mapping_of
+from features.sources.raw import RawInput, fingerprint, open_input
+from features.sources.sql import literal
+
+CODE = (contracts, casts, databases, mapping, profile, raw, rules, table)
+"""Modules whose change makes every table new."""
+
+MIN_ACCOUNTS = 2
+
+Basis = Literal["column", "delay", "default"]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """One canonical table in the state directory.
+
+    Attributes
+    ----------
+    name : str
+        Its name in `features.contracts.TABLES`.
+    path : Path
+        ``data.parquet``: the columns of `columns` and ``known_at`` (UTC without zone,
+        microseconds), sorted by account and time.
+    columns : tuple of str
+        Canonical columns the source has, without ``known_at``; an absent one is not there.
+    rows, rows_read, rows_quarantined, rows_duplicate : int
+        ``rows_read = rows + rows_quarantined + rows_duplicate``.
+    rows_after_now : int
+        Kept rows known after the clock: later steps must not see them.
+    quarantined : dict of str to int
+        Reason → rows set aside; a row can have several reasons.
+    noted : dict of str to int
+        Reason → rows kept in spite of it.
+    known_basis : {"column", "delay", "default"}
+        Where ``known_at`` comes from: the source, when it happened plus a delay, or when it
+        happened.
+    history : bool
+        Every version of a row is there.
+    first_happened, last_happened : str or None
+        ISO text of the earliest and the latest row, as it happened.
+    profile : dict
+        How each instant column is written: ``given``, ``dates``, ``zoned``, ``midnights``.
+    inputs : dict of str to int
+        Input → rows it holds.
+    identity : str
+        Changes with the input, the mapping, the contract or the code.
+    """
+
+    name: str
+    path: Path
+    columns: tuple[str, ...]
+    rows: int
+    rows_read: int
+    rows_quarantined: int
+    rows_duplicate: int
+    rows_after_now: int
+    quarantined: dict[str, int]
+    noted: dict[str, int]
+    known_basis: Basis
+    history: bool
+    first_happened: str | None
+    last_happened: str | None
+    profile: dict[str, dict[str, int]]
+    inputs: dict[str, int]
+    identity: str
+
+    @property
+    def quarantine(self) -> Path:
+        """Rows set aside, with their number, their reasons and every source value as text."""
+        return self.path.with_name(table.QUARANTINE)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Everything a company brought, canonical.
+
+    Attributes
+    ----------
+    tables : dict of str to TableInfo
+        Tables with rows.
+    gaps : dict of str to str
+        Absent or empty tables and what their absence removes.
+    """
+
+    tables: dict[str, TableInfo]
+    gaps: dict[str, str] = field(default_factory=dict)
+
+    def scan(self, connection: duckdb.DuckDBPyConnection, name: str) -> duckdb.DuckDBPyRelation:
+        """Make a table readable as the view `name` of `connection` and return its rows."""
+        path = self.info(name).path
+        connection.execute(
+            f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM read_parquet({literal(path)})"
+        )
+        return connection.table(name)
+
+    def info(self, name: str) -> TableInfo:
+        """Return a table's facts; an absent table is an error that says so."""
+        if name not in self.tables:
+            raise DataError(
+                f"there is no {name} table: {self.gaps.get(name, 'unknown table')}",
+                where=f"tables.{name} in company.yaml",
+            )
+        return self.tables[name]
+
+
+def load_sources(
+    workspace: Workspace, now: datetime, progress: Progress = lambda _: None
+) -> Loaded:
+    """Read every table a company maps into canonical, validated Parquet.
+
+    A table is loaded when `tables` maps it or an input carries its name. Rows that break the
+    contract go to ``quarantine.parquet`` with their reasons; a table whose inputs, mapping,
+    contract and code did not change is reused. The caller holds the state directory's lock.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The company, its data and its state.
+    now : datetime
+        The clock, UTC: rows known later are kept and counted.
+    progress : callable
+        Is told one line per table.
+
+    Returns
+    -------
+    Loaded
+        The tables, and the gaps.
+
+    Raises
+    ------
+    ConfigError
+        The mapping names something unknown.
+    SourceError
+        An input cannot be read, or a table lacks what the contract requires.
+    DataError
+        Readable, but not enough: no activity, a single account.
+    """
+    names = check_tables(workspace.company)
+    before = {name: read_manifest(workspace.state.sources / name) or {} for name in TABLES}
+    prints = _fingerprints(workspace, names, before)
+    identities = _identities(workspace, names, prints)
+    stale = [name for name in names if before[name].get("identity") != identities[name]]
+    for name in (name for name in names if name not in stale):
+        _refresh_times(workspace, name, before[name], prints)
+        progress(f"{name}: unchanged, {before[name]['rows']:,} rows")
+    if stale:
+        _build(workspace, stale, identities, prints, progress)
+    for name in set(TABLES) - set(names):
+        shutil.rmtree(workspace.state.sources / name, ignore_errors=True)
+    loaded = read_loaded(workspace, now)
+    _check_enough(loaded)
+    return loaded
+
+
+def read_loaded(workspace: Workspace, now: datetime) -> Loaded:
+    """Return the tables loaded last, from the state directory alone.
+
+    Raises
+    ------
+    StateError
+        Nothing has been loaded yet.
+    """
+    manifests = {name: read_manifest(workspace.state.sources / name) for name in TABLES}
+    found = {name: manifest for name, manifest in manifests.items() if manifest is not None}
+    if not found:
+        raise StateError(
+            "no source tables here yet",
+            where=str(workspace.state.sources),
+            fix="bellwether check FOLDER   reads the raw tables and reports on them",
+        )
+    tables = {
+        name: _info(workspace.state.sources / name, name, manifest, now)
+        for name, manifest in found.items()
+        if manifest["rows"]
+    }
+    gaps = {
+        name: (f"the table is empty: {GAPS[name]}" if name in found else GAPS[name])
+        for name in TABLES
+        if name not in tables and name in GAPS
+    }
+    return Loaded(tables, gaps)
+
+
+def _fingerprints(
+    workspace: Workspace, names: list[str], before: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    known = {
+        name: facts
+        for manifest in before.values()
+        for name, facts in manifest.get("fingerprints", {}).items()
+    }
+    wanted = dict.fromkeys(i for name in names for i in inputs_of(workspace.company, name))
+    return {name: fingerprint(workspace, name, known) for name in wanted}
+
+
+def _identities(
+    workspace: Workspace, names: list[str], prints: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """Name the content of each table; all but accounts depend on which accounts exist."""
+    code = code_digest(CODE)
+    own = {
+        name: digest(
+            code,
+            name,
+            mapping_of(workspace.company, name).model_dump(mode="json", by_alias=True),
+            {i: prints[i]["content"] for i in inputs_of(workspace.company, name)},
+        )
+        for name in names
+    }
+    return {
+        name: identity
+        if name == "accounts" or "account_id" not in TABLES[name].columns
+        else digest(identity, own["accounts"])
+        for name, identity in own.items()
+    }
+
+
+def _refresh_times(
+    workspace: Workspace,
+    name: str,
+    manifest: Mapping[str, Any],
+    prints: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Remember new modification times of unchanged files, so that they are not read again."""
+    fresh = {i: prints[i] for i in inputs_of(workspace.company, name)}
+    if fresh != manifest["fingerprints"]:
+        path = workspace.state.sources / name / "manifest.json"
+        write_json_atomically(path, {**manifest, "fingerprints": fresh})
+
+
+def _build(
+    workspace: Workspace,
+    names: list[str],
+    identities: Mapping[str, str],
+    prints: Mapping[str, Mapping[str, Any]],
+    progress: Progress,
+) -> None:
+    with _work_connection(workspace.state.sources) as connection:
+        opened: dict[str, RawInput] = {}
+        for name in names:
+            for wanted in inputs_of(workspace.company, name):
+                if wanted not in opened:
+                    opened[wanted] = open_input(connection, workspace, wanted)
+            used = {i: opened[i] for i in inputs_of(workspace.company, name)}
+            manifest = _build_one(
+                connection,
+                workspace,
+                name,
+                used,
+                {
+                    "identity": identities[name],
+                    "fingerprints": {i: prints[i] for i in used},
+                },
+            )
+            progress(_summary(name, manifest))
+
+
+def _build_one(
+    connection: duckdb.DuckDBPyConnection,
+    workspace: Workspace,
+    name: str,
+    used: dict[str, RawInput],
+    manifest: dict[str, Any],
+) -> dict[str, Any]:
+    mapped = map_table(connection, name, mapping_of(workspace.company, name), used)
+    accounts = workspace.state.sources / "accounts" / table.DATA if name != "accounts" else None
+    with new_folder(workspace.state.sources / name, manifest) as folder:
+        manifest["inputs"] = {i: item.rows for i, item in used.items()}
+        manifest.update(
+            table.build_table(connection, mapped, list(used.values()), accounts, folder)
+        )
+    return manifest
+
+
+def _summary(name: str, manifest: Mapping[str, Any]) -> str:
+    parts = [f"{name}: {manifest['rows']:,} of {manifest['rows_read']:,} rows kept"]
+    if manifest["rows_quarantined"]:
+        parts.append(f"{manifest['rows_quarantined']:,} set aside")
+    if manifest["rows_duplicate"]:
+        parts.append(f"{manifest['rows_duplicate']:,} exact copies")
+    return ", ".join(parts)
+
+
+@contextmanager
+def _work_connection(sources: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a DuckDB on disk beside the results, so that large inputs do not need memory."""
+    sources.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=sources, prefix=".work."))
+    connection = duckdb.connect(str(folder / "work.duckdb"))
+    try:
+        connection.execute(f"SET temp_directory = {literal(folder)}")
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection
+    finally:
+        connection.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _info(folder: Path, name: str, manifest: Mapping[str, Any], now: datetime) -> TableInfo:
+    path = folder / table.DATA
+    plain = {
+        key: manifest[key]
+        for key in (
+            "rows",
+            "rows_read",
+            "rows_quarantined",
+            "rows_duplicate",
+            "quarantined",
+            "noted",
+            "known_basis",
+            "history",
+            "first_happened",
+            "last_happened",
+            "profile",
+            "inputs",
+            "identity",
+        )
+    }
+    return TableInfo(
+        name=name,
+        path=path,
+        columns=tuple(manifest["columns"]),
+        rows_after_now=_rows_after(path, manifest["last_known"], now),
+        **plain,
+    )
+
+
+def _rows_after(path: Path, last_known: str | None, now: datetime) -> int:
+    clock = now.astimezone(UTC).replace(tzinfo=None)
+    if last_known is None or datetime.fromisoformat(last_known) <= clock:
+        return 0
+    with duckdb.connect() as connection:
+        row = connection.execute(
+            f"SELECT count(*) FROM read_parquet({literal(path)}) WHERE known_at > ?", [clock]
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _check_enough(loaded: Loaded) -> None:
+    """Refuse data from which nothing can be predicted."""
+    if "accounts" not in loaded.tables:
+        raise DataError(
+            "the accounts table has no rows", where="accounts", fix="check its file or `sql`"
+        )
+    accounts = loaded.tables["accounts"].rows
+    if accounts < MIN_ACCOUNTS:
+        raise DataError(
+            f"there is {accounts} account; predictions compare accounts with each other",
+            where="accounts",
+            fix="load all accounts, those that left too",
+        )
+    activity = [name for name, spec in TABLES.items() if spec.activity]
+    if not any(name in loaded.tables for name in activity):
+        raise DataError(
+            f"there is no activity table: one of {', '.join(activity)} is needed, with rows",
+            where="inputs, tables",
+            fix="add under inputs:   usage_events: usage.csv",
+        )

@@ -1,0 +1,243 @@
+"""From a company's own columns to ours: which SQL expression yields each canonical column."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from zoneinfo import available_timezones
+
+import duckdb
+
+from configs.company import Company, TableMapping
+from configs.errors import ConfigError, SourceError, did_you_mean
+from features.contracts import TABLES
+from features.sources.raw import RawInput
+from features.sources.sql import ROW, columns_of, ident, reading
+
+KNOWN_AT = "known_at"
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """One table, mapped but not yet cast.
+
+    Attributes
+    ----------
+    table : str
+        The canonical table.
+    relation : str
+        SQL name of the rows, with the row number `features.sources.sql.ROW`.
+    place : str
+        Where the rows come from, for messages.
+    source_columns : tuple of str
+        Columns of the relation, without the row number.
+    expressions : dict of str to str
+        Canonical column → SQL over the relation.
+    types : dict of str to str
+        Canonical column → DuckDB type of its expression.
+    plain : frozenset of str
+        Canonical columns that are a source column as it is, not an expression.
+    known_at : str or None
+        SQL over the relation for when a row became visible.
+    mapping : TableMapping
+        The rest of what the company says about this table.
+    """
+
+    table: str
+    relation: str
+    place: str
+    source_columns: tuple[str, ...]
+    expressions: dict[str, str]
+    types: dict[str, str]
+    plain: frozenset[str]
+    known_at: str | None
+    mapping: TableMapping
+
+
+def check_tables(company: Company) -> list[str]:
+    """Return the canonical tables to load, accounts first; refuse unknown names.
+
+    A table is loaded when it is mapped, or when an input carries its name.
+
+    Raises
+    ------
+    ConfigError
+        An unknown table, column or time zone, with the closest known one.
+    SourceError
+        No accounts at all.
+    """
+    for name, mapping in company.tables.items():
+        if name not in TABLES:
+            raise _unknown("table", name, TABLES, f"tables.{name}")
+        _check_mapping(company, name, mapping)
+    wanted = [name for name in TABLES if name in company.tables or name in company.inputs]
+    if "accounts" not in wanted:
+        hint = did_you_mean("accounts", company.inputs)
+        raise SourceError(
+            "there is no accounts table" + (f"; {hint}" if hint else ""),
+            where="inputs, tables",
+            fix="add under inputs:   accounts: accounts.csv",
+        )
+    return wanted
+
+
+def _check_mapping(company: Company, name: str, mapping: TableMapping) -> None:
+    known = [*TABLES[name].columns, KNOWN_AT]
+    for column in mapping.columns:
+        if column not in known:
+            raise _unknown(f"column of {name}", column, known, f"tables.{name}.columns.{column}")
+    if mapping.timezone not in available_timezones():
+        raise _unknown(
+            "time zone", mapping.timezone, available_timezones(), f"tables.{name}.timezone"
+        )
+    if mapping.sql is not None and mapping.source is not None:
+        raise ConfigError("a table has either `from` or `sql`, not both", where=f"tables.{name}")
+    source = mapping.source or name
+    if mapping.sql is None and source not in company.inputs:
+        raise _unknown("input", source, company.inputs, f"tables.{name}.from")
+
+
+def _unknown(
+    what: str, word: str, known: Mapping[str, object] | list[str] | set[str], where: str
+) -> ConfigError:
+    shown = ", ".join(sorted(known)[:24])
+    return ConfigError(
+        f"unknown {what} {word!r}; {did_you_mean(word, known) or 'known: ' + shown}",
+        where=f"{where} in company.yaml",
+        fix="correct the name; `bellwether init FOLDER` writes every table and column explained",
+    )
+
+
+def mapping_of(company: Company, table: str) -> TableMapping:
+    """Return the mapping of a table; the input of the same name as it is when there is none."""
+    return company.tables.get(table) or TableMapping()
+
+
+def inputs_of(company: Company, table: str) -> list[str]:
+    """Return the inputs a table reads; for `sql`, every input whose name the text contains."""
+    mapping = mapping_of(company, table)
+    if mapping.sql is None:
+        return [mapping.source or table]
+    words = set(re.findall(r"\w+", mapping.sql.lower()))
+    return [name for name in company.inputs if name in words]
+
+
+def map_table(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    mapping: TableMapping,
+    inputs: Mapping[str, RawInput],
+) -> Mapped:
+    """Find the expression of every canonical column of one table.
+
+    Raises
+    ------
+    SourceError
+        SQL that does not run, a column that is not there, or a required one that is missing.
+    """
+    if mapping.sql is None:
+        source = inputs[mapping.source or table]
+        relation, place = source.relation, source.place
+        columns = source.columns
+    else:
+        relation, place = f"raw.{ident('sql ' + table)}", f"tables.{table}.sql"
+        columns = _run_sql(connection, table, mapping.sql, relation, place)
+    expressions, plain = _expressions(table, mapping, columns)
+    known_at = expressions.pop(KNOWN_AT, None)
+    if mapping.known_at is not None:
+        known_at = _column_or_sql(mapping.known_at, columns)
+    where = f"tables.{table}.columns in company.yaml, {place}"
+    types = {
+        name: _type_of(connection, text, relation, name, where, columns)
+        for name, text in [*expressions.items(), *([(KNOWN_AT, known_at)] if known_at else [])]
+    }
+    _require_columns(table, expressions, columns, where)
+    return Mapped(
+        table, relation, place, tuple(columns), expressions, types, plain, known_at, mapping
+    )
+
+
+def _run_sql(
+    connection: duckdb.DuckDBPyConnection, table: str, sql: str, relation: str, place: str
+) -> dict[str, str]:
+    """Materialise a mapping's SELECT, so that its rows keep their numbers."""
+    fix = "CSV columns arrive as text: write TRY_CAST(amount AS DOUBLE), TRY_CAST(day AS DATE)"
+    with reading(place, fix):
+        statements = connection.extract_statements(sql)
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise ConfigError("`sql` holds something other than one SELECT", where=place)
+    text = sql.strip().rstrip(";")
+    with reading(place, fix):
+        connection.execute(
+            f"CREATE TABLE {relation} AS SELECT row_number() OVER () AS {ROW}, * FROM ({text})"
+        )
+        columns = columns_of(connection, f"SELECT * EXCLUDE ({ROW}) FROM {relation}")
+    known = [*TABLES[table].columns, KNOWN_AT]
+    for name in columns:
+        # A leading underscore marks a column that only tells rows apart, such as an event's own id.
+        if name.lower() not in known and not name.startswith("_"):
+            raise _unknown(f"column of {table}", name, known, place)
+    return columns
+
+
+def _expressions(
+    table: str, mapping: TableMapping, columns: dict[str, str]
+) -> tuple[dict[str, str], frozenset[str]]:
+    """Take the columns the mapping names, then source columns that carry our name."""
+    named = {ours: _column_or_sql(theirs, columns) for ours, theirs in mapping.columns.items()}
+    by_lower = {column.lower(): column for column in columns}
+    same = {
+        name: ident(by_lower[name])
+        for name in (*TABLES[table].columns, KNOWN_AT)
+        if name in by_lower and name not in named
+    }
+    found = {name: text for name, text in {**same, **named}.items() if text.lower() != "(null)"}
+    quoted = {ident(column) for column in columns}
+    ordered = {n: found[n] for n in (*TABLES[table].columns, KNOWN_AT) if n in found}
+    return ordered, frozenset(name for name, text in ordered.items() if text in quoted)
+
+
+def _column_or_sql(text: str, columns: Mapping[str, str]) -> str:
+    """Return their column, quoted, when there is one of that name; otherwise the text is SQL."""
+    by_lower = {column.lower(): column for column in columns}
+    found = text if text in columns else by_lower.get(text.strip().lower())
+    return f"({text.strip()})" if found is None else ident(found)
+
+
+def _type_of(
+    connection: duckdb.DuckDBPyConnection,
+    text: str,
+    relation: str,
+    name: str,
+    where: str,
+    columns: Mapping[str, str],
+) -> str:
+    try:
+        found = columns_of(connection, f"SELECT {text} AS value FROM {relation}")
+    except duckdb.Error as error:
+        said_as = text.removeprefix("(").removesuffix(")")
+        hint = did_you_mean(said_as, columns)
+        said = hint or f"the source has: {', '.join(columns)}"
+        raise SourceError(
+            f"{name}: {said_as!r} is neither a column nor SQL that runs; {said}\n"
+            f"{str(error).splitlines()[0]}",
+            where=where,
+            fix=f"write   {name}: THEIR_COLUMN   or a SQL expression over their columns",
+        ) from error
+    return found["value"]
+
+
+def _require_columns(
+    table: str, expressions: Mapping[str, str], columns: Mapping[str, str], where: str
+) -> None:
+    spec = TABLES[table]
+    missing = [n for n, column in spec.columns.items() if column.required and n not in expressions]
+    if not missing:
+        return
+    hints = [f"{name}: {did_you_mean(name, columns) or 'nothing alike'}" for name in missing]
+    raise SourceError(
+        f"{table} has no column for {', '.join(missing)}; the source has: {', '.join(columns)}",
+        where=where,
+        fix=f"map it under tables.{table}.columns ({'; '.join(hints)})",
+    )
