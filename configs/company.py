@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from configs.errors import ConfigError, did_you_mean
 from configs.hashing import digest
 
-CONFIG_VERSION = 1
 COMPANY_FILE = "company.yaml"
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
@@ -177,7 +176,7 @@ class Serving(Model):
 class Company(Model):
     """Everything a company decides. Hashes to `config_hash`."""
 
-    config_version: Literal[1] = CONFIG_VERSION
+    config_version: Literal[1] = 1
     name: Name
     title: str = ""
     about: str = Field("", description="where the data comes from, licence")
@@ -185,8 +184,9 @@ class Company(Model):
     reporting_currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
     entity: Name = Field("account", description="what one row is about; its id is account_id")
     data: str = Field(
-        ".", description="folder of the files, relative to this one; --data or "
-        "BELLWETHER_DATA override it"
+        ".",
+        description="folder of the files, relative to this one; --data or "
+        "BELLWETHER_DATA override it",
     )
     inputs: dict[Name, Input] = Field(default_factory=dict)
     tables: dict[str, TableMapping] = Field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections.abc import Iterable
@@ -16,9 +17,7 @@ def canonical_json(value: Any) -> str:
     >>> canonical_json({"b": 1, "a": [1.5, None]})
     '{"a":[1.5,null],"b":1}'
     """
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str
-    )
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
 
 
 def digest(*parts: Any, length: int = 12) -> str:
@@ -33,5 +32,21 @@ def file_digest(path: Path) -> str:
 
 
 def code_digest(modules: Iterable[ModuleType]) -> str:
-    """Return the identity of the source code of `modules`: changed code is a changed identity."""
-    return digest([Path(str(module.__file__)).read_text(encoding="utf-8") for module in modules])
+    """Return the identity of what `modules` do: comments, docstrings and layout do not count."""
+    return digest([_meaning(Path(str(module.__file__))) for module in modules])
+
+
+def _meaning(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [item for item in node.body if not _is_prose(item)]
+    return ast.dump(tree)
+
+
+def _is_prose(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

@@ -89,8 +89,10 @@ def data_folder(company: Company, folder: Path, override: str | None) -> Path:
     """Resolve the folder of the raw files: the option, then the environment, then the YAML."""
     chosen = override or os.environ.get("BELLWETHER_DATA") or company.data
     path = Path(chosen).expanduser()
-    resolved = path if path.is_absolute() or override or os.environ.get("BELLWETHER_DATA") else (
-        folder / path
+    resolved = (
+        path
+        if path.is_absolute() or override or os.environ.get("BELLWETHER_DATA")
+        else (folder / path)
     )
     if any(item.file for item in company.inputs.values()) and not resolved.is_dir():
         raise ConfigError(

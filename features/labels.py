@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ibis
@@ -109,7 +110,7 @@ def build_labels(
     return made
 
 
-def _read(name: str, folder: Any) -> Labels:
+def _read(name: str, folder: Path) -> Labels:
     manifest = read_manifest(folder)
     assert manifest is not None
     frame = pq.read_table(folder / "labels.parquet").to_pandas()
@@ -124,10 +125,10 @@ def _write(
     standing: ir.Table,
     snapshots: Snapshots,
     now: datetime,
-    folder: Any,
+    folder: Path,
 ) -> None:
     windows = _windows(standing, target, workspace.company, day_index(snapshots.book_on))
-    happened = _observers(target)(windows, tables, name, target)
+    happened = _observers(target)(Asked(windows, tables, name, target))
     rows = _judge(windows, happened, day_index(midnight(now).date()), target)
     frame = _stamped(rows.order_by("as_of_day", "entity_id").to_pyarrow())
     contract = _contract(name, target, workspace.company, frame)
@@ -167,7 +168,28 @@ def _windows(standing: ir.Table, target: Target, company: Company, last_day: int
     )
 
 
-Observer = Callable[[ir.Table, Mapping[str, ir.Table], str, Target], ir.Table]
+@dataclass(frozen=True)
+class Asked:
+    """What an observer is asked: the windows, the tables with hindsight, and the target."""
+
+    windows: ir.Table
+    tables: Mapping[str, ir.Table]
+    name: str
+    target: Target
+
+    def table(self, name: str) -> ir.Table:
+        """Return a table the target is observed in, or say that the company lacks it."""
+        if name not in self.tables:
+            raise ConfigError(
+                f"target {self.name} is observed in {name}, which the company does not have",
+                where=f"targets.{self.name}.observed_in",
+                fix=f"map the table {name}, or observe the target in: "
+                f"{', '.join(sorted(self.tables))}",
+            )
+        return self.tables[name]
+
+
+Observer = Callable[[Asked], ir.Table]
 
 
 def _observers(target: Target) -> Observer:
@@ -184,16 +206,6 @@ def _observers(target: Target) -> Observer:
     if target.observed_in == "labels":
         return _in_labels
     return observed[target.outcome, target.observed_in]
-
-
-def _require(tables: Mapping[str, ir.Table], table: str, target: str) -> ir.Table:
-    if table not in tables:
-        raise ConfigError(
-            f"target {target} is observed in {table}, which the company does not have",
-            where=f"targets.{target}.observed_in",
-            fix=f"map the table {table}, or observe the target in: {', '.join(sorted(tables))}",
-        )
-    return tables[table]
 
 
 def departures(terms: ir.Table, grace_days: int) -> ir.Table:
@@ -229,12 +241,10 @@ def departures(terms: ir.Table, grace_days: int) -> ir.Table:
     )
 
 
-def _churn_in_terms(
-    windows: ir.Table, tables: Mapping[str, ir.Table], name: str, target: Target
-) -> ir.Table:
-    terms = _require(tables, "subscriptions", name)
+def _churn_in_terms(asked: Asked) -> ir.Table:
+    terms = asked.table("subscriptions")
     gone = departures(terms, COMEBACK_DAYS)
-    pairs = windows.join(gone, "entity_id")
+    pairs = asked.windows.join(gone, "entity_id")
     ahead = pairs.filter(pairs.effective_day > pairs.as_of_day)
     first = ahead.group_by([*KEY, "opens_day", "closes_day"]).agg(
         decision_day=ahead.decision_day.argmin(ahead.effective_day),
@@ -277,13 +287,11 @@ def movements(terms: ir.Table) -> ir.Table:
     return started.union(lost)
 
 
-def _movement_in_terms(
-    windows: ir.Table, tables: Mapping[str, ir.Table], name: str, target: Target
-) -> ir.Table:
-    terms = _require(tables, "subscriptions", name)
+def _movement_in_terms(asked: Asked) -> ir.Table:
+    terms = asked.table("subscriptions")
     gone = departures(terms, COMEBACK_DAYS)
-    sign = 1.0 if target.outcome == "expansion" else -1.0
-    pairs = windows.join(movements(terms), "entity_id")
+    sign = 1.0 if asked.target.outcome == "expansion" else -1.0
+    pairs = asked.windows.join(movements(terms), "entity_id")
     inside = pairs.filter(pairs.day > pairs.opens_day, pairs.day <= pairs.closes_day)
     moved = inside.group_by([*KEY, "closes_day", "arr"]).agg(
         change=(inside.change * sign).sum(),
@@ -299,24 +307,24 @@ def _movement_in_terms(
         decision_day=joined.first_day,
         effective_day=joined.first_day,
         reason=ibis.null("string"),
-        happened=(joined.change >= target.margin * joined.arr) & (joined.change > 0) & ~leaves,
+        happened=(joined.change >= asked.target.margin * joined.arr)
+        & (joined.change > 0)
+        & ~leaves,
     )
 
 
-def _silence(
-    windows: ir.Table, tables: Mapping[str, ir.Table], name: str, target: Target
-) -> ir.Table:
-    table = activity_table(tables)
+def _silence(asked: Asked) -> ir.Table:
+    table = activity_table(asked.tables)
     if table is None:
         raise ConfigError(
-            f"target {name} is observed in activity, and no activity table is mapped",
-            where=f"targets.{name}.observed_in",
+            f"target {asked.name} is observed in activity, and no activity table is mapped",
+            where=f"targets.{asked.name}.observed_in",
         )
-    days = tables[table].select("entity_id", "day").distinct()
-    pairs = windows.join(days, "entity_id")
+    days = asked.tables[table].select("entity_id", "day").distinct()
+    pairs = asked.windows.join(days, "entity_id")
     active = pairs.filter(pairs.day > pairs.opens_day, pairs.day <= pairs.closes_day)
     seen = active.select(*KEY).distinct().mutate(is_seen=ibis.literal(True))
-    joined = windows.left_join(seen, KEY)
+    joined = asked.windows.left_join(seen, KEY)
     # Silence has no date of decision: the whole window is the outcome.
     return joined.select(
         *(joined[key] for key in KEY),
@@ -327,41 +335,37 @@ def _silence(
     )
 
 
-def _movement_in_spend(
-    windows: ir.Table, tables: Mapping[str, ir.Table], name: str, target: Target
-) -> ir.Table:
-    """Spend in the window against the mean of equally long windows of the last 364 days."""
-    invoices = _require(tables, "invoices", name).select("entity_id", "day", "amount")
-    pairs = windows.join(invoices, "entity_id")
+def _movement_in_spend(asked: Asked) -> ir.Table:
+    """Spend in the window against the mean of equally long asked.windows of the last 364 days."""
+    invoices = asked.table("invoices").select("entity_id", "day", "amount")
+    pairs = asked.windows.join(invoices, "entity_id")
     after = (pairs.day > pairs.opens_day) & (pairs.day <= pairs.closes_day)
     before = (pairs.day <= pairs.as_of_day) & (pairs.day > pairs.as_of_day - 364)
     sums = pairs.group_by([*KEY, "tenure_days"]).agg(
         spent=pairs.amount.sum(where=after), usual=pairs.amount.sum(where=before)
     )
-    observed = ibis.greatest(ibis.least(sums.tenure_days, 364), target.horizon_days)
-    usual = ibis.coalesce(sums.usual, 0.0) * target.horizon_days / observed
+    observed = ibis.greatest(ibis.least(sums.tenure_days, 364), asked.target.horizon_days)
+    usual = ibis.coalesce(sums.usual, 0.0) * asked.target.horizon_days / observed
     spent = ibis.coalesce(sums.spent, 0.0)
-    up = spent >= usual * (1 + target.margin)
-    down = spent <= usual * (1 - target.margin)
+    up = spent >= usual * (1 + asked.target.margin)
+    down = spent <= usual * (1 - asked.target.margin)
     return sums.select(
         *KEY,
         decision_day=ibis.null("int64"),
         effective_day=ibis.null("int64"),
         reason=ibis.null("string"),
-        happened=(up if target.outcome == "expansion" else down & (spent > 0)) & (usual > 0),
+        happened=(up if asked.target.outcome == "expansion" else down & (spent > 0)) & (usual > 0),
     )
 
 
-def _in_outcomes(
-    windows: ir.Table, tables: Mapping[str, ir.Table], name: str, target: Target
-) -> ir.Table:
-    table = _require(tables, "outcomes", name)
-    rows = table.filter(table.outcome == target.outcome)
+def _in_outcomes(asked: Asked) -> ir.Table:
+    table = asked.table("outcomes")
+    rows = table.filter(table.outcome == asked.target.outcome)
     rows = rows.mutate(
         effective_day=rows.effective_day if "effective_day" in rows.columns else rows.day,
         reason=rows.reason if "reason" in rows.columns else ibis.null("string"),
     ).select("entity_id", "day", "effective_day", "reason")
-    pairs = windows.join(rows, "entity_id")
+    pairs = asked.windows.join(rows, "entity_id")
     inside = pairs.filter(pairs.day > pairs.opens_day, pairs.day <= pairs.closes_day)
     return inside.group_by(KEY).agg(
         decision_day=inside.day.min(),
@@ -371,11 +375,9 @@ def _in_outcomes(
     )
 
 
-def _in_labels(
-    windows: ir.Table, tables: Mapping[str, ir.Table], name: str, target: Target
-) -> ir.Table:
-    table = _require(tables, "labels", name)
-    rows = table.filter(table.target == name)
+def _in_labels(asked: Asked) -> ir.Table:
+    table = asked.table("labels")
+    rows = table.filter(table.target == asked.name)
     # a date-only moment was put on the next midnight; here the date itself is the moment
     known = rows.label_known_day if "label_known_day" in rows.columns else ibis.null("int64")
     rows = rows.select(
@@ -482,12 +484,12 @@ def definition(target: Target, company: Company) -> str:
         if target.observed_in == "outcomes"
         else "as given in the labels table",
     )
-    if target.outcome == "churn" and target.observed_in == "subscriptions":
-        if target.until_renewal:
-            what += (
-                "; for an account under contract, by the renewal date plus "
-                f"{company.cohort.grace_days} days of grace"
-            )
+    asks_renewal = target.outcome == "churn" and target.observed_in == "subscriptions"
+    if asks_renewal and target.until_renewal:
+        what += (
+            "; for an account under contract, by the renewal date plus "
+            f"{company.cohort.grace_days} days of grace"
+        )
     return f"{target.outcome}: {what}"
 
 

@@ -178,7 +178,7 @@ def build_snapshots(
                 identity,
             )
             snapshots.sets[family.name] = _build_set(
-                engine, workspace, usable, version, daily, history, days, prints, progress
+                workspace, usable, version, daily, history, days, prints, progress
             )
     standing = digest(
         code_digest([features.standing, features.known, features.daily]),
@@ -187,7 +187,7 @@ def build_snapshots(
         identity,
     )
     snapshots.sets[STANDING] = _build_set(
-        engine, workspace, None, standing, daily, history, days, prints, progress
+        workspace, None, standing, daily, history, days, prints, progress
     )
     return snapshots
 
@@ -285,7 +285,6 @@ def _fingerprints(daily: Mapping[str, ir.Table], days: list[date]) -> dict[date,
 
 
 def _build_set(
-    engine: Backend,
     workspace: Workspace,
     family: Family | None,
     version: str,

@@ -153,7 +153,7 @@ def _with_terms(result: ir.Table, rows: ir.Table, cohort: Cohort) -> ir.Table:
 
 
 def _with_spend(result: ir.Table, daily: Mapping[str, ir.Table], cohort: Cohort) -> ir.Table:
-    """Return the standing of accounts without contracts: active or silent, worth what they spend."""
+    """Return the standing without contracts: active or silent, worth what is spent."""
     if "invoices" in daily and "amount" in daily["invoices"].columns:
         rows = as_known("invoices", daily["invoices"], result.select("entity_id", "as_of_day"))
         spent = rows.group_by(KEY).agg(arr=rows.amount.sum(where=rows.age < 364))
