@@ -46,6 +46,7 @@ from sqlalchemy import (
     insert,
     select,
     tuple_,
+    update,
 )
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import psycopg
@@ -111,6 +112,7 @@ books_table = Table(
     Column("served_at", UtcTime, nullable=False),
     Column("release_id", String(40), nullable=False),
     Column("n_scores", Integer, nullable=False),
+    Column("is_complete", Integer, nullable=False),
     PrimaryKeyConstraint("company", "book_id", "target"),
     Index("books_by_time", "company", "target", "served_at"),
 )
@@ -387,16 +389,20 @@ class Ledger:
         ------
         DataError
             Columns of different length, or a row that cannot be kept.
+        StateError
+            Another book is kept under this book_id.
         """
         n_rows = _check_book(book)
-        if self._has_book(book):
-            return 0
+        key = ("company", "book_id", "target")
+        entry = _book_entry(book, self.company, n_rows)
+        _settle(self.engine, books_table, key, [entry], but=("is_complete",))
         n_new = 0
         for start in range(0, n_rows, GROUP_ROWS):
             part = _book_records(book, slice(start, start + GROUP_ROWS), self.company)
             n_new += _settle(self.engine, scores_table, ("score_id",), part)
-        entry = _book_entry(book, self.company, n_rows)
-        _settle(self.engine, books_table, ("company", "book_id", "target"), [entry])
+        complete = update(books_table).where(*(books_table.c[name] == entry[name] for name in key))
+        with writing(self.engine) as connection:
+            connection.execute(complete.values(is_complete=1))
         return n_new
 
     def score(self, score_id: str) -> ScoreRow | None:
@@ -432,7 +438,7 @@ class Ledger:
         """
         books, table = books_table, scores_table
         query = select(books.c.book_id).where(
-            books.c.company == self.company, books.c.target == target
+            books.c.company == self.company, books.c.target == target, books.c.is_complete == 1
         )
         if before is not None:
             query = query.where(books.c.served_at < before)
@@ -522,16 +528,6 @@ class Ledger:
 
     def _settle(self, records: list[dict[str, Any]]) -> None:
         _settle(self.engine, scores_table, ("score_id",), records)
-
-    def _has_book(self, book: BookScores) -> bool:
-        table = books_table
-        query = select(table.c.n_scores).where(
-            table.c.company == self.company,
-            table.c.book_id == book.book_id,
-            table.c.target == book.target,
-        )
-        with reading(self.engine) as connection:
-            return connection.execute(query).first() is not None
 
     def _read(self, where: Any, *order: Any, limit: int | None = None) -> list[ScoreRow]:
         query = select(*(scores_table.c[name] for name in _ROW_NAMES)).where(where)
@@ -863,6 +859,7 @@ def _book_entry(book: BookScores, company: str, n_rows: int) -> dict[str, Any]:
         "served_at": book.served_at,
         "release_id": book.release_id,
         "n_scores": n_rows,
+        "is_complete": 0,
     }
 
 
