@@ -63,7 +63,8 @@ class TableInfo:
     first_happened, last_happened : str or None
         ISO text of the earliest and the latest row, as it happened.
     profile : dict
-        How each instant column is written: ``given``, ``dates``, ``zoned``, ``midnights``.
+        How each instant column is written: ``given``, ``dates``, ``zoned``, ``midnights``,
+        ``as_dates``.
     inputs : dict of str to int
         Input → rows it holds.
     identity : str

@@ -25,7 +25,8 @@ def profile_of(connection: duckdb.DuckDBPyConnection, mapped: Mapped, spec: Sour
     -------
     dict
         Column → ``given`` values, of which ``dates`` (no time of day), ``zoned`` (with a zone or
-        offset) and ``midnights`` (00:00 as written, or no time of day).
+        offset) and ``midnights`` (00:00 as written, or no time of day); ``as_dates`` is 1 where
+        all of a source column is read as dates.
     """
     wanted = {
         name: text
@@ -40,7 +41,12 @@ def profile_of(connection: duckdb.DuckDBPyConnection, mapped: Mapped, spec: Sour
         for label, test in _tests(text, mapped.types[name]).items()
     ]
     counts = one_row(connection, f"SELECT {', '.join(parts)} FROM {mapped.relation}")
-    return {name: {label: int(counts[f"{name} {label}"]) for label in LABELS} for name in wanted}
+    found = {name: {label: int(counts[f"{name} {label}"]) for label in LABELS} for name in wanted}
+    return {
+        # SQL in the mapping says what it means; a column taken as it is may be a dressed-up date.
+        name: {**tally, "as_dates": int(name in mapped.plain and midnight_is_date(tally))}
+        for name, tally in found.items()
+    }
 
 
 def _tests(text: str, duckdb_type: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from configs.errors import DataError, SourceError
 from features.contracts import TABLES, Column, SourceTable
 from features.sources import casts
 from features.sources.mapping import KNOWN_AT, Mapped
-from features.sources.profile import Profile, midnight_is_date, profile_of
+from features.sources.profile import Profile, profile_of
 from features.sources.raw import RawInput
 from features.sources.rules import Rule, bad, is_date, rules_for, sentinel
 from features.sources.sql import ROW, ident, literal, one_row, reading
@@ -121,7 +121,7 @@ def _cast_query(mapped: Mapped, spec: SourceTable, profile: Profile) -> str:
     names = [*mapped.expressions, *([KNOWN_AT] if mapped.known_at else [])]
     for name in names:
         column = spec.columns.get(name, MOMENT)
-        at_midnight = name in mapped.plain and name in profile and midnight_is_date(profile[name])
+        at_midnight = bool(profile.get(name, {}).get("as_dates"))
         done = casts.cast(
             column,
             f"r.{ident(name)}",

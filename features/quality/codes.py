@@ -1,0 +1,211 @@
+"""Every issue the quality report can raise, in one table: the documentation derives from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning", "info"]
+
+
+@dataclass(frozen=True)
+class Code:
+    """One kind of issue.
+
+    Attributes
+    ----------
+    title : str
+        What is wrong, without numbers.
+    severity : {"error", "warning", "info"}
+        error: predictions are wrong where it occurs; warning: they are weaker; info: to know.
+    to_do : str
+        What to do about it.
+    """
+
+    title: str
+    severity: Severity
+    to_do: str
+
+
+CODES: dict[str, Code] = {
+    "malformed_lines": Code(
+        "lines that do not fit the header",
+        "error",
+        "export the file again with every text in double quotes",
+    ),
+    "missing_values": Code(
+        "rows without a value they must have",
+        "error",
+        "fill the column at the source, or map another one",
+    ),
+    "unparsable_values": Code(
+        "values that are not of their kind",
+        "error",
+        "correct them at the source, or convert them in the mapping: strptime(day, '%d/%m/%Y')",
+    ),
+    "out_of_bounds": Code(
+        "values outside their possible range",
+        "error",
+        "correct them at the source, or map the right unit",
+    ),
+    "not_allowed": Code(
+        "words that are not among the allowed ones",
+        "error",
+        "translate them in the mapping with CASE WHEN … THEN … END",
+    ),
+    "unknown_accounts": Code(
+        "rows of accounts that do not exist",
+        "error",
+        "load all accounts, those that left too, and map account_id to the same ids",
+    ),
+    "time_order": Code(
+        "rows that end before they begin",
+        "error",
+        "check that the two columns are not swapped and lie in the same time zone",
+    ),
+    "duplicate_keys": Code(
+        "rows replaced by a later version of the same key",
+        "warning",
+        "if these are versions over time, give each its known_at and set history: true",
+    ),
+    "exact_copies": Code(
+        "rows that repeat another in every column, counted once",
+        "warning",
+        "if they are separate events, add their own id to the source table",
+    ),
+    "before_account": Code(
+        "facts from before their account began",
+        "error",
+        "map created_at to the true beginning; what lies before it cannot be trusted in time",
+    ),
+    "before_first_term": Code(
+        "usage from before the account's first term",
+        "warning",
+        "trials are fine; otherwise check started_on, or how usage is joined to accounts",
+    ),
+    "order_tolerated": Code(
+        "pairs of times in an unusual order, kept",
+        "info",
+        "nothing, when prepayment, notice under earlier terms or late entry explains them",
+    ),
+    "sentinel_dates": Code(
+        "dates that stand for never (1970-01-01, 9999-12-31 …), read as empty",
+        "info",
+        "leave such dates empty at the source",
+    ),
+    "after_now": Code(
+        "rows known only after the clock, ignored",
+        "info",
+        "nothing, when the clock is pinned; otherwise check the year and the time zone",
+    ),
+    "no_known_at": Code(
+        "tables that do not say when a row became visible",
+        "info",
+        "map known_at (load time, created or updated time), or known_delay_days for a usual delay",
+    ),
+    "edits_unseen": Code(
+        "tables edited after the fact without saying when",
+        "warning",
+        "keep history with known_at: a term or outcome entered late looks as if it was known early",
+    ),
+    "known_at_missing": Code(
+        "rows without known_at in a table that has it",
+        "warning",
+        "fill it at the source; until then these rows count as known when they happened",
+    ),
+    "known_before_happened": Code(
+        "rows known before they happened",
+        "info",
+        "right for what is agreed ahead; otherwise check the two columns",
+    ),
+    "zone_shift": Code(
+        "events known a few hours before they happened: two time zones",
+        "warning",
+        "set the table's timezone to the one its times are written in",
+    ),
+    "late_arrivals": Code(
+        "rows that became visible more than a week after they happened",
+        "warning",
+        "recent days look quieter than they were: load later, or set known_delay_days",
+    ),
+    "midnight_instants": Code(
+        "times that all lie at midnight, read as dates",
+        "info",
+        "map the time of day, or leave it: a date counts from the next midnight on",
+    ),
+    "mixed_zones": Code(
+        "one column with and without time zones",
+        "warning",
+        "write every time with its zone, or none with one",
+    ),
+    "mixed_precision": Code(
+        "one column with dates and with times of day",
+        "info",
+        "nothing: a date counts from the next midnight on",
+    ),
+    "stale_table": Code(
+        "nothing new for much longer than usual",
+        "error",
+        "check the export: silence here looks like accounts going quiet",
+    ),
+    "telemetry_gaps": Code(
+        "days on which company-wide usage nearly stops",
+        "warning",
+        "check the tracking on these days; an outage looks like every account leaving",
+    ),
+    "currency_without_rate": Code(
+        "amounts in a currency without a rate",
+        "error",
+        "add the currency to the rates table, or convert in the mapping",
+    ),
+    "currency_missing": Code(
+        "amounts without a currency, taken for the reporting one",
+        "info",
+        "fill the currency column",
+    ),
+    "overlapping_terms": Code(
+        "terms of one subscription that overlap",
+        "warning",
+        "end a row on the day the next one starts, or revenue counts twice",
+    ),
+    "idle_accounts": Code(
+        "accounts without a single activity",
+        "warning",
+        "check how activity is joined to accounts; otherwise they are insufficient data",
+    ),
+    "contradicting_churn": Code(
+        "accounts whose terms and outcomes disagree about leaving",
+        "error",
+        "decide which table is right and observe the target there",
+    ),
+    "activity_after_end": Code(
+        "accounts still active a month after their last term ended",
+        "warning",
+        "check ended_on: leaving may be recorded for accounts that stayed",
+    ),
+    "unknown_parents": Code(
+        "parents that are no accounts, or accounts their own parent",
+        "info",
+        "load the parents as accounts, or leave parent_account_id empty",
+    ),
+    "unknown_owners": Code(
+        "owners that the owners table does not have",
+        "info",
+        "load every CSM into owners",
+    ),
+    "empty_table": Code(
+        "tables that are there without rows",
+        "warning",
+        "check the export, or remove the table from company.yaml",
+    ),
+    "absent_tables": Code(
+        "tables the company does not bring",
+        "info",
+        "map them when they exist: each adds signals",
+    ),
+    "unused_inputs": Code(
+        "inputs that no table reads",
+        "info",
+        "map them, or remove them from company.yaml",
+    ),
+}

@@ -1,0 +1,103 @@
+"""What a quality check is given, and how it reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+
+from configs.places import Workspace
+from features.contracts import TABLES
+from features.quality.report import Issue
+from features.sources import Loaded
+from features.sources.sql import one_row
+
+SIGNALS: dict[str, str] = {
+    "accounts": "every score",
+    "subscriptions": "commercial signals and ARR at risk",
+    "usage_events": "adoption and breadth signals",
+    "entitlements": "utilisation signals",
+    "support_tickets": "support signals",
+    "survey_responses": "sentiment signals",
+    "contacts": "relationship signals",
+    "opportunities": "commercial signals",
+    "invoices": "payment signals",
+    "touches": "relationship signals and the effect of plays",
+    "milestones": "journey signals",
+    "health_scores": "the audit of the score in use",
+    "outcomes": "recorded outcomes",
+    "labels": "given outcomes",
+    "owners": "capacity per CSM",
+    "rates": "money in other currencies",
+}
+
+
+@dataclass(frozen=True)
+class Context:
+    """The loaded tables as views of one connection.
+
+    Attributes
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        Has a view per loaded table with the rows known by `now`.
+    workspace : Workspace
+        The company.
+    loaded : Loaded
+        Facts about the tables.
+    now : datetime
+        The clock, UTC without zone, as stored in the tables.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    workspace: Workspace
+    loaded: Loaded
+    now: datetime
+
+    def has(self, table: str, *columns: str) -> bool:
+        """Whether a table and its columns are there."""
+        info = self.loaded.tables.get(table)
+        return info is not None and all(column in info.columns for column in columns)
+
+    def ask(self, query: str, *values: object) -> dict[str, Any]:
+        """Run a query that yields one row."""
+        relation = self.connection.execute(query, list(values)) if values else None
+        if relation is None:
+            return one_row(self.connection, query)
+        names = [item[0] for item in relation.description]
+        return dict(zip(names, relation.fetchone() or (None,) * len(names), strict=True))
+
+    def issue(self, code: str, table: str, rows: int, whole: int | None, detail: str) -> Issue:
+        """Report a finding; `whole` is what `rows` is a share of."""
+        share = min(1.0, rows / whole) if whole else None
+        return Issue(code, table, rows, share, detail, self.affects(table))
+
+    def affects(self, table: str) -> tuple[str, ...]:
+        """Name the predictions that rest on a table."""
+        if not table:
+            return ("every score",)
+        observed = {"subscriptions": "subscriptions", "outcomes": "outcomes", "labels": "labels"}
+        source = observed.get(table, "activity" if TABLES[table].activity else "")
+        labels = tuple(
+            f"outcomes of {name}"
+            for name, target in self.workspace.company.targets.items()
+            if target.observed_in == source
+        )
+        return (SIGNALS[table], *labels)
+
+
+def naive_utc(moment: datetime) -> datetime:
+    """Return a moment as the tables store it: UTC, without zone."""
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def counted(rows: int, whole: int, what: str = "rows") -> str:
+    """Say a count and its share.
+
+    >>> counted(12, 400)
+    '12 of 400 rows (3.0 %)'
+    """
+    share = 100 * rows / whole if whole else 0.0
+    shown = f"{share:.1f}" if rows == 0 or share >= 0.1 else "< 0.1"
+    return f"{rows:,} of {whole:,} {what} ({shown} %)"

@@ -1,0 +1,178 @@
+"""Issues between tables: money, terms, accounts, and tables that contradict each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from configs.errors import did_you_mean
+from features.contracts import TABLES
+from features.quality.context import Context, counted
+from features.quality.report import Issue
+from features.sources.mapping import inputs_of
+
+MONEY = {"subscriptions": "arr", "opportunities": "amount", "invoices": "amount"}
+SETTLED_DAYS = 30
+"""Terms and outcomes may differ by this many days before they contradict each other."""
+
+NEW_DAYS = 28
+"""Younger accounts may have no activity yet."""
+
+
+def currency_issues(context: Context) -> Iterator[Issue]:
+    """Report amounts that cannot be put into the reporting currency."""
+    home = context.workspace.company.reporting_currency
+    rated = (
+        "SELECT upper(currency) FROM rates" if context.has("rates") else "SELECT NULL WHERE false"
+    )
+    for table, amount in MONEY.items():
+        if not context.has(table, "currency", amount):
+            continue
+        found = context.ask(
+            f"WITH strange AS (SELECT upper(currency) AS code FROM {table} "
+            f"WHERE currency IS NOT NULL AND upper(currency) <> $1 "
+            f"AND upper(currency) NOT IN ({rated}) AND {amount} IS NOT NULL) "
+            f"SELECT (SELECT count(*) FROM strange) AS rows, "
+            f"(SELECT string_agg(DISTINCT code, ', ' ORDER BY code) FROM strange) AS codes, "
+            f"count(*) AS whole, count(*) FILTER (currency IS NULL) AS missing FROM {table}",
+            home,
+        )
+        if found["rows"]:
+            detail = f"{counted(found['rows'], found['whole'])}: {found['codes']}"
+            yield context.issue(
+                "currency_without_rate", table, found["rows"], found["whole"], detail
+            )
+        if found["missing"]:
+            detail = f"{counted(found['missing'], found['whole'])}, taken for {home}"
+            yield context.issue("currency_missing", table, found["missing"], found["whole"], detail)
+
+
+def term_issues(context: Context) -> Iterator[Issue]:
+    """Report terms that overlap, and usage before the first of them."""
+    if not context.has("subscriptions"):
+        return
+    ended = "ended_on" if context.has("subscriptions", "ended_on") else "NULL"
+    if not context.loaded.tables["subscriptions"].history:
+        found = context.ask(
+            f"SELECT count(*) AS whole, "
+            f"count(*) FILTER (coalesce({ended}, DATE '9999-12-31') > next) AS rows FROM (SELECT *, lead(started_on) OVER "
+            f"(PARTITION BY subscription_id ORDER BY started_on) AS next FROM subscriptions)"
+        )
+        if found["rows"]:
+            detail = counted(found["rows"], found["whole"], "terms")
+            yield context.issue(
+                "overlapping_terms", "subscriptions", found["rows"], found["whole"], detail
+            )
+    if context.has("usage_events"):
+        found = context.ask(
+            "SELECT count(*) AS whole, count(*) FILTER (CAST(occurred_at AS DATE) < first) AS rows "
+            "FROM usage_events JOIN (SELECT account_id, min(started_on) AS first "
+            "FROM subscriptions GROUP BY 1) USING (account_id)"
+        )
+        if found["rows"]:
+            detail = counted(found["rows"], found["whole"])
+            yield context.issue(
+                "before_first_term", "usage_events", found["rows"], found["whole"], detail
+            )
+
+
+def account_issues(context: Context) -> Iterator[Issue]:
+    """Report accounts without activity, strange parents and unknown owners."""
+    active = [n for n, s in TABLES.items() if s.activity and context.has(n)]
+    seen = " UNION ALL ".join(f"SELECT account_id FROM {name}" for name in active)
+    found = context.ask(
+        f"SELECT count(*) AS whole, count(*) FILTER (account_id NOT IN (SELECT account_id "
+        f"FROM ({seen}))) AS rows FROM (SELECT account_id FROM accounts GROUP BY 1 "
+        f"HAVING min(created_at) <= $1 - INTERVAL {NEW_DAYS} DAY)",
+        context.now,
+    )
+    if found["rows"]:
+        detail = counted(found["rows"], found["whole"], "accounts")
+        yield context.issue("idle_accounts", "accounts", found["rows"], found["whole"], detail)
+    for column, code, known in (
+        ("parent_account_id", "unknown_parents", "accounts"),
+        ("owner_id", "unknown_owners", "owners"),
+    ):
+        if not context.has("accounts", column) or not context.has(known):
+            continue
+        key = "account_id" if known == "accounts" else "owner_id"
+        itself = " OR parent_account_id = account_id" if known == "accounts" else ""
+        found = context.ask(
+            f"SELECT count({column}) AS whole, count(*) FILTER ({column} IS NOT NULL AND ("
+            f"{column} NOT IN (SELECT {key} FROM {known}){itself})) AS rows FROM accounts"
+        )
+        if found["rows"]:
+            detail = counted(found["rows"], found["whole"], f"values of {column}")
+            yield context.issue(code, "accounts", found["rows"], found["whole"], detail)
+
+
+def contradiction_issues(context: Context) -> Iterator[Issue]:
+    """Report accounts that left by one table and stayed by another."""
+    if not context.has("subscriptions", "ended_on"):
+        return
+    settled = f"INTERVAL {SETTLED_DAYS} DAY"
+    if context.has("outcomes"):
+        moment = "effective_on" if context.has("outcomes", "effective_on") else "NULL"
+        found = context.ask(
+            f"WITH lost AS (SELECT DISTINCT account_id, coalesce({moment}, decided_on) AS day "
+            f"FROM outcomes WHERE outcome = 'churn' "
+            f"AND coalesce({moment}, decided_on) <= $1 - {settled}), "
+            f"goes_on AS (SELECT DISTINCT l.account_id FROM lost l JOIN subscriptions s "
+            f"ON s.account_id = l.account_id AND s.started_on <= l.day "
+            f"AND coalesce(s.ended_on, DATE '9999-12-31') > l.day + {settled}), "
+            f"over AS (SELECT account_id FROM subscriptions GROUP BY 1 "
+            f"HAVING max(coalesce(ended_on, DATE '9999-12-31')) <= $1 - {settled}), "
+            f"unrecorded AS (SELECT account_id FROM over WHERE account_id NOT IN "
+            f"(SELECT account_id FROM outcomes WHERE outcome = 'churn')) "
+            f"SELECT (SELECT count(*) FROM goes_on) AS goes_on, "
+            f"(SELECT count(*) FROM unrecorded) AS unrecorded, "
+            f"(SELECT count(*) FROM (SELECT account_id FROM lost "
+            f"UNION SELECT account_id FROM over)) AS whole",
+            context.now,
+        )
+        rows = found["goes_on"] + found["unrecorded"]
+        if rows:
+            detail = (
+                f"{counted(rows, found['whole'], 'accounts that left by either')}: "
+                f"{found['goes_on']:,} have an outcome but terms that run on, "
+                f"{found['unrecorded']:,} have only ended terms and no outcome"
+            )
+            yield context.issue("contradicting_churn", "outcomes", rows, found["whole"], detail)
+    yield from _activity_after_end(context, settled)
+
+
+def _activity_after_end(context: Context, settled: str) -> Iterator[Issue]:
+    if not context.has("usage_events"):
+        return
+    found = context.ask(
+        f"WITH over AS (SELECT account_id, max(ended_on) AS day FROM subscriptions GROUP BY 1 "
+        f"HAVING count(*) = count(ended_on) AND max(ended_on) <= $1 - {settled}) "
+        f"SELECT (SELECT count(*) FROM over) AS whole, count(DISTINCT u.account_id) AS rows "
+        f"FROM usage_events u JOIN over o ON u.account_id = o.account_id "
+        f"AND CAST(u.occurred_at AS DATE) > o.day + {settled}",
+        context.now,
+    )
+    if found["rows"]:
+        detail = counted(found["rows"], found["whole"], "accounts whose terms are over")
+        yield context.issue(
+            "activity_after_end", "subscriptions", found["rows"], found["whole"], detail
+        )
+
+
+def presence_issues(context: Context) -> Iterator[Issue]:
+    """Report empty and absent tables, and inputs nobody reads."""
+    company = context.workspace.company
+    brought = {name for name in TABLES if name in company.tables or name in company.inputs}
+    for name in context.loaded.gaps:
+        if name in brought:
+            yield context.issue("empty_table", name, 0, None, context.loaded.gaps[name])
+    absent = [name for name in context.loaded.gaps if name not in brought]
+    if absent:
+        yield context.issue("absent_tables", "", len(absent), None, ", ".join(absent))
+    used = {item for name in brought for item in inputs_of(company, name)}
+    unused = [name for name in company.inputs if name not in used]
+    if unused:
+        hints = [did_you_mean(name, TABLES) for name in unused]
+        named = [
+            f"{name} ({hint})" if hint else name for name, hint in zip(unused, hints, strict=True)
+        ]
+        yield context.issue("unused_inputs", "", len(unused), None, ", ".join(named))
