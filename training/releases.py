@@ -240,7 +240,7 @@ def new_release(
     if mistakes:
         raise ModelError("this is no release:\n" + "\n".join(f"  {line}" for line in mistakes))
     # What is stored is what a reader gets back: plain JSON, no tuples or dates.
-    return release_from_dict({"release_id": _identity(body), **_as_json(body)})
+    return release_from_dict({"release_id": _identity(body), **plain_json(body)})
 
 
 def release_from_dict(value: Mapping[str, Any]) -> Release:
@@ -430,6 +430,15 @@ def read_current(folder: Path) -> Release | None:
         ) from error
 
 
+def plain_json(value: Any) -> Any:
+    """Return `value` as it reads back from strict JSON: no tuples, dates or NaN.
+
+    >>> plain_json({"a": (1, float("nan"))})
+    {'a': [1, None]}
+    """
+    return json.loads(canonical_json(value), parse_constant=lambda _: None)
+
+
 def undo_stack(publications: Sequence[Publication]) -> list[str]:
     """Return the releases one could roll back through, the current one last.
 
@@ -461,11 +470,7 @@ def _before_current(past: Sequence[Publication]) -> str:
 
 
 def _identity(body: Mapping[str, Any]) -> str:
-    return f"{body['created_at'][:10].replace('-', '')}-{digest(_as_json(body), length=10)}"
-
-
-def _as_json(value: Any) -> Any:
-    return json.loads(canonical_json(value), parse_constant=lambda _: None)
+    return f"{body['created_at'][:10].replace('-', '')}-{digest(plain_json(body), length=10)}"
 
 
 def _mistakes(body: Mapping[str, Any]) -> list[str]:
