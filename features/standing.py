@@ -6,7 +6,6 @@ Every entity has a status and none vanishes. The same known-time rules hold as f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import ibis
 import ibis.expr.types as ir
@@ -16,24 +15,7 @@ from features.compute import KEY
 from features.contracts import TABLES
 from features.known import as_known
 from features.signals.commercial import is_live
-
-Status = Literal[
-    "scored",
-    "too_new",
-    "notice_given",
-    "pending_renewal",
-    "insufficient_data",
-    "closed",
-]
-
-STATUSES: dict[Status, str] = {
-    "scored": "predicted",
-    "too_new": "younger than the minimum tenure",
-    "notice_given": "has already given notice",
-    "pending_renewal": "the renewal date has passed, the answer is awaited",
-    "insufficient_data": "nothing known to predict from",
-    "closed": "has left, or has been silent too long",
-}
+from features.status import STATUSES, Status
 
 SHORT_TERM_DAYS = 45
 """Terms shorter than this are month to month: asked about the horizon, not about a renewal."""
@@ -175,3 +157,6 @@ def _with_spend(result: ir.Table, daily: Mapping[str, ir.Table], cohort: Cohort)
         renews_day=ibis.null("int64"),
         notice_day=ibis.null("int64"),
     )
+
+
+__all__ = ["COLUMNS", "STATUSES", "Status", "activity_table", "grace_days", "standing_table"]

@@ -157,7 +157,8 @@ def account_facts(snapshots: Snapshots, loaded: Loaded, ids: np.ndarray) -> pd.D
     """Return what is shown beside a score: one row per entity of `ids`, in that order.
 
     Columns: entity_id, status, tenure_days, arr, is_under_contract, renews_on, notice_on,
-    days_to_notice, last_active_days, and those of `ACCOUNT_FACTS` that the company has.
+    days_to_notice, last_active_days, those of `ACCOUNT_FACTS` that the company has, and with an
+    owner_id the owner's name.
     """
     book = snapshots.book_on
     facts = read_snapshot(snapshots, STANDING, book).to_pandas().set_index("entity_id").loc[ids]
@@ -170,9 +171,18 @@ def account_facts(snapshots: Snapshots, loaded: Loaded, ids: np.ndarray) -> pd.D
     accounts = accounts.sort_values("known_at").drop_duplicates("account_id", keep="last")
     shown = [name for name in ACCOUNT_FACTS if name in accounts]
     attributes = accounts.set_index("account_id")[shown].reindex(ids).reset_index(drop=True)
+    if "owner_id" in attributes:
+        attributes["owner"] = attributes["owner_id"].map(_owner_names(loaded))
     return pd.concat(
         [facts.drop(columns=["as_of_day", "renews_day", "notice_day"]), attributes], axis=1
     )
+
+
+def _owner_names(loaded: Loaded) -> dict[str, str]:
+    if "owners" not in loaded.tables or "name" not in loaded.tables["owners"].columns:
+        return {}
+    owners = pq.read_table(loaded.tables["owners"].path, columns=["owner_id", "name"]).to_pandas()
+    return dict(zip(owners["owner_id"], owners["name"], strict=True))
 
 
 def _dates(days: pd.Series) -> list[str | None]:

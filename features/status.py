@@ -1,0 +1,23 @@
+"""Whether an entity is predicted, and if not, why: the words of its status. Light to import."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Status = Literal[
+    "scored",
+    "too_new",
+    "notice_given",
+    "pending_renewal",
+    "insufficient_data",
+    "closed",
+]
+
+STATUSES: dict[Status, str] = {
+    "scored": "predicted",
+    "too_new": "younger than the minimum tenure",
+    "notice_given": "has already given notice",
+    "pending_renewal": "the renewal date has passed, the answer is awaited",
+    "insufficient_data": "nothing known to predict from",
+    "closed": "has left, or has been silent too long",
+}
