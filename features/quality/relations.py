@@ -54,7 +54,8 @@ def term_issues(context: Context) -> Iterator[Issue]:
     if not context.loaded.tables["subscriptions"].history:
         found = context.ask(
             f"SELECT count(*) AS whole, "
-            f"count(*) FILTER (coalesce({ended}, DATE '9999-12-31') > next) AS rows FROM (SELECT *, lead(started_on) OVER "
+            f"count(*) FILTER (coalesce({ended}, DATE '9999-12-31') > next) AS rows "
+            f"FROM (SELECT *, lead(started_on) OVER "
             f"(PARTITION BY subscription_id ORDER BY started_on) AS next FROM subscriptions)"
         )
         if found["rows"]:

@@ -2,52 +2,29 @@
 
 Dates and times are read as ISO 8601 (``2024-03-01``, ``2024-03-01 9:30``, with or without a zone).
 A date where an instant is expected is the last microsecond of its day. Everything is stored in UTC
-without a zone.
+without a zone. The connection's own time zone must be UTC.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from features.contracts import Column
-from features.sources.sql import literal
+from features.sources.sql import ident, literal
 
-BLANKS = "['', 'null', 'none', 'nan', 'nat', 'n/a', 'na', '<na>', '\\N', '-']"
-"""Texts that mean nothing is there, in any case, for every kind but free text."""
+BLANKS = (
+    "('', 'null', 'none', 'nan', 'nat', 'n/a', 'na', '<na>', '\\n', '-', 'infinity', '-infinity')"
+)
+"""Texts that mean nothing is there, in lower case, for every kind but free text."""
 
-ISO_DATE = r"\d{4}[-/]\d{1,2}[-/]\d{1,2}"
-DATE_ONLY = f"^{ISO_DATE}$"
-DATE_TIME = rf"^{ISO_DATE}([T ]\d{{1,2}}:\d{{2}}.*)?$"
-ZONED = rf"^{ISO_DATE}[T ]\d{{1,2}}:\d{{2}}.*(Z|z|[+-]\d{{2}}(:?\d{{2}})?)$"
-
-NUMERIC = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
-TRUE = "['true', 't', 'yes', 'y', '1', '1.0']"
-FALSE = "['false', 'f', 'no', 'n', '0', '0.0']"
+TRUE = "('true', 't', 'yes', 'y', '1', '1.0')"
+FALSE = "('false', 'f', 'no', 'n', '0', '0.0')"
 
 SENTINEL = (
-    "({0} < TIMESTAMP '1950-01-01' OR CAST({0} AS DATE) = DATE '1970-01-01' "
-    "OR {0} >= TIMESTAMP '2200-01-01')"
+    "({0} < TIMESTAMP '1950-01-01' OR {0} >= TIMESTAMP '2200-01-01' "
+    "OR ({0} >= TIMESTAMP '1970-01-01' AND {0} < TIMESTAMP '1970-01-02'))"
 )
 """Dates that systems write for 'never' or 'unknown'."""
 
-
-@dataclass(frozen=True)
-class Cast:
-    """SQL of one cast.
-
-    Attributes
-    ----------
-    value : str
-        The typed value, null when nothing readable is there.
-    bad : str
-        True when something is there that cannot be read.
-    is_date : str
-        For instants: true when only a date was given.
-    """
-
-    value: str
-    bad: str
-    is_date: str = "false"
+TIMES = frozenset({"day", "instant"})
 
 
 def is_text(duckdb_type: str) -> bool:
@@ -65,61 +42,81 @@ def is_naive(duckdb_type: str) -> bool:
     return duckdb_type.startswith("TIMESTAMP") and not is_zoned(duckdb_type)
 
 
-def cast(
-    column: Column, expression: str, duckdb_type: str, timezone: str, *, midnight_is_date: bool
-) -> Cast:
-    """Return the SQL that reads `expression` as the kind of `column`.
+def is_native_time(duckdb_type: str) -> bool:
+    """Whether a DuckDB type is a date or an instant, so that nothing needs parsing."""
+    return duckdb_type == "DATE" or duckdb_type.startswith("TIMESTAMP")
+
+
+def prepared(column: Column, expression: str, duckdb_type: str) -> tuple[str, str]:
+    """Return the SQL and the DuckDB type that the other functions read: trimmed, of one kind.
 
     Parameters
     ----------
     column : Column
         The contract.
     expression : str
-        SQL of the raw value; evaluated several times, so a column name.
+        SQL of the raw value.
+    duckdb_type : str
+        Its DuckDB type.
+    """
+    if column.kind in {"id", "text"} and duckdb_type in {"FLOAT", "DOUBLE"}:
+        # Ids that went through a float: 17850.0 is 17850.
+        whole = f"{expression} = floor({expression}) AND abs({expression}) < 9e15"
+        number = f"CAST(CAST({expression} AS BIGINT) AS VARCHAR)"
+        return f"CASE WHEN {whole} THEN {number} ELSE CAST({expression} AS VARCHAR) END", "VARCHAR"
+    if column.kind in TIMES and is_native_time(duckdb_type):
+        return expression, duckdb_type
+    if column.kind in {"number", "count"} and not is_text(duckdb_type):
+        return f"TRY_CAST({expression} AS DOUBLE)", "DOUBLE"
+    return f"trim(CAST({expression} AS VARCHAR))", "VARCHAR"
+
+
+def given(raw: str, duckdb_type: str) -> str:
+    """Return whether a prepared value says anything."""
+    if is_text(duckdb_type):
+        return f"coalesce(lower({raw}) NOT IN {BLANKS}, false)"
+    if duckdb_type == "DOUBLE":
+        return f"coalesce(NOT isnan({raw}), false)"
+    if is_native_time(duckdb_type):
+        return f"coalesce(isfinite({raw}), false)"
+    return f"{raw} IS NOT NULL"
+
+
+def value(
+    column: Column, raw: str, duckdb_type: str, timezone: str, *, midnight_is_date: bool = False
+) -> str:
+    """Return the SQL of the typed value of a prepared one, null when it is not readable.
+
+    Parameters
+    ----------
+    column : Column
+        The contract.
+    raw : str
+        A prepared column.
     duckdb_type : str
         Its DuckDB type.
     timezone : str
-        IANA name for instants written without a zone.
+        IANA name, for instants written without a zone.
     midnight_is_date : bool
         Every value of this column lies at midnight as written: they are dates.
     """
-    if column.kind in {"id", "text"}:
-        return _text(column, expression, duckdb_type)
-    text = f"trim(CAST({expression} AS VARCHAR))"
-    given = f"({expression} IS NOT NULL AND NOT list_contains({BLANKS}, lower({text})))"
     if column.kind == "flag":
-        value = (
-            f"CASE WHEN list_contains({TRUE}, lower({text})) THEN true "
-            f"WHEN list_contains({FALSE}, lower({text})) THEN false END"
-        )
-    elif column.kind in {"number", "count"}:
-        value = _number(column, expression, duckdb_type, text)
-    elif column.kind == "day":
-        value = _day(expression, duckdb_type, text, timezone)
-    else:
-        value, is_date = _instant(expression, duckdb_type, text, timezone, midnight_is_date)
-        return Cast(value, f"({given} AND ({value}) IS NULL)", is_date)
-    return Cast(value, f"({given} AND ({value}) IS NULL)")
-
-
-def _text(column: Column, expression: str, duckdb_type: str) -> Cast:
-    text = f"CAST({expression} AS VARCHAR)"
-    if duckdb_type in {"FLOAT", "DOUBLE"}:
-        # Ids that went through a float: 17850.0 is 17850.
-        whole = f"{expression} = floor({expression}) AND abs({expression}) < 9e15"
-        text = (
-            f"CASE WHEN {whole} THEN CAST(CAST({expression} AS BIGINT) AS VARCHAR) ELSE {text} END"
-        )
-    value = f"nullif(trim({text}), '')"
+        low = f"lower({raw})"
+        return f"CASE WHEN {low} IN {TRUE} THEN true WHEN {low} IN {FALSE} THEN false END"
+    if column.kind in {"number", "count"}:
+        return _number(column, raw)
+    if column.kind == "day":
+        return _day(raw, duckdb_type, timezone)
+    if column.kind == "instant":
+        return _instant(raw, duckdb_type, timezone, midnight_is_date=midnight_is_date)
+    text = f"nullif({raw}, '')"
     if column.kind == "id":
-        value = f"CASE WHEN NOT list_contains({BLANKS}, lower({value})) THEN {value} END"
-    if column.values:
-        value = f"lower({value})"
-    return Cast(value, "false")
+        text = f"CASE WHEN lower({raw}) NOT IN {BLANKS} THEN {raw} END"
+    return f"lower({text})" if column.values else text
 
 
-def _number(column: Column, expression: str, duckdb_type: str, text: str) -> str:
-    number = f"TRY_CAST({text if is_text(duckdb_type) else expression} AS DOUBLE)"
+def _number(column: Column, raw: str) -> str:
+    number = f"TRY_CAST({raw} AS DOUBLE)"
     if column.kind == "number":
         return f"CASE WHEN isfinite({number}) THEN {number} END"
     return (
@@ -128,47 +125,63 @@ def _number(column: Column, expression: str, duckdb_type: str, text: str) -> str
     )
 
 
-def _day(expression: str, duckdb_type: str, text: str, timezone: str) -> str:
-    if duckdb_type == "DATE" or is_naive(duckdb_type):
-        return f"CAST({expression} AS DATE)"
+def _day(raw: str, duckdb_type: str, timezone: str) -> str:
     if is_zoned(duckdb_type):
-        return f"CAST(timezone({literal(timezone)}, {expression}) AS DATE)"
-    zoned = f"TRY_CAST(CASE WHEN {_matches(text, ZONED)} THEN {text} END AS TIMESTAMPTZ)"
-    naive = f"TRY_CAST(CASE WHEN {_matches(text, DATE_TIME)} THEN {text} END AS TIMESTAMP)"
-    return f"coalesce(CAST(timezone({literal(timezone)}, {zoned}) AS DATE), CAST({naive} AS DATE))"
+        return f"CAST(timezone({literal(timezone)}, {raw}) AS DATE)"
+    if is_native_time(duckdb_type):
+        return f"CASE WHEN isfinite({raw}) THEN CAST({raw} AS DATE) END"
+    zoned = f"CAST(timezone({literal(timezone)}, TRY_CAST({raw} AS TIMESTAMPTZ)) AS DATE)"
+    naive = f"CAST(TRY_CAST({raw} AS TIMESTAMP) AS DATE)"
+    return _readable(raw, f"CASE WHEN {zoned_text(raw)} THEN {zoned} ELSE {naive} END")
 
 
-def _instant(
-    expression: str, duckdb_type: str, text: str, timezone: str, midnight_is_date: bool
-) -> tuple[str, str]:
+def _instant(raw: str, duckdb_type: str, timezone: str, *, midnight_is_date: bool) -> str:
     if duckdb_type == "DATE" or (midnight_is_date and is_naive(duckdb_type)):
-        return end_of_day(f"CAST({expression} AS DATE)"), "true"
+        return f"CASE WHEN isfinite({raw}) THEN {end_of_day(f'CAST({raw} AS DATE)')} END"
     if is_naive(duckdb_type):
-        return to_utc(f"CAST({expression} AS TIMESTAMP)", timezone), "false"
+        return f"CASE WHEN isfinite({raw}) THEN {to_utc(f'CAST({raw} AS TIMESTAMP)', timezone)} END"
     if is_zoned(duckdb_type):
-        return f"CAST(timezone('UTC', {expression}) AS TIMESTAMP)", "false"
-    pattern = DATE_TIME if midnight_is_date else DATE_ONLY
-    is_date = f"({_matches(text, pattern)} AND NOT {_matches(text, ZONED)})"
-    day = f"TRY_CAST(CASE WHEN {is_date} THEN {text} END AS TIMESTAMP)"
-    zoned = f"TRY_CAST(CASE WHEN {_matches(text, ZONED)} THEN {text} END AS TIMESTAMPTZ)"
-    naive = f"TRY_CAST(CASE WHEN {_matches(text, DATE_TIME)} THEN {text} END AS TIMESTAMP)"
-    value = (
-        f"CASE WHEN {is_date} THEN {end_of_day(f'CAST({day} AS DATE)')} "
-        f"WHEN {_matches(text, ZONED)} THEN timezone('UTC', {zoned}) "
-        f"ELSE {to_utc(naive, timezone)} END"
-    )
-    return value, is_date
+        return f"CASE WHEN isfinite({raw}) THEN timezone('UTC', {raw}) END"
+    day = end_of_day(f"CAST(TRY_CAST({raw} AS TIMESTAMP) AS DATE)")
+    # The session's zone is UTC, so one cast reads times with a zone and times of UTC without one.
+    exact = f"timezone('UTC', TRY_CAST({raw} AS TIMESTAMPTZ))"
+    if timezone != "UTC":
+        local = to_utc(f"TRY_CAST({raw} AS TIMESTAMP)", timezone)
+        exact = f"CASE WHEN {zoned_text(raw)} THEN {exact} ELSE {local} END"
+    is_date = date_text(raw, duckdb_type, midnight_is_date=midnight_is_date)
+    return _readable(raw, f"CASE WHEN {is_date} THEN {day} ELSE {exact} END")
 
 
-def _matches(text: str, pattern: str) -> str:
-    return f"regexp_matches({text}, {literal(pattern)})"
+def _readable(raw: str, value: str) -> str:
+    """Guard against words that DuckDB reads as moments, such as `epoch` and `infinity`."""
+    return f"CASE WHEN {raw} >= '0' AND {raw} < ':' THEN {value} END"
+
+
+def date_text(raw: str, duckdb_type: str, *, midnight_is_date: bool = False) -> str:
+    """Return whether a prepared instant is only a date."""
+    if not is_text(duckdb_type):
+        at_midnight = midnight_is_date and is_naive(duckdb_type)
+        return str(duckdb_type == "DATE" or at_midnight).lower()
+    short = f"length({raw}) <= 10"
+    return f"({short} OR NOT {zoned_text(raw)})" if midnight_is_date else short
+
+
+def zoned_text(raw: str) -> str:
+    """Return whether a prepared text has a zone: more than digits after its date.
+
+    >>> import duckdb
+    >>> texts = ["2024-03-01", "2024-03-01 9:30:00.5", "2024-03-01T09:30Z", "2024-03-01 09:30-05"]
+    >>> [duckdb.execute(f"SELECT {zoned_text('$1')}", [text]).fetchone()[0] for text in texts]
+    [False, False, True, True]
+    """
+    return f"(translate(substr({raw}, 12), '0123456789:. ', '') <> '')"
 
 
 def end_of_day(day: str) -> str:
     """Return the last microsecond of a date.
 
     >>> end_of_day("d")
-    "(CAST(d AS TIMESTAMP) + INTERVAL 1 DAY - INTERVAL 1 MICROSECOND)"
+    '(CAST(d AS TIMESTAMP) + INTERVAL 1 DAY - INTERVAL 1 MICROSECOND)'
     """
     return f"(CAST({day} AS TIMESTAMP) + INTERVAL 1 DAY - INTERVAL 1 MICROSECOND)"
 
@@ -190,3 +203,8 @@ def known_after(day: str, timezone: str) -> str:
     if timezone == "UTC":
         return midnight
     return f"greatest({midnight}, {to_utc(midnight, timezone)})"
+
+
+def stands_for_never(name: str) -> str:
+    """Return whether a typed day or instant is one that systems write for never."""
+    return f"coalesce({SENTINEL.format(ident(name))}, false)"

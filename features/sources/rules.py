@@ -42,6 +42,11 @@ class Rule:
     sets_aside: bool = True
 
 
+def raw(column: str) -> str:
+    """Name of the prepared value as it came."""
+    return ident(f"raw {column}")
+
+
 def bad(column: str) -> str:
     """Name of the flag: something was given that cannot be read."""
     return ident(f"bad {column}")

@@ -16,12 +16,11 @@ from features.sources import casts
 from features.sources.mapping import KNOWN_AT, Mapped
 from features.sources.profile import Profile, profile_of
 from features.sources.raw import RawInput
-from features.sources.rules import Rule, bad, is_date, rules_for, sentinel
+from features.sources.rules import Rule, bad, is_date, raw, rules_for, sentinel
 from features.sources.sql import ROW, ident, literal, one_row, reading
 
 DATA = "data.parquet"
 QUARANTINE = "quarantine.parquet"
-TIMES = {"day", "instant"}
 MOMENT = Column("instant", "when the row became visible")
 
 
@@ -96,10 +95,12 @@ def _stage(
         f"FROM read_parquet({literal(accounts)}) GROUP BY ALL) AS known USING (account_id)"
     )
     extra = f", {known} AS known_account, {day} AS account_day" if owned else ""
+    raw_query, types = _raw_query(mapped, spec)
     connection.execute(
         f"CREATE OR REPLACE TABLE staged AS WITH "
-        f"raw_rows AS ({_raw_query(mapped)}), "
-        f"cast_rows AS ({_cast_query(mapped, spec, profile)}), "
+        f"raw_rows AS ({raw_query}), "
+        f"cast_rows AS ({_cast_query(mapped, spec, profile, types)}), "
+        f"clean_rows AS ({_clean_query(spec, types)}), "
         f"known_rows AS ({_known_query(mapped, spec)}), "
         f"joined AS (SELECT known_rows.*{extra} FROM known_rows {join if owned else ''}) "
         f"SELECT *, {_broken(rules, sets_aside=True)} AS reasons, "
@@ -107,37 +108,53 @@ def _stage(
     )
 
 
-def _raw_query(mapped: Mapped) -> str:
-    parts = [f"{text} AS {ident(name)}" for name, text in mapped.expressions.items()]
-    if mapped.known_at is not None:
-        parts.append(f"{mapped.known_at} AS {KNOWN_AT}")
+def _raw_query(mapped: Mapped, spec: SourceTable) -> tuple[str, dict[str, str]]:
+    """Return the prepared raw columns and their DuckDB types."""
+    wanted = {**mapped.expressions, **({KNOWN_AT: mapped.known_at} if mapped.known_at else {})}
+    done = {
+        name: casts.prepared(spec.columns.get(name, MOMENT), text, mapped.types[name])
+        for name, text in wanted.items()
+    }
+    parts = [f"{text} AS {raw(name)}" for name, (text, _) in done.items()]
     source = ", ".join(ident(name) for name in mapped.source_columns)
-    return f"SELECT {ROW}, hash({source}) AS row_hash, {', '.join(parts)} FROM {mapped.relation}"
+    query = f"SELECT {ROW}, hash({source}) AS row_hash, {', '.join(parts)} FROM {mapped.relation}"
+    return query, {name: kind for name, (_, kind) in done.items()}
 
 
-def _cast_query(mapped: Mapped, spec: SourceTable, profile: Profile) -> str:
-    """Typed values beside three flags: unreadable, only a date, stands for never."""
+def _cast_query(mapped: Mapped, spec: SourceTable, profile: Profile, types: dict[str, str]) -> str:
+    """Typed values, beside whether only a date was given."""
     parts: list[str] = []
-    names = [*mapped.expressions, *([KNOWN_AT] if mapped.known_at else [])]
-    for name in names:
+    for name, kind in types.items():
         column = spec.columns.get(name, MOMENT)
-        at_midnight = bool(profile.get(name, {}).get("as_dates"))
-        done = casts.cast(
-            column,
-            f"r.{ident(name)}",
-            mapped.types[name],
-            mapped.mapping.timezone,
-            midnight_is_date=at_midnight,
+        dressed = bool(profile.get(name, {}).get("as_dates"))
+        typed = casts.value(
+            column, raw(name), kind, mapped.mapping.timezone, midnight_is_date=dressed
         )
-        if column.kind in TIMES:
-            never = f"coalesce({casts.SENTINEL.format(f'({done.value})')}, false)"
-            dated = "true" if column.kind == "day" else f"coalesce({done.is_date}, false)"
-            value = f"CASE WHEN NOT {never} THEN {done.value} END"
-            parts += [f"{never} AS {sentinel(name)}", f"{dated} AS {is_date(name)}"]
-        else:
-            value = done.value
-        parts += [f"{value} AS {ident(name)}", f"coalesce({done.bad}, false) AS {bad(name)}"]
-    return f"SELECT r.{ROW}, r.row_hash, {', '.join(parts)} FROM raw_rows r"
+        parts.append(f"{typed} AS {ident(name)}")
+        if column.kind == "day":
+            parts.append(f"true AS {is_date(name)}")
+        elif column.kind == "instant":
+            only_date = casts.date_text(raw(name), kind, midnight_is_date=dressed)
+            parts.append(f"coalesce({only_date}, false) AS {is_date(name)}")
+    return f"SELECT *, {', '.join(parts)} FROM raw_rows"
+
+
+def _clean_query(spec: SourceTable, types: dict[str, str]) -> str:
+    """Say what was given but not readable, and read dates that stand for never as empty."""
+    parts: list[str] = []
+    values: list[str] = []
+    for name, kind in types.items():
+        unread = (
+            f"CASE WHEN {ident(name)} IS NULL THEN {casts.given(raw(name), kind)} ELSE false END"
+        )
+        parts.append(f"{unread} AS {bad(name)}")
+        if spec.columns.get(name, MOMENT).kind in casts.TIMES:
+            never = casts.stands_for_never(name)
+            parts.append(f"{never} AS {sentinel(name)}")
+            values.append(f"CASE WHEN NOT {never} THEN {ident(name)} END AS {ident(name)}")
+    raws = ", ".join(raw(name) for name in types)
+    replaced = f" REPLACE ({', '.join(values)})" if values else ""
+    return f"SELECT * EXCLUDE ({raws}){replaced}, {', '.join(parts)} FROM cast_rows"
 
 
 def _known_query(mapped: Mapped, spec: SourceTable) -> str:
@@ -150,13 +167,13 @@ def _known_query(mapped: Mapped, spec: SourceTable) -> str:
     else:
         default = "TIMESTAMP '1970-01-01'"  # rows without a time of their own were always known
     if mapped.known_at is None:
-        return f"SELECT *, {default} AS {KNOWN_AT} FROM cast_rows"
+        return f"SELECT *, {default} AS {KNOWN_AT} FROM clean_rows"
     said_next = casts.known_after(f"CAST({KNOWN_AT} AS DATE)", zone)
     said = f"CASE WHEN {is_date(KNOWN_AT)} THEN {said_next} ELSE {KNOWN_AT} END"
     return (
         f"SELECT * EXCLUDE ({KNOWN_AT}), {KNOWN_AT} AS given_known_at, "
         f"{is_date(KNOWN_AT)} AS known_is_date, coalesce({said}, {default}) AS {KNOWN_AT} "
-        f"FROM cast_rows"
+        f"FROM clean_rows"
     )
 
 
