@@ -139,6 +139,11 @@ class Training(Model):
         3, description="boosters averaged in logit space"
     )
     bootstrap_draws: Annotated[int, Field(ge=100, le=10_000)] = 300
+    threads: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="of LightGBM; 0 takes one for small tables and every core for large ones; the "
+        "model is the same with any number",
+    )
     tuning: Tuning = Tuning()
 
 

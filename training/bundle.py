@@ -176,7 +176,7 @@ class Bundle:
 
     @property
     def base_rate(self) -> float:
-        """Share of positives among training rows, each account counted once per cohort."""
+        """Share of positives among all training rows; what is served where there is no signal."""
         return float(self.manifest["base_rate"])
 
     @property

@@ -16,21 +16,12 @@ from features.catalog import THEMES, FeatureInfo
 
 Direction = Literal["raises", "lowers"]
 
+# fmt: off
 _SMALL = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
+    "zero", "one", "two", "three", "four", "five", "six",
+    "seven", "eight", "nine", "ten", "eleven", "twelve",
 ]
+# fmt: on
 
 _SUBJECTS: dict[str, str] = {
     "adoption": "how much the product is used",

@@ -1,0 +1,175 @@
+"""What a model must beat: fitted on the training rows of a fold, scored on its test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from training.bundle import sigmoid
+from training.fit import fit_all_columns, fit_encoder
+from training.frame import TrainingFrame
+from training.metrics import logistic_fit
+
+CALENDAR_DAYS = (0, 31, 61, 91, 121, 181, 366)
+"""Inner edges of the days-to-renewal bins."""
+
+SHRINK_ROWS = 50.0
+FEATURE_BINS = 10
+
+Scorer = Callable[[TrainingFrame], np.ndarray]
+"""Turns rows into probabilities."""
+
+
+def fit_constant(train: TrainingFrame) -> Scorer:
+    """Give everybody the rate of the training rows."""
+    rate = float(train.label.mean())
+    return lambda frame: np.full(len(frame), rate)
+
+
+@dataclass(frozen=True)
+class PooledRates:
+    """Rates per cell, shrunk towards the rate of all rows; unseen cells get the latter."""
+
+    overall: float
+    cells: Mapping[str, float]
+
+    @classmethod
+    def fit(cls, cells: np.ndarray, label: np.ndarray) -> PooledRates:
+        """Pool the rows of each cell with `SHRINK_ROWS` rows of the overall rate."""
+        overall = float(label.mean())
+        names, code = np.unique(cells, return_inverse=True)
+        events = np.bincount(code, weights=label)
+        rate = (events + SHRINK_ROWS * overall) / (np.bincount(code) + SHRINK_ROWS)
+        return cls(overall, dict(zip(names.tolist(), rate.tolist(), strict=True)))
+
+    def __call__(self, cells: np.ndarray) -> np.ndarray:
+        """Return each row's rate."""
+        names, code = np.unique(cells, return_inverse=True)
+        rates = np.array([self.cells.get(name, self.overall) for name in names.tolist()])
+        looked_up: np.ndarray = rates[code]
+        return looked_up
+
+
+def _calendar_cells(frame: TrainingFrame) -> np.ndarray:
+    rows = frame.rows
+    days = rows["days_to_renewal"].to_numpy(dtype=np.float64)
+    bins = np.where(np.isnan(days), -1, np.digitize(days, CALENDAR_DAYS))
+    cells = (
+        pd.Series(bins).astype(str)
+        + "|" + rows["segment"].fillna("").astype(str)
+        + "|" + rows["is_under_contract"].astype(str)
+    )  # fmt: skip
+    return cells.to_numpy(dtype=str)
+
+
+def fit_calendar(train: TrainingFrame) -> Scorer:
+    """Know only the calendar: days to renewal, segment, under contract or not."""
+    rates = PooledRates.fit(_calendar_cells(train), train.label)
+    return lambda frame: rates(_calendar_cells(frame))
+
+
+def fit_best_feature(train: TrainingFrame) -> Scorer:
+    """Know only the one feature whose binned rates fit the training rows best."""
+    encoder = fit_encoder(train)
+    matrix = encoder.encode(train.features).matrix
+    candidates = []
+    for position, name in enumerate(encoder.names):
+        column = matrix[:, position]
+        edges = _edges(column, n_levels=len(encoder.levels.get(name, ())))
+        bins = _bins(column, edges)
+        rates = _bin_rates(bins, train.label, len(edges) + 2)
+        p = rates[bins]
+        loss = -np.mean(train.label * np.log(p) + (1.0 - train.label) * np.log1p(-p))
+        candidates.append((loss, position, edges, rates))
+    _, chosen, edges, rates = min(candidates, key=lambda candidate: candidate[0])
+
+    def score(frame: TrainingFrame) -> np.ndarray:
+        column = encoder.encode(frame.features).matrix[:, chosen]
+        p: np.ndarray = rates[_bins(column, edges)]
+        return p
+
+    return score
+
+
+def _bin_rates(bins: np.ndarray, label: np.ndarray, n_bins: int) -> np.ndarray:
+    """Return the rate of each bin, shrunk to that of all rows."""
+    events, rows = np.bincount(bins, label, n_bins), np.bincount(bins, minlength=n_bins)
+    rates: np.ndarray = (events + SHRINK_ROWS * label.mean()) / (rows + SHRINK_ROWS)
+    return rates
+
+
+def _edges(column: np.ndarray, *, n_levels: int) -> np.ndarray:
+    if n_levels:
+        return np.arange(n_levels) + 0.5
+    known = column[~np.isnan(column)]
+    if len(known) == 0:
+        return np.zeros(0)
+    inner = np.linspace(0.0, 1.0, FEATURE_BINS + 1)[1:-1]
+    edges: np.ndarray = np.unique(np.quantile(known, inner))
+    return edges
+
+
+def _bins(column: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return bin numbers from 1; 0 where the value is missing."""
+    numbers: np.ndarray = np.where(np.isnan(column), 0, np.digitize(column, edges) + 1)
+    return numbers
+
+
+def has_health_score(frame: TrainingFrame) -> bool:
+    """Return whether the company's own score tells any two rows apart."""
+    return bool(frame.rows["health_score"].nunique() > 1)
+
+
+def fit_health_score(train: TrainingFrame) -> Scorer:
+    """Turn the company's own score, as it stood, into probabilities: the best it could have done.
+
+    A logistic curve over the score; rows without one get the rate of such rows.
+    """
+    score, label = _health(train), train.label
+    known = ~np.isnan(score)
+    missing_rate = (label[~known].sum() + SHRINK_ROWS * label.mean()) / (
+        (~known).sum() + SHRINK_ROWS
+    )
+    intercept, slope, _ = logistic_fit(score[known], label[known], np.ones((1, known.sum())))
+    usable = bool(np.isfinite(slope[0]))
+
+    def predict(frame: TrainingFrame) -> np.ndarray:
+        values = _health(frame)
+        p = np.full(len(values), missing_rate)
+        here = ~np.isnan(values)
+        p[here] = sigmoid(intercept[0] + slope[0] * values[here]) if usable else label.mean()
+        return p
+
+    return predict
+
+
+def _health(frame: TrainingFrame) -> np.ndarray:
+    return frame.rows["health_score"].to_numpy(dtype=np.float64)
+
+
+def fit_logistic(train: TrainingFrame) -> Scorer:
+    """Weigh every feature in an L2 logistic regression on robustly scaled columns."""
+    fitted = fit_all_columns(train)
+    return lambda frame: sigmoid(fitted.raw(frame))
+
+
+BASELINES: Mapping[str, Callable[[TrainingFrame], Scorer]] = {
+    "constant": fit_constant,
+    "calendar": fit_calendar,
+    "best_feature": fit_best_feature,
+    "health_score": fit_health_score,
+    "logistic": fit_logistic,
+}
+"""Every baseline by the name it has in reports."""
+
+
+def baselines_for(train: TrainingFrame) -> dict[str, Callable[[TrainingFrame], Scorer]]:
+    """Return the baselines these rows allow: no health score, no such baseline."""
+    return {
+        name: fit
+        for name, fit in BASELINES.items()
+        if name != "health_score" or has_health_score(train)
+    }

@@ -1,0 +1,243 @@
+"""The gates between a fitted model and its promotion. Pure: an evaluation in, a verdict out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from configs.company import Gates
+from training.evaluate import MODEL, Evaluation
+from training.fit import Rung
+
+Verdict = Literal["promotable", "provisional", "no_signal"]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One requirement and whether it was met.
+
+    Attributes
+    ----------
+    code : str
+        Stable name.
+    title : str
+        What is asked.
+    value : float or None
+        What was found; None where it could not be measured, which fails.
+    threshold : str
+        What was required, in words.
+    passed : bool
+        Met or not.
+    words : str
+        The finding in one sentence.
+    """
+
+    code: str
+    title: str
+    value: float | None
+    threshold: str
+    passed: bool
+    words: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict and every gate behind it.
+
+    Attributes
+    ----------
+    verdict : str
+        ``promotable``; ``provisional``: may be published, and every score says so; ``no_signal``:
+        the base rate is published without reasons.
+    gates : tuple of Gate
+        All gates, met or not.
+    """
+
+    verdict: Verdict
+    gates: tuple[Gate, ...]
+
+    @property
+    def failed(self) -> tuple[Gate, ...]:
+        """The gates that were not met."""
+        return tuple(gate for gate in self.gates if not gate.passed)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON content."""
+        return {"verdict": self.verdict, "gates": [asdict(gate) for gate in self.gates]}
+
+
+def judge(evaluation: Evaluation, rung: Rung, gates: Gates) -> Judgement:
+    """Hold an evaluation against the gates.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        Out-of-time measures. With a baseline ``champion`` among its differences, the challenger is
+        also held against the champion's recipe.
+    rung : Rung
+        Where the target stands on the ladder.
+    gates : Gates
+        The company's thresholds.
+    """
+    signal = _signal(evaluation, gates)
+    others = (
+        _events(evaluation, gates),
+        _folds(evaluation, gates),
+        _rung(rung),
+        _discrimination(evaluation, gates),
+        _calendar(evaluation),
+        _near_one(
+            "calibration_level",
+            "the level is right: observed over expected events",
+            _value(evaluation, "observed_to_expected"),
+            gates,
+        ),
+        _near_one(
+            "calibration_slope",
+            "the spread is right: slope of recalibration",
+            _value(evaluation, "calibration_slope"),
+            gates,
+        ),
+        _too_good(evaluation, gates),
+        *_champion(evaluation, gates),
+    )
+    every = signal + others
+    if not all(gate.passed for gate in signal):
+        return Judgement("no_signal", every)
+    return Judgement("promotable" if all(gate.passed for gate in every) else "provisional", every)
+
+
+def _value(evaluation: Evaluation, measure: str, part: str = "value") -> float | None:
+    found: float | None = evaluation.models[MODEL][measure][part]
+    return found
+
+
+def _shown(value: float | None) -> str:
+    return "not measurable" if value is None else f"{value:.3f}"
+
+
+def _signal(evaluation: Evaluation, gates: Gates) -> tuple[Gate, ...]:
+    low = _value(evaluation, "auc", "low")
+    loss: float | None = evaluation.differences["constant"]["log_loss"]["value"]
+    return (
+        Gate(
+            "signal_ranking",
+            "the ranking is better than chance",
+            low,
+            f"> {gates.no_signal_auc_lower}",
+            low is not None and low > gates.no_signal_auc_lower,
+            f"lower 95 % limit of out-of-time AUC {_shown(low)}",
+        ),
+        Gate(
+            "signal_probability",
+            "the probabilities are better than the same rate for everybody",
+            loss,
+            "< 0",
+            loss is not None and loss < 0,
+            f"log-loss against a constant {_shown(loss)} (negative is better)",
+        ),
+    )
+
+
+def _events(evaluation: Evaluation, gates: Gates) -> Gate:
+    n = evaluation.n_events
+    return Gate(
+        "events",
+        "enough events were predicted out of time",
+        float(n),
+        f">= {gates.min_events}",
+        n >= gates.min_events,
+        f"{n} events in the test periods",
+    )
+
+
+def _folds(evaluation: Evaluation, gates: Gates) -> Gate:
+    n = len(evaluation.folds) if evaluation.over == "time" else 0
+    return Gate(
+        "folds",
+        "enough test periods",
+        float(n),
+        f">= {gates.min_folds}",
+        n >= gates.min_folds,
+        f"{n} test periods"
+        if evaluation.over == "time"
+        else "folds hold out accounts, not time: no later period was tested",
+    )
+
+
+def _rung(rung: Rung) -> Gate:
+    return Gate(
+        "rung",
+        "enough resolved events for a model of its own",
+        float(rung.n_events),
+        "a fitted model, not pooled rates",
+        rung.kind != "rates",
+        rung.reason,
+    )
+
+
+def _discrimination(evaluation: Evaluation, gates: Gates) -> Gate:
+    low = _value(evaluation, "auc", "low")
+    return Gate(
+        "discrimination",
+        "it tells accounts apart well enough",
+        low,
+        f"> {gates.min_auc_lower}",
+        low is not None and low > gates.min_auc_lower,
+        f"lower 95 % limit of out-of-time AUC {_shown(low)}",
+    )
+
+
+def _calendar(evaluation: Evaluation) -> Gate:
+    gain: float | None = evaluation.differences["calendar"]["auc"]["value"]
+    return Gate(
+        "calendar",
+        "it knows more than the calendar",
+        gain,
+        "> 0",
+        gain is not None and gain > 0,
+        f"AUC above that of days to renewal by segment: {_shown(gain)}",
+    )
+
+
+def _near_one(code: str, title: str, value: float | None, gates: Gates) -> Gate:
+    most = gates.max_calibration_ratio
+    return Gate(
+        code,
+        title,
+        value,
+        f"{1.0 / most:.2f} to {most:.2f}",
+        value is not None and 1.0 / most <= value <= most,
+        f"{_shown(value)}, ideal 1",
+    )
+
+
+def _too_good(evaluation: Evaluation, gates: Gates) -> Gate:
+    value = _value(evaluation, "auc")
+    passed = value is not None and value <= gates.max_auc
+    return Gate(
+        "too_good",
+        "it is not too good to be true",
+        value,
+        f"<= {gates.max_auc}",
+        passed,
+        f"out-of-time AUC {_shown(value)}"
+        + ("" if passed else ": suspected leak, a feature may know the outcome"),
+    )
+
+
+def _champion(evaluation: Evaluation, gates: Gates) -> tuple[Gate, ...]:
+    difference = evaluation.differences.get("champion")
+    if difference is None:
+        return ()
+    loss: float | None = difference["log_loss"]["value"]
+    return (
+        Gate(
+            "champion",
+            "it is no worse than the champion's recipe on the same folds",
+            loss,
+            f"<= {gates.champion_tolerance}",
+            loss is not None and loss <= gates.champion_tolerance,
+            f"log-loss against the champion's recipe {_shown(loss)} (negative is better)",
+        ),
+    )
