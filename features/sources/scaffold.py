@@ -1,0 +1,158 @@
+"""A commented company folder to start from; every table and key comes from the contract itself."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from configs.company import (
+    COMPANY_FILE,
+    Cohort,
+    Gates,
+    Grid,
+    Serving,
+    Target,
+    Training,
+    Tuning,
+)
+from configs.errors import ConfigError
+from features.contracts import TABLES, VERSIONS, Column, SourceTable
+from features.sources.gaps import GAPS
+
+ACTIVE = ("accounts", "usage_events")
+"""Tables that are not commented out: the least a company needs."""
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "grid": Grid,
+    "cohort": Cohort,
+    "training": Training,
+    "gates": Gates,
+    "serving": Serving,
+}
+NOTE_AT = 30
+"""Width of a key and its value, before its note begins."""
+
+
+def scaffold(folder: Path) -> list[Path]:
+    """Write a company folder with every table and key explained.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when absent; its name becomes the company's.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    ConfigError
+        One of the files is already there; nothing is written.
+    """
+    files = {COMPANY_FILE: "company.yaml.j2", "README.md": "README.md.j2"}
+    for name in files:
+        if (folder / name).exists():
+            raise ConfigError(
+                "there is a company here already; nothing was written",
+                where=str(folder / name),
+                fix="name another folder, or delete the file first",
+            )
+    values = _values(folder.resolve().name)
+    environment = Environment(
+        loader=PackageLoader("features.sources"),
+        undefined=StrictUndefined,
+        autoescape=select_autoescape(),
+        keep_trailing_newline=True,
+    )
+    texts = {name: environment.get_template(used).render(values) for name, used in files.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in files]
+
+
+def company_name(folder_name: str) -> str:
+    """Return a valid company name made of a folder's name.
+
+    >>> company_name("Acme GmbH & Co"), company_name("2024")
+    ('acme_gmbh_co', 'company_2024')
+    """
+    name = re.sub(r"[^a-z0-9]+", "_", folder_name.lower()).strip("_")[:32] or "company"
+    return name if name[0].isalpha() else f"company_{name}"
+
+
+def _values(folder_name: str) -> dict[str, Any]:
+    tables = [_table(name, spec) for name, spec in TABLES.items()]
+    return {
+        "name": company_name(folder_name),
+        "title": folder_name.replace('"', ""),
+        "activity": ", ".join(name for name, spec in TABLES.items() if spec.activity),
+        "tables": tables,
+        "optional": [table for table in tables if not table["active"]],
+        "sections": [
+            {"name": name, "about": _about(model), "lines": _keys(model)}
+            for name, model in SECTIONS.items()
+        ],
+        "target_keys": [
+            _key(name, field) for name, field in Target.model_fields.items() if _has_default(field)
+        ],
+    }
+
+
+def _table(name: str, spec: SourceTable) -> dict[str, Any]:
+    return {
+        "name": name,
+        "grain": spec.grain,
+        "gap": GAPS.get(name, ""),
+        "active": name in ACTIVE,
+        "columns": [
+            {"required": column.required, "line": _aligned(f"{key}: {key}", _note(column))}
+            for key, column in spec.columns.items()
+        ],
+    }
+
+
+def _note(column: Column) -> str:
+    said = [column.meaning]
+    if column.values:
+        said.append("one of " + ", ".join(column.values))
+    if column.required:
+        said.append("required")
+    if column.visible_from == VERSIONS:
+        said.append("a signal only with history: true")
+    return f"{column.kind}; " + "; ".join(said)
+
+
+def _aligned(text: str, note: str) -> str:
+    return f"{text:<{NOTE_AT}}  # {note}" if note else text
+
+
+def _about(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").strip().splitlines()[0]
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    lines: list[str] = []
+    for name, field in model.model_fields.items():
+        if field.annotation is Tuning:
+            lines += [f"#{name}:", *(f"  {line}" for line in _keys(Tuning))]
+        else:
+            lines.append(_key(name, field))
+    return lines
+
+
+def _has_default(field: FieldInfo) -> bool:
+    return field.default is not PydanticUndefined
+
+
+def _key(name: str, field: FieldInfo) -> str:
+    return _aligned(f"#{name}: {json.dumps(field.default)}", field.description or "")
