@@ -61,6 +61,11 @@ class State:
         return self.root / "mlflow"
 
     @property
+    def training(self) -> Path:
+        """The latest training of each target: ``training/<target>/``."""
+        return self.root / "training"
+
+    @property
     def bundles(self) -> Path:
         """Model bundles by checksum: ``bundles/<sha>/``."""
         return self.root / "bundles"

@@ -6,9 +6,11 @@ reads one vector view per feature set, because Feast's cost is per value read.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -194,11 +196,12 @@ class Store:
     def materialize(self, features: FeatureSet, day: date) -> None:
         """Load the vectors of one book into the online store."""
         moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        self._feast.materialize(
-            start_date=moment - timedelta(hours=1),
-            end_date=moment + timedelta(seconds=1),
-            feature_views=[vector_view(features.hash)],
-        )
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # Feast prints
+            self._feast.materialize(
+                start_date=moment - timedelta(hours=1),
+                end_date=moment + timedelta(seconds=1),
+                feature_views=[vector_view(features.hash)],
+            )
 
     def online(self, feature_hash: str, width: int, entities: Sequence[str]) -> OnlineRows:
         """Read the vectors of some entities, unknown ones included, in the order asked.

@@ -1,0 +1,102 @@
+"""Raw tables to a filled feature store: every step of the features room, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from configs.hashing import digest
+from configs.places import Workspace
+from configs.state import read_manifest, write_json_atomically
+from features.labels import Labels, build_labels
+from features.snapshots import Snapshots, build_snapshots
+from features.sources import Loaded, load_sources
+from features.store import Store, vector_view
+from features.vector import FeatureSet, build_vectors, feature_set
+
+Progress = Callable[[str], None]
+
+APPLIED = "applied"
+
+
+@dataclass(frozen=True)
+class Built:
+    """Everything the features room makes.
+
+    Attributes
+    ----------
+    loaded : Loaded
+        Canonical source tables and gaps.
+    snapshots : Snapshots
+        Features per (entity, as_of), and where each account stood.
+    features : FeatureSet
+        The ordered features, with their identity.
+    labels : dict of str to Labels
+        By target.
+    store : Store
+        Applied, and filled for the book.
+    """
+
+    loaded: Loaded
+    snapshots: Snapshots
+    features: FeatureSet
+    labels: dict[str, Labels]
+    store: Store
+
+
+def build_features(
+    workspace: Workspace, now: datetime, progress: Progress = lambda _: None
+) -> Built:
+    """Load the sources, build what is out of date, and fill the feature store.
+
+    The caller holds the state directory's lock. Nothing is rebuilt that did not change.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The company, its data and its state.
+    now : datetime
+        The clock, UTC.
+    progress : callable
+        Is told one line per step.
+
+    Raises
+    ------
+    SourceError, DataError, ConfigError
+        What is wrong with the data or the configuration, and what to do.
+    """
+    loaded = load_sources(workspace, now, progress)
+    snapshots = build_snapshots(workspace, loaded, now, progress)
+    features = feature_set(snapshots)
+    store = Store(workspace)
+    fill_store(workspace, loaded, snapshots, features, store, progress)
+    labels = build_labels(workspace, loaded, snapshots, now, progress)
+    return Built(loaded, snapshots, features, labels, store)
+
+
+def fill_store(
+    workspace: Workspace,
+    loaded: Loaded,
+    snapshots: Snapshots,
+    features: FeatureSet,
+    store: Store,
+    progress: Progress,
+) -> None:
+    """Declare the views and load the book's vectors, unless the store already holds them."""
+    folder = build_vectors(workspace, loaded, snapshots)
+    wanted = {
+        "views": digest(features.hash, sorted(workspace.company.targets)),
+        "book": read_manifest(folder),
+        "online": digest(workspace.places.redis_url, workspace.places.registry_url),
+    }
+    marker = workspace.state.feast / APPLIED
+    if read_manifest(marker) == wanted and store.is_ready(features.hash):
+        progress("feature store: unchanged")
+        return
+    progress(f"feature store: declaring {len(features.names)} features")
+    store.apply(snapshots, features, workspace.company.targets)
+    progress(f"feature store: loading {vector_view(features.hash)} of {snapshots.book_on}")
+    store.materialize(features, snapshots.book_on)
+    marker.mkdir(parents=True, exist_ok=True)
+    write_json_atomically(marker / "manifest.json", wanted)

@@ -1,0 +1,109 @@
+"""Days and months as whole numbers, so that the world can be simulated with arrays.
+
+A *day* is the number of days since 1970-01-01, a *moment* the number of seconds since then (UTC),
+a *month* counts from the world's first month. `NEVER` stands for "did not happen".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+NEVER = int(np.iinfo(np.int64).min)
+"""The integer numpy reads as NaT."""
+
+FAR = 10**6
+"""A day after everything."""
+
+DAY = 86_400
+"""Seconds in a day."""
+
+AHEAD = 48
+"""Months after the last one that a renewal date may lie in."""
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """The months of a world.
+
+    Attributes
+    ----------
+    n_months : int
+        Months simulated; the last one is the month of `now`.
+    starts : array of int
+        First day of each month, for months 0 to ``n_months + AHEAD``.
+    now : int
+        The moment the export was taken: nothing after it is visible.
+    """
+
+    n_months: int
+    starts: Ints
+    now: int
+
+    @property
+    def now_day(self) -> int:
+        """The first day that has not ended by `now`."""
+        return self.now // DAY
+
+    def month_of(self, days: Ints) -> Ints:
+        """Return the month of each day; negative before the world, at most its last known one."""
+        return np.searchsorted(self.starts, days, side="right").astype(np.int64) - 1
+
+    def length(self, month: int) -> int:
+        """Return the number of days of a month."""
+        return int(self.starts[month + 1] - self.starts[month])
+
+
+def calendar_until(now: datetime, months: int) -> Calendar:
+    """Return the calendar of the `months` months that end with the month of `now`."""
+    moment = now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
+    last = np.datetime64(f"{moment.year:04d}-{moment.month:02d}", "M")
+    span = last - (months - 1) + np.arange(months + AHEAD + 1)
+    starts = span.astype("datetime64[D]").astype(np.int64)
+    return Calendar(months, starts, int(moment.timestamp()))
+
+
+def add_months(days: Ints, months: Ints | int) -> Ints:
+    """Return the same day of the month `months` later, for days of the month up to the 28th.
+
+    >>> add_months(np.array([31 + 27]), 12) - (31 + 27)   # 28 February 1970
+    array([365])
+    """
+    month = days.astype("datetime64[D]").astype("datetime64[M]")
+    day_of_month = days - month.astype("datetime64[D]").astype(np.int64)
+    later: Ints = (month + months).astype("datetime64[D]").astype(np.int64) + day_of_month
+    return later
+
+
+def instants(moments: Ints) -> pd.Series:
+    """Return moments as UTC timestamps in microseconds; `NEVER` becomes NaT."""
+    naive = moments.astype("datetime64[s]").astype("datetime64[us]")
+    return pd.Series(naive).dt.tz_localize("UTC")
+
+
+def dates(days: Ints) -> pd.Series:
+    """Return days as midnight timestamps without a zone, in microseconds; `NEVER` becomes NaT."""
+    known = np.where(days == NEVER, 0, days) * DAY
+    return pd.Series(np.where(days == NEVER, NEVER, known).astype("datetime64[s]")).astype(
+        "datetime64[us]"
+    )
+
+
+def seconds(moments: pd.Series) -> Ints:
+    """Return UTC timestamps as whole seconds; NaT becomes `NEVER`."""
+    naive = moments.dt.tz_localize(None).to_numpy()
+    whole: Ints = naive.astype("datetime64[s]").astype(np.int64)
+    return whole
+
+
+def generator(seed: int, purpose: str) -> np.random.Generator:
+    """Return the random numbers of one purpose: a new purpose never disturbs the others."""
+    return np.random.default_rng([seed, *purpose.encode()])

@@ -1,0 +1,185 @@
+"""From candidates to a published release: bands frozen, one compare-and-swap, aliases mirrored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from configs.company import Company
+from configs.errors import ModelError, UnavailableError
+from configs.places import Workspace
+from features.vector import FeatureSet
+from training import bundle as bundles
+from training.registry import repair_aliases
+from training.releases import Release, current, new_release, open_store, publish, rollback
+from training.run import Candidate
+from training.words import catalogue_version
+
+Progress = Callable[[str], None]
+
+HIGHEST_CUT = 0.95
+"""Bands are multiples of the base rate, and never start above this probability."""
+
+
+def promote(
+    workspace: Workspace,
+    features: FeatureSet,
+    candidates: dict[str, Candidate],
+    *,
+    created_at: datetime,
+    by: str = "",
+    note: str = "",
+    is_forced: bool = False,
+    progress: Progress = lambda _: None,
+) -> Release:
+    """Publish the candidates as one release, unless they are published already.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The company.
+    features : FeatureSet
+        The features the book is materialised with; every bundle must have been trained on them.
+    candidates : dict of str to Candidate
+        One per target.
+    created_at : datetime
+        When, UTC.
+    by, note : str
+        Who, and why.
+    is_forced : bool
+        Publish a model that misses a gate over one that met all.
+    progress : callable
+        Is told what happened.
+
+    Returns
+    -------
+    Release
+        The current release.
+
+    Raises
+    ------
+    ModelError
+        A candidate misses a gate that the published model met, or was trained on other features.
+    StateError
+        Somebody published meanwhile.
+    """
+    store = open_store(workspace)
+    now_current = current(store)
+    parts = {name: {"sha": item.sha, "verdict": item.verdict} for name, item in candidates.items()}
+    if now_current is not None and _is_same(now_current, parts, features, workspace.company):
+        progress(f"release {now_current.release_id} is current already")
+        return now_current
+    if now_current is not None and not is_forced:
+        _refuse_worse(now_current, candidates)
+    manifests = {name: _manifest(workspace, item) for name, item in candidates.items()}
+    _check_features(manifests, features, workspace.company)
+    release = new_release(
+        created_at=created_at,
+        bundles=parts,
+        feature_set={"hash": features.hash, "names": features.names},
+        bands={
+            name: bands(float(manifest["base_rate"]), workspace.company)
+            for name, manifest in manifests.items()
+        },
+        reason_catalogue_version=catalogue_version(),
+        label_contracts={name: item.contract for name, item in candidates.items()},
+        config_hash=workspace.company.config_hash,
+        evidence={name: item.judgement for name, item in candidates.items()},
+        note=note,
+    )
+    expected = now_current.release_id if now_current else None
+    publish(store, release, expected, by=by, note=note)
+    progress(f"published release {release.release_id}")
+    mirror_aliases(workspace, release, now_current, progress)
+    return release
+
+
+def roll_back(
+    workspace: Workspace,
+    *,
+    to: str | None = None,
+    by: str = "",
+    note: str = "",
+    progress: Progress = lambda _: None,
+) -> Release:
+    """Return to an earlier release, and mirror it."""
+    store = open_store(workspace)
+    before = current(store)
+    release = rollback(store, to, by=by, note=note)
+    progress(f"release {release.release_id} is current again")
+    mirror_aliases(workspace, release, before, progress)
+    return release
+
+
+def mirror_aliases(
+    workspace: Workspace, release: Release, before: Release | None, progress: Progress
+) -> None:
+    """Make MLflow's aliases say the same; a server that is down is told later."""
+    try:
+        missing = repair_aliases(workspace, release, before).missing
+    except UnavailableError as error:
+        progress(f"{error.what}; `bellwether relog` mirrors the release later")
+        return
+    for target in missing:
+        progress(f"{target}: its bundle is not registered; `bellwether relog` registers it")
+
+
+def bands(base_rate: float, company: Company) -> dict[str, float]:
+    """Return the probability at which each band starts.
+
+    >>> from configs.company import parse_company
+    >>> raw = {"name": "x", "targets": {"churn": {"outcome": "churn", "observed_in": "activity"}}}
+    >>> bands(0.1, parse_company(raw, where="doc"))
+    {'elevated': 0.15, 'high': 0.3}
+    >>> bands(0.5, parse_company(raw, where="doc"))
+    {'elevated': 0.6, 'high': 0.75}
+    """
+    odds = base_rate / (1.0 - base_rate) if base_rate < 1 else 1e9
+    cuts = {}
+    for name, multiple in company.serving.bands.items():
+        # A multiple of the rate while that is possible, of the odds where rates are high.
+        by_rate, by_odds = base_rate * multiple, odds * multiple / (1.0 + odds * multiple)
+        cuts[str(name)] = round(min(by_rate, by_odds if base_rate > 0.25 else 1.0, HIGHEST_CUT), 6)
+    return cuts
+
+
+def _is_same(
+    release: Release, parts: dict[str, dict[str, str]], features: FeatureSet, company: Company
+) -> bool:
+    return (
+        release.bundles == parts
+        and release.feature_set["hash"] == features.hash
+        and release.config_hash == company.config_hash
+    )
+
+
+def _refuse_worse(release: Release, candidates: dict[str, Candidate]) -> None:
+    for name, item in candidates.items():
+        published = release.bundles.get(name, {}).get("verdict")
+        if published == "promotable" and item.verdict != "promotable":
+            failed = [gate["words"] for gate in item.judgement["gates"] if not gate["passed"]]
+            raise ModelError(
+                f"the published {name} model met every gate, the candidate does not: "
+                + "; ".join(failed),
+                where=f"release {release.release_id}",
+                fix="keep the published model, or promote --force to publish it as provisional",
+            )
+
+
+def _manifest(workspace: Workspace, item: Candidate) -> dict[str, Any]:
+    return dict(bundles.load(workspace.state.bundles / item.sha, item.sha).manifest)
+
+
+def _check_features(
+    manifests: dict[str, dict[str, Any]], features: FeatureSet, company: Company
+) -> None:
+    served = set(features.names)
+    for name, manifest in manifests.items():
+        lacking = [item["name"] for item in manifest["features"] if item["name"] not in served]
+        if lacking:
+            raise ModelError(
+                f"the {name} model needs features that are no longer built: {lacking[:5]}",
+                where=f"company {company.name}",
+                fix="bellwether train COMPANY",
+            )

@@ -1,0 +1,255 @@
+"""Train every target of a company: frames, models, evidence on disk, the tracking server told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from configs.errors import DataError, StateError, UnavailableError
+from configs.hashing import code_digest, digest
+from configs.places import Workspace
+from configs.state import new_folder, read_json, read_manifest, write_json_atomically
+from features.build import Built
+from training import (
+    baselines,
+    calibrate,
+    encode,
+    evaluate,
+    fit,
+    gates,
+    metrics,
+    models,
+    recipe,
+    splits,
+    tune,
+)
+from training import bundle as bundles
+from training.cards import model_card
+from training.dataset import training_frame
+from training.figures import folds_svg, reliability_svg
+from training.frame import TrainingFrame
+from training.recipe import Trained, train
+from training.registry import TrainingRecord, flat_metrics, log_training
+from training.releases import check_bundle
+
+Progress = Callable[[str], None]
+
+SCIENCE = (
+    baselines,
+    bundles,
+    calibrate,
+    encode,
+    evaluate,
+    fit,
+    gates,
+    metrics,
+    models,
+    recipe,
+    splits,
+    tune,
+)
+"""Modules whose change makes every training out of date."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The latest training of one target, as it lies in the state directory.
+
+    Attributes
+    ----------
+    target : str
+        Name of the target.
+    sha : str
+        Of its bundle.
+    verdict : str
+        ``promotable``, ``provisional`` or ``no_signal``.
+    folder : Path
+        ``training/<target>``: evaluation, judgement, predictions, trials, card.
+    is_new : bool
+        False when nothing had changed since the last training.
+    """
+
+    target: str
+    sha: str
+    verdict: str
+    folder: Path
+    is_new: bool = False
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """Out-of-time measures, see `training.evaluate.Evaluation`."""
+        return read_json(self.folder / "evaluation.json")
+
+    @property
+    def judgement(self) -> dict[str, Any]:
+        """Verdict and gates."""
+        return read_json(self.folder / "judgement.json")
+
+    @property
+    def contract(self) -> dict[str, Any]:
+        """The label contract with its counts."""
+        return read_json(self.folder / "contract.json")
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """Out-of-time predictions, see `training.recipe.out_of_time`."""
+        return pq.read_table(self.folder / "predictions.parquet").to_pandas()
+
+
+def train_targets(
+    workspace: Workspace, built: Built, progress: Progress = lambda _: None
+) -> dict[str, Candidate]:
+    """Train each target whose rows, configuration or code changed.
+
+    A target that cannot be trained (no events, one account) is told and left out; when none can,
+    that is an error.
+
+    Returns
+    -------
+    dict
+        Target to its candidate.
+    """
+    candidates, refused = {}, []
+    for name in workspace.company.targets:
+        try:
+            candidates[name] = train_target(workspace, built, name, progress)
+        except DataError as error:
+            refused.append(error)
+            progress(f"{name}: not trained: {error.what}")
+    if not candidates:
+        raise refused[0]
+    return candidates
+
+
+def train_target(
+    workspace: Workspace, built: Built, name: str, progress: Progress = lambda _: None
+) -> Candidate:
+    """Train one target, keep the evidence, and log it."""
+    company = workspace.company
+    frame = training_frame(
+        built.labels[name],
+        built.snapshots,
+        built.loaded,
+        built.store,
+        built.features.info,
+        company.exclude_features,
+    )
+    identity = _identity(workspace, frame, built.labels[name].contract)
+    known = latest(workspace, name)
+    if known is not None and (read_manifest(known.folder) or {}).get("identity") == identity:
+        progress(f"{name}: nothing changed since the last training")
+        return known
+    workspace.state.training.mkdir(parents=True, exist_ok=True)
+    embedded = f"sqlite:///{workspace.state.training.resolve() / 'optuna.db'}"
+    trained = train(
+        frame,
+        company,
+        storage_url=workspace.places.optuna_url or embedded,
+        progress=lambda words: progress(f"{name}: {words}"),
+    )
+    sha = bundles.save(trained.bundle, workspace.state.bundles)
+    candidate = _keep(workspace, name, sha, identity, trained, built.labels[name].contract)
+    _log(workspace, candidate, trained, frame, progress)
+    return candidate
+
+
+def latest(workspace: Workspace, target: str) -> Candidate | None:
+    """Return the latest training of a target whose bundle is whole, if there is one."""
+    folder = workspace.state.training / target
+    manifest = read_manifest(folder)
+    if manifest is None or not (workspace.state.bundles / manifest["sha"]).is_dir():
+        return None
+    check_bundle(workspace.state.bundles / manifest["sha"], manifest["sha"])
+    return Candidate(target, manifest["sha"], manifest["verdict"], folder)
+
+
+def candidates(workspace: Workspace) -> dict[str, Candidate]:
+    """Return the latest training of every target.
+
+    Raises
+    ------
+    StateError
+        Nothing was trained yet.
+    """
+    found = {name: latest(workspace, name) for name in workspace.company.targets}
+    trained = {name: item for name, item in found.items() if item is not None}
+    if not trained:
+        raise StateError(
+            "no trained model here yet",
+            where=str(workspace.state.training),
+            fix="bellwether train COMPANY",
+        )
+    return trained
+
+
+def _identity(workspace: Workspace, frame: TrainingFrame, contract: dict[str, Any]) -> str:
+    return digest(
+        frame.fingerprint(), workspace.company.config_hash, contract, code_digest(SCIENCE)
+    )
+
+
+def _keep(
+    workspace: Workspace,
+    name: str,
+    sha: str,
+    identity: str,
+    trained: Trained,
+    contract: dict[str, Any],
+) -> Candidate:
+    manifest = {"identity": identity, "sha": sha, "verdict": trained.judgement.verdict}
+    evaluation, judgement = trained.evaluation.as_dict(), trained.judgement.as_dict()
+    card = model_card(name, trained.bundle.manifest, evaluation, judgement["gates"])
+    folder = workspace.state.training / name
+    with new_folder(folder, manifest) as aside:
+        write_json_atomically(aside / "evaluation.json", evaluation)
+        write_json_atomically(aside / "judgement.json", judgement)
+        write_json_atomically(aside / "contract.json", contract)
+        write_json_atomically(aside / "recipe.json", trained.recipe.as_dict())
+        pq.write_table(pa.Table.from_pandas(trained.predictions), aside / "predictions.parquet")
+        pq.write_table(pa.Table.from_pandas(trained.trials), aside / "trials.parquet")
+        (aside / "card.md").write_text(card, encoding="utf-8")
+    return Candidate(name, sha, trained.judgement.verdict, folder, is_new=True)
+
+
+def _log(
+    workspace: Workspace,
+    candidate: Candidate,
+    trained: Trained,
+    frame: TrainingFrame,
+    progress: Progress,
+) -> None:
+    """Tell the tracking server; when it is down the record waits and the model is kept."""
+    evaluation = trained.evaluation.as_dict()
+    record = TrainingRecord(
+        target=candidate.target,
+        sha=candidate.sha,
+        bundle=workspace.state.bundles / candidate.sha,
+        verdict=candidate.verdict,
+        fingerprint=frame.fingerprint(),
+        config_hash=workspace.company.config_hash,
+        params={**trained.recipe.as_dict(), "rung": trained.rung.name},
+        metrics=flat_metrics(trained.evaluation.summary()),
+        folds=evaluation["folds"],
+        trials=[
+            {str(k): v for k, v in trial.items()} for trial in trained.trials.to_dict("records")
+        ],
+        label_contract=candidate.contract,
+        evaluation=evaluation,
+        gates=trained.judgement.as_dict()["gates"],
+        figures={
+            "reliability.svg": reliability_svg(evaluation["reliability"]),
+            "folds.svg": folds_svg(evaluation["folds"]),
+        },
+        card=(candidate.folder / "card.md").read_text(encoding="utf-8"),
+    )
+    try:
+        run = log_training(workspace, record)
+        progress(f"{candidate.target}: registered as {run.model_name} version {run.version}")
+    except UnavailableError as error:
+        progress(f"{candidate.target}: {error.what}; `bellwether relog` sends it later")
