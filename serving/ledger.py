@@ -11,15 +11,11 @@ import hashlib
 import math
 import os
 import secrets
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, fields
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,9 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from sqlalchemy import (
     BigInteger,
     Column,
-    Connection,
     Double,
-    Engine,
     Index,
     Integer,
     LargeBinary,
@@ -43,31 +37,27 @@ from sqlalchemy import (
     Text,
     and_,
     func,
-    insert,
     select,
-    tuple_,
     update,
 )
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.dialects.postgresql import psycopg
-from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from configs.errors import DataError, StateError, UnavailableError
 from configs.places import Workspace
+from serving.group_commit import GroupWriter
 from training.database import (
     BUSY_SECONDS,
     UtcTime,
     address,
-    first_line,
+    insert_many,
     open_engine,
     reading,
+    settle,
     writing,
 )
 
 CHANNELS = ("api", "batch", "book", "shadow")
-GROUP_ROWS = 5_000
-WAITING_ROWS = 50_000
-RETRY_SECONDS = (0.05, 0.25, 1.0)
+BOOK_ROWS = 5_000
+"""Rows of a book that are committed at once."""
 
 metadata = MetaData()
 
@@ -258,7 +248,6 @@ _BOOK_CONSTANTS = (
     "verdict",
     "feature_set",
 )
-_KEYS_AT_ONCE = 500
 
 
 def pack_features(values: ArrayLike) -> bytes:
@@ -313,7 +302,7 @@ class Ledger:
         self.engine = open_engine(url, file, metadata)
         self._wait_seconds = wait_seconds
         self._process = os.getpid()
-        self._writer = _GroupWriter(self._commit, self._settle)
+        self._writer = GroupWriter(self._commit, self._settle)
 
     @classmethod
     def open(cls, workspace: Workspace) -> Ledger:
@@ -395,11 +384,11 @@ class Ledger:
         n_rows = _check_book(book)
         key = ("company", "book_id", "target")
         entry = _book_entry(book, self.company, n_rows)
-        _settle(self.engine, books_table, key, [entry], but=("is_complete",))
+        settle(self.engine, books_table, key, [entry], but=("is_complete",))
         n_new = 0
-        for start in range(0, n_rows, GROUP_ROWS):
-            part = _book_records(book, slice(start, start + GROUP_ROWS), self.company)
-            n_new += _settle(self.engine, scores_table, ("score_id",), part)
+        for start in range(0, n_rows, BOOK_ROWS):
+            part = _book_records(book, slice(start, start + BOOK_ROWS), self.company)
+            n_new += settle(self.engine, scores_table, ("score_id",), part)
         complete = update(books_table).where(*(books_table.c[name] == entry[name] for name in key))
         with writing(self.engine) as connection:
             connection.execute(complete.values(is_complete=1))
@@ -470,7 +459,7 @@ class Ledger:
         """
         records = [_outcome_record(item, self.company, recorded_at) for item in outcomes]
         key = ("company", "entity_id", "target", "as_of", "known_at")
-        return _settle(self.engine, outcomes_table, key, records, but=("recorded_at",))
+        return settle(self.engine, outcomes_table, key, records, but=("recorded_at",))
 
     def record_outcome(self, outcome: Outcome, *, recorded_at: datetime) -> bool:
         """Record one outcome; False when it was known already. See `record_outcomes`."""
@@ -524,10 +513,10 @@ class Ledger:
 
     def _commit(self, records: list[dict[str, Any]]) -> None:
         with writing(self.engine) as connection:
-            _insert_many(connection, scores_table, records)
+            insert_many(connection, scores_table, records)
 
     def _settle(self, records: list[dict[str, Any]]) -> None:
-        _settle(self.engine, scores_table, ("score_id",), records)
+        settle(self.engine, scores_table, ("score_id",), records)
 
     def _read(self, where: Any, *order: Any, limit: int | None = None) -> list[ScoreRow]:
         query = select(*(scores_table.c[name] for name in _ROW_NAMES)).where(where)
@@ -536,239 +525,10 @@ class Ledger:
         return [_row(values) for values in found]
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """One caller's rows and the promise that they will be committed."""
-
-    records: list[dict[str, Any]]
-    future: Future[int]
-
-
-class _GroupWriter:
-    """A thread that commits whatever waits as one group.
-
-    Parameters
-    ----------
-    commit : callable
-        Commits records in one transaction, quickly.
-    settle : callable
-        Commits one caller's records that `commit` refused, or says why they cannot be.
-    """
-
-    def __init__(
-        self,
-        commit: Callable[[list[dict[str, Any]]], None],
-        settle: Callable[[list[dict[str, Any]]], None],
-    ) -> None:
-        self._commit, self._settle = commit, settle
-        self._changed = threading.Condition()
-        self._waiting: deque[_Waiting] = deque()
-        self._n_rows = 0
-        self._is_closed = False
-        self._thread = threading.Thread(target=self._run, name="score-ledger", daemon=True)
-        self._thread.start()
-
-    def put(self, records: list[dict[str, Any]], wait_seconds: float) -> Future[int]:
-        """Queue records; wait at most `wait_seconds` for room."""
-        item = _Waiting(records, Future())
-        with self._changed:
-            has_room = self._changed.wait_for(
-                lambda: self._is_closed or self._n_rows < WAITING_ROWS, wait_seconds
-            )
-            if self._is_closed:
-                raise StateError("the ledger is closed", fix="open it again")
-            if not has_room:
-                raise UnavailableError(
-                    f"the ledger is behind: {self._n_rows} scores wait to be committed",
-                    fix="send less at once; is the database busy or the disk slow?",
-                )
-            self._waiting.append(item)
-            self._n_rows += len(records)
-            self._changed.notify_all()
-        return item.future
-
-    def close(self) -> None:
-        """Commit what waits and end the thread."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while group := self._take():
-            self._write([item for item in group if item.future.set_running_or_notify_cancel()])
-
-    def _take(self) -> list[_Waiting]:
-        """Return the next group of callers; none when closed and drained."""
-        group: list[_Waiting] = []
-        n_rows = 0
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or bool(self._waiting))
-            while self._waiting and n_rows < GROUP_ROWS:
-                group.append(self._waiting.popleft())
-                n_rows += len(group[-1].records)
-            self._n_rows -= n_rows
-            self._changed.notify_all()
-        return group
-
-    def _write(self, group: list[_Waiting]) -> None:
-        records = [record for item in group for record in item.records]
-        try:
-            _insist(lambda: self._commit(records))
-        except UnavailableError as error:
-            _answer(group, error)
-        except Exception:
-            # A bad row of one caller must not cost the others theirs: each alone, and told why.
-            for item in group:
-                self._write_alone(item)
-        else:
-            _answer(group, None)
-
-    def _write_alone(self, item: _Waiting) -> None:
-        try:
-            _insist(lambda: self._settle(item.records))
-        except Exception as error:
-            _answer([item], error)
-        else:
-            _answer([item], None)
-
-
-def _answer(group: Sequence[_Waiting], error: Exception | None) -> None:
-    for item in group:
-        if error is None:
-            item.future.set_result(len(item.records))
-        else:
-            item.future.set_exception(error)
-
-
-def _insist(action: Callable[[], None]) -> None:
-    """Do it; on an outage again, a few times, unless the outage already took long."""
-    started = time.monotonic()
-    for pause in RETRY_SECONDS:
-        try:
-            return action()
-        except UnavailableError:
-            if time.monotonic() - started > BUSY_SECONDS / 2:
-                raise
-            time.sleep(pause)
-    return action()
-
-
 def _done(value: int) -> Future[int]:
     future: Future[int] = Future()
     future.set_result(value)
     return future
-
-
-def _settle(
-    engine: Engine,
-    table: Table,
-    key: Sequence[str],
-    records: Sequence[dict[str, Any]],
-    *,
-    but: Sequence[str] = (),
-) -> int:
-    """Insert the records whose key is new, in one transaction; the others must be equal.
-
-    Parameters
-    ----------
-    engine : Engine
-        Where.
-    table : Table
-        Into what.
-    key : sequence of str
-        Columns that are unique together.
-    records : sequence of dict
-        One per row.
-    but : sequence of str
-        Columns that may differ.
-
-    Returns
-    -------
-    int
-        Rows that were new.
-
-    Raises
-    ------
-    StateError
-        A key was used for something else.
-    DataError
-        The database refuses a value.
-    """
-    for _ in range(3):
-        try:
-            with writing(engine) as connection:
-                return _insert_new(connection, table, key, records, but)
-        except IntegrityError:
-            # Another process inserted the same key between our look and our insert: look again.
-            continue
-        except DBAPIError as error:
-            raise DataError(f"the ledger cannot keep this: {first_line(error)}") from error
-    raise StateError("another process keeps inserting the same rows", where=address(engine))
-
-
-def _insert_new(
-    connection: Connection,
-    table: Table,
-    key: Sequence[str],
-    records: Sequence[dict[str, Any]],
-    but: Sequence[str],
-) -> int:
-    compared = [name for name in (records[0] if records else ()) if name not in but]
-    known = _existing(connection, table, key, records)
-    new = []
-    for record in records:
-        identity = tuple(record[name] for name in key)
-        row = known.setdefault(identity, record)
-        if row is record:
-            new.append(record)
-        elif any(row[name] != record[name] for name in compared):
-            words = ", ".join(str(part) for part in identity)
-            raise StateError(
-                f"something else is kept under ({words})",
-                where=f"table {table.name}, key {', '.join(key)}",
-                fix="what was recorded is never changed; use a new key",
-            )
-    if new:
-        _insert_many(connection, table, new)
-    return len(new)
-
-
-def _insert_many(
-    connection: Connection, table: Table, records: Sequence[Mapping[str, Any]]
-) -> None:
-    """Insert records; twice as fast as ``connection.execute(insert(table), records)``.
-
-    The statement is compiled once and the driver gets the values as they are, but for instants.
-    """
-    dialect = connection.dialect
-    times = [column.name for column in table.columns if isinstance(column.type, UtcTime)]
-    bind = UtcTime().process_bind_param
-    rows = [
-        {**record, **{name: bind(record[name], dialect) for name in times}} for record in records
-    ]
-    connection.exec_driver_sql(_insert_sql(table, dialect.name, tuple(rows[0])), rows)
-
-
-@lru_cache(maxsize=16)
-def _insert_sql(table: Table, dialect_name: str, names: tuple[str, ...]) -> str:
-    dialect: Any = (
-        sqlite.dialect(paramstyle="named") if dialect_name == "sqlite" else psycopg.dialect()  # type: ignore[no-untyped-call]
-    )
-    return str(insert(table).inline().compile(dialect=dialect, column_keys=list(names)))
-
-
-def _existing(
-    connection: Connection, table: Table, key: Sequence[str], records: Sequence[dict[str, Any]]
-) -> dict[tuple[Any, ...], Mapping[str, Any]]:
-    columns = tuple_(*(table.c[name] for name in key))
-    wanted = [tuple(record[name] for name in key) for record in records]
-    found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    for start in range(0, len(wanted), _KEYS_AT_ONCE):
-        query = select(table).where(columns.in_(wanted[start : start + _KEYS_AT_ONCE]))
-        for row in connection.execute(query).mappings():
-            found[tuple(row[name] for name in key)] = dict(row)
-    return found
 
 
 def _check_score(row: ScoreRow) -> None:

@@ -1,0 +1,299 @@
+"""The whole book scored at once, from the offline vectors, and published for people and systems."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from configs.errors import StateError
+from configs.hashing import digest
+from configs.places import Workspace
+from configs.state import State, new_folder, read_json, read_manifest, write_json_atomically
+from features.store import OnlineRows
+from serving.exports import SCHEMA, compact_reasons, csv_lines, flat_row
+from serving.ledger import BookScores, Ledger
+from serving.scoring import Scorer, newest_vectors
+from training.releases import Release
+
+LATEST = "latest.json"
+SCORES, SCORES_CSV, REASONS, RANKS = "scores.parquet", "scores.csv", "reasons.jsonl", "ranks.npz"
+CHUNK_ROWS = 1_000
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BookRun:
+    """One scored book.
+
+    Attributes
+    ----------
+    run_id : str
+        ``<day of the book>-<hash of what it says>``.
+    folder : Path
+        ``scores.parquet`` and ``scores.csv`` (canonical rows, see `serving.exports`),
+        ``reasons.jsonl`` and ``ranks.npz``.
+    as_of, served_at : str
+        ISO 8601: the prediction moment, and when it was scored.
+    release_id : str
+        What answered.
+    statuses : dict of str to int
+        Accounts by status.
+    """
+
+    run_id: str
+    folder: Path
+    as_of: str
+    served_at: str
+    release_id: str
+    statuses: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Vectors:
+    """The newest book as it lies in the offline store."""
+
+    entity_ids: list[str]
+    rows: OnlineRows
+    as_of: datetime
+    identity: str
+
+
+def score_book(
+    workspace: Workspace,
+    release: Release,
+    ledger: Ledger,
+    now: datetime,
+    progress: Progress = lambda _: None,
+) -> BookRun:
+    """Score every account of the newest book, keep it in the ledger, and publish it.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The company.
+    release : Release
+        What answers.
+    ledger : Ledger
+        Gets every score before the book is visible to anyone.
+    now : datetime
+        When it is served, with a zone.
+    progress : callable
+        Is told one line per step.
+
+    Returns
+    -------
+    BookRun
+        The same rows and release at the same `now` give the same run.
+
+    Raises
+    ------
+    StateError
+        There are no vectors for the release's features.
+    """
+    scorer = Scorer.load(workspace, release)
+    vectors = _read_vectors(workspace, scorer)
+    progress(f"scoring {len(vectors.entity_ids):,} accounts as of {vectors.as_of:%Y-%m-%d}")
+    ranks = _ranks(scorer, vectors)
+    flat: list[dict[str, Any]] = []
+    kept: dict[str, list[dict[str, Any]]] = {model.target: [] for model in scorer.models}
+    for answers in _answers(scorer.with_ranks(ranks), vectors, now):
+        flat += [flat_row(answer) for answer in answers]
+        for answer in answers:
+            for target, part in answer.get("scores", {}).items():
+                kept[target].append(_kept(answer["account_id"], part))
+        progress(f"{len(flat):,} of {len(vectors.entity_ids):,}")
+    flat = _ranked(flat)
+    run_id = f"{vectors.as_of:%Y%m%d}-{digest(release.release_id, now.isoformat(), flat, kept)}"
+    _keep(scorer, ledger, vectors, kept, run_id, now)
+    progress("writing the book")
+    return _publish(workspace.state, scorer, vectors, flat, kept, ranks, run_id, now)
+
+
+def read_latest(state: State) -> BookRun | None:
+    """Return the last published book, or None when there is none."""
+    try:
+        run_id = str(read_json(state.scores / LATEST)["run_id"])
+    except FileNotFoundError:
+        return None
+    folder = state.scores / run_id
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise StateError(
+            f"the last book {run_id} is missing or unfinished",
+            where=str(folder),
+            fix="bellwether score",
+        )
+    return BookRun(folder=folder, **manifest)
+
+
+def read_table(run: BookRun) -> pa.Table:
+    """Return the canonical rows of a book, ranked; one row per account."""
+    return pq.read_table(run.folder / SCORES, schema=SCHEMA)
+
+
+def read_ranks(run: BookRun) -> dict[str, np.ndarray]:
+    """Return the ascending probabilities of a book, by target."""
+    with np.load(run.folder / RANKS) as stored:
+        return {target: stored[target] for target in stored.files}
+
+
+def top_at_risk(run: BookRun, n: int = 10) -> list[dict[str, Any]]:
+    """Return the `n` accounts with the most at stake, canonical rows, reasons in words."""
+    table = read_table(run)
+    ranked: list[dict[str, Any]] = table.filter(pc.is_valid(table["rank"])).slice(0, n).to_pylist()
+    return ranked
+
+
+def _read_vectors(workspace: Workspace, scorer: Scorer) -> _Vectors:
+    folder = newest_vectors(workspace.state, scorer.feature_hash)
+    if folder is None:
+        raise StateError(
+            f"there are no vectors for the features of release {scorer.release.release_id}",
+            where=str(workspace.state.snapshots / "vector" / scorer.feature_hash),
+            fix="bellwether features; when the code of the features changed, train and publish too",
+        )
+    table = pq.read_table(folder / "part.parquet")
+    shape = (len(table), scorer.width)
+    stamps = [moment.astimezone(UTC) for moment in table["as_of"].to_pylist()]
+    rows = OnlineRows(
+        is_known=np.ones(len(table), dtype=bool),
+        values=_matrix(table["values"], shape),
+        past=_matrix(table["past"], shape),
+        facts=[json.loads(item) for item in table["facts"].to_pylist()],
+        as_of=list(stamps),
+    )
+    if not stamps:
+        raise StateError("the book is empty", where=str(folder), fix="bellwether features")
+    return _Vectors(table["entity_id"].to_pylist(), rows, stamps[0], folder.name)
+
+
+def _matrix(column: pa.ChunkedArray, shape: tuple[int, int]) -> np.ndarray:
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    matrix: np.ndarray = flat.astype(np.float64).reshape(shape)
+    return matrix
+
+
+def _ranks(scorer: Scorer, vectors: _Vectors) -> dict[str, np.ndarray]:
+    """Return the probabilities of all predicted accounts, ascending, by target."""
+    chosen = [fact.get("status") == "scored" for fact in vectors.rows.facts]
+    values = vectors.rows.values[np.array(chosen, dtype=bool)]
+    return {
+        model.target: np.sort(model.bundle.predict(model.encode(values)).p)
+        if len(values)
+        else np.zeros(0)
+        for model in scorer.models
+    }
+
+
+def _answers(scorer: Scorer, vectors: _Vectors, now: datetime) -> Iterator[list[dict[str, Any]]]:
+    """Score the book in parts, so that memory does not grow with it."""
+    rows = vectors.rows
+    for start in range(0, len(vectors.entity_ids), CHUNK_ROWS):
+        part = slice(start, start + CHUNK_ROWS)
+        chunk = OnlineRows(
+            rows.is_known[part],
+            rows.values[part],
+            rows.past[part],
+            rows.facts[part],
+            rows.as_of[part],
+        )
+        yield scorer.score(vectors.entity_ids[part], chunk, now)
+
+
+def _kept(account_id: str, part: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "account_id": account_id,
+        **{name: part[name] for name in ("target", "probability", "logit", "band")},
+        "reasons": compact_reasons(part),
+    }
+
+
+def _ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Order by what is at stake, then by risk; accounts that are not predicted come last."""
+
+    def place(row: Mapping[str, Any]) -> tuple[float, float, str]:
+        return -(row["expected_arr_lost"] or 0.0), -(row["churn_risk"] or 0.0), row["account_id"]
+
+    scored = sorted((row for row in rows if row["status"] == "scored"), key=place)
+    others = sorted((row for row in rows if row["status"] != "scored"), key=place)
+    return [row | {"rank": rank} for rank, row in enumerate(scored, start=1)] + others
+
+
+def _keep(
+    scorer: Scorer,
+    ledger: Ledger,
+    vectors: _Vectors,
+    kept: Mapping[str, Sequence[Mapping[str, Any]]],
+    run_id: str,
+    now: datetime,
+) -> None:
+    position = {entity: i for i, entity in enumerate(vectors.entity_ids)}
+    for model in scorer.models:
+        rows = kept[model.target]
+        ids = [str(row["account_id"]) for row in rows]
+        ledger.append_book(
+            BookScores(
+                book_id=run_id,
+                target=model.target,
+                as_of=vectors.as_of,
+                served_at=now,
+                release_id=scorer.release.release_id,
+                bundle_sha=model.sha,
+                verdict=model.bundle.verdict,
+                feature_set=scorer.feature_hash,
+                entity_ids=ids,
+                probability=np.array([row["probability"] for row in rows], dtype=np.float64),
+                logit=np.array([row["logit"] for row in rows], dtype=np.float64),
+                band=[row["band"] for row in rows],
+                features=vectors.rows.values[[position[entity] for entity in ids]],
+                reasons=[row["reasons"] for row in rows],
+            )
+        )
+
+
+def _publish(
+    state: State,
+    scorer: Scorer,
+    vectors: _Vectors,
+    flat: list[dict[str, Any]],
+    kept: Mapping[str, Sequence[Mapping[str, Any]]],
+    ranks: Mapping[str, np.ndarray],
+    run_id: str,
+    now: datetime,
+) -> BookRun:
+    counts: dict[str, int] = {}
+    for row in flat:
+        counts[row["status"]] = counts.get(row["status"], 0) + 1
+    run = BookRun(
+        run_id=run_id,
+        folder=state.scores / run_id,
+        as_of=vectors.as_of.isoformat(),
+        served_at=now.astimezone(UTC).isoformat(),
+        release_id=scorer.release.release_id,
+        statuses=counts,
+    )
+    manifest = {key: value for key, value in asdict(run).items() if key != "folder"}
+    with new_folder(run.folder, manifest) as aside:
+        pq.write_table(pa.Table.from_pylist(flat, SCHEMA), aside / SCORES, compression="zstd")
+        with (aside / SCORES_CSV).open("w", encoding="utf-8", newline="") as handle:
+            handle.writelines(csv_lines(flat))
+        with (aside / REASONS).open("wb") as handle:
+            handle.writelines(
+                orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+                for rows in kept.values()
+                for row in rows
+            )
+        np.savez_compressed(aside / RANKS, **dict(ranks))
+    write_json_atomically(state.scores / LATEST, {"run_id": run_id})
+    return run

@@ -1,0 +1,142 @@
+"""Group commit: many callers, one transaction, and nobody is answered before it is committed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from configs.errors import StateError, UnavailableError
+from training.database import BUSY_SECONDS
+
+GROUP_ROWS = 5_000
+"""Rows from which a group takes no further caller."""
+
+WAITING_ROWS = 50_000
+"""Rows waiting from which a caller has to wait for room."""
+
+RETRY_SECONDS = (0.05, 0.25, 1.0)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """One caller's rows and the promise that they will be committed."""
+
+    records: list[dict[str, Any]]
+    future: Future[int]
+
+
+class GroupWriter:
+    """A thread that commits whatever waits as one group.
+
+    A caller is answered when the group it is in is committed. Close it, or its thread waits on.
+
+    Parameters
+    ----------
+    commit : callable
+        Commits records in one transaction, quickly.
+    settle : callable
+        Commits one caller's records that `commit` refused, or says why they cannot be.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[list[dict[str, Any]]], None],
+        settle: Callable[[list[dict[str, Any]]], None],
+    ) -> None:
+        self._commit, self._settle = commit, settle
+        self._changed = threading.Condition()
+        self._waiting: deque[_Waiting] = deque()
+        self._n_rows = 0
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name="score-ledger", daemon=True)
+        self._thread.start()
+
+    def put(self, records: list[dict[str, Any]], wait_seconds: float) -> Future[int]:
+        """Queue records; wait at most `wait_seconds` for room."""
+        item = _Waiting(records, Future())
+        with self._changed:
+            has_room = self._changed.wait_for(
+                lambda: self._is_closed or self._n_rows < WAITING_ROWS, wait_seconds
+            )
+            if self._is_closed:
+                raise StateError("the ledger is closed", fix="open it again")
+            if not has_room:
+                raise UnavailableError(
+                    f"the ledger is behind: {self._n_rows} scores wait to be committed",
+                    fix="send less at once; is the database busy or the disk slow?",
+                )
+            self._waiting.append(item)
+            self._n_rows += len(records)
+            self._changed.notify_all()
+        return item.future
+
+    def close(self) -> None:
+        """Commit what waits and end the thread."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while group := self._take():
+            self._write([item for item in group if item.future.set_running_or_notify_cancel()])
+
+    def _take(self) -> list[_Waiting]:
+        """Return the next group of callers; none when closed and drained."""
+        group: list[_Waiting] = []
+        n_rows = 0
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or bool(self._waiting))
+            while self._waiting and n_rows < GROUP_ROWS:
+                group.append(self._waiting.popleft())
+                n_rows += len(group[-1].records)
+            self._n_rows -= n_rows
+            self._changed.notify_all()
+        return group
+
+    def _write(self, group: list[_Waiting]) -> None:
+        records = [record for item in group for record in item.records]
+        try:
+            insist(lambda: self._commit(records))
+        except UnavailableError as error:
+            _answer(group, error)
+        except Exception:
+            # A bad row of one caller must not cost the others theirs: each alone, and told why.
+            for item in group:
+                self._write_alone(item)
+        else:
+            _answer(group, None)
+
+    def _write_alone(self, item: _Waiting) -> None:
+        try:
+            insist(lambda: self._settle(item.records))
+        except Exception as error:
+            _answer([item], error)
+        else:
+            _answer([item], None)
+
+
+def _answer(group: Sequence[_Waiting], error: Exception | None) -> None:
+    for item in group:
+        if error is None:
+            item.future.set_result(len(item.records))
+        else:
+            item.future.set_exception(error)
+
+
+def insist(action: Callable[[], None]) -> None:
+    """Do it; on an outage again, a few times, unless the outage already took long."""
+    started = time.monotonic()
+    for pause in RETRY_SECONDS:
+        try:
+            return action()
+        except UnavailableError:
+            if time.monotonic() - started > BUSY_SECONDS / 2:
+                raise
+            time.sleep(pause)
+    return action()

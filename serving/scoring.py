@@ -1,0 +1,480 @@
+"""From vectors to answers: a pure and fast core, the same for one account, a batch and the book.
+
+A `Scorer` holds one release. It reads nothing after it was loaded and asks no clock, so the same
+rows give the same answers wherever they come from.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from configs.company import Company
+from configs.errors import ModelError
+from configs.places import Workspace
+from configs.state import State, read_json, read_manifest
+from features.store import OnlineRows
+from serving.phrases import (
+    MEASURES,
+    STATUS_WORDS,
+    UNKNOWN,
+    asks_renewal,
+    data_confidence,
+    data_notes,
+    estimate,
+    gap,
+    instant,
+    window,
+)
+from training.bundle import Bundle, Scores, load
+from training.explain import Beside, Explanation, explain_rows, is_circumstance
+from training.releases import Release
+
+OUTCOMES = ("churn", "contraction", "expansion")
+"""The order in which targets are answered: what is lost first."""
+
+SHOWN_FACTS = (
+    "name",
+    "segment",
+    "plan",
+    "industry",
+    "region",
+    "parent_account_id",
+    "owner_id",
+    "owner",
+)
+
+LOWEST_BAND = "low"
+
+
+@dataclass(frozen=True)
+class Peers:
+    """What is typical among similar accounts of one book.
+
+    Attributes
+    ----------
+    as_of : str
+        Day of the book, ISO 8601.
+    medians : dict of str to numpy.ndarray
+        Group to its medians in the order of the served vector, NaN where too few are known.
+    words : dict of str to str
+        Group to its name for people.
+    sizes : dict of str to int
+        Group to its number of accounts.
+    """
+
+    as_of: str = ""
+    medians: Mapping[str, np.ndarray] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    def matrix(self, groups: Sequence[str], width: int) -> np.ndarray:
+        """Return (rows, features): the medians beside each row's values."""
+        nothing = np.full(width, np.nan)
+        rows = [self.medians.get(group, nothing) for group in groups]
+        return np.array(rows, dtype=np.float64).reshape(len(groups), width)
+
+
+def newest_vectors(state: State, feature_hash: str) -> Path | None:
+    """Return the finished vector folder of the newest book, if there is one."""
+    folder = state.snapshots / "vector" / feature_hash
+    days = sorted((item for item in folder.glob("*-*-*") if item.is_dir()), reverse=True)
+    return next((item for item in days if read_manifest(item) is not None), None)
+
+
+def load_peers(folder: Path | None, names: Sequence[str]) -> Peers:
+    """Read the peers that lie beside a book's vectors; without a book there are none."""
+    if folder is None:
+        return Peers()
+    plain = read_json(folder / "peers.json")
+    unknown = (np.nan, np.nan, np.nan)
+    medians = {
+        group: np.array([entry["quartiles"].get(name, unknown)[1] for name in names])
+        for group, entry in plain.items()
+    }
+    return Peers(
+        folder.name,
+        medians,
+        {group: entry["words"] for group, entry in plain.items()},
+        {group: entry["n"] for group, entry in plain.items()},
+    )
+
+
+def import_lightgbm_alone() -> None:
+    """Import LightGBM without the training libraries it takes along when it finds them."""
+    if "lightgbm" not in sys.modules and "sklearn" not in sys.modules:
+        with patch.dict(sys.modules, {"sklearn": None, "dask": None}):
+            import lightgbm  # noqa: F401  imported for its place in sys.modules
+
+
+@dataclass(frozen=True)
+class Model:
+    """One target of a release, ready to answer.
+
+    Attributes
+    ----------
+    target, sha : str
+        Its name, and the identity of its bundle.
+    bundle : Bundle
+        The verified model.
+    contract : mapping
+        What is predicted: outcome, horizon_days, lead_time_days, until_renewal, words.
+    cuts : tuple of (float, str)
+        Probability from which each band holds, ascending.
+    positions : numpy.ndarray
+        Where the model's features stand in the served vector.
+    """
+
+    target: str
+    sha: str
+    bundle: Bundle
+    contract: Mapping[str, Any]
+    cuts: tuple[tuple[float, str], ...]
+    positions: np.ndarray
+
+    @cached_property
+    def _theme_columns(self) -> dict[str, np.ndarray]:
+        """Columns of the model's matrix by theme, without circumstances nobody acts on."""
+        columns: dict[str, list[int]] = {}
+        for position, item in enumerate(self.bundle.info):
+            if not is_circumstance(item):
+                columns.setdefault(item.theme, []).append(position)
+        return {theme: np.array(found) for theme, found in columns.items()}
+
+    @cached_property
+    def _usual(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return which features are mostly known in training, and the range of each."""
+        seen = [self.bundle.manifest["reference"][item.name] for item in self.bundle.info]
+        low = [item["low"] if item.get("low") is not None else -np.inf for item in seen]
+        high = [item["high"] if item.get("high") is not None else np.inf for item in seen]
+        return np.array([item["missing"] < 0.2 for item in seen]), np.array(low), np.array(high)
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Return the model's matrix of served vectors."""
+        names = self.bundle.encoder.names
+        columns = dict(zip(names, values.T[self.positions], strict=True))
+        return self.bundle.encode(columns).matrix
+
+    def band(self, p: float) -> str:
+        """Return the band of a probability: the last whose cut it reaches."""
+        return next((name for cut, name in reversed(self.cuts) if p >= cut), LOWEST_BAND)
+
+    def explain(
+        self, matrix: np.ndarray, past: np.ndarray, peer: np.ndarray, currency: str
+    ) -> Sequence[Explanation | None]:
+        """Explain encoded rows; None where the base rate is served."""
+        if not self.bundle.has_reasons:
+            return [None] * len(matrix)
+        return explain_rows(
+            self.bundle.explain(matrix),
+            matrix,
+            self.bundle.info,
+            outcome=self.bundle.outcome,
+            levels=self.bundle.encoder.levels,
+            beside=Beside(
+                past=past[:, self.positions], peer=peer[:, self.positions], currency=currency
+            ),
+        )
+
+    def gaps(self, matrix: np.ndarray) -> list[list[dict[str, Any]]]:
+        """Return per row what is not known, by theme."""
+        missing = np.isnan(matrix)
+        found: list[list[dict[str, Any]]] = [[] for _ in matrix]
+        for theme, columns in self._theme_columns.items():
+            part = missing[:, columns]
+            for row in np.flatnonzero(part.any(axis=1)):
+                labels = [self.bundle.info[i].label for i in columns[part[row]]]
+                found[row].append(
+                    {
+                        "theme": theme,
+                        "text": gap(theme, labels, len(columns)),
+                        "n_missing": len(labels),
+                        "n_features": len(columns),
+                    }
+                )
+        return found
+
+    def soundness(self, matrix: np.ndarray) -> tuple[np.ndarray, int, np.ndarray]:
+        """Return per row how many usual values are missing, how many there are, how many odd."""
+        usual, low, high = self._usual
+        missing = (np.isnan(matrix) & usual).sum(axis=1)
+        odd = ((matrix < low) | (matrix > high)).sum(axis=1)
+        return missing, int(usual.sum()), odd
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of a batch that are predicted."""
+
+    values: np.ndarray
+    past: np.ndarray
+    peer: np.ndarray
+    facts: list[dict[str, Any]]
+    as_of: list[datetime]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """One release, ready to answer.
+
+    Attributes
+    ----------
+    release : Release
+        What is published.
+    company : Company
+        Currency and staleness.
+    models : tuple of Model
+        One per target, what is lost first.
+    peers : Peers
+        Of the newest book.
+    ranks : mapping of str to numpy.ndarray
+        Target to the ascending probabilities of the last published book; may be empty.
+    """
+
+    release: Release
+    company: Company
+    models: tuple[Model, ...]
+    peers: Peers = Peers()
+    ranks: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, workspace: Workspace, release: Release) -> Scorer:
+        """Load and verify everything a release names.
+
+        Raises
+        ------
+        ModelError
+            A bundle is missing, damaged, or needs features the release does not serve.
+        """
+        import_lightgbm_alone()
+        models = [_load_model(workspace, release, target) for target in release.bundles]
+        models.sort(key=lambda model: (OUTCOMES.index(model.bundle.outcome), model.target))
+        vectors = newest_vectors(workspace.state, release.feature_set["hash"])
+        peers = load_peers(vectors, release.feature_set["names"])
+        return cls(release, workspace.company, tuple(models), peers)
+
+    @property
+    def feature_hash(self) -> str:
+        """Identity of the feature set it takes."""
+        return str(self.release.feature_set["hash"])
+
+    @property
+    def width(self) -> int:
+        """Length of the served vector."""
+        return len(self.release.feature_set["names"])
+
+    def with_peers(self, peers: Peers) -> Scorer:
+        """Return the same scorer with the peers of another book."""
+        return replace(self, peers=peers)
+
+    def with_ranks(self, ranks: Mapping[str, np.ndarray]) -> Scorer:
+        """Return the same scorer with the probabilities of another published book."""
+        return replace(self, ranks=ranks)
+
+    def score(
+        self, entity_ids: Sequence[str], rows: OnlineRows, now: datetime
+    ) -> list[dict[str, Any]]:
+        """Answer for some entities, in the order asked; see `serving.schemas.Answer`.
+
+        Parameters
+        ----------
+        entity_ids : sequence of str
+            Whom; repeats are answered twice.
+        rows : OnlineRows
+            Their vectors and facts, in the same order.
+        now : datetime
+            The clock, for days to go and staleness.
+
+        Returns
+        -------
+        list of dict
+            Plain JSON, one per entity. Entities that are not predicted have no ``scores``.
+        """
+        answers = [
+            self._standing(entity, rows.facts[i], rows.as_of[i], now.date())
+            if rows.is_known[i]
+            else {"account_id": entity, **status(UNKNOWN)}
+            for i, entity in enumerate(entity_ids)
+        ]
+        chosen = [i for i, answer in enumerate(answers) if answer["status"] == "scored"]
+        if chosen:
+            part = self._take(rows, chosen)
+            told = [answers[i] for i in chosen]
+            self._add_data(told, part, now)
+            for model in self.models:
+                self._add_scores(told, model, part)
+            for answer in told:
+                _add_headline(answer)
+        return answers
+
+    def _take(self, rows: OnlineRows, chosen: list[int]) -> _Rows:
+        facts = [rows.facts[i] for i in chosen]
+        groups = [str(item.get("peer_group")) for item in facts]
+        return _Rows(
+            rows.values[chosen],
+            rows.past[chosen],
+            self.peers.matrix(groups, self.width),
+            facts,
+            [moment for i in chosen if (moment := rows.as_of[i]) is not None],
+        )
+
+    def _standing(
+        self, entity: str, facts: Mapping[str, Any], as_of: datetime | None, today: date
+    ) -> dict[str, Any]:
+        """Return what is known of an account whether or not it is predicted."""
+        return {
+            "account_id": entity,
+            **status(str(facts.get("status"))),
+            **{name: facts.get(name) for name in SHOWN_FACTS},
+            "arr": facts.get("arr"),
+            "currency": self.company.reporting_currency,
+            "tenure_days": facts.get("tenure_days"),
+            "last_active_days": facts.get("last_active_days"),
+            "renewal": _renewal(facts, today),
+            "as_of": instant(as_of) if as_of else None,
+            "release_id": self.release.release_id,
+            "config_hash": self.release.config_hash,
+        }
+
+    def _add_data(self, answers: list[dict[str, Any]], rows: _Rows, now: datetime) -> None:
+        """Say how far the data behind each answer can be trusted."""
+        model = self.models[0]
+        matrix = model.encode(rows.values)
+        missing, usual, odd = model.soundness(matrix)
+        limit = self.company.serving.stale_after_days
+        for i, (answer, gaps) in enumerate(zip(answers, model.gaps(matrix), strict=True)):
+            age = (now - rows.as_of[i]).days
+            notes = data_notes(
+                age_days=age,
+                stale_after_days=limit,
+                missing=int(missing[i]),
+                usual=usual,
+                unusual=int(odd[i]),
+                tenure=float(rows.facts[i].get("tenure_days") or 0),
+            )
+            group = str(rows.facts[i].get("peer_group"))
+            answer["data"] = {
+                "through": instant(rows.as_of[i]),
+                "is_stale": age > limit,
+                "confidence": data_confidence(notes, int(missing[i]) / max(usual, 1)),
+                "notes": notes,
+                "gaps": gaps,
+            }
+            answer["peers"] = {
+                "text": self.peers.words.get(group),
+                "n_accounts": self.peers.sizes.get(group),
+            }
+
+    def _add_scores(self, answers: list[dict[str, Any]], model: Model, rows: _Rows) -> None:
+        matrix = model.encode(rows.values)
+        scores = model.bundle.predict(matrix)
+        why = model.explain(matrix, rows.past, rows.peer, self.company.reporting_currency)
+        percentiles = self._percentiles(model.target, scores.p)
+        for i, part in enumerate(_parts(model, scores)):
+            facts = rows.facts[i]
+            is_renewal = asks_renewal(model.contract, facts)
+            part["text"] = estimate(model.contract, is_renewal, part["probability"])
+            part["asks_about"] = "renewal" if is_renewal else "horizon"
+            part["until"] = window(model.contract, facts, rows.as_of[i]).isoformat()
+            part["percentile"] = None if percentiles is None else float(percentiles[i])
+            part |= _why(why[i], part["probability"])
+            answers[i].setdefault("scores", {})[model.target] = part
+
+    def _percentiles(self, target: str, p: np.ndarray) -> np.ndarray | None:
+        """Return the share of the published book below each probability, ties counted half."""
+        book = self.ranks.get(target)
+        if book is None or len(book) == 0:
+            return None
+        places = np.searchsorted(book, p, "left") + np.searchsorted(book, p, "right")
+        shares: np.ndarray = np.round(50.0 * places / len(book), 1)
+        return shares
+
+
+def status(code: str) -> dict[str, str]:
+    """Return a status with its words; one nobody declared stands for itself."""
+    return {"status": code, "status_text": STATUS_WORDS.get(code, code.replace("_", " "))}
+
+
+def _load_model(workspace: Workspace, release: Release, target: str) -> Model:
+    sha = release.bundles[target]["sha"]
+    bundle = load(workspace.state.bundles / sha, expected_sha=sha)
+    place = {name: i for i, name in enumerate(release.feature_set["names"])}
+    lacking = [name for name in bundle.encoder.names if name not in place]
+    if lacking:
+        raise ModelError(
+            f"the model of {target} needs {len(lacking)} features the release does not serve: "
+            f"{', '.join(lacking[:5])}",
+            where=f"release {release.release_id}, bundle {sha[:12]}",
+            fix="train and publish again on the present feature set",
+        )
+    contract = {**bundle.manifest["label_contract"], **release.label_contracts[target]}
+    cuts = sorted((cut, name) for name, cut in release.bands[target].items())
+    positions = np.array([place[name] for name in bundle.encoder.names])
+    return Model(target, sha, bundle, contract, tuple(cuts), positions)
+
+
+def _renewal(facts: Mapping[str, Any], today: date) -> dict[str, Any] | None:
+    renews_on, notice_on = facts.get("renews_on"), facts.get("notice_on")
+    if renews_on is None:
+        return None
+    return {
+        "renews_on": renews_on,
+        "days_to_renewal": (date.fromisoformat(renews_on) - today).days,
+        "notice_on": notice_on,
+        "days_to_notice": (date.fromisoformat(notice_on) - today).days if notice_on else None,
+    }
+
+
+def _parts(model: Model, scores: Scores) -> list[dict[str, Any]]:
+    """Return what the model says of each row, reasons apart."""
+    bundle, contract = model.bundle, model.contract
+    low, high = scores.low.tolist(), scores.high.tolist()
+    return [
+        {
+            "target": model.target,
+            "outcome": bundle.outcome,
+            "measure": MEASURES[bundle.outcome],
+            "probability": p,
+            "low": low[i],
+            "high": high[i],
+            "logit": logit,
+            "band": model.band(p),
+            "confidence": confidence,
+            "horizon_days": contract["horizon_days"],
+            "lead_time_days": contract["lead_time_days"],
+            "verdict": bundle.verdict,
+            "is_provisional": bundle.verdict == "provisional",
+            "bundle_sha": model.sha,
+        }
+        for i, (p, logit, confidence) in enumerate(
+            zip(scores.p.tolist(), scores.logit.tolist(), scores.confidence, strict=True)
+        )
+    ]
+
+
+def _why(explanation: Explanation | None, p: float) -> dict[str, Any]:
+    """Return the reasons; a base rate served to everybody has none."""
+    if explanation is None:
+        nothing: list[Any] = []
+        return {"base": p, "themes": {}, "context": 0.0} | {
+            name: nothing for name in ("raises", "lowers", "circumstances")
+        }
+    return {name: value for name, value in explanation.items() if name != "p"}
+
+
+def _add_headline(answer: dict[str, Any]) -> None:
+    """Put the numbers a CRM maps to fields on the top level: of the first target per outcome."""
+    for part in answer["scores"].values():
+        answer.setdefault(part["measure"], part["probability"])
+        if part["outcome"] == "churn":
+            answer.setdefault("risk_band", part["band"])
+    risk, arr = answer.get("churn_risk"), answer["arr"]
+    answer["expected_arr_lost"] = None if risk is None or arr is None else risk * max(arr, 0.0)
