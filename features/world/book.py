@@ -13,9 +13,13 @@ from features.world.calendar import (
     Calendar,
     Floats,
     Ints,
+    blank_unless,
     dates,
+    first_day,
     generator,
     instants,
+    month_number,
+    month_start,
 )
 
 SEGMENTS = ("smb", "mid_market", "enterprise")
@@ -108,7 +112,7 @@ def draw_book(seed: int, n_accounts: int, calendar: Calendar) -> Book:
     contract = rng.random(n_accounts) < np.array(CONTRACT_SHARE)[segment]
     seats = np.maximum(3, np.array(TYPICAL_SEATS)[segment] * rng.lognormal(0, 0.45, n_accounts))
     add_ons = rng.random((n_accounts, 2)) < np.array([0.35, 0.25])
-    discount = np.round(np.clip(rng.normal(0.08, 0.07, n_accounts), 0, 0.35), 2)
+    discount = np.clip(rng.normal(0.08, 0.07, n_accounts), 0, 0.35).round(2).astype(np.float64)
     return Book(
         account_id=np.array([f"A-{i + 1:05d}" for i in range(n_accounts)], dtype=object),
         name=_names(rng, n_accounts),
@@ -147,7 +151,7 @@ def accounts_table(book: Book) -> pd.DataFrame:
             "plan": np.array(PLANS, dtype=object)[book.owns.sum(axis=1) - 1],
             "industry": np.array(INDUSTRIES, dtype=object)[book.industry],
             "region": np.array(REGIONS, dtype=object)[book.region],
-            "parent_account_id": np.where(has_parent, book.account_id[book.parent], None),
+            "parent_account_id": blank_unless(has_parent, book.account_id[book.parent]),
             "owner_id": np.array([owner_id(i) for i in book.owner], dtype=object),
         }
     )
@@ -164,7 +168,7 @@ def owners_table(book: Book, calendar: Calendar) -> pd.DataFrame:
     team = number % len(REGIONS)
     return pd.DataFrame(
         {
-            "owner_id": [owner_id(i) for i in number],
+            "owner_id": [owner_id(int(i)) for i in number],
             "created_at": instants(np.full(len(number), (calendar.starts[0] - 400) * DAY)),
             "name": [f"CSM {i + 1:02d}" for i in number],
             "team": np.array(REGIONS, dtype=object)[team],
@@ -177,9 +181,8 @@ def owners_table(book: Book, calendar: Calendar) -> pd.DataFrame:
 def rates_table(seed: int, since: int, calendar: Calendar) -> pd.DataFrame:
     """Return the rates table: one row per currency and first of a month, from day `since` on."""
     rng = generator(seed, "rates")
-    first = np.datetime64(since, "D").astype("datetime64[M]")
-    last = np.datetime64(calendar.now_day, "D").astype("datetime64[M]")
-    days = np.arange(first, last + 1).astype("datetime64[D]").astype(np.int64)
+    first, last = month_number(np.array([since, calendar.now_day]))
+    days = first_day(np.arange(first, last + 1))
     moves = rng.normal(0, 0.008, (len(days), len(CURRENCIES))) * (np.array(FIRST_RATES) != 1.0)
     rate = np.array(FIRST_RATES) * np.exp(np.cumsum(moves, axis=0))
     return pd.DataFrame(
@@ -203,13 +206,8 @@ def _starts(rng: np.random.Generator, n: int, calendar: Calendar) -> Ints:
     before = first - rng.integers(30, 900, n)
     during = rng.integers(first, max(first + 1, last - 30), n)
     days = np.where(rng.random(n) < EXISTING_SHARE, before, during).astype(np.int64)
-    month = _month_start(days)
+    month = month_start(days)
     return month + np.clip(days - month, 1, 27)
-
-
-def _month_start(days: Ints) -> Ints:
-    month = days.astype("datetime64[D]").astype("datetime64[M]")
-    return month.astype("datetime64[D]").astype(np.int64)
 
 
 def _parents(rng: np.random.Generator, n: int) -> Ints:
@@ -231,4 +229,3 @@ def _names(rng: np.random.Generator, n: int) -> np.ndarray:
     places = rng.permutation(n)[: len(ODD_NAMES)]
     names[places] = np.array(ODD_NAMES, dtype=object)[: len(places)]
     return names
-

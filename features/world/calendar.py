@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,16 +72,38 @@ def calendar_until(now: datetime, months: int) -> Calendar:
     return Calendar(months, starts, int(moment.timestamp()))
 
 
+def month_number(days: Ints) -> Ints:
+    """Return the months since January 1970 of each day.
+
+    >>> month_number(np.array([0, 31, 365]))
+    array([ 0,  1, 12])
+    """
+    number: Ints = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+    return number
+
+
+def month_start(days: Ints) -> Ints:
+    """Return the first day of the month of each day.
+
+    >>> month_start(np.array([0, 33]))
+    array([ 0, 31])
+    """
+    return first_day(month_number(days))
+
+
+def first_day(number: Ints) -> Ints:
+    """Return the first day of months counted since January 1970."""
+    day: Ints = number.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    return day
+
+
 def add_months(days: Ints, months: Ints | int) -> Ints:
     """Return the same day of the month `months` later, for days of the month up to the 28th.
 
     >>> add_months(np.array([31 + 27]), 12) - (31 + 27)   # 28 February 1970
     array([365])
     """
-    month = days.astype("datetime64[D]").astype("datetime64[M]")
-    day_of_month = days - month.astype("datetime64[D]").astype(np.int64)
-    later: Ints = (month + months).astype("datetime64[D]").astype(np.int64) + day_of_month
-    return later
+    return first_day(month_number(days) + months) + days - month_start(days)
 
 
 def instants(moments: Ints) -> pd.Series:
@@ -102,6 +125,17 @@ def seconds(moments: pd.Series) -> Ints:
     naive = moments.dt.tz_localize(None).to_numpy()
     whole: Ints = naive.astype("datetime64[s]").astype(np.int64)
     return whole
+
+
+def blank_unless(shown: Bools, values: npt.NDArray[Any] | str) -> npt.NDArray[np.object_]:
+    """Return `values` where they are shown, and None elsewhere.
+
+    >>> blank_unless(np.array([True, False]), "play").tolist()
+    ['play', None]
+    """
+    blank = np.full(len(shown), None, dtype=object)
+    blank[shown] = values if isinstance(values, str) else values[shown]
+    return blank
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:

@@ -148,9 +148,7 @@ def draw_latents(seed: int, book: Book, calendar: Calendar) -> Latents:
     for step in range(length):
         noise = rng.normal(0, 1, (n, len(STATES))) * law.noise_sd
         push = pushes.get(step - WARM_UP - LEAD, 0.0)
-        deviation = (
-            deviation @ law.transition.T + shocks[step] @ law.shock_effect.T + push + noise
-        )
+        deviation = deviation @ law.transition.T + shocks[step] @ law.shock_effect.T + push + noise
         if step >= WARM_UP:
             kept[:, step - WARM_UP] = level + deviation
     shocked = np.swapaxes(shocks[WARM_UP + LEAD :], 0, 1)

@@ -16,7 +16,9 @@ from features.world.calendar import (
     Floats,
     Ints,
     add_months,
+    blank_unless,
     generator,
+    month_start,
 )
 from features.world.hazards import (
     CONTRACTION,
@@ -153,7 +155,7 @@ def live(seed: int, book: Book, latents: Latents, calendar: Calendar) -> Life:
         _begin(life, born, month)
         _plan(rng, life, born, latents, calendar)
         z = lagged_states(latents, month)
-        _decide_contracts(rng, life, calendar, month)
+        _decide_contracts(life, calendar, month)
         _decide_monthly(rng, life, calendar, month, z)
         _change(rng, life, latents, calendar, month, z)
         _renew(rng, life, latents, calendar, month, z)
@@ -170,7 +172,7 @@ def subscription_rows(life: Life, calendar: Calendar) -> pd.DataFrame:
     rows = pd.concat([part for part in life.rows if len(part)], ignore_index=True)
     rows = rows[(rows["started"] < calendar.now_day) & (rows["started"] != rows["ended"])]
     unseen = rows["ended"] >= calendar.now_day
-    rows["reason"] = rows["reason"].where(~unseen, None)
+    rows["reason"] = blank_unless(~unseen.to_numpy(), rows["reason"].to_numpy(dtype=object))
     rows["ended"] = rows["ended"].where(~unseen, NEVER)
     rows["notice"] = rows["notice"].where(rows["notice"] < calendar.now_day, NEVER)
     return rows.sort_values(["account", "product", "started"], ignore_index=True)
@@ -185,9 +187,8 @@ def decisions_table(life: Life, calendar: Calendar) -> pd.DataFrame:
 
 def billing_days(book: Book, calendar: Calendar, month: int) -> Ints:
     """Return the day of a month on which each account is charged: that of its beginning."""
-    first_of = book.started.astype("datetime64[D]").astype("datetime64[M]")
-    day: Ints = book.started - first_of.astype("datetime64[D]").astype(np.int64)
-    return calendar.starts[month] + day
+    day: Ints = calendar.starts[month] + book.started - month_start(book.started)
+    return day
 
 
 def _newborn(book: Book) -> Life:
@@ -280,9 +281,7 @@ def _snapshot(life: Life) -> Snapshot:
     )
 
 
-def _decide_contracts(
-    rng: np.random.Generator, life: Life, calendar: Calendar, month: int
-) -> None:
+def _decide_contracts(life: Life, calendar: Calendar, month: int) -> None:
     """Give notice where the planned day of a lost renewal lies in this month."""
     due = life.is_active & life.book.has_contract & life.is_lost & (life.decided == FAR)
     start, end = calendar.starts[month], calendar.starts[month + 1]
@@ -403,4 +402,3 @@ def _end(life: Life, calendar: Calendar, month: int) -> None:
         gone = who[life.reason[who] == reason]
         life.close(gone, life.ends[gone], reason)
     life.is_active[who] = False
-

@@ -13,6 +13,7 @@ from features.world.calendar import (
     DAY,
     FAR,
     NEVER,
+    Bools,
     Calendar,
     Floats,
     Ints,
@@ -52,9 +53,21 @@ class Scene:
         return np.stack(self.life.seats_by_month, axis=1)
 
     @cached_property
-    def owns(self) -> np.ndarray:
+    def owns(self) -> Bools:
         """Products owned at the end of each month, accounts × months × products."""
         return np.stack(self.life.owns_by_month, axis=1)
+
+    @cached_property
+    def seats_before(self) -> Ints:
+        """Seats with which each month began, accounts × months: use grows after a purchase."""
+        before = np.column_stack([np.zeros(len(self.book), dtype=np.int64), self.seats[:, :-1]])
+        return np.where(before > 0, before, self.seats)
+
+    @cached_property
+    def owns_before(self) -> Bools:
+        """Products with which each month began, accounts × months × products."""
+        before = np.concatenate([np.zeros_like(self.owns[:, :1]), self.owns[:, :-1]], axis=1)
+        return np.where(before.any(axis=2, keepdims=True), before, self.owns)
 
     @cached_property
     def presence(self) -> Floats:
@@ -133,4 +146,3 @@ def user_ids(book: Book, account: Ints, user: Ints) -> np.ndarray:
         [f"{a}-U{u + 1:03d}" for a, u in zip(book.account_id[account], user, strict=True)],
         dtype=object,
     )
-

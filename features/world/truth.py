@@ -18,7 +18,6 @@ from features.world.hazards import (
     contract_undecided,
     expected_sigmoid,
     outlook,
-    sigmoid,
     uncertainty,
 )
 from features.world.latents import STATES, Latents
@@ -174,7 +173,8 @@ def _chances(hazard: Hazard, book: Book, latents: Latents, z: Floats) -> Floats:
 
 def _still(kept: Floats) -> Floats:
     """Return the chance of having come to the beginning of each month."""
-    return np.cumprod(np.column_stack([np.ones(len(kept)), kept[:, :-1]]), axis=1)
+    before = np.column_stack([np.ones(len(kept)), kept[:, :-1]])
+    return np.asarray(np.cumprod(before, axis=1), dtype=np.float64)
 
 
 def _within(by_month: Floats, month: int, calendar: Calendar) -> Floats:
@@ -198,4 +198,3 @@ def _by_theme(z: Floats, weights: Floats) -> dict[str, Floats]:
 def _strongest(by_theme: dict[str, Floats]) -> np.ndarray:
     names: Ints = np.argmax(np.column_stack(list(by_theme.values())), axis=1)
     return np.array(list(by_theme), dtype=object)[names]
-

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from features.world.book import LIST_PRICE, PRODUCTS
-from features.world.calendar import DAY, NEVER, Floats, Ints, dates, instants
+from features.world.calendar import DAY, NEVER, Floats, Ints, dates, instants, month_number
 from features.world.latents import DEMAND, ENGAGEMENT, FIT
 from features.world.scene import Scene, arrival, user_ids
 
@@ -72,18 +74,16 @@ class Usage:
 def draw_usage(scene: Scene) -> Usage:
     """Draw usage: one row per account, user, day and feature."""
     rng = scene.rng("usage")
-    n, months = scene.presence.shape
+    n, months = len(scene.book), scene.calendar.n_months
     habit = rng.lognormal(0, 0.35, n)
     taste = rng.normal(0, 0.30, n)
     reach = rng.lognormal(0, 0.20, n)
     engagement = scene.latents.path(ENGAGEMENT) + scene.wobble(rng, 0.30)
     breadth = scene.latents.path(FIT) + scene.wobble(rng, 0.30) + taste[:, None]
-    pool = 0.5 * reach[:, None] * scene.seats * np.exp(0.25 * engagement)
-    pool = np.clip(pool.round(), 1, np.ceil(1.1 * scene.seats) + 1).astype(np.int64)
+    wanted = 0.5 * reach[:, None] * scene.seats_before * np.exp(0.25 * engagement)
+    pool = np.clip(wanted.round().astype(np.int64), 1, scene.seats_before * 11 // 10 + 1)
     parts = [
-        _usage_of(
-            rng, scene, month, pool[:, month], habit, engagement[:, month], breadth[:, month]
-        )
+        _usage_of(rng, scene, month, pool[:, month], habit, engagement[:, month], breadth[:, month])
         for month in range(months)
     ]
     key, quantity = (np.concatenate([part[i] for part in parts]) for i in range(2))
@@ -100,17 +100,11 @@ def usage_table(usage: Usage, scene: Scene) -> pd.DataFrame:
     moment = usage.day * DAY + rng.integers(6 * 3600, 20 * 3600, len(usage.day))
     return pd.DataFrame(
         {
-            "account_id": pd.Categorical.from_codes(
-                usage.account, categories=list(scene.book.account_id)
-            ),
-            "user_id": pd.Categorical.from_codes(code, categories=list(users)),
+            "account_id": _category(usage.account, scene.book.account_id),
+            "user_id": _category(code, users),
             "occurred_at": instants(moment),
-            "product": pd.Categorical.from_codes(
-                products[usage.feature], categories=list(PRODUCTS)
-            ),
-            "feature": pd.Categorical.from_codes(
-                usage.feature, categories=[feature for _, feature in FEATURES]
-            ),
+            "product": _category(products[usage.feature], PRODUCTS),
+            "feature": _category(usage.feature, [feature for _, feature in FEATURES]),
             "quantity": usage.quantity.astype(np.float64),
             "known_at": instants(arrival(rng, moment, usual=900, late=4 * DAY)),
         }
@@ -156,8 +150,8 @@ def _usage_of(
 ) -> tuple[Ints, Ints]:
     """Return packed keys and quantities of one month's usage."""
     start, length = int(scene.calendar.starts[month]), scene.calendar.length(month)
-    season = SEASON.get(int(np.datetime64(start, "D").astype("datetime64[M]").astype(int)) % 12 + 1)
-    mean = ROWS_PER_USER * pool * habit * np.exp(0.25 * engagement) * (season or 1.0)
+    season = SEASON.get(int(month_number(np.array(start))) % 12 + 1, 1.0)
+    mean = ROWS_PER_USER * pool * habit * np.exp(0.25 * engagement) * season
     account = np.repeat(np.arange(len(pool)), rng.poisson(mean * (scene.seats[:, month] > 0)))
     day = start + (rng.random(len(account)) * length).astype(np.int64)
     kept = rng.random(len(account)) < _kept_share(scene, account, day)
@@ -165,7 +159,7 @@ def _usage_of(
     user = (pool[account] * rng.random(len(account)) ** 1.5).astype(np.int64)
     silent = (user == 0) & (day >= scene.champion_left[account])
     user = np.where(silent, 1, user)
-    feature = _features(rng, scene.owns[account, month], breadth[account])
+    feature = _features(rng, scene.owns_before[account, month], breadth[account])
     exports = _export_spike(rng, scene, month)
     account, user, day, feature = (
         np.concatenate(pair) for pair in zip((account, user, day, feature), exports, strict=True)
@@ -208,6 +202,10 @@ def _export_spike(rng: np.random.Generator, scene: Scene, month: int) -> tuple[I
     account, day = account[kept], day[kept]
     zero = np.zeros(len(account), dtype=np.int64)
     return account, zero + rng.integers(0, 2, len(zero)), day, zero + BULK_EXPORT
+
+
+def _category(codes: Ints, names: Sequence[str] | np.ndarray) -> pd.Categorical:
+    return pd.Categorical.from_codes(cast(Any, codes), categories=pd.Index(names))
 
 
 def _unpack(key: Ints, quantity: Ints, scene: Scene) -> Usage:
