@@ -76,10 +76,10 @@ class Boosters:
         """Return the raw log-odds of each booster, (boosters, rows)."""
         return np.stack(
             [
-                np.asarray(booster.predict(matrix, raw_score=True, num_threads=1))
+                np.asarray(booster.predict(_at_least_one(matrix), raw_score=True, num_threads=1))
                 for booster in self.handles
             ]
-        )
+        )[:, : len(matrix)]
 
     def raw(self, matrix: np.ndarray) -> np.ndarray:
         """Return the mean raw log-odds."""
@@ -95,9 +95,10 @@ class Boosters:
 
     def contributions(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
         """Return exact path-dependent TreeSHAP values, averaged over seeds."""
-        total = sum(tree_contributions(booster, matrix) for booster in self.handles)
+        rows = _at_least_one(matrix)
+        total = sum(tree_contributions(booster, rows) for booster in self.handles)
         mean = np.asarray(total) / len(self.texts)
-        return float(mean[0, -1]) if len(mean) else 0.0, mean[:, :-1]
+        return float(mean[0, -1]), mean[: len(matrix), :-1]
 
     def files(self) -> dict[str, str]:
         """Return ``model_<seed>.txt`` per booster."""
@@ -112,6 +113,11 @@ class Boosters:
         if not boosters.handles:
             raise ModelError("the bundle holds no booster")
         return boosters
+
+
+def _at_least_one(matrix: np.ndarray) -> np.ndarray:
+    """Return the rows, or one of zeros where there is none: LightGBM refuses an empty matrix."""
+    return matrix if len(matrix) else np.zeros((1, matrix.shape[1]))
 
 
 def tree_contributions(booster: Any, matrix: np.ndarray) -> np.ndarray:
@@ -278,7 +284,7 @@ class Rates:
         if self.feature is None:
             return np.full(len(matrix), otherwise)
         codes = matrix[:, self.feature]
-        known = ~np.isnan(codes) & (codes < len(table))
+        known = (codes >= 0) & (codes < len(table))
         found = np.full(len(matrix), otherwise)
         found[known] = table[codes[known].astype(np.int64)]
         return found

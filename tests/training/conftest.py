@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
+import pytest
 
 from configs.company import Company, Gates, Serving, Target, Training, Tuning
 from features.catalog import FeatureInfo
@@ -77,23 +81,25 @@ def make_frame(
 
 def _month(moment, alive, state, plan, logit, happens, at, rng) -> pd.DataFrame:
     n = len(alive)
-    table = pd.DataFrame({
-        "entity_id": [f"a{i:05d}" for i in range(n)],
-        "as_of": moment,
-        "label": happens.astype(np.int64),
-        "label_known_at": moment + pd.Timedelta(days=WAIT_DAYS),
-        "decision_at": pd.Series(at).where(happens).astype("datetime64[us, UTC]"),
-        "arr": np.round(np.exp(9 + plan)),
-        "segment": np.where(plan == 2, "large", "small"),
-        "is_under_contract": plan > 0,
-        "days_to_renewal": np.where(plan > 0, rng.integers(0, 365, n), np.nan),
-        "health_score": 50 + 10 * state[:, 0] + 10 * rng.normal(size=n),
-        "users_28d": np.round(20 * np.exp(0.6 * state[:, 0])),
-        "tickets_28d": np.round(3 * np.exp(0.7 * state[:, 1])),
-        "nps": np.where(rng.random(n) < 0.3, np.nan, np.round(7 + 2 * state[:, 2])),
-        "plan": PLANS[plan],
-        "true_logit": logit,
-    })
+    table = pd.DataFrame(
+        {
+            "entity_id": [f"a{i:05d}" for i in range(n)],
+            "as_of": moment,
+            "label": happens.astype(np.int64),
+            "label_known_at": moment + pd.Timedelta(days=WAIT_DAYS),
+            "decision_at": pd.Series(at).where(happens).astype("datetime64[us, UTC]"),
+            "arr": np.round(np.exp(9 + plan)),
+            "segment": np.where(plan == 2, "large", "small"),
+            "is_under_contract": plan > 0,
+            "days_to_renewal": np.where(plan > 0, rng.integers(0, 365, n), np.nan),
+            "health_score": 50 + 10 * state[:, 0] + 10 * rng.normal(size=n),
+            "users_28d": np.round(20 * np.exp(0.6 * state[:, 0])),
+            "tickets_28d": np.round(3 * np.exp(0.7 * state[:, 1])),
+            "nps": np.where(rng.random(n) < 0.3, np.nan, np.round(7 + 2 * state[:, 2])),
+            "plan": PLANS[plan],
+            "true_logit": logit,
+        }
+    )
     return table[alive]
 
 
@@ -105,3 +111,27 @@ def _frame(table: pd.DataFrame, n_features: int, rng) -> TrainingFrame:
             table[item.name] = rng.normal(size=len(table))
     rows = table[[name for name in table if name not in {item.name for item in info}]]
     return TrainingFrame("churn", rows, table[[item.name for item in info]].copy(), info)
+
+
+@pytest.fixture(scope="session")
+def small() -> SimpleNamespace:
+    """The generator, for tests that choose their own sizes."""
+    return SimpleNamespace(
+        make_frame=make_frame, company=company, information=information, with_columns=with_columns
+    )
+
+
+@pytest.fixture(scope="session")
+def frame() -> TrainingFrame:
+    """About 4,500 rows of 400 accounts with a real signal. Not to be changed."""
+    return make_frame()
+
+
+def with_columns(frame: TrainingFrame, rows=None, features=None, info=None) -> TrainingFrame:
+    """Return a copy with columns set anew."""
+    return replace(
+        frame,
+        rows=frame.rows.assign(**(rows or {})),
+        features=frame.features.assign(**(features or {})),
+        info=info or frame.info,
+    )
