@@ -6,7 +6,7 @@ The release store and the score ledger share it. Light to import: serving starts
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -14,17 +14,33 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, create_engine, event, text
+from sqlalchemy import (
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    MetaData,
+    Table,
+    create_engine,
+    event,
+    insert,
+    select,
+    text,
+    tuple_,
+)
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.types import String, TypeDecorator, TypeEngine
 
-from configs.errors import ConfigError, StateError, UnavailableError
+from configs.errors import ConfigError, DataError, StateError, UnavailableError
 
 BUSY_SECONDS = 30
 """How long one writer waits for another before it gives up."""
 
 _WRITES = "bellwether_writes"
+_KEYS_AT_ONCE = 500
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -151,6 +167,116 @@ def is_outage(error: DBAPIError) -> bool:
 def first_line(error: DBAPIError) -> str:
     """Return the driver's own words, one line of them."""
     return (str(error.orig).strip().splitlines() or [type(error).__name__])[0]
+
+
+def settle(
+    engine: Engine,
+    table: Table,
+    key: Sequence[str],
+    records: Sequence[dict[str, Any]],
+    *,
+    but: Sequence[str] = (),
+) -> int:
+    """Insert the records whose key is new, in one transaction; the others must be equal.
+
+    Parameters
+    ----------
+    engine : Engine
+        Where.
+    table : Table
+        Into what.
+    key : sequence of str
+        Columns that are unique together.
+    records : sequence of dict
+        One per row.
+    but : sequence of str
+        Columns that may differ.
+
+    Returns
+    -------
+    int
+        Rows that were new.
+
+    Raises
+    ------
+    StateError
+        A key was used for something else.
+    DataError
+        The database refuses a value, or keeps refusing the rows.
+    """
+    clash = ""
+    for _ in range(3):
+        try:
+            with writing(engine) as connection:
+                return _insert_new(connection, table, key, records, but)
+        except IntegrityError as error:
+            # Another process inserted the same key between our look and our insert: look again.
+            clash = first_line(error)
+        except DBAPIError as error:
+            raise DataError(f"the database cannot keep this: {first_line(error)}") from error
+    raise DataError(f"the database refuses these rows: {clash}", where=address(engine))
+
+
+def _insert_new(
+    connection: Connection,
+    table: Table,
+    key: Sequence[str],
+    records: Sequence[dict[str, Any]],
+    but: Sequence[str],
+) -> int:
+    compared = [name for name in (records[0] if records else ()) if name not in but]
+    known = _existing(connection, table, key, records)
+    new = []
+    for record in records:
+        identity = tuple(record[name] for name in key)
+        row = known.setdefault(identity, record)
+        if row is record:
+            new.append(record)
+        elif any(row[name] != record[name] for name in compared):
+            words = ", ".join(str(part) for part in identity)
+            raise StateError(
+                f"something else is kept under ({words})",
+                where=f"table {table.name}, key {', '.join(key)}",
+                fix="what was recorded is never changed; use a new key",
+            )
+    if new:
+        insert_many(connection, table, new)
+    return len(new)
+
+
+def insert_many(connection: Connection, table: Table, records: Sequence[Mapping[str, Any]]) -> None:
+    """Insert records; twice as fast as ``connection.execute(insert(table), records)``.
+
+    The statement is compiled once and the driver gets the values as they are, but for instants.
+    """
+    dialect = connection.dialect
+    times = [column.name for column in table.columns if isinstance(column.type, UtcTime)]
+    bind = UtcTime().process_bind_param
+    rows = [
+        {**record, **{name: bind(record[name], dialect) for name in times}} for record in records
+    ]
+    connection.exec_driver_sql(_insert_sql(table, dialect.name, tuple(rows[0])), rows)
+
+
+@lru_cache(maxsize=16)
+def _insert_sql(table: Table, dialect_name: str, names: tuple[str, ...]) -> str:
+    dialect: Any = (
+        sqlite.dialect(paramstyle="named") if dialect_name == "sqlite" else psycopg.dialect()  # type: ignore[no-untyped-call]
+    )
+    return str(insert(table).inline().compile(dialect=dialect, column_keys=list(names)))
+
+
+def _existing(
+    connection: Connection, table: Table, key: Sequence[str], records: Sequence[dict[str, Any]]
+) -> dict[tuple[Any, ...], Mapping[str, Any]]:
+    columns = tuple_(*(table.c[name] for name in key))
+    wanted = [tuple(record[name] for name in key) for record in records]
+    found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for start in range(0, len(wanted), _KEYS_AT_ONCE):
+        query = select(table).where(columns.in_(wanted[start : start + _KEYS_AT_ONCE]))
+        for row in connection.execute(query).mappings():
+            found[tuple(row[name] for name in key)] = dict(row)
+    return found
 
 
 def _parse(url: str) -> URL:

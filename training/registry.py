@@ -241,6 +241,7 @@ def _client(workspace: Workspace) -> Any:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     # Its defaults keep a training waiting for minutes on a server that is down.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -279,7 +280,13 @@ def _is_outage(error: Exception) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    """Return the server's own words, one line of them, without a password.
+
+    >>> _first_line(OSError("POST https://ci:secret@host/api failed"))
+    'POST https://***@host/api failed'
+    """
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return re.sub(r"://[^/@\s]+@", "://***@", line)
 
 
 def _log(workspace: Workspace, trained: TrainingRecord) -> LoggedRun:

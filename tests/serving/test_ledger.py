@@ -23,6 +23,7 @@ import pytest
 from sqlalchemy import create_engine, event, select, text
 from sqlalchemy.exc import OperationalError
 
+import serving.group_commit as group_commit
 import serving.ledger as module
 from configs.errors import DataError, StateError, UnavailableError
 from serving.ledger import (
@@ -35,7 +36,7 @@ from serving.ledger import (
     scores_table,
     unpack_features,
 )
-from training.database import reading, writing
+from training.database import insert_many, reading, settle, writing
 
 ROOT = Path(module.__file__).resolve().parents[1]
 NOW = datetime(2026, 3, 2, 12, 30, 15, 123456, tzinfo=UTC)
@@ -304,7 +305,7 @@ def test_closing_commits_what_waits_and_refuses_what_comes(embedded: Ledger, fil
 
 
 def test_a_full_queue_says_so_at_once(embedded: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WAITING_ROWS", 10)
+    monkeypatch.setattr(group_commit, "WAITING_ROWS", 10)
     with busy(embedded):
         embedded.submit(rows(1))
         time.sleep(0.2)  # the writer takes the first and waits for the lock
@@ -344,14 +345,14 @@ def test_a_ledger_is_not_carried_over_a_fork(
 
 def test_an_outage_is_retried(embedded: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     failures = [UnavailableError("lost"), UnavailableError("lost")]
-    real: Callable[..., None] = module._insert_many
+    real: Callable[..., None] = insert_many
 
     def flaky(*arguments: object) -> None:
         if failures:
             raise failures.pop()
         real(*arguments)
 
-    monkeypatch.setattr(module, "_insert_many", flaky)
+    monkeypatch.setattr(module, "insert_many", flaky)
     assert embedded.append(rows(1)) == 1
     assert embedded.count() == 1
 
@@ -435,19 +436,19 @@ def test_books_follow_each_other(ledger: Ledger) -> None:
 def test_a_book_is_seen_whole_or_not_at_all(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "GROUP_ROWS", 3)
-    real, calls = module._settle, iter([True, True, False])
+    monkeypatch.setattr(module, "BOOK_ROWS", 3)
+    real, calls = settle, iter([True, True, False])
 
     def interrupted(*arguments: object, **named: object) -> int:
         if not next(calls):
             raise UnavailableError("lost")
         return int(real(*arguments, **named))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "_settle", interrupted)
+    monkeypatch.setattr(module, "settle", interrupted)
     with pytest.raises(UnavailableError):
         ledger.append_book(book())
     assert ledger.last_book("churn") == []
-    monkeypatch.setattr(module, "_settle", real)
+    monkeypatch.setattr(module, "settle", real)
     assert ledger.append_book(book()) == 4
     assert len(ledger.last_book("churn")) == 7
     assert ledger.append_book(book()) == 0

@@ -1,0 +1,94 @@
+"""The model card says what is known and leaves out what is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from training.cards import model_card
+
+ESTIMATE = {"value": 0.71, "low": 0.65, "high": 0.77}
+MANIFEST: dict[str, Any] = {
+    "verdict": "provisional",
+    "kind": "lightgbm",
+    "label_contract": {"outcome": "churn", "horizon_days": 91},
+    "n_rows": 12_345,
+    "n_entities": 800,
+    "trained_from": "2024-01-01",
+    "trained_to": "2025-12-01",
+    "labels_known_to": "2026-03-02",
+    "rung": {"name": "trees", "n_events": 212, "reason": "212 events, below 1000"},
+    "calibration": {"rule": "affine", "slope": 0.9, "intercept": 0.02},
+    "features": [{"name": "a"}, {"name": "b"}],
+}
+EVALUATION: dict[str, Any] = {
+    "n_events": 120,
+    "n_rows": 2_000,
+    "n_entities": 700,
+    "base_rate": 0.06,
+    "over": "accounts",
+    "models": {
+        "model": {"auc": ESTIMATE, "calibration_slope": {"value": None, "low": None, "high": None}},
+        "model_raw": {"auc": ESTIMATE},
+        "calendar": {"auc": {"value": 0.6, "low": 0.55, "high": 0.65}},
+    },
+    "differences": {"calendar": {"auc": {"value": 0.11, "low": 0.02, "high": 0.2}}},
+    "lead_times": [{"from_days": 0, "to_days": 30, "events": 40, "auc": {"model": ESTIMATE}}],
+    "folds": [{"fold": 1, "cutoff": "2025-01-01", "auc": 0.7}],
+    "notes": ["2 of 4 folds"],
+}
+GATES = [
+    {
+        "code": "events",
+        "title": "enough events",
+        "threshold": ">= 100",
+        "passed": True,
+        "words": "",
+    },
+    {"code": "folds", "title": "enough folds", "threshold": ">= 3", "passed": False, "words": "2"},
+]
+
+
+def test_a_card_holds_every_part() -> None:
+    card = model_card("churn", MANIFEST, EVALUATION, GATES)
+    for line in (
+        "# churn",
+        "Verdict: **provisional**. A gate was not met: every score shows that it is provisional.",
+        "| horizon days | 91 |",
+        "| training rows, one per account and moment | 12,345 |",
+        "| rung of the ladder | trees |",
+        "| AUC | 0.710 (0.650 to 0.770) |",
+        "| calibration slope | – |",
+        "| calendar | 0.600 (0.550 to 0.650) | – | – | – |",
+        "| model − calendar | 0.110 (0.020 to 0.200) | – | – | – |",
+        "| 0 to 30 days | 40 | – | 0.710 (0.650 to 0.770) |",
+        "| 1 | 2025-01-01 | – | – | – | 0.700 |",
+        "| NOT MET | enough folds | >= 3 | 2 |",
+        "- 2 of 4 folds",
+        "- Not met: enough folds.",
+        "- Tested on other accounts, not on a later period: the future was not tested.",
+    ):
+        assert line in card.splitlines()
+    assert "model_raw" not in card
+
+
+def test_an_empty_card_is_still_one() -> None:
+    card = model_card("churn", {}, {}, [])
+    assert card.startswith("# churn\n\nVerdict: **unknown**.\n\n## Limits\n")
+
+
+@pytest.mark.parametrize("part", [*MANIFEST, *EVALUATION])
+def test_no_key_is_needed(part: str) -> None:
+    manifest = {key: value for key, value in MANIFEST.items() if key != part}
+    evaluation = {key: value for key, value in EVALUATION.items() if key != part}
+    assert model_card("churn", manifest, evaluation, GATES).endswith(".\n")
+
+
+def test_every_table_row_has_as_many_cells_as_its_head() -> None:
+    card = model_card("churn", MANIFEST | {"config_hash": "a|b\nc"}, EVALUATION, GATES)
+    tables = [part.splitlines() for part in card.split("\n\n") if part.startswith("|")]
+    assert len(tables) >= 8
+    for rows in tables:
+        counts = {row.replace("\\|", "").count("|") for row in rows}
+        assert len(counts) == 1
