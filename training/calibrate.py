@@ -35,18 +35,19 @@ def fit_calibration(
     Returns
     -------
     Calibration
-        Identity below `MIN_EVENTS` (weighted) events, intercept only below `AFFINE_EVENTS`.
+        Identity below `MIN_EVENTS` events by votes, intercept only below `AFFINE_EVENTS`.
     """
     weights = np.ones(len(raw)) if weights is None else weights
-    n_events, n_others = float(weights @ label), float(weights @ (1.0 - label))
+    # shared votes add up to whole events but for rounding
+    n_events, n_others = round(float(weights @ label)), round(float(weights @ (1.0 - label)))
     n = min(n_events, n_others)
     if n < MIN_EVENTS:
-        return Calibration(n_events=int(n_events))
+        return Calibration(n_events=n_events)
     if n >= AFFINE_EVENTS and np.ptp(raw) > 1e-9:
-        affine = _affine(raw, label, weights, int(n_events))
+        affine = _affine(raw, label, weights, n_events)
         if affine is not None:
             return affine
-    return _intercept_only(raw, label, weights, int(n_events))
+    return _intercept_only(raw, label, weights, n_events)
 
 
 def _affine(
