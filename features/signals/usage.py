@@ -259,7 +259,7 @@ FAMILY = Family(
             churn_sign=1,
         ),
         Feature(
-            "users_lost_28d",
+            "users_lost_84d",
             PerKey(
                 EVENTS,
                 "user_id",
@@ -273,7 +273,7 @@ FAMILY = Family(
             84,
         ),
         Feature(
-            "users_new_28d",
+            "users_new_84d",
             PerKey(
                 EVENTS,
                 "user_id",
