@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sqlalchemy import create_engine, event, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.engine import make_url
 
 import serving.group_commit as group_commit
 import serving.ledger as module
@@ -41,9 +41,6 @@ from training.database import insert_many, reading, settle, writing
 ROOT = Path(module.__file__).resolve().parents[1]
 NOW = datetime(2026, 3, 2, 12, 30, 15, 123456, tzinfo=UTC)
 AS_OF = datetime(2026, 3, 2, tzinfo=UTC)
-POSTGRES = os.environ.get(
-    "BELLWETHER_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/test"
-)
 
 WRITER = """
 import os, sys, threading
@@ -81,19 +78,12 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "sqlite":
         yield ""
         return
+    server = request.getfixturevalue("postgres_url")
     schema = f"test_{uuid.uuid4().hex[:12]}"
-    engine = create_engine(POSTGRES, connect_args={"connect_timeout": 3})
-    try:
-        with engine.begin() as connection:
-            connection.execute(text(f"CREATE SCHEMA {schema}"))
-    except OperationalError:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(
-            "no PostgreSQL: docker run -p 5432:5432 -e POSTGRES_HOST_AUTH_METHOD=trust "
-            "-e POSTGRES_DB=test postgres   or set BELLWETHER_TEST_POSTGRES"
-        )
-    yield f"{POSTGRES}?options=-csearch_path%3D{schema}"
+    engine = create_engine(make_url(server).set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
+    yield f"{server}?options=-csearch_path%3D{schema}"
     with engine.begin() as connection:
         connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
     engine.dispose()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import uuid
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.engine import make_url
 
 import training.releases as module
 from configs.company import Company, Target
@@ -42,9 +41,6 @@ from training.releases import (
 
 ROOT = Path(module.__file__).resolve().parents[1]
 NOW = datetime(2026, 3, 2, 12, 30, tzinfo=UTC)
-POSTGRES = os.environ.get(
-    "BELLWETHER_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/test"
-)
 
 PUBLISHER = """
 import json, sys, time
@@ -76,19 +72,12 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "sqlite":
         yield ""
         return
+    server = request.getfixturevalue("postgres_url")
     schema = f"test_{uuid.uuid4().hex[:12]}"
-    engine = create_engine(POSTGRES, connect_args={"connect_timeout": 3})
-    try:
-        with engine.begin() as connection:
-            connection.execute(text(f"CREATE SCHEMA {schema}"))
-    except OperationalError:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(
-            "no PostgreSQL: docker run -p 5432:5432 -e POSTGRES_HOST_AUTH_METHOD=trust "
-            "-e POSTGRES_DB=test postgres   or set BELLWETHER_TEST_POSTGRES"
-        )
-    yield f"{POSTGRES}?options=-csearch_path%3D{schema}"
+    engine = create_engine(make_url(server).set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
+    yield f"{server}?options=-csearch_path%3D{schema}"
     with engine.begin() as connection:
         connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
     engine.dispose()
