@@ -118,7 +118,7 @@ def contradiction_issues(context: Context) -> Iterator[Issue]:
             f"FROM outcomes WHERE outcome = 'churn' "
             f"AND coalesce({moment}, decided_on) <= $1 - {settled}), "
             f"goes_on AS (SELECT DISTINCT l.account_id FROM lost l JOIN subscriptions s "
-            f"ON s.account_id = l.account_id AND s.started_on <= l.day "
+            f"ON s.account_id = l.account_id AND s.started_on <= l.day + {settled} "
             f"AND coalesce(s.ended_on, DATE '9999-12-31') > l.day + {settled}), "
             f"over AS (SELECT account_id FROM subscriptions GROUP BY 1 "
             f"HAVING max(coalesce(ended_on, DATE '9999-12-31')) <= $1 - {settled}), "

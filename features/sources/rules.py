@@ -88,7 +88,7 @@ def rules_for(table: str, spec: SourceTable, present: list[str], *, known_at: bo
     if table == "survey_responses":
         rules.append(_scale_rule())
     if known_at:
-        rules += _known_rules(spec)
+        rules += _known_rules(spec, is_dated=spec.happened in present)
     return rules
 
 
@@ -133,7 +133,15 @@ def _scale_rule() -> Rule:
     return Rule("out_of_scale:score", " OR ".join(outside))
 
 
-def _known_rules(spec: SourceTable) -> list[Rule]:
+def _known_rules(spec: SourceTable, *, is_dated: bool) -> list[Rule]:
+    rules = [
+        Rule("unparsable:known_at", bad("known_at")),
+        Rule("known_at_missing", f"given_known_at IS NULL AND NOT {bad('known_at')}", False),
+    ]
+    return [*rules, _early_rule(spec)] if is_dated else rules
+
+
+def _early_rule(spec: SourceTable) -> Rule:
     happened = ident(spec.happened)
     early = f"given_known_at < {happened}"
     if spec.columns[spec.happened].kind == "day":
@@ -143,8 +151,4 @@ def _known_rules(spec: SourceTable) -> list[Rule]:
             f"CASE WHEN {is_date(spec.happened)} OR known_is_date "
             f"THEN CAST(given_known_at AS DATE) < CAST({happened} AS DATE) ELSE {early} END"
         )
-    return [
-        Rule("unparsable:known_at", bad("known_at")),
-        Rule("known_at_missing", f"given_known_at IS NULL AND NOT {bad('known_at')}", False),
-        Rule("known_before_happened", early, False),
-    ]
+    return Rule("known_before_happened", early, False)

@@ -1,0 +1,256 @@
+"""Every issue of the quality report: a planted fault raises it, clean data raises none."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from rich.console import Console
+
+from features.quality import CODES, check_quality
+from features.quality.report import Issue
+from features.sources import load_sources
+
+NOW = datetime(2024, 7, 1, tzinfo=UTC)
+DAYS = [date(2024, 1, 2) + timedelta(days=n) for n in range(181)]
+ACCOUNTS = "account_id,created_at,known_at\n" + "".join(
+    f"A{n},2024-01-01,2024-01-01 09:00:00\n" for n in range(1, 6)
+)
+
+
+def usage_lines(days=DAYS, per_day=1):
+    return [
+        f"A{1 + n % 5},u{n % 7},{day} 1{n % 10}:30:{i:02d},{day} 2{n % 4}:00:00"
+        for n, day in enumerate(days)
+        for i in range(per_day)
+    ]
+
+
+def usage(lines=None, header="account_id,user_id,occurred_at,known_at"):
+    return "\n".join([header, *(usage_lines() if lines is None else lines)]) + "\n"
+
+
+TERMS = "account_id,subscription_id,started_on,ended_on,end_reason,arr,currency,known_at\n"
+FINE_TERMS = TERMS + "A1,S1,2024-01-01,2024-03-01,changed,100,USD,2024-01-01 10:00:00\n"
+FINE_TERMS += "A1,S1,2024-03-01,,,200,usd,2024-03-01 10:00:00\n"
+
+
+def report_on(small, files=None, now=NOW, **rest):
+    base = {"accounts": ACCOUNTS, "usage_events": usage()}
+    workspace = small.workspace({**base, **(files or {})}, **rest)
+    return check_quality(workspace, load_sources(workspace, now), now)
+
+
+def issue_of(report, code) -> Issue:
+    found = [issue for issue in report.issues if issue.code == code]
+    assert found, f"no {code} among {sorted({issue.code for issue in report.issues})}"
+    return found[0]
+
+
+def test_clean_data_is_an_a_and_quiet(small):
+    report = report_on(small, {"subscriptions": FINE_TERMS})
+    assert report.grade == "A"
+    assert {issue.code for issue in report.issues} <= {"absent_tables", "mixed_precision"}
+
+
+PLANTED = {
+    "malformed_lines": {"usage_events": usage([*usage_lines(), "A1,u1"])},
+    "missing_values": {"usage_events": usage([*usage_lines(), ",u1,2024-03-01 10:00:00,"])},
+    "unparsable_values": {"usage_events": usage([*usage_lines(), "A1,u1,3 March,"])},
+    "out_of_bounds": {
+        "subscriptions": FINE_TERMS + "A2,S2,2024-01-01,,,-5,USD,2024-01-01 10:00:00\n"
+    },
+    "not_allowed": {
+        "subscriptions": FINE_TERMS + "A2,S2,2024-01-01,2024-02-01,bored,5,USD,2024-01-01 10:00\n"
+    },
+    "unknown_accounts": {"usage_events": usage([*usage_lines(), "B1,u1,2024-03-01 10:00:00,"])},
+    "time_order": {
+        "subscriptions": FINE_TERMS + "A2,S2,2024-02-01,2024-01-01,,5,USD,2024-02-01 10:00:00\n"
+    },
+    "duplicate_keys": {
+        "accounts": ACCOUNTS + "A1,2024-01-01,2024-02-01 09:00:00\n",
+    },
+    "exact_copies": {"usage_events": usage([*usage_lines(), usage_lines()[3]])},
+    "before_account": {
+        "usage_events": usage([*usage_lines(), "A1,u1,2023-06-01 10:00:00,2023-06-01 10:00:00"])
+    },
+    "before_first_term": {
+        "subscriptions": TERMS + "A1,S1,2024-03-01,,,100,USD,2024-03-01 10:00:00\n"
+    },
+    "order_tolerated": {
+        "invoices": "account_id,invoice_id,issued_on,paid_on,known_at\n"
+        "A1,I1,2024-03-01,2024-02-01,2024-03-01 10:00:00\n"
+    },
+    "sentinel_dates": {
+        "subscriptions": TERMS + "A1,S1,2024-01-01,9999-12-31,,100,USD,2024-01-01 10:00:00\n"
+    },
+    "after_now": {
+        "usage_events": usage([*usage_lines(), "A1,u1,2025-03-01 10:00:00,2025-03-01 10:00:00"])
+    },
+    "no_known_at": {
+        "usage_events": usage(["A1,u1,2024-06-30 10:00:00"], "account_id,x,occurred_at")
+    },
+    "edits_unseen": {"outcomes": "account_id,decided_on,outcome\nA1,2024-03-01,churn\n"},
+    "known_at_missing": {"usage_events": usage([*usage_lines(), "A1,u1,2024-03-01 10:00:00,"])},
+    "known_before_happened": {
+        "subscriptions": FINE_TERMS + "A2,S2,2024-02-01,,,5,USD,2023-12-01 10:00:00\n"
+    },
+    "zone_shift": {"usage_events": usage([f"A1,u,{day} 15:00:00,{day} 10:00:01" for day in DAYS])},
+    "late_arrivals": {
+        "usage_events": usage(
+            [*usage_lines(), *(f"A1,u,{d} 03:00:00,2024-06-30 10:00:00" for d in DAYS[:20])]
+        )
+    },
+    "midnight_instants": {
+        "usage_events": usage([f"A{1 + d.day % 5},u,{d} 00:00:00,{d} 23:00:00" for d in DAYS])
+    },
+    "mixed_zones": {
+        "usage_events": usage([*usage_lines(), "A1,u,2024-03-01T10:00:00+02:00,2024-03-01 12:00"])
+    },
+    "mixed_precision": {
+        "usage_events": usage([*usage_lines(), "A1,u,2024-03-01,2024-03-02 12:00:00"])
+    },
+    "stale_table": {"usage_events": usage(usage_lines(DAYS[:120]))},
+    "telemetry_gaps": {"usage_events": usage(usage_lines(DAYS[:90] + DAYS[93:], per_day=30))},
+    "currency_without_rate": {
+        "subscriptions": FINE_TERMS + "A2,S2,2024-01-01,,,5,CHF,2024-01-01 10:00:00\n"
+    },
+    "currency_missing": {
+        "subscriptions": FINE_TERMS + "A2,S2,2024-01-01,,,5,,2024-01-01 10:00:00\n"
+    },
+    "overlapping_terms": {
+        "subscriptions": TERMS + "A1,S1,2024-01-01,2024-04-01,,100,USD,2024-01-01 10:00:00\n"
+        "A1,S1,2024-03-01,,,200,USD,2024-03-01 10:00:00\n"
+    },
+    "idle_accounts": {"accounts": ACCOUNTS + "A6,2024-01-01,2024-01-01 09:00:00\n"},
+    "contradicting_churn": {
+        "subscriptions": FINE_TERMS,
+        "outcomes": "account_id,decided_on,outcome,known_at\nA1,2024-02-01,churn,2024-02-01 10:00\n",
+    },
+    "activity_after_end": {
+        "subscriptions": TERMS + "A1,S1,2024-01-01,2024-03-01,churned,100,USD,2024-01-01 10:00:00\n"
+    },
+    "unknown_parents": {
+        "accounts": "account_id,created_at,parent_account_id,known_at\n"
+        "A1,2024-01-01,Z9,2024-01-01 09:00:00\n"
+        + "".join(f"A{n},2024-01-01,,2024-01-01 09:00:00\n" for n in range(2, 6))
+    },
+    "unknown_owners": {
+        "accounts": "account_id,created_at,owner_id,known_at\n"
+        + "".join(f"A{n},2024-01-01,O{n},2024-01-01 09:00:00\n" for n in range(1, 6)),
+        "owners": "owner_id,known_at\nO1,2024-01-01 10:00:00\n",
+    },
+    "empty_table": {"invoices": "account_id,invoice_id,issued_on\n"},
+    "absent_tables": {},
+    "unused_inputs": {"usage_event": usage()},
+}
+
+
+def test_every_code_has_a_planted_fault():
+    assert set(PLANTED) == set(CODES)
+
+
+@pytest.mark.parametrize("code", PLANTED)
+def test_a_planted_fault_raises_its_code(small, code):
+    issue = issue_of(report_on(small, PLANTED[code]), code)
+    assert issue.detail
+    assert issue.affects
+    assert issue.share is None or 0 < issue.share <= 1
+
+
+@pytest.mark.parametrize("code", sorted(set(PLANTED) - {"absent_tables", "mixed_precision"}))
+def test_without_the_fault_the_code_is_silent(small, code):
+    report = report_on(small, {"subscriptions": FINE_TERMS})
+    assert code not in {issue.code for issue in report.issues}
+
+
+def test_an_outage_is_named_by_its_days(small):
+    report = report_on(small, PLANTED["telemetry_gaps"])
+    assert issue_of(report, "telemetry_gaps").detail == (
+        f"3 of 181 days (1.7 %): {DAYS[90]} to {DAYS[92]}"
+    )
+
+
+def test_a_weekly_closing_day_is_no_outage(small):
+    open_days = [day for day in DAYS if day.weekday() != 5]
+    report = report_on(small, {"usage_events": usage(usage_lines(open_days, per_day=30))})
+    assert "telemetry_gaps" not in {issue.code for issue in report.issues}
+
+
+def test_a_monthly_table_is_not_stale_after_three_weeks(small):
+    firsts = [date(2023, m, 9) for m in range(1, 13)] + [date(2024, m, 9) for m in range(1, 7)]
+    lines = "".join(f"A1,I{d},{d},{d} 10:00:00\n" for d in firsts)
+    accounts = ACCOUNTS.replace("2024-01-01,", "2022-12-31,")
+    invoices = {"invoices": "account_id,invoice_id,issued_on,known_at\n" + lines}
+    report = report_on(small, {"accounts": accounts, **invoices})
+    assert "stale_table" not in {issue.code for issue in report.issues}
+    later = report_on(
+        small, {"accounts": accounts, **invoices}, now=datetime(2024, 12, 1, tzinfo=UTC)
+    )
+    assert {"invoices", "usage_events"} <= {
+        issue.table for issue in later.issues if issue.code == "stale_table"
+    }
+
+
+def test_rates_make_a_currency_usable(small):
+    files = {
+        **PLANTED["currency_without_rate"],
+        "rates": "currency,as_of_on,rate,known_at\nchf,2024-01-01,1.1,2024-01-01 10:00:00\n",
+    }
+    assert "currency_without_rate" not in {i.code for i in report_on(small, files).issues}
+
+
+def test_issues_name_the_predictions_that_rest_on_them(small):
+    report = report_on(small, PLANTED["exact_copies"])
+    assert issue_of(report, "exact_copies").affects == (
+        "adoption and breadth signals",
+        "outcomes of churn",
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "share", "grade"),
+    [
+        ("after_now", 1.0, "A"),
+        ("exact_copies", 0.005, "A"),
+        ("exact_copies", 0.05, "B"),
+        ("exact_copies", 0.5, "C"),
+        ("exact_copies", None, "B"),
+        ("unknown_accounts", 0.005, "B"),
+        ("unknown_accounts", 0.02, "C"),
+        ("unknown_accounts", 0.2, "D"),
+        ("unknown_accounts", 0.25, "F"),
+        ("stale_table", None, "D"),
+    ],
+)
+def test_the_grade_follows_severity_and_share(code, share, grade):
+    assert Issue(code, "t", 1, share, "x", ()).grade == grade
+
+
+def test_the_report_is_json_and_worst_first(small):
+    usage_twice = usage([*usage_lines(), *(["B1,u1,2024-03-01 10:00:00,"] * 100)])
+    report = report_on(small, {"usage_events": usage_twice})
+    said = json.loads(json.dumps(report.as_dict()))
+    assert said["grade"] == report.grade == said["issues"][0]["grade"]
+    assert [i["grade"] for i in said["issues"]] == sorted(
+        (i["grade"] for i in said["issues"]), reverse=True
+    )
+    first = said["issues"][0]
+    assert set(first) == {
+        "code", "table", "rows", "share", "detail", "affects", "severity", "grade", "title",
+        "to_do",
+    }  # fmt: skip
+    assert said["tables"]["usage_events"]["rows_read"] == 281
+
+
+def test_the_terminal_view_shows_grade_tables_issues_and_gaps(small):
+    report = report_on(small, PLANTED["unknown_accounts"])
+    console = Console(file=io.StringIO(), width=200)
+    report.render(console)
+    text = console.file.getvalue()
+    assert f"grade {report.grade}" in text
+    assert "usage_events" in text
+    assert CODES["unknown_accounts"].title in text
+    assert "no touches" in text
