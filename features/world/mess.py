@@ -98,11 +98,8 @@ def _subscriptions(rng: np.random.Generator, table: pd.DataFrame) -> pd.DataFram
 
 
 def _usage(rng: np.random.Generator, table: pd.DataFrame, scene: Scene) -> pd.DataFrame:
-    day = seconds(table["occurred_at"]) // DAY
-    first, after = gap_days(scene)
-    table = _twins(rng, table[(day < first) | (day >= after)], 0.001)
+    table = _twins(rng, table, 0.001).reset_index(drop=True)
     table["account_id"] = table["account_id"].cat.add_categories([UNKNOWN_ACCOUNT, TEST_ACCOUNT])
-    table = table.reset_index(drop=True)
     for value, share in ((UNKNOWN_ACCOUNT, 3e-4), (TEST_ACCOUNT, 3e-4), (None, 1e-4)):
         table.loc[_sample(rng, len(table), share), "account_id"] = value
     early = _sample(rng, len(table), 5e-4)
@@ -112,7 +109,9 @@ def _usage(rng: np.random.Generator, table: pd.DataFrame, scene: Scene) -> pd.Da
     before = known.astype(np.int64) - rng.integers(1, 30 * DAY, len(early))
     for column in ("occurred_at", "known_at"):
         table.loc[early, column] = instants(before).array
-    return table
+    day = seconds(table["occurred_at"]) // DAY
+    first, after = gap_days(scene)
+    return table[(day < first) | (day >= after)]
 
 
 def _tickets(rng: np.random.Generator, table: pd.DataFrame) -> pd.DataFrame:

@@ -97,7 +97,7 @@ def simulate(
             f"a world of {n_accounts} accounts and {months} months is too small to simulate",
             fix=f"ask for at least {FEWEST_ACCOUNTS} accounts and {FEWEST_MONTHS} months",
         )
-    scene = _stage(seed, n_accounts, calendar_until(now, months))
+    scene = stage(seed, n_accounts, calendar_until(now, months))
     tables = _tables(scene)
     tables, unreadable = spoil(tables, scene) if mess else (tables, {})
     truth = truth_table(scene.book, scene.latents, scene.life, scene.calendar)
@@ -106,8 +106,8 @@ def simulate(
     return World(seed, moment, ordered, truth, _decisions(scene), unreadable)
 
 
-def _stage(seed: int, n_accounts: int, calendar: Calendar) -> Scene:
-    """Settle everybody's fate."""
+def stage(seed: int, n_accounts: int, calendar: Calendar) -> Scene:
+    """Settle everybody's fate: who the accounts are, their hidden states, what they decide."""
     book = draw_book(seed, n_accounts, calendar)
     latents = draw_latents(seed, book, calendar)
     life = live(seed, book, latents, calendar)
