@@ -26,8 +26,8 @@ def duckdb_file(small):
     with duckdb.connect(str(path)) as connection:
         connection.execute(
             "CREATE SCHEMA app; CREATE TABLE app.events AS SELECT * FROM (VALUES "
-            "('A1', TIMESTAMP '2024-03-01 10:00:00', 2), ('A2', TIMESTAMP '2024-03-02 10:00:00', 3))"
-            " AS t(account_id, occurred_at, quantity)"
+            "('A1', TIMESTAMP '2024-03-01 10:00:00', 2), "
+            "('A2', TIMESTAMP '2024-03-02 10:00:00', 3)) AS t(account_id, occurred_at, quantity)"
         )
     return path
 

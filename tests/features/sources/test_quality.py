@@ -127,7 +127,8 @@ PLANTED = {
     "idle_accounts": {"accounts": ACCOUNTS + "A6,2024-01-01,2024-01-01 09:00:00\n"},
     "contradicting_churn": {
         "subscriptions": FINE_TERMS,
-        "outcomes": "account_id,decided_on,outcome,known_at\nA1,2024-02-01,churn,2024-02-01 10:00\n",
+        "outcomes": "account_id,decided_on,outcome,known_at\n"
+        "A1,2024-02-01,churn,2024-02-01 10:00\n",
     },
     "activity_after_end": {
         "subscriptions": TERMS + "A1,S1,2024-01-01,2024-03-01,churned,100,USD,2024-01-01 10:00:00\n"
