@@ -27,6 +27,7 @@ CHECKS: tuple[Callable[[Context], Iterator[Issue]], ...] = (
     relations.currency_issues,
     relations.term_issues,
     relations.account_issues,
+    relations.test_account_issues,
     relations.contradiction_issues,
     relations.presence_issues,
 )

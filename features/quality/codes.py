@@ -173,6 +173,11 @@ CODES: dict[str, Code] = {
         "warning",
         "check how activity is joined to accounts; otherwise they are insufficient data",
     ),
+    "test_accounts": Code(
+        "accounts that look like tests or demos",
+        "warning",
+        "leave them out in the mapping of accounts: sql: SELECT … WHERE …",
+    ),
     "contradicting_churn": Code(
         "accounts whose terms and outcomes disagree about leaving",
         "error",

@@ -9,6 +9,7 @@ from features.contracts import TABLES
 from features.quality.context import Context, counted
 from features.quality.report import Issue
 from features.sources.mapping import inputs_of
+from features.sources.sql import literal
 
 MONEY = {"subscriptions": "arr", "opportunities": "amount", "invoices": "amount"}
 SETTLED_DAYS = 30
@@ -16,6 +17,13 @@ SETTLED_DAYS = 30
 
 NEW_DAYS = 28
 """Younger accounts may have no activity yet."""
+
+
+TESTS = r"(?i)(^|[^a-z])(test|demo|dummy|sandbox)([^a-z]|$)"
+"""What accounts nobody is behind are called."""
+
+SHOWN = 80
+"""Letters of a list of ids that are shown."""
 
 
 def currency_issues(context: Context) -> Iterator[Issue]:
@@ -104,6 +112,21 @@ def account_issues(context: Context) -> Iterator[Issue]:
         if found["rows"]:
             detail = counted(found["rows"], found["whole"], f"values of {column}")
             yield context.issue(code, "accounts", found["rows"], found["whole"], detail)
+
+
+def test_account_issues(context: Context) -> Iterator[Issue]:
+    """Report accounts whose id or name says that nobody is behind them."""
+    name = "coalesce(name, '')" if context.has("accounts", "name") else "''"
+    found = context.ask(
+        f"SELECT count(DISTINCT account_id) AS whole, count(DISTINCT account_id) FILTER (fake) "
+        f"AS rows, string_agg(DISTINCT account_id, ', ' ORDER BY account_id) FILTER (fake) AS ids "
+        f"FROM (SELECT account_id, regexp_matches(account_id || ' ' || {name}, {literal(TESTS)}) "
+        f"AS fake FROM accounts)"
+    )
+    if found["rows"]:
+        ids = found["ids"] if len(found["ids"]) <= SHOWN else found["ids"][:SHOWN] + "…"
+        detail = f"{counted(found['rows'], found['whole'], 'accounts')}: {ids}"
+        yield context.issue("test_accounts", "accounts", found["rows"], found["whole"], detail)
 
 
 def contradiction_issues(context: Context) -> Iterator[Issue]:

@@ -125,6 +125,11 @@ PLANTED = {
         "A1,S1,2024-03-01,,,200,USD,2024-03-01 10:00:00\n"
     },
     "idle_accounts": {"accounts": ACCOUNTS + "A6,2024-01-01,2024-01-01 09:00:00\n"},
+    "test_accounts": {
+        "accounts": "account_id,created_at,name,known_at\n"
+        "A1,2024-01-01,TEST - do not call,2024-01-01 09:00:00\n"
+        + "".join(f"A{n},2024-01-01,Contest {n},2024-01-01 09:00:00\n" for n in range(2, 6))
+    },
     "contradicting_churn": {
         "subscriptions": FINE_TERMS,
         "outcomes": "account_id,decided_on,outcome,known_at\n"
