@@ -143,6 +143,11 @@ class Recipe:
         del plain["threads"]
         return plain
 
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any], *, threads: int = 0) -> Recipe:
+        """Read back the ``recipe`` of a bundle's manifest: to refit a champion beside others."""
+        return cls(**{**plain, "seeds": tuple(plain["seeds"]), "threads": threads})
+
 
 @dataclass(frozen=True)
 class Fitted:

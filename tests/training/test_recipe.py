@@ -187,6 +187,7 @@ def test_settings_are_searched_only_on_what_the_cutoff_knew(frame, small, tmp_pa
 
 def test_a_champion_is_refitted_on_the_same_folds(frame, small):
     champion = Recipe("lightgbm", "churn", seeds=(1,), rounds=5, threads=1)
+    assert Recipe.from_dict(champion.as_dict(), threads=1) == champion
     found = train(frame, small.company(), storage_url=NOWHERE, champion=champion)
     assert "champion" in found.evaluation.models
     gates = {gate.code: gate for gate in found.judgement.gates}
