@@ -1,0 +1,246 @@
+"""The words and number formats of the report: one way to write each kind of number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+NBSP = "\u00a0"
+NOTHING = "–"
+
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one outcome is spoken of.
+
+    Attributes
+    ----------
+    noun, did, did_not, doing : str
+        "churn", "left", "stayed", "leaving".
+    chance : str
+        What a score is: "risk", or "chance of growth".
+    """
+
+    noun: str
+    did: str
+    did_not: str
+    doing: str
+    chance: str
+
+    @property
+    def is_growth(self) -> bool:
+        """Whether a high score is good news."""
+        return self.noun == "expansion"
+
+
+OUTCOMES: Mapping[str, Outcome] = {
+    "churn": Outcome("churn", "left", "stayed", "leaving", "risk"),
+    "contraction": Outcome("contraction", "shrank", "did not shrink", "shrinking", "risk"),
+    "expansion": Outcome("expansion", "grew", "did not grow", "growing", "chance of growth"),
+}
+
+MODELS: Mapping[str, str] = {
+    "model": "Bellwether model",
+    "logistic": "Logistic regression",
+    "best_feature": "Best single signal",
+    "health_score": "Health score in use",
+    "calendar": "Calendar only",
+    "constant": "Same rate for all",
+    "champion": "Published recipe",
+    "model_raw": "Model before calibration",
+}
+"""Every model and baseline by its name in an evaluation, in the order they are shown."""
+
+MODEL_NOTES: Mapping[str, str] = {
+    "model": "what is served",
+    "logistic": "every signal, weighed linearly",
+    "best_feature": "the one signal that fitted best before each test",
+    "health_score": "the company's own score, as it stood then",
+    "calendar": "days to renewal and segment",
+    "constant": "knows nothing",
+    "champion": "the recipe of the model in use, refitted",
+}
+
+SERVED: Mapping[str, str] = {
+    "promotable": "passed every gate and is published as it is",
+    "provisional": "missed a gate and is published as provisional; every score says so",
+    "no_signal": "showed no signal, so everybody is given the base rate, without reasons",
+}
+
+
+def outcome_of(name: Any) -> Outcome:
+    """Return how an outcome is spoken of."""
+    return OUTCOMES[str(name)]
+
+
+def fixed(value: float | None, digits: int = 2) -> str:
+    """Return a measure with a fixed number of decimals.
+
+    >>> fixed(0.7449), fixed(None), fixed(-0.001)
+    ('0.74', '–', '0.00')
+    """
+    if value is None:
+        return NOTHING
+    shown = f"{value:.{digits}f}"
+    return shown.lstrip("-") if float(shown) == 0 else shown.replace("-", "−")
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """Return a difference with its sign.
+
+    >>> signed(0.061), signed(-0.02), signed(0.0)
+    ('+0.06', '−0.02', '0.00')
+    """
+    shown = fixed(value, digits)
+    return f"+{shown}" if value is not None and float(f"{value:.{digits}f}") > 0 else shown
+
+
+def share(value: float | None) -> str:
+    r"""Return a share as a percentage: one decimal below ten.
+
+    >>> share(0.4149), share(0.0432), share(0.0), share(1.0)
+    ('41\xa0%', '4.3\xa0%', '0\xa0%', '100\xa0%')
+    """
+    if value is None:
+        return NOTHING
+    return f"{_percent(value)}{NBSP}%"
+
+
+def _percent(value: float) -> str:
+    points = 100.0 * value
+    return f"{points:.1f}" if 0 < abs(points) < 9.95 else f"{points:.0f}"
+
+
+def times(value: float | None) -> str:
+    """Return a multiple.
+
+    >>> times(3.14)
+    '3.1×'
+    """
+    return NOTHING if value is None else f"{value:.1f}×"
+
+
+def count(value: float | None) -> str:
+    """Return a number of things, with thousands separators.
+
+    >>> count(12345), count(None)
+    ('12,345', '–')
+    """
+    return NOTHING if value is None else f"{round(value):,}"
+
+
+def money(value: float | None, currency: str = "") -> str:
+    r"""Return an amount short enough to read, in the reporting currency.
+
+    >>> money(12_400_000, "EUR"), money(842_300), money(960), money(None)
+    ('12.4\xa0M\xa0EUR', '842\xa0k', '960', '–')
+    """
+    if value is None:
+        return NOTHING
+    size = abs(value)
+    if size >= 999_500:
+        number = value / 1e6
+        shown = f"{number:,.1f}{NBSP}M" if abs(number) < 99.95 else f"{number:,.0f}{NBSP}M"
+    else:
+        shown = f"{value / 1e3:.0f}{NBSP}k" if size >= 1e3 else f"{value:.0f}"
+    return f"{shown}{NBSP}{currency}" if currency else shown
+
+
+def days(value: float | None) -> str:
+    """Return a difference in whole days.
+
+    >>> days(26.0), days(-0.2)
+    ('+26', '0')
+    """
+    return signed(value, 0)
+
+
+FORMATS = {
+    "fixed": fixed,
+    "signed": signed,
+    "share": share,
+    "times": times,
+    "count": count,
+    "days": days,
+}
+
+
+def interval(estimate: Mapping[str, Any] | None, kind: str = "fixed") -> str:
+    r"""Return only the interval of an estimate.
+
+    >>> interval({"value": 0.74, "low": 0.7, "high": 0.781})
+    '0.70 to 0.78'
+    >>> interval({"value": 0.4, "low": 0.31, "high": 0.5}, "share")
+    '31 to 50\xa0%'
+    """
+    if estimate is None or estimate["low"] is None or estimate["high"] is None:
+        return ""
+    if kind == "share":
+        return f"{_percent(estimate['low'])} to {share(estimate['high'])}"
+    if kind == "times":
+        return f"{fixed(estimate['low'], 1)} to {fixed(estimate['high'], 1)}"
+    write = FORMATS[kind]
+    return f"{write(estimate['low'])} to {write(estimate['high'])}"
+
+
+def estimated(estimate: Mapping[str, Any] | None, kind: str = "fixed") -> str:
+    r"""Return a value with its 95 % interval behind it.
+
+    >>> estimated({"value": 0.74, "low": 0.7, "high": 0.781})
+    '0.74 (0.70 to 0.78)'
+    >>> estimated({"value": 0.4, "low": None, "high": None}, "share")
+    '40\xa0%'
+    """
+    if estimate is None or estimate["value"] is None:
+        return NOTHING
+    value, span = FORMATS[kind](estimate["value"]), interval(estimate, kind)
+    return f"{value} ({span})" if span else value
+
+
+def day(value: Any) -> str:
+    r"""Return a date as people write it.
+
+    >>> day("2026-11-03T00:00:00+00:00"), day(None)
+    ('3\xa0Nov\xa02026', '–')
+    """
+    if value is None or value == "":
+        return NOTHING
+    when = datetime.fromisoformat(value) if isinstance(value, str) else value
+    assert isinstance(when, date)
+    return f"{when.day}{NBSP}{_MONTHS[when.month - 1]}{NBSP}{when.year}"
+
+
+def month(value: Any) -> str:
+    r"""Return the month of a date.
+
+    >>> month("2026-11-03")
+    'Nov\xa02026'
+    """
+    return day(value).split(NBSP, 1)[-1]
+
+
+def plural(number: float, noun: str) -> str:
+    """Return a count of things.
+
+    >>> plural(1, "account"), plural(1200, "account"), plural(2, "company")
+    ('1 account', '1,200 accounts', '2 companies')
+    """
+    if round(number) == 1:
+        return f"1 {noun}"
+    many = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
+    return f"{count(number)} {many}"
+
+
+def listing(items: list[str]) -> str:
+    """Return items as one phrase.
+
+    >>> listing(["a", "b", "c"]), listing(["a"])
+    ('a, b and c', 'a')
+    """
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} and {items[-1]}"

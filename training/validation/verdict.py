@@ -1,0 +1,506 @@
+"""The verdict on a score: pass marks fixed beforehand, each criterion shown, one word at the end.
+
+Pure: numbers in, words out. A mark is met or missed only where the interval says so; an interval
+that holds both is said to leave it open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from training.validation.phrases import NBSP, Outcome, estimated, fixed, listing, plural
+
+Status = Literal["met", "missed", "open", "not measured", "does not apply"]
+Word = Literal["PROVEN", "PROMISING", "NOT PROVEN", "INCONCLUSIVE", "SUSPECT"]
+Estimated = Mapping[str, float | None]
+
+MIN_VERDICT_EVENTS = 20
+GRADES = ((200, "A"), (100, "B"), (50, "C"), (MIN_VERDICT_EVENTS, "D"))
+"""Events from which a sample has each grade; below the last there is no verdict."""
+
+RANDOM_AUC = 0.5
+
+
+@dataclass(frozen=True)
+class PassMarks:
+    """What a score must show to be called proven.
+
+    Attributes
+    ----------
+    min_folds, min_events : int
+        Test periods in time, and distinct events in them.
+    min_auc : float
+        The lower 95 % limit of AUC lies above.
+    min_lift : float
+        The lower 95 % limit of lift at capacity lies above.
+    min_band_ratio : float
+        Event rate of the highest band over that of the lowest.
+    calibration : tuple of float
+        Observed over expected, and the slope, lie within.
+    min_lead_days : float
+        Median days from first warning to decision, for accounts under contract.
+    """
+
+    min_folds: int = 4
+    min_events: int = 100
+    min_auc: float = 0.60
+    min_lift: float = 1.5
+    min_band_ratio: float = 3.0
+    calibration: tuple[float, float] = (0.8, 1.25)
+    min_lead_days: float = 60.0
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One pass mark and what was found.
+
+    Attributes
+    ----------
+    code : str
+        Stable name.
+    title : str
+        What is asked, in words.
+    found : str
+        The finding with its interval.
+    threshold : str
+        The mark.
+    status : str
+        ``met``, ``missed``, ``open`` (the interval holds both), ``not measured``, or
+        ``does not apply``.
+    value, low, high : float or None
+        The numbers behind `found`.
+    mark : float or None
+        The number behind `threshold`, where it is one.
+    """
+
+    code: str
+    title: str
+    found: str
+    threshold: str
+    status: Status
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    mark: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plain mapping."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One word, the grade of the sample, a sentence, and the marks still to be shown."""
+
+    word: Word
+    grade: str | None
+    sentence: str
+    lacking: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plain mapping."""
+        return asdict(self)
+
+
+def sample_grade(n_events: float) -> str | None:
+    """Return the grade of a sample by its distinct events; None below what allows a verdict.
+
+    >>> [sample_grade(n) for n in (200, 199, 50, 20, 19)]
+    ['A', 'B', 'C', 'D', None]
+    """
+    return next((grade for least, grade in GRADES if n_events >= least), None)
+
+
+def lower_above(estimate: Estimated, mark: float) -> Status:
+    """Return whether the whole interval lies above the mark.
+
+    >>> lower_above({"value": 0.7, "low": 0.62, "high": 0.78}, 0.6)
+    'met'
+    >>> lower_above({"value": 0.65, "low": 0.55, "high": 0.75}, 0.6)
+    'open'
+    """
+    low, high = estimate["low"], estimate["high"]
+    if low is None or high is None:
+        return "not measured"
+    if low > mark:
+        return "met"
+    return "missed" if high <= mark else "open"
+
+
+def at_least(estimate: Estimated, mark: float) -> Status:
+    """Return whether the value reaches the mark, or the interval leaves it open.
+
+    >>> at_least({"value": 2.0, "low": 1.0, "high": 4.0}, 3.0)
+    'open'
+    """
+    value, high = estimate["value"], estimate["high"]
+    if value is None:
+        return "not measured"
+    if value >= mark:
+        return "met"
+    return "missed" if high is None or high < mark else "open"
+
+
+def within(estimate: Estimated, marks: tuple[float, float]) -> Status:
+    """Return whether the value lies within the marks, or the interval leaves it open.
+
+    >>> within({"value": 1.3, "low": 1.1, "high": 1.5}, (0.8, 1.25))
+    'open'
+    """
+    value, low, high = estimate["value"], estimate["low"], estimate["high"]
+    if value is None:
+        return "not measured"
+    if marks[0] <= value <= marks[1]:
+        return "met"
+    outside = low is None or high is None or low > marks[1] or high < marks[0]
+    return "missed" if outside else "open"
+
+
+def criterion(
+    code: str,
+    title: str,
+    estimate: Estimated | None,
+    threshold: str,
+    status: Status,
+    kind: str = "fixed",
+    suffix: str = "",
+    mark: float | None = None,
+) -> Criterion:
+    """Return a criterion with its finding in words."""
+    if estimate is None or estimate["value"] is None:
+        return Criterion(code, title, "not measured", threshold, status)
+    return Criterion(
+        code,
+        title,
+        estimated(estimate, kind) + suffix,
+        threshold,
+        status,
+        estimate["value"],
+        estimate["low"],
+        estimate["high"],
+        mark,
+    )
+
+
+def sample_criteria(n_folds: int, n_events: int, marks: PassMarks) -> list[Criterion]:
+    """Return whether there was enough to judge on."""
+    return [
+        Criterion(
+            "folds",
+            "enough test periods, each later than what was learnt from",
+            str(n_folds),
+            f"at least {marks.min_folds}",
+            "met" if n_folds >= marks.min_folds else "missed",
+            float(n_folds),
+        ),
+        Criterion(
+            "events",
+            "enough distinct events in them",
+            f"{n_events:,}",
+            f"at least {marks.min_events}",
+            "met" if n_events >= marks.min_events else "missed",
+            float(n_events),
+        ),
+    ]
+
+
+def ranking_criteria(
+    model: Mapping[str, Estimated], calendar: Mapping[str, Any], marks: PassMarks
+) -> list[Criterion]:
+    """Return whether the score tells accounts apart, and better than the calendar does."""
+    gain = calendar["difference"]
+    return [
+        criterion(
+            "discrimination",
+            "ranks accounts well (AUC)",
+            model["auc"],
+            f"lower limit above {fixed(marks.min_auc)}",
+            lower_above(model["auc"], marks.min_auc),
+            mark=marks.min_auc,
+        ),
+        criterion(
+            "calendar",
+            f"ranks better than the calendar, {calendar['at'].replace('days', 'days ahead')}",
+            gain,
+            "difference in AUC, lower limit above 0",
+            lower_above(gain, 0.0),
+            "signed",
+        ),
+        criterion(
+            "lift",
+            "finds more events than picking at random (lift at capacity)",
+            model["lift_at_capacity"],
+            f"lower limit above {marks.min_lift}×",
+            lower_above(model["lift_at_capacity"], marks.min_lift),
+            "times",
+        ),
+    ]
+
+
+def band_criteria(bands: Mapping[str, Any], marks: PassMarks) -> list[Criterion]:
+    """Return whether the bands mean what they say."""
+    inversions = bands["inversions"]
+    several = len(bands["rows"]) > 1
+    order = listing([f"{item['lower']} above {item['upper']}" for item in inversions])
+    status: Status = "not measured" if not several else "missed" if inversions else "met"
+    return [
+        criterion(
+            "band_ratio",
+            "the highest band has many times the events of the lowest",
+            bands["ratio"],
+            f"at least {marks.min_band_ratio:.0f}×",
+            at_least(bands["ratio"], marks.min_band_ratio),
+            "times",
+        ),
+        Criterion(
+            "band_order",
+            "no band has significantly more events than a higher one",
+            "not measured" if not several else order or "none",
+            "none",
+            status,
+        ),
+    ]
+
+
+def calibration_criteria(model: Mapping[str, Estimated], marks: PassMarks) -> list[Criterion]:
+    """Return whether a probability can be taken at its word."""
+    span = f"{marks.calibration[0]} to {marks.calibration[1]}"
+    level, slope, skill = (
+        model[name] for name in ("observed_to_expected", "calibration_slope", "brier_skill")
+    )
+    return [
+        criterion(
+            "level",
+            "as many events as the probabilities add up to (observed over expected)",
+            level,
+            span,
+            within(level, marks.calibration),
+        ),
+        criterion(
+            "slope",
+            "probabilities neither too extreme nor too timid (slope)",
+            slope,
+            span,
+            within(slope, marks.calibration),
+        ),
+        criterion(
+            "brier_skill",
+            "closer to what happened than the same rate for all (Brier skill)",
+            skill,
+            "above 0",
+            lower_above(skill, 0.0),
+        ),
+    ]
+
+
+def lead_criteria(
+    lead: Mapping[str, Any], marks: PassMarks, *, applies: bool, why_not: str
+) -> list[Criterion]:
+    """Return whether the warning comes early enough to act on."""
+    titles = ("warns early (median days before the decision)", "warns earlier than the calendar")
+    thresholds = (f"at least {marks.min_lead_days:.0f} days", "difference in days above 0")
+    if not applies:
+        return [
+            Criterion(code, title, why_not, threshold, "does not apply")
+            for code, title, threshold in zip(
+                ("lead", "lead_calendar"), titles, thresholds, strict=True
+            )
+        ]
+    median = lead["models"]["model"]["median_days"]
+    gain = lead["difference"] or {"value": None, "low": None, "high": None}
+    return [
+        criterion(
+            "lead",
+            titles[0],
+            median,
+            thresholds[0],
+            at_least(median, marks.min_lead_days),
+            "count",
+            " days",
+        ),
+        criterion(
+            "lead_calendar",
+            titles[1],
+            gain,
+            thresholds[1],
+            lower_above(gain, 0.0),
+            "days",
+            " days",
+        ),
+    ]
+
+
+def leakage_criteria(
+    gates: Iterable[Mapping[str, Any]], checks: Sequence[Mapping[str, Any]]
+) -> list[Criterion]:
+    """Return whether anything suggests that a feature knew the outcome.
+
+    Parameters
+    ----------
+    gates : iterable of mapping
+        Of `training.gates`; ``too_good`` is read.
+    checks : sequence of mapping
+        Leakage checks with ``title``, ``passed`` (bool, or None when it could not run), ``words``.
+    """
+    too_good = next((gate for gate in gates if gate["code"] == "too_good"), None)
+    found = []
+    if too_good is not None:
+        found.append(
+            Criterion(
+                "too_good",
+                "not too good to be true (AUC)",
+                fixed(too_good["value"]),
+                str(too_good["threshold"]).replace("<=", "at most"),
+                "met" if too_good["passed"] else "missed",
+                too_good["value"],
+            )
+        )
+    failed = [check for check in checks if check["passed"] is False]
+    ran = [check for check in checks if check["passed"] is not None]
+    status: Status = "missed" if failed else "met" if ran else "not measured"
+    words = listing([str(check["title"]) for check in failed])
+    found.append(
+        Criterion(
+            "leakage",
+            "every leakage check passes",
+            f"failed: {words}" if failed else f"{len(ran)} passed" if ran else "not run",
+            "all",
+            status,
+        )
+    )
+    return found
+
+
+def verdict(criteria: Sequence[Criterion], outcome: Outcome) -> Verdict:
+    """Return the verdict of a set of criteria.
+
+    Parameters
+    ----------
+    criteria : sequence of Criterion
+        With the codes ``events``, ``discrimination`` and ``calendar`` among them.
+    outcome : Outcome
+        For the sentence.
+
+    Notes
+    -----
+    SUSPECT: a leakage criterion is missed. INCONCLUSIVE: fewer than 20 events, or fewer events
+    than the mark and an interval that holds both chance and the mark. PROVEN: everything that
+    applies is met. PROMISING: ranks better than chance, the value reaches the mark for AUC and the
+    calendar is not shown to do as well. NOT PROVEN: the rest.
+    """
+    by_code = {item.code: item for item in criteria}
+    n_events = by_code["events"].value or 0.0
+    word = _word(by_code, criteria, n_events)
+    lacking = tuple(
+        f"{item.title}: {item.status}"
+        for item in criteria
+        if item.status not in ("met", "does not apply")
+    )
+    sentence = _sentence(word, by_code, criteria, outcome)
+    return Verdict(word, sample_grade(n_events), sentence, lacking)
+
+
+def _word(by_code: Mapping[str, Criterion], criteria: Sequence[Criterion], n_events: float) -> Word:
+    if _suspicions(criteria):
+        return "SUSPECT"
+    if sample_grade(n_events) is None or _is_undecided(by_code):
+        return "INCONCLUSIVE"
+    if all(item.status in ("met", "does not apply") for item in criteria):
+        return "PROVEN"
+    return "PROMISING" if _is_promising(by_code) else "NOT PROVEN"
+
+
+def _suspicions(criteria: Sequence[Criterion]) -> list[Criterion]:
+    leaks = ("too_good", "leakage")
+    return [item for item in criteria if item.code in leaks and item.status == "missed"]
+
+
+def _is_undecided(by_code: Mapping[str, Criterion]) -> bool:
+    ranking = by_code["discrimination"]
+    holds_chance = ranking.low is None or ranking.low <= RANDOM_AUC
+    return by_code["events"].status != "met" and holds_chance and ranking.status != "missed"
+
+
+def _is_promising(by_code: Mapping[str, Criterion]) -> bool:
+    ranking = by_code["discrimination"]
+    if ranking.value is None or ranking.low is None or ranking.mark is None:
+        return False
+    is_good = ranking.low > RANDOM_AUC and ranking.value > ranking.mark
+    return is_good and by_code["calendar"].status != "missed"
+
+
+def _sentence(
+    word: Word,
+    by_code: Mapping[str, Criterion],
+    criteria: Sequence[Criterion],
+    outcome: Outcome,
+) -> str:
+    ranking = by_code["discrimination"]
+    ranks = _ranks(ranking, outcome)
+    n_events = by_code["events"].value or 0.0
+    if word == "SUSPECT":
+        asked = listing([f"“{item.title}” ({item.found})" for item in _suspicions(criteria)])
+        return (
+            f"Missed: {asked}. A feature may know the outcome; use no score until it is explained."
+        )
+    if word == "INCONCLUSIVE":
+        few = f"{plural(n_events, 'event')} cannot decide it"
+        if sample_grade(n_events) is None:
+            return f"{few}: below {MIN_VERDICT_EVENTS} there is no verdict."
+        return f"{few}: {ranks}, which may be chance."
+    if word == "PROVEN":
+        return f"{ranks[:1].upper()}{ranks[1:]}, and every mark set beforehand is met."
+    asked_for = [item for item in criteria if item.status != "does not apply"]
+    met = sum(item.status == "met" for item in asked_for)
+    marks = f"{met} of {len(asked_for)} marks are met"
+    if word == "PROMISING":
+        return f"{ranks[:1].upper()}{ranks[1:]}, better than chance; {marks}."
+    return f"{ranks[:1].upper()}{ranks[1:]}, short of what was asked; {marks}."
+
+
+def _ranks(ranking: Criterion, outcome: Outcome) -> str:
+    """Say an AUC in words."""
+    if ranking.value is None:
+        return "the ranking could not be measured"
+    span = (
+        f" (95{NBSP}% interval {round(100 * ranking.low)} to {round(100 * ranking.high)})"
+        if ranking.low is not None and ranking.high is not None
+        else ""
+    )
+    return (
+        f"out of 100 pairs it put the account that {outcome.did} above the one that "
+        f"{outcome.did_not} {round(100 * ranking.value)} times{span}"
+    )
+
+
+def half_width(n_events: int, base_rate: float, area: float = 0.75) -> float | None:
+    """Return the half-width of the 95 % interval of an AUC to expect from a sample.
+
+    Parameters
+    ----------
+    n_events : int
+        Independent events.
+    base_rate : float
+        Share of events, in (0, 1).
+    area : float
+        The true AUC.
+
+    Notes
+    -----
+    Hanley and McNeil, Radiology 143 (1982) 29.
+
+    Examples
+    --------
+    >>> [round(half_width(n, 0.1), 3) for n in (30, 100, 200)]
+    [0.104, 0.057, 0.04]
+    """
+    if n_events < 1 or not 0 < base_rate < 1:
+        return None
+    n_others = n_events * (1.0 - base_rate) / base_rate
+    q1, q2 = area / (2.0 - area), 2.0 * area**2 / (1.0 + area)
+    variance = (
+        area * (1.0 - area) + (n_events - 1.0) * (q1 - area**2) + (n_others - 1.0) * (q2 - area**2)
+    ) / (n_events * n_others)
+    return float(1.96 * variance**0.5)
