@@ -148,6 +148,11 @@ CODES: dict[str, Code] = {
         "error",
         "check the export: silence here looks like accounts going quiet",
     ),
+    "quiet_table": Code(
+        "nothing new for much longer than usual, in a table that may simply be quiet",
+        "warning",
+        "check that the export still runs",
+    ),
     "telemetry_gaps": Code(
         "days on which company-wide usage nearly stops",
         "warning",

@@ -29,16 +29,14 @@ SHOWN = 80
 def currency_issues(context: Context) -> Iterator[Issue]:
     """Report amounts that cannot be put into the reporting currency."""
     home = context.workspace.company.reporting_currency
-    rated = (
-        "SELECT upper(currency) FROM rates" if context.has("rates") else "SELECT NULL WHERE false"
-    )
+    rated = "SELECT currency FROM rates" if context.has("rates") else "SELECT NULL WHERE false"
     for table, amount in MONEY.items():
         if not context.has(table, "currency", amount):
             continue
         found = context.ask(
-            f"WITH strange AS (SELECT upper(currency) AS code FROM {table} "
-            f"WHERE currency IS NOT NULL AND upper(currency) <> $1 "
-            f"AND upper(currency) NOT IN ({rated}) AND {amount} IS NOT NULL) "
+            f"WITH strange AS (SELECT currency AS code FROM {table} "
+            f"WHERE currency IS NOT NULL AND currency <> $1 "
+            f"AND currency NOT IN ({rated}) AND {amount} IS NOT NULL) "
             f"SELECT (SELECT count(*) FROM strange) AS rows, "
             f"(SELECT string_agg(DISTINCT code, ', ' ORDER BY code) FROM strange) AS codes, "
             f"count(*) AS whole, count(*) FILTER (currency IS NULL) AS missing FROM {table}",

@@ -57,7 +57,8 @@ def _grouped(
     grouped: dict[str, dict[str, int]] = {}
     for reason, rows in found.items():
         what, _, column = reason.partition(":")
-        grouped.setdefault(codes[what], {})[column] = rows
+        counts = grouped.setdefault(codes[what], {})
+        counts[column] = max(rows, counts.get(column, 0))
     for code, columns in grouped.items():
         rows = min(sum(columns.values()), info.rows_read)
         named = ", ".join(f"{column} {count:,}" for column, count in columns.items() if column)

@@ -14,6 +14,9 @@ EDITED = frozenset(
 )
 """Tables whose rows are commonly entered or corrected after the fact."""
 
+FLOWS = frozenset({"survey_responses", "touches", "health_scores"})
+"""Tables besides the activity tables whose silence reads as accounts going quiet."""
+
 NO_CADENCE = frozenset({"owners", "labels", "rates"})
 LATE_DAYS = 7
 LATE_SHARE = 0.01
@@ -109,7 +112,9 @@ def stale_issues(context: Context) -> Iterator[Issue]:
                 f"nothing for {silent} days, since {found['last']}; "
                 f"usual pause up to {found['usual']:.0f} days"
             )
-            yield context.issue("stale_table", info.name, silent, None, detail)
+            is_flow = TABLES[info.name].activity or info.name in FLOWS
+            code = "stale_table" if is_flow else "quiet_table"
+            yield context.issue(code, info.name, silent, None, detail)
 
 
 def gap_issues(context: Context) -> Iterator[Issue]:

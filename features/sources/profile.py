@@ -18,14 +18,14 @@ Profile = dict[str, dict[str, int]]
 
 
 def profile_of(connection: duckdb.DuckDBPyConnection, mapped: Mapped, spec: SourceTable) -> Profile:
-    """Count, per instant column, the values given and how they are written.
+    """Count, per instant column, the readable values and how they are written.
 
     Returns
     -------
     dict
-        Column → ``given`` values, of which ``dates`` (no time of day), ``zoned`` (with a zone or
-        offset) and ``midnights`` (00:00 as written, or no time of day); ``as_dates`` is 1 where
-        all of a source column is read as dates.
+        Column → ``given`` readable values, of which ``dates`` (no time of day), ``zoned`` (with a
+        zone or offset) and ``midnights`` (00:00 as written, or no time of day); ``as_dates`` is 1
+        where all of a source column is read as dates.
     """
     wanted = [name for name in mapped.expressions if spec.columns[name].kind == "instant"]
     if not wanted:
@@ -43,7 +43,7 @@ def _tally(
 ) -> dict[str, int]:
     text, kind = casts.prepared(column, mapped.expressions[name], mapped.types[name])
     zoned = casts.zoned_text("raw") if casts.is_text(kind) else str(casts.is_zoned(kind)).lower()
-    written = "NULL::TIMESTAMP" if casts.is_zoned(kind) else "TRY_CAST(raw AS TIMESTAMP)"
+    written = "timezone('UTC', raw)" if casts.is_zoned(kind) else "TRY_CAST(raw AS TIMESTAMP)"
     counts = one_row(
         connection,
         f"SELECT count(*) AS given, count(*) FILTER (dates) AS dates, "
@@ -51,7 +51,7 @@ def _tally(
         f"count(*) FILTER (NOT zoned AND written = date_trunc('day', written)) AS midnights "
         f"FROM (SELECT {casts.date_text('raw', kind)} AS dates, {zoned} AS zoned, "
         f"{written} AS written FROM (SELECT {text} AS raw FROM {mapped.relation}) "
-        f"WHERE {casts.given('raw', kind)})",
+        f"WHERE {casts.given('raw', kind)}) WHERE written IS NOT NULL",
     )
     return {label: int(counts[label]) for label in LABELS}
 

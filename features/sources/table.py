@@ -130,6 +130,8 @@ def _cast_query(mapped: Mapped, spec: SourceTable, profile: Profile, types: dict
         typed = casts.value(
             column, raw(name), kind, mapped.mapping.timezone, midnight_is_date=dressed
         )
+        if name == "currency":
+            typed = f"upper({typed})"  # rates are joined by it
         parts.append(f"{typed} AS {ident(name)}")
         if column.kind == "day":
             parts.append(f"true AS {is_date(name)}")

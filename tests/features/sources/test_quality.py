@@ -113,6 +113,9 @@ PLANTED = {
         "usage_events": usage([*usage_lines(), "A1,u,2024-03-01,2024-03-02 12:00:00"])
     },
     "stale_table": {"usage_events": usage(usage_lines(DAYS[:120]))},
+    "quiet_table": {
+        "accounts": ACCOUNTS + "".join(f"B{d.day},{d},{d} 09:00:00\n" for d in DAYS[:30])
+    },
     "telemetry_gaps": {"usage_events": usage(usage_lines(DAYS[:90] + DAYS[93:], per_day=30))},
     "currency_without_rate": {
         "subscriptions": FINE_TERMS + "A2,S2,2024-01-01,,,5,CHF,2024-01-01 10:00:00\n"

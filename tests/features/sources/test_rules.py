@@ -160,6 +160,19 @@ def test_times_that_all_lie_at_midnight_are_dates(small, rows):
     assert found["known_at"].isoformat() == "2024-02-02T00:00:00"
 
 
+def test_unreadable_times_do_not_hide_that_the_others_are_dates(small):
+    days = [f"2024-02-{day:02d} 00:00:00" for day in range(1, 13)] + ["soon", "31/02/2024"]
+    usage = "account_id,occurred_at,quantity\n" + "".join(f"A1,{day},1\n" for day in days)
+    counts = small.load({"usage_events": usage}).tables["usage_events"].profile["occurred_at"]
+    assert counts == {"given": 12, "dates": 0, "zoned": 0, "midnights": 12, "as_dates": 1}
+
+
+def test_currencies_are_upper_case(small, rows):
+    invoices = "account_id,invoice_id,issued_on,amount,currency\nA1,I1,2024-03-01,1, eur \n"
+    info = small.load({"invoices": invoices}).tables["invoices"]
+    assert rows(info.path)[0]["currency"] == "EUR"
+
+
 def test_midnights_the_mapping_asks_for_stay_midnights(small, rows):
     usage = "account_id,day,quantity\n" + "".join(f"A1,2024-02-{d:02d},1\n" for d in range(1, 13))
     tables = {"usage_events": {"columns": {"occurred_at": "CAST(day AS TIMESTAMP)"}}}
