@@ -22,6 +22,7 @@ from configs.state import State, new_folder, read_json, read_manifest, write_jso
 from features.store import OnlineRows
 from serving.exports import SCHEMA, compact_reasons, csv_lines, flat_row
 from serving.ledger import BookScores, Ledger
+from serving.phrases import in_100, notice_words
 from serving.scoring import Scorer, newest_vectors
 from training.releases import Release
 
@@ -120,6 +121,14 @@ def score_book(
     return _publish(workspace.state, scorer, vectors, flat, kept, ranks, run_id, now)
 
 
+def answers_of(workspace: Workspace, release: Release, now: datetime) -> Iterator[dict[str, Any]]:
+    """Return the answers of the newest book one by one, as the API gives them; nothing is kept."""
+    scorer = Scorer.load(workspace, release)
+    vectors = _read_vectors(workspace, scorer)
+    for answers in _answers(scorer.with_ranks(_ranks(scorer, vectors)), vectors, now):
+        yield from answers
+
+
 def read_latest(state: State) -> BookRun | None:
     """Return the last published book, or None when there is none."""
     try:
@@ -148,11 +157,45 @@ def read_ranks(run: BookRun) -> dict[str, np.ndarray]:
         return {target: stored[target] for target in stored.files}
 
 
-def top_at_risk(run: BookRun, n: int = 10) -> list[dict[str, Any]]:
-    """Return the `n` accounts with the most at stake, canonical rows, reasons in words."""
+def top_at_risk(run: BookRun, n: int = 10) -> list[str]:
+    """Return the `n` accounts with the most at stake, each with its reasons, as text for people."""
     table = read_table(run)
-    ranked: list[dict[str, Any]] = table.filter(pc.is_valid(table["rank"])).slice(0, n).to_pylist()
-    return ranked
+    ranked = table.filter(pc.is_valid(table["rank"])).slice(0, n).to_pylist()
+    return [_in_words(row) for row in ranked]
+
+
+def _in_words(row: Mapping[str, Any]) -> str:
+    """Return one account in a few lines.
+
+    >>> row = dict.fromkeys(SCHEMA.names) | {
+    ...     "rank": 1, "account_id": "A-1", "name": "Acme", "churn_risk": 0.31, "churn_low": 0.22,
+    ...     "churn_high": 0.4, "risk_band": "high", "arr": 84000.0, "currency": "GBP",
+    ...     "expected_arr_lost": 26040.0, "renews_on": "2026-03-12", "days_to_notice": -2,
+    ...     "reasons": ["Active users 4"]}
+    >>> print(_in_words(row))
+     1. Acme (A-1): 31 in 100 (22 to 40), high; 26,040 of 84,000 GBP a year
+        notice deadline passed 2 days ago, renewal 2026-03-12
+        + Active users 4
+    """
+    known = "".join(c if c.isprintable() else " " for c in str(row["name"] or ""))
+    who = f"{known} ({row['account_id']})" if known else row["account_id"]
+    lines = [f"{row['rank']:2d}. {who}: {_risk_words(row)}"]
+    if row["renews_on"]:
+        notice = notice_words(row["days_to_notice"])
+        lines.append(f"    {notice + ', ' if notice else ''}renewal {row['renews_on']}")
+    lines += [f"    + {text}" for text in row["reasons"] or ()]
+    lines += [f"    - {text}" for text in row["protections"] or ()]
+    return "\n".join(lines)
+
+
+def _risk_words(row: Mapping[str, Any]) -> str:
+    if row["churn_risk"] is None:
+        return str(row["status_text"])
+    ends = f"{100 * row['churn_low']:.0f} to {100 * row['churn_high']:.0f}"
+    words = f"{in_100(row['churn_risk'])} ({ends}), {row['risk_band']}"
+    if row["expected_arr_lost"] is None:
+        return words
+    return f"{words}; {row['expected_arr_lost']:,.0f} of {row['arr']:,.0f} {row['currency']} a year"
 
 
 def _read_vectors(workspace: Workspace, scorer: Scorer) -> _Vectors:
@@ -294,6 +337,7 @@ def _publish(
                 for rows in kept.values()
                 for row in rows
             )
-        np.savez_compressed(aside / RANKS, **dict(ranks))
+        arrays: dict[str, Any] = dict(ranks)
+        np.savez_compressed(aside / RANKS, **arrays)
     write_json_atomically(state.scores / LATEST, {"run_id": run_id})
     return run

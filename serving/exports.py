@@ -131,10 +131,10 @@ def csv_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def cell(value: Any) -> str:
-    """Return one value as CSV text; text that looks like a formula gets an apostrophe in front.
+    r"""Return one value as CSV text; text that looks like a formula gets an apostrophe in front.
 
     >>> cell('=HYPERLINK("x")'), cell(-4.5), cell(None), cell(["a", "b"])
-    ('\\'=HYPERLINK("x")', '-4.5', '', 'a | b')
+    ('\'=HYPERLINK("x")', '-4.5', '', 'a | b')
     """
     if value is None:
         return ""

@@ -19,7 +19,7 @@ INVALID = "invalid_account_id"
 FAILED = "score_failed"
 
 STATUS_WORDS: dict[str, str] = {
-    **STATUSES,
+    **{str(code): words for code, words in STATUSES.items()},
     UNKNOWN: "there is no account with this id in the book",
     INVALID: "an account id is a text of 1 to 200 characters",
     FAILED: "this account could not be scored; the others were",
@@ -107,6 +107,20 @@ def estimate(contract: Mapping[str, Any], is_renewal: bool, p: float) -> str:
     verb = _VERBS[contract["outcome"]]
     days = contract["horizon_days"]
     return f"an estimated {in_100(p)} such accounts {verb} within {days} days{counted}"
+
+
+def notice_words(days: int | None) -> str:
+    """Return how far away the notice deadline is.
+
+    >>> [notice_words(days) for days in (14, 0, -2)]
+    ['notice deadline in 14 days', 'notice deadline today', 'notice deadline passed 2 days ago']
+    """
+    if days is None:
+        return ""
+    if days < 0:
+        return f"notice deadline passed {-days} day{'s' if days != -1 else ''} ago"
+    near = {0: "today", 1: "tomorrow"}
+    return f"notice deadline {near.get(days) or f'in {days} days'}"
 
 
 def gap(theme: str, labels: Sequence[str], n_features: int) -> str:

@@ -13,7 +13,6 @@ from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 
@@ -110,9 +109,15 @@ def load_peers(folder: Path | None, names: Sequence[str]) -> Peers:
 
 def import_lightgbm_alone() -> None:
     """Import LightGBM without the training libraries it takes along when it finds them."""
-    if "lightgbm" not in sys.modules and "sklearn" not in sys.modules:
-        with patch.dict(sys.modules, {"sklearn": None, "dask": None}):
-            import lightgbm  # noqa: F401  imported for its place in sys.modules
+    if "lightgbm" in sys.modules:
+        return
+    absent = [name for name in ("sklearn", "dask") if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None: not importable
+    try:
+        import lightgbm  # noqa: F401  imported for its place in sys.modules
+    finally:
+        for name in absent:
+            del sys.modules[name]
 
 
 @dataclass(frozen=True)
@@ -463,10 +468,8 @@ def _parts(model: Model, scores: Scores) -> list[dict[str, Any]]:
 def _why(explanation: Explanation | None, p: float) -> dict[str, Any]:
     """Return the reasons; a base rate served to everybody has none."""
     if explanation is None:
-        nothing: list[Any] = []
-        return {"base": p, "themes": {}, "context": 0.0} | {
-            name: nothing for name in ("raises", "lowers", "circumstances")
-        }
+        silent: dict[str, Any] = dict.fromkeys(("raises", "lowers", "circumstances"), ())
+        return {"base": p, "themes": {}, "context": 0.0, **silent}
     return {name: value for name, value in explanation.items() if name != "p"}
 
 

@@ -1,0 +1,124 @@
+"""My book: what its page shows, from the canonical rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from serving.listing import BANDS, SORTS, Filters, choices, choose, page_of
+from serving.live import Book
+from serving.phrases import STATUS_WORDS
+
+PAGE_ROWS = 100
+NOTICE_DAYS = 30
+"""Notice deadlines this near are pointed out."""
+
+SCALES = (0.05, 0.1, 0.25, 0.5, 1.0)
+"""Right ends of the scale of the risk ranges."""
+
+SORT_WORDS = {
+    "loss": "expected loss",
+    "risk": "risk",
+    "arr": "recurring revenue",
+    "notice": "notice deadline",
+    "renewal": "renewal",
+    "upsell": "chance of growth",
+    "name": "name",
+}
+
+
+def view(book: Book, filters: Filters, number: int) -> dict[str, Any]:
+    """Return what the template of the book takes.
+
+    Parameters
+    ----------
+    book : Book
+        The last published book.
+    filters : Filters
+        What is wanted.
+    number : int
+        Page, 1 first; beyond the last one it is the last.
+    """
+    table = choose(book.table, filters)
+    last = max(1, -(-len(table) // PAGE_ROWS))
+    number = min(max(number, 1), last)
+    rows = page_of(table, (number - 1) * PAGE_ROWS, PAGE_ROWS)
+    return {
+        "run": book.run,
+        "filters": filters,
+        "rows": rows,
+        "totals": totals(table),
+        "all": len(book.table),
+        "first": (number - 1) * PAGE_ROWS + 1,
+        "number": number,
+        "last": last,
+        "links": {name: replace(filters, sort=name).as_query() for name in SORTS},
+        "sort_words": SORT_WORDS,
+        "choices": {
+            "band": BANDS,
+            "owner": owners(book.table),
+            "segment": choices(book.table, "segment"),
+            "status": [
+                (code, STATUS_WORDS.get(code, code)) for code in choices(book.table, "status")
+            ],
+        },
+        "has_upsell": table["expansion_propensity"].null_count < len(table),
+        "has_renewals": table["renews_on"].null_count < len(table),
+        "scale": scale([row["churn_high"] for row in rows]),
+        "notice_days": NOTICE_DAYS,
+    }
+
+
+def scale(highs: list[float | None]) -> float:
+    """Return the right end of a scale that holds every range.
+
+    >>> scale([0.04, 0.21, None]), scale([])
+    (0.25, 0.05)
+    """
+    highest = max((high for high in highs if high is not None), default=0.0)
+    return next((end for end in SCALES if highest <= end), 1.0)
+
+
+def totals(table: pa.Table) -> dict[str, Any]:
+    """Return the sums shown above the table."""
+    scored = table.filter(pc.equal(table["status"], "scored"))
+    high = scored.filter(pc.equal(scored["risk_band"], "high"))
+    due = scored.filter(
+        pc.and_(
+            pc.and_(
+                pc.greater_equal(scored["days_to_notice"], 0),
+                pc.less_equal(scored["days_to_notice"], NOTICE_DAYS),
+            ),
+            pc.not_equal(scored["risk_band"], "low"),
+        )
+    )
+    arr, lost = _sum(scored, "arr"), _sum(scored, "expected_arr_lost")
+    return {
+        "n": len(table),
+        "n_scored": len(scored),
+        "arr": arr,
+        "lost": lost,
+        "lost_share": lost / arr if arr else None,
+        "n_high": len(high),
+        "arr_high": _sum(high, "arr"),
+        "n_due": len(due),
+        "arr_due": _sum(due, "arr"),
+        "is_stale": bool(pc.any(pc.fill_null(table["is_stale"], False)).as_py()),
+        "is_provisional": "provisional" in choices(table, "churn_verdict"),
+        "has_no_signal": "no_signal" in choices(table, "churn_verdict"),
+        "currency": next(iter(choices(table, "currency")), ""),
+    }
+
+
+def owners(table: pa.Table) -> list[tuple[str, str]]:
+    """Return each owner's id and name, by name."""
+    pairs = table.select(["owner_id", "owner"]).group_by(["owner_id", "owner"]).aggregate([])
+    found = {row["owner_id"]: row["owner"] or row["owner_id"] for row in pairs.to_pylist()}
+    return sorted(((key, str(name)) for key, name in found.items() if key), key=lambda x: x[1])
+
+
+def _sum(table: pa.Table, column: str) -> float:
+    return float(pc.sum(table[column]).as_py() or 0.0)

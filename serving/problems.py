@@ -1,0 +1,222 @@
+"""Problems as RFC 9457 documents: every error of the service has one of these types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from configs.errors import BellwetherError, DataError, StateError, UnavailableError
+from serving.phrases import FAILED, INVALID, STATUS_WORDS, UNKNOWN
+
+MEDIA_TYPE = "application/problem+json"
+ROOT = "/v1/problems/"
+
+RETRY_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class ProblemType:
+    """One kind of problem, as documented at its own address.
+
+    Attributes
+    ----------
+    slug : str
+        Last part of its address, `ROOT` before it.
+    status : int
+        HTTP status.
+    title : str
+        The same for every occurrence.
+    about : str
+        What it means and what to do.
+    """
+
+    slug: str
+    status: int
+    title: str
+    about: str
+
+    @property
+    def uri(self) -> str:
+        """The problem's type."""
+        return ROOT + self.slug
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the documentation of the type."""
+        return {
+            "type": self.uri,
+            "status": self.status,
+            "title": self.title,
+            "about": self.about,
+        }
+
+
+def _types(*types: ProblemType) -> dict[str, ProblemType]:
+    return {item.slug: item for item in types}
+
+
+TYPES = _types(
+    ProblemType(
+        "unknown-account",
+        404,
+        "Unknown account",
+        "No account with this id is in the online store. Ids are compared exactly, capitals and "
+        "spaces included. An account created today enters with the next refresh.",
+    ),
+    ProblemType(
+        "not-found",
+        404,
+        "Not found",
+        "There is nothing at this address; /openapi.json lists what there is.",
+    ),
+    ProblemType(
+        "method-not-allowed",
+        405,
+        "Method not allowed",
+        "The address exists but not for this method; the Allow header names those it takes.",
+    ),
+    ProblemType(
+        "too-large",
+        413,
+        "Request too large",
+        "A request body is at most 1,000,000 bytes. Ask for fewer accounts at once.",
+    ),
+    ProblemType(
+        "unsupported-media-type",
+        415,
+        "Unsupported media type",
+        "Bodies are JSON: send Content-Type: application/json.",
+    ),
+    ProblemType(
+        "wrong-host",
+        421,
+        "Wrong host",
+        "The service answers only to the host names it was given (BELLWETHER_HOSTS, separated by "
+        "commas), so that no web page can reach it under a name of its own.",
+    ),
+    ProblemType(
+        "invalid-request",
+        422,
+        "Invalid request",
+        "The request does not follow the contract; `errors` names each place and what is wrong.",
+    ),
+    ProblemType(
+        "cursor-expired",
+        410,
+        "Cursor expired",
+        "A newer book was published since the first page. Start again without a cursor.",
+    ),
+    ProblemType(
+        "not-ready",
+        503,
+        "Not ready",
+        "No release is published, or its features are not in the online store yet. Retry later; "
+        "/v1/health says what is missing.",
+    ),
+    ProblemType(
+        "unavailable",
+        503,
+        "Temporarily unavailable",
+        "The online store or the score ledger does not answer. No score is given out that could "
+        "not be recorded. Retry after the time in Retry-After.",
+    ),
+    ProblemType(
+        "internal-error",
+        500,
+        "Internal error",
+        "Something broke that should not; the log has the details under the request id.",
+    ),
+    ProblemType(
+        "invalid-account-id",
+        422,
+        "Invalid account id",
+        "An account id is a text of 1 to 200 characters. In a batch the other accounts are "
+        "answered.",
+    ),
+    ProblemType(
+        "score-failed",
+        500,
+        "Score failed",
+        "This account could not be scored; the others of the batch were. The log says why.",
+    ),
+)
+"""Every type of problem, by slug."""
+
+OF_STATUS = {
+    UNKNOWN: "unknown-account",
+    INVALID: "invalid-account-id",
+    FAILED: "score-failed",
+}
+"""The problem behind a status of one account."""
+
+
+class ProblemError(BellwetherError):
+    """A problem to be answered as such."""
+
+    def __init__(
+        self, slug: str, detail: str, *, errors: Sequence[Mapping[str, str]] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.kind = TYPES[slug]
+        self.errors = errors
+
+
+def problem(
+    slug: str,
+    detail: str,
+    *,
+    instance: str = "",
+    errors: Sequence[Mapping[str, str]] | None = None,
+) -> dict[str, Any]:
+    """Return a problem document.
+
+    >>> problem("unknown-account", "no account A-1")["status"]
+    404
+    """
+    kind = TYPES[slug]
+    document: dict[str, Any] = {
+        "type": kind.uri,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+    }
+    if instance:
+        document["instance"] = instance
+    if errors:
+        document["errors"] = list(errors)
+    return document
+
+
+def item_problem(status: str, account_id: str) -> dict[str, Any] | None:
+    """Return the problem of one account of a batch; None when its status is none."""
+    slug = OF_STATUS.get(status)
+    return problem(slug, f"{account_id}: {STATUS_WORDS[status]}") if slug else None
+
+
+def response(document: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    """Return a problem document as a response; a 503 says when to come back."""
+    extra = {"Cache-Control": "no-store", **(headers or {})}
+    if document["status"] == 503:
+        extra["Retry-After"] = str(RETRY_SECONDS)
+    return Response(
+        orjson.dumps(document),
+        status_code=document["status"],
+        media_type=MEDIA_TYPE,
+        headers=extra,
+    )
+
+
+def of_error(error: BellwetherError, instance: str = "") -> dict[str, Any]:
+    """Return the problem an error of ours stands for."""
+    if isinstance(error, ProblemError):
+        return problem(error.kind.slug, error.what, instance=instance, errors=error.errors)
+    if isinstance(error, UnavailableError):
+        return problem("unavailable", error.what, instance=instance)
+    if isinstance(error, StateError):
+        return problem("not-ready", error.what, instance=instance)
+    if isinstance(error, DataError):
+        return problem("invalid-request", error.what, instance=instance)
+    return problem("internal-error", "the log has the details", instance=instance)
