@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +15,7 @@ from psycopg import sql as pg
 from configs.company import Input
 from configs.errors import ConfigError, SourceError, UnavailableError, did_you_mean
 from configs.places import Workspace
-from features.sources.sql import ROW, ident, literal
+from features.sources.sql import ROW, ident, literal, reading
 
 PG_TYPES = {
     "bool": "BOOLEAN",
@@ -63,7 +65,7 @@ def fingerprint(workspace: Workspace, name: str, item: Input) -> dict[str, Any]:
     """Return row count and an order-free hash of a database table: one scan where it lies."""
     url = connection_url(workspace, name, item)
     if url.startswith("duckdb"):
-        with duckdb.connect() as connection:
+        with reading(f"inputs.{name}"), duckdb.connect() as connection:
             table = _attach(connection, workspace, name, item, url)
             query = f"SELECT count(*), coalesce(sum(hash(t)::HUGEINT), 0)::VARCHAR FROM {table} t"
             row = connection.execute(query).fetchone()
@@ -158,10 +160,37 @@ def _pg_table(item: Input) -> pg.Identifier:
     return pg.Identifier(*_schema_and_table(item, "public"))
 
 
-def _postgres(url: str, name: str, item: Input) -> psycopg.Connection[tuple[Any, ...]]:
-    address = url.replace("+psycopg", "", 1)
+@contextmanager
+def _postgres(url: str, name: str, item: Input) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    """Open a read-only session on one snapshot of the database; close it whatever happens."""
+    session = _connect(url, name, item)
     try:
-        session = psycopg.connect(address, connect_timeout=10, autocommit=False)
+        session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        session.read_only = True
+        session.execute("SET TIME ZONE 'UTC'")
+        session.execute("SET DateStyle = 'ISO, YMD'")
+        yield session
+    except psycopg.Error as error:
+        raise SourceError(
+            f"table {item.table} of connection {item.connection} cannot be read: "
+            f"{str(error).strip().splitlines()[0]}",
+            where=f"inputs.{name}",
+            fix="give the connection's user the right to SELECT from it",
+        ) from error
+    finally:
+        session.close()
+
+
+def _connect(url: str, name: str, item: Input) -> psycopg.Connection[tuple[Any, ...]]:
+    try:
+        return psycopg.connect(url.replace("+psycopg", "", 1), connect_timeout=10)
+    except psycopg.ProgrammingError:
+        # Not chained: the driver's words repeat the address, password included.
+        raise ConfigError(
+            f"the address of connection {item.connection} is not readable",
+            where=f"BELLWETHER_CONNECTION_{str(item.connection).upper()}",
+            fix="write it as postgresql://USER@HOST/DATABASE",
+        ) from None
     except psycopg.OperationalError as error:
         raise UnavailableError(
             # The driver's own words name host and user but never the password.
@@ -169,11 +198,6 @@ def _postgres(url: str, name: str, item: Input) -> psycopg.Connection[tuple[Any,
             where=f"inputs.{name}.connection",
             fix=f"check BELLWETHER_CONNECTION_{str(item.connection).upper()} and the server",
         ) from error
-    session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    session.read_only = True
-    session.execute("SET TIME ZONE 'UTC'")
-    session.execute("SET DateStyle = 'ISO, YMD'")
-    return session
 
 
 def _require_table(session: psycopg.Connection[tuple[Any, ...]], name: str, item: Input) -> None:

@@ -278,6 +278,8 @@ def _build(
                 },
             )
             progress(_summary(name, manifest))
+            if name == "accounts":
+                _check_accounts(manifest["rows"])
 
 
 def _build_one(
@@ -361,19 +363,18 @@ def _rows_after(path: Path, last_known: str | None, now: datetime) -> int:
     return int(row[0]) if row else 0
 
 
+def _check_accounts(rows: int) -> None:
+    if rows < MIN_ACCOUNTS:
+        raise DataError(
+            f"number of accounts: {rows}; predictions compare accounts with each other",
+            where="accounts",
+            fix="check its file or `sql`, and load all accounts, those that left too",
+        )
+
+
 def _check_enough(loaded: Loaded) -> None:
     """Refuse data from which nothing can be predicted."""
-    if "accounts" not in loaded.tables:
-        raise DataError(
-            "the accounts table has no rows", where="accounts", fix="check its file or `sql`"
-        )
-    accounts = loaded.tables["accounts"].rows
-    if accounts < MIN_ACCOUNTS:
-        raise DataError(
-            f"there is {accounts} account; predictions compare accounts with each other",
-            where="accounts",
-            fix="load all accounts, those that left too",
-        )
+    _check_accounts(loaded.tables["accounts"].rows if "accounts" in loaded.tables else 0)
     activity = [name for name, spec in TABLES.items() if spec.activity]
     if not any(name in loaded.tables for name in activity):
         raise DataError(

@@ -167,7 +167,7 @@ def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
 
 
 def _open_files(connection: duckdb.DuckDBPyConnection, name: str, files: list[Path]) -> None:
-    if all(path.suffix == ".parquet" for path in files):
+    if all(path.suffix.lower() == ".parquet" for path in files):
         connection.execute(
             f"CREATE VIEW raw.{ident(name)} AS SELECT row_number() OVER () AS {ROW}, * "
             f"FROM read_parquet({text_list(files)})"
@@ -217,7 +217,7 @@ def csv_head(path: Path) -> tuple[str, tuple[str, ...]]:
     SourceError
         The file is empty, not UTF-8, or names a column twice.
     """
-    opener = gzip.open if path.suffix == ".gz" else Path.open
+    opener = gzip.open if path.suffix.lower() == ".gz" else Path.open
     with opener(path, "rb") as handle:
         head = handle.read(HEAD_BYTES)
     try:

@@ -82,6 +82,20 @@ def test_a_server_that_does_not_answer_is_told_without_the_password(small):
     assert "hunter2" not in str(caught.value)
 
 
+def test_an_unreadable_address_is_not_repeated(small):
+    small.connections["warehouse"] = "postgresql://me:hunter2@127.0.0.1:port/x y=1"
+    with pytest.raises((ConfigError, UnavailableError)) as caught:
+        small.load({"usage_events": None}, inputs=from_database("events"))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_file_that_is_no_duckdb_file_is_said(small):
+    (small.data / "x.duckdb").write_text("not a database" * 1000)
+    small.connections["warehouse"] = "duckdb:///x.duckdb"
+    with pytest.raises(SourceError, match="not a valid DuckDB"):
+        small.load({"usage_events": None}, inputs=from_database("events"))
+
+
 @pytest.fixture
 def postgres(small):
     """A schema of its own on the test server, and its name."""
