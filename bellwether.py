@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -21,6 +21,9 @@ from configs.errors import BellwetherError, ConfigError, did_you_mean
 from configs.places import Places, Workspace, data_folder
 from configs.quiet import switch_off_telemetry
 from configs.state import State
+
+if TYPE_CHECKING:
+    from serving.book import BookRun
 
 switch_off_telemetry()
 
@@ -289,6 +292,17 @@ def score(company: CompanyArgument, state: StateOption = None, data: DataOption 
 
 
 @app.command()
+def report(company: CompanyArgument, state: StateOption = None, data: DataOption = None) -> None:
+    """Write the report on whether the score is valid and how the book stands."""
+    from serving.pipeline import report_company
+
+    workspace, steps = workspace_of(company, state, data), Steps()
+    with workspace.state.lock("report"):
+        path = report_company(workspace, workspace.company.clock(), steps)
+    console.print(f"wrote {path}")
+
+
+@app.command()
 def run(company: CompanyArgument, state: StateOption = None, data: DataOption = None) -> None:
     """Do it all: check, features, labels, train, promote, score, report."""
     from serving.pipeline import run_company
@@ -338,7 +352,7 @@ def serve(
     os.execvpe(command[0], command, environment)  # noqa: S606  our own interpreter, no shell
 
 
-def _print_book(book: object) -> None:
+def _print_book(book: BookRun) -> None:
     from serving.book import top_at_risk
 
     console.print("\n[bold]Most at risk, by recurring revenue expected to be lost[/]")

@@ -438,9 +438,17 @@ def _stamped(rows: pa.Table) -> pa.Table:
         ("decision_day", "decision_at"),
         ("effective_day", "effective_at"),
     ):
-        stamps = pd.to_datetime(frame[day].astype("float64"), unit="D", utc=True)
-        frame[moment] = stamps.astype("datetime64[us, UTC]")
+        frame[moment] = _moments(frame[day])
     return pa.Table.from_pandas(frame[list(COLUMNS)], preserve_index=False)
+
+
+def _moments(days: pd.Series) -> pd.Series:
+    """Return 00:00 UTC of day indices, NaT where there is none."""
+    # Not pd.to_datetime: it multiplies what lies behind a missing value, and overflows at random.
+    known = days.notna()
+    whole = days.where(known, 0).astype("int64").to_numpy()
+    moments = pd.Series(whole.astype("datetime64[D]").astype("datetime64[us]"), index=days.index)
+    return moments.where(known).dt.tz_localize("UTC")
 
 
 def _contract(name: str, target: Target, company: Company, table: pa.Table) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Frames to a trusted model: splits, fits, calibration, judgement, bundles, releases."""

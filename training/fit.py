@@ -239,6 +239,7 @@ def dataset(
     return lightgbm.Dataset(
         matrix,
         frame.label,
+        weight=frame.weight,
         reference=reference,
         categorical_feature=list(encoder.category_positions),
         params=tree_settings(recipe, constraints, len(frame)),
@@ -357,24 +358,30 @@ def fit_linear(
     design, composition = composites.design, composites.composition
     rows = design.derive(matrix) @ composition
     model = LogisticRegression(C=strength, solver="newton-cholesky", max_iter=200, tol=1e-8)
-    model.fit(rows, frame.label)
+    weight = frame.weight
+    model.fit(rows, frame.label, sample_weight=weight)
     weights, intercept = model.coef_[0].astype(np.float64), float(model.intercept_[0])
     entity = entity_codes(frame.rows)
     p = sigmoid(intercept + rows @ weights)
-    covariance = _clustered_covariance(rows, p, frame.label, entity, strength)
+    covariance = _clustered_covariance(rows, p, frame.label, entity, strength, weight)
     return Linear(design, composition, weights, intercept, covariance)
 
 
 def _clustered_covariance(
-    rows: np.ndarray, p: np.ndarray, label: np.ndarray, entity: np.ndarray, strength: float
+    rows: np.ndarray,
+    p: np.ndarray,
+    label: np.ndarray,
+    entity: np.ndarray,
+    strength: float,
+    weight: np.ndarray,
 ) -> np.ndarray:
     """Return the sandwich covariance of weights and intercept, clustered by entity."""
     with_one = np.column_stack([rows, np.ones(len(rows))])
     penalty = np.full(with_one.shape[1], 1.0 / strength)
     penalty[-1] = 0.0
-    curvature = (with_one * (p * (1.0 - p))[:, None]).T @ with_one + np.diag(penalty)
+    curvature = (with_one * (weight * p * (1.0 - p))[:, None]).T @ with_one + np.diag(penalty)
     scores = np.zeros((entity.max() + 1, with_one.shape[1]))
-    np.add.at(scores, entity, with_one * (label - p)[:, None])
+    np.add.at(scores, entity, with_one * (weight * (label - p))[:, None])
     inverse: np.ndarray = np.linalg.inv(curvature)
     sandwich: np.ndarray = inverse @ (scores.T @ scores) @ inverse
     symmetric: np.ndarray = (sandwich + sandwich.T) / 2.0

@@ -245,10 +245,10 @@ FAMILY = Family(
         ),
         Feature(
             "cost_per_use_84d",
-            Own(lambda o: ((o.arr * 84.0 / 364.0 + 1.0) / (o["_use_84d"] + 1.0)).ln()),
+            Own(lambda o: o.arr * 84.0 / 364.0 / (o["_use_84d"] + 1.0)),
             "price per use",
-            "Log of recurring revenue of 84 days over quantity used in them.",
-            "log_ratio",
+            "Recurring revenue of the last 84 days over the quantity used in them, plus one.",
+            "money",
             "commercial",
             84,
             churn_sign=1,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import ibis.expr.types as ir
+
 from features.signals.declare import (
     Family,
     Feature,
@@ -17,12 +21,32 @@ from features.signals.declare import (
 
 EVENTS = "usage_events"
 
+# Counting different users, days or features is grouping by them first: one pass for all windows.
 PER_USER = {
     "days": lambda r: r.day.nunique(where=r.age < 28),
     "recent": lambda r: r.quantity.sum(where=r.age < 28),
-    "is_recent": lambda r: (r.age < 28).any(),
+    "last": lambda r: r.age.min(),
     "is_before": lambda r: ((r.age >= 28) & (r.age < 84)).any(),
+    "is_earlier": lambda r: ((r.age >= 84) & (r.age < 168)).any(),
 }
+PER_DAY = {"at": lambda r: r.age.min()}
+PER_FEATURE = {
+    "last": lambda r: r.age.min(),
+    "is_earlier": lambda r: ((r.age >= 84) & (r.age < 168)).any(),
+}
+
+
+def _users(which: Callable[[ir.Table], ir.BooleanValue], empty: float | None = 0.0) -> PerKey:
+    return PerKey(EVENTS, "user_id", PER_USER, lambda u: u.user_id.count(where=which(u)), empty)
+
+
+def _days(which: Callable[[ir.Table], ir.BooleanValue]) -> PerKey:
+    return PerKey(EVENTS, "day", PER_DAY, lambda d: d.count(where=which(d)))
+
+
+def _features(which: Callable[[ir.Table], ir.BooleanValue]) -> PerKey:
+    return PerKey(EVENTS, "feature", PER_FEATURE, lambda f: f.feature.count(where=which(f)))
+
 
 FAMILY = Family(
     "usage",
@@ -44,15 +68,15 @@ FAMILY = Family(
         ),
         Helper(
             "_users_before_84d",
-            Rows(EVENTS, lambda r: r.user_id.nunique(where=(r.age >= 84) & (r.age < 168))),
+            _users(lambda u: u.is_earlier),
         ),
         Helper(
             "_features_before_84d",
-            Rows(EVENTS, lambda r: r.feature.nunique(where=(r.age >= 84) & (r.age < 168))),
+            _features(lambda f: f.is_earlier),
         ),
         Helper(
             "_days_before_28d",
-            Rows(EVENTS, lambda r: r.day.nunique(where=(r.age >= 28) & (r.age < 56))),
+            _days(lambda d: (d["at"] >= 28) & (d["at"] < 56)),
         ),
         Feature(
             "usage_per_week_28d",
@@ -130,7 +154,7 @@ FAMILY = Family(
         ),
         Feature(
             "active_days_28d",
-            Rows(EVENTS, lambda r: r.day.nunique(where=r.age < 28)),
+            _days(lambda d: d["at"] < 28),
             "days with use",
             "Days with any use in the last 28 days.",
             "days",
@@ -140,7 +164,7 @@ FAMILY = Family(
         ),
         Feature(
             "active_days_84d",
-            Rows(EVENTS, lambda r: r.day.nunique(where=r.age < 84)),
+            _days(lambda d: d["at"] < 84),
             "days with use",
             "Days with any use in the last 84 days.",
             "days",
@@ -183,7 +207,7 @@ FAMILY = Family(
         ),
         Feature(
             "active_users_28d",
-            Rows(EVENTS, lambda r: r.user_id.nunique(where=r.age < 28)),
+            _users(lambda u: u["last"] < 28),
             "active users",
             "Different users in the last 28 days.",
             "count",
@@ -193,7 +217,7 @@ FAMILY = Family(
         ),
         Feature(
             "active_users_84d",
-            Rows(EVENTS, lambda r: r.user_id.nunique(where=r.age < 84)),
+            _users(lambda u: u["last"] < 84),
             "active users",
             "Different users in the last 84 days.",
             "count",
@@ -232,7 +256,7 @@ FAMILY = Family(
                 EVENTS,
                 "user_id",
                 PER_USER,
-                lambda u: ratio(u.days.sum(), u.is_recent.cast("int64").sum() * 28),
+                lambda u: ratio(u.days.sum(), u.count(where=u["last"] < 28) * 28),
                 empty=None,
             ),
             "share of days a user is active",
@@ -260,12 +284,7 @@ FAMILY = Family(
         ),
         Feature(
             "users_lost_84d",
-            PerKey(
-                EVENTS,
-                "user_id",
-                PER_USER,
-                lambda u: (u.is_before & ~u.is_recent).cast("int64").sum(),
-            ),
+            _users(lambda u: u.is_before & (u["last"] >= 28)),
             "users gone quiet",
             "Users active 28 to 84 days ago and silent in the last 28 days.",
             "count",
@@ -274,12 +293,7 @@ FAMILY = Family(
         ),
         Feature(
             "users_new_84d",
-            PerKey(
-                EVENTS,
-                "user_id",
-                PER_USER,
-                lambda u: (~u.is_before & u.is_recent).cast("int64").sum(),
-            ),
+            _users(lambda u: ~u.is_before & (u["last"] < 28)),
             "users who came back or began",
             "Users active in the last 28 days and not in the 56 days before.",
             "count",
@@ -289,7 +303,7 @@ FAMILY = Family(
         ),
         Feature(
             "features_used_28d",
-            Rows(EVENTS, lambda r: r.feature.nunique(where=r.age < 28)),
+            _features(lambda f: f["last"] < 28),
             "features in use",
             "Different features used in the last 28 days.",
             "count",
@@ -299,7 +313,7 @@ FAMILY = Family(
         ),
         Feature(
             "features_used_84d",
-            Rows(EVENTS, lambda r: r.feature.nunique(where=r.age < 84)),
+            _features(lambda f: f["last"] < 84),
             "features in use",
             "Different features used in the last 84 days.",
             "count",
