@@ -29,7 +29,7 @@ ROW = 50
 
 LABEL_Y, STRIP_Y, AXIS = 14, 28, 38
 
-RELIABILITY_HEIGHT, COUNTS_HEIGHT = 260, 44
+RELIABILITY_HEIGHT = 260
 
 SHAPES: Mapping[str, str] = {"model": "dot", "health_score": "diamond", "calendar": "square"}
 
@@ -298,9 +298,10 @@ def rate_ceiling(rates: Sequence[float]) -> float:
 
 
 def reliability_chart(bins: Sequence[Plain]) -> Plain:
-    """Return observed against predicted rates with intervals, and how many rows each rests on."""
+    """Return observed against predicted rates with intervals, and the sizes of the groups."""
     top = rate_ceiling([x for item in bins for x in (item["expected"], item["high"])])
-    axis, most = Axis(0.0, top), max(item["n"] for item in bins)
+    axis = Axis(0.0, top)
+    sizes = sorted({item["n"] for item in bins})
 
     def down(rate: float) -> float:
         return round(RELIABILITY_HEIGHT * (1.0 - min(1.0, rate / top)), 1)
@@ -313,7 +314,6 @@ def reliability_chart(bins: Sequence[Plain]) -> Plain:
                 "y": down(item["observed"]),
                 "y1": down(item["low"]),
                 "y2": down(item["high"]),
-                "count_height": max(2.0, round(COUNTS_HEIGHT * item["n"] / most, 1)),
                 "said": f"predicted {share(item['expected'])}, observed {share(item['observed'])}, "
                 f"{count(item['events'])} of {count(item['n'])}",
             }
@@ -322,7 +322,7 @@ def reliability_chart(bins: Sequence[Plain]) -> Plain:
         "grid": [{"y": down(mark), "text": share(mark)} for mark in marks],
         "ticks": [tick(axis, mark, share(mark)) for mark in marks],
         "height": RELIABILITY_HEIGHT,
-        "counts_height": COUNTS_HEIGHT,
+        "sizes": count(sizes[0]) if len(sizes) == 1 else f"{count(sizes[0])} to {count(sizes[-1])}",
         "desc": "Predicted and observed rates. "
         + "; ".join(
             f"predicted {share(item['expected'])}, observed {share(item['observed'])} "

@@ -299,11 +299,14 @@ def report_content(
             "now": now.isoformat(),
             "as_of": (standing["as_of"] or now.isoformat())[:10],
             "data_through": _data_through(quality, now),
+            "order": list(targets),
             "targets": targets,
             "book": standing,
             "quality": _quality(quality),
             "limits": limits.limits_of(company, targets, quality),
-            "glossary": limits.GLOSSARY,
+            "glossary": [
+                {"word": word, "meaning": meaning} for word, meaning in limits.GLOSSARY.items()
+            ],
             "versions": _versions(release, drawing),
         }
     )
@@ -321,14 +324,19 @@ def _quality(quality: Mapping[str, Any]) -> Plain:
         "grade": quality["grade"],
         "n_issues": len(weighty),
         "issues": weighty[:TOP_ISSUES],
-        "gaps": dict(quality["gaps"]),
-        "tables": {
-            name: {
-                key: facts[key]
-                for key in ("rows_read", "rows", "rows_quarantined", "rows_duplicate")
+        "gaps": [
+            {"table": name, "words": words} for name, words in sorted(quality["gaps"].items())
+        ],
+        "tables": [
+            {
+                "table": name,
+                **{
+                    key: facts[key]
+                    for key in ("rows_read", "rows", "rows_quarantined", "rows_duplicate")
+                },
             }
-            for name, facts in quality["tables"].items()
-        },
+            for name, facts in sorted(quality["tables"].items())
+        ],
     }
 
 

@@ -1,4 +1,4 @@
-"""A simulated company's evidence: accounts with a known risk, scored forward through four periods."""
+"""A simulated company's evidence: accounts with a known risk, scored through four periods."""
 
 from __future__ import annotations
 
@@ -147,7 +147,12 @@ def folds_of(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def contract(name: str, words: str, rows: pd.DataFrame, *, until_renewal: bool) -> dict[str, Any]:
-    excluded = {"window not yet observed": 1_412, "too_new": 233, "notice_given": 118, "closed": 640}
+    excluded = {
+        "window not yet observed": 1_412,
+        "too_new": 233,
+        "notice_given": 118,
+        "closed": 640,
+    }
     used = len(rows) + 5_200
     return {
         "target": name,
@@ -218,8 +223,9 @@ def book(seed: int = 5, accounts: int = 420) -> list[dict[str, Any]]:
         if status == "scored":
             risk, growth = logistic(rng.normal(-2.6, 1.1, 2))
             answer["scores"] = {
-                "churn": score("churn", float(risk), i), "expansion": score("expansion", float(growth), i)
-            }  # fmt: skip
+                "churn": score("churn", float(risk), i),
+                "expansion": score("expansion", float(growth), i),
+            }
         answers.append(answer)
     return answers
 
@@ -227,7 +233,8 @@ def book(seed: int = 5, accounts: int = 420) -> list[dict[str, Any]]:
 def score(target: str, p: float, i: int) -> dict[str, Any]:
     is_renewal = target == "churn" and i % 5 != 0
     users = 3 + i % 9
-    fact = f"Active users {users} in the last 28 days ({users + 9} twelve weeks earlier; 14 at similar accounts)"
+    aside = f"({users + 9} twelve weeks earlier; 14 at similar accounts)"
+    fact = f"Active users {users} in the last 28 days {aside}"
     other = f"Days since the last core action: {20 + i % 30} days (4 at similar accounts)"
     moves = "a higher risk of leaving" if target == "churn" else "a higher chance of growth"
     reason = {
@@ -270,8 +277,8 @@ def evidence(folder: Path, **changes: Any) -> Evidence:
         name: judge(found, choose_rung(300), made.gates) for name, found in evaluations.items()
     }
     words = {
-        "churn": "churn: the decision to leave falls within 91 days; for an account under contract, "
-        "by the renewal date plus 45 days of grace",
+        "churn": "churn: the decision to leave falls within 91 days; for an account under "
+        "contract, by the renewal date plus 45 days of grace",
         "expansion": "expansion: recurring revenue rises 10% within 91 days, signed uplifts and "
         "currency apart",
     }
