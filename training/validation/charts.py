@@ -293,7 +293,7 @@ def rate_ceiling(rates: Sequence[float]) -> float:
     (0.2, 0.04, 1.0)
     """
     highest = max(rates, default=1.0)
-    marks = (0.02, 0.04, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+    marks = (0.02, 0.04, 0.08, 0.12, 0.2, 0.4, 0.6, 0.8)
     return next((mark for mark in marks if highest <= mark), 1.0)
 
 

@@ -61,7 +61,7 @@ MODEL_NOTES: Mapping[str, str] = {
     "best_feature": "the one signal that fitted best before each test",
     "health_score": "the company's own score, as it stood then",
     "calendar": "days to renewal and segment",
-    "constant": "knows nothing",
+    "constant": "the rate known when each test began",
     "champion": "the recipe of the model in use, refitted",
 }
 
@@ -159,9 +159,15 @@ def days(value: float | None) -> str:
     return signed(value, 0)
 
 
+def signed_finely(value: float | None) -> str:
+    """Return a difference with its sign, to three decimals."""
+    return signed(value, 3)
+
+
 FORMATS = {
     "fixed": fixed,
     "signed": signed,
+    "signed_finely": signed_finely,
     "share": share,
     "times": times,
     "count": count,
@@ -192,13 +198,22 @@ def estimated(estimate: Mapping[str, Any] | None, kind: str = "fixed") -> str:
 
     >>> estimated({"value": 0.74, "low": 0.7, "high": 0.781})
     '0.74 (0.70 to 0.78)'
+    >>> estimated({"value": 0.08, "low": 0.004, "high": 0.156}, "signed")
+    '+0.080 (+0.004 to +0.156)'
     >>> estimated({"value": 0.4, "low": None, "high": None}, "share")
     '40\xa0%'
     """
     if estimate is None or estimate["value"] is None:
         return NOTHING
+    if kind == "signed" and _hides_its_sign(estimate):
+        kind = "signed_finely"
     value, span = FORMATS[kind](estimate["value"]), interval(estimate, kind)
     return f"{value} ({span})" if span else value
+
+
+def _hides_its_sign(estimate: Mapping[str, Any]) -> bool:
+    """Return whether a limit of a difference would be rounded to 0 though it is not."""
+    return any(limit and abs(limit) < 0.005 for limit in (estimate["low"], estimate["high"]))
 
 
 def day(value: Any) -> str:

@@ -299,8 +299,11 @@ def lead_criteria(
     lead: Mapping[str, Any], marks: PassMarks, *, applies: bool, why_not: str
 ) -> list[Criterion]:
     """Return whether the warning comes early enough to act on."""
-    titles = ("warns early (median days before the decision)", "warns earlier than the calendar")
-    thresholds = (f"at least {marks.min_lead_days:.0f} days", "difference in days above 0")
+    titles = (
+        "warns early (median days before the decision)",
+        "warns longer ahead than the calendar (mean days, never warned counting 0)",
+    )
+    thresholds = (f"at least {marks.min_lead_days:.0f} days", "difference, lower limit above 0")
     if not applies:
         return [
             Criterion(code, title, why_not, threshold, "does not apply")

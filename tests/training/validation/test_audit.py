@@ -140,6 +140,8 @@ class TestBands:
             [1, 1, 1, 0], [0.1, 0.1, 0.9, 0.1], entity=[1, 1, 2, 3], arr=[50.0, 50.0, 9.0, 9.0],
             as_of=[DAY, DAY + pd.Timedelta(days=30), DAY, DAY], decision_at=[decided] * 4,
         )  # fmt: skip
+        warned = rows.assign(p_model=[0.1, 0.9, 0.9, 0.1])  # the last score counts
+        assert missed_events(warned, band_of(warned["p_model"].to_numpy(), {"high": 0.5})) == []
         found = missed_events(rows, band_of(rows["p_model"].to_numpy(), {"high": 0.5}))
         assert [(item["entity_id"], item["as_of"][:10]) for item in found] == [("A1", "2026-01-31")]
 
@@ -292,6 +294,7 @@ class TestLead:
         assert found["models"]["model"]["caught"] == 1
         assert found["models"]["model"]["share"] == 0.5
         assert found["models"]["model"]["median_days"]["value"] is None  # too few for a median
+        assert found["models"]["model"]["mean_days"]["value"] == 40.0  # 80 days and 0
 
     def test_undated(self):
         rows = self.rows().assign(decision_at=pd.NaT)
