@@ -197,7 +197,7 @@ def sample_criteria(n_folds: int, n_events: int, marks: PassMarks) -> list[Crite
         ),
         Criterion(
             "events",
-            "enough distinct events in them",
+            "enough distinct events in the test periods",
             f"{n_events:,}",
             f"at least {marks.min_events}",
             "met" if n_events >= marks.min_events else "missed",
