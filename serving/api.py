@@ -11,7 +11,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -30,7 +29,7 @@ from serving.gate import LOOPBACK, Gate
 from serving.listing import Chosen, choose, decode_cursor, encode_cursor, page_of
 from serving.live import Book, Live, Scored
 from serving.metrics import Metrics
-from serving.pages.routes import pages
+from serving.pages.routes import pages, problem_page
 from serving.phrases import INVALID, UNKNOWN
 from serving.problems import (
     MEDIA_TYPE,
@@ -88,7 +87,9 @@ def create_app(
     app.include_router(_about(get_live))
     app.include_router(pages(get_live, answered))
     app.add_route("/metrics", _metrics(get_metrics), include_in_schema=False)
-    app.add_route("/{path:path}", _nothing_here(app), methods=_ALL, include_in_schema=False)
+    app.add_route(
+        "/{path:path}", _nothing_here(app, get_live), methods=_ALL, include_in_schema=False
+    )
     app.add_exception_handler(BellwetherError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
@@ -435,8 +436,6 @@ def health_of(live: Live) -> dict[str, Any]:
     stage, book = live.stage, live.book
     has_store = stage is not None and stage.store.is_ready(stage.scorer.feature_hash)
     is_ready = has_store and live.has_ledger
-    as_of = datetime.fromisoformat(book.run.as_of) if book else None
-    limit = live.workspace.company.serving.stale_after_days
     word = "ok" if not live.notes else "degraded"
     return {
         "status": word if is_ready else "not_ready",
@@ -448,7 +447,7 @@ def health_of(live: Live) -> dict[str, Any]:
         "ledger": live.has_ledger,
         "book_id": book.run.run_id if book else None,
         "data_through": book.run.as_of if book else None,
-        "is_stale": (live.clock() - as_of).days > limit if as_of else None,
+        "is_stale": live.is_stale() if book else None,
         "notes": live.notes,
     }
 
@@ -469,15 +468,21 @@ def _observer(
     return observe
 
 
-def _nothing_here(app: FastAPI) -> Callable[[Request], Response]:
+def _nothing_here(app: FastAPI, get_live: GetLive) -> Callable[[Request], Response]:
     """Answer what no other route does: 405 when the address exists for another method."""
 
     def nothing_here(request: Request) -> Response:
         allowed = sorted(_methods_at(app, request.scope))
         if allowed:
-            document = problem("method-not-allowed", f"{request.method} is not for this address")
+            words = f"{request.method} is not for this address"
+            document = problem("method-not-allowed", words, instance=request.state.request_id)
             return response(document, {"Allow": ", ".join(allowed)})
-        return response(problem("not-found", "there is nothing at this address"))
+        words, instance = "there is nothing at this address", request.state.request_id
+        document = problem("not-found", words, instance=instance)
+        is_person = "text/html" in request.headers.get("accept", "")
+        if is_person and not request.url.path.startswith("/v1"):
+            return problem_page(get_live(request), document)
+        return response(document)
 
     return nothing_here
 

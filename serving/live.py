@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from configs.errors import BellwetherError, StateError, UnavailableError
-from configs.places import Workspace
+from configs.company import load_company
+from configs.errors import BellwetherError, ConfigError, StateError, UnavailableError
+from configs.places import Places, Workspace
+from configs.state import State
 from features.store import OnlineRows, Store
 from serving.book import BookRun, read_latest, read_ranks, read_table
 from serving.exports import compact_reasons
@@ -166,6 +169,13 @@ class Live:
             and stage.store.is_ready(stage.scorer.feature_hash)
         )
 
+    def is_stale(self) -> bool:
+        """Say whether the last book is older than the company allows."""
+        if self.book is None:
+            return False
+        age = self.clock() - datetime.fromisoformat(self.book.run.as_of)
+        return age.days > self.workspace.company.serving.stale_after_days
+
     def score(self, account_ids: Sequence[str], *, request_id: str, channel: str = "api") -> Scored:
         """Score accounts; nothing may be shown before `Scored.rows` are in the ledger.
 
@@ -269,6 +279,32 @@ class Live:
         if ranks is not scorer.ranks:
             scorer = scorer.with_ranks(ranks)
         return replace(stage, scorer=scorer, vectors=vectors)
+
+
+def workspace_from_environment(environment: Mapping[str, str]) -> Workspace:
+    """Return whom to serve.
+
+    Serving reads no raw data, so the data folder need not be there.
+
+    Raises
+    ------
+    ConfigError
+        A variable is missing or names nothing.
+    """
+    missing = [
+        name for name in ("BELLWETHER_COMPANY", "BELLWETHER_STATE") if not environment.get(name)
+    ]
+    if missing:
+        raise ConfigError(
+            f"{' and '.join(missing)} not set",
+            where="the environment",
+            fix="bellwether serve COMPANY sets them",
+        )
+    folder = Path(environment["BELLWETHER_COMPANY"])
+    company = load_company(folder)
+    data = Path(environment.get("BELLWETHER_DATA") or folder)
+    state = State(Path(environment["BELLWETHER_STATE"]).resolve())
+    return Workspace(company, folder, data, state, Places.from_environment(environment))
 
 
 def _without(notes: dict[str, str], part: str) -> dict[str, str]:

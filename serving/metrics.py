@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.values import MutexValue, ValueClass
 
-MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -41,7 +39,7 @@ class Metrics:
 
     def expose(self) -> bytes:
         """Return the metrics as text: of every worker where several share a folder."""
-        if os.environ.get(MULTIPROCESS):
+        if ValueClass is not MutexValue:  # chosen when the library was imported
             together = CollectorRegistry()
             MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # untyped library
             return generate_latest(together)

@@ -64,15 +64,15 @@ def waterfall(part: Mapping[str, Any]) -> dict[str, Any]:
     edges = [0.0]
     for value in exact:
         edges.append(edges[-1] + value)
-    left, right = axis(edges[1:])
-    place = BAR_WIDTH / (right - left)
+    right = axis_end(edges)
+    place = BAR_WIDTH / right
     bars = [
         {
             "name": name,
             "points": points,
-            "x": round((min(start, end) - left) * place, 2),
+            "x": round(min(start, end) * place, 2),
             "width": round(max(abs(end - start) * place, 1.0), 2),
-            "end": round((end - left) * place, 2),
+            "end": round(end * place, 2),
             "kind": "raises" if end >= start else "lowers",
         }
         for (name, _), points, start, end in zip(
@@ -80,28 +80,25 @@ def waterfall(part: Mapping[str, Any]) -> dict[str, Any]:
         )
     ]
     return {
-        "base": {"points": printed[0], "end": round((edges[1] - left) * place, 2)},
+        "base": {"points": printed[0], "end": round(edges[1] * place, 2)},
         "bars": bars,
         "total": {
             "points": round(100.0 * part["probability"], 1),
-            "end": round((edges[-1] - left) * place, 2),
+            "end": round(edges[-1] * place, 2),
         },
-        "left": left,
         "right": right,
         "width": BAR_WIDTH,
         "height": BAR_HEIGHT,
     }
 
 
-def axis(values: Sequence[float]) -> tuple[int, int]:
-    """Return round ends of an axis that holds all values and some air.
+def axis_end(values: Sequence[float]) -> int:
+    """Return the round right end of an axis from 0 that holds all values and some air.
 
-    >>> axis([10.3, 31.2, 28.0]), axis([0.4, 2.1])
-    ((5, 35), (0, 5))
+    >>> axis_end([10.3, 31.2, 28.0]), axis_end([0.4, 2.1]), axis_end([99.0])
+    (35, 5, 100)
     """
-    low, high = min(values), max(values)
-    left = max(0, int(low // 5) * 5 - (5 if low % 5 < 1 and low >= 5 else 0))
-    return left, min(100, (int(high // 5) + 1) * 5)
+    return min(100, (int(max(values) // 5) + 1) * 5)
 
 
 def rounded_to_sum(values: Sequence[float], total: float, digits: int = 1) -> list[float]:

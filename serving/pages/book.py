@@ -16,7 +16,7 @@ PAGE_ROWS = 100
 NOTICE_DAYS = 30
 """Notice deadlines this near are pointed out."""
 
-SCALES = (0.05, 0.1, 0.25, 0.5, 1.0)
+SCALES = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 """Right ends of the scale of the risk ranges."""
 
 SORT_WORDS = {
@@ -30,7 +30,7 @@ SORT_WORDS = {
 }
 
 
-def view(book: Book, filters: Filters, number: int) -> dict[str, Any]:
+def view(book: Book, filters: Filters, number: int, *, is_stale: bool) -> dict[str, Any]:
     """Return what the template of the book takes.
 
     Parameters
@@ -41,6 +41,8 @@ def view(book: Book, filters: Filters, number: int) -> dict[str, Any]:
         What is wanted.
     number : int
         Page, 1 first; beyond the last one it is the last.
+    is_stale : bool
+        The book is older than the company allows.
     """
     table = choose(book.table, filters)
     last = max(1, -(-len(table) // PAGE_ROWS))
@@ -48,6 +50,7 @@ def view(book: Book, filters: Filters, number: int) -> dict[str, Any]:
     rows = page_of(table, (number - 1) * PAGE_ROWS, PAGE_ROWS)
     return {
         "run": book.run,
+        "is_stale": is_stale,
         "filters": filters,
         "rows": rows,
         "totals": totals(table),
@@ -65,8 +68,8 @@ def view(book: Book, filters: Filters, number: int) -> dict[str, Any]:
                 (code, STATUS_WORDS.get(code, code)) for code in choices(book.table, "status")
             ],
         },
-        "has_upsell": table["expansion_propensity"].null_count < len(table),
-        "has_renewals": table["renews_on"].null_count < len(table),
+        "has_upsell": _is_known(book.table, "expansion_propensity"),
+        "has_renewals": _is_known(book.table, "renews_on"),
         "scale": scale([row["churn_high"] for row in rows]),
         "notice_days": NOTICE_DAYS,
     }
@@ -106,7 +109,6 @@ def totals(table: pa.Table) -> dict[str, Any]:
         "arr_high": _sum(high, "arr"),
         "n_due": len(due),
         "arr_due": _sum(due, "arr"),
-        "is_stale": bool(pc.any(pc.fill_null(table["is_stale"], False)).as_py()),
         "is_provisional": "provisional" in choices(table, "churn_verdict"),
         "has_no_signal": "no_signal" in choices(table, "churn_verdict"),
         "currency": next(iter(choices(table, "currency")), ""),
@@ -118,6 +120,10 @@ def owners(table: pa.Table) -> list[tuple[str, str]]:
     pairs = table.select(["owner_id", "owner"]).group_by(["owner_id", "owner"]).aggregate([])
     found = {row["owner_id"]: row["owner"] or row["owner_id"] for row in pairs.to_pylist()}
     return sorted(((key, str(name)) for key, name in found.items() if key), key=lambda x: x[1])
+
+
+def _is_known(table: pa.Table, column: str) -> bool:
+    return bool(table[column].null_count < len(table))
 
 
 def _sum(table: pa.Table, column: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -64,6 +64,27 @@ def in_hundred(p: float | None) -> str:
     return f"{100 * p:.1f}" if p < 0.0995 else f"{100 * p:.0f}"
 
 
+def ends(low: float, high: float) -> str:
+    """Return a range in 100, both ends with the same decimals.
+
+    >>> ends(0.089, 0.18), ends(0.012, 0.04)
+    ('9 to 18', '1.2 to 4.0')
+    """
+    digits = 1 if high < 0.0995 else 0
+    return f"{100 * low:.{digits}f} to {100 * high:.{digits}f}"
+
+
+def plural(n: float | None, thing: str) -> str:
+    """Return a count with its noun.
+
+    >>> plural(1, "day"), plural(1056.0, "day"), plural(None, "day")
+    ('1 day', '1,056 days', 'not known')
+    """
+    if n is None:
+        return "not known"
+    return f"{whole(n)} {thing}{'' if round(n) == 1 else 's'}"
+
+
 def signed(value: float, digits: int = 1) -> str:
     """Return a number with its sign, a true minus.
 
@@ -106,6 +127,14 @@ def query(values: Mapping[str, Any]) -> str:
     return f"?{urlencode(kept)}" if kept else "?"
 
 
+def _version() -> str:
+    """Return the installed version; a packed service holds the code, not the distribution."""
+    try:
+        return version("bellwether-cs")
+    except PackageNotFoundError:
+        return ""
+
+
 @lru_cache(maxsize=1)
 def environment() -> Environment:
     """Return the templates; everything is escaped, and an unknown name is an error."""
@@ -120,6 +149,8 @@ def environment() -> Environment:
         "money": money,
         "whole": whole,
         "in_hundred": in_hundred,
+        "ends": ends,
+        "plural": plural,
         "signed": signed,
         "day": day,
         "fact": fact_value,
@@ -127,7 +158,7 @@ def environment() -> Environment:
         "query": query,
         "capital": capital,
     }
-    made.globals["version"] = version("bellwether-cs")
+    made.globals["version"] = _version()
     return made
 
 

@@ -69,7 +69,7 @@ def _add_book(router: APIRouter, get_live: GetLive) -> None:
         if live.book is None:
             return _no_book(live)
         try:
-            shown = book.view(live.book, filters, page_number)
+            shown = book.view(live.book, filters, page_number, is_stale=live.is_stale())
         except BellwetherError as error:
             return problem_page(live, of_error(error, request.state.request_id))
         return page("book.html", **common(live, "book"), **shown)

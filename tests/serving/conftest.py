@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
+from fastapi import FastAPI
 
 from configs.company import parse_company
 from configs.places import Workspace
@@ -19,8 +22,11 @@ from features.snapshots import build_snapshots
 from features.sources import load_sources
 from features.store import Store
 from features.vector import build_vectors, feature_set, matrix
+from serving.api import create_app
 from serving.book import BookRun, score_book
 from serving.ledger import Ledger
+from serving.live import Live
+from serving.metrics import Metrics
 from training.bundle import Bundle, Calibration, save, sigmoid
 from training.fit import Recipe, fit
 from training.frame import TrainingFrame
@@ -74,9 +80,8 @@ class World:
     feature_hash: str
     names: list[str]
 
-    @property
-    def now(self) -> datetime:
-        return NOW
+    now = NOW
+    odd_names = ODD_NAMES
 
 
 def account_id(i: int) -> str:
@@ -257,10 +262,7 @@ def make_release(workspace, bundles, features, *, note="") -> Release:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory) -> World:
-    with warnings.catch_warnings():
-        # ibis and Feast use what DuckDB and protobuf deprecate; serving itself is not excepted
-        warnings.simplefilter("ignore")
-        return build_world(tmp_path_factory.mktemp("small"))
+    return build_world(tmp_path_factory.mktemp("small"))
 
 
 def build_world(root) -> World:
@@ -292,3 +294,56 @@ def build_world(root) -> World:
 def book(world) -> BookRun:
     with Ledger.open(world.workspace) as ledger:
         return score_book(world.workspace, world.release, ledger, NOW)
+
+
+@pytest.fixture(scope="session")
+def live(world, book) -> Iterator[Live]:
+    """What a worker serves; `book` is published before it looks."""
+    assert book.statuses["scored"] > 200
+    serving = Live(world.workspace)
+    serving.refresh()
+    yield serving
+    serving.close()
+
+
+def app_of(serving: Live, metrics: Metrics | None = None) -> FastAPI:
+    shared = metrics or Metrics()
+    return create_app(lambda _: serving, lambda _: shared)
+
+
+class Client:
+    """Calls the application in process, one request at a time."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
+
+    def request(self, method: str, path: str, **options) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            transport = httpx.ASGITransport(app=self.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+                return await http.request(method, path, **options)
+
+        return asyncio.run(ask())
+
+    def get(self, path: str, **options) -> httpx.Response:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options) -> httpx.Response:
+        return self.request("POST", path, **options)
+
+
+@pytest.fixture(scope="session")
+def client(live) -> Client:
+    return Client(app_of(live))
+
+
+@pytest.fixture(scope="session")
+def client_for() -> Callable[..., Client]:
+    """Return a client of any application state."""
+    return lambda serving, metrics=None: Client(app_of(serving, metrics))
+
+
+@pytest.fixture(scope="session")
+def release_for() -> Callable[..., Release]:
+    """Return a release made of some bundles, not published."""
+    return make_release

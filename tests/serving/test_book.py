@@ -1,0 +1,141 @@
+"""The book: what is exported, in what order it becomes visible, and that it equals the API."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.errors import StateError, UnavailableError
+from configs.places import Workspace
+from configs.state import State
+from serving.book import read_latest, read_ranks, read_table, score_book, top_at_risk
+from serving.exports import COLUMNS, cell, flat_row
+from serving.ledger import Ledger
+
+
+def test_every_account_has_a_row_and_the_ranked_come_first(book):
+    rows = read_table(book).to_pylist()
+    assert len(rows) == sum(book.statuses.values()) == 260
+    ranked = [row for row in rows if row["rank"] is not None]
+    assert [row["rank"] for row in ranked] == list(range(1, book.statuses["scored"] + 1))
+    losses = [row["expected_arr_lost"] for row in ranked]
+    assert losses == sorted(losses, reverse=True)
+    assert all(row["status"] != "scored" for row in rows[len(ranked) :])
+
+
+def test_the_offline_row_is_the_online_row(world, book, live):
+    table = {row["account_id"]: row for row in read_table(book).to_pylist()}
+    asked = list(table)
+    scored = live.score(asked, request_id="equal")
+    for answer in scored.answers:
+        online = flat_row(answer) | {"rank": None}
+        offline = table[answer["account_id"]] | {"rank": None}
+        numbers = {name for name in COLUMNS if isinstance(offline[name], float)}
+        assert {k: v for k, v in online.items() if k not in numbers} == {
+            k: v for k, v in offline.items() if k not in numbers
+        }
+        for name in numbers:
+            assert online[name] == pytest.approx(offline[name], rel=1e-12), name
+
+
+def test_the_ledger_holds_the_whole_book(world, book):
+    with Ledger.open(world.workspace) as ledger:
+        for target in ("churn", "expansion"):
+            kept = ledger.last_book(target)
+            assert len(kept) == book.statuses["scored"]
+            assert {row.request_id for row in kept} == {book.run_id}
+            assert {row.release_id for row in kept} == {world.release.release_id}
+
+
+def test_the_same_book_again_is_the_same_run(world, book):
+    with Ledger.open(world.workspace) as ledger:
+        before = ledger.count()
+        again = score_book(world.workspace, world.release, ledger, world.now)
+        assert again == book
+        assert ledger.count() == before
+
+
+def test_nothing_is_published_that_the_ledger_did_not_take(world, book):
+    state = world.workspace.state
+    before = (state.scores / "latest.json").read_text()
+    folders = set(state.scores.iterdir())
+
+    class Away:
+        def append_book(self, _book):
+            raise UnavailableError("the database does not answer")
+
+    with pytest.raises(UnavailableError):
+        score_book(world.workspace, world.release, Away(), world.now)
+    assert (state.scores / "latest.json").read_text() == before
+    assert set(state.scores.iterdir()) == folders
+
+
+def test_without_vectors_the_fix_is_named(world, tmp_path):
+    empty = Workspace(
+        world.workspace.company, tmp_path, tmp_path, State(tmp_path), world.workspace.places
+    )
+    (tmp_path / "bundles").symlink_to(world.workspace.state.bundles)
+    with Ledger.open(empty) as ledger, pytest.raises(StateError, match="no vectors"):
+        score_book(empty, world.release, ledger, world.now)
+    assert read_latest(empty.state) is None
+
+
+def test_a_half_written_book_is_an_error_not_an_empty_page(tmp_path):
+    state = State(tmp_path)
+    state.scores.mkdir()
+    (state.scores / "latest.json").write_text('{"run_id":"gone"}')
+    with pytest.raises(StateError, match="missing or unfinished"):
+        read_latest(state)
+
+
+def test_csv_and_parquet_say_the_same_and_formulas_are_dead(world, book):
+    with (book.folder / "scores.csv").open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    table = pq.read_table(book.folder / "scores.parquet").to_pylist()
+    assert [row["account_id"] for row in rows] == [row["account_id"] for row in table]
+    assert [row["churn_risk"] for row in rows if row["churn_risk"]] == [
+        repr(row["churn_risk"]) for row in table if row["churn_risk"] is not None
+    ]
+    named = next(row for row in rows if row["account_id"] == "A-0004")
+    assert named["name"] == "'" + world.odd_names[4]
+
+
+def test_reasons_are_one_line_per_account_and_target(book):
+    text = (book.folder / "reasons.jsonl").read_bytes()
+    lines = [orjson.loads(line) for line in text.splitlines()]
+    assert len(lines) == 2 * book.statuses["scored"]
+    assert {line["target"] for line in lines} == {"churn", "expansion"}
+
+
+def test_ranks_are_ascending_probabilities(book):
+    ranks = read_ranks(book)
+    assert set(ranks) == {"churn", "expansion"}
+    for values in ranks.values():
+        assert len(values) == book.statuses["scored"]
+        assert (values[1:] >= values[:-1]).all()
+
+
+def test_the_top_speaks_in_words(book):
+    top = top_at_risk(book, 10)
+    assert len(top) == 10
+    assert top[0].startswith(" 1. ")
+    assert "in 100" in top[0]
+    assert "GBP a year" in top[0]
+    assert not any("because" in text or "will" in text.split() for text in top)
+
+
+@given(st.text(max_size=40))
+def test_no_text_is_a_formula_in_a_spreadsheet(text):
+    written = cell(text)
+    buffer = io.StringIO()
+    csv.writer(buffer).writerow([written])
+    buffer.seek(0)
+    assert next(csv.reader(buffer, strict=True), [""])[0:1] in ([written], [])
+    assert not written.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert written in (text, "'" + text)

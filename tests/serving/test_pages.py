@@ -1,0 +1,243 @@
+"""The pages: safe, complete, and each number equal to the API's."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from html.parser import HTMLParser
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.gate import PAGE_POLICY
+from serving.live import Live
+from serving.pages.account import rounded_to_sum, view
+from serving.pages.render import STATIC, account_url, in_hundred
+from serving.pages.routes import REPORT_POLICY
+
+PAGES = ["/", "/accounts/A-0000", "/accounts/A-0006", "/accounts/nobody", "/reading", "/report"]
+
+
+class Reader(HTMLParser):
+    """Collects what a browser would fetch, run or apply."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.attributes: list[str] = []
+        self.words: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            self.attributes.append(name)
+            if name in ("src", "href", "action"):
+                self.addresses.append(value or "")
+
+    def handle_data(self, data) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_needs_no_script_and_no_other_origin(client, path):
+    answer = client.get(path)
+    page = Reader(answer.text)
+    assert answer.headers["content-type"].startswith("text/html")
+    assert answer.headers["content-security-policy"] == PAGE_POLICY
+    assert "script" not in page.tags
+    assert "style" not in page.attributes, "the policy allows no inline style"
+    assert not [name for name in page.attributes if name.startswith("on")]
+    assert all(not urlsplit(address).netloc for address in page.addresses)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_can_be_reached_by_keyboard_and_read_aloud(client, path):
+    page = Reader(client.get(path).text)
+    assert page.addresses[2:3] != []
+    assert "#main" in page.addresses
+    assert page.tags.count("h1") == 1
+    assert page.tags.count("main") == 1
+    assert "lang" in page.attributes
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_words_promise_and_blame_nothing(client, path):
+    text = Reader(client.get(path).text).text.lower()
+    assert "because" not in text
+    assert " will " not in text
+
+
+@pytest.mark.parametrize("path", ["/", "/reading", "/report", "/accounts/A-0030"])
+def test_head_is_answered(client, path):
+    assert client.request("HEAD", path).status_code == 200
+
+
+def test_odd_names_are_shown_as_they_are(client, world):
+    text = client.get("/", params={"sort": "name"}).text
+    assert "<script>" not in text
+    for i, name in world.odd_names.items():
+        page = Reader(client.get(f"/accounts/A-{i:04d}").text)
+        assert " ".join(name.split()) in page.text
+        assert "bdi" in page.tags
+
+
+def test_addresses_of_odd_ids_lead_back(client):
+    assert account_url("a/b?c#d é") == "/accounts/a%2Fb%3Fc%23d%20%C3%A9"
+    page = client.get(account_url('"><script>'))
+    assert page.status_code == 404
+    assert "<script>" not in page.text
+    assert "There is no account" in page.text
+
+
+def test_the_book_shows_what_the_api_says(client):
+    rows = client.get("/v1/scores", params={"limit": 5}).json()["results"]
+    page = Reader(client.get("/").text)
+    for row in rows:
+        assert row["name"] in page.text
+        assert f"{row['expected_arr_lost']:,.0f}" in page.text
+        assert in_hundred(row["churn_risk"]) in page.text
+        assert row["top_reason"] is None or row["top_reason"] in page.text
+
+
+def test_the_twins_hold_the_same_rows(client):
+    chosen = {"owner": "csm-2", "sort": "arr"}
+    body = client.get("/book.json", params=chosen).json()
+    lines = list(csv.DictReader(io.StringIO(client.get("/book.csv", params=chosen).text)))
+    assert [row["account_id"] for row in body["rows"]] == [row["account_id"] for row in lines]
+    assert {row["owner_id"] for row in lines} == {"csm-2"}
+    arr = [row["arr"] for row in body["rows"] if row["arr"] is not None]
+    assert arr == sorted(arr, reverse=True)
+    assert body["totals"]["n"] == len(lines)
+
+
+def test_filters_stay_in_the_address_and_the_form(client):
+    page = client.get("/", params={"band": "elevated", "q": "company", "sort": "risk"})
+    assert 'value="company"' in page.text
+    assert '<option value="elevated" selected>' in page.text
+    assert "/book.csv?band=elevated&amp;q=company&amp;sort=risk" in page.text
+    assert 'aria-sort="descending"' in page.text
+
+
+@pytest.mark.parametrize(
+    "query", ["?sort=zzz", "?page=0", "?page=x", "?q=" + "x" * 300, "?band=%00", "?page=99999"]
+)
+def test_a_bad_query_never_breaks_the_page(client, query):
+    assert client.get("/" + query).status_code in (200, 422)
+
+
+def test_no_match_is_said_and_can_be_undone(client):
+    page = Reader(client.get("/", params={"q": "no such company"}).text)
+    assert "No account matches" in page.text
+    assert "/" in page.addresses
+
+
+def test_the_last_page_ends_the_book(client):
+    page = Reader(client.get("/", params={"page": 3}).text)
+    assert "201 to 260 of 260" in page.text
+    assert "Page 3 of 3" in page.text
+
+
+def test_the_waterfall_adds_up_to_the_number_shown(client):
+    for i in range(20, 60):
+        answer = client.get(f"/v1/accounts/A-{i:04d}/score").json()
+        if answer["status"] != "scored":
+            continue
+        steps = view(answer)["steps"]
+        printed = steps["base"]["points"] + sum(bar["points"] for bar in steps["bars"])
+        assert round(printed, 6) == steps["total"]["points"]
+        assert steps["total"]["points"] == round(100 * answer["churn_risk"], 1)
+
+
+@given(
+    st.lists(st.floats(-40, 40), min_size=1, max_size=12),
+)
+def test_rounded_numbers_always_add_up(values):
+    total = round(sum(values), 1)
+    rounded = rounded_to_sum(values, total)
+    assert round(sum(rounded), 6) == pytest.approx(total, abs=1e-6)
+    assert all(abs(a - b) <= 0.1 + 1e-9 for a, b in zip(rounded, values, strict=True))
+
+
+def test_the_headline_speaks_in_the_accounts_own_terms(client):
+    answer = client.get("/v1/accounts/A-0030/score").json()
+    page = Reader(client.get("/accounts/A-0030").text)
+    sentence = answer["scores"]["churn"]["text"]
+    assert sentence[1:] in page.text
+    assert "Renewal" in page.text
+    assert "not known" in page.text
+
+
+def test_an_account_without_an_estimate_says_why(client):
+    page = Reader(client.get("/accounts/A-0006").text)
+    assert "Not predicted: has already given notice." in page.text
+    assert "in 100" not in page.text
+
+
+def test_the_report_is_served_under_its_own_policy(client, world):
+    assert "No report yet" in client.get("/report").text
+    folder = world.workspace.state.reports
+    folder.mkdir(parents=True)
+    try:
+        (folder / "latest.html").write_text("<!doctype html><title>r</title><style>p{}</style>")
+        answer = client.get("/report")
+        assert answer.headers["content-security-policy"] == REPORT_POLICY
+        assert "script-src" not in REPORT_POLICY
+        assert "default-src 'none'" in REPORT_POLICY
+        assert "<title>r</title>" in answer.text
+    finally:
+        (folder / "latest.html").unlink()
+        folder.rmdir()
+
+
+def test_an_address_that_is_not_there_is_a_page_for_people(client):
+    page = client.get("/nothing", headers={"Accept": "text/html"})
+    assert page.status_code == 404
+    assert "Not found" in Reader(page.text).text
+
+
+def test_stale_data_is_said_on_the_page(world, book, client_for):
+    from datetime import timedelta
+
+    serving = Live(world.workspace, clock=lambda: world.now + timedelta(days=60))
+    serving.refresh()
+    try:
+        page = Reader(client_for(serving).get("/accounts/A-0030").text)
+        assert "Stale." in page.text
+        assert "the data is 60 days old" in page.text.lower()
+        assert "Stale." in Reader(client_for(serving).get("/").text).text
+    finally:
+        serving.close()
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_colours_can_be_told_apart(scheme):
+    """WCAG 2.2 AA: 4.5 for text, 3 for marks, in light (0) and dark (1)."""
+    css = (STATIC / "style.css").read_text()
+    block = re.findall(r":root \{(.*?)\}", css, re.DOTALL)[scheme]
+    colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block))
+    for paper in ("paper", "sheet", "note", "warn"):
+        for ink in ("ink", "soft", "accent", "high", "elevated", "low"):
+            assert contrast(colours[ink], colours[paper]) >= 4.5, (ink, paper)
+    for mark in ("raises", "lowers", "end"):
+        assert contrast(colours[mark], colours["paper"]) >= 3, mark
+    assert contrast(colours["sheet"], colours["accent"]) >= 4.5
