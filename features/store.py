@@ -264,12 +264,16 @@ def _stack(lists: list[list[float] | None], width: int) -> np.ndarray:
 
 def _import_feast() -> tuple[Any, Any]:
     """Import Feast with its run-time type instrumentation off: 3 s instead of 9."""
-    os.environ.setdefault("FEAST_USAGE", "False")
+    import prometheus_client  # noqa: F401  imported first, it keeps its values in this process
     import typeguard
+
+    multiprocess = {"PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR"} - set(os.environ)
 
     def leave_alone(target: Any = None, **_: Any) -> Any:
         return target if target else (lambda item: item)
 
     with patch.object(typeguard, "typechecked", leave_alone):
         from feast import FeatureStore, RepoConfig
+    for name in multiprocess:  # Feast sets them for its own server; they would change ours
+        os.environ.pop(name, None)
     return FeatureStore, RepoConfig

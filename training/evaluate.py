@@ -24,7 +24,7 @@ from training.metrics import (
     observed_to_expected,
     reliability,
 )
-from training.splits import entity_codes
+from training.splits import count_events, entity_codes
 
 MODEL, MODEL_RAW = "model", "model_raw"
 """The calibrated model, and the same before calibration."""
@@ -66,6 +66,8 @@ class Evaluation:
     ----------
     target : str
         Name of the target.
+    n_decisions : int
+        Distinct events: one decision can be seen coming from several test periods.
     n_rows, n_entities, n_events : int
         Headline rows, entities among them, positive headline rows.
     base_rate : float
@@ -94,6 +96,7 @@ class Evaluation:
     n_rows: int
     n_entities: int
     n_events: int
+    n_decisions: int
     base_rate: float
     capacity: Plain
     models: dict[str, Plain]
@@ -117,6 +120,7 @@ class Evaluation:
             "n_rows": self.n_rows,
             "n_entities": self.n_entities,
             "n_events": self.n_events,
+            "n_decisions": self.n_decisions,
             "n_folds": len(self.folds),
             "folds_over": self.over,
             **self.models[MODEL],
@@ -191,6 +195,7 @@ def evaluate(
         n_rows=len(headline),
         n_entities=int(headline["entity_id"].nunique()),
         n_events=int(model.label.sum()),
+        n_decisions=count_events(headline),
         base_rate=float(model.label.mean()),
         capacity={
             "per_month": drawing.capacity_per_month,
@@ -231,6 +236,7 @@ def sample_of(rows: pd.DataFrame, name: str, capacity: float) -> Sample:
         flagged,
         rows["arr"].to_numpy(dtype=np.float64),
         entity_codes(rows),
+        rows["fold"].to_numpy(),
     )
 
 

@@ -140,7 +140,7 @@ def _signal(evaluation: Evaluation, gates: Gates) -> tuple[Gate, ...]:
 
 
 def _events(evaluation: Evaluation, gates: Gates) -> Gate:
-    n = evaluation.n_events
+    n = evaluation.n_decisions
     return Gate(
         "events",
         "enough events were predicted out of time",

@@ -8,7 +8,7 @@ measure takes `weights` of shape (draws, rows) and returns one value per draw.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,9 @@ class Sample:
         Annual value, NaN where unknown (counts as 0).
     entity : numpy.ndarray
         Entity codes 0..m−1, the clusters of the bootstrap.
+    cohort : numpy.ndarray or None
+        Code of the test period: only rows of one period compete with each other, as they do for
+        the team's time. None: all rows are one period.
     """
 
     label: np.ndarray
@@ -46,6 +49,7 @@ class Sample:
     flagged: np.ndarray
     arr: np.ndarray
     entity: np.ndarray
+    cohort: np.ndarray | None = None
 
     def take(self, positions: np.ndarray) -> Sample:
         """Return some of the rows, entities coded anew."""
@@ -56,7 +60,14 @@ class Sample:
             self.flagged[positions],
             self.arr[positions],
             entity,
+            None if self.cohort is None else self.cohort[positions],
         )
+
+    def cohorts(self) -> list[np.ndarray]:
+        """Return the positions of the rows of each test period."""
+        if self.cohort is None:
+            return [np.arange(len(self.p))]
+        return [np.flatnonzero(self.cohort == code) for code in np.unique(self.cohort)]
 
 
 def flag_top(p: np.ndarray, capacity: float) -> np.ndarray:
@@ -77,30 +88,43 @@ def flag_top(p: np.ndarray, capacity: float) -> np.ndarray:
 
 
 def auc(sample: Sample, weights: np.ndarray) -> np.ndarray:
-    """Return the area under the ROC curve: chance that an event outranks a non-event, ties half."""
-    positive, negative = _by_score(sample, weights)
-    negatives_below = np.cumsum(negative, axis=1) - negative
-    concordant = (positive * (negatives_below + 0.5 * negative)).sum(axis=1)
-    return _ratio(concordant, positive.sum(axis=1) * negative.sum(axis=1))
+    """Return the area under the ROC curve: chance that an event outranks a non-event, ties half.
+
+    Pairs are taken within a test period: between periods the level of all scores moves with the
+    season, which is a matter of calibration, not of ranking.
+    """
+    concordant, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    for positive, negative in _by_score(sample, weights):
+        negatives_below = np.cumsum(negative, axis=1) - negative
+        concordant += (positive * (negatives_below + 0.5 * negative)).sum(axis=1)
+        pairs += positive.sum(axis=1) * negative.sum(axis=1)
+    return _ratio(concordant, pairs)
 
 
 def average_precision(sample: Sample, weights: np.ndarray) -> np.ndarray:
-    """Return average precision: precision at each threshold, weighted by the recall it adds."""
-    positive, negative = _by_score(sample, weights)
-    hits = np.cumsum(positive[:, ::-1], axis=1)
-    taken = hits + np.cumsum(negative[:, ::-1], axis=1)
-    precision = np.divide(hits, taken, out=np.zeros_like(hits), where=taken > 0)
-    return _ratio((precision * positive[:, ::-1]).sum(axis=1), positive.sum(axis=1))
+    """Return average precision: precision at each threshold, weighted by the recall it adds.
+
+    Within a test period, averaged over periods by their events.
+    """
+    found, events = np.zeros(len(weights)), np.zeros(len(weights))
+    for positive, negative in _by_score(sample, weights):
+        hits = np.cumsum(positive[:, ::-1], axis=1)
+        taken = hits + np.cumsum(negative[:, ::-1], axis=1)
+        precision = np.divide(hits, taken, out=np.zeros_like(hits), where=taken > 0)
+        found += (precision * positive[:, ::-1]).sum(axis=1)
+        events += positive.sum(axis=1)
+    return _ratio(found, events)
 
 
-def _by_score(sample: Sample, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weight of events and of non-events per distinct score, ascending."""
-    order = np.argsort(sample.p, kind="stable")
-    starts = np.flatnonzero(np.diff(sample.p[order], prepend=-np.inf) > 0)
-    ranked, label = weights[:, order], sample.label[order]
-    positive = np.add.reduceat(ranked * label, starts, axis=1)
-    negative = np.add.reduceat(ranked * (1.0 - label), starts, axis=1)
-    return positive, negative
+def _by_score(sample: Sample, weights: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield, per test period, the weight of events and non-events per distinct score, ascending."""
+    for here in sample.cohorts():
+        order = here[np.argsort(sample.p[here], kind="stable")]
+        starts = np.flatnonzero(np.diff(sample.p[order], prepend=-np.inf) > 0)
+        ranked, label = weights[:, order], sample.label[order]
+        positive = np.add.reduceat(ranked * label, starts, axis=1)
+        negative = np.add.reduceat(ranked * (1.0 - label), starts, axis=1)
+        yield positive, negative
 
 
 def log_loss(sample: Sample, weights: np.ndarray) -> np.ndarray:

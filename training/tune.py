@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from configs.company import Tuning
 from configs.hashing import digest
+from training.bundle import sigmoid
 from training.fit import DEFAULT_TREES, Fitted, Recipe, dataset, fit, fit_encoder
 from training.frame import TrainingFrame
 from training.splits import Fold, Folds
@@ -34,7 +35,7 @@ SPACE: Mapping[str, tuple[str, float, float]] = {
 """What is searched, as (scale, low, high). Leaves and depth are bounded because the cost of
 explaining a score grows with both, and quality does not."""
 
-MAX_ROUNDS, PATIENCE = 400, 30
+MAX_ROUNDS, PATIENCE, NEWTON_STEPS = 400, 30, 30
 HEARTBEAT_SECONDS, GRACE_SECONDS = 5, 15
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -71,7 +72,7 @@ class _InnerFold:
 def search(
     recipe: Recipe, frame: TrainingFrame, folds: Folds, tuning: Tuning, *, storage_url: str
 ) -> Search:
-    """Search tree settings by mean log-loss over inner folds.
+    """Search tree settings by mean level-free log-loss over inner folds.
 
     The number of rounds is not searched: it is read off the mean of the folds' learning curves.
     A second call with the same data, folds and configuration goes on where the first stopped.
@@ -157,20 +158,52 @@ def _suggest(trial: Trial) -> dict[str, float]:
 
 
 def _learning_curve(recipe: Recipe, fold: _InnerFold) -> np.ndarray:
-    """Return the log-loss of the test rows after each round, until it stops improving."""
+    """Return the level-free log-loss of the test rows after each round, until it stops falling."""
     history: dict[str, dict[str, list[float]]] = {}
     lightgbm.train(
-        {**fold.train.params, **recipe.trees, "seed": recipe.seeds[0]},
+        {**fold.train.params, **recipe.trees, "seed": recipe.seeds[0], "metric": "None"},
         fold.train,
         num_boost_round=MAX_ROUNDS,
         valid_sets=[fold.test],
         valid_names=["test"],
+        feval=_level_free,
         callbacks=[
             lightgbm.record_evaluation(history),
             lightgbm.early_stopping(PATIENCE, verbose=False),
         ],
     )
-    return np.array(history["test"]["binary_logloss"])
+    return np.array(history["test"][LEVEL_FREE])
+
+
+LEVEL_FREE = "level_free_logloss"
+
+
+def _level_free(raw: np.ndarray, rows: lightgbm.Dataset) -> tuple[str, float, bool]:
+    return LEVEL_FREE, level_free_loss(raw, np.asarray(rows.get_label(), np.float64)), False
+
+
+def level_free_loss(raw: np.ndarray, label: np.ndarray) -> float:
+    """Return the log-loss of log-odds after the one shift that suits them best.
+
+    The level of a period moves with the season and is calibration's business; without taking it
+    out, a search prefers timid models wherever the next period's level differs from the last.
+
+    >>> label = np.array([0.0, 1.0, 1.0, 0.0])
+    >>> raw = np.array([-1.0, 1.0, 2.0, 0.5])
+    >>> abs(level_free_loss(raw, label) - level_free_loss(raw + 3.0, label)) < 1e-9
+    True
+    """
+    if label.min() == label.max():
+        return float(np.mean(np.logaddexp(0.0, raw) - label * raw))
+    shift = 0.0
+    for _ in range(NEWTON_STEPS):
+        p = sigmoid(raw + shift)
+        step = float((label - p).sum() / max(float((p * (1.0 - p)).sum()), 1e-12))
+        shift += float(np.clip(step, -2.0, 2.0))
+        if abs(step) < 1e-9:
+            break
+    moved = raw + shift
+    return float(np.mean(np.logaddexp(0.0, moved) - label * moved))
 
 
 def mean_curve(curves: list[np.ndarray]) -> np.ndarray:
@@ -266,5 +299,4 @@ def choose_strength(recipe: Recipe, frame: TrainingFrame, folds: Folds) -> float
 
 def _loss(fitted: Fitted, frame: TrainingFrame, fold: Fold) -> float:
     test = frame.take(fold.test)
-    raw = fitted.raw(test)
-    return float(np.mean(np.logaddexp(0.0, raw) - test.label * raw))
+    return level_free_loss(fitted.raw(test), test.label)

@@ -24,6 +24,7 @@ def evaluation(*, value=0.75, low=0.70, loss=-0.02, calendar=0.1, slope=1.0, lev
         n_rows=2000,
         n_entities=900,
         n_events=200,
+        n_decisions=200,
         base_rate=0.1,
         capacity={},
         models={"model": measures},

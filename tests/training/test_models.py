@@ -132,7 +132,8 @@ def test_full_linear_model_equals_scikit_learn_on_its_derived_columns(frame):
     derived = design.derive(matrix)
     np.testing.assert_allclose(derived.mean(axis=0), 0, atol=1e-9)
     assert (design.column_kind == MISSING).sum() == 1, "a flag for nps alone"
-    model = LogisticRegression(C=0.1, tol=1e-10, max_iter=5000).fit(derived, frame.label)
+    model = LogisticRegression(C=0.1, tol=1e-10, max_iter=5000)
+    model.fit(derived, frame.label, sample_weight=frame.weight)
     np.testing.assert_allclose(
         fitted.predictor.raw(matrix), model.decision_function(derived), atol=1e-3
     )
