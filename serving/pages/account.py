@@ -106,7 +106,7 @@ def rounded_to_sum(values: Sequence[float], total: float, digits: int = 1) -> li
 
     Examples
     --------
-    >>> rounded_to_sum([10.34, 5.34, 4.34], 20.0)
+    >>> rounded_to_sum([10.34, 5.36, 4.3], 20.0)
     [10.3, 5.4, 4.3]
     >>> round(sum(rounded_to_sum([1 / 3, 1 / 3, 1 / 3], 1.0)), 9)
     1.0
