@@ -313,9 +313,10 @@ class Scorer:
         if chosen:
             part = self._take(rows, chosen)
             told = [answers[i] for i in chosen]
-            self._add_data(told, part, now)
-            for model in self.models:
-                self._add_scores(told, model, part)
+            matrices = [model.encode(part.values) for model in self.models]
+            self._add_data(told, part, matrices[0], now)
+            for model, matrix in zip(self.models, matrices, strict=True):
+                self._add_scores(told, model, matrix, part)
             for answer in told:
                 _add_headline(answer)
         return answers
@@ -349,10 +350,11 @@ class Scorer:
             "config_hash": self.release.config_hash,
         }
 
-    def _add_data(self, answers: list[dict[str, Any]], rows: _Rows, now: datetime) -> None:
+    def _add_data(
+        self, answers: list[dict[str, Any]], rows: _Rows, matrix: np.ndarray, now: datetime
+    ) -> None:
         """Say how far the data behind each answer can be trusted."""
         model = self.models[0]
-        matrix = model.encode(rows.values)
         missing, usual, odd = model.soundness(matrix)
         limit = self.company.serving.stale_after_days
         for i, (answer, gaps) in enumerate(zip(answers, model.gaps(matrix), strict=True)):
@@ -378,8 +380,9 @@ class Scorer:
                 "n_accounts": self.peers.sizes.get(group),
             }
 
-    def _add_scores(self, answers: list[dict[str, Any]], model: Model, rows: _Rows) -> None:
-        matrix = model.encode(rows.values)
+    def _add_scores(
+        self, answers: list[dict[str, Any]], model: Model, matrix: np.ndarray, rows: _Rows
+    ) -> None:
         scores = model.bundle.predict(matrix)
         why = model.explain(matrix, rows.past, rows.peer, self.company.reporting_currency)
         percentiles = self._percentiles(model.target, scores.p)
