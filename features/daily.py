@@ -23,6 +23,16 @@ EPOCH = "1970-01-01"
 TERM_FACTS = ("renews_on", "ended_on", "end_reason", "notice_at", "notice_period_days")
 """Facts of a subscription that a source may not record: unknown then, and read as such."""
 
+SELDOM_RECORDED = {"subscriptions": TERM_FACTS, "support_tickets": ("category",)}
+"""Columns a source may not record, added as unknown, because features that need them can do
+without: an uncategorised ticket still is a ticket."""
+
+LATEST_BY: dict[str, tuple[str, ...]] = {
+    "opportunities": ("opportunity_id",),
+    "entitlements": ("product",),
+}
+"""Tables whose rows replace each other: only the latest known one per key counts at an as_of."""
+
 MONEY = {"subscriptions": ("arr",), "opportunities": ("amount",), "invoices": ("amount",)}
 """Amounts reported in one currency, at the rate of the day the row happened."""
 
@@ -55,11 +65,28 @@ def happened_day(value: ir.Value, column: Column) -> ir.IntegerValue:
 def usable_columns(table: str, present: Iterable[str], *, history: bool) -> list[str]:
     """Columns of a source table that may reach a feature: present and with known visibility."""
     spec = TABLES[table]
+    given = set(present)
+    visible = {ROW, *given, *({VERSIONS} if history else set())}
     return [
         name
         for name in spec.columns
-        if name in set(present) and (history or spec.columns[name].visible_from != VERSIONS)
+        if name in given and spec.columns[name].visible_from in visible
     ]
+
+
+def version_key(table: str, *, history: bool) -> tuple[str, ...]:
+    """Return the daily columns that name what a row is a version of; empty when rows just add up.
+
+    >>> version_key("subscriptions", history=True)
+    ('entity_id', 'subscription_id', 'day')
+    >>> version_key("subscriptions", history=False)
+    ()
+    """
+    spec = TABLES[table]
+    names = LATEST_BY.get(table) or (spec.key if history else ())
+    ours = {"account_id": "entity_id", spec.happened: "day"}
+    keys = [ours.get(name) or daily_name(name, spec.columns[name]) for name in names]
+    return tuple(dict.fromkeys(["entity_id", *keys])) if keys else ()
 
 
 def visibility(table: str) -> dict[str, str]:
@@ -133,11 +160,34 @@ def to_daily(
         for name in names
         if name not in {"account_id", spec.happened}
     }
-    if table == "subscriptions":
-        columns |= _unrecorded(table, columns)
+    columns |= _unrecorded(table, columns)
     key = {} if "account_id" not in source.columns else {"entity_id": source.account_id}
-    rows = source.select(**key, day=day, known_day=known, **columns)
+    rows = source.select(
+        **key,
+        day=day,
+        known_day=known,
+        **columns,
+        _happened=source[spec.happened],
+        _known=source.known_at,
+    )
+    rows = _last_of_day(rows, table, history=history).drop("_happened", "_known")
     return _usage_per_day(rows) if table == "usage_events" else rows
+
+
+def _last_of_day(rows: ir.Table, table: str, *, history: bool) -> ir.Table:
+    """Keep one of the versions that became known on one day: on days, they could not be told."""
+    keys = version_key(table, history=history)
+    if not keys:
+        return rows
+    newest_first = (
+        [ibis.desc("_happened"), ibis.desc("_known")]
+        if table in LATEST_BY
+        else [ibis.desc("_known"), ibis.desc("_happened")]
+    )
+    same = [*keys, *(["day"] if table in LATEST_BY else []), "known_day"]
+    window = ibis.window(group_by=list(dict.fromkeys(same)), order_by=newest_first)
+    ranked = rows.mutate(_rank=ibis.row_number().over(window))
+    return ranked.filter(ranked._rank == 0).drop("_rank")
 
 
 def _on_days(value: ir.Value, name: str, spec: SourceTable) -> ir.Value:
@@ -151,9 +201,10 @@ def _on_days(value: ir.Value, name: str, spec: SourceTable) -> ir.Value:
 
 
 def _unrecorded(table: str, columns: dict[str, ir.Value]) -> dict[str, ir.Value]:
-    """Return typed nulls for the term facts a source does not have."""
+    """Return typed nulls for the columns of `SELDOM_RECORDED` that a source does not have."""
     types = daily_schema(table)
-    names = [daily_name(name, TABLES[table].columns[name]) for name in TERM_FACTS]
+    wanted = SELDOM_RECORDED.get(table, ())
+    names = [daily_name(name, TABLES[table].columns[name]) for name in wanted]
     return {name: ibis.null(types[name]) for name in names if name not in columns}
 
 

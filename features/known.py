@@ -7,17 +7,12 @@ moment has come.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import ibis
 import ibis.expr.types as ir
 
-from features.contracts import TABLES
-from features.daily import visibility
-
-LATEST_BY: dict[str, tuple[str, ...]] = {
-    "opportunities": ("opportunity_id",),
-    "entitlements": ("product",),
-}
-"""Tables whose rows replace each other: only the latest known one per key counts at an as_of."""
+from features.daily import LATEST_BY, version_key, visibility
 
 
 def as_known(table: str, daily: ir.Table, grid: ir.Table, *, history: bool = False) -> ir.Table:
@@ -53,27 +48,25 @@ def as_known(table: str, daily: ir.Table, grid: ir.Table, *, history: bool = Fal
         for name, since in visibility(table).items()
         if name in rows.columns and since in rows.columns
     }
-    unknowable = [
-        name
-        for name, since in visibility(table).items()
-        if name in rows.columns and since not in rows.columns
-    ]
+    unknowable = [name for name in visibility(table) if name in rows.columns and name not in hidden]
     rows = rows.mutate(**hidden).drop(*unknowable)
-    keys = _version_key(table, history=history)
-    return _latest(rows, keys) if keys else rows
+    return latest_versions(table, rows, ["as_of_day"], history=history)
 
 
-def _version_key(table: str, *, history: bool) -> tuple[str, ...]:
-    if table in LATEST_BY:
-        return LATEST_BY[table]
-    return TABLES[table].key if history else ()
+def latest_versions(
+    table: str, rows: ir.Table, within: Sequence[str] = (), *, history: bool
+) -> ir.Table:
+    """Return, of rows that replace each other, the latest one per key and `within`.
 
-
-def _latest(rows: ir.Table, keys: tuple[str, ...]) -> ir.Table:
-    names = ["entity_id", "as_of_day", *(key for key in keys if key in rows.columns)]
+    The latest state of what changes (`LATEST_BY`) is the one that happened last, however late an
+    older one was reported; of the versions of one row it is the one known last.
+    """
+    keys = version_key(table, history=history)
+    if not keys:
+        return rows
+    order = ["day", "known_day"] if table in LATEST_BY else ["known_day", "day"]
     newest_first = ibis.window(
-        group_by=list(dict.fromkeys(names)),
-        order_by=[ibis.desc("known_day"), ibis.desc("day")],
+        group_by=[*within, *keys], order_by=[ibis.desc(name) for name in order]
     )
     ranked = rows.mutate(_rank=ibis.row_number().over(newest_first))
     return ranked.filter(ranked._rank == 0).drop("_rank")
