@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ibis
 import ibis.expr.types as ir
 
 from features.signals.declare import Family, Feature, Helper, Own, Rows, ratio
@@ -71,11 +70,7 @@ FAMILY = Family(
             "steps_days_late",
             Rows(
                 STEPS,
-                lambda r: (
-                    ibis.greatest(r.reached_day - 1 - r.due_day, ibis.literal(0))
-                    .cast("float64")
-                    .mean()
-                ),
+                lambda r: (r.reached_day - 1 - r.due_day).clip(lower=0).cast("float64").mean(),
                 empty=None,
             ),
             "days late on steps",

@@ -30,7 +30,7 @@ def _is_overdue(rows: ir.Table) -> ir.BooleanValue:
 
 def _days_late(rows: ir.Table) -> ir.Value:
     # paid_day is the midnight after the day of payment, due_day the day itself
-    return ibis.greatest(rows.paid_day - 1 - rows.due_day, ibis.literal(0)).cast("float64")
+    return (rows.paid_day - 1 - rows.due_day).clip(lower=0).cast("float64")
 
 
 def _spend(window: int, skip: int = 0) -> Rows:
