@@ -6,6 +6,7 @@ import ibis
 import ibis.expr.types as ir
 
 from features.signals.declare import Family, Feature, Helper, Own, Rows, ratio
+from features.signals.support import is_counted
 
 SURVEYS = "survey_responses"
 TICKETS = "support_tickets"
@@ -25,6 +26,11 @@ def _nps(rows: ir.Table) -> ir.BooleanValue:
     return _is(rows, "nps")
 
 
+def _latest_lowest(rows: ir.Table) -> ir.Value:
+    # Without the score in the order, answers of one day would be picked from by chance.
+    return rows.age.cast("float64") * 100.0 + rows.score
+
+
 def _complains(text: ir.StringValue) -> ir.BooleanValue:
     return text.lower().re_search(NEGATIVE_WORDS)
 
@@ -35,9 +41,10 @@ FAMILY = Family(
     columns=[
         Feature(
             "nps_last",
-            Rows(SURVEYS, lambda r: r.score.argmin(r.age, where=_nps(r)), empty=None),
+            Rows(SURVEYS, lambda r: r.score.argmin(_latest_lowest(r), where=_nps(r)), empty=None),
             "last NPS answer",
-            "The latest recommendation score (0 to 10) anyone gave in the last 728 days.",
+            "The latest recommendation score (0 to 10) anyone gave in the last 728 days, the "
+            "lowest of several on one day.",
             "score",
             "sentiment",
             churn_sign=-1,
@@ -124,11 +131,16 @@ FAMILY = Family(
             Rows(
                 TICKETS,
                 lambda r: (
-                    ibis.coalesce(_complains(r.text), False).cast("int64").sum(where=r.age < 84)
+                    ibis.coalesce(_complains(r.text), False)
+                    .cast("int64")
+                    .sum(where=(r.age < 84) & is_counted(r))
                 ),
             ),
         ),
-        Helper("_written_84d", Rows(TICKETS, lambda r: r.text.count(where=r.age < 84))),
+        Helper(
+            "_written_84d",
+            Rows(TICKETS, lambda r: r.text.count(where=(r.age < 84) & is_counted(r))),
+        ),
         Feature(
             "complaining_tickets_share_84d",
             Own(lambda o: ratio(o["_complaints_84d"], o["_written_84d"])),

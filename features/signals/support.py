@@ -24,7 +24,8 @@ LEAVING_CATEGORIES = ("cancel", "cancellation", "offboarding", "data_export", "t
 URGENT = ("urgent", "high", "critical", "p1", "p2")
 
 
-def _counts(rows: ir.Table) -> ir.BooleanValue:
+def is_counted(rows: ir.Table) -> ir.BooleanValue:
+    """Tickets that are a signal: all but those about leaving."""
     return ~rows.category.lower().isin(LEAVING_CATEGORIES) | rows.category.isnull()
 
 
@@ -36,13 +37,18 @@ def _is_open(rows: ir.Table) -> ir.BooleanValue:
     return rows.resolved_day.isnull()
 
 
+def _days_until(rows: ir.Table, moment: str) -> ir.Value:
+    # A ticket opened on a date alone counts from the end of that date: its answer may come before.
+    return (rows[moment] - rows.day).clip(lower=0).cast("float64")
+
+
 FAMILY = Family(
     "support",
     lookback_days=364,
     columns=[
         Feature(
             "tickets_28d",
-            Rows(TICKETS, lambda r: r.count(where=(r.age < 28) & _counts(r))),
+            Rows(TICKETS, lambda r: r.count(where=(r.age < 28) & is_counted(r))),
             "tickets opened",
             "Tickets opened in the last 28 days, those about leaving not counted.",
             "count",
@@ -51,7 +57,7 @@ FAMILY = Family(
         ),
         Feature(
             "tickets_84d",
-            Rows(TICKETS, lambda r: r.count(where=(r.age < 84) & _counts(r))),
+            Rows(TICKETS, lambda r: r.count(where=(r.age < 84) & is_counted(r))),
             "tickets opened",
             "Tickets opened in the last 84 days, those about leaving not counted.",
             "count",
@@ -60,9 +66,9 @@ FAMILY = Family(
         ),
         Helper(
             "_tickets_before_84d",
-            Rows(TICKETS, lambda r: r.count(where=(r.age >= 84) & (r.age < 168) & _counts(r))),
+            Rows(TICKETS, lambda r: r.count(where=(r.age >= 84) & (r.age < 168) & is_counted(r))),
         ),
-        Helper("_tickets_364d", Rows(TICKETS, lambda r: r.count(where=_counts(r)))),
+        Helper("_tickets_364d", Rows(TICKETS, lambda r: r.count(where=is_counted(r)))),
         Feature(
             "tickets_change_84d",
             Own(
@@ -105,7 +111,7 @@ FAMILY = Family(
         ),
         Feature(
             "urgent_tickets_84d",
-            Rows(TICKETS, lambda r: r.count(where=(r.age < 84) & _is_urgent(r))),
+            Rows(TICKETS, lambda r: r.count(where=(r.age < 84) & _is_urgent(r) & is_counted(r))),
             "urgent tickets",
             "Tickets of high or urgent priority opened in the last 84 days.",
             "count",
@@ -115,7 +121,11 @@ FAMILY = Family(
         ),
         Feature(
             "urgent_share_364d",
-            Rows(TICKETS, lambda r: _is_urgent(r).cast("float64").mean(), empty=None),
+            Rows(
+                TICKETS,
+                lambda r: _is_urgent(r).cast("float64").mean(where=is_counted(r)),
+                empty=None,
+            ),
             "share of urgent tickets",
             "Share of tickets of the last 364 days that were of high or urgent priority.",
             "share",
@@ -125,7 +135,7 @@ FAMILY = Family(
         ),
         Feature(
             "tickets_open",
-            Rows(TICKETS, lambda r: r.count(where=_is_open(r))),
+            Rows(TICKETS, lambda r: r.count(where=_is_open(r) & is_counted(r))),
             "open tickets",
             "Tickets opened in the last 364 days and not resolved by now.",
             "count",
@@ -134,7 +144,7 @@ FAMILY = Family(
         ),
         Feature(
             "oldest_open_ticket_days",
-            Rows(TICKETS, lambda r: r.age.max(where=_is_open(r)).cast("float64")),
+            Rows(TICKETS, lambda r: r.age.max(where=_is_open(r) & is_counted(r)).cast("float64")),
             "age of the oldest open ticket",
             "Days the oldest unresolved ticket has been open; 0 when none is.",
             "days",
@@ -145,10 +155,8 @@ FAMILY = Family(
             "resolution_days_84d",
             Rows(
                 TICKETS,
-                lambda r: (
-                    (r.resolved_day - r.day)
-                    .cast("float64")
-                    .mean(where=(r.as_of_day - r.resolved_day) < 84)
+                lambda r: _days_until(r, "resolved_day").mean(
+                    where=((r.as_of_day - r.resolved_day) < 84) & is_counted(r)
                 ),
                 empty=None,
             ),
@@ -163,7 +171,9 @@ FAMILY = Family(
             "first_response_days_84d",
             Rows(
                 TICKETS,
-                lambda r: (r.first_response_day - r.day).cast("float64").mean(where=r.age < 84),
+                lambda r: _days_until(r, "first_response_day").mean(
+                    where=(r.age < 84) & is_counted(r)
+                ),
                 empty=None,
             ),
             "days to first answer",
@@ -175,7 +185,11 @@ FAMILY = Family(
         ),
         Feature(
             "reopened_share_364d",
-            Rows(TICKETS, lambda r: r.reopened.cast("float64").mean(), empty=None),
+            Rows(
+                TICKETS,
+                lambda r: r.reopened.cast("float64").mean(where=is_counted(r)),
+                empty=None,
+            ),
             "share of tickets reopened",
             "Share of the resolved tickets of the last 364 days that were opened again.",
             "share",
@@ -185,7 +199,7 @@ FAMILY = Family(
         ),
         Feature(
             "ticket_csat_84d",
-            Rows(TICKETS, lambda r: r.csat.mean(where=r.age < 84), empty=None),
+            Rows(TICKETS, lambda r: r.csat.mean(where=(r.age < 84) & is_counted(r)), empty=None),
             "satisfaction with tickets",
             "Mean satisfaction (1 to 5) of tickets opened in the last 84 days and resolved.",
             "score",
@@ -195,7 +209,7 @@ FAMILY = Family(
         ),
         Feature(
             "days_since_last_ticket",
-            Rows(TICKETS, lambda r: r.age.min().cast("float64"), empty=None),
+            Rows(TICKETS, lambda r: r.age.min(where=is_counted(r)).cast("float64"), empty=None),
             "days since last ticket",
             "Days since a ticket was opened; unknown when none in the last 364 days.",
             "days",
