@@ -31,6 +31,12 @@ def is_contract(rows: ir.Table) -> ir.BooleanValue:
     return is_live(rows) & rows.renews_day.notnull() & (rows.renews_day >= rows.as_of_day)
 
 
+def term_days(rows: ir.Table) -> ir.IntegerValue:
+    """Days from the start of the terms to their renewal."""
+    # `day` is the midnight after the first day, a planned date keeps its own
+    return rows.renews_day - rows.day + 1
+
+
 def _is_open_deal(rows: ir.Table) -> ir.BooleanValue:
     return ~rows.stage.lower().isin(CLOSED_STAGES)
 
@@ -124,7 +130,7 @@ FAMILY = Family(
             "term_length_days",
             Rows(
                 TERMS,
-                lambda r: (r.renews_day - r.day).max(where=is_contract(r)).cast("float64"),
+                lambda r: term_days(r).max(where=is_contract(r)).cast("float64"),
                 empty=None,
             ),
             "length of the term",
