@@ -118,7 +118,7 @@ def _shown(value: float | None) -> str:
 
 def _signal(evaluation: Evaluation, gates: Gates) -> tuple[Gate, ...]:
     low = _value(evaluation, "auc", "low")
-    loss: float | None = evaluation.differences["constant"]["log_loss"]["value"]
+    loss: float | None = evaluation.differences["constant"]["log_loss"]["high"]
     return (
         Gate(
             "signal_ranking",
@@ -134,7 +134,7 @@ def _signal(evaluation: Evaluation, gates: Gates) -> tuple[Gate, ...]:
             loss,
             "< 0",
             loss is not None and loss < 0,
-            f"log-loss against a constant {_shown(loss)} (negative is better)",
+            f"upper 95 % limit of log-loss against a constant {_shown(loss)} (negative is better)",
         ),
     )
 

@@ -36,6 +36,7 @@ SPACE: Mapping[str, tuple[str, float, float]] = {
 explaining a score grows with both, and quality does not."""
 
 MAX_ROUNDS, PATIENCE, NEWTON_STEPS = 400, 30, 30
+LEVEL_FREE = "level_free_logloss"
 HEARTBEAT_SECONDS, GRACE_SECONDS = 5, 15
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -111,13 +112,13 @@ def search(
 
 
 def study_name(recipe: Recipe, frame: TrainingFrame, folds: Folds) -> str:
-    """Return the identity of a search: data, folds, recipe and space."""
+    """Return the identity of a search: data, folds, recipe, space and what is minimised."""
     identity = digest(
         frame.fingerprint(),
         [[str(fold.cutoff), str(fold.until), len(fold.train)] for fold in folds.folds],
         recipe.as_dict(),
         dict(SPACE),
-        [MAX_ROUNDS, PATIENCE],
+        [MAX_ROUNDS, PATIENCE, LEVEL_FREE],
     )
     return f"{frame.target}-{identity}"
 
@@ -173,9 +174,6 @@ def _learning_curve(recipe: Recipe, fold: _InnerFold) -> np.ndarray:
         ],
     )
     return np.array(history["test"][LEVEL_FREE])
-
-
-LEVEL_FREE = "level_free_logloss"
 
 
 def _level_free(raw: np.ndarray, rows: lightgbm.Dataset) -> tuple[str, float, bool]:

@@ -64,6 +64,6 @@ def test_weights_equal_a_plain_count_of_overlaps():
 
 
 def test_a_frame_that_misses_a_column_is_refused():
+    frame = _frame([("a", "2025-01-01", "2025-02-01")])
     with pytest.raises(DataError, match="segment"):
-        frame = _frame([("a", "2025-01-01", "2025-02-01")])
         TrainingFrame("churn", frame.rows.drop(columns="segment"), frame.features, ())

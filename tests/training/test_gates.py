@@ -58,7 +58,7 @@ def test_a_sound_model_is_promotable():
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"n_events": 99}, "events"),
+        ({"n_decisions": 99}, "events"),
         ({"folds": [{}] * 2}, "folds"),
         ({"over": "accounts"}, "folds"),
         ({"low": 0.60}, "discrimination"),
