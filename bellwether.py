@@ -132,7 +132,7 @@ def init(folder: Annotated[Path, typer.Argument(help="folder to write")]) -> Non
 @app.command()
 def simulate(
     folder: Annotated[Path, typer.Argument(help="folder to write the tables into")],
-    accounts: Annotated[int, typer.Option(min=2, help="how many accounts")] = 800,
+    accounts: Annotated[int, typer.Option(min=2, help="how many accounts")] = 1000,
     months: Annotated[int, typer.Option(min=6, max=120, help="how long a history")] = 30,
     seed: Annotated[int, typer.Option(help="same seed, same bytes")] = 7,
 ) -> None:

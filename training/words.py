@@ -158,7 +158,7 @@ def amount(value: float, unit: str, *, currency: str = "") -> str:
     if math.isnan(value):
         return "not known"
     if unit == "share":
-        return f"{100.0 * value:.0f} %"
+        return f"{round(100.0 * value)} %"
     if unit in ("days", "hours"):
         return f"{number(value)} {unit if number(value) != '1' else unit[:-1]}"
     if unit == "money":
