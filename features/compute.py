@@ -44,10 +44,10 @@ def family_table(
         One row per grid row: ``entity_id``, ``as_of_day``, the family's features as float64.
     """
     result = grid
-    for table in _tables(family):
+    for table in family.tables:
         rows = as_known(
             table,
-            _recent(daily[table], grid, family.lookback_days),
+            _recent(daily[table], grid, family.lookback(table)),
             grid,
             history=history.get(table, False),
         )
@@ -57,11 +57,6 @@ def family_table(
     return result.select(*KEY, **emitted)
 
 
-def _tables(family: Family) -> list[str]:
-    named = [c.value.table for c in family.columns if not isinstance(c.value, Own)]
-    return list(dict.fromkeys(named))
-
-
 def _recent(daily: ir.Table, grid: ir.Table, lookback_days: int) -> ir.Table:
     """Leave out rows too old for any row of the grid."""
     oldest = grid.as_of_day.min().as_scalar() - lookback_days
@@ -69,7 +64,7 @@ def _recent(daily: ir.Table, grid: ir.Table, lookback_days: int) -> ir.Table:
 
 
 def _add_aggregates(result: ir.Table, family: Family, table: str, rows: ir.Table) -> ir.Table:
-    rows = rows.filter(rows.age < family.lookback_days)
+    rows = rows.filter(rows.age < family.lookback(table))
     plain = {c.name: c.value for c in family.columns if isinstance(c.value, Rows)}
     plain = {name: value for name, value in plain.items() if value.table == table}
     if plain:
@@ -79,27 +74,29 @@ def _add_aggregates(result: ir.Table, family: Family, table: str, rows: ir.Table
         result = _attach(result, sums, {name: value.empty for name, value in plain.items()})
     keyed = {c.name: c.value for c in family.columns if isinstance(c.value, PerKey)}
     keyed = {name: value for name, value in keyed.items() if value.table == table}
-    for inner_key, group in _by_inner(keyed).items():
+    for group in _by_inner(keyed):
         result = _attach(
             result,
-            _aggregate_twice(rows, inner_key, group),
+            _aggregate_twice(rows, group),
             {name: value.empty for name, value in group.items()},
         )
     return result
 
 
-def _by_inner(keyed: dict[str, PerKey]) -> dict[str, dict[str, PerKey]]:
+def _by_inner(keyed: dict[str, PerKey]) -> list[dict[str, PerKey]]:
     """Group per-key features that share their first aggregation, so it is done once."""
-    groups: dict[str, dict[str, PerKey]] = {}
+    groups: dict[tuple[str, int], dict[str, PerKey]] = {}
     for name, value in keyed.items():
-        groups.setdefault(f"{value.key}:{id(value.inner)}", {})[name] = value
-    return groups
+        groups.setdefault((value.key, id(value.inner)), {})[name] = value
+    return list(groups.values())
 
 
-def _aggregate_twice(rows: ir.Table, inner_key: str, group: dict[str, PerKey]) -> ir.Table:
+def _aggregate_twice(rows: ir.Table, group: dict[str, PerKey]) -> ir.Table:
     first = next(iter(group.values()))
-    inner = rows.group_by([*KEY, inner_key.split(":")[0]]).agg(
-        **{name: compute(rows) for name, compute in first.inner.items()}
+    # What carries no key (an event without a user) is nobody's.
+    named = rows.filter(rows[first.key].notnull())
+    inner = named.group_by([*KEY, first.key]).agg(
+        **{name: compute(named) for name, compute in first.inner.items()}
     )
     return inner.group_by(KEY).agg(
         **{name: value.compute(inner).cast("float64") for name, value in group.items()}
@@ -142,6 +139,10 @@ def _needs(column: Feature | Helper, schema: dict[str, str]) -> set[str]:
 
 
 def _finite(value: ir.Value) -> ir.Value:
-    """Infinite and not-a-number become unknown: nothing downstream has to guess."""
+    """Infinite and not-a-number become unknown, −0 becomes 0: nothing downstream has to guess."""
     number = value.cast("float64")
-    return ibis.ifelse(number.isnan() | number.isinf(), ibis.null("float64"), number)
+    return ibis.cases(
+        (number.isnan() | number.isinf(), ibis.null("float64")),
+        (number == 0, ibis.literal(0.0)),
+        else_=number,
+    )

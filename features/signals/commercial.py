@@ -48,6 +48,7 @@ def _days_to_notice(rows: ir.Table) -> ir.Value:
 
 FAMILY = Family(
     "commercial",
+    shorter={"usage_events": 84},
     columns=[
         Feature(
             "arr",

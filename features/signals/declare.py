@@ -11,8 +11,8 @@ Known-time correctness is not a family's business: the rows it is given are alre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import ibis
 import ibis.expr.operations as ops
@@ -134,11 +134,14 @@ class Family:
         In an order where `Own` columns come after what they are computed from.
     lookback_days : int
         Rows older than this cannot matter to any feature; bounds the work.
+    shorter : dict of str to int
+        The same for single tables, where less is needed.
     """
 
     name: str
     columns: Sequence[Feature | Helper]
     lookback_days: int = 100_000
+    shorter: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -154,6 +157,16 @@ class Family:
         """The emitted columns."""
         return [column for column in self.columns if isinstance(column, Feature)]
 
+    @property
+    def tables(self) -> list[str]:
+        """The source tables the columns are computed from, in order of first use."""
+        named = [c.value.table for c in self.columns if not isinstance(c.value, Own)]
+        return list(dict.fromkeys(named))
+
+    def lookback(self, table: str) -> int:
+        """Days back from as_of within which rows of `table` can matter."""
+        return self.shorter.get(table, self.lookback_days)
+
     def available(self, tables: dict[str, set[str]]) -> Family:
         """Return the family without what `tables` (daily table → columns) cannot support."""
         kept: list[Feature | Helper] = []
@@ -162,7 +175,7 @@ class Family:
             if self._is_computable(column.value, tables, names):
                 kept.append(column)
                 names.add(column.name)
-        return Family(self.name, tuple(kept), self.lookback_days)
+        return replace(self, columns=tuple(kept))
 
     def _is_computable(self, value: Source, tables: dict[str, set[str]], names: set[str]) -> bool:
         if isinstance(value, Own):

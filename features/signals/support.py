@@ -45,6 +45,7 @@ def _days_until(rows: ir.Table, moment: str) -> ir.Value:
 FAMILY = Family(
     "support",
     lookback_days=364,
+    shorter={"usage_events": 84},
     columns=[
         Feature(
             "tickets_28d",
