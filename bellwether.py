@@ -95,7 +95,7 @@ def workspace_of(company: str, state: str | None, data: str | None) -> Workspace
         company=loaded,
         folder=folder,
         data=data_folder(loaded, folder, data),
-        state=State(root),
+        state=State(root.absolute()),
         places=Places.from_environment(),
     )
 

@@ -88,7 +88,10 @@ def fill_store(
     wanted = {
         "views": digest(features.hash, sorted(workspace.company.targets)),
         "book": read_manifest(folder),
-        "online": digest(workspace.places.redis_url, workspace.places.registry_url),
+        # Feast keeps absolute paths: a state directory that was moved is declared anew.
+        "where": digest(
+            workspace.state.root, workspace.places.redis_url, workspace.places.registry_url
+        ),
     }
     marker = workspace.state.feast / APPLIED
     if read_manifest(marker) == wanted and store.is_ready(features.hash):
