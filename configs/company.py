@@ -82,7 +82,12 @@ class Grid(Model):
     """The moments of prediction: one grid feeds every model."""
 
     every: Literal["week", "month"] = "month"
-    start_on: date | None = Field(None, description="by default a year after the first fact")
+    start_on: date | None = Field(
+        None,
+        description="first as_of; by default 182 days after the first row of usage_events (of "
+        "support_tickets, else of invoices, where there is none): before that, features would "
+        "tell how long the records go back, and not how accounts fare",
+    )
 
 
 class Cohort(Model):

@@ -8,6 +8,7 @@ changes.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -16,11 +17,13 @@ from typing import TYPE_CHECKING
 
 import ibis
 import ibis.expr.types as ir
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import features.compute
+import features.contracts
 import features.daily
 import features.known
 import features.standing
@@ -31,12 +34,11 @@ from configs.places import Workspace
 from configs.state import new_folder, read_manifest
 from features.catalog import FeatureInfo
 from features.compute import KEY, family_table
-from features.contracts import TABLES
-from features.daily import to_daily
+from features.daily import date_day, to_daily, visibility
 from features.engine import connect
-from features.signals import FAMILIES, MODULES
+from features.signals import FAMILIES, MODULES, commercial, declare
 from features.signals.declare import Family
-from features.standing import standing_table
+from features.standing import ACTIVITY, activity_table, standing_table
 
 if TYPE_CHECKING:
     from ibis.backends.duckdb import Backend
@@ -49,8 +51,13 @@ STANDING = "standing"
 NOT_SIGNALS = {"labels", "outcomes", "owners", "rates", "health_scores"}
 """Source tables no signal reads: outcomes, and what is only shown or compared with."""
 
+STANDING_READS = {*ACTIVITY, "subscriptions"}
+
 CHUNK = 26
 """as_ofs computed in one query: bounds memory."""
+
+DAY_PATTERN = "????-??-??"
+"""Matches the folders of finished snapshots; ``*`` would match what a killed run left behind."""
 
 EPOCH = date(1970, 1, 1)
 
@@ -79,7 +86,11 @@ class SnapshotSet:
     @property
     def glob(self) -> str:
         """Pattern of the Parquet files, for readers that take one."""
-        return f"{self.folder}/*/part.parquet"
+        return f"{self.folder}/{DAY_PATTERN}/part.parquet"
+
+    def path(self, day: date) -> Path:
+        """Return the Parquet file of one as_of."""
+        return self.folder / str(day) / "part.parquet"
 
 
 @dataclass(frozen=True)
@@ -133,7 +144,7 @@ def grid_days(workspace: Workspace, first_fact: date, now: datetime) -> list[dat
     workspace : Workspace
         Its grid says how often, and from when.
     first_fact : date
-        The first activity; the default start is 182 days later.
+        The first row of the table that says who is active; the default start is 182 days later.
     now : datetime
         The clock.
     """
@@ -162,39 +173,44 @@ def build_snapshots(
     engine = connect(workspace.state.root / ".scratch")
     daily, history, identity = _daily_tables(engine, workspace, loaded, progress)
     days = _days_with_labels(engine, workspace, loaded, daily, now)
-    prints = _fingerprints(daily, days)
-    available = {name: set(table.columns) for name, table in daily.items()}
+    columns = {name: set(table.columns) for name, table in daily.items()}
+    build = _Build(workspace, daily, history, days, _fingerprints(daily, days), progress)
     snapshots = Snapshots(days=tuple(days))
+    shared = (features.compute, features.known, features.daily, features.contracts)
+    code = code_digest([*MODULES, declare, *shared])
     for family in FAMILIES:
-        usable = family.available(available)
-        built = {item.name for item in usable.features}
+        lacks = family.lacking(columns)
+        usable = family.available(columns)
         snapshots.dropped.update(
-            {item.name: _lacking(family) for item in family.features if item.name not in built}
+            {
+                f.name: f"needs {', '.join(lacks[f.name])}"
+                for f in family.features
+                if f.name in lacks
+            }
         )
         if usable.features:
-            version = digest(
-                code_digest([*MODULES, features.compute, features.known, features.daily]),
-                [item.name for item in usable.columns],
-                identity,
-            )
-            snapshots.sets[family.name] = _build_set(
-                workspace, usable, version, daily, history, days, prints, progress
-            )
+            version = digest(code, [item.name for item in usable.columns], identity)
+            snapshots.sets[family.name] = _build_set(build, usable, version)
     standing = digest(
-        code_digest([features.standing, features.known, features.daily]),
+        code_digest([features.standing, commercial, *shared]),
         workspace.company.cohort.model_dump(),
-        sorted(available),
+        {name: sorted(columns[name]) for name in sorted(columns)},
         identity,
     )
-    snapshots.sets[STANDING] = _build_set(
-        workspace, None, standing, daily, history, days, prints, progress
-    )
+    snapshots.sets[STANDING] = _build_set(build, None, standing)
     return snapshots
 
 
-def _lacking(family: Family) -> str:
-    tables = {c.value.table for c in family.columns if hasattr(c.value, "table")}
-    return f"family {family.name}: needs columns of {', '.join(sorted(tables))}"
+@dataclass(frozen=True)
+class _Build:
+    """What every set of one run is built from."""
+
+    workspace: Workspace
+    daily: Mapping[str, ir.Table]
+    history: Mapping[str, bool]
+    days: list[date]
+    prints: Mapping[date, Mapping[str, str]]
+    progress: Progress
 
 
 def _daily_tables(
@@ -238,77 +254,90 @@ def _days_with_labels(
     daily: Mapping[str, ir.Table],
     now: datetime,
 ) -> list[date]:
-    """Return the grid, with the moments of a labels table added to it."""
-    activity = [daily[name] for name in daily if TABLES[name].activity]
-    first = [int(table.day.min().execute()) for table in activity if table.count().execute()]
-    if not first:
+    """Return the grid, with the moments of a labels table that have come added to it."""
+    table = activity_table(daily)
+    if table is None:
         raise DataError(
             "no activity table has a row",
             where=str(workspace.state.sources),
             fix="map usage_events, support_tickets or invoices in company.yaml",
         )
-    days = set(grid_days(workspace, index_day(min(first)), now))
+    days = set(grid_days(workspace, index_day(int(daily[table].day.min().execute())), now))
     if "labels" in loaded.tables:
-        moments = engine.read_parquet(loaded.tables["labels"].path).as_of_on.cast("date")
-        days |= {
-            day.date() if isinstance(day, datetime) else day
-            for day in moments.as_table().distinct().execute().iloc[:, 0]
-        }
+        labels = engine.read_parquet(loaded.tables["labels"].path)
+        moments = labels.select(day=date_day(labels.as_of_on)).distinct().to_pyarrow()["day"]
+        last = max(days)
+        days |= {day for day in (index_day(k) for k in moments.to_pylist()) if day <= last}
     return sorted(days)
 
 
 def _fingerprints(daily: Mapping[str, ir.Table], days: list[date]) -> dict[date, dict[str, str]]:
-    """Return, per as_of and table, the identity of all rows known by then."""
+    """Return, per as_of and table, the identity of everything known by then."""
     prints: dict[date, dict[str, str]] = {day: {} for day in days}
     for name, table in sorted(daily.items()):
-        hashed = table.mutate(
-            _hash=sum(
-                (
-                    (table[column].hash() + position).abs() % 2147483647
-                    for position, column in enumerate(table.columns)
-                ),
-                start=ibis.literal(0),
-            )
-        )
+        facts = _facts(name, table)
         per_day = (
-            hashed.group_by("known_day")
-            .agg(n=hashed.count(), h=hashed._hash.sum().cast("int64"))
+            facts.group_by("known_day")
+            .agg(n=facts.count(), h=facts.fact.sum().cast("int64"))
             .order_by("known_day")
             .to_pyarrow()
         )
         known = per_day["known_day"].to_numpy()
+        counts, hashes = (np.cumsum(np.append(0, per_day[column].to_numpy())) for column in "nh")
         for day in days:
-            upto = int((known <= day_index(day)).sum())
-            part = per_day.slice(0, upto)
-            prints[day][name] = digest(pc.sum(part["n"]).as_py(), pc.sum(part["h"]).as_py())
+            upto = int(np.searchsorted(known, day_index(day), side="right"))
+            prints[day][name] = digest(int(counts[upto]), int(hashes[upto]))
     return prints
 
 
-def _build_set(
-    workspace: Workspace,
-    family: Family | None,
-    version: str,
-    daily: Mapping[str, ir.Table],
-    history: Mapping[str, bool],
-    days: list[date],
-    prints: Mapping[date, Mapping[str, str]],
-    progress: Progress,
-) -> SnapshotSet:
+def _facts(name: str, table: ir.Table) -> ir.Table:
+    """Return one number per fact and the day it was known.
+
+    The values that a row is written with are one fact; each value that becomes visible later is
+    another, known when it does.
+    """
+    since = {c: day for c, day in visibility(name).items() if c in table.columns}
+    written = [column for column in table.columns if column not in since]
+    facts = [table.select("known_day", fact=_row_hash(table, written))]
+    for moment in sorted(set(since.values())):
+        late = table.filter(table[moment].notnull())
+        named = [*written, *sorted(column for column in since if since[column] == moment)]
+        facts.append(
+            late.select(
+                known_day=ibis.greatest(late.known_day, late[moment]),
+                fact=_row_hash(late, named, moment),
+            )
+        )
+    return ibis.union(*facts)
+
+
+def _row_hash(table: ir.Table, columns: list[str], kind: str = "") -> ir.IntegerValue:
+    """Return a number under 2³¹ for each row as a whole: sums of it name a set of rows.
+
+    Hashing column by column would not notice values that change places between rows.
+    """
+    values = {f"c{place}": table[column] for place, column in enumerate(columns)}
+    return ibis.struct({"kind": ibis.literal(kind), **values}).hash() % 2147483647
+
+
+def _build_set(build: _Build, family: Family | None, version: str) -> SnapshotSet:
     name = family.name if family else STANDING
+    reads = {"accounts", *(family.tables if family else STANDING_READS)}
     info = tuple(item.info(name) for item in family.features) if family else ()
-    folder = workspace.state.snapshots / name / version
-    wanted = {day: {"known": digest(prints[day])} for day in days}
-    stale = [day for day in days if read_manifest(folder / str(day)) != wanted[day]]
+    folder = build.workspace.state.snapshots / name / version
+    _sweep(folder)
+    wanted = {day: {"known": _known_identity(build.prints[day], reads)} for day in build.days}
+    stale = [day for day in build.days if read_manifest(folder / str(day)) != wanted[day]]
     if not stale:
-        progress(f"{name}: {len(days)} snapshots unchanged")
+        build.progress(f"{name}: {len(build.days)} snapshots unchanged")
     else:
-        progress(f"{name}: building {len(stale)} of {len(days)} snapshots")
+        build.progress(f"{name}: building {len(stale)} of {len(build.days)} snapshots")
     for chunk in (stale[start : start + CHUNK] for start in range(0, len(stale), CHUNK)):
-        grid = _grid(daily["accounts"], chunk)
+        grid = _grid(build.daily["accounts"], chunk)
         table = (
-            family_table(family, daily, grid, history)
+            family_table(family, build.daily, grid, build.history)
             if family
-            else standing_table(daily, grid, workspace.company.cohort, history)
+            else standing_table(build.daily, grid, build.workspace.company.cohort, build.history)
         )
         for day, part in _by_day(table.to_pyarrow(), chunk):
             with new_folder(folder / str(day), wanted[day]) as target:
@@ -316,16 +345,24 @@ def _build_set(
     return SnapshotSet(name, version, folder, info)
 
 
+def _known_identity(prints: Mapping[str, str], reads: set[str]) -> str:
+    return digest({name: prints[name] for name in sorted(reads) if name in prints})
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs left behind; the caller holds the state directory's lock."""
+    for leftover in folder.glob(".*/"):
+        shutil.rmtree(leftover)
+
+
 def _grid(accounts: ir.Table, days: list[date]) -> ir.Table:
     """Return entity × as_of for every account known by then, with its tenure in days."""
     moments = ibis.memtable({"as_of_day": [day_index(day) for day in days]})
-    known = accounts.group_by("entity_id").agg(
-        created_day=accounts.day.min(), known_day=accounts.known_day.min()
-    )
-    pairs = known.cross_join(moments)
-    return pairs.filter(
-        pairs.created_day <= pairs.as_of_day, pairs.known_day <= pairs.as_of_day
-    ).select("entity_id", "as_of_day", tenure_days=pairs.as_of_day - pairs.created_day)
+    pairs = accounts.cross_join(moments)
+    known = pairs.filter(pairs.day <= pairs.as_of_day, pairs.known_day <= pairs.as_of_day)
+    # Only what was known by then: a beginning corrected later must not move an older row.
+    began = known.group_by(KEY).agg(created_day=known.day.min())
+    return began.select(*KEY, tenure_days=began.as_of_day - began.created_day)
 
 
 def _by_day(table: pa.Table, days: list[date]) -> Iterator[tuple[date, pa.Table]]:
@@ -342,8 +379,7 @@ def _by_day(table: pa.Table, days: list[date]) -> Iterator[tuple[date, pa.Table]
 
 def read_snapshot(snapshots: Snapshots, family: str, day: date) -> pa.Table:
     """Return one family at one as_of: one row per entity, sorted by entity_id."""
-    path = snapshots.sets[family].folder / str(day) / "part.parquet"
-    return pq.read_table(path)
+    return pq.read_table(snapshots.sets[family].path(day))
 
 
 __all__ = ["KEY", "SnapshotSet", "Snapshots", "build_snapshots", "read_snapshot"]

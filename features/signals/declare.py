@@ -19,7 +19,8 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 from features.catalog import THEMES, FeatureInfo, Sign, Unit
-from features.daily import daily_schema
+from features.contracts import TABLES, VERSIONS
+from features.daily import daily_name, daily_schema
 
 GRID_SCHEMA = {
     "entity_id": "string",
@@ -167,24 +168,40 @@ class Family:
         """Days back from as_of within which rows of `table` can matter."""
         return self.shorter.get(table, self.lookback_days)
 
-    def available(self, tables: dict[str, set[str]]) -> Family:
+    def available(self, tables: Mapping[str, set[str]]) -> Family:
         """Return the family without what `tables` (daily table → columns) cannot support."""
-        kept: list[Feature | Helper] = []
-        names = set(GRID_SCHEMA)
-        for column in self.columns:
-            if self._is_computable(column.value, tables, names):
-                kept.append(column)
-                names.add(column.name)
-        return replace(self, columns=tuple(kept))
+        lacks = self.lacking(tables)
+        return replace(self, columns=tuple(c for c in self.columns if c.name not in lacks))
 
-    def _is_computable(self, value: Source, tables: dict[str, set[str]], names: set[str]) -> bool:
-        if isinstance(value, Own):
-            everything = {column.name: "float64" for column in self.columns}
-            return fields_of(value.compute, {**GRID_SCHEMA, **everything}) <= names
-        if value.table not in tables:
-            return False
-        present = tables[value.table] | set(KNOWN_SCHEMA)
-        return row_fields(value) <= present
+    def lacking(self, tables: Mapping[str, set[str]]) -> dict[str, list[str]]:
+        """Return, by column that cannot be computed, the source columns or tables it lacks."""
+        lacks: dict[str, list[str]] = {}
+        for column in self.columns:
+            if isinstance(column.value, Own):
+                missing = {
+                    word for name in self._reads(column.value) for word in lacks.get(name, [])
+                }
+            else:
+                missing = _absent(column.value, tables)
+            if missing:
+                lacks[column.name] = sorted(missing)
+        return lacks
+
+    def _reads(self, value: Own) -> set[str]:
+        schema = {**GRID_SCHEMA, **{column.name: "float64" for column in self.columns}}
+        return fields_of(value.compute, schema)
+
+
+def _absent(value: Rows | PerKey, tables: Mapping[str, set[str]]) -> set[str]:
+    if value.table not in tables:
+        return {value.table}
+    spec = TABLES[value.table]
+    missing = row_fields(value) - tables[value.table] - set(KNOWN_SCHEMA)
+    return {
+        f"{value.table}.{name}" + (" with history" if column.visible_from == VERSIONS else "")
+        for name, column in spec.columns.items()
+        if daily_name(name, column) in missing
+    }
 
 
 def row_fields(value: Rows | PerKey) -> set[str]:
