@@ -33,6 +33,11 @@ LATEST_BY: dict[str, tuple[str, ...]] = {
 }
 """Tables whose rows replace each other: only the latest known one per key counts at an as_of."""
 
+ADDED_UP = {"arr", "amount", "quantity", "used", "limit", "csat", "score"}
+STEP = 2.0**-20
+"""Numbers that are added up are whole multiples of this: their sums are exact (up to 8·10⁹) in any
+order, so the same rows give the same bytes on any number of threads."""
+
 MONEY = {"subscriptions": ("arr",), "opportunities": ("amount",), "invoices": ("amount",)}
 """Amounts reported in one currency, at the rate of the day the row happened."""
 
@@ -121,8 +126,17 @@ def daily_schema(table: str) -> dict[str, str]:
         for name, column in spec.columns.items()
         if name not in {"account_id", spec.happened}
     }
-    extra = {"events": "float64"} if table == "usage_events" else {}
-    return {"entity_id": "string", "day": "int64", "known_day": "int64", **columns, **extra}
+    extra = {
+        "usage_events": {"events": "float64"},
+        "subscriptions": {"currency_rate": "float64"},
+    }
+    return {
+        "entity_id": "string",
+        "day": "int64",
+        "known_day": "int64",
+        **columns,
+        **extra.get(table, {}),
+    }
 
 
 def to_daily(
@@ -147,10 +161,11 @@ def to_daily(
     -------
     ibis.Table
         Columns of `daily_schema` that the source has; usage is summed per account, user, product,
-        feature, day and known day.
+        feature, day and known day. ``currency_rate`` is reporting currency per unit of ``arr``'s.
     """
     spec = TABLES[table]
     names = usable_columns(table, source.columns, history=history)
+    source = source.mutate(_rate=ibis.literal(1.0))
     if rates is not None and "currency" in names:
         source = _in_reporting_currency(source, spec, MONEY.get(table, ()), rates, currency)
     day = happened_day(source[spec.happened], spec.columns[spec.happened])
@@ -161,6 +176,8 @@ def to_daily(
         if name not in {"account_id", spec.happened}
     }
     columns |= _unrecorded(table, columns)
+    if table == "subscriptions":
+        columns["currency_rate"] = source["_rate"]
     key = {} if "account_id" not in source.columns else {"entity_id": source.account_id}
     rows = source.select(
         **key,
@@ -197,7 +214,10 @@ def _on_days(value: ir.Value, name: str, spec: SourceTable) -> ir.Value:
     if column.kind == "day":
         is_fact = column.visible_from == name
         return date_day(value) + (1 if is_fact else 0)
-    return value.cast("float64") if column.kind in {"number", "count"} else value
+    if column.kind in {"number", "count"}:
+        number = value.cast("float64")
+        return number - number % STEP if name in ADDED_UP else number
+    return value
 
 
 def _unrecorded(table: str, columns: dict[str, ir.Value]) -> dict[str, ir.Value]:
@@ -225,7 +245,7 @@ def _usage_per_day(rows: ir.Table) -> ir.Table:
 def _in_reporting_currency(
     source: ir.Table, spec: SourceTable, money: tuple[str, ...], rates: ir.Table, currency: str
 ) -> ir.Table:
-    """Multiply money columns by the last rate on or before the day the row happened."""
+    """Multiply money columns by ``_rate``: the last one on or before the day the row happened."""
     dated = source.mutate(_on=source[spec.happened].cast("date"))
     table = rates.select(currency=rates.currency, _rate_on=rates.as_of_on, _rate=rates.rate)
     pairs = dated.select("currency", "_on").distinct().join(table, "currency")
@@ -240,4 +260,4 @@ def _in_reporting_currency(
         joined.currency.isnull() | (joined.currency == currency), 1.0, joined._factor
     )
     converted = {name: joined[name] * factor for name in money if name in source.columns}
-    return joined.mutate(**converted).select(*source.columns)
+    return joined.mutate(**converted, _rate=factor).select(*source.columns)
