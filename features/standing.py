@@ -14,7 +14,7 @@ from configs.company import Cohort
 from features.compute import KEY
 from features.contracts import TABLES
 from features.known import as_known
-from features.signals.commercial import is_live
+from features.signals.commercial import is_live, term_days
 from features.status import STATUSES, Status
 
 SHORT_TERM_DAYS = 45
@@ -27,7 +27,8 @@ COLUMNS = {
     "as_of_day": "day index of as_of",
     "status": "a key of STATUSES",
     "tenure_days": "days since the account began",
-    "arr": "annual value in the reporting currency; trailing 364 days' spend without contracts",
+    "arr": "annual value in the reporting currency, to the cent, null without live terms; "
+    "without contracts the spend of the last 364 days",
     "is_under_contract": "a renewal lies ahead",
     "renews_day": "day index of the renewal of the largest contract, null without",
     "notice_day": "day index of the last day on which notice counts, null without",
@@ -92,19 +93,17 @@ def _with_terms(result: ir.Table, rows: ir.Table, cohort: Cohort) -> ir.Table:
     ranked = rows.mutate(_rank=ibis.row_number().over(largest_first))
     main = ranked._rank == 0
     live = is_live(ranked)
+    late = (ranked.as_of_day - ranked.ended_day) <= grace_days(term_days(ranked), cohort)
     facts = ranked.group_by(KEY).agg(
         arr=ranked.arr.sum(where=live),
         n_live=ranked.count(where=live),
         _renews=ranked.renews_day.max(where=main & live),
         _notice_period=ranked.notice_period_days.max(where=main & live).cast("int64"),
-        _term=(ranked.renews_day - ranked.day).max(where=main & live),
+        _term=term_days(ranked).max(where=main & live),
         _notice_given=(ranked.notice_day <= ranked.as_of_day)
         .fill_null(False)
         .any(where=main & live),
-        _ended=ranked.ended_day.max(),
-        _awaits=(ranked.end_reason.isin(("renewed", "changed")))
-        .fill_null(False)
-        .any(where=(ranked.as_of_day - ranked.ended_day) <= cohort.grace_days),
+        _awaits=(ranked.end_reason.isin(("renewed", "changed"))).fill_null(False).any(where=late),
     )
     joined = result.left_join(facts, KEY)
     joined = joined.select(
@@ -127,11 +126,16 @@ def _with_terms(result: ir.Table, rows: ir.Table, cohort: Cohort) -> ir.Table:
     renews = under.ifelse(joined._renews, ibis.null("int64"))
     return joined.mutate(
         status=status,
-        arr=joined.arr.cast("float64"),
+        arr=_in_cents(joined.arr),
         is_under_contract=under,
         renews_day=renews,
         notice_day=renews - joined._notice_period.fill_null(0),
     )
+
+
+def _in_cents(money: ir.Value) -> ir.Value:
+    """Round what is shown to cents: the last digits come from exact sums, not from prices."""
+    return money.cast("float64").round(2)
 
 
 def _with_spend(result: ir.Table, daily: Mapping[str, ir.Table], cohort: Cohort) -> ir.Table:
@@ -140,9 +144,9 @@ def _with_spend(result: ir.Table, daily: Mapping[str, ir.Table], cohort: Cohort)
         rows = as_known("invoices", daily["invoices"], result.select("entity_id", "as_of_day"))
         spent = rows.group_by(KEY).agg(arr=rows.amount.sum(where=rows.age < 364))
         joined = result.left_join(spent, KEY)
-        result = joined.select(
-            *(joined[name] for name in result.columns), arr=joined.arr.cast("float64")
-        )
+        # Who was never invoiced spends nothing; more credits than charges are no negative worth.
+        spend = ibis.coalesce(joined.arr, 0.0).clip(lower=0.0)
+        result = joined.select(*(joined[name] for name in result.columns), arr=_in_cents(spend))
     else:
         result = result.mutate(arr=ibis.null("float64"))
     status = ibis.cases(
