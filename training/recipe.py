@@ -218,7 +218,7 @@ def make_plan(
     say(f"searching settings: {settings.tuning.trials} trials on {len(known):,} rows")
     result: Search = search(default, known, inner, settings.tuning, storage_url=storage_url)
     best = replace(default, trees=result.trees, rounds=result.rounds)
-    return Plan(best, default, position, result.trials)
+    return Plan(best, default, position, result.trials, result.note)
 
 
 def _earliest_searchable(
