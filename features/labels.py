@@ -23,6 +23,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import features.daily
+import features.known
 from configs.company import Company, Target, midnight
 from configs.errors import ConfigError, DataError
 from configs.hashing import code_digest, digest
@@ -31,6 +33,7 @@ from configs.state import new_folder, read_manifest
 from features.compute import KEY
 from features.daily import to_daily
 from features.engine import connect
+from features.known import latest_versions
 from features.snapshots import STANDING, Snapshots, day_index
 from features.standing import activity_table, grace_days
 
@@ -89,23 +92,27 @@ def build_labels(
         When a target is observed in a table the company does not have.
     """
     engine = connect(workspace.state.root / ".scratch")
-    tables = _tables_with_hindsight(engine, workspace.company, loaded)
-    standing = engine.read_parquet(snapshots.sets[STANDING].glob)
+    today = day_index(midnight(now).date())
+    tables = _tables_with_hindsight(engine, workspace.company, loaded, today)
+    # The grid's own as_ofs: the folder also keeps the books of earlier runs.
+    paths = [str(snapshots.sets[STANDING].path(day)) for day in snapshots.days]
+    standing = engine.read_parquet(paths)
+    code = code_digest([sys.modules[__name__], features.daily, features.known])
     made = {}
     for name, target in workspace.company.targets.items():
         identity = digest(
             target.model_dump(),
             workspace.company.cohort.model_dump(),
-            code_digest([sys.modules[__name__]]),
+            code,
             {table: info.identity for table, info in loaded.tables.items()},
             snapshots.sets[STANDING].version,
             [str(day) for day in snapshots.days],
-            midnight(now).isoformat(),
+            today,
         )
         folder = workspace.state.labels / name / identity
         if read_manifest(folder) is None:
             progress(f"labelling {name}")
-            _write(name, target, workspace, tables, standing, snapshots, now, folder)
+            _write(name, target, workspace.company, tables, standing, today, folder)
         made[name] = _read(name, folder)
     return made
 
@@ -120,41 +127,55 @@ def _read(name: str, folder: Path) -> Labels:
 def _write(
     name: str,
     target: Target,
-    workspace: Workspace,
+    company: Company,
     tables: Mapping[str, ir.Table],
     standing: ir.Table,
-    snapshots: Snapshots,
-    now: datetime,
+    today: int,
     folder: Path,
 ) -> None:
-    windows = _windows(standing, target, workspace.company, day_index(snapshots.book_on))
+    windows = _windows(standing, target, company)
     happened = _observers(target)(Asked(windows, tables, name, target))
-    rows = _judge(windows, happened, day_index(midnight(now).date()), target)
+    rows = _judge(windows, happened, today, target)
     frame = _stamped(rows.order_by("as_of_day", "entity_id").to_pyarrow())
-    contract = _contract(name, target, workspace.company, frame)
+    contract = _contract(name, target, company, frame)
     with new_folder(folder, {"contract": contract}) as aside:
         pq.write_table(frame, aside / "labels.parquet", compression="zstd")
 
 
 def _tables_with_hindsight(
-    engine: Backend, company: Company, loaded: Loaded
+    engine: Backend, company: Company, loaded: Loaded, today: int
 ) -> dict[str, ir.Table]:
+    """Return the tables labels are read from: rows known by `today`, each in its latest version."""
     names = ("subscriptions", "outcomes", "labels", "usage_events", "support_tickets", "invoices")
     rates = engine.read_parquet(loaded.tables["rates"].path) if "rates" in loaded.tables else None
-    return {
-        name: to_daily(
-            name,
-            engine.read_parquet(loaded.tables[name].path),
-            rates,
-            history=True,
-            currency=company.reporting_currency,
+    tables = {}
+    for name in (name for name in names if name in loaded.tables):
+        has_versions = loaded.tables[name].history
+        source = engine.read_parquet(loaded.tables[name].path)
+        days = to_daily(
+            name, source, rates, history=has_versions, currency=company.reporting_currency
         )
-        for name in names
-        if name in loaded.tables and loaded.tables[name].rows > 0
-    }
+        seen = days.filter(days.known_day <= today)
+        tables[name] = latest_versions(name, seen, history=has_versions)
+    if "subscriptions" in tables:
+        tables["subscriptions"] = with_announced_ends(tables["subscriptions"], today)
+    return tables
 
 
-def _windows(standing: ir.Table, target: Target, company: Company, last_day: int) -> ir.Table:
+def with_announced_ends(terms: ir.Table, today: int) -> ir.Table:
+    """Return terms with an end where notice was given and the end is not on record yet.
+
+    They are taken to end at their renewal, or when the notice period is over. Once that lies
+    `COMEBACK_DAYS` back and they still hold, the notice evidently did not.
+    """
+    served = terms.notice_day + terms.notice_period_days.fill_null(0.0).cast("int64")
+    end = ibis.ifelse(terms.renews_day >= terms.notice_day, terms.renews_day, served)
+    end = ibis.coalesce(end, served)
+    is_announced = terms.ended_day.isnull() & (end + COMEBACK_DAYS >= today)
+    return terms.mutate(ended_day=is_announced.fill_null(False).ifelse(end, terms.ended_day))
+
+
+def _windows(standing: ir.Table, target: Target, company: Company) -> ir.Table:
     """Return the label window of every row: days after ``opens_day``, up to ``closes_day``."""
     opens = standing.as_of_day + target.lead_time_days
     horizon = opens + target.horizon_days
@@ -163,9 +184,7 @@ def _windows(standing: ir.Table, target: Target, company: Company, last_day: int
     if target.outcome != "churn":
         asks_renewal = ibis.literal(False)
     closes = asks_renewal.ifelse(standing.renews_day + grace, horizon)
-    return standing.filter(standing.as_of_day <= last_day).mutate(
-        opens_day=opens, closes_day=closes, asks_renewal=asks_renewal
-    )
+    return standing.mutate(opens_day=opens, closes_day=closes, asks_renewal=asks_renewal)
 
 
 @dataclass(frozen=True)
@@ -177,14 +196,22 @@ class Asked:
     name: str
     target: Target
 
-    def table(self, name: str) -> ir.Table:
+    def table(self, name: str, *columns: str) -> ir.Table:
         """Return a table the target is observed in, or say that the company lacks it."""
         if name not in self.tables:
+            others = sorted({"subscriptions", "outcomes", "labels"} & set(self.tables))
             raise ConfigError(
                 f"target {self.name} is observed in {name}, which the company does not have",
                 where=f"targets.{self.name}.observed_in",
-                fix=f"map the table {name}, or observe the target in: "
-                f"{', '.join(sorted(self.tables))}",
+                fix=f"map the table {name}, or observe the target in "
+                + " or ".join([*others, "activity"]),
+            )
+        missing = [column for column in columns if column not in self.tables[name].columns]
+        if missing:
+            raise ConfigError(
+                f"target {self.name} is observed in {name}, which has no {', '.join(missing)}",
+                where=f"targets.{self.name}.observed_in",
+                fix=f"map tables.{name}.columns.{missing[0]}",
             )
         return self.tables[name]
 
@@ -261,56 +288,103 @@ def _churn_in_terms(asked: Asked) -> ir.Table:
 
 
 def movements(terms: ir.Table) -> ir.Table:
-    """Return changes of recurring revenue of accounts that stay, one row per term start or loss.
+    """Return changes of recurring revenue, one row per start or loss of terms: change, day.
 
-    Signed uplifts, currency effects (revenue is in one currency at the rate of its start) and the
-    first terms of a new account are no movement.
+    A subscription that begins again within `COMEBACK_DAYS` of its end goes on. Signed uplifts and
+    currency effects (the revenue before is put at the rate of the terms that follow it) are no
+    movement, nor are the first terms of an account, nor what its own terms were merged into.
     """
     chain = ibis.window(group_by=["entity_id", "subscription_id"], order_by=["day"])
-    first = terms.day.min().over(ibis.window(group_by="entity_id"))
-    signed = terms.escalator if "escalator" in terms.columns else ibis.literal(0.0)
     steps = terms.mutate(
-        before=terms.arr.lag().over(chain),
-        uplift=ibis.coalesce(signed.lag().over(chain), 0.0)
-        if "escalator" in terms.columns
-        else ibis.literal(0.0),
-        was_renewed=(terms.end_reason.lag().over(chain) == "renewed"),
-        first_day=first,
+        follows_day=terms.day.lead().over(chain),
+        first_day=terms.day.min().over(ibis.window(group_by="entity_id")),
+        escalator=terms.escalator.fill_null(0.0) if "escalator" in terms.columns else 0.0,
+        currency=terms.currency if "currency" in terms.columns else ibis.null("string"),
     )
-    due = steps.was_renewed.fill_null(False).ifelse(steps.uplift, 0.0)
-    started = steps.filter(steps.before.notnull() | (steps.day > steps.first_day)).select(
-        "entity_id", "day", change=steps.arr - ibis.coalesce(steps.before, 0.0) * (1.0 + due)
+    goes_on = (steps.follows_day <= steps.ended_day + COMEBACK_DAYS).fill_null(False)
+    reason = steps.end_reason.fill_null("churned")
+    steps = steps.mutate(
+        is_lost=steps.ended_day.notnull() & ~goes_on & reason.isin(LOST),
+        is_merged=steps.ended_day.notnull() & ~goes_on & (reason == "merged"),
     )
-    lost = terms.filter(terms.ended_day.notnull() & terms.end_reason.isin(LOST)).select(
-        "entity_id", day=terms.ended_day, change=-terms.arr
+    return ibis.union(_began(steps, chain), _ceased(steps))
+
+
+def _began(steps: ir.Table, chain: ibis.window) -> ir.Table:
+    """Return terms that began after others: their revenue, less what went before at its due."""
+    gone = steps.is_lost | steps.is_merged
+    kept = steps.mutate(held=gone.ifelse(0.0, steps.arr))
+    before = kept.mutate(
+        day_before=kept.day.lag().over(chain),
+        held=kept.held.lag().over(chain),
+        rate_before=kept.currency_rate.lag().over(chain),
+        is_same=(kept.currency == kept.currency.lag().over(chain)).fill_null(False),
+        due=ibis.ifelse(kept.end_reason == "renewed", kept.escalator, 0.0).lag().over(chain),
     )
-    return started.union(lost)
+    rate = before.is_same.ifelse(before.currency_rate / before.rate_before, 1.0)
+    owed = before.held * rate * (1.0 + before.due.fill_null(0.0))
+    is_new = before.day_before.isnull()
+    began = before.filter(~is_new | (before.day > before.first_day))
+    return began.select("entity_id", "day", change=began.arr - is_new.ifelse(0.0, owed))
+
+
+def _ceased(steps: ir.Table) -> ir.Table:
+    """Return what ended and does not go on; merged terms where the account has others then."""
+    others = steps.select("entity_id", began=steps.day, until=steps.ended_day)
+    merged = steps.filter(steps.is_merged)
+    into = merged.semi_join(
+        others,
+        [
+            merged.entity_id == others.entity_id,
+            others.began <= merged.ended_day,
+            others.until.isnull() | (others.until > merged.ended_day),
+        ],
+    )
+    ceased = ibis.union(
+        steps.filter(steps.is_lost).select("entity_id", "ended_day", "arr"),
+        into.select("entity_id", "ended_day", "arr"),
+    )
+    return ceased.select("entity_id", day=ceased.ended_day, change=-ceased.arr)
 
 
 def _movement_in_terms(asked: Asked) -> ir.Table:
-    terms = asked.table("subscriptions")
-    gone = departures(terms, COMEBACK_DAYS)
+    terms = asked.table("subscriptions", "arr")
     sign = 1.0 if asked.target.outcome == "expansion" else -1.0
     pairs = asked.windows.join(movements(terms), "entity_id")
-    inside = pairs.filter(pairs.day > pairs.opens_day, pairs.day <= pairs.closes_day)
-    moved = inside.group_by([*KEY, "closes_day", "arr"]).agg(
-        change=(inside.change * sign).sum(),
-        first_day=inside.day.min(where=inside.change * sign > 0),
+    ahead = pairs.filter(pairs.day > pairs.as_of_day, pairs.day <= pairs.closes_day)
+    ahead = ahead.mutate(moved=ahead.change * sign, is_inside=ahead.day > ahead.opens_day)
+    sums = ahead.group_by([*KEY, "closes_day", "arr"]).agg(
+        moved=ahead.moved.sum(where=ahead.is_inside),
+        moved_early=ahead.moved.sum(where=~ahead.is_inside),
+        day=ahead.day.min(where=ahead.is_inside & (ahead.moved > 0)),
+        day_early=ahead.day.min(where=~ahead.is_inside & (ahead.moved > 0)),
     )
-    last = gone.group_by("entity_id").agg(gone_day=gone.effective_day.max())
-    joined = moved.left_join(last, "entity_id")
-    leaves = (
-        (joined.gone_day > joined.as_of_day) & (joined.gone_day <= joined.closes_day)
-    ).fill_null(False)
+    gone = departures(terms, COMEBACK_DAYS)
+    leavers = sums.semi_join(
+        gone,
+        [
+            sums.entity_id == gone.entity_id,
+            gone.decision_day <= sums.closes_day,
+            gone.effective_day > sums.as_of_day,
+        ],
+    ).select(*KEY, leaves=ibis.literal(True))
+    joined = sums.left_join(leavers, KEY)
+    decided = _enough(joined.moved_early, joined.arr, asked.target).ifelse(
+        joined.day_early, joined.day
+    )
     return joined.select(
-        *KEY,
-        decision_day=joined.first_day,
-        effective_day=joined.first_day,
+        *(joined[key] for key in KEY),
+        decision_day=decided,
+        effective_day=decided,
         reason=ibis.null("string"),
-        happened=(joined.change >= asked.target.margin * joined.arr)
-        & (joined.change > 0)
-        & ~leaves,
+        happened=_enough(joined.moved, joined.arr, asked.target) & joined.leaves.isnull(),
     )
+
+
+def _enough(moved: ir.Value, arr: ir.Value, target: Target) -> ir.BooleanValue:
+    """Whether revenue moved by the margin, to the cent: 7 is a tenth of 70, whatever floats say."""
+    moved = ibis.coalesce(moved, 0.0).round(2)
+    return ((moved >= (arr * target.margin).round(2)) & (moved > 0)).fill_null(False)
 
 
 def _silence(asked: Asked) -> ir.Table:
@@ -336,8 +410,8 @@ def _silence(asked: Asked) -> ir.Table:
 
 
 def _movement_in_spend(asked: Asked) -> ir.Table:
-    """Spend in the window against the mean of equally long asked.windows of the last 364 days."""
-    invoices = asked.table("invoices").select("entity_id", "day", "amount")
+    """Compare spend in the window with the mean of equally long spans of the last 364 days."""
+    invoices = asked.table("invoices", "amount").select("entity_id", "day", "amount")
     pairs = asked.windows.join(invoices, "entity_id")
     after = (pairs.day > pairs.opens_day) & (pairs.day <= pairs.closes_day)
     before = (pairs.day <= pairs.as_of_day) & (pairs.day > pairs.as_of_day - 364)
@@ -347,8 +421,8 @@ def _movement_in_spend(asked: Asked) -> ir.Table:
     observed = ibis.greatest(ibis.least(sums.tenure_days, 364), asked.target.horizon_days)
     usual = ibis.coalesce(sums.usual, 0.0) * asked.target.horizon_days / observed
     spent = ibis.coalesce(sums.spent, 0.0)
-    up = spent >= usual * (1 + asked.target.margin)
-    down = spent <= usual * (1 - asked.target.margin)
+    up = spent.round(2) >= (usual * (1 + asked.target.margin)).round(2)
+    down = spent.round(2) <= (usual * (1 - asked.target.margin)).round(2)
     return sums.select(
         *KEY,
         decision_day=ibis.null("int64"),
@@ -361,25 +435,32 @@ def _movement_in_spend(asked: Asked) -> ir.Table:
 def _in_outcomes(asked: Asked) -> ir.Table:
     table = asked.table("outcomes")
     rows = table.filter(table.outcome == asked.target.outcome)
-    rows = rows.mutate(
-        effective_day=rows.effective_day if "effective_day" in rows.columns else rows.day,
-        reason=rows.reason if "reason" in rows.columns else ibis.null("string"),
-    ).select("entity_id", "day", "effective_day", "reason")
-    pairs = asked.windows.join(rows, "entity_id")
-    inside = pairs.filter(pairs.day > pairs.opens_day, pairs.day <= pairs.closes_day)
-    return inside.group_by(KEY).agg(
-        decision_day=inside.day.min(),
-        effective_day=inside.effective_day.argmin(inside.day),
-        reason=inside.reason.argmin(inside.day),
-        happened=ibis.literal(True),
+    effective = rows.effective_day if "effective_day" in rows.columns else rows.day
+    # One row per day: of several on one day the first effective, whatever the order in the file.
+    rows = rows.group_by("entity_id", "day").agg(
+        effective_day=ibis.greatest(ibis.coalesce(effective, rows.day), rows.day).min(),
+        reason=(rows.reason if "reason" in rows.columns else ibis.null("string")).min(),
     )
+    pairs = asked.windows.join(rows, "entity_id")
+    # A loss decided before as_of that is yet to come says that the row is no prediction any more.
+    until = pairs.effective_day if asked.target.outcome == "churn" else pairs.day
+    ahead = pairs.filter(until > pairs.as_of_day)
+    first = ahead.group_by([*KEY, "opens_day", "closes_day"]).agg(
+        decision_day=ahead.day.min(),
+        effective_day=ahead.effective_day.argmin(ahead.day),
+        reason=ahead.reason.argmin(ahead.day),
+    )
+    return first.mutate(
+        happened=(first.decision_day > first.opens_day) & (first.decision_day <= first.closes_day)
+    ).drop("opens_day", "closes_day")
 
 
 def _in_labels(asked: Asked) -> ir.Table:
     table = asked.table("labels")
     rows = table.filter(table.target == asked.name)
     # a date-only moment was put on the next midnight; here the date itself is the moment
-    known = rows.label_known_day if "label_known_day" in rows.columns else ibis.null("int64")
+    # and a label written down on a date is known at the next midnight
+    known = rows.label_known_day + 1 if "label_known_day" in rows.columns else ibis.null("int64")
     rows = rows.select(
         "entity_id", as_of_day=rows.day - 1, happened=rows.label, given_known_day=known
     )
@@ -514,4 +595,12 @@ def require_events(labels: Labels) -> None:
         )
 
 
-__all__ = ["Labels", "build_labels", "definition", "departures", "movements", "require_events"]
+__all__ = [
+    "Labels",
+    "build_labels",
+    "definition",
+    "departures",
+    "movements",
+    "require_events",
+    "with_announced_ends",
+]
