@@ -8,6 +8,7 @@ table for the whole book.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -168,6 +169,7 @@ def account_facts(snapshots: Snapshots, loaded: Loaded, ids: np.ndarray) -> pd.D
     facts["days_to_notice"] = facts["notice_day"] - facts["as_of_day"]
     facts["days_to_renewal"] = facts["renews_day"] - facts["as_of_day"]
     accounts = pq.read_table(loaded.tables["accounts"].path).to_pandas()
+    accounts = accounts[accounts["known_at"] <= pd.Timestamp(book)]
     accounts = accounts.sort_values("known_at").drop_duplicates("account_id", keep="last")
     shown = [name for name in ACCOUNT_FACTS if name in accounts]
     attributes = accounts.set_index("account_id")[shown].reindex(ids).reset_index(drop=True)
@@ -248,15 +250,17 @@ def _group_levels(facts: pd.DataFrame) -> list[pd.Series]:
     wide = [_joined(contract, age), pd.Series(contract)]
     if "segment" not in facts:
         return wide
-    segment = [
-        "" if pd.isna(name) else str(name).replace("_", " ") + " " for name in facts["segment"]
+    # Without a segment, an account has no group as narrow as that.
+    within = [
+        None if pd.isna(name) else f"{str(name).replace('_', ' ')} {group}"
+        for name, group in zip(facts["segment"], contract, strict=True)
     ]
-    within = [part + group for part, group in zip(segment, contract, strict=True)]
-    return [_joined(within, age), pd.Series(within), *wide]
+    return [_joined(within, age), pd.Series(within, dtype=object), *wide]
 
 
-def _joined(groups: list[str], age: list[str]) -> pd.Series:
-    return pd.Series([f"{group}, {years}" for group, years in zip(groups, age, strict=True)])
+def _joined(groups: Sequence[str | None], age: list[str]) -> pd.Series:
+    pairs = zip(groups, age, strict=True)
+    return pd.Series([group and f"{group}, {years}" for group, years in pairs], dtype=object)
 
 
 def _members(levels: list[pd.Series], group: str, n: int) -> np.ndarray:
