@@ -235,12 +235,23 @@ def weeks_observed(rows: ir.Table, window_days: int) -> ir.Value:
     return ibis.greatest(days, ibis.literal(7)).cast("float64") / 7.0
 
 
-def versus_peers(name: str, smooth: float) -> Own:
-    """Return the log-ratio to the median of accounts of like age at the same as_of."""
+def versus_peers(name: str, smooth: float, among: Compute) -> Own:
+    """Return the log-ratio to the median of peers: accounts of like age at the same as_of.
+
+    Parameters
+    ----------
+    name : str
+        The column compared.
+    smooth : float
+        Added to both sides, in the column's unit.
+    among : callable
+        Which accounts count as peers: those that still use what is compared, or the silent ones
+        would pull the median to 0.
+    """
 
     def compute(own: ir.Table) -> ir.Value:
         band = (own.tenure_days > 182).cast("int64") + (own.tenure_days > 728).cast("int64")
-        peers = own[name].median().over(ibis.window(group_by=[own.as_of_day, band]))
-        return log_ratio(own[name], peers, smooth)
+        peers = own[name].median(where=among(own))
+        return log_ratio(own[name], peers.over(ibis.window(group_by=[own.as_of_day, band])), smooth)
 
     return Own(compute)

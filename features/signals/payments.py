@@ -104,7 +104,7 @@ FAMILY = Family(
         ),
         Feature(
             "spend_versus_peers_84d",
-            versus_peers("spend_per_week_84d", 5.0),
+            versus_peers("spend_per_week_84d", 5.0, lambda o: o["_spend_364d"] > 0),
             "spend against similar accounts",
             "Spend per week over 84 days against the median of accounts of like age on that day.",
             "log_ratio",

@@ -69,6 +69,7 @@ FAMILY = Family(
             "_tickets_before_84d",
             Rows(TICKETS, lambda r: r.count(where=(r.age >= 84) & (r.age < 168) & is_counted(r))),
         ),
+        Helper("_use_84d", Rows("usage_events", lambda r: r.count(where=r.age < 84))),
         Helper("_tickets_364d", Rows(TICKETS, lambda r: r.count(where=is_counted(r)))),
         Feature(
             "tickets_change_84d",
@@ -94,7 +95,7 @@ FAMILY = Family(
         ),
         Feature(
             "tickets_versus_peers_84d",
-            versus_peers("tickets_84d", 1.0),
+            versus_peers("tickets_84d", 1.0, lambda o: o["_use_84d"] > 0),
             "tickets against similar accounts",
             "Tickets over 84 days against the median of accounts of like age on that day.",
             "log_ratio",

@@ -48,6 +48,10 @@ def _features(which: Callable[[ir.Table], ir.BooleanValue]) -> PerKey:
     return PerKey(EVENTS, "feature", PER_FEATURE, lambda f: f.feature.count(where=which(f)))
 
 
+def _still_used(own: ir.Table) -> ir.BooleanValue:
+    return own["_total_84d"] > 0
+
+
 FAMILY = Family(
     "usage",
     lookback_days=392,
@@ -144,7 +148,7 @@ FAMILY = Family(
         ),
         Feature(
             "usage_versus_peers_28d",
-            versus_peers("usage_per_week_28d", 2.0),
+            versus_peers("usage_per_week_28d", 2.0, _still_used),
             "use against similar accounts",
             "Use per week over 28 days against the median of accounts of like age on that day.",
             "log_ratio",
@@ -242,7 +246,7 @@ FAMILY = Family(
         ),
         Feature(
             "active_users_versus_peers_28d",
-            versus_peers("active_users_28d", 1.0),
+            versus_peers("active_users_28d", 1.0, _still_used),
             "active users against similar accounts",
             "Active users over 28 days against the median of accounts of like age on that day.",
             "log_ratio",
