@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from pathlib import Path
+
+import pyarrow.parquet as pq
 
 from configs.hashing import digest
 from configs.places import Workspace
@@ -94,7 +97,8 @@ def fill_store(
         ),
     }
     marker = workspace.state.feast / APPLIED
-    if read_manifest(marker) == wanted and store.is_ready(features.hash):
+    is_declared = read_manifest(marker) == wanted
+    if is_declared and _is_filled(store, features, folder, snapshots.book_on):
         progress("feature store: unchanged")
         return
     progress(f"feature store: declaring {len(features.names)} features")
@@ -103,3 +107,9 @@ def fill_store(
     store.materialize(features, snapshots.book_on)
     marker.mkdir(parents=True, exist_ok=True)
     write_json_atomically(marker / "manifest.json", wanted)
+
+
+def _is_filled(store: Store, features: FeatureSet, folder: Path, book_on: date) -> bool:
+    """Ask for one account of the book: a store that was emptied answers, but knows nobody."""
+    first = pq.read_table(folder / "part.parquet", columns=["entity_id"]).slice(0, 1)
+    return all(store.holds(features, item, book_on) for item in first["entity_id"].to_pylist())

@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -78,7 +78,7 @@ class Store:
             registry = {"registry_type": "sql", "path": places.registry_url}
         online: dict[str, Any] = {"type": "sqlite", "path": str(folder / "online.db")}
         if places.redis_url:
-            online = {"type": "redis", "connection_string": places.redis_url}
+            online = {"type": "redis", "connection_string": _patient_for_seconds(places.redis_url)}
         return {
             "project": self._workspace.company.name,
             "provider": "local",
@@ -111,7 +111,8 @@ class Store:
         views = [self._family_view(entity, snapshots.sets[name]) for name in features.versions]
         services = [FeatureService(name=f"{target}_training", features=views) for target in targets]
         vector = self._vector_view(entity, features)
-        self._feast.apply([entity, *views, vector, *services])
+        with _telling("the feature registry"):
+            self._feast.apply([entity, *views, vector, *services])
 
     def _source(self, name: str, pattern: str) -> Any:
         """Return where a view's snapshots lie; the one place that knows the offline engine."""
@@ -146,8 +147,10 @@ class Store:
         from feast import FeatureView, Field
         from feast.types import Array, Float64, String
 
+        from features.snapshots import DAY_PATTERN
+
         name = vector_view(features.hash)
-        folder = self._workspace.state.snapshots / "vector" / features.hash
+        folder = self._workspace.state.snapshots / "vector" / features.hash / DAY_PATTERN
         return FeatureView(
             name=name,
             entities=[entity],
@@ -157,7 +160,7 @@ class Store:
                 Field(name="past", dtype=Array(Float64)),
                 Field(name="facts", dtype=String),
             ],
-            source=self._source(name, f"{folder}/*/part.parquet"),
+            source=self._source(name, f"{folder}/part.parquet"),
             online=True,
         )
 
@@ -178,12 +181,13 @@ class Store:
         """
         asked = rows[["entity_id", "as_of"]].rename(columns={"as_of": "event_timestamp"})
         asked = asked.reset_index(drop=True).assign(_row=np.arange(len(rows)))
-        found = self._feast.get_historical_features(
-            entity_df=asked,
-            features=[f"{item.family}:{item.name}" for item in info],
-            # without it, values restated later would leak into the past
-            filter_by_created_timestamp=True,
-        ).to_df()
+        with _telling("the feature registry"):
+            found = self._feast.get_historical_features(
+                entity_df=asked,
+                features=[f"{item.family}:{item.name}" for item in info],
+                # without it, values restated later would leak into the past
+                filter_by_created_timestamp=True,
+            ).to_df()
         if len(found) != len(rows):
             raise StateError(
                 f"Feast returned {len(found):,} rows for {len(rows):,}",
@@ -196,7 +200,7 @@ class Store:
     def materialize(self, features: FeatureSet, day: date) -> None:
         """Load the vectors of one book into the online store."""
         moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # Feast prints
+        with _telling("the online store"):
             self._feast.materialize(
                 start_date=moment - timedelta(hours=1),
                 end_date=moment + timedelta(seconds=1),
@@ -226,6 +230,14 @@ class Store:
             ) from error
         return _online_rows(answer, width)
 
+    def holds(self, features: FeatureSet, entity: str, day: date) -> bool:
+        """Say whether the online store can be read and has this entity as of this book."""
+        try:
+            rows = self.online(features.hash, len(features.names), [entity])
+        except UnavailableError:
+            return False
+        return rows.as_of[0] == datetime(day.year, day.month, day.day, tzinfo=UTC)
+
     def is_ready(self, feature_hash: str) -> bool:
         """Say whether the online store can be read for this feature set."""
         try:
@@ -234,6 +246,37 @@ class Store:
         except Exception:  # any failure means: not ready
             return False
         return True
+
+
+def _patient_for_seconds(connection: str) -> str:
+    """Add limits to a Redis connection that sets none: its driver waits for ever, and retries."""
+    limits = {
+        "socket_connect_timeout": "1",
+        "socket_timeout": "2",
+        "retry": "null",  # its own policy takes seconds to say that nobody listens
+        "retry_on_timeout": "true",  # with no policy: one more try at once, for a stale connection
+    }
+    given = {part.split("=", 1)[0] for part in connection.split(",")}
+    added = [f"{name}={value}" for name, value in limits.items() if name not in given]
+    return ",".join([connection, *added])
+
+
+@contextmanager
+def _telling(what: str) -> Iterator[None]:
+    """Silence what Feast prints, and tell a connection that failed in our words."""
+    import redis
+    import sqlalchemy
+
+    lost = (redis.ConnectionError, redis.TimeoutError, sqlalchemy.exc.OperationalError)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
+    except lost as error:
+        raise UnavailableError(
+            f"{what} does not answer: {type(error).__name__}",
+            where="BELLWETHER_REDIS, BELLWETHER_FEAST_REGISTRY_URL",
+            fix="check the address and that the server runs, then run the same command again",
+        ) from error
 
 
 def vector_view(feature_hash: str) -> str:
