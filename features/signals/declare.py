@@ -251,7 +251,9 @@ def versus_peers(name: str, smooth: float, among: Compute) -> Own:
 
     def compute(own: ir.Table) -> ir.Value:
         band = (own.tenure_days > 182).cast("int64") + (own.tenure_days > 728).cast("int64")
-        peers = own[name].median(where=among(own))
-        return log_ratio(own[name], peers.over(ibis.window(group_by=[own.as_of_day, band])), smooth)
+        # Not median(where=...): ibis filters the percentile too, which Spark refuses.
+        counted = ibis.ifelse(among(own), own[name], ibis.null("float64"))
+        peers = counted.median().over(ibis.window(group_by=[own.as_of_day, band]))
+        return log_ratio(own[name], peers, smooth)
 
     return Own(compute)
