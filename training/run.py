@@ -33,10 +33,11 @@ from training import bundle as bundles
 from training.cards import model_card
 from training.dataset import training_frame
 from training.figures import folds_svg, reliability_svg
+from training.fit import Recipe
 from training.frame import TrainingFrame
 from training.recipe import Trained, train
 from training.registry import TrainingRecord, flat_metrics, log_training
-from training.releases import check_bundle
+from training.releases import check_bundle, read_current
 
 Progress = Callable[[str], None]
 
@@ -152,11 +153,25 @@ def train_target(
         company,
         storage_url=workspace.places.optuna_url or embedded,
         progress=lambda words: progress(f"{name}: {words}"),
+        champion=champion_recipe(workspace, name),
     )
     sha = bundles.save(trained.bundle, workspace.state.bundles)
     candidate = _keep(workspace, name, sha, identity, trained, built.labels[name].contract)
     _log(workspace, candidate, trained, frame, progress)
     return candidate
+
+
+def champion_recipe(workspace: Workspace, target: str) -> Recipe | None:
+    """Return how the published model of a target was fitted, to refit it beside the challenger.
+
+    None when nothing is published, or when what is published is the base rate.
+    """
+    release = read_current(workspace.state.releases)
+    part = release.bundles.get(target) if release else None
+    if part is None or part["verdict"] == "no_signal":
+        return None
+    champion = bundles.load(workspace.state.bundles / part["sha"], part["sha"])
+    return Recipe.from_dict(champion.manifest["recipe"], threads=workspace.company.training.threads)
 
 
 def latest(workspace: Workspace, target: str) -> Candidate | None:
