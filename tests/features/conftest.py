@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
 
 import ibis
 import numpy as np
@@ -13,6 +14,9 @@ import pyarrow as pa
 import pytest
 from ibis.backends.duckdb import Backend
 
+from configs.company import parse_company
+from configs.places import Places, Workspace
+from configs.state import State
 from features.compute import family_table
 from features.contracts import TABLES, Column
 from features.daily import to_daily
@@ -172,3 +176,60 @@ def make_tables() -> Callable[..., Tables]:
 @pytest.fixture(scope="session")
 def features_at() -> Callable[..., pd.DataFrame]:
     return compute_features
+
+
+@pytest.fixture(scope="session")
+def canonical() -> Callable[[str, list[dict[str, object]]], pa.Table]:
+    """Rows of one table, as dictionaries, as the canonical table would be stored."""
+
+    def build(name: str, rows: list[dict[str, object]]) -> pa.Table:
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        frame = pd.DataFrame(
+            {
+                column: pd.Series([row.get(column) for row in rows], dtype=object)
+                for column in columns
+            }
+        )
+        happened = TABLES[name].happened
+        is_date = TABLES[name].columns[happened].kind == "day"
+        known = [row.get("known_at") or _as_instant(row[happened], is_date) for row in rows]
+        frame["known_at"] = pd.Series(known, dtype=object)
+        return arrow(name, frame)
+
+    return build
+
+
+def _as_instant(value: object, is_date: bool) -> object:
+    """When a row without `known_at` counts as known: a date at its last microsecond."""
+    if is_date and isinstance(value, date):
+        return datetime(value.year, value.month, value.day) + timedelta(days=1, microseconds=-1)
+    return value
+
+
+@pytest.fixture(scope="session")
+def company_of() -> Callable[..., Workspace]:
+    """Write tables as CSV and a company around them: `company_of(folder, tables, **config)`."""
+    return write_company
+
+
+def write_company(
+    folder: Path, tables: dict[str, list[dict[str, object]] | pd.DataFrame], **config: object
+) -> Workspace:
+    """A company whose files carry our names; `known_at` is mapped where a table has it."""
+    data = folder / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    mapped = dict(config.pop("tables", {}))
+    for name, rows in tables.items():
+        frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
+        frame.to_csv(data / f"{name}.csv", index=False)
+        if "known_at" in frame:
+            mapped[name] = {"known_at": "known_at"} | mapped.get(name, {})
+    raw = {
+        "name": "ledger",
+        "inputs": {name: f"{name}.csv" for name in tables},
+        "tables": mapped,
+        "targets": {"churn": {"outcome": "churn", "observed_in": "activity"}},
+    } | config
+    return Workspace(
+        parse_company(raw, where="test"), folder, data, State(folder / "state"), Places()
+    )
