@@ -9,12 +9,29 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+# The rooms carry plain names. A stranger's package of the same name, found first, is told of before
+# anything is imported from it: its errors would be all one sees.
+if _strangers := [
+    f"{room}: {(spec and spec.origin) or 'not found'}"
+    for room in ("configs", "features", "training", "serving")
+    if (spec := find_spec(room)) is None
+    or Path(spec.origin or "").resolve().parent != Path(__file__).resolve().with_name(room)
+]:
+    sys.stderr.write(
+        "error: other packages stand where Bellwether's own should\n"
+        f"  where: {', '.join(_strangers)}; expected in {Path(__file__).resolve().parent}\n"
+        "  to do: install Bellwether into an environment of its own, and start it from another"
+        " folder, without PYTHONPATH\n"
+    )
+    sys.exit(2)
 
 from configs.company import load_company
 from configs.errors import BellwetherError, ConfigError, did_you_mean
@@ -36,7 +53,7 @@ app = typer.Typer(
     "and was it right last time.",
 )
 console = Console(highlight=False)
-complaints = Console(stderr=True, highlight=False)
+complaints = Console(stderr=True, highlight=False, soft_wrap=True)  # commands stay in one piece
 
 SHIPPED = Path(__file__).parent / "configs" / "companies"
 
@@ -108,7 +125,8 @@ class Steps:
 
     def __call__(self, words: str) -> None:
         """Print one step."""
-        console.print(f"[dim]{time.monotonic() - self._start:6.1f} s[/]  {_escape(words)}")
+        since = time.monotonic() - self._start
+        console.print(f"[dim]{since:6.1f} s[/]  {_escape(words)}", soft_wrap=True)
 
     def title(self, words: str) -> None:
         """Print a heading."""
@@ -361,7 +379,8 @@ def _print_book(book: BookRun) -> None:
 
 
 def _print_made(summary: dict[str, str]) -> None:
-    table = Table("made", "where", box=None, title="What was made, and where", title_justify="left")
+    table = Table("made", box=None, title="What was made, and where", title_justify="left")
+    table.add_column("where", overflow="fold")  # a path is copied whole
     for what, where in summary.items():
         table.add_row(what, where)
     console.print(table)
