@@ -191,10 +191,9 @@ class Bundle:
     def predict(self, matrix: np.ndarray) -> Scores:
         """Score encoded rows."""
         self._check(matrix)
-        raw = self.predictor.raw(matrix)
+        raw, deviation = self.predictor.raw_and_spread(matrix)
         logit = self.calibration(raw)
-        spread = self.calibration.spread(raw, self.predictor.spread(matrix))
-        return Scores(sigmoid(logit), logit, spread)
+        return Scores(sigmoid(logit), logit, self.calibration.spread(raw, deviation))
 
     def explain(self, matrix: np.ndarray) -> Contributions:
         """Split the calibrated log-odds of encoded rows over features."""
@@ -202,6 +201,11 @@ class Bundle:
         base, values = self.predictor.contributions(matrix)
         slope, intercept = self.calibration.slope, self.calibration.intercept
         return Contributions(slope * base + intercept, slope * values)
+
+    def warm(self) -> None:
+        """Make explanations fast, in the background; it answers as well before that is done."""
+        if self.has_reasons:
+            self.predictor.warm()
 
     def _check(self, matrix: np.ndarray) -> None:
         if matrix.ndim != 2 or matrix.shape[1] != len(self.encoder.names):

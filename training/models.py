@@ -17,6 +17,7 @@ import numpy as np
 
 from configs.errors import ModelError
 from configs.hashing import canonical_json
+from training.treeshap import TreeExplainer
 
 Kind = Literal["lightgbm", "linear", "rates"]
 
@@ -37,8 +38,16 @@ class Predictor(Protocol):
         """Return the standard deviation of the raw log-odds between equally good fits, (rows,)."""
         ...
 
+    def raw_and_spread(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return `raw` and `spread` for the price of one."""
+        ...
+
     def contributions(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the base log-odds and what each feature adds, (rows, features)."""
+        ...
+
+    def warm(self) -> None:
+        """Start in the background whatever makes later explanations fast."""
         ...
 
     def files(self) -> dict[str, str]:
@@ -83,22 +92,28 @@ class Boosters:
 
     def raw(self, matrix: np.ndarray) -> np.ndarray:
         """Return the mean raw log-odds."""
-        mean: np.ndarray = self.members(matrix).mean(axis=0)
-        return mean
+        return _mean_and_deviation(self.members(matrix))[0]
 
     def spread(self, matrix: np.ndarray) -> np.ndarray:
         """Return the standard deviation over seeds; 0 with one seed."""
-        if len(self.texts) == 1:
-            return np.zeros(len(matrix))
-        deviation: np.ndarray = self.members(matrix).std(axis=0, ddof=1)
-        return deviation
+        return self.raw_and_spread(matrix)[1]
+
+    def raw_and_spread(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean over seeds and their standard deviation; each booster runs once."""
+        return _mean_and_deviation(self.members(matrix))
+
+    @cached_property
+    def explainer(self) -> TreeExplainer:
+        """Contributions of all boosters in one pass."""
+        return TreeExplainer(self.handles)
 
     def contributions(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
         """Return exact path-dependent TreeSHAP values, averaged over seeds."""
-        rows = _at_least_one(matrix)
-        total = sum(tree_contributions(booster, rows) for booster in self.handles)
-        mean = np.asarray(total) / len(self.texts)
-        return float(mean[0, -1]), mean[: len(matrix), :-1]
+        return self.explainer.explain(matrix)
+
+    def warm(self) -> None:
+        """Compile and verify the fast explainer in the background; LightGBM explains meanwhile."""
+        self.explainer.warm_in_background()
 
     def files(self) -> dict[str, str]:
         """Return ``model_<seed>.txt`` per booster."""
@@ -120,9 +135,20 @@ def _at_least_one(matrix: np.ndarray) -> np.ndarray:
     return matrix if len(matrix) else np.zeros((1, matrix.shape[1]))
 
 
-def tree_contributions(booster: Any, matrix: np.ndarray) -> np.ndarray:
-    """Return (rows, features + 1): TreeSHAP values, then the expected log-odds."""
-    return np.asarray(booster.predict(matrix, pred_contrib=True, num_threads=1))
+def _mean_and_deviation(members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation over the first axis; 0 for a single member."""
+    mean: np.ndarray = members.mean(axis=0)
+    deviation = np.zeros_like(mean) if len(members) == 1 else members.std(axis=0, ddof=1)
+    return mean, deviation
+
+
+def tree_contributions(booster: Any, matrix: np.ndarray, *, threads: int = 1) -> np.ndarray:
+    """Return (rows, features + 1): TreeSHAP values, then the expected log-odds.
+
+    For a single use; `Boosters` keeps its explainer.
+    """
+    base, values = TreeExplainer((booster,)).explain(matrix, threads=threads)
+    return np.column_stack([values, np.full(len(values), base)])
 
 
 def model_text(text: str) -> str:
@@ -215,6 +241,13 @@ class Linear:
         deviation: np.ndarray = np.sqrt(np.maximum(variance, 0.0))
         return deviation
 
+    def raw_and_spread(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return `raw` and `spread`."""
+        return self.raw(matrix), self.spread(matrix)
+
+    def warm(self) -> None:
+        """Do nothing: it is fast from the start."""
+
     def contributions(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
         """Return w·(x − mean), summed over the derived columns of each feature."""
         parts = self.design.derive(matrix) * (self.composition @ self.weights)
@@ -296,6 +329,13 @@ class Rates:
     def spread(self, matrix: np.ndarray) -> np.ndarray:
         """Return the standard error of each row's rate, in log-odds."""
         return self._look_up(matrix, self.levels_spread, self.base_spread)
+
+    def raw_and_spread(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return `raw` and `spread`."""
+        return self.raw(matrix), self.spread(matrix)
+
+    def warm(self) -> None:
+        """Do nothing: it is fast from the start."""
 
     def contributions(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
         """Return zeros, but for the difference of the row's level from the pooled rate."""

@@ -1,0 +1,504 @@
+"""The passes over the trees, compiled once per process by LLVM, called without the GIL.
+
+Two functions are made from one source: `LANES` rows side by side in the lanes of a vector, and one
+row with its quadrature nodes side by side. Both do the same operations on a row in the same order,
+so a row gets the same bits from either. LLVM is spoken to directly, through the library that numba
+itself stands on: numba's front end would take 4 to 5 seconds of processor time to arrive at what
+LLVM compiles in a quarter of one, and a service that starts wants neither that nor its memory.
+Nothing is written to disk.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import llvmlite.binding as llvm  # type: ignore[import-untyped]  # llvmlite publishes no types
+import numpy as np
+from llvmlite import ir
+
+from training.treeshap.emit import (
+    F64,
+    I32,
+    I64,
+    Array,
+    Value,
+    Variable,
+    backwards,
+    counted,
+    fma,
+    variable,
+    when,
+)
+from training.treeshap.layout import LANES, NODE_REALS, NODE_WORDS, TREE_WORDS, Forest
+from training.treeshap.parse import ZERO
+
+TILE = 16
+"""Blocks that pass through one tree before the next: its branches are then well predicted, and
+rows and sums of 60 features still fit the second-level cache."""
+
+CACHE_LINE = 64
+
+_INTEGERS = ("n_blocks", "n_trees", "n_features")
+_POINTERS: dict[str, Any] = {
+    "trees": I64,
+    "words": I64,
+    "reals": F64,
+    "bits": I32,
+    "leaves": F64,
+    "tables": F64,
+    "x": F64,
+    "alpha": F64,
+    "value": F64,
+    "poly": F64,
+    "phi": F64,
+    "raw": F64,
+}
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """One compiled function while it is written: `width` rows at a time, 8 or 1.
+
+    ``alpha``, ``value`` and ``poly`` are scratch: per inner node α of the rows, the leaf the rows
+    reach from there, and the polynomial at the quadrature nodes — P on the way down, G on the way
+    up, when P of the node is no longer needed.
+    """
+
+    build: ir.IRBuilder
+    width: int
+    numbers: dict[str, Value]
+    arrays: dict[str, Array]
+
+    def number(self, value: int) -> Value:
+        """Return an integer constant."""
+        return Value(self.build, ir.Constant(I64, value))
+
+    def rows(self, name: str, index: Value) -> Value:
+        """Return the rows' values: a vector, or one double."""
+        array = self.arrays[name]
+        return array.vector(index) if self.width > 1 else array[index]
+
+    def put_rows(self, name: str, index: Value, value: Value) -> None:
+        """Store the rows' values."""
+        if self.width > 1:
+            self.arrays[name].put(index, value.repeated())
+        else:
+            self.arrays[name][index] = value
+
+    def table(self, place: Value, k: Value) -> Value:
+        """Return an entry of a table for the k-th part of the polynomial."""
+        tables = self.arrays["tables"]
+        return tables[place + k] if self.width > 1 else tables.vector(place + k * LANES)
+
+    def add_up(self, total: Variable, term: Value, n_points: Value) -> None:
+        """Add the k-th part: of all rows, or of one row's nodes in their order."""
+        if self.width > 1:
+            total.set(total.value + term)
+            return
+
+        def add(lanes: range) -> None:
+            for lane in lanes:
+                part = self.build.extract_element(term.ir, ir.Constant(I32, lane))
+                total.set(total.value + Value(self.build, part))
+
+        half = LANES // 2
+        add(range(half))
+        when(n_points > half, lambda: add(range(half, LANES)), lambda: None)
+
+    def zero(self) -> Value:
+        """Return zeros for the rows."""
+        plain = Value(self.build, ir.Constant(F64, 0.0))
+        return plain.repeated() if self.width > 1 else plain
+
+
+@dataclass(frozen=True)
+class _TreeAt:
+    """One tree and one block of rows.
+
+    Attributes
+    ----------
+    n_parts : Value
+        Vectors of the polynomial at a node: K in blocks, K over `LANES` for one row.
+    padded : Value
+        K, filled up to full vectors: distance from τ to c in a table.
+    rows, sums, raw : Value
+        Places of the block in ``x``, ``phi`` and ``raw``.
+    """
+
+    scope: _Scope
+    n_nodes: Value
+    n_points: Value
+    n_parts: Value
+    padded: Value
+    first_node: Value
+    first_leaf: Value
+    rows: Value
+    sums: Value
+    raw: Value
+
+    def word(self, node: Value, place: int) -> Value:
+        """Return a word of a node."""
+        at = (self.first_node + node) * NODE_WORDS + place
+        return self.scope.arrays["words"][at]
+
+    def real(self, node: Value, place: int) -> Value:
+        """Return a real number of a node."""
+        at = (self.first_node + node) * NODE_REALS + place
+        return self.scope.arrays["reals"][at]
+
+    def leaf(self, child: Value) -> Value:
+        """Return the value of leaf −1 − child."""
+        minus_one = self.scope.number(-1)
+        return self.scope.arrays["leaves"][self.first_leaf + (minus_one - child)]
+
+    def part(self, node: Value, k: Value) -> Value:
+        """Return the place of the k-th part of a node's polynomial."""
+        return (node * self.n_parts + k) * LANES
+
+    def column(self, name: str, feature: Value) -> Value:
+        """Return the place of a feature in ``x`` or ``phi``."""
+        start = self.rows if name == "x" else self.sums
+        return start + feature * self.scope.width
+
+
+def _numeric(at: _TreeAt, node: Value, feature: Value) -> Value:
+    """Return α of a comparison with a threshold."""
+    x = at.scope.rows("x", at.column("x", feature))
+    alpha = (x <= at.real(node, 0)).pick(at.real(node, 1), at.real(node, 2))
+    alpha = x.is_nan().pick(at.real(node, 3), alpha)
+    return x.equals(0.0).pick(at.real(node, 4), alpha)
+
+
+def _categorical(at: _TreeAt, node: Value, feature: Value) -> None:
+    """Store α of a membership, row by row; what no category can be is not a member."""
+    scope, build = at.scope, at.scope.build
+    place, words = at.word(node, 2), at.word(node, 3)
+    end = Value(build, build.sitofp((words * 32).ir, F64))
+    with counted(scope.number(0), scope.number(scope.width)) as lane:
+        x = scope.arrays["x"][at.column("x", feature) + lane]
+        is_inside = Value(build, build.and_((x > -1.0).ir, (x < end).ir))
+        code = build.fptosi(is_inside.pick(x, x.like(0.0)).ir, I64)
+        word = scope.arrays["bits"][place + Value(build, build.lshr(code, ir.Constant(I64, 5)))]
+        shift = build.trunc(build.and_(code, ir.Constant(I64, 31)), I32)
+        bit = build.trunc(build.lshr(word.ir, shift), ir.IntType(1))
+        is_member = Value(build, build.and_(is_inside.ir, bit))
+        alpha = is_member.pick(at.real(node, 1), at.real(node, 2))
+        scope.arrays["alpha"][node * scope.width + lane] = alpha
+
+
+def _decide(at: _TreeAt, node: Value) -> None:
+    """Store α: 0 where an ancestor's split on the same feature was already failed."""
+    scope = at.scope
+    feature, place = at.word(node, 0), node * scope.width
+    when(
+        at.word(node, 1) > 0,
+        lambda: _categorical(at, node, feature),
+        lambda: scope.put_rows("alpha", place, _numeric(at, node, feature)),
+    )
+    ancestor = at.word(node, 6)
+
+    def silence() -> None:
+        above = scope.rows("alpha", ancestor * scope.width) * at.real(node, 6)
+        alpha = scope.rows("alpha", place)
+        scope.put_rows("alpha", place, (above > 0.0).pick(alpha, scope.zero()))
+
+    when(ancestor < 0, lambda: None, silence)
+
+
+def _down(at: _TreeAt, node: Value) -> None:
+    """Decide, and hand P on to the children that are inner nodes."""
+    _decide(at, node)
+    scope, poly = at.scope, at.scope.arrays["poly"]
+    first, second, table = at.word(node, 4), at.word(node, 5), at.word(node, 7)
+
+    def hand_on(to_second: bool) -> None:
+        alpha = scope.rows("alpha", node * scope.width)
+        share = at.real(node, 5)
+        with counted(scope.number(0), at.n_parts) as k:
+            whole = poly.vector(at.part(node, k))
+            part = whole * fma(scope.table(table, k), alpha, share)
+            poly.put(at.part(first, k), part)
+            if to_second:
+                poly.put(at.part(second, k), whole - part)
+
+    def to_inner() -> None:
+        when(second < 0, lambda: hand_on(False), lambda: hand_on(True))
+
+    when(first < 0, lambda: None, to_inner)
+
+
+def _up(at: _TreeAt, node: Value) -> None:
+    """Take G of the children, add to φ of the node's feature, and leave G of the node."""
+    scope = at.scope
+    first, second = at.word(node, 4), at.word(node, 5)
+
+    def leaves() -> None:
+        v = at.leaf(first), at.leaf(second)
+        _gather(at, node, lambda _: v, v)
+
+    def leaf_second() -> None:
+        v = at.leaf(second)
+        reached = scope.rows("value", first * scope.width), v
+        _gather(at, node, lambda k: (_polynomial(at, first, k), v), reached)
+
+    def inner() -> None:
+        reached = (
+            scope.rows("value", first * scope.width),
+            scope.rows("value", second * scope.width),
+        )
+        _gather(
+            at, node, lambda k: (_polynomial(at, first, k), _polynomial(at, second, k)), reached
+        )
+
+    when(first < 0, leaves, lambda: when(second < 0, leaf_second, inner))
+
+
+def _polynomial(at: _TreeAt, node: Value, k: Value) -> Value:
+    return at.scope.arrays["poly"].vector(at.part(node, k))
+
+
+def _gather(
+    at: _TreeAt,
+    node: Value,
+    children: Callable[[Value], tuple[Value, Value]],
+    reached: tuple[Value, Value],
+) -> None:
+    """Do the k loop of `_up` for one kind of children; `reached` are the leaves below them."""
+    scope, poly = at.scope, at.scope.arrays["poly"]
+    alpha = scope.rows("alpha", node * scope.width)
+    share, table = at.real(node, 5), at.word(node, 7)
+    total = variable(scope.zero())
+    with counted(scope.number(0), at.n_parts) as k:
+        g_first, g_second = children(k)
+        difference = g_first - g_second
+        here = at.part(node, k)
+        weighted = scope.table(table + at.padded, k) * poly.vector(here)
+        scope.add_up(total, weighted * difference, at.n_points)
+        mean = fma(difference, share, g_second)
+        step = scope.table(table, k) * alpha
+        poly.put(here, fma(step, difference, mean).repeated())
+    place = at.column("phi", at.word(node, 0))
+    scope.put_rows("phi", place, fma(alpha, total.value, scope.rows("phi", place)))
+    chosen = (alpha > 0.0).pick(*(v.repeated() if scope.width > 1 else v for v in reached))
+    scope.put_rows("value", node * scope.width, chosen)
+
+
+def _pass(at: _TreeAt) -> None:
+    """Take one block of rows down and up one tree."""
+    scope = at.scope
+    zero = scope.number(0)
+    one = Value(scope.build, ir.Constant(F64, 1.0)).repeated()
+    with counted(zero, at.n_parts) as k:
+        scope.arrays["poly"].put(at.part(zero, k), one)
+    with counted(zero, at.n_nodes) as node:
+        _down(at, node)
+    with backwards(at.n_nodes) as node:
+        _up(at, node)
+
+    def add(value: Value) -> None:
+        scope.put_rows("raw", at.raw, scope.rows("raw", at.raw) + value)
+
+    when(
+        at.n_nodes > 0,
+        lambda: add(scope.rows("value", zero)),
+        lambda: add(at.leaf(scope.number(-1))),
+    )
+
+
+def _write(module: ir.Module, name: str, width: int) -> None:
+    """Write one function: tiles of blocks, each through all trees."""
+    kinds = [I64] * len(_INTEGERS) + [kind.as_pointer() for kind in _POINTERS.values()]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+    entry, start = function.append_basic_block("entry"), function.append_basic_block("start")
+    build = ir.IRBuilder(entry)
+    build.branch(start)
+    build.position_at_end(start)
+    numbers = {
+        key: Value(build, arg) for key, arg in zip(_INTEGERS, function.args[:3], strict=True)
+    }
+    arrays = {key: Array(build, arg) for key, arg in zip(_POINTERS, function.args[3:], strict=True)}
+    scope = _Scope(build, width, numbers, arrays)
+    zero, n_blocks = scope.number(0), numbers["n_blocks"]
+    with counted(zero, n_blocks, TILE) as tile, counted(zero, numbers["n_trees"]) as tree:
+        end = tile + TILE
+        stop = (end < n_blocks).pick(end, n_blocks)
+        with counted(tile, stop) as block:
+            _pass(_tree_at(scope, tree, block))
+    build.ret_void()
+
+
+def _tree_at(scope: _Scope, tree: Value, block: Value) -> _TreeAt:
+    n_nodes, k, vectors, node, leaf, booster = (
+        scope.arrays["trees"][tree * TREE_WORDS + i] for i in range(TREE_WORDS)
+    )
+    rows = block * scope.numbers["n_features"] * scope.width
+    return _TreeAt(
+        scope,
+        n_nodes,
+        k,
+        k if scope.width > 1 else vectors,
+        vectors * LANES,
+        node,
+        leaf,
+        rows,
+        rows,
+        (booster * scope.numbers["n_blocks"] + block) * scope.width,
+    )
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The two functions in memory.
+
+    Attributes
+    ----------
+    engine : object
+        Owns the machine code; it lives as long as this.
+    block, single : callable
+        `LANES` rows at a time; one row at a time.
+    """
+
+    engine: Any
+    block: Callable[..., None]
+    single: Callable[..., None]
+
+
+@lru_cache(maxsize=1)
+def compiled() -> Compiled:
+    """Compile for this processor, once per process; about a quarter of a second.
+
+    Raises
+    ------
+    RuntimeError
+        LLVM cannot produce code here.
+    """
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = ir.Module("treeshap")
+    _write(module, "block", LANES)
+    _write(module, "single", 1)
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
+    )
+    parsed = llvm.parse_assembly(str(module))
+    parsed.verify()
+    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(2))
+    passes.getModulePassManager().run(parsed, passes)
+    engine = llvm.create_mcjit_compiler(parsed, machine)
+    engine.finalize_object()
+    kinds = [ctypes.c_int64] * len(_INTEGERS) + [ctypes.c_void_p] * len(_POINTERS)
+    prototype = ctypes.CFUNCTYPE(None, *kinds)
+    return Compiled(
+        engine,
+        prototype(engine.get_function_address("block")),
+        prototype(engine.get_function_address("single")),
+    )
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The compiled passes bound to one forest; safe to call from several threads.
+
+    Attributes
+    ----------
+    forest : Forest
+        The tables.
+    functions : Compiled
+        The code.
+    """
+
+    forest: Forest
+    functions: Compiled
+
+    @cached_property
+    def _addresses(self) -> list[int]:
+        forest = self.forest
+        arrays = (
+            forest.trees,
+            forest.words,
+            forest.reals,
+            forest.bits,
+            forest.leaves,
+            forest.tables,
+        )
+        return [array.ctypes.data for array in arrays]
+
+    def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return contributions summed over boosters, and the raw log-odds of each.
+
+        Parameters
+        ----------
+        rows : numpy.ndarray
+            (rows, features) float64.
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+            (rows, features) and (boosters, rows).
+        """
+        n = len(rows)
+        # a block of two rows already costs less than the two one by one
+        whole = n - 1 if n % LANES == 1 else n
+        if whole == 0:
+            return self._run(rows, 1)
+        if whole == n:
+            return self._run(rows, LANES)
+        parts = self._run(rows[:whole], LANES), self._run(rows[whole:], 1)
+        phi, raw = (list(item) for item in zip(*parts, strict=True))
+        return np.concatenate(phi), np.concatenate(raw, axis=1)
+
+    def _run(self, rows: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+        forest, n_blocks = self.forest, -(-len(rows) // width)
+        sizes = {
+            "x": n_blocks * forest.n_features * width,
+            "alpha": forest.n_nodes * width,
+            "value": forest.n_nodes * width,
+            "poly": forest.n_nodes * -(-forest.n_points // LANES) * LANES * LANES,
+            "phi": n_blocks * forest.n_features * width,
+            "raw": forest.n_boosters * n_blocks * width,
+        }
+        memory, starts = _aligned(sizes)
+        base = memory.ctypes.data
+        shape = (n_blocks, forest.n_features, width)
+        _interleave(rows, memory[: sizes["x"]].reshape(shape))
+        function = self.functions.block if width > 1 else self.functions.single
+        function(
+            n_blocks,
+            len(forest.trees) // TREE_WORDS,
+            forest.n_features,
+            *self._addresses,
+            *(base + 8 * start for start in starts.values()),
+        )
+        phi = memory[starts["phi"] :][: sizes["phi"]].reshape(shape)
+        raw = memory[starts["raw"] :][: sizes["raw"]].reshape(forest.n_boosters, -1)
+        together = phi.transpose(0, 2, 1).reshape(-1, forest.n_features)
+        return together[: len(rows)], raw[:, : len(rows)]
+
+
+def _aligned(sizes: Mapping[str, int]) -> tuple[np.ndarray, dict[str, int]]:
+    """Return zeros and where each of some arrays begins in them, all on cache lines.
+
+    A vector that crosses a cache line costs two loads.
+    """
+    line = CACHE_LINE // 8
+    starts, end = {}, 0
+    for name, size in sizes.items():
+        starts[name] = end
+        end += -(-size // line) * line
+    space = np.zeros(end + line)
+    shift = -space.ctypes.data % CACHE_LINE // 8
+    return space[shift : shift + end], starts
+
+
+def _interleave(rows: np.ndarray, blocks: np.ndarray) -> None:
+    """Write rows into (blocks, features, width), with LightGBM's zeros as zeros."""
+    n_blocks, n_features, width = blocks.shape
+    clean = np.where(np.abs(rows) <= ZERO, 0.0, rows)
+    whole = len(rows) // width
+    blocks[:whole] = clean[: whole * width].reshape(whole, width, n_features).transpose(0, 2, 1)
+    if whole < n_blocks:
+        blocks[whole, :, : len(rows) - whole * width] = clean[whole * width :].T
