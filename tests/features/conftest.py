@@ -208,25 +208,25 @@ def _as_instant(value: object, is_date: bool) -> object:
 
 @pytest.fixture(scope="session")
 def company_of() -> Callable[..., Workspace]:
-    """Write tables as CSV and a company around them: `company_of(folder, tables, **config)`."""
+    """Write tables as CSV and a company around them: `company_of(folder, files, **config)`."""
     return write_company
 
 
 def write_company(
-    folder: Path, tables: dict[str, list[dict[str, object]] | pd.DataFrame], **config: object
+    folder: Path, files: dict[str, list[dict[str, object]] | pd.DataFrame], **config: object
 ) -> Workspace:
     """A company whose files carry our names; `known_at` is mapped where a table has it."""
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
     mapped = dict(config.pop("tables", {}))
-    for name, rows in tables.items():
+    for name, rows in files.items():
         frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
         frame.to_csv(data / f"{name}.csv", index=False)
         if "known_at" in frame:
             mapped[name] = {"known_at": "known_at"} | mapped.get(name, {})
     raw = {
         "name": "ledger",
-        "inputs": {name: f"{name}.csv" for name in tables},
+        "inputs": {name: f"{name}.csv" for name in files},
         "tables": mapped,
         "targets": {"churn": {"outcome": "churn", "observed_in": "activity"}},
     } | config
