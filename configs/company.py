@@ -243,7 +243,9 @@ def load_company(folder: Path) -> Company:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not readable as YAML: {error}", where=str(path)) from error
+        raise ConfigError(
+            f"not readable as YAML: {error}", where=str(path), fix="correct the line it names"
+        ) from error
     if not isinstance(raw, dict):
         raise ConfigError("the file holds no keys", where=str(path), fix="bellwether init FOLDER")
     return parse_company(raw, where=str(path))
@@ -255,7 +257,9 @@ def parse_company(raw: dict[str, Any], *, where: str) -> Company:
         return Company.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(
-            "the configuration has mistakes:\n" + "\n".join(_explain(error)), where=where
+            "the configuration has mistakes:\n" + "\n".join(_explain(error)),
+            where=where,
+            fix="correct these keys; `bellwether init FOLDER` writes an example with all of them",
         ) from error
 
 

@@ -93,17 +93,30 @@ class State:
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
         """Hold the one writer's lock of this directory; fail at once when somebody has it."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        held = self._acquire(purpose)
+        try:
+            yield
+        finally:
+            held.release()
+
+    def _acquire(self, purpose: str) -> FileLock:
         lock = FileLock(self.root / ".lock")
         try:
-            with lock.acquire(timeout=0):
-                yield
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
         except Timeout as error:
             raise StateError(
                 f"another run is writing to this state directory, so '{purpose}' did not start",
                 where=str(self.root),
                 fix="wait for it to end, then run the same command again",
             ) from error
+        except OSError as error:
+            raise StateError(
+                f"the state directory cannot be written: {error.strerror or error}",
+                where=str(self.root),
+                fix="correct its permissions, or name another one with --state or BELLWETHER_STATE",
+            ) from error
+        return lock
 
 
 def read_json(path: Path) -> Any:

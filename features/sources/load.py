@@ -7,13 +7,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import duckdb
 
-from configs.errors import DataError, StateError
+from configs.errors import ConfigError, DataError, StateError
 from configs.hashing import code_digest, digest
 from configs.places import Workspace
 from configs.state import new_folder, read_manifest, write_json_atomically
@@ -174,6 +174,7 @@ def load_sources(
         shutil.rmtree(workspace.state.sources / name, ignore_errors=True)
     loaded = read_loaded(workspace, now)
     _check_enough(loaded)
+    _check_grid(workspace.company.grid.start_on, loaded)
     return loaded
 
 
@@ -381,4 +382,16 @@ def _check_enough(loaded: Loaded) -> None:
             f"there is no activity table: one of {', '.join(activity)} is needed, with rows",
             where="inputs, tables",
             fix="add under inputs:   usage_events: usage.csv",
+        )
+
+
+def _check_grid(start_on: date | None, loaded: Loaded) -> None:
+    """Refuse a grid that begins before anything is known: its first moments would be empty."""
+    firsts = [info.first_happened for info in loaded.tables.values() if info.first_happened]
+    first = min((datetime.fromisoformat(text).date() for text in firsts), default=None)
+    if start_on is not None and first is not None and start_on < first:
+        raise ConfigError(
+            f"the first as_of, {start_on}, lies before all data, which begins on {first}",
+            where="grid.start_on in company.yaml",
+            fix="leave it out, or set a day with at least half a year of activity before it",
         )

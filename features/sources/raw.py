@@ -229,7 +229,12 @@ def csv_head(path: Path) -> tuple[str, tuple[str, ...]]:
             fix="save it as UTF-8, for example: iconv -f latin1 -t utf-8 OLD > NEW",
         ) from error
     if not text.strip():
-        raise SourceError("the file is empty, it has not even a header", where=str(path))
+        raise SourceError(
+            "the file is empty, it has not even a header",
+            where=str(path),
+            fix="export it again; a table without rows still has its header, or is left out of "
+            "`inputs`",
+        )
     first = text.splitlines()[0]
     delimiter = max(DELIMITERS, key=first.count)
     names = [name.strip() for name in next(csv.reader(io.StringIO(text), delimiter=delimiter))]
