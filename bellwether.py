@@ -243,12 +243,12 @@ def promote(
 
     workspace, steps = workspace_of(company, state, data), Steps()
     with workspace.state.lock("promote"):
-        now = workspace.company.clock()
+        now, trained = workspace.company.clock(), candidates(workspace)
         built = build_features(workspace, now, steps)
         publish(
             workspace,
             built.features,
-            candidates(workspace),
+            trained,
             created_at=now,
             note=note,
             is_forced=force,
@@ -291,7 +291,9 @@ def relog(company: CompanyArgument, state: StateOption = None) -> None:
     from training.releases import current, open_store
 
     workspace, steps = workspace_of(company, state, data="."), Steps()
-    for run in send(workspace):
+    sent = send(workspace)
+    steps(f"trainings that waited to be sent: {len(sent)}")
+    for run in sent:
         steps(f"{run.target}: registered as {run.model_name} version {run.version}")
     release = current(open_store(workspace))
     if release is not None:
@@ -400,11 +402,25 @@ def main() -> None:
     except Exception as error:
         if settings.is_debug:
             raise
-        complaints.print(
-            f"[bold red]unexpected error:[/] {_escape(f'{type(error).__name__}: {error}')}\n"
-            "  to do: run the same command as `bellwether --debug …` and report what it prints"
+        words, code = _surprise(error)
+        complaints.print(f"[bold red]{words}")
+        sys.exit(code)
+
+
+def _surprise(error: Exception) -> tuple[str, int]:
+    """Return the words for an error that is not ours, and the exit code."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return (
+            f"error:[/] cannot be read or written: {_escape(str(error.strerror))}\n"
+            f"  where: {_escape(str(error.filename))}\n"
+            "  to do: correct the path, its permissions or the disk, then run the command again",
+            74,
         )
-        sys.exit(70)
+    return (
+        f"unexpected error:[/] {_escape(f'{type(error).__name__}: {error}')}\n"
+        "  to do: run the same command as `bellwether --debug …` and report what it prints",
+        70,
+    )
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def published(workspace: Workspace) -> Release:
         raise StateError(
             "no model is published yet",
             where=str(workspace.state.releases),
-            fix=f"bellwether run {workspace.company.name}   trains and publishes",
+            fix=f"bellwether run {workspace.folder}   trains and publishes",
         )
     return release
 
