@@ -1,0 +1,421 @@
+"""The front door: what a person sees who gives a command something it cannot work with."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from typer.main import get_command
+
+import bellwether
+from configs.company import load_company
+from configs.errors import ConfigError, StateError
+from configs.state import State
+from serving.book import read_latest, read_table
+from serving.pipeline import run_company
+
+ROOT = Path(bellwether.__file__).parent
+BOOK_ON = date(2026, 3, 2)
+COMMANDS = sorted(get_command(bellwether.app).commands)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def complaint(self) -> str:
+        """What it said on the error stream, on one line."""
+        return " ".join(self.err.split())
+
+
+@pytest.fixture
+def run_command(monkeypatch) -> Callable[..., Done]:
+    def run(*words) -> Done:
+        monkeypatch.setattr(sys, "argv", ["bellwether", *map(str, words)])
+        out, err = io.StringIO(), io.StringIO()
+        code = 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                bellwether.main()
+            except SystemExit as end:
+                code = end.code
+        return Done(code, out.getvalue(), err.getvalue())
+
+    monkeypatch.setattr(bellwether.settings, "is_debug", False)
+    return run
+
+
+def tables() -> dict[str, pd.DataFrame]:
+    """Sixty accounts under monthly terms; every fourth fades and leaves, spread over a year."""
+    accounts, subscriptions, usage = [], [], []
+    for i in range(60):
+        began = BOOK_ON - timedelta(days=500 + i)
+        leaves = i % 4 == 0
+        until = BOOK_ON - timedelta(days=20 + 5 * i) if leaves else BOOK_ON
+        accounts.append((f"A-{i:02d}", began, f"Company {i}"))
+        subscriptions.append(
+            (f"A-{i:02d}", f"S-{i}", began, until if leaves else None, 1_000 * (1 + i % 7), "GBP")
+        )
+        for age in range(0, (until - began).days, 7):
+            fading = leaves and (until - began).days - age < 70
+            for user in range(1 if fading else 2 + i % 3):
+                usage.append((f"A-{i:02d}", f"{i}-{user}", began + timedelta(days=age), "report"))
+    return {
+        "accounts": pd.DataFrame(accounts, columns=["account_id", "created_at", "name"]),
+        "subscriptions": pd.DataFrame(
+            subscriptions,
+            columns=["account_id", "subscription_id", "started_on", "ended_on", "arr", "currency"],
+        ),
+        "usage_events": pd.DataFrame(
+            usage, columns=["account_id", "user_id", "occurred_at", "feature"]
+        ),
+    }
+
+
+def company(**changes) -> dict:
+    return {
+        "name": "tiny",
+        "now": f"{BOOK_ON}T00:00:00Z",
+        "reporting_currency": "GBP",
+        "inputs": {name: f"{name}.csv" for name in ("accounts", "subscriptions", "usage_events")},
+        "grid": {"every": "month", "start_on": "2025-04-01"},
+        "targets": {
+            "churn": {"outcome": "churn", "observed_in": "subscriptions", "horizon_days": 31}
+        },
+        "training": {
+            "folds": 2,
+            "fold_days": 61,
+            "model_seeds": 1,
+            "bootstrap_draws": 100,
+            "threads": 1,
+            "tuning": {"trials": 0},
+        },
+        **changes,
+    }
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A company of three small files, to be spoiled."""
+
+    folder: Path
+
+    def configure(self, **changes) -> Tiny:
+        (self.folder / "company.yaml").write_text(yaml.safe_dump(company(**changes)))
+        return self
+
+    def write(self, **frames) -> Tiny:
+        for name, frame in frames.items():
+            frame.to_csv(self.folder / f"{name}.csv", index=False)
+        return self
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return (str(self.folder), "--state", str(self.folder / "state"))
+
+
+@pytest.fixture
+def tiny(tmp_path) -> Tiny:
+    return Tiny(tmp_path).configure().write(**tables())
+
+
+def absent_column(tiny):
+    frame = tables()["usage_events"].drop(columns="occurred_at")
+    tiny.write(usage_events=frame)
+
+
+def wrong_type(tiny):
+    tiny.write(accounts=tables()["accounts"].assign(created_at="soon"))
+
+
+def empty_table(tiny):
+    tiny.write(usage_events=tables()["usage_events"].head(0))
+
+
+def no_rows_no_header(tiny):
+    (tiny.folder / "usage_events.csv").write_bytes(b"")
+
+
+def one_account(tiny):
+    tiny.write(accounts=tables()["accounts"].head(1))
+
+
+def grid_before_any_data(tiny):
+    tiny.configure(grid={"every": "month", "start_on": "1990-01-01"})
+
+
+def grid_after_now(tiny):
+    tiny.configure(grid={"every": "month", "start_on": "2031-01-01"})
+
+
+def unknown_key(tiny):
+    tiny.configure(grid={"evry": "month"})
+
+
+def unknown_target_key(tiny):
+    tiny.configure(
+        targets={"churn": {"outcome": "churn", "observed_in": "subscriptions", "horizon_day": 3}}
+    )
+
+
+def no_yaml(tiny):
+    (tiny.folder / "company.yaml").write_text("a: [1")
+
+
+def unknown_column_in_mapping(tiny):
+    tiny.configure(tables={"usage_events": {"columns": {"occurred_at": "hapened_at"}}})
+
+
+def nobody_leaves(tiny):
+    tiny.write(subscriptions=tables()["subscriptions"].assign(ended_on=None))
+
+
+BAD_COMPANIES = [
+    (lambda tiny: (tiny.folder / "accounts.csv").unlink(), 3, r"accounts\.csv"),
+    (absent_column, 3, "usage_events.*occurred_at"),
+    (wrong_type, 3, "accounts: none of its 60 rows.*created_at"),
+    (empty_table, 4, "usage_events"),
+    (no_rows_no_header, 3, r"usage_events\.csv"),
+    (one_account, 4, "accounts: 1"),
+    (grid_before_any_data, 2, "1990-01-01, lies before all data"),
+    (grid_after_now, 4, "2031-01-01"),
+    (unknown_key, 2, 'grid.evry: unknown key; did you mean "every"'),
+    (unknown_target_key, 2, 'horizon_day: unknown key; did you mean "horizon_days"'),
+    (no_yaml, 2, "not readable as YAML"),
+    (unknown_column_in_mapping, 3, "hapened_at"),
+    (nobody_leaves, 4, "churn"),
+]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "words"), BAD_COMPANIES, ids=lambda item: getattr(item, "__name__", "")
+)
+def test_bad_input_is_told_with_place_and_remedy(tiny, run_command, spoil, code, words):
+    spoil(tiny)
+    assert_told(run_command("run", *tiny.options), code, words)
+
+
+def assert_told(done: Done, code: int, words: str) -> None:
+    assert re.search(words, done.complaint), done
+    assert done.code == code, done
+    assert "  where: " in done.err, done
+    assert "  to do: " in done.err, done
+    assert "Traceback" not in done.err
+    assert "unexpected" not in done.err
+
+
+def test_an_unknown_company_is_told_with_the_closest_one(run_command):
+    done = run_command("check", "ravenstak")
+    assert_told(done, 2, "no company folder 'ravenstak'.*did you mean \"ravenstack\"")
+
+
+def test_a_data_folder_that_is_not_there_is_told(tiny, run_command):
+    done = run_command("run", *tiny.options, "--data", tiny.folder / "elsewhere")
+    assert_told(done, 2, "data folder does not exist")
+
+
+@pytest.mark.parametrize("command", ["score", "report", "promote", "refresh", "serve"])
+def test_steps_that_come_later_say_which_comes_first(tiny, run_command, command):
+    assert_told(run_command(command, *tiny.options), 5, "bellwether (run|train) ")
+
+
+def test_a_refresh_without_earlier_results_says_so(tiny, run_command):
+    assert "there are no earlier results" in run_command("refresh", *tiny.options).err
+
+
+def test_there_is_nothing_to_roll_back_to(tiny, run_command):
+    done = run_command("rollback", *tiny.options)
+    assert done.code == 5
+    assert "there is no earlier release" in done.err
+
+
+def test_a_second_run_on_the_same_state_is_refused_at_once(tiny, run_command):
+    with State(tiny.folder / "state").lock("run"):
+        done = run_command("run", *tiny.options)
+    assert_told(done, 5, "another run is writing to this state directory")
+
+
+def test_an_error_of_the_work_is_not_mistaken_for_the_lock(tmp_path):
+    with pytest.raises(PermissionError), State(tmp_path).lock("run"):
+        raise PermissionError(13, "Permission denied", "elsewhere")
+    with State(tmp_path).lock("run"):
+        assert (tmp_path / ".lock").exists()
+
+
+def test_a_state_directory_that_cannot_be_made_is_told(tiny, run_command):
+    state = tiny.folder / "accounts.csv" / "state"
+    done = run_command("check", tiny.folder, "--state", state)
+    assert_told(done, 5, "state directory cannot be written: Not a directory")
+
+
+@pytest.fixture
+def as_somebody() -> Iterator[None]:
+    """The administrator may write anywhere, so somebody else asks."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_read_only_state_directory_is_told(tmp_path, request):
+    tmp_path.chmod(0o555)
+    request.getfixturevalue("as_somebody")
+    lock = State(tmp_path).lock("run")
+    with pytest.raises(StateError, match="cannot be written: Permission denied") as told:
+        lock.__enter__()
+    assert told.value.where == str(tmp_path)
+    assert "--state" in told.value.fix
+
+
+def test_a_path_that_cannot_be_written_is_told(tmp_path, run_command):
+    (tmp_path / "file").write_text("")
+    done = run_command("simulate", tmp_path / "file", "--accounts", 20, "--months", 6)
+    assert_told(done, 74, "cannot be read or written: Not a directory")
+
+
+def test_what_nobody_expected_is_one_line_and_debug_shows_the_rest(tiny, run_command, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("one [bold] divided by zero")
+
+    monkeypatch.setattr(bellwether, "workspace_of", broken)
+    done = run_command("run", *tiny.options)
+    assert done.code == 70
+    assert done.err.startswith("unexpected error: ZeroDivisionError: one [bold] divided by zero\n")
+    with pytest.raises(ZeroDivisionError):
+        run_command("--debug", "run", *tiny.options)
+
+
+def test_debug_shows_the_traceback_of_our_own_errors(run_command):
+    with pytest.raises(ConfigError):
+        run_command("--debug", "check", "nobody")
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_says_what_a_command_does(run_command, command):
+    done = run_command(*command.split(), "--help")
+    assert done.code == 0
+    about = get_command(bellwether.app).commands[command].help if command else "grow"
+    assert " ".join(about.split()[:4]) in " ".join(done.out.split())
+
+
+def test_a_missing_argument_is_a_usage_error(run_command):
+    done = run_command("run")
+    assert done.code == 2
+    assert "company" in done.err
+
+
+def test_init_writes_what_loads_and_never_writes_over_it(tmp_path, run_command):
+    folder = tmp_path / "acme"
+    assert run_command("init", folder).code == 0
+    assert load_company(folder).name == "acme"
+    before = (folder / "company.yaml").read_bytes()
+    assert_told(run_command("init", folder), 2, "there is a company here already")
+    assert (folder / "company.yaml").read_bytes() == before
+
+
+def test_simulate_writes_the_same_bytes_for_a_seed(tmp_path, run_command):
+    options = ("--accounts", 20, "--months", 6, "--seed", 3)
+    for name in ("one", "two"):
+        assert run_command("simulate", tmp_path / name, *options).code == 0
+    one, two = (
+        {p.name: p.read_bytes() for p in (tmp_path / n).glob("*.*")} for n in ("one", "two")
+    )
+    assert one == two
+    assert len(one) > 10
+
+
+def test_check_as_json_is_json_and_nothing_else(tiny, run_command):
+    done = run_command("check", *tiny.options, "--json")
+    assert done.code == 0
+    report = json.loads(done.out)
+    assert report["grade"] in "ABCDF"
+    assert done.err == ""
+
+
+def test_check_as_text_shows_the_grade_and_the_tables(tiny, run_command):
+    done = run_command("check", *tiny.options)
+    assert done.code == 0
+    assert "Data quality of tiny: grade " in done.out
+    assert "12,345" in done.out
+
+
+def test_the_catalogue_lists_every_feature(run_command):
+    listed = json.loads(run_command("catalogue", "--json").out)
+    shown = run_command("catalogue").out
+    assert len(listed) > 50
+    assert all(item["meaning"] and item["theme"] for item in listed)
+    assert "active" in shown
+
+
+@pytest.mark.parametrize("room", ["configs", "features", "training", "serving"])
+def test_start_up_refuses_politely_when_another_package_stands_in_a_room(tmp_path, room):
+    stranger = tmp_path / room / "__init__.py"
+    stranger.parent.mkdir()
+    stranger.write_text("raise SystemError('imported')")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import bellwether"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    told = Done(done.returncode, done.stdout, done.stderr)
+    assert_told(told, 2, f"other packages stand where.*{room}: {re.escape(str(stranger))}")
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory) -> Tiny:
+    """A company that was run to its end without trouble, in a state of its own."""
+    tiny = Tiny(tmp_path_factory.mktemp("clean")).configure().write(**tables())
+    workspace = bellwether.workspace_of(str(tiny.folder), str(tiny.folder / "clean"), None)
+    run_company(workspace, workspace.company.clock(), lambda _: None)
+    return tiny
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["usage: building", "measuring"])
+def test_a_killed_run_is_finished_by_the_next_one(clean, run_command, moment):
+    state = State(clean.folder / moment.split(":")[0])
+    options = (str(clean.folder), "--state", str(state.root))
+    kill_at(moment, options)
+    assert not (state.scores / "latest.json").exists()
+    done = run_command("run", *options)
+    assert done.code == 0, done
+    made, wanted = read_latest(state), read_latest(State(clean.folder / "clean"))
+    assert made.run_id == wanted.run_id
+    assert made.release_id == wanted.release_id
+    assert read_table(made).equals(read_table(wanted))
+
+
+def kill_at(moment: str, options) -> None:
+    """Start a run and kill it, without any warning, when it says that it has come to `moment`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bellwether", "run", *options],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with process:
+        for line in process.stdout:
+            if moment in line:
+                process.send_signal(signal.SIGKILL)
+                break
+    assert process.returncode == -signal.SIGKILL, f"the run never said {moment!r}"
