@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import yaml
 from ibis.backends.duckdb import Backend
 
 from configs.company import parse_company
@@ -230,6 +231,7 @@ def write_company(
         "tables": mapped,
         "targets": {"churn": {"outcome": "churn", "observed_in": "activity"}},
     } | config
+    (folder / "company.yaml").write_text(yaml.safe_dump(raw))
     return Workspace(
         parse_company(raw, where="test"), folder, data, State(folder / "state"), Places()
     )
