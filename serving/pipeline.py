@@ -20,7 +20,7 @@ from features.quality import QualityReport, check_quality
 from serving.book import BookRun, answers_of, read_latest, score_book
 from serving.ledger import Ledger
 from training.promote import promote
-from training.releases import Release, current, open_store
+from training.releases import Release, current, mirror, open_store
 from training.run import Candidate, candidates, train_targets
 from training.validation.report import build_report
 
@@ -113,7 +113,10 @@ def published(workspace: Workspace) -> Release:
 
 def standing_results(workspace: Workspace) -> str:
     """Return in words which results still stand after a failure."""
-    run = read_latest(workspace.state)
+    try:
+        run = read_latest(workspace.state)
+    except StateError as error:
+        return f"the earlier results cannot be read: {error.what}"
     if run is None:
         return "there are no earlier results"
     return (
@@ -146,6 +149,8 @@ def _check_served(release: Release, built: Built) -> None:
 
 
 def _score(workspace: Workspace, release: Release, now: datetime, progress: Progress) -> BookRun:
+    # What the service reads is written from the store again, should it be damaged or lost.
+    mirror(open_store(workspace), workspace.state.releases)
     with Ledger.open(workspace) as ledger:
         return score_book(workspace, release, ledger, now, progress)
 
