@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,8 +25,10 @@ import bellwether
 from configs.company import load_company
 from configs.errors import ConfigError, StateError
 from configs.state import State
-from serving.book import read_latest, read_table
+from features import snapshots
+from serving.book import BookRun, read_latest, read_table
 from serving.pipeline import run_company
+from training.releases import read_current
 
 ROOT = Path(bellwether.__file__).parent
 BOOK_ON = date(2026, 3, 2)
@@ -419,3 +422,150 @@ def kill_at(moment: str, options) -> None:
                 process.send_signal(signal.SIGKILL)
                 break
     assert process.returncode == -signal.SIGKILL, f"the run never said {moment!r}"
+
+
+@pytest.fixture
+def finished(clean, tmp_path) -> Tiny:
+    """A copy of the company and of its finished state, to be spoiled."""
+    shutil.copytree(clean.folder, tmp_path / "copy")
+    (tmp_path / "copy" / "clean").rename(tmp_path / "copy" / "state")
+    return Tiny(tmp_path / "copy")
+
+
+def book_of(tiny: Tiny) -> BookRun:
+    book = read_latest(State(tiny.folder / "state"))
+    assert book is not None
+    return book
+
+
+def files_of(folder: Path) -> dict[str, tuple[int, int]]:
+    """Which file lies at each path: a file written anew is another one."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.slow
+def test_a_refresh_exports_the_book(finished, run_command):
+    done = run_command("refresh", *finished.options)
+    assert done.code == 0, done
+    folder = book_of(finished).folder
+    assert f"exported {folder / 'scores.csv'}" in done.out
+    assert (folder / "scores.csv").read_text().count("\n") == 61
+
+
+@pytest.mark.slow
+def test_a_refresh_that_fails_keeps_yesterdays_results_and_says_so(finished, run_command):
+    before = files_of(finished.folder / "state" / "scores")
+    (finished.folder / "usage_events.csv").unlink()
+    done = run_command("refresh", *finished.options)
+    assert_told(done, 3, r"file of input usage_events is not there")
+    assert "refresh failed; the results as of 2026-03-02" in done.err
+    assert str(book_of(finished).folder) in done.err
+    assert files_of(finished.folder / "state" / "scores") == before
+
+
+@pytest.mark.slow
+def test_a_damaged_book_does_not_hide_why_a_refresh_failed(finished, run_command):
+    (finished.folder / "state" / "scores" / "latest.json").write_text("{")
+    (finished.folder / "usage_events.csv").unlink()
+    done = run_command("refresh", *finished.options)
+    assert_told(done, 3, r"file of input usage_events is not there")
+    assert "the earlier results cannot be read" in done.err
+
+
+@pytest.mark.slow
+def test_a_second_release_can_be_taken_back(finished, run_command):
+    first = book_of(finished).release_id
+    assert f"release {first} is current already" in run_command("promote", *finished.options).out
+    finished.configure(serving={"bands": {"elevated": 1.2, "high": 2.0}})
+    trained = run_command("train", *finished.options)
+    assert trained.code == 0, trained
+    assert "# churn" in trained.out
+    done = run_command("promote", *finished.options, "--note", "wider bands")
+    assert done.code == 0, done
+    assert "published release" in done.out
+    listed = run_command("releases", *finished.options).out
+    assert first in listed
+    assert "wider bands" in listed
+    back = run_command("rollback", *finished.options, "--note", "too many alarms")
+    assert f"release {first} is current again" in back.out, back
+    assert run_command("score", *finished.options).code == 0
+    assert book_of(finished).release_id == first
+    assert run_command("rollback", *finished.options).code == 5
+
+
+@pytest.mark.slow
+def test_features_whose_code_changed_are_not_scored_by_the_old_model(
+    finished, run_command, monkeypatch
+):
+    before = files_of(finished.folder / "state" / "scores")
+    known = snapshots.code_digest
+    monkeypatch.setattr(snapshots, "code_digest", lambda modules: known(modules)[::-1])
+    done = run_command("score", *finished.options)
+    assert_told(done, 6, "features changed since the published model was trained")
+    assert files_of(finished.folder / "state" / "scores") == before
+
+
+def one(folder: Path, pattern: str) -> Path:
+    return sorted(folder.glob(pattern))[0]
+
+
+REPAIRED = [
+    "sources/usage_events/manifest.json",
+    "daily/usage_events/manifest.json",
+    "snapshots/usage/*/2026-03-01/manifest.json",
+    "labels/churn/*/manifest.json",
+    "feast/applied/manifest.json",
+    "training/churn/manifest.json",
+    "releases/current.json",
+    "scores/latest.json",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", REPAIRED)
+def test_what_can_be_made_again_is_made_again_when_damaged(finished, run_command, pattern):
+    wanted = book_of(finished)
+    state = finished.folder / "state"
+    one(state, pattern).write_text("damaged")
+    done = run_command("run", *finished.options)
+    assert done.code == 0, done
+    assert book_of(finished).run_id == wanted.run_id
+    assert read_current(state / "releases").release_id == wanted.release_id
+
+
+DAMAGED = [
+    ("releases/releases.db", 7, "not a database"),
+    ("ledger/scores.db", 7, "not a database"),
+    ("bundles/*/manifest.json", 6, "bundle .* is missing, unfinished or another one|damaged"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("pattern", "code", "words"), DAMAGED)
+def test_what_cannot_be_made_again_is_told_when_damaged(
+    finished, run_command, pattern, code, words
+):
+    one(finished.folder / "state", pattern).write_text("damaged" * 100)
+    assert_told(run_command("score", *finished.options), code, words)
+
+
+@pytest.mark.slow
+def test_a_tracking_server_that_is_down_stops_nothing_and_is_told_later(
+    tiny, run_command, monkeypatch
+):
+    monkeypatch.setenv("BELLWETHER_MLFLOW_URL", "http://127.0.0.1:9")
+    done = run_command("run", *tiny.options)
+    assert done.code == 0, done
+    assert "the tracking server did not take it" in done.out
+    assert "`bellwether relog` sends it later" in done.out
+    assert book_of(tiny).statuses["scored"] == 45
+    assert_told(run_command("relog", *tiny.options), 7, "the tracking server did not take it")
+    monkeypatch.delenv("BELLWETHER_MLFLOW_URL")
+    later = run_command("relog", *tiny.options)
+    assert later.code == 0, later
+    assert "churn: registered as tiny-churn version 1" in later.out
+    assert "waited to be sent: 0" in run_command("relog", *tiny.options).out
