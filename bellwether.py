@@ -143,8 +143,8 @@ def init(folder: Annotated[Path, typer.Argument(help="folder to write")]) -> Non
     from features.sources.scaffold import scaffold
 
     for path in scaffold(folder):
-        console.print(f"wrote {path}")
-    console.print("next: edit company.yaml, then  bellwether check " + str(folder))
+        console.print(f"wrote {path}", soft_wrap=True)
+    console.print("next: edit company.yaml, then  bellwether check " + str(folder), soft_wrap=True)
 
 
 @app.command()
@@ -159,7 +159,9 @@ def simulate(
     from features.world import write
 
     write(make(seed=seed, n_accounts=accounts, months=months), folder)
-    console.print(f"wrote {folder}; next:  bellwether run simulated --data {folder}")
+    console.print(
+        f"wrote {folder}; next:  bellwether run simulated --data {folder}", soft_wrap=True
+    )
 
 
 @app.command()
@@ -319,7 +321,7 @@ def report(company: CompanyArgument, state: StateOption = None, data: DataOption
     workspace, steps = workspace_of(company, state, data), Steps()
     with workspace.state.lock("report"):
         path = report_company(workspace, workspace.company.clock(), steps)
-    console.print(f"wrote {path}")
+    console.print(f"wrote {path}", soft_wrap=True)
 
 
 @app.command()
@@ -381,11 +383,10 @@ def _print_book(book: BookRun) -> None:
 
 
 def _print_made(summary: dict[str, str]) -> None:
-    table = Table("made", box=None, title="What was made, and where", title_justify="left")
-    table.add_column("where", overflow="fold")  # a path is copied whole
+    console.print("\n[bold]What was made, and where[/]")
     for what, where in summary.items():
-        table.add_row(what, where)
-    console.print(table)
+        # A path is copied whole: it stands on a line of its own, which is never broken.
+        console.print(f"{_escape(what)}\n    {_escape(where)}", soft_wrap=True)
 
 
 def main() -> None:
