@@ -69,9 +69,6 @@ class Value:
     def __mul__(self, other: Value | float) -> Value:
         return self._with(other, "fmul", "mul")
 
-    def __invert__(self) -> Value:
-        return Value(self.build, self.build.not_(self.ir))
-
     def _compare(self, sign: str, other: Value | float) -> Value:
         right = self.like(other)
         left = right.like(self)
@@ -99,8 +96,7 @@ class Value:
         """Return `yes` where this condition holds and `no` elsewhere, per lane."""
         if isinstance(self.ir.type, ir.VectorType):
             no = no.repeated()
-        chosen = no.like(yes)
-        return Value(self.build, self.build.select(self.ir, chosen.ir, no.like(no).ir))
+        return Value(self.build, self.build.select(self.ir, no.like(yes).ir, no.ir))
 
 
 def fma(x: Value, y: Value, z: Value) -> Value:

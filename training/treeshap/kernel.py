@@ -33,7 +33,17 @@ from training.treeshap.emit import (
     variable,
     when,
 )
-from training.treeshap.layout import LANES, NODE_REALS, NODE_WORDS, TREE_WORDS, Forest
+from training.treeshap.layout import (
+    IS_CATEGORICAL,
+    LANES,
+    NAN_LEFT,
+    NODE_REALS,
+    NODE_WORDS,
+    TREE_WORDS,
+    UNDER_FIRST,
+    ZERO_LEFT,
+    Forest,
+)
 from training.treeshap.parse import ZERO
 
 TILE = 16
@@ -45,7 +55,7 @@ CACHE_LINE = 64
 _INTEGERS = ("n_blocks", "n_trees", "n_features")
 _POINTERS: dict[str, Any] = {
     "trees": I64,
-    "words": I64,
+    "words": I32,
     "reals": F64,
     "bits": I32,
     "leaves": F64,
@@ -143,7 +153,13 @@ class _TreeAt:
     def word(self, node: Value, place: int) -> Value:
         """Return a word of a node."""
         at = (self.first_node + node) * NODE_WORDS + place
-        return self.scope.arrays["words"][at]
+        word = self.scope.arrays["words"][at]
+        return Value(word.build, word.build.sext(word.ir, I64))
+
+    def has(self, node: Value, flag: int) -> Value:
+        """Return whether a node has a flag."""
+        build = self.scope.build
+        return Value(build, build.and_(self.word(node, 1).ir, ir.Constant(I64, flag))) > 0
 
     def real(self, node: Value, place: int) -> Value:
         """Return a real number of a node."""
@@ -168,9 +184,10 @@ class _TreeAt:
 def _numeric(at: _TreeAt, node: Value, feature: Value) -> Value:
     """Return α of a comparison with a threshold."""
     x = at.scope.rows("x", at.column("x", feature))
-    alpha = (x <= at.real(node, 0)).pick(at.real(node, 1), at.real(node, 2))
-    alpha = x.is_nan().pick(at.real(node, 3), alpha)
-    return x.equals(0.0).pick(at.real(node, 4), alpha)
+    left, right = at.real(node, 1), at.real(node, 2)
+    alpha = (x <= at.real(node, 0)).pick(left, right)
+    alpha = x.is_nan().pick(at.has(node, NAN_LEFT).pick(left, right), alpha)
+    return x.equals(0.0).pick(at.has(node, ZERO_LEFT).pick(left, right), alpha)
 
 
 def _categorical(at: _TreeAt, node: Value, feature: Value) -> None:
@@ -195,14 +212,16 @@ def _decide(at: _TreeAt, node: Value) -> None:
     scope = at.scope
     feature, place = at.word(node, 0), node * scope.width
     when(
-        at.word(node, 1) > 0,
+        at.has(node, IS_CATEGORICAL),
         lambda: _categorical(at, node, feature),
         lambda: scope.put_rows("alpha", place, _numeric(at, node, feature)),
     )
     ancestor = at.word(node, 6)
 
     def silence() -> None:
-        above = scope.rows("alpha", ancestor * scope.width) * at.real(node, 6)
+        one = Value(scope.build, ir.Constant(F64, 1.0))
+        sign = at.has(node, UNDER_FIRST).pick(one, one.like(-1.0))
+        above = scope.rows("alpha", ancestor * scope.width) * sign
         alpha = scope.rows("alpha", place)
         scope.put_rows("alpha", place, (above > 0.0).pick(alpha, scope.zero()))
 
@@ -217,7 +236,7 @@ def _down(at: _TreeAt, node: Value) -> None:
 
     def hand_on(to_second: bool) -> None:
         alpha = scope.rows("alpha", node * scope.width)
-        share = at.real(node, 5)
+        share = at.real(node, 3)
         with counted(scope.number(0), at.n_parts) as k:
             whole = poly.vector(at.part(node, k))
             part = whole * fma(scope.table(table, k), alpha, share)
@@ -270,7 +289,7 @@ def _gather(
     """Do the k loop of `_up` for one kind of children; `reached` are the leaves below them."""
     scope, poly = at.scope, at.scope.arrays["poly"]
     alpha = scope.rows("alpha", node * scope.width)
-    share, table = at.real(node, 5), at.word(node, 7)
+    share, table = at.real(node, 3), at.word(node, 7)
     total = variable(scope.zero())
     with counted(scope.number(0), at.n_parts) as k:
         g_first, g_second = children(k)
@@ -376,14 +395,21 @@ def compiled() -> Compiled:
     RuntimeError
         LLVM cannot produce code here.
     """
+    return compiled_for(llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+
+
+def compiled_for(processor: str, features: str) -> Compiled:
+    """Compile for a processor as LLVM names it; any gives the same bits, at its own speed.
+
+    Without a fused multiply-add in hardware, the C library's stands in: right, but slow.
+    """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     module = ir.Module("treeshap")
     _write(module, "block", LANES)
     _write(module, "single", 1)
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
-    )
+    target = llvm.Target.from_default_triple()
+    machine = target.create_target_machine(cpu=processor, features=features, opt=3)
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(2))

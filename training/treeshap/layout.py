@@ -26,12 +26,15 @@ TREE_WORDS = 6
 """Per tree: inner nodes, K, K in vectors, first node, first leaf, booster."""
 
 NODE_WORDS = 8
-"""Per node: feature, is it categorical, first word and number of words of its bit set, first
-child, second child, nearest ancestor that asks for the same feature (or −1), place of its table."""
+"""Per node: feature, flags, first word and number of words of its bit set, first child, second
+child, nearest ancestor that asks for the same feature (or −1), place of its table. With
+`NODE_REALS` a node fills one cache line: a single row mostly waits for nodes to be fetched."""
 
-NODE_REALS = 8
-"""Per node: threshold; α below, above, at NaN, at 0; share of the first child; sign of the
-ancestor's α on this side; nothing."""
+IS_CATEGORICAL, NAN_LEFT, ZERO_LEFT, UNDER_FIRST = 1, 2, 4, 8
+"""Flags: it asks for membership; where NaN and 0 go; the side of the ancestor the node is on."""
+
+NODE_REALS = 4
+"""Per node: threshold; α of the left and of the right; share of the first child."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,7 @@ class _Builder:
         self.words.append(
             [
                 int(tree.feature[node]),
-                int(tree.is_categorical(node)),
+                _flags(tree, node, edge),
                 place,
                 n_words,
                 first,
@@ -236,14 +239,9 @@ class _Builder:
                 table,
             ]
         )
-        self.reals.append(
-            [
-                *_alphas(tree, node),
-                float((tree.right_share if is_swapped else tree.left_share)[node]),
-                np.sign(_side(tree, edge.node, edge.is_left)) if edge else 0.0,
-                0.0,
-            ]
-        )
+        alphas = _side(tree, node, True), _side(tree, node, False)
+        threshold = 0.0 if n_words else float(tree.threshold[node])
+        self.reals.append([threshold, *alphas, -min(alphas)])
 
 
 def _side(tree: Tree, node: int, is_left: bool) -> float:
@@ -253,19 +251,15 @@ def _side(tree: Tree, node: int, is_left: bool) -> float:
     return -alpha if is_swapped else alpha
 
 
-def _alphas(tree: Tree, node: int) -> tuple[float, float, float, float, float]:
-    """Return the threshold, and α of a value up to it, above it, missing, and zero."""
-    left, right = _side(tree, node, True), _side(tree, node, False)
+def _flags(tree: Tree, node: int, edge: _Edge | None) -> int:
+    under_first = UNDER_FIRST if edge and _side(tree, edge.node, edge.is_left) > 0.0 else 0
     if tree.is_categorical(node):
-        return 0.0, left, right, right, right
-    threshold = float(tree.threshold[node])
-    decision = int(tree.decision[node])
-    default = left if decision & DEFAULT_LEFT else right
-    zero = left if threshold >= 0.0 else right
-    missing = decision >> 2
-    at_nan = zero if missing == MISSING_NONE else default
-    at_zero = default if missing == MISSING_ZERO else zero
-    return threshold, left, right, at_nan, at_zero
+        return IS_CATEGORICAL | under_first
+    decision, missing = int(tree.decision[node]), int(tree.decision[node]) >> 2
+    default, plain = bool(decision & DEFAULT_LEFT), bool(tree.threshold[node] >= 0.0)
+    nan_left = plain if missing == MISSING_NONE else default
+    zero_left = default if missing == MISSING_ZERO else plain
+    return nan_left * NAN_LEFT | zero_left * ZERO_LEFT | under_first
 
 
 def lay_out(ensembles: Sequence[Ensemble]) -> Forest:
@@ -289,7 +283,7 @@ def lay_out(ensembles: Sequence[Ensemble]) -> Forest:
         n_points=int(trees[:, 1].max()),
         base=float(np.mean(expected)),
         trees=trees.ravel(),
-        words=np.array(builder.words, dtype=np.int64).ravel(),
+        words=np.array(builder.words, dtype=np.int32).ravel(),
         reals=np.array(builder.reals, dtype=np.float64).ravel(),
         bits=np.concatenate([*builder.bits, np.zeros(1, dtype=np.uint32)]),
         leaves=np.concatenate(builder.leaves),
