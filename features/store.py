@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -69,13 +70,25 @@ class Store:
         store, config = _import_feast()
         folder = self._workspace.state.feast
         folder.mkdir(parents=True, exist_ok=True)
-        return store(config=config(**self._settings(folder)))
+        feast = store(config=config(**self._settings(folder)))
+        # Without it, requests fail while a materialisation runs. As a setting, Feast takes it for
+        # SQL registries alone; it is heeded on any.
+        feast.registry.serve_features_while_materializing = True
+        return feast
 
     def _settings(self, folder: Path) -> dict[str, Any]:
+        from sqlalchemy import NullPool
+
         places = self._workspace.places
+        # 0 is for ever: a handle sees what was declared before it was made, and nothing later.
         registry: dict[str, Any] = {"path": str(folder / "registry.db"), "cache_ttl_seconds": 0}
         if places.registry_url:
-            registry = {"registry_type": "sql", "path": places.registry_url}
+            registry |= {
+                "registry_type": "sql",
+                "path": _with_driver(places.registry_url),
+                # read once per handle: no connection is worth keeping, or sharing with a fork
+                "sqlalchemy_config_kwargs": {"poolclass": NullPool},
+            }
         online: dict[str, Any] = {"type": "sqlite", "path": str(folder / "online.db")}
         if places.redis_url:
             online = {"type": "redis", "connection_string": _patient_for_seconds(places.redis_url)}
@@ -86,8 +99,6 @@ class Store:
             "offline_store": {"type": "duckdb"},
             "online_store": online,
             "entity_key_serialization_version": 3,
-            # without it, requests fail while a materialisation runs
-            "materialization_config": {"serve_features_while_materializing": True},
             "repo_path": str(folder),
         }
 
@@ -239,13 +250,19 @@ class Store:
         return rows.as_of[0] == datetime(day.year, day.month, day.day, tzinfo=UTC)
 
     def is_ready(self, feature_hash: str) -> bool:
-        """Say whether the online store can be read for this feature set."""
+        """Say whether the online store holds a whole book of this feature set."""
         try:
-            self._feast.get_feature_view(vector_view(feature_hash))
+            view = self._feast.get_feature_view(vector_view(feature_hash))
             self.online(feature_hash, 0, [""])
         except Exception:  # any failure means: not ready
             return False
-        return True
+        return bool(view.materialization_intervals)  # while the first book is loaded there is none
+
+
+def _with_driver(url: str) -> str:
+    """Name the PostgreSQL driver that is installed where the URL names none."""
+    scheme, _, rest = url.partition("://")
+    return f"postgresql+psycopg://{rest}" if scheme in {"postgres", "postgresql"} else url
 
 
 def _patient_for_seconds(connection: str) -> str:
@@ -254,7 +271,6 @@ def _patient_for_seconds(connection: str) -> str:
         "socket_connect_timeout": "1",
         "socket_timeout": "2",
         "retry": "null",  # its own policy takes seconds to say that nobody listens
-        "retry_on_timeout": "true",  # with no policy: one more try at once, for a stale connection
     }
     given = {part.split("=", 1)[0] for part in connection.split(",")}
     added = [f"{name}={value}" for name, value in limits.items() if name not in given]
@@ -315,7 +331,8 @@ def _import_feast() -> tuple[Any, Any]:
     def leave_alone(target: Any = None, **_: Any) -> Any:
         return target if target else (lambda item: item)
 
-    with patch.object(typeguard, "typechecked", leave_alone):
+    # Feast changes which warnings of all libraries are shown.
+    with patch.object(typeguard, "typechecked", leave_alone), warnings.catch_warnings():
         from feast import FeatureStore, RepoConfig
     for name in multiprocess:  # Feast sets them for its own server; they would change ours
         os.environ.pop(name, None)
