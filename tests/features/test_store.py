@@ -1,0 +1,396 @@
+"""Feast: the historical row equals the snapshot equals the online row, on every store."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import uuid
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import features.snapshots
+from configs.errors import UnavailableError
+from configs.places import Places
+from configs.state import State
+from features.signals import FAMILIES
+from features.snapshots import build_snapshots, read_snapshot
+from features.sources import load_sources
+from features.store import Store, vector_view
+from features.vector import build_vectors, feature_set, matrix, past_day
+
+NOW = datetime(2025, 4, 1, 6, tzinfo=UTC)
+NAMES = [f"a{number:02d}" for number in range(24)]
+
+
+@pytest.fixture(scope="module")
+def book(company_of, tmp_path_factory):
+    """A company of two families, its snapshots, and the vectors of two books."""
+    rng = np.random.default_rng(5)
+    created = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 430, 24), unit="D")
+    bills = [
+        {
+            "account_id": name,
+            "invoice_id": f"{name}-{number}",
+            "issued_on": (day + pd.Timedelta(days=int(rng.integers(0, 500)))).date(),
+            "amount": round(float(rng.normal(100, 60)), 2),
+            "due_on": "2025-01-15",
+            "paid_on": "2025-02-01" if number % 3 else None,
+            "is_failed_charge": number % 5 == 0,
+        }
+        for name, day in zip(NAMES, created, strict=True)
+        for number in range(8)
+    ]
+    tables = {
+        "accounts": pd.DataFrame(
+            {"account_id": NAMES, "created_at": created, "name": [f"Ärger & {n}" for n in NAMES]}
+        ),
+        "invoices": pd.DataFrame(bills),
+        "milestones": [
+            {
+                "account_id": name,
+                "milestone": "m",
+                "occurred_on": "2024-05-01",
+                "due_on": "2024-06-01",
+            }
+            for name in NAMES[::2]
+        ],
+    }
+    workspace = company_of(
+        tmp_path_factory.mktemp("store"), tables, grid={"every": "month", "start_on": "2024-12-01"}
+    )
+    few = tuple(family for family in FAMILIES if family.name in {"journey", "payments"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features.snapshots, "FAMILIES", few)
+        loaded = load_sources(workspace, NOW)
+        snapshots = build_snapshots(workspace, loaded, NOW)
+    earlier = replace(snapshots, days=snapshots.days[:-1])
+    for item in (earlier, snapshots):
+        build_vectors(workspace, loaded, item)
+    return Book(workspace, snapshots, feature_set(snapshots))
+
+
+class Book:
+    """What the stores are filled from."""
+
+    def __init__(self, workspace, snapshots, features):
+        self.workspace, self.snapshots, self.features = workspace, snapshots, features
+        self.days = snapshots.days
+
+    def values(self, day: date) -> tuple[list[str], np.ndarray]:
+        """The vectors of one day, from the snapshots."""
+        ids, values = matrix(self.snapshots, self.features, day)
+        return list(ids), values
+
+    def store(self, **places: str) -> Store:
+        """A store of its own: its project, its registry and its online table."""
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        company = self.workspace.company.model_copy(update={"name": name})
+        state = State(self.workspace.state.root.with_name(name))
+        # the snapshots stay where they are
+        (state.root).mkdir()
+        (state.root / "snapshots").symlink_to(self.workspace.state.snapshots)
+        return Store(replace(self.workspace, company=company, state=state, places=Places(**places)))
+
+
+def filled(book: Book, store: Store, day: date | None = None) -> Store:
+    store.apply(book.snapshots, book.features, ["churn"])
+    store.materialize(book.features, day or book.days[-1])
+    return store
+
+
+def read(book: Book, store: Store, entities: list[str]):
+    return store.online(book.features.hash, len(book.features.names), entities)
+
+
+@pytest.fixture(scope="module")
+def embedded(book):
+    return filled(book, book.store())
+
+
+def assert_same(book: Book, store: Store, day: date) -> None:
+    """The online rows are the snapshot's, feature by feature, in vector order."""
+    ids, values = book.values(day)
+    rows = read(book, store, ids)
+    assert rows.is_known.all()
+    np.testing.assert_array_equal(rows.values, values)
+    assert rows.as_of == [datetime(day.year, day.month, day.day, tzinfo=UTC)] * len(ids)
+    for position, info in enumerate(book.features.info):
+        column = read_snapshot(book.snapshots, info.family, day)[info.name].to_numpy()
+        np.testing.assert_array_equal(rows.values[:, position], column, err_msg=info.name)
+
+
+def assert_historical(book: Book, store: Store) -> None:
+    pairs = [(name, day) for day in book.days for name in book.values(day)[0]]
+    rows = pd.DataFrame(pairs, columns=["entity_id", "as_of"])
+    rows["as_of"] = pd.to_datetime(rows["as_of"]).dt.tz_localize("UTC")
+    rows = rows.sample(frac=1.0, random_state=3).assign(other=1)
+    rows.index = pd.Index(np.arange(len(rows))[::-1] * 7, name="row")
+    before = rows.copy()
+    info = book.features.info[::-1]
+    found = store.historical(rows, info)
+    pd.testing.assert_frame_equal(rows, before)
+    assert list(found.columns) == [item.name for item in info]
+    assert found.index.equals(rows.index)
+    assert (found.dtypes == "float64").all()
+    for day in book.days:
+        ids, values = book.values(day)
+        expected = pd.DataFrame(values, index=ids, columns=book.features.names)
+        here = (rows["as_of"] == pd.Timestamp(day, tz="UTC")).to_numpy()
+        got = found[here].set_axis(rows["entity_id"][here], axis=0)[book.features.names]
+        np.testing.assert_array_equal(got.to_numpy(), expected.loc[got.index].to_numpy())
+
+
+def test_the_historical_frame_is_the_snapshots(book, embedded):
+    assert len(book.features.names) > 15
+    assert_historical(book, embedded)
+
+
+def test_rows_without_a_snapshot_are_unknown_and_not_dropped(book, embedded):
+    rows = pd.DataFrame(
+        {
+            "entity_id": ["nobody", NAMES[0], NAMES[0], "nobody"],
+            "as_of": pd.to_datetime(
+                ["2025-03-01", "2019-01-01", "2025-03-01", "2025-04-01"], utc=True
+            ),
+        }
+    )
+    found = embedded.historical(rows, book.features.info)
+    assert len(found) == 4
+    assert found.loc[[0, 1, 3]].isna().all(axis=None)
+    assert found.loc[2, "tenure_days"] > 0
+
+
+def test_one_feature_alone(book, embedded):
+    rows = pd.DataFrame({"entity_id": NAMES[:3], "as_of": pd.Timestamp("2025-03-01", tz="UTC")})
+    [info] = [item for item in book.features.info if item.name == "tenure_days"]
+    assert list(embedded.historical(rows, [info]).columns) == ["tenure_days"]
+
+
+def test_the_online_row_is_the_snapshot(book, embedded):
+    assert_same(book, embedded, book.days[-1])
+
+
+def test_the_past_travels_with_the_present(book, embedded):
+    ids, _ = book.values(book.days[-1])
+    then_ids, then = book.values(past_day(book.snapshots))
+    rows = read(book, embedded, ids)
+    assert len(then_ids) < len(ids)
+    for place, name in enumerate(ids):
+        if name in then_ids:
+            np.testing.assert_array_equal(rows.past[place], then[then_ids.index(name)])
+        else:
+            assert np.isnan(rows.past[place]).all()
+    assert rows.facts[0]["name"] == f"Ärger & {ids[0]}"
+    assert {"status", "tenure_days", "arr"} <= set(rows.facts[0])
+
+
+def test_order_duplicates_and_strangers(book, embedded):
+    ids, values = book.values(book.days[-1])
+    asked = [ids[3], "nobody", ids[0], ids[3], "", "O'Brien; --", ids[1]]
+    rows = read(book, embedded, asked)
+    assert rows.is_known.tolist() == [True, False, True, True, False, False, True]
+    np.testing.assert_array_equal(rows.values[[0, 2, 3, 6]], values[[3, 0, 3, 1]])
+    assert np.isnan(rows.values[[1, 4, 5]]).all()
+    assert np.isnan(rows.past[[1, 4, 5]]).all()
+    assert [bool(facts) for facts in rows.facts] == rows.is_known.tolist()
+    assert rows.as_of[1] is None
+
+
+def test_a_newer_book_replaces_and_may_be_loaded_again(book):
+    store = filled(book, book.store(), book.days[-2])
+    assert_same(book, store, book.days[-2])
+    store.materialize(book.features, book.days[-1])
+    assert_same(book, store, book.days[-1])
+    assert store.holds(book.features, NAMES[0], book.days[-1])
+    assert not store.holds(book.features, NAMES[0], book.days[-2])
+    assert not store.holds(book.features, "nobody", book.days[-1])
+    store.materialize(book.features, book.days[-1])
+    assert_same(book, store, book.days[-1])
+
+
+def test_reads_go_on_while_a_book_is_loaded(book):
+    store = filled(book, book.store(), book.days[-2])
+    ids, _ = book.values(book.days[-2])
+    moments, failures, done = set(), [], threading.Event()
+
+    def keep_reading() -> None:
+        while not done.is_set():
+            try:
+                rows = read(book, store, ids)
+            except UnavailableError as error:
+                failures.append(error)
+            else:
+                moments.update(moment for moment in rows.as_of)
+
+    readers = [threading.Thread(target=keep_reading) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for day in [*book.days[-2:], *book.days[-2:]]:
+        store.materialize(book.features, day)
+    done.set()
+    for reader in readers:
+        reader.join(timeout=30)
+    assert failures == []
+    assert {moment.date() for moment in moments} <= set(book.days[-2:])
+
+
+def test_declaring_and_loading_say_nothing(book, capfd):
+    filled(book, book.store())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_store_that_was_never_filled_is_not_ready(book):
+    store = book.store()
+    assert not store.is_ready(book.features.hash)
+    with pytest.raises(UnavailableError, match="online store") as error:
+        read(book, store, NAMES[:1])
+    assert vector_view(book.features.hash) in error.value.where
+    store.apply(book.snapshots, book.features, ["churn"])
+    assert not store.is_ready(book.features.hash)
+    store.materialize(book.features, book.days[-1])
+    assert store.is_ready(book.features.hash)
+    assert not store.is_ready("another")
+    store.apply(book.snapshots, book.features, ["churn", "expansion"])
+    assert store.is_ready(book.features.hash)
+
+
+def test_a_first_book_half_loaded_is_not_ready(book, monkeypatch):
+    """Reads go on while a book is replaced; a store that never held one must not be switched to."""
+    store = book.store()
+    store.apply(book.snapshots, book.features, ["churn"])
+    provider = store._feast._get_provider()
+    load, seen = provider.materialize_single_feature_view, []
+
+    def look_first(**options: object) -> None:
+        load(**options)
+        seen.append(Store(store._workspace).is_ready(book.features.hash))
+
+    monkeypatch.setattr(provider, "materialize_single_feature_view", look_first)
+    store.materialize(book.features, book.days[-2])
+    store.materialize(book.features, book.days[-1])
+    assert seen == [False, True]
+
+
+def test_another_process_of_the_same_state_reads_the_same(book, embedded):
+    """Nothing is held in memory: a second store on the same files sees the first one's book."""
+    again = Store(embedded._workspace)
+    assert_same(book, again, book.days[-1])
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_an_online_store_that_is_down_is_told_at_once(book):
+    store = book.store(redis_url=f"127.0.0.1:{closed_port()}")
+    store.apply(book.snapshots, book.features, ["churn"])
+    began = time.monotonic()
+    with pytest.raises(UnavailableError, match="does not answer: ConnectionError"):
+        read(book, store, NAMES[:1])
+    assert not store.is_ready(book.features.hash)
+    with pytest.raises(UnavailableError, match="the online store does not answer"):
+        store.materialize(book.features, book.days[-1])
+    assert time.monotonic() - began < 4
+
+
+def test_a_registry_that_is_down_is_told_without_its_password(book):
+    url = f"postgresql://someone:secret@127.0.0.1:{closed_port()}/nothing"
+    store = book.store(registry_url=url)
+    assert not store.is_ready(book.features.hash)
+    with pytest.raises(UnavailableError, match="registry does not answer") as error:
+        store.apply(book.snapshots, book.features, ["churn"])
+    assert "secret" not in str(error.value)
+
+
+def test_limits_of_a_redis_connection_are_added_where_none_are_given(book):
+    settings = book.store(redis_url="host:6379,db=3,socket_timeout=9")._settings(
+        book.workspace.state.feast
+    )
+    parts = settings["online_store"]["connection_string"].split(",")
+    assert parts[:3] == ["host:6379", "db=3", "socket_timeout=9"]
+    assert {part.split("=")[0] for part in parts[3:]} == {"socket_connect_timeout", "retry"}
+
+
+# Servers
+
+
+@pytest.fixture
+def on_redis(book, redis_address):
+    """A store whose online half is Redis; its keys are deleted after."""
+    import redis
+
+    host, _, port = redis_address.partition(":")
+    store = book.store(redis_url=redis_address)
+    yield store
+    client = redis.Redis(host=host, port=int(port))
+    project = store._workspace.company.name.encode()
+    for key in client.scan_iter(b"*" + project + b"*"):
+        client.delete(key)
+    client.close()
+
+
+@pytest.mark.server
+def test_redis_holds_the_same_rows(book, on_redis):
+    store = filled(book, on_redis, book.days[-2])
+    assert_same(book, store, book.days[-2])
+    store.materialize(book.features, book.days[-1])
+    assert_same(book, store, book.days[-1])
+    rows = read(book, store, ["nobody", NAMES[1], NAMES[1]])
+    assert rows.is_known.tolist() == [False, True, True]
+    assert_historical(book, store)
+
+
+@pytest.mark.server
+def test_a_redis_that_was_emptied_is_noticed(book, on_redis, redis_address):
+    import redis
+
+    store = filled(book, on_redis)
+    assert store.holds(book.features, NAMES[0], book.days[-1])
+    host, _, port = redis_address.partition(":")
+    client = redis.Redis(host=host, port=int(port))
+    keys = list(client.scan_iter(b"*" + store._workspace.company.name.encode() + b"*"))
+    assert len(keys) == len(book.values(book.days[-1])[0])
+    client.delete(*keys)
+    client.close()
+    assert store.is_ready(book.features.hash)  # it answers
+    assert not store.holds(book.features, NAMES[0], book.days[-1])
+
+
+@pytest.fixture
+def registry_url(postgres_url):
+    """A database of its own, dropped after."""
+    import psycopg
+
+    name = f"bellwether_test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield f"{postgres_url.rsplit('/', 1)[0]}/{name}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.mark.server
+def test_a_registry_on_postgresql(book, registry_url):
+    store = filled(book, book.store(registry_url=registry_url))
+    assert_same(book, store, book.days[-1])
+    assert_historical(book, store)
+    # declared once, seen by every process
+    again = Store(store._workspace)
+    assert again.is_ready(book.features.hash)
+    assert_same(book, again, book.days[-1])
+
+
+@pytest.mark.server
+def test_redis_and_postgresql_together(book, on_redis, registry_url):
+    workspace = on_redis._workspace
+    places = replace(workspace.places, registry_url=registry_url)
+    store = filled(book, Store(replace(workspace, places=places)))
+    assert_same(book, store, book.days[-1])
+    assert_historical(book, store)
