@@ -206,6 +206,22 @@ def catalogue(
 
 
 @app.command()
+def checks(
+    as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False,
+) -> None:
+    """Print every methodological check of a training: code, severity, what is right."""
+    from training.checks.registry import as_dicts
+
+    if as_json:
+        typer.echo(json.dumps(as_dicts(), indent=1))
+        return
+    table = Table("code", "about", "severity", "passes when", box=None)
+    for item in as_dicts():
+        table.add_row(item["code"], item["section"], item["severity"], item["title"])
+    console.print(table)
+
+
+@app.command()
 def features(company: CompanyArgument, state: StateOption = None, data: DataOption = None) -> None:
     """Build features and labels, and fill the feature store."""
     from features.build import build_features

@@ -183,6 +183,14 @@ class Serving(Model):
     stale_after_days: Days = Field(10, description="features older than this are said to be stale")
 
 
+class Checks(Model):
+    """Methodological checks (`bellwether checks` lists them) that are not heeded, and why."""
+
+    ignore: dict[
+        Annotated[str, Field(pattern=r"^BW-[A-Z]\d\d$")], Annotated[str, Field(min_length=1)]
+    ] = Field(default={}, description="code: the reason, which the model card repeats")
+
+
 class Company(Model):
     """Everything a company decides. Hashes to `config_hash`."""
 
@@ -206,6 +214,7 @@ class Company(Model):
     training: Training = Training()
     gates: Gates = Gates()
     serving: Serving = Serving()
+    checks: Checks = Checks()
     exclude_features: tuple[str, ...] = Field(
         (), description="features not to train on; shell patterns"
     )

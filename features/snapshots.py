@@ -333,7 +333,7 @@ def _build_set(build: _Build, family: Family | None, version: str) -> SnapshotSe
     else:
         build.progress(f"{name}: building {len(stale)} of {len(build.days)} snapshots")
     for chunk in (stale[start : start + CHUNK] for start in range(0, len(stale), CHUNK)):
-        grid = _grid(build.daily["accounts"], chunk)
+        grid = grid_at(build.daily["accounts"], chunk)
         table = (
             family_table(family, build.daily, grid, build.history)
             if family
@@ -355,7 +355,7 @@ def _sweep(folder: Path) -> None:
         shutil.rmtree(leftover)
 
 
-def _grid(accounts: ir.Table, days: list[date]) -> ir.Table:
+def grid_at(accounts: ir.Table, days: list[date]) -> ir.Table:
     """Return entity × as_of for every account known by then, with its tenure in days."""
     moments = ibis.memtable({"as_of_day": [day_index(day) for day in days]})
     pairs = accounts.cross_join(moments)
@@ -382,4 +382,4 @@ def read_snapshot(snapshots: Snapshots, family: str, day: date) -> pa.Table:
     return pq.read_table(snapshots.sets[family].path(day))
 
 
-__all__ = ["KEY", "SnapshotSet", "Snapshots", "build_snapshots", "read_snapshot"]
+__all__ = ["KEY", "SnapshotSet", "Snapshots", "build_snapshots", "grid_at", "read_snapshot"]

@@ -19,6 +19,7 @@ from features.build import Built, build_features
 from features.quality import QualityReport, check_quality
 from serving.book import BookRun, answers_of, read_latest, score_book
 from serving.ledger import Ledger
+from training.checks.registry import leakage_marks
 from training.promote import promote
 from training.releases import Release, current, mirror, open_store
 from training.run import Candidate, candidates, train_targets
@@ -172,6 +173,7 @@ def _report(
         book=answers_of(workspace, release, now),
         release=release.as_dict(),
         now=now,
+        checks={name: leakage_marks(item.checks) for name, item in trained.items()},
     )
     return paths.html
 

@@ -69,6 +69,7 @@ def model_card(
         _section("By time before the decision", _lead_times(evaluation)),
         _section("By test period", _folds(evaluation)),
         _section("Gates", _gates(gates)),
+        _section("Checks", _checks(manifest)),
         _section("Limits", _limits(manifest, evaluation, gates)),
     )
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -243,6 +244,19 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
         for gate in gates
     ]
     return _table(rows, ("", "gate", "required", "found"))
+
+
+def _checks(manifest: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            "ISSUE" if item.get("outcome") == "issue" else item.get("outcome"),
+            item.get("code"),
+            item.get("title"),
+            item.get("words"),
+        )
+        for item in _list(manifest, "checks")
+    ]
+    return _table(rows, ("", "code", "check", "found"))
 
 
 def _limits(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from configs.company import Gates
+from training.checks.check import CheckResult
 from training.evaluate import MODEL, Evaluation
 from training.fit import Rung
 
@@ -105,6 +107,22 @@ def judge(evaluation: Evaluation, rung: Rung, gates: Gates) -> Judgement:
     if not all(gate.passed for gate in signal):
         return Judgement("no_signal", every)
     return Judgement("promotable" if all(gate.passed for gate in every) else "provisional", every)
+
+
+def hold_to_checks(judgement: Judgement, checks: Sequence[CheckResult]) -> Judgement:
+    """Add the gate that no check blocks: a promotable model with an issue becomes provisional."""
+    blocking = [check for check in checks if check.is_blocking]
+    gate = Gate(
+        "checks",
+        "no methodological check found a fault",
+        float(len(blocking)),
+        "0 blocking issues",
+        not blocking,
+        "; ".join(f"{check.code} {check.words}" for check in blocking)
+        or f"{sum(check.outcome in ('passed', 'tip') for check in checks)} checks found none",
+    )
+    is_lowered = bool(blocking) and judgement.verdict == "promotable"
+    return Judgement("provisional" if is_lowered else judgement.verdict, (*judgement.gates, gate))
 
 
 def _value(evaluation: Evaluation, measure: str, part: str = "value") -> float | None:

@@ -15,6 +15,9 @@ from configs.errors import ConfigError, DataError, did_you_mean
 from training.baselines import baselines_for
 from training.bundle import Bundle, Calibration, sigmoid
 from training.calibrate import fit_calibration
+from training.checks.check import CheckResult
+from training.checks.context import Context, Evidence
+from training.checks.registry import refuse_unknown, run_checks
 from training.encode import Encoder
 from training.evaluate import MODEL, MODEL_RAW, Drawing, Evaluation, evaluate
 from training.fit import (
@@ -27,7 +30,7 @@ from training.fit import (
     fit,
 )
 from training.frame import TrainingFrame
-from training.gates import Judgement, judge
+from training.gates import Judgement, hold_to_checks, judge
 from training.metrics import none_if_nan
 from training.models import Predictor
 from training.splits import Fold, Folds, count_events, describe, make_folds
@@ -93,6 +96,8 @@ class Trained:
         How the model was fitted.
     rung : Rung
         Where the target stands on the ladder.
+    checks : tuple of CheckResult
+        What every methodological check found.
     """
 
     bundle: Bundle
@@ -103,6 +108,7 @@ class Trained:
     predictions: pd.DataFrame
     recipe: Recipe
     rung: Rung
+    checks: tuple[CheckResult, ...]
 
 
 def train(
@@ -112,12 +118,13 @@ def train(
     storage_url: str,
     progress: Progress | None = None,
     champion: Recipe | None = None,
+    evidence: Evidence | None = None,
 ) -> Trained:
     """Train one target.
 
     Folds are cut; settings are searched on what the earliest usable cut-off knew; the recipe is
     refitted at every cut-off and scores what came after; the pooled out-of-time predictions are
-    measured, judged, and calibrate the model that is refitted on everything resolved.
+    measured, checked, judged, and calibrate the model that is refitted on everything resolved.
 
     Parameters
     ----------
@@ -131,6 +138,8 @@ def train(
         Told in words what happens.
     champion : Recipe, optional
         The champion's recipe, refitted on the same folds to compare with.
+    evidence : Evidence, optional
+        What the checks need from the sources; without it, those checks are skipped.
 
     Raises
     ------
@@ -140,6 +149,7 @@ def train(
     say = progress or (lambda _words: None)
     target = _target(company, frame.target)
     settings = company.training
+    refuse_unknown(company)
     folds = make_folds(
         frame, folds=settings.folds, fold_days=settings.fold_days, seed=settings.seed
     )
@@ -162,10 +172,15 @@ def train(
         over=folds.over,
         notes=[*folds.notes, *([plan.note] if plan.note else [])],
     )
-    judgement = judge(evaluation, rung, company.gates)
+    say("checking the method")
+    checks = run_checks(
+        Context(frame, folds, plan.final, predictions, evaluation, company, evidence)
+    )
+    judgement = hold_to_checks(judge(evaluation, rung, company.gates), checks)
     say(f"verdict: {judgement.verdict}")
     fitted, calibration = _final(frame, plan.final, predictions, judgement)
     manifest = _manifest(frame, company, target, plan.final, rung, evaluation, judgement)
+    manifest |= {"checks": [check.as_dict() for check in checks]}
     manifest |= _fitted_part(frame, fitted, calibration)
     return Trained(
         Bundle(manifest, fitted.predictor),
@@ -176,6 +191,7 @@ def train(
         predictions,
         plan.final,
         rung,
+        tuple(checks),
     )
 
 

@@ -64,7 +64,7 @@ class TrainingRecord:
         Of the search: one table, not one run each.
     label_contract, evaluation : mapping
         Kept as JSON.
-    gates : sequence of mapping
+    gates, checks : sequence of mapping
         Their results, kept as JSON.
     figures : mapping of str to str or bytes
         File name with its suffix (``reliability.svg``) to content.
@@ -85,6 +85,7 @@ class TrainingRecord:
     label_contract: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     gates: Sequence[Mapping[str, Any]] = ()
+    checks: Sequence[Mapping[str, Any]] = ()
     figures: Mapping[str, str | bytes] = field(default_factory=dict)
     card: str = ""
 
@@ -424,7 +425,7 @@ def _log_tables(client: Any, run_id: str, trained: TrainingRecord) -> None:
 
 def _write_artifacts(folder: Path, trained: TrainingRecord) -> None:
     write_text_atomically(folder / "model_card.md", trained.card)
-    for name in ("evaluation", "label_contract", "gates", "params"):
+    for name in ("evaluation", "label_contract", "gates", "checks", "params"):
         write_json_atomically(folder / f"{name}.json", plain_json(getattr(trained, name)))
     for name, content in trained.figures.items():
         path = folder / "figures" / name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ from training import (
 )
 from training import bundle as bundles
 from training.cards import model_card
+from training.checks import context, measure
+from training.checks import registry as checks
+from training.checks.context import Evidence
+from training.checks.evidence import gather
 from training.dataset import training_frame
 from training.figures import folds_svg, reliability_svg
 from training.fit import Recipe
@@ -45,15 +50,18 @@ SCIENCE = (
     baselines,
     bundles,
     calibrate,
+    context,
     encode,
     evaluate,
     fit,
     gates,
+    measure,
     metrics,
     models,
     recipe,
     splits,
     tune,
+    *checks.modules(),
 )
 """Modules whose change makes every training out of date."""
 
@@ -71,7 +79,7 @@ class Candidate:
     verdict : str
         ``promotable``, ``provisional`` or ``no_signal``.
     folder : Path
-        ``training/<target>``: evaluation, judgement, predictions, trials, card.
+        ``training/<target>``: evaluation, judgement, checks, predictions, trials, card.
     is_new : bool
         False when nothing had changed since the last training.
     """
@@ -91,6 +99,11 @@ class Candidate:
     def judgement(self) -> dict[str, Any]:
         """Verdict and gates."""
         return read_json(self.folder / "judgement.json")
+
+    @property
+    def checks(self) -> list[dict[str, Any]]:
+        """What every methodological check found, see `training.checks.CheckResult`."""
+        return read_json(self.folder / "checks.json")
 
     @property
     def contract(self) -> dict[str, Any]:
@@ -117,9 +130,10 @@ def train_targets(
         Target to its candidate.
     """
     candidates, refused = {}, []
+    evidence = cache(partial(gather, workspace, built, progress))
     for name in workspace.company.targets:
         try:
-            candidates[name] = train_target(workspace, built, name, progress)
+            candidates[name] = train_target(workspace, built, name, progress, evidence)
         except DataError as error:
             refused.append(error)
             progress(f"{name}: not trained: {error.what}")
@@ -129,9 +143,16 @@ def train_targets(
 
 
 def train_target(
-    workspace: Workspace, built: Built, name: str, progress: Progress = lambda _: None
+    workspace: Workspace,
+    built: Built,
+    name: str,
+    progress: Progress = lambda _: None,
+    evidence: Callable[[], Evidence] | None = None,
 ) -> Candidate:
-    """Train one target, keep the evidence, and log it."""
+    """Train one target, keep the evidence, and log it.
+
+    `evidence` is asked for what the checks need from the sources, when there is something to train.
+    """
     company = workspace.company
     frame = training_frame(
         built.labels[name],
@@ -154,6 +175,7 @@ def train_target(
         storage_url=workspace.places.optuna_url or embedded,
         progress=lambda words: progress(f"{name}: {words}"),
         champion=champion_recipe(workspace, name),
+        evidence=evidence() if evidence else gather(workspace, built, progress),
     )
     sha = bundles.save(trained.bundle, workspace.state.bundles)
     candidate = _keep(workspace, name, sha, identity, trained, built.labels[name].contract)
@@ -224,6 +246,7 @@ def _keep(
     with new_folder(folder, manifest) as aside:
         write_json_atomically(aside / "evaluation.json", evaluation)
         write_json_atomically(aside / "judgement.json", judgement)
+        write_json_atomically(aside / "checks.json", [item.as_dict() for item in trained.checks])
         write_json_atomically(aside / "contract.json", contract)
         write_json_atomically(aside / "recipe.json", trained.recipe.as_dict())
         pq.write_table(pa.Table.from_pandas(trained.predictions), aside / "predictions.parquet")
@@ -257,6 +280,7 @@ def _log(
         label_contract=candidate.contract,
         evaluation=evaluation,
         gates=trained.judgement.as_dict()["gates"],
+        checks=[item.as_dict() for item in trained.checks],
         figures={
             "reliability.svg": reliability_svg(evaluation["reliability"]),
             "folds.svg": folds_svg(evaluation["folds"]),

@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from configs.company import (
     COMPANY_FILE,
+    Checks,
     Cohort,
     Gates,
     Grid,
@@ -35,6 +36,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "training": Training,
     "gates": Gates,
     "serving": Serving,
+    "checks": Checks,
 }
 NOTE_AT = 30
 """Width of a key and its value, before its note begins."""

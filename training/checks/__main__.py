@@ -1,0 +1,10 @@
+"""Write the page that describes the checks: ``python -m training.checks``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from training.checks.registry import markdown
+
+if __name__ == "__main__":
+    Path(__file__).with_name("README.md").write_text(markdown(), encoding="utf-8")

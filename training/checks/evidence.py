@@ -1,0 +1,112 @@
+"""Evidence for the checks from sources and snapshots, gathered once for all targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+
+import numpy as np
+import pandas as pd
+
+from configs.places import Workspace
+from features.build import Built
+from features.quality.times import EDITED
+from features.rebuild import (
+    Tables,
+    as_known_by,
+    daily_tables,
+    rebuilt,
+    stored,
+    ticket_categories,
+    without_leaving_tickets,
+)
+from features.signals import FAMILIES
+from features.signals.support import LEAVING_CATEGORIES, TICKETS
+from features.snapshots import STANDING, Snapshots, read_snapshot
+from features.vector import matrix
+from training.checks.context import Evidence, Leaving, Visibility
+
+SOUNDS_LIKE_LEAVING = ("cancel", "terminat", "offboard", "off-board", "churn", "leaving")
+
+
+def gather(
+    workspace: Workspace, built: Built, progress: Callable[[str], None] = lambda _: None
+) -> Evidence:
+    """Rebuild a past as_of, count tickets about leaving, and read the book.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The company.
+    built : Built
+        What the features room made.
+    progress : callable
+        Is told what happens.
+    """
+    snapshots = built.snapshots
+    day = middle_day(built)
+    progress(f"checks: rebuilding {day} from what was known then")
+    daily = daily_tables(workspace, sorted(built.loaded.tables))
+    return Evidence(
+        day=pd.Timestamp(day, tz="UTC").as_unit("us"),
+        stored=stored(snapshots, day),
+        rebuilt=rebuilt(workspace, snapshots, as_known_by(daily, day), day),
+        leaving=_leaving(workspace, snapshots, daily, day),
+        sources=_sources(built),
+        book=_book(built),
+    )
+
+
+def middle_day(built: Built) -> date:
+    """Return the middle as_of that any target can be trained on: much is known after it."""
+    used = {
+        moment.date()
+        for labels in built.labels.values()
+        for moment in labels.frame.loc[labels.frame["excluded"].isna(), "as_of"].unique()
+    }
+    days = sorted(used) or list(built.snapshots.days)
+    return days[len(days) // 2]
+
+
+def _leaving(
+    workspace: Workspace, snapshots: Snapshots, daily: Tables, day: date
+) -> Leaving | None:
+    categories = ticket_categories(daily)
+    if not categories:
+        return None
+    listed = {name: n for name, n in categories.items() if name in LEAVING_CATEGORIES}
+    without = rebuilt(workspace, snapshots, without_leaving_tickets(daily), day, reading=TICKETS)
+    return Leaving(sum(listed.values()), without, lookalikes(categories))
+
+
+def lookalikes(categories: dict[str, int]) -> dict[str, int]:
+    """Return the categories that sound like leaving and are not on the deny-list.
+
+    >>> lookalikes({"cancellation": 9, "account cancellation": 4, "billing": 8})
+    {'account cancellation': 4}
+    """
+    return {
+        name: n
+        for name, n in categories.items()
+        if name not in LEAVING_CATEGORIES and any(word in name for word in SOUNDS_LIKE_LEAVING)
+    }
+
+
+def _sources(built: Built) -> dict[str, Visibility]:
+    families = [family for family in FAMILIES if family.name in built.snapshots.sets]
+    return {
+        name: Visibility(
+            info.known_basis,
+            sum(len(built.snapshots.sets[f.name].info) for f in families if name in f.tables),
+            name in EDITED,
+        )
+        for name, info in built.loaded.tables.items()
+    }
+
+
+def _book(built: Built) -> pd.DataFrame:
+    snapshots = built.snapshots
+    ids, values = matrix(snapshots, built.features, snapshots.book_on)
+    standing = read_snapshot(snapshots, STANDING, snapshots.book_on).to_pandas()
+    scored = standing.loc[standing["status"] == "scored", "entity_id"]
+    return pd.DataFrame(values[np.isin(ids, scored)], columns=built.features.names)

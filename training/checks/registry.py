@@ -1,0 +1,173 @@
+"""Every check there is, found by its file, and the catalogue of them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from configs.company import Company
+from configs.errors import ConfigError, did_you_mean
+from training.checks.check import (
+    OUTCOMES,
+    SECTIONS,
+    Check,
+    CheckResult,
+    Finding,
+    result_of,
+    section_of,
+)
+from training.checks.context import Context
+
+FILES = "[a-z][0-9][0-9]_*.py"
+PACKAGE = "training.checks"
+
+
+@lru_cache(maxsize=1)
+def modules() -> tuple[ModuleType, ...]:
+    """Import and return the module of every check, by code."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob(FILES))
+    return tuple(import_module(f"{PACKAGE}.{name}") for name in names)
+
+
+@lru_cache(maxsize=1)
+def catalogue() -> tuple[Check, ...]:
+    """Return one check per file, by code: leakage, sufficiency, stability."""
+    return tuple(_check_in(module) for module in modules())
+
+
+def _check_in(module: ModuleType) -> Check:
+    found = [
+        item
+        for _, item in inspect.getmembers(module, inspect.isclass)
+        if issubclass(item, Check) and item.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise TypeError(f"{module.__name__} declares {len(found)} checks, not one")
+    check: Check = found[0]()
+    return check
+
+
+def run_checks(context: Context) -> list[CheckResult]:
+    """Run every check on one training run; those the company ignores are named with its reason.
+
+    Raises
+    ------
+    ConfigError
+        The company ignores a check that does not exist.
+    """
+    refuse_unknown(context.company)
+    ignored = context.company.checks.ignore
+    return [
+        result_of(
+            check,
+            Finding("ignored", ignored[check.code])
+            if check.code in ignored
+            else check.look(context),
+        )
+        for check in catalogue()
+    ]
+
+
+def leakage_marks(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the leakage checks as the validation report takes them.
+
+    Parameters
+    ----------
+    results : iterable of mapping
+        `CheckResult.as_dict`.
+
+    Returns
+    -------
+    list of dict
+        title; passed: False for an issue, None where it did not run; words.
+    """
+    verdicts = {"issue": False, "tip": True, "passed": True}
+    return [
+        {
+            "title": f"{item['title']} ({item['code']})",
+            "passed": verdicts.get(str(item["outcome"])),
+            "words": item["words"],
+        }
+        for item in results
+        if item["section"] == SECTIONS["L"]
+    ]
+
+
+def refuse_unknown(company: Company) -> None:
+    """Raise when the company ignores a check that does not exist."""
+    known = [check.code for check in catalogue()]
+    for code in company.checks.ignore:
+        if code not in known:
+            raise ConfigError(
+                f"there is no check {code!r}",
+                where="checks.ignore in company.yaml",
+                fix=did_you_mean(code, known) or "bellwether checks   lists them",
+            )
+
+
+def about(check: Check) -> str:
+    """Return the docstring of a check: what fault it finds, and how."""
+    return inspect.cleandoc(type(check).__doc__ or "")
+
+
+def as_dicts() -> list[dict[str, str]]:
+    """Return the catalogue as plain values."""
+    return [
+        {
+            "code": check.code,
+            "title": check.title,
+            "section": section_of(check.code),
+            "severity": check.severity,
+            "about": about(check),
+            "to_do": check.to_do,
+        }
+        for check in catalogue()
+    ]
+
+
+def markdown() -> str:
+    """Return the catalogue as the page that describes the checks."""
+    outcomes = [f"- **{name}**: {words}" for name, words in OUTCOMES.items()]
+    lines = [
+        "# Methodological checks",
+        "",
+        "Each training runs every check below, after the model is measured and before its bundle "
+        "is sealed.",
+        "An issue of a blocking check lets the model be published only as provisional. "
+        "`bellwether checks`",
+        "prints this list, and `company.yaml` may ignore a check with a reason:",
+        "",
+        "```yaml",
+        "checks:",
+        "  ignore:",
+        "    BW-L09: the warehouse loads every table on the day",
+        "```",
+        "",
+        *outcomes,
+    ]
+    for section in SECTIONS.values():
+        lines += ["", f"## {section.capitalize()}"]
+        for item in as_dicts():
+            if item["section"] == section:
+                lines += _entry(item)
+    return "\n".join(lines) + "\n"
+
+
+def _entry(item: dict[str, str]) -> list[str]:
+    prose = re.sub(r"``?", "`", item["about"])
+    return [
+        "",
+        f"### {item['code']}",
+        "",
+        f"**{item['title']}** · {item['severity']}",
+        "",
+        prose,
+        "",
+        f"To do: {item['to_do']}",
+    ]
