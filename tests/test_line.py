@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from pathlib import Path
 from unittest.mock import patch
 
 import httpx
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from nbclient import NotebookClient
 
 import bellwether
 from configs.places import Workspace
@@ -218,3 +221,28 @@ def test_score_report_and_relog_stand_on_their_own(line):
     folder, *state = line.options[:3]
     assert "waited to be sent: 0" in call("relog", folder, *state)
     assert "publish" in call("releases", folder, *state)
+
+
+def test_the_tour_runs_on_the_state(line, tmp_path, monkeypatch):
+    folder, _, state, _, data = line.options
+    monkeypatch.setenv("BELLWETHER_COMPANY", folder)
+    monkeypatch.setenv("BELLWETHER_STATE", state)
+    monkeypatch.setenv("BELLWETHER_DATA", data)
+    register_kernel(tmp_path / "kernels" / "tour")
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    notebook = nbformat.read(ROOT / "notebooks" / "tour.ipynb", as_version=4)
+    client = NotebookClient(notebook, timeout=120, kernel_name="tour")
+    client.execute(cwd=str(ROOT / "notebooks"))
+    shown = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(shown), "every cell shows something"
+    assert "'reasons'" in shown[-1][-1]["data"]["text/plain"]
+
+
+def register_kernel(folder: Path) -> None:
+    """Make this very interpreter a Jupyter kernel; nothing is installed or fetched."""
+    folder.mkdir(parents=True)
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": command, "display_name": "tour", "language": "python"}
+    (folder / "kernel.json").write_text(json.dumps(spec))
