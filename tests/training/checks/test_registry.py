@@ -85,9 +85,11 @@ def test_a_check_is_ignored_by_its_code_and_with_a_reason(ignore):
         parse_company(raw, where="test")
 
 
-def result(run_ignoring, code, outcome):
-    found = {item.code: item for item in run_ignoring({})}[code]
-    return replace(found, outcome=outcome)
+@pytest.fixture(scope="module")
+def result(run_ignoring):
+    """Say what a check might have found: `result("BW-L02", "issue")`."""
+    by_code = {item.code: item for item in run_ignoring({})}
+    return lambda code, outcome: replace(by_code[code], outcome=outcome)
 
 
 @pytest.mark.parametrize(
@@ -101,8 +103,8 @@ def result(run_ignoring, code, outcome):
         ("BW-L02", "issue", "provisional", "provisional"),
     ],
 )
-def test_only_issues_of_blocking_checks_block(run_ignoring, code, outcome, before, after):
-    held = hold_to_checks(Judgement(before, ()), [result(run_ignoring, code, outcome)])
+def test_only_issues_of_blocking_checks_block(result, code, outcome, before, after):
+    held = hold_to_checks(Judgement(before, ()), [result(code, outcome)])
     assert held.verdict == after
     gate = held.gates[-1]
     assert gate.code == "checks"
@@ -110,8 +112,8 @@ def test_only_issues_of_blocking_checks_block(run_ignoring, code, outcome, befor
     assert gate.passed or gate.words.startswith("BW-L02 ")
 
 
-def test_the_report_is_given_the_leakage_checks(run_ignoring):
-    plain = [result(run_ignoring, code, outcome).as_dict() for code, outcome in (
+def test_the_report_is_given_the_leakage_checks(result):
+    plain = [result(code, outcome).as_dict() for code, outcome in (
         ("BW-L02", "issue"), ("BW-L03", "tip"), ("BW-L04", "passed"), ("BW-L08", "skipped"),
         ("BW-L05", "ignored"), ("BW-L06", "not applicable"), ("BW-S01", "issue"),
     )]  # fmt: skip
