@@ -89,7 +89,10 @@ def fill_store(
     """Declare the views and load the book's vectors, unless the store already holds them."""
     folder = build_vectors(workspace, loaded, snapshots)
     wanted = {
-        "views": digest(features.hash, sorted(workspace.company.targets)),
+        # views name their files by full path: a state directory that was moved is declared again
+        "views": digest(
+            features.hash, sorted(workspace.company.targets), workspace.state.root.absolute()
+        ),
         "book": read_manifest(folder),
         # Feast keeps absolute paths: a state directory that was moved is declared anew.
         "where": digest(

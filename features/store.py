@@ -68,7 +68,7 @@ class Store:
     @cached_property
     def _feast(self) -> FeatureStore:
         store, config = _import_feast()
-        folder = self._workspace.state.feast
+        folder = self._workspace.state.feast.absolute()  # Feast puts relative paths below this
         folder.mkdir(parents=True, exist_ok=True)
         feast = store(config=config(**self._settings(folder)))
         # Without it, requests fail while a materialisation runs. As a setting, Feast takes it for
@@ -132,7 +132,7 @@ class Store:
 
         return FileSource(
             name=name,
-            path=pattern,
+            path=str(Path(pattern).absolute()),  # read from whatever folder a command is run in
             timestamp_field="as_of",
             created_timestamp_column="created_at",
             file_format=ParquetFormat(),
