@@ -1,4 +1,4 @@
-r"""Exact path-dependent TreeSHAP of LightGBM models by quadrature, about 100 times faster.
+r"""Exact path-dependent TreeSHAP of LightGBM models by quadrature, 50 to 100 times as fast.
 
 `TreeExplainer` gives what LightGBM's ``pred_contrib`` and ``shap.TreeExplainer`` give, to rounding.
 
@@ -30,8 +30,8 @@ different features on a path of the tree. A tree of 31 leaves needs 4 to 6.
 
 Two passes
 ----------
-All is done at the K nodes t_k at once, and leaves are summed before they are multiplied. Take an
-inner node on feature i whose children get the shares r and 1 − r of its training rows, and
+All is done at the K nodes t_k at once, and leaves are summed before they are multiplied [3]_.
+Take an inner node on feature i whose children get the shares r and 1 − r of its training rows, and
 f_k = z + t_k·(1 − z), where z is the z_i the path has collected from ancestors on i (1 and f_k = 1
 where there is none). Let
 
@@ -62,7 +62,8 @@ f_a = z_a·(1 − t) might be feared, the ratio f_e/f_a is r and no division is 
 |G| ≤ max|v|; and c_k·P ≤ w_k, since P contains the factor f_k when α ≠ 0 and z ≤ f_k. Weights sum
 to 1, so no intermediate number exceeds twice the largest leaf, there is no solving and no
 extrapolation, and rounding grows with the depth only: about depth·ε·max|v| per tree, for paths of
-any length. (Recursions on coefficients of polynomials lose all digits at depth 20 to 30 [3]_.)
+any length. On a chain of 36 features these passes are within 1e-15 of rational arithmetic, where
+the original algorithm, which unwinds by dividing, is within 5e-12.
 
 *Cost.* O(nodes·K) per row and tree, against O(leaves·d²) for the original algorithm, in
 multiplications and additions without a branch on the row, so rows fill the lanes of vectors.
@@ -81,11 +82,11 @@ Nothing here is trusted unseen: see `TreeExplainer.warm`.
 References
 ----------
 .. [1] Lundberg et al., From local explanations to global understanding with explainable AI for
-   trees, Nature Machine Intelligence 2 (2020), algorithm 1.
-.. [2] Owen, Multilinear extensions of games, Management Science 18 (1972), theorem 5.
-.. [3] Yu, Bifet, Read, Xu, Linear TreeShap, NeurIPS 2022. Quadrature for trees is also in
-   Wettenstein, Mitchell, Yu, Quadrature-TreeSHAP, arXiv:2605.04497 (2026), with a fixed number of
-   nodes.
+   trees, Nature Machine Intelligence 2 (2020).
+.. [2] Owen, Multilinear extensions of games, Management Science 18 (1972).
+.. [3] Yu, Bifet, Read, Xu, Linear TreeShap, NeurIPS 2022, sums leaves before multiplying, with
+   polynomials kept as values at points; Wettenstein, Mitchell, Yu, Quadrature-TreeSHAP,
+   arXiv:2605.04497 (2026), uses quadrature with a fixed number of nodes.
 """
 
 from training.treeshap.explainer import Explained, TreeExplainer

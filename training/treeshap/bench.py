@@ -110,8 +110,8 @@ def main() -> None:
             "LightGBM, ms",
             "shap, ms",
             "ours, ms",
-            "LightGBM : ours",
-            "shap : ours",
+            "× LightGBM",
+            "× shap",
         ):
             table.add_column(heading, justify="right")
         for n in SIZES:

@@ -57,7 +57,7 @@ class Explained:
 class TreeExplainer:
     """Exact path-dependent TreeSHAP values of some boosters over the same features, averaged.
 
-    It answers at once, through LightGBM's own ``pred_contrib``, and some hundred times faster once
+    It answers at once, through LightGBM's own ``pred_contrib``, and 50 to 100 times as fast once
     `warm` has compiled the kernel and found it equal to LightGBM within `TOLERANCE` on probing
     rows of these very boosters. A model it does not understand, or the slightest difference,
     leaves it with LightGBM for good, and a warning in the log says why. The two ways differ by
@@ -196,12 +196,12 @@ def _proven(boosters: Sequence[Any]) -> Kernel | None:
         ensembles = [parse(booster.model_to_string()) for booster in boosters]
         kernel = _kernel(ensembles)
     except (UnsupportedModelError, ImportError, OSError, RuntimeError) as error:
-        logger.warning("explaining through LightGBM, about 100 times slower: %s", error)
+        logger.warning("explaining through LightGBM, 50 to 100 times slower: %s", error)
         return None
     rows = probe_rows(ensembles)
     fault = _difference(kernel, boosters, rows)
     if fault:
-        logger.warning("explaining through LightGBM, about 100 times slower: %s", fault)
+        logger.warning("explaining through LightGBM, 50 to 100 times slower: %s", fault)
         return None
     return kernel
 
