@@ -32,7 +32,7 @@ ifneq ($(SERVE),0)
 endif
 
 test: .venv/.ready ## run every test
-	$(V)/pytest
+	$(V)/pytest --numprocesses auto --dist loadfile
 
 check: .venv/.ready ## lint, format, types, floors between the rooms
 	$(V)/ruff check .

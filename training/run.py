@@ -65,6 +65,9 @@ SCIENCE = (
 )
 """Modules whose change makes every training out of date."""
 
+EVIDENCE = ("evaluation.json", "judgement.json", "checks.json", "contract.json", "card.md")
+"""What is kept of a training beside its predictions."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -202,6 +205,8 @@ def latest(workspace: Workspace, target: str) -> Candidate | None:
     manifest = read_manifest(folder)
     if manifest is None or not (workspace.state.bundles / manifest["sha"]).is_dir():
         return None
+    if not all((folder / name).is_file() for name in EVIDENCE):
+        return None  # trained by an earlier version, which kept less
     check_bundle(workspace.state.bundles / manifest["sha"], manifest["sha"])
     return Candidate(target, manifest["sha"], manifest["verdict"], folder)
 
