@@ -180,7 +180,7 @@ def build_snapshots(
     code = code_digest([*MODULES, declare, *shared])
     for family in FAMILIES:
         lacks = family.lacking(columns)
-        usable = family.available(columns)
+        usable = family.without(lacks)
         snapshots.dropped.update(
             {
                 f.name: f"needs {', '.join(lacks[f.name])}"
@@ -223,14 +223,13 @@ def _daily_tables(
     }
     rates_print = loaded.tables["rates"].identity if "rates" in loaded.tables else ""
     identity = digest(company.reporting_currency, sorted(history.items()))
+    code = code_digest([features.daily, features.contracts])
     daily = {}
     for name, info in loaded.tables.items():
         if name in NOT_SIGNALS:
             continue
         target = workspace.state.daily / name
-        wanted = {
-            "identity": digest(info.identity, rates_print, identity, code_digest([features.daily]))
-        }
+        wanted = {"identity": digest(info.identity, rates_print, identity, code)}
         if read_manifest(target) != wanted:
             progress(f"putting {name} on days ({info.rows:,} rows)")
             rates = engine.read_parquet(loaded.tables["rates"].path) if rates_print else None

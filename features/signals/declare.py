@@ -11,7 +11,7 @@ Known-time correctness is not a family's business: the rows it is given are alre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import ibis
@@ -170,8 +170,11 @@ class Family:
 
     def available(self, tables: Mapping[str, set[str]]) -> Family:
         """Return the family without what `tables` (daily table → columns) cannot support."""
-        lacks = self.lacking(tables)
-        return replace(self, columns=tuple(c for c in self.columns if c.name not in lacks))
+        return self.without(self.lacking(tables))
+
+    def without(self, names: Collection[str]) -> Family:
+        """Return the family less some columns."""
+        return replace(self, columns=tuple(c for c in self.columns if c.name not in names))
 
     def lacking(self, tables: Mapping[str, set[str]]) -> dict[str, list[str]]:
         """Return, by column that cannot be computed, the source columns or tables it lacks."""
