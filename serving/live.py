@@ -264,6 +264,8 @@ class Live:
             return None
         stage = Stage(scorer, store, "")
         _warm(stage, self.clock())
+        for model in scorer.models:
+            model.bundle.warm()
         return stage
 
     def _brought_up_to_date(self, stage: Stage) -> Stage:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from llvmlite import ir  # type: ignore[import-untyped]  # llvmlite publishes no types
+from llvmlite import ir
 
 from training.treeshap.layout import LANES
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-import llvmlite.binding as llvm  # type: ignore[import-untyped]  # llvmlite publishes no types
+import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
