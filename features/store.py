@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 JOIN_KEY = "entity_id"
 FOREVER = timedelta(days=36500)
+RETRY_AFTER_SECONDS = (0.01, 0.03, 0.1, 0.3)
 
 
 @dataclass(frozen=True)
@@ -228,11 +230,7 @@ class Store:
         """
         view = vector_view(feature_hash)
         try:
-            answer = self._feast.get_online_features(
-                features=[f"{view}:values", f"{view}:past", f"{view}:facts"],
-                entity_rows={JOIN_KEY: list(entities)},
-                full_feature_names=False,
-            ).to_dict(include_event_timestamps=True)
+            answer = self._read(view, entities)
         except Exception as error:  # Feast raises whatever its store's driver raises
             raise UnavailableError(
                 f"the online store does not answer: {type(error).__name__}",
@@ -240,6 +238,26 @@ class Store:
                 fix="check the store, then run `bellwether features`",
             ) from error
         return _online_rows(answer, width)
+
+    def _read(self, view: str, entities: Sequence[str]) -> dict[str, list[Any]]:
+        from feast.errors import FeatureViewNotFoundException
+
+        for pause_seconds in RETRY_AFTER_SECONDS:
+            try:
+                return self._ask(view, entities)
+            except FeatureViewNotFoundException:
+                # While it notes a load, Feast takes the view out of the registry of this handle
+                # and puts it back: another thread's load is over in a moment.
+                time.sleep(pause_seconds)
+        return self._ask(view, entities)
+
+    def _ask(self, view: str, entities: Sequence[str]) -> dict[str, list[Any]]:
+        answer: dict[str, list[Any]] = self._feast.get_online_features(
+            features=[f"{view}:values", f"{view}:past", f"{view}:facts"],
+            entity_rows={JOIN_KEY: list(entities)},
+            full_feature_names=False,
+        ).to_dict(include_event_timestamps=True)
+        return answer
 
     def holds(self, features: FeatureSet, entity: str, day: date) -> bool:
         """Say whether the online store can be read and has this entity as of this book."""
