@@ -8,25 +8,18 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from configs.errors import ConfigError, did_you_mean
 from configs.hashing import digest
+from configs.model import Days, Model, Name, Share
+from configs.reading import parse, read_yaml
+from configs.rules import Rules
+from configs.table import TABLE_INPUT, ReadyTable, target_of
 
 COMPANY_FILE = "company.yaml"
-
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
-Days = Annotated[int, Field(ge=0, le=3660)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Model(BaseModel):
-    """Frozen, strict about names, with defaults written in the class."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
 
 class Input(Model):
@@ -103,13 +96,52 @@ class Cohort(Model):
     monthly_grace_days: Days = Field(7, description="the same for terms under 45 days")
 
 
+class Room(Model):
+    """When an account has no room to grow: it is then no example of, nor asked about, expansion.
+
+    It has none when every term it holds is full: `seats` at `max_seats` where the source gives
+    that, and on a top plan where these are named here. What is not known counts as room; without
+    either, every account has room.
+    """
+
+    top_plans: tuple[str, ...] = Field(
+        (), description="subscriptions.plan of the dearest tiers, above which nothing is sold"
+    )
+    products: tuple[str, ...] = Field(
+        (),
+        description="subscriptions.product of all that is sold: who lacks one has room; empty "
+        "when a further product does not count",
+    )
+
+
+class Growth(Model):
+    """When a chance of growth is something to sell, and how much of it is measured."""
+
+    min_events: Annotated[int, Field(ge=5)] = Field(
+        20,
+        description="past growths of a kind (seats, tier, product, usage) from which its chance "
+        "and its amount are measured; with fewer a rule names the kind, without a chance",
+    )
+    min_tested: Annotated[int, Field(ge=3)] = Field(
+        8, description="of these, growths in the test periods"
+    )
+    nearly_full: Share = Field(0.85, description="share of an allowance used that is nearly full")
+    full_weeks: Annotated[int, Field(ge=0, le=104)] = Field(
+        4, description="weeks an allowance is nearly full before the rule asks for more of it"
+    )
+    notice_window_days: Days = Field(
+        30, description="this long before the last day of notice nothing else is sold"
+    )
+
+
 class Target(Model):
     """One outcome to predict: a printed, versioned contract."""
 
     outcome: Literal["churn", "contraction", "expansion"]
-    observed_in: Literal["subscriptions", "activity", "outcomes", "labels"] = Field(
+    observed_in: Literal["subscriptions", "activity", "outcomes", "labels", "table"] = Field(
         description="subscriptions: terms end or change; activity: silence or spend; "
-        "outcomes: dated rows of the outcomes table; labels: rows of the labels table"
+        "outcomes: dated rows of the outcomes table; labels: rows of the labels table; "
+        "table: the label column of a ready-made table"
     )
     horizon_days: Annotated[int, Field(ge=7, le=730)] = 91
     lead_time_days: Days = 0
@@ -124,12 +156,71 @@ class Target(Model):
     label_version: Annotated[int, Field(ge=1)] = 1
 
 
+Setting = Literal[
+    "num_leaves",
+    "max_depth",
+    "learning_rate",
+    "min_data_in_leaf",
+    "feature_fraction",
+    "bagging_fraction",
+    "lambda_l2",
+]
+
+SETTING_LIMITS: dict[str, tuple[float, float]] = {
+    "num_leaves": (2, 63),
+    "max_depth": (1, 8),
+    "learning_rate": (0.001, 1.0),
+    "min_data_in_leaf": (1, 100_000),
+    "feature_fraction": (0.01, 1.0),
+    "bagging_fraction": (0.05, 1.0),
+    "lambda_l2": (1e-6, 1e6),
+}
+"""Outside of these LightGBM refuses, or explaining a score takes too long."""
+
+
+class Range(Model):
+    """Where a setting is searched; written ``[low, high]``."""
+
+    low: float
+    high: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        is_pair = isinstance(value, (list, tuple)) and len(value) == 2
+        return {"low": value[0], "high": value[1]} if is_pair else value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if self.low > self.high:
+            raise ValueError(f"the range begins above its end ({self.low} to {self.high})")
+        return self
+
+
 class Tuning(Model):
     """The Optuna search."""
 
     trials: Annotated[int, Field(ge=0, le=10_000)] = 20
-    timeout_seconds: Annotated[int, Field(ge=1)] | None = None
+    timeout_seconds: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="stop searching after this long, whatever trials are left"
+    )
     inner_folds: Annotated[int, Field(ge=1, le=10)] = 3
+    workers: Annotated[int, Field(ge=1, le=64)] = Field(
+        1,
+        description="processes that share the search on this machine; with BELLWETHER_OPTUNA_URL "
+        "on PostgreSQL, trainings on other machines share it too",
+    )
+    space: dict[Setting, Range] = Field(
+        default={}, description="setting: [low, high], instead of the range usually searched"
+    )
+
+    @model_validator(mode="after")
+    def _within_limits(self) -> Tuning:
+        for name, item in self.space.items():
+            low, high = SETTING_LIMITS[name]
+            if item.low < low or item.high > high:
+                raise ValueError(f"{name} is searched within {low:g} and {high:g} at most")
+        return self
 
 
 class Training(Model):
@@ -139,6 +230,9 @@ class Training(Model):
     folds: Annotated[int, Field(ge=1, le=24)] = 4
     fold_days: Annotated[int, Field(ge=7, le=730)] = Field(
         91, description="length of one test period"
+    )
+    repeats: Annotated[int, Field(ge=1, le=50)] = Field(
+        3, description="times the accounts of a table without time are dealt into folds"
     )
     model_seeds: Annotated[int, Field(ge=1, le=25)] = Field(
         3, description="boosters averaged in logit space"
@@ -166,7 +260,22 @@ class Gates(Model):
     )
     max_auc: Share = Field(0.95, description="above this it is too good: look for a leak")
     champion_tolerance: Share = Field(
-        0.005, description="log-loss a challenger may lose against the champion's recipe"
+        0.005,
+        description="log-loss a challenger may lose against the champion's recipe, and against the "
+        "published model itself on cohorts after its cut-off",
+    )
+    lead_days: Days = Field(
+        60, description="days before a decision at which it must still be seen coming"
+    )
+    min_lead_auc: Share = Field(
+        0.55, description="AUC that decisions at least `lead_days` ahead must reach"
+    )
+    min_segment_auc: Share = Field(
+        0.50, description="no segment's AUC may surely (upper 95 % limit) lie below this"
+    )
+    max_segment_ratio: Annotated[float, Field(ge=1)] = Field(
+        1.5,
+        description="no segment's observed/expected may surely lie outside 1/x and x",
     )
 
 
@@ -191,6 +300,42 @@ class Checks(Model):
     ] = Field(default={}, description="code: the reason, which the model card repeats")
 
 
+class Person(Model):
+    """Somebody who signs in, where their groups or their name do not say enough."""
+
+    role: Literal["csm", "manager", "leader", "admin"] | None = None
+    owner_id: str = Field("", description="whose accounts they look after; default their name")
+
+
+class Access(Model):
+    """What people who sign in may see. Whom to trust is in the environment."""
+
+    groups: dict[str, Literal["csm", "manager", "leader", "admin"]] = Field(
+        default={}, description="group: role; who is in several has the one that sees most"
+    )
+    people: dict[str, Person] = Field(default={}, description="by the name they sign in with")
+    user_claim: str = Field("email", description="claim of the token that names a person")
+    groups_claim: str = Field("groups", description="claim of the token with their groups")
+    user_header: str = Field("X-Forwarded-Email", description="header of the trusted proxy")
+    groups_header: str = Field("X-Forwarded-Groups", description="separated by commas")
+
+
+NewsKind = Literal[
+    "account.band_changed", "account.escalated", "book.published", "release.published"
+]
+
+
+class Webhook(Model):
+    """Where news is sent. Its secret is in the environment, BELLWETHER_WEBHOOK_SECRET_<NAME>."""
+
+    url: str = Field(description="https, or http on this machine")
+    events: tuple[NewsKind, ...] = Field(
+        get_args(NewsKind),
+        description="a changed band is sent only when the move is larger than its uncertainty; an "
+        "escalation once, when its trigger fires",
+    )
+
+
 class Company(Model):
     """Everything a company decides. Hashes to `config_hash`."""
 
@@ -208,22 +353,57 @@ class Company(Model):
     )
     inputs: dict[Name, Input] = Field(default_factory=dict)
     tables: dict[str, TableMapping] = Field(default_factory=dict)
+    table: ReadyTable | None = Field(
+        None, description="one ready-made table with a label column, instead of `tables`"
+    )
     grid: Grid = Grid()
     cohort: Cohort = Cohort()
+    room: Room = Room()
+    growth: Growth = Growth()
     targets: dict[Name, Target]
     training: Training = Training()
     gates: Gates = Gates()
     serving: Serving = Serving()
     checks: Checks = Checks()
+    access: Access = Access()
+    webhooks: dict[Name, Webhook] = Field(default_factory=dict)
     exclude_features: tuple[str, ...] = Field(
         (), description="features not to train on; shell patterns"
     )
+    rules: Rules = Field(
+        Rules(), description="what to look at while events are too few for a model (configs.rules)"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ready_table(cls, raw: Any) -> Any:
+        """Give a company with a ready-made table its input and its one target."""
+        table = raw.get("table") if isinstance(raw, dict) else None
+        if not isinstance(table, dict):
+            return raw
+        clash = [key for key in ("tables", "targets") if key in raw]
+        if clash:
+            raise ValueError(f"`table` stands alone: remove {', '.join(clash)}")
+        inputs = raw.get("inputs") or {}
+        if isinstance(table.get("file"), str):
+            inputs = {**inputs, TABLE_INPUT: table["file"]}
+        return {**raw, "inputs": inputs, "targets": target_of(table)}
+
+    @model_validator(mode="after")
+    def _known_input(self) -> Company:
+        if self.table is not None and self.table.input_name not in self.inputs:
+            hint = did_you_mean(self.table.input_name, self.inputs)
+            raise ValueError(f"table.from: there is no input {self.table.input_name!r}; {hint}")
+        return self
 
     @property
     def config_hash(self) -> str:
         """Identity of the behaviour: changes with any key but places, titles and the clock."""
+        places = dict.fromkeys(
+            ("title", "about", "now", "data", "inputs", "access", "webhooks"), True
+        )
         behaviour = self.model_dump(
-            mode="json", by_alias=True, exclude={"title", "about", "now", "data", "inputs"}
+            mode="json", by_alias=True, exclude={**places, "table": {"file", "source"}}
         )
         return digest(behaviour)
 
@@ -249,12 +429,7 @@ def load_company(folder: Path) -> Company:
             where=str(path),
             fix=f"bellwether init {folder}   writes one to start from",
         )
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"not readable as YAML: {error}", where=str(path), fix="correct the line it names"
-        ) from error
+    raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise ConfigError("the file holds no keys", where=str(path), fix="bellwether init FOLDER")
     return parse_company(raw, where=str(path))
@@ -262,49 +437,13 @@ def load_company(folder: Path) -> Company:
 
 def parse_company(raw: dict[str, Any], *, where: str) -> Company:
     """Check a parsed configuration; every mistake is named at once."""
-    try:
-        return Company.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(
-            "the configuration has mistakes:\n" + "\n".join(_explain(error)),
-            where=where,
-            fix="correct these keys; `bellwether init FOLDER` writes an example with all of them",
-        ) from error
-
-
-def _explain(error: ValidationError) -> list[str]:
-    lines = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            hint = did_you_mean(str(item["loc"][-1]), _known_keys(item["loc"][:-1]))
-            lines.append(f"  {key}: unknown key; {hint or 'see `bellwether init` for all keys'}")
-        else:
-            lines.append(f"  {key}: {item['msg']}")
-    return lines
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys allowed at `location`, following nested models and mappings."""
-    model: type[BaseModel] | None = Company
-    for part in location:
-        field = model.model_fields.get(str(part)) if model else None
-        if field is None:
-            continue  # the key of a mapping: its model is already the current one
-        model = _model_of(field.annotation)
-    if model is None:
-        return []
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _model_of(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _model_of(argument)
-        if found is not None:
-            return found
-    return None
+    return parse(
+        Company,
+        raw,
+        what="the configuration has mistakes",
+        where=where,
+        fix="correct these keys; `bellwether init FOLDER` writes an example with all of them",
+    )
 
 
 def midnight(moment: datetime) -> datetime:

@@ -11,6 +11,50 @@ from configs.company import Company
 from configs.errors import ConfigError
 from configs.state import State
 
+MIN_SECRET = 24
+"""Characters of a shared secret nobody guesses."""
+
+
+@dataclass(frozen=True)
+class SignIn:
+    """Whom to trust with naming people. Secrets: the repr hides them.
+
+    Attributes
+    ----------
+    proxy_secret : str
+        What the trusted proxy sends beside the name (``BELLWETHER_PROXY_SECRET``).
+    oidc_issuer, oidc_audience : str
+        What a token must carry (``BELLWETHER_OIDC_ISSUER``, ``BELLWETHER_OIDC_AUDIENCE``).
+    oidc_jwks : str
+        File or address of the issuer's signing keys (``BELLWETHER_OIDC_JWKS``).
+    """
+
+    proxy_secret: str = field(default="", repr=False)
+    oidc_issuer: str = ""
+    oidc_audience: str = ""
+    oidc_jwks: str = ""
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str]) -> SignIn:
+        """Read it once; a half-told issuer is an error, not a door ajar."""
+        told = {
+            name: env.get(f"BELLWETHER_{name.upper()}", "")
+            for name in ("proxy_secret", "oidc_issuer", "oidc_audience", "oidc_jwks")
+        }
+        oidc = [f"BELLWETHER_{name.upper()}" for name in told if name != "proxy_secret"]
+        missing = [name for name in oidc if not env.get(name)]
+        if 0 < len(missing) < len(oidc):
+            raise ConfigError(
+                f"{' and '.join(missing)} not set", where="the environment", fix="set all three"
+            )
+        if 0 < len(told["proxy_secret"]) < MIN_SECRET:
+            raise ConfigError(
+                f"the proxy's secret has {len(told['proxy_secret'])} characters",
+                where="BELLWETHER_PROXY_SECRET",
+                fix=f"take {MIN_SECRET} or more: openssl rand -hex 32",
+            )
+        return cls(**told)
+
 
 @dataclass(frozen=True)
 class Places:
@@ -30,6 +74,10 @@ class Places:
         MLflow tracking URI (``BELLWETHER_MLFLOW_URL``); SQLite when absent.
     optuna_url : str or None
         Optuna storage (``BELLWETHER_OPTUNA_URL``); SQLite when absent.
+    sign_in : SignIn
+        Who names people.
+    webhook_secrets : mapping of str to str
+        What messages are signed with (``BELLWETHER_WEBHOOK_SECRET_<NAME>``), names in lower case.
     connections : mapping of str to str
         Named source databases (``BELLWETHER_CONNECTION_<NAME>``), names in lower case.
     """
@@ -39,25 +87,33 @@ class Places:
     registry_url: str | None = field(default=None, repr=False)
     tracking_url: str | None = field(default=None, repr=False)
     optuna_url: str | None = field(default=None, repr=False)
+    sign_in: SignIn = field(default_factory=SignIn)
+    webhook_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     connections: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Places:
         """Read every address once."""
         env = os.environ if environment is None else environment
-        prefix = "BELLWETHER_CONNECTION_"
         return cls(
             ledger_url=env.get("BELLWETHER_LEDGER_URL"),
             redis_url=env.get("BELLWETHER_REDIS"),
             registry_url=env.get("BELLWETHER_FEAST_REGISTRY_URL"),
             tracking_url=env.get("BELLWETHER_MLFLOW_URL"),
             optuna_url=env.get("BELLWETHER_OPTUNA_URL"),
-            connections={
-                key.removeprefix(prefix).lower(): value
-                for key, value in env.items()
-                if key.startswith(prefix)
-            },
+            sign_in=SignIn.from_environment(env),
+            webhook_secrets=_named(env, "BELLWETHER_WEBHOOK_SECRET_"),
+            connections=_named(env, "BELLWETHER_CONNECTION_"),
         )
+
+
+def _named(env: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """Return the variables that begin alike by what follows, in lower case."""
+    return {
+        key.removeprefix(prefix).lower(): value
+        for key, value in env.items()
+        if key.startswith(prefix)
+    }
 
 
 @dataclass(frozen=True)

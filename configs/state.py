@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -18,6 +19,8 @@ from configs.errors import StateError
 from configs.hashing import canonical_json
 
 MANIFEST = "manifest.json"
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,11 @@ class State:
         return self.root / "scores"
 
     @property
+    def monitoring(self) -> Path:
+        """What was seen last of drift and performance: ``monitoring/latest.json``."""
+        return self.root / "monitoring"
+
+    @property
     def reports(self) -> Path:
         """Reports for people: HTML and the same numbers as JSON."""
         return self.root / "reports"
@@ -150,8 +158,9 @@ def write_text_atomically(path: Path, text: str) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         Path(name).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        _tell_when_full(error, path)
         raise
 
 
@@ -173,9 +182,23 @@ def new_folder(folder: Path, manifest: dict[str, Any]) -> Iterator[Path]:
         yield aside
         write_json_atomically(aside / MANIFEST, manifest)
         swap_folder(aside, folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
+        _tell_when_full(error, folder)
         raise
+
+
+def _tell_when_full(error: BaseException, place: Path) -> None:
+    """Raise for a disk, quota or file size that is used up; what was half-written is gone."""
+    is_full = isinstance(error, OSError) and (
+        error.errno in _FULL or any(os.strerror(code) in str(error) for code in _FULL)
+    )
+    if is_full:
+        raise StateError(
+            f"there is no room to write it: {error}; nothing half-written is kept",
+            where=str(place),
+            fix="free the disk or raise the quota, then run the same command again",
+        ) from error
 
 
 def swap_folder(new: Path, folder: Path) -> None:
