@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from configs.company import Company
+from configs.errors import ConfigError
 from configs.hashing import digest
 from configs.places import Workspace
 from configs.state import read_manifest, write_json_atomically
@@ -48,6 +50,27 @@ class Built:
     store: Store
 
 
+def left_out(built: Built) -> dict[str, dict[str, list[str]]]:
+    """Return what was left out: features, by what they need, and rows, by target.
+
+    Returns
+    -------
+    dict
+        ``features``: what is needed → names. ``rows``: target → reasons with counts, in words.
+    """
+    needs: dict[str, list[str]] = {}
+    for name, why in sorted(built.snapshots.dropped.items()):
+        needs.setdefault(why, []).append(name)
+    rows = {
+        name: [
+            f"{count:,} {reason.replace('_', ' ')}"
+            for reason, count in labels.contract["excluded"].items()
+        ]
+        for name, labels in built.labels.items()
+    }
+    return {"features": needs, "rows": rows}
+
+
 def build_features(
     workspace: Workspace, now: datetime, progress: Progress = lambda _: None
 ) -> Built:
@@ -69,6 +92,7 @@ def build_features(
     SourceError, DataError, ConfigError
         What is wrong with the data or the configuration, and what to do.
     """
+    refuse_ready_table(workspace.company)
     loaded = load_sources(workspace, now, progress)
     snapshots = build_snapshots(workspace, loaded, now, progress)
     features = feature_set(snapshots)
@@ -76,6 +100,18 @@ def build_features(
     fill_store(workspace, loaded, snapshots, features, store, progress)
     labels = build_labels(workspace, loaded, snapshots, now, progress)
     return Built(loaded, snapshots, features, labels, store)
+
+
+def refuse_ready_table(company: Company) -> None:
+    """Raise for a company whose one table is ready to learn from: it has no features to build."""
+    if company.table is not None:
+        raise ConfigError(
+            f"{company.name} is a ready-made table: it has no sources to build features from, so "
+            "there is no book, no feature store and no service on it",
+            where="table in company.yaml",
+            fix="check, train, checks, promote, rollback, releases, relog, score and run work on "
+            "it; score new rows with:  bellwether score COMPANY --rows FILE",
+        )
 
 
 def fill_store(
@@ -86,12 +122,20 @@ def fill_store(
     store: Store,
     progress: Progress,
 ) -> None:
-    """Declare the views and load the book's vectors, unless the store already holds them."""
+    """Declare the views and load the book's vectors, unless the store already holds them.
+
+    Embedded files that are damaged are made again: nothing is kept in them alone.
+    """
+    for name in store.drop_damaged():
+        progress(f"feature store: {name} was damaged, it is made again")
     folder = build_vectors(workspace, loaded, snapshots)
     wanted = {
         # views name their files by full path: a state directory that was moved is declared again
         "views": digest(
-            features.hash, sorted(workspace.company.targets), workspace.state.root.absolute()
+            features.hash,
+            sorted(workspace.company.targets),
+            workspace.company.exclude_features,
+            workspace.state.root.absolute(),
         ),
         "book": read_manifest(folder),
         # Feast keeps absolute paths: a state directory that was moved is declared anew.
@@ -100,7 +144,7 @@ def fill_store(
         ),
     }
     marker = workspace.state.feast / APPLIED
-    is_declared = read_manifest(marker) == wanted
+    is_declared = read_manifest(marker) == wanted and store.declares(workspace.company.targets)
     if is_declared and _is_filled(store, features, folder, snapshots.book_on):
         progress("feature store: unchanged")
         return

@@ -5,7 +5,9 @@ The catalogue is derived from the signal families (`features.signals`); nothing 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 Sign = Literal[-1, 0, 1]
@@ -50,6 +52,9 @@ class FeatureInfo:
         Where a higher value should move the outcome, all else equal: 1 up, −1 down, 0 left free.
     is_actionable : bool
         False for context nobody can act on.
+    per_day : Sign
+        What the calendar alone does to the value with each day that passes: 1 and −1 add and take
+        away a day, 0 leaves it. A silence that grows is news, so it is 0.
     """
 
     name: str
@@ -62,7 +67,17 @@ class FeatureInfo:
     churn_sign: Sign = 0
     expansion_sign: Sign = 0
     is_actionable: bool = True
+    per_day: Sign = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plain mapping kept in bundles and shown by the printed catalogue."""
         return asdict(self)
+
+
+def is_kept(name: str, exclude: Iterable[str]) -> bool:
+    """Say whether a feature may be trained on, given shell patterns of those that may not.
+
+    >>> is_kept("arr_change_91d", ["arr*"]), is_kept("seats", ["arr*"])
+    (False, True)
+    """
+    return not any(fnmatchcase(name, shape) for shape in exclude)

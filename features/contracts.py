@@ -126,6 +126,10 @@ TABLES: dict[str, SourceTable] = {
             "arr": Column("number", "annual recurring revenue, in `currency`", low=0),
             "currency": Column("text", "ISO 4217"),
             "seats": Column("count", "seats bought"),
+            "max_seats": Column(
+                "count", "most seats these terms could have: by contract, or people to seat"
+            ),
+            "plan": Column("text", "price tier of these terms"),
             "auto_renew": Column("flag", "renews by itself", visible_from=VERSIONS),
             "discount": Column("number", "share off list price", low=0, high=1),
             "escalator": Column("number", "uplift already signed for the renewal, share", low=0),
@@ -281,6 +285,7 @@ TABLES: dict[str, SourceTable] = {
             "scored_at": Column("instant", "when it stood", required=True),
             "score": Column("number", "higher is healthier"),
             "band": Column("text", "band, when there is one"),
+            "components": Column("text", "its parts: a JSON object of name to number"),
         },
     ),
     "outcomes": SourceTable(

@@ -38,6 +38,9 @@ STEP = 2.0**-20
 """Numbers that are added up are whole multiples of this: their sums are exact (up to 8·10⁹) in any
 order, so the same rows give the same bytes on any number of threads."""
 
+MADE_FROM = {"arr_constant": "arr"}
+"""Daily columns that are made from a source column, and lack where it does."""
+
 MONEY = {"subscriptions": ("arr",), "opportunities": ("amount",), "invoices": ("amount",)}
 """Amounts reported in one currency, at the rate of the day the row happened."""
 
@@ -128,7 +131,7 @@ def daily_schema(table: str) -> dict[str, str]:
     }
     extra = {
         "usage_events": {"events": "float64"},
-        "subscriptions": {"currency_rate": "float64"},
+        "subscriptions": {"currency_rate": "float64", "arr_constant": "float64"},
     }
     return {
         "entity_id": "string",
@@ -161,13 +164,18 @@ def to_daily(
     -------
     ibis.Table
         Columns of `daily_schema` that the source has; usage is summed per account, user, product,
-        feature, day and known day. ``currency_rate`` is reporting currency per unit of ``arr``'s.
+        feature, day and known day. ``currency_rate`` is reporting currency per unit of ``arr``'s,
+        ``arr_constant`` is ``arr`` at the first rate of its currency, whenever the terms began.
+        Amounts in a currency without a rate are null.
     """
     spec = TABLES[table]
     names = usable_columns(table, source.columns, history=history)
-    source = source.mutate(_rate=ibis.literal(1.0))
-    if rates is not None and "currency" in names:
-        source = _in_reporting_currency(source, spec, MONEY.get(table, ()), rates, currency)
+    source = source.mutate(_rate=ibis.literal(1.0), _first_rate=ibis.literal(1.0))
+    if "arr" in names:
+        source = source.mutate(_unconverted=source["arr"])
+    if "currency" in names:
+        money = [name for name in MONEY.get(table, ()) if name in source.columns]
+        source = _in_reporting_currency(source, spec, money, rates, currency)
     day = happened_day(source[spec.happened], spec.columns[spec.happened])
     known = ibis.greatest(day, instant_day(source.known_at))
     columns = {
@@ -178,6 +186,9 @@ def to_daily(
     columns |= _unrecorded(table, columns)
     if table == "subscriptions":
         columns["currency_rate"] = source["_rate"]
+        if "arr" in columns:
+            constant = source["_unconverted"].cast("float64") * source["_first_rate"]
+            columns["arr_constant"] = constant - constant % STEP
     key = {} if "account_id" not in source.columns else {"entity_id": source.account_id}
     rows = source.select(
         **key,
@@ -243,9 +254,28 @@ def _usage_per_day(rows: ir.Table) -> ir.Table:
 
 
 def _in_reporting_currency(
-    source: ir.Table, spec: SourceTable, money: tuple[str, ...], rates: ir.Table, currency: str
+    source: ir.Table,
+    spec: SourceTable,
+    money: list[str],
+    rates: ir.Table | None,
+    currency: str,
 ) -> ir.Table:
-    """Multiply money columns by ``_rate``: the last one on or before the day the row happened."""
+    """Multiply money columns by ``_rate``: the last one on or before the day the row happened.
+
+    Without a rate an amount is unknown: pounds and yen that are added up are no money at all.
+    """
+    joined = _with_factors(source, spec, rates)
+    is_home = joined.currency.isnull() | (joined.currency == currency)
+    factor = is_home.ifelse(1.0, joined._factor)
+    converted = {name: joined[name] * factor for name in money}
+    first = is_home.ifelse(1.0, joined._first)
+    return joined.mutate(**converted, _rate=factor, _first_rate=first).select(*source.columns)
+
+
+def _with_factors(source: ir.Table, spec: SourceTable, rates: ir.Table | None) -> ir.Table:
+    if rates is None:
+        unknown = ibis.null("float64")
+        return source.mutate(_factor=unknown, _first=unknown)
     dated = source.mutate(_on=source[spec.happened].cast("date"))
     table = rates.select(currency=rates.currency, _rate_on=rates.as_of_on, _rate=rates.rate)
     pairs = dated.select("currency", "_on").distinct().join(table, "currency")
@@ -254,10 +284,5 @@ def _in_reporting_currency(
         _before=pairs._rate.argmax(pairs._rate_on, where=pairs._rate_on <= pairs._on),
         _first=pairs._rate.argmin(pairs._rate_on),
     )
-    factors = best.select("currency", "_on", _factor=ibis.coalesce(best._before, best._first))
-    joined = dated.left_join(factors, ["currency", "_on"])
-    factor = ibis.ifelse(
-        joined.currency.isnull() | (joined.currency == currency), 1.0, joined._factor
-    )
-    converted = {name: joined[name] * factor for name in money if name in source.columns}
-    return joined.mutate(**converted, _rate=factor).select(*source.columns)
+    factors = best.mutate(_factor=ibis.coalesce(best._before, best._first)).drop("_before")
+    return dated.left_join(factors, ["currency", "_on"])

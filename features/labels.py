@@ -3,7 +3,9 @@
 The label window of a row is ``(as_of + lead_time, end]``, where ``end`` is the renewal plus grace
 for an account under contract that is asked about its renewal, and ``as_of + lead_time + horizon``
 otherwise. A row enters only when its window is completely observed, early leavers included, so
-``label_known_at`` is the end of the window whatever happened in it.
+``label_known_at`` is the end of the window whatever happened in it. Where terms are observed and no
+grace covers it, the `COMEBACK_DAYS` are added: an account that is gone at the end of the window may
+still come back. Notice is taken at its word: it can be withdrawn until the terms end.
 
 Unlike features, labels read the sources with hindsight: everything known by ``now``.
 """
@@ -11,9 +13,9 @@ Unlike features, labels read the sources with hindsight: everything known by ``n
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import features.daily
+import features.growth
 import features.known
 from configs.company import Company, Target, midnight
 from configs.errors import ConfigError, DataError
@@ -33,8 +36,9 @@ from configs.state import new_folder, read_manifest
 from features.compute import KEY
 from features.daily import to_daily
 from features.engine import connect
+from features.growth import MOVE_FACTS, allowances, kinds_of_rows, with_kinds
 from features.known import latest_versions
-from features.snapshots import STANDING, Snapshots, day_index
+from features.snapshots import STANDING, Snapshots, day_index, standing_at
 from features.standing import activity_table, grace_days
 
 if TYPE_CHECKING:
@@ -47,11 +51,17 @@ COLUMNS = {
     "as_of": "prediction moment, UTC",
     "label": "1 it happened, 0 it did not, null excluded",
     "excluded": "why the row is not used, null when it is",
-    "label_known_at": "end of the window, UTC",
+    "label_known_at": "end of the window, UTC, and of the days of coming back where terms are read",
     "decision_at": "when it was decided, UTC; null when it did not happen or is not dated",
     "effective_at": "when the revenue moved, UTC; null likewise",
     "reason": "the source's own reason, where it has one",
 }
+
+DAYS_AT_ONCE = 26
+"""Prediction moments labelled in one query: bounds memory."""
+
+UNITS = "entitlements"
+KINDS_FILE = "kinds.parquet"
 
 LOST = ("churned", "payment_failure")
 COMEBACK_DAYS = 30
@@ -70,11 +80,16 @@ class Labels:
         One row per (entity_id, as_of) of the grid, columns of `COLUMNS`.
     contract : dict
         The definition in words and numbers, with counts of rows, events and exclusions.
+    kinds : pandas.DataFrame or None
+        Where growth is observed in terms: the kind and size of it per (entity_id, as_of) whose
+        window saw revenue rise; as_of, and growth_kind and growth_uplift as in
+        `features.growth.KIND_COLUMNS`.
     """
 
     target: str
     frame: pd.DataFrame
     contract: dict[str, Any]
+    kinds: pd.DataFrame | None = None
 
 
 def build_labels(
@@ -97,7 +112,7 @@ def build_labels(
     # The grid's own as_ofs: the folder also keeps the books of earlier runs.
     paths = [str(snapshots.sets[STANDING].path(day)) for day in snapshots.days]
     standing = engine.read_parquet(paths)
-    code = code_digest([sys.modules[__name__], features.daily, features.known])
+    code = code_digest([sys.modules[__name__], features.daily, features.growth, features.known])
     made = {}
     for name, target in workspace.company.targets.items():
         identity = digest(
@@ -117,11 +132,109 @@ def build_labels(
     return made
 
 
+def labels_at(
+    workspace: Workspace,
+    loaded: Loaded,
+    name: str,
+    target: Target,
+    days: Sequence[date],
+    now: datetime,
+) -> pd.DataFrame:
+    """Label every account at any past days, as one definition of a target says; nothing is kept.
+
+    Parameters
+    ----------
+    workspace, loaded : Workspace, Loaded
+        The company and its source tables.
+    name, target : str, Target
+        What was predicted then; the company may have redefined it since.
+    days : sequence of date
+        Prediction moments, 00:00 UTC of each; they need not lie on the grid.
+    now : datetime
+        The clock: a window that is not completely observed by then has no label.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per (entity_id, as_of), columns of `COLUMNS`.
+    """
+    engine = connect(workspace.state.root / ".scratch")
+    today = day_index(midnight(now).date())
+    tables = _tables_with_hindsight(engine, workspace.company, loaded, today)
+    parts = []
+    for start in range(0, len(days), DAYS_AT_ONCE):
+        part = list(days[start : start + DAYS_AT_ONCE])
+        standing = standing_at(engine, workspace, loaded, part)
+        windows = _windows(standing, target, workspace.company)
+        happened = _observers(target)(Asked(windows, tables, name, target))
+        rows = _judge(windows, happened, today, target)
+        parts.append(_stamped(rows.order_by("as_of_day", "entity_id").to_pyarrow()))
+    return pa.concat_tables(parts).to_pandas()
+
+
+def label_moments(
+    workspace: Workspace,
+    loaded: Loaded,
+    company: Company,
+    moments: Mapping[str, pd.DataFrame],
+    now: datetime,
+) -> dict[str, pd.DataFrame]:
+    """Label moments that lie off the grid, by the targets and the cohort of `company`.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Where the sources lie.
+    loaded : Loaded
+        The sources.
+    company : Company
+        Its targets may be the contracts of an earlier release.
+    moments : mapping of str to pandas.DataFrame
+        Target to one row per (entity_id, as_of_day): status, arr, tenure_days, is_under_contract,
+        renews_day, as they stood then.
+    now : datetime
+        The clock: nothing later is looked at.
+
+    Returns
+    -------
+    dict of str to pandas.DataFrame
+        Per target the columns of `COLUMNS`; ``label_known_at`` is the end of the window. And
+        so_far: whether it has happened by now, though the window may be open; None where silence
+        is the outcome, which only a whole window can show.
+    """
+    engine = connect(workspace.state.root / ".scratch")
+    today = day_index(midnight(now).date())
+    tables = _tables_with_hindsight(engine, company, loaded, today)
+    found = {}
+    for name, frame in moments.items():
+        target = company.targets[name]
+        # Who was scored had room to grow then.
+        rows = pa.Table.from_pandas(frame.assign(has_room=True), preserve_index=False)
+        standing = ibis.memtable(rows)
+        windows = _windows(standing, target, company)
+        happened = _observers(target)(Asked(windows, tables, name, target))
+        judged = _judge(windows, happened, today, target).order_by("as_of_day", "entity_id")
+        table = _stamped(judged.to_pyarrow()).to_pandas()
+        found[name] = table.assign(so_far=_so_far(happened, windows, target))
+    return found
+
+
+def _so_far(happened: ir.Table, windows: ir.Table, target: Target) -> pd.Series | None:
+    """Return whether it happened by now, in the order of the labels; None where it cannot show."""
+    if target.observed_in == "activity":
+        return None
+    rows = windows.select(*KEY).left_join(happened.select(*KEY, "happened"), KEY)
+    ordered = rows.select(*KEY, "happened").order_by("as_of_day", "entity_id").to_pandas()
+    return ordered["happened"].eq(True)
+
+
 def _read(name: str, folder: Path) -> Labels:
     manifest = read_manifest(folder)
     assert manifest is not None
     frame = pq.read_table(folder / "labels.parquet").to_pandas()
-    return Labels(name, frame, manifest["contract"])
+    path = folder / KINDS_FILE
+    kinds = pq.read_table(path).to_pandas() if path.is_file() else None
+    return Labels(name, frame, manifest["contract"], kinds)
 
 
 def _write(
@@ -138,8 +251,21 @@ def _write(
     rows = _judge(windows, happened, today, target)
     frame = _stamped(rows.order_by("as_of_day", "entity_id").to_pyarrow())
     contract = _contract(name, target, company, frame)
+    kinds = _kinds(target, tables, windows)
     with new_folder(folder, {"contract": contract}) as aside:
         pq.write_table(frame, aside / "labels.parquet", compression="zstd")
+        if kinds is not None:
+            pq.write_table(kinds, aside / KINDS_FILE, compression="zstd")
+
+
+def _kinds(target: Target, tables: Mapping[str, ir.Table], windows: ir.Table) -> pa.Table | None:
+    """Return `Labels.kinds`; None where no terms tell what kind of growth it was."""
+    if target.outcome != "expansion" or target.observed_in != "subscriptions":
+        return None
+    moves = movements(tables["subscriptions"], tables.get(UNITS))
+    rows = kinds_of_rows(windows, moves).order_by("as_of_day", "entity_id").to_pandas()
+    rows["as_of"] = _moments(rows.pop("as_of_day"))
+    return pa.Table.from_pandas(rows, preserve_index=False)
 
 
 def _tables_with_hindsight(
@@ -159,6 +285,10 @@ def _tables_with_hindsight(
         tables[name] = latest_versions(name, seen, history=has_versions)
     if "subscriptions" in tables:
         tables["subscriptions"] = with_announced_ends(tables["subscriptions"], today)
+    if UNITS in loaded.tables:
+        source = engine.read_parquet(loaded.tables[UNITS].path)
+        days = to_daily(UNITS, source, None, history=False, currency=company.reporting_currency)
+        tables[UNITS] = allowances(days.filter(days.known_day <= today))
     return tables
 
 
@@ -287,8 +417,11 @@ def _churn_in_terms(asked: Asked) -> ir.Table:
     )
 
 
-def movements(terms: ir.Table) -> ir.Table:
-    """Return changes of recurring revenue, one row per start or loss of terms: change, day.
+def movements(terms: ir.Table, units: ir.Table | None = None) -> ir.Table:
+    """Return changes of recurring revenue, one row per start or loss of terms.
+
+    Columns: entity_id, day, change, and kind and product of a rise (`features.growth`); `units`
+    are allowances over time, which tell growth by use.
 
     A subscription that begins again within `COMEBACK_DAYS` of its end goes on. Signed uplifts and
     currency effects (the revenue before is put at the rate of the terms that follow it) are no
@@ -307,10 +440,10 @@ def movements(terms: ir.Table) -> ir.Table:
         is_lost=steps.ended_day.notnull() & ~goes_on & reason.isin(LOST),
         is_merged=steps.ended_day.notnull() & ~goes_on & (reason == "merged"),
     )
-    return ibis.union(_began(steps, chain), _ceased(steps))
+    return ibis.union(_began(steps, chain, units), _ceased(steps))
 
 
-def _began(steps: ir.Table, chain: ibis.window) -> ir.Table:
+def _began(steps: ir.Table, chain: ibis.window, units: ir.Table | None) -> ir.Table:
     """Return terms that began after others: their revenue, less what went before at its due."""
     gone = steps.is_lost | steps.is_merged
     kept = steps.mutate(held=gone.ifelse(0.0, steps.arr))
@@ -324,8 +457,28 @@ def _began(steps: ir.Table, chain: ibis.window) -> ir.Table:
     rate = before.is_same.ifelse(before.currency_rate / before.rate_before, 1.0)
     owed = before.held * rate * (1.0 + before.due.fill_null(0.0))
     is_new = before.day_before.isnull()
-    began = before.filter(~is_new | (before.day > before.first_day))
-    return began.select("entity_id", "day", change=began.arr - is_new.ifelse(0.0, owed))
+    rows = before.mutate(
+        is_new=is_new,
+        owed=owed,
+        change=before.arr - is_new.ifelse(0.0, owed),
+        **_before(before, chain),
+    )
+    began = rows.filter(~rows.is_new | (rows.day > rows.first_day))
+    return with_kinds(began, units).select("entity_id", "day", "change", *MOVE_FACTS)
+
+
+def _before(steps: ir.Table, chain: ibis.window) -> dict[str, ir.Value]:
+    """Return what terms were before, and since when the account has their product, where told."""
+    told = {
+        f"{name}_before": steps[name].lag().over(chain)
+        for name in ("seats", "plan")
+        if name in steps.columns
+    }
+    told["reason_before"] = steps.end_reason.lag().over(chain)
+    if "product" in steps.columns:
+        ever = ibis.window(group_by=["entity_id", "product"])
+        told["first_of_product"] = steps.day.min().over(ever)
+    return told
 
 
 def _ceased(steps: ir.Table) -> ir.Table:
@@ -344,7 +497,8 @@ def _ceased(steps: ir.Table) -> ir.Table:
         steps.filter(steps.is_lost).select("entity_id", "ended_day", "arr"),
         into.select("entity_id", "ended_day", "arr"),
     )
-    return ceased.select("entity_id", day=ceased.ended_day, change=-ceased.arr)
+    nothing = {name: ibis.null("string") for name in MOVE_FACTS}
+    return ceased.select("entity_id", day=ceased.ended_day, change=-ceased.arr, **nothing)
 
 
 def _movement_in_terms(asked: Asked) -> ir.Table:
@@ -478,6 +632,9 @@ def _judge(windows: ir.Table, happened: ir.Table, today: int, target: Target) ->
     closes = joined.closes_day
     if is_given:
         closes = ibis.coalesce(joined.given_known_day, ibis.least(closes, ibis.literal(today)))
+    settles = closes
+    if target.observed_in == "subscriptions":
+        settles = joined.asks_renewal.ifelse(closes, closes + COMEBACK_DAYS)
     unlabelled = joined.happened.isnull() & is_given
     inside_gap = (
         joined.decision_day.notnull()
@@ -490,7 +647,8 @@ def _judge(windows: ir.Table, happened: ir.Table, today: int, target: Target) ->
         (joined.status != "scored", joined.status),
         (already.fill_null(False) & (target.outcome == "churn"), "already decided"),
         (inside_gap.fill_null(False), "decided inside the lead time"),
-        (closes > today, "window not yet observed"),
+        *_not_asked(joined, target),
+        (settles > today, "window not yet observed"),
         else_=ibis.null("string"),
     )
     label = excluded.isnull().ifelse(
@@ -503,11 +661,21 @@ def _judge(windows: ir.Table, happened: ir.Table, today: int, target: Target) ->
         as_of_day=joined.as_of_day,
         label=label,
         excluded=excluded,
-        known_day=closes,
+        known_day=settles,
         decision_day=is_event.ifelse(joined.decision_day, nothing),
         effective_day=is_event.ifelse(joined.effective_day, nothing),
         reason=is_event.ifelse(joined.reason, ibis.null("string")),
     )
+
+
+def _not_asked(rows: ir.Table, target: Target) -> list[tuple[ir.BooleanValue, str]]:
+    """Return who is no example of a movement of revenue, however it ended: neither yes nor no."""
+    cases = []
+    if target.outcome == "expansion":
+        cases.append((~rows.has_room, "no_room_to_grow"))
+    if target.outcome != "churn" and target.observed_in == "subscriptions":
+        cases.append((rows.arr.isnull(), "recurring revenue not known"))
+    return cases
 
 
 def _stamped(rows: pa.Table) -> pa.Table:
@@ -589,10 +757,20 @@ def require_events(labels: Labels) -> None:
         raise DataError(
             f"target {labels.target} has {events} events in {used} usable rows: "
             "nothing to tell apart",
-            where=f"labels of {labels.target}; left out: {labels.contract['excluded']}",
+            where=f"labels of {labels.target}; {_left_out(labels.contract['excluded'])}",
             fix="check the table the target is observed in with `bellwether check`, "
             "or shorten horizon_days",
         )
+
+
+def _left_out(excluded: Mapping[str, int]) -> str:
+    """Say why rows are not used, in words.
+
+    >>> _left_out({"closed": 1200, "too_new": 3})
+    'not used: 1,200 rows closed, 3 rows too new'
+    """
+    parts = [f"{count:,} rows {reason.replace('_', ' ')}" for reason, count in excluded.items()]
+    return f"not used: {', '.join(parts)}" if parts else "every row is used"
 
 
 __all__ = [
@@ -600,6 +778,8 @@ __all__ = [
     "build_labels",
     "definition",
     "departures",
+    "label_moments",
+    "labels_at",
     "movements",
     "require_events",
     "with_announced_ends",

@@ -171,7 +171,7 @@ def build_snapshots(
         When there is no history to build from.
     """
     engine = connect(workspace.state.root / ".scratch")
-    daily, history, identity = _daily_tables(engine, workspace, loaded, progress)
+    daily, history, identity = daily_tables(engine, workspace, loaded, progress)
     days = _days_with_labels(engine, workspace, loaded, daily, now)
     columns = {name: set(table.columns) for name, table in daily.items()}
     build = _Build(workspace, daily, history, days, _fingerprints(daily, days), progress)
@@ -194,11 +194,24 @@ def build_snapshots(
     standing = digest(
         code_digest([features.standing, commercial, *shared]),
         workspace.company.cohort.model_dump(),
+        workspace.company.room.model_dump(),
         {name: sorted(columns[name]) for name in sorted(columns)},
         identity,
     )
     snapshots.sets[STANDING] = _build_set(build, None, standing)
     return snapshots
+
+
+def standing_at(
+    engine: Backend, workspace: Workspace, loaded: Loaded, days: list[date]
+) -> ir.Table:
+    """Return where each account stood at any past days, by what is known of them at present.
+
+    One row per (entity_id, as_of_day), as the snapshots of ``standing``; nothing is kept.
+    """
+    daily, history, _ = daily_tables(engine, workspace, loaded, lambda _: None)
+    grid = grid_at(daily["accounts"], days)
+    return standing_table(daily, grid, workspace.company.cohort, history)
 
 
 @dataclass(frozen=True)
@@ -213,7 +226,7 @@ class _Build:
     progress: Progress
 
 
-def _daily_tables(
+def daily_tables(
     engine: Backend, workspace: Workspace, loaded: Loaded, progress: Progress
 ) -> tuple[dict[str, ir.Table], dict[str, bool], str]:
     """Write the daily tables that are out of date; return all as engine tables."""
@@ -336,7 +349,13 @@ def _build_set(build: _Build, family: Family | None, version: str) -> SnapshotSe
         table = (
             family_table(family, build.daily, grid, build.history)
             if family
-            else standing_table(build.daily, grid, build.workspace.company.cohort, build.history)
+            else standing_table(
+                build.daily,
+                grid,
+                build.workspace.company.cohort,
+                build.history,
+                build.workspace.company.room,
+            )
         )
         for day, part in _by_day(table.to_pyarrow(), chunk):
             with new_folder(folder / str(day), wanted[day]) as target:

@@ -6,11 +6,14 @@ Every entity has a status and none vanishes. The same known-time rules hold as f
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import and_
 
 import ibis
 import ibis.expr.types as ir
 
-from configs.company import Cohort
+from configs.company import Cohort, Room
+from configs.errors import ConfigError
 from features.compute import KEY
 from features.contracts import TABLES
 from features.known import as_known
@@ -33,6 +36,7 @@ COLUMNS = {
     "renews_day": "day index of the renewal of the largest contract, null without",
     "notice_day": "day index of the last day on which notice counts, null without",
     "last_active_days": "days since any activity, null when never",
+    "has_room": "there is more to sell to it, as far as is known (`configs.company.Room`)",
 }
 
 
@@ -46,8 +50,15 @@ def standing_table(
     grid: ir.Table,
     cohort: Cohort,
     history: Mapping[str, bool],
+    room: Room | None = None,
 ) -> ir.Table:
-    """Return one row per grid row with the columns of `COLUMNS`."""
+    """Return one row per grid row with the columns of `COLUMNS`.
+
+    Raises
+    ------
+    ConfigError
+        `room` rests on a column the company does not bring.
+    """
     result = _with_activity(grid, daily)
     if "subscriptions" in daily:
         rows = as_known(
@@ -56,9 +67,9 @@ def standing_table(
             grid,
             history=history.get("subscriptions", False),
         )
-        result = _with_terms(result, rows, cohort)
+        result = _with_room(_with_terms(result, rows, cohort), rows, room or Room())
     else:
-        result = _with_spend(result, daily, cohort)
+        result = _with_spend(result, daily, cohort).mutate(has_room=ibis.literal(True))
     return result.select(*COLUMNS)
 
 
@@ -131,6 +142,43 @@ def _with_terms(result: ir.Table, rows: ir.Table, cohort: Cohort) -> ir.Table:
         renews_day=renews,
         notice_day=renews - joined._notice_period.fill_null(0),
     )
+
+
+def _with_room(result: ir.Table, rows: ir.Table, room: Room) -> ir.Table:
+    """Say who has none: an account whose live terms are all full, and lacks no product."""
+    _require_told(rows, room)
+    checks = []
+    if "max_seats" in rows.columns and "seats" in rows.columns:
+        checks.append(rows.seats >= rows.max_seats)
+    if room.top_plans:
+        checks.append(rows.plan.lower().isin([name.lower() for name in room.top_plans]))
+    if not checks:
+        return result.mutate(has_room=ibis.literal(True))
+    is_full = reduce(and_, checks).fill_null(False)
+    live = is_live(rows)
+    facts = {"_n_terms": rows.count(where=live), "_n_full": rows.count(where=live & is_full)}
+    if room.products:
+        held = live & rows["product"].isin(room.products)
+        facts["_n_products"] = rows["product"].nunique(where=held)
+    found = rows.group_by(KEY).agg(**facts)
+    joined = result.left_join(found, KEY)
+    none_left = (joined["_n_terms"] > 0) & (joined["_n_full"] == joined["_n_terms"])
+    if room.products:
+        none_left &= joined["_n_products"] == len(set(room.products))
+    return joined.select(
+        *(joined[name] for name in result.columns), has_room=~none_left.fill_null(False)
+    )
+
+
+def _require_told(rows: ir.Table, room: Room) -> None:
+    wanted = {"plan": room.top_plans, "product": room.products}
+    for column, names in wanted.items():
+        if names and column not in rows.columns:
+            raise ConfigError(
+                f"room names {', '.join(names)}, and subscriptions has no {column} to tell by",
+                where=f"room.{'top_plans' if column == 'plan' else 'products'}",
+                fix=f"map tables.subscriptions.columns.{column}, or leave it out",
+            )
 
 
 def _in_cents(money: ir.Value) -> ir.Value:

@@ -1,4 +1,8 @@
-"""Whether an entity is predicted, and if not, why: the words of its status. Light to import."""
+"""Whether an entity is predicted, and if not, why: the words of its status. Light to import.
+
+``no_room_to_grow`` concerns one outcome: expansion is withheld with it, churn is predicted still.
+It is an account's whole status only where nothing but expansion is asked.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ Status = Literal[
     "too_new",
     "notice_given",
     "pending_renewal",
+    "no_room_to_grow",
     "insufficient_data",
     "closed",
 ]
@@ -18,6 +23,7 @@ STATUSES: dict[Status, str] = {
     "too_new": "younger than the minimum tenure",
     "notice_given": "has already given notice",
     "pending_renewal": "the renewal date has passed, the answer is awaited",
+    "no_room_to_grow": "holds all there is to sell: not asked about growth",
     "insufficient_data": "nothing known to predict from",
     "closed": "has left, or has been silent too long",
 }

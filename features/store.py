@@ -7,12 +7,12 @@ reads one vector view per feature set, because Feast's cost is per value read.
 from __future__ import annotations
 
 import io
-import json
 import os
+import sqlite3
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -21,21 +21,31 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
+import orjson
 
 from configs.errors import StateError, UnavailableError
 from configs.places import Workspace
-from features.catalog import FeatureInfo
+from features.catalog import FeatureInfo, is_kept
 
 if TYPE_CHECKING:
     import pandas as pd
-    from feast import FeatureStore, FeatureView
+    from feast import FeatureService, FeatureStore, FeatureView
 
     from features.snapshots import Snapshots, SnapshotSet
     from features.vector import FeatureSet
 
+REGISTRY, ONLINE = "registry.db", "online.db"
+"""The embedded registry and online store, below the state's ``feast``: both can be made again."""
+
 JOIN_KEY = "entity_id"
 FOREVER = timedelta(days=36500)
 RETRY_AFTER_SECONDS = (0.01, 0.03, 0.1, 0.3)
+
+VECTOR_FIELDS = ("values", "past", "facts")
+"""What the vector view holds of an entity."""
+
+_Found = tuple[datetime | None, dict[str, Any] | None]
+"""What Feast's online stores answer per entity: when, and Feast's values by field."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,7 @@ class Store:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
+        self._views: dict[str, FeatureView] = {}
 
     @cached_property
     def _feast(self) -> FeatureStore:
@@ -83,7 +94,7 @@ class Store:
 
         places = self._workspace.places
         # 0 is for ever: a handle sees what was declared before it was made, and nothing later.
-        registry: dict[str, Any] = {"path": str(folder / "registry.db"), "cache_ttl_seconds": 0}
+        registry: dict[str, Any] = {"path": str(folder / REGISTRY), "cache_ttl_seconds": 0}
         if places.registry_url:
             registry |= {
                 "registry_type": "sql",
@@ -91,7 +102,7 @@ class Store:
                 # read once per handle: no connection is worth keeping, or sharing with a fork
                 "sqlalchemy_config_kwargs": {"poolclass": NullPool},
             }
-        online: dict[str, Any] = {"type": "sqlite", "path": str(folder / "online.db")}
+        online: dict[str, Any] = {"type": "sqlite", "path": str(folder / ONLINE)}
         if places.redis_url:
             online = {"type": "redis", "connection_string": _patient_for_seconds(places.redis_url)}
         return {
@@ -103,6 +114,23 @@ class Store:
             "entity_key_serialization_version": 3,
             "repo_path": str(folder),
         }
+
+    def drop_damaged(self) -> list[str]:
+        """Remove embedded files that cannot be read; return the names of those that were.
+
+        The caller holds the state directory's lock, and declares and loads again what is gone.
+        """
+        folder = self._workspace.state.feast
+        readable = {REGISTRY: _is_registry, ONLINE: _is_database}
+        damaged = [
+            name
+            for name, is_readable in readable.items()
+            if (folder / name).exists() and not is_readable(folder / name)
+        ]
+        for name in damaged:
+            for path in folder.glob(f"{name}*"):  # SQLite's journals with it
+                path.unlink()
+        return damaged
 
     def apply(self, snapshots: Snapshots, features: FeatureSet, targets: Iterable[str]) -> None:
         """Declare entity, views and one feature service per target; remove nothing else.
@@ -116,16 +144,21 @@ class Store:
         targets : iterable of str
             One feature service each.
         """
-        from feast import Entity, FeatureService, ValueType
+        with _telling("the feature registry"):
+            feast = self._feast  # imports it in our way, before any part of it
+            feast.apply(self._declared(snapshots, features, targets))
+
+    def _declared(
+        self, snapshots: Snapshots, features: FeatureSet, targets: Iterable[str]
+    ) -> list[Any]:
+        from feast import Entity, ValueType
 
         entity = Entity(
             name=self._workspace.company.entity, join_keys=[JOIN_KEY], value_type=ValueType.STRING
         )
         views = [self._family_view(entity, snapshots.sets[name]) for name in features.versions]
-        services = [FeatureService(name=f"{target}_training", features=views) for target in targets]
-        vector = self._vector_view(entity, features)
-        with _telling("the feature registry"):
-            self._feast.apply([entity, *views, vector, *services])
+        services = [self._training_service(target, views) for target in targets]
+        return [entity, *views, self._vector_view(entity, features), *services]
 
     def _source(self, name: str, pattern: str) -> Any:
         """Return where a view's snapshots lie; the one place that knows the offline engine."""
@@ -156,6 +189,20 @@ class Store:
             online=False,
         )
 
+    def _training_service(self, target: str, views: Sequence[FeatureView]) -> FeatureService:
+        """Return the service a model of the target trains through: the features it may use."""
+        from feast import FeatureService
+
+        exclude = self._workspace.company.exclude_features
+        kept = {
+            view: [name for name in (field.name for field in view.schema) if is_kept(name, exclude)]
+            for view in views
+        }
+        return FeatureService(
+            name=training_service(target),
+            features=[view[names] for view, names in kept.items() if names],
+        )
+
     def _vector_view(self, entity: Any, features: FeatureSet) -> FeatureView:
         from feast import FeatureView, Field
         from feast.types import Array, Float64, String
@@ -177,37 +224,48 @@ class Store:
             online=True,
         )
 
-    def historical(self, rows: pd.DataFrame, info: Sequence[FeatureInfo]) -> pd.DataFrame:
-        """Join feature values to (entity_id, as_of) rows as they were known then.
+    def historical(
+        self, rows: pd.DataFrame, target: str, info: Sequence[FeatureInfo]
+    ) -> pd.DataFrame:
+        """Join the features of a target's service to (entity_id, as_of) rows, as known then.
 
         Parameters
         ----------
         rows : pandas.DataFrame
             Columns ``entity_id`` and ``as_of`` (UTC), unique together; not changed.
+        target : str
+            Its service was declared by `apply`.
         info : sequence of FeatureInfo
-            The features wanted.
+            The features wanted, of those the service offers.
 
         Returns
         -------
         pandas.DataFrame
             The features in the order of `info`, float64, aligned with `rows`.
+
+        Raises
+        ------
+        StateError
+            The service offers less than what is wanted, or answers for other rows.
         """
         asked = rows[["entity_id", "as_of"]].rename(columns={"as_of": "event_timestamp"})
         asked = asked.reset_index(drop=True).assign(_row=np.arange(len(rows)))
         with _telling("the feature registry"):
             found = self._feast.get_historical_features(
                 entity_df=asked,
-                features=[f"{item.family}:{item.name}" for item in info],
+                features=self._feast.get_feature_service(training_service(target)),
                 # without it, values restated later would leak into the past
                 filter_by_created_timestamp=True,
             ).to_df()
-        if len(found) != len(rows):
+        names = [item.name for item in info]
+        if len(found) != len(rows) or not set(names) <= set(found.columns):
             raise StateError(
-                f"Feast returned {len(found):,} rows for {len(rows):,}",
+                f"the service {training_service(target)} returned {len(found):,} rows for "
+                f"{len(rows):,}, without {len(set(names) - set(found.columns))} features",
                 where=str(self._workspace.state.feast),
-                fix="bellwether features --rebuild",
+                fix="delete this folder and run the same command again: it is made anew",
             )
-        ordered = found.sort_values("_row")[[item.name for item in info]]
+        ordered = found.sort_values("_row")[names]
         return ordered.astype("float64").set_index(rows.index)
 
     def materialize(self, features: FeatureSet, day: date) -> None:
@@ -230,34 +288,55 @@ class Store:
         """
         view = vector_view(feature_hash)
         try:
-            answer = self._read(view, entities)
+            found = self._read(view, entities)
         except Exception as error:  # Feast raises whatever its store's driver raises
             raise UnavailableError(
                 f"the online store does not answer: {type(error).__name__}",
                 where=f"view {view}",
                 fix="check the store, then run `bellwether features`",
             ) from error
-        return _online_rows(answer, width)
+        return _online_rows(found, width)
 
-    def _read(self, view: str, entities: Sequence[str]) -> dict[str, list[Any]]:
+    def _read(self, view: str, entities: Sequence[str]) -> list[_Found]:
+        """Ask the online store itself.
+
+        `get_online_features` asks it the same and then builds a message of the answer and Python
+        values of the message, number by number: three quarters of the time for a batch.
+        """
+        declared = self._view(view)  # first: it imports Feast as it is to be imported
+        from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+        from feast.protos.feast.types.Value_pb2 import Value
+
+        keys = [
+            EntityKey(join_keys=[JOIN_KEY], entity_values=[Value(string_val=entity)])
+            for entity in entities
+        ]
+        found: list[_Found] = self._provider.online_read(
+            self._feast.config, declared, keys, list(VECTOR_FIELDS)
+        )
+        return found
+
+    @cached_property
+    def _provider(self) -> Any:
+        from feast.infra.provider import get_provider
+
+        return get_provider(self._feast.config)
+
+    def _view(self, name: str) -> FeatureView:
+        """Return a view as declared; it is looked up once per handle."""
         from feast.errors import FeatureViewNotFoundException
 
+        if name in self._views:
+            return self._views[name]
         for pause_seconds in RETRY_AFTER_SECONDS:
             try:
-                return self._ask(view, entities)
+                self._views[name] = self._feast.get_feature_view(name)
+                return self._views[name]
             except FeatureViewNotFoundException:
                 # While it notes a load, Feast takes the view out of the registry of this handle
                 # and puts it back: another thread's load is over in a moment.
                 time.sleep(pause_seconds)
-        return self._ask(view, entities)
-
-    def _ask(self, view: str, entities: Sequence[str]) -> dict[str, list[Any]]:
-        answer: dict[str, list[Any]] = self._feast.get_online_features(
-            features=[f"{view}:values", f"{view}:past", f"{view}:facts"],
-            entity_rows={JOIN_KEY: list(entities)},
-            full_feature_names=False,
-        ).to_dict(include_event_timestamps=True)
-        return answer
+        return self._feast.get_feature_view(name)
 
     def holds(self, features: FeatureSet, entity: str, day: date) -> bool:
         """Say whether the online store can be read and has this entity as of this book."""
@@ -266,6 +345,14 @@ class Store:
         except UnavailableError:
             return False
         return rows.as_of[0] == datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+    def declares(self, targets: Iterable[str]) -> bool:
+        """Say whether the registry can be read and has a service for each target."""
+        try:
+            names = {item.name for item in self._feast.list_feature_services()}
+        except Exception:  # whatever is wrong with it is told when it is declared anew
+            return False
+        return names >= {training_service(target) for target in targets}
 
     def is_ready(self, feature_hash: str) -> bool:
         """Say whether the online store holds a whole book of this feature set."""
@@ -297,11 +384,17 @@ def _patient_for_seconds(connection: str) -> str:
 
 @contextmanager
 def _telling(what: str) -> Iterator[None]:
-    """Silence what Feast prints, and tell a connection that failed in our words."""
+    """Silence what Feast prints, and tell what failed below it in our words."""
     import redis
     import sqlalchemy
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    lost = (redis.ConnectionError, redis.TimeoutError, sqlalchemy.exc.OperationalError)
+    lost = (
+        redis.ConnectionError,
+        redis.TimeoutError,
+        sqlalchemy.exc.OperationalError,
+        sqlite3.OperationalError,
+    )
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             yield
@@ -311,6 +404,40 @@ def _telling(what: str) -> Iterator[None]:
             where="BELLWETHER_REDIS, BELLWETHER_FEAST_REGISTRY_URL",
             fix="check the address and that the server runs, then run the same command again",
         ) from error
+    except (DecodeError, sqlite3.DatabaseError) as error:
+        raise StateError(
+            f"{what} is damaged: {error}",
+            where="the folder feast of the state directory, or what stands in for it",
+            fix="delete the folder STATE/feast and run the same command again: it is made anew",
+        ) from error
+
+
+def _is_registry(path: Path) -> bool:
+    _import_feast()  # before any part of it
+    from feast.protos.feast.core.Registry_pb2 import Registry
+    from google.protobuf.message import DecodeError
+
+    try:
+        Registry.FromString(path.read_bytes())
+    except DecodeError:
+        return False
+    return True
+
+
+def _is_database(path: Path) -> bool:
+    """Say whether SQLite finds every page of a file in order; it takes 50 ms for 20 MB."""
+    try:
+        with closing(sqlite3.connect(path, timeout=30)) as database:
+            return database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+    except sqlite3.OperationalError:  # somebody else has it: it is in use, and so no wreck
+        return True
+    except sqlite3.DatabaseError:
+        return False
+
+
+def training_service(target: str) -> str:
+    """Return the name of the feature service the models of a target train through."""
+    return f"{target}_training"
 
 
 def vector_view(feature_hash: str) -> str:
@@ -318,25 +445,39 @@ def vector_view(feature_hash: str) -> str:
     return f"vector_{feature_hash}"
 
 
-def _online_rows(answer: dict[str, list[Any]], width: int) -> OnlineRows:
-    found = answer["values"]
-    known = np.array([item is not None for item in found], dtype=bool)
-    stamps = answer["values__ts"]
+def _online_rows(found: Sequence[_Found], width: int) -> OnlineRows:
+    # SQLite answers nothing for an unknown entity, Redis empty values.
+    known = [row is not None and row["values"].HasField("double_list_val") for _, row in found]
+    rows = [row if is_known else None for (_, row), is_known in zip(found, known, strict=True)]
     return OnlineRows(
-        is_known=known,
-        values=_stack(found, width),
-        past=_stack(answer["past"], width),
-        facts=[json.loads(item) if item else {} for item in answer["facts"]],
-        as_of=[
-            datetime.fromtimestamp(stamp, UTC) if is_known else None
-            for stamp, is_known in zip(stamps, known, strict=True)
-        ],
+        is_known=np.array(known, dtype=bool),
+        values=_matrix([row and row["values"] for row in rows], width),
+        past=_matrix([row and row["past"] for row in rows], width),
+        facts=[orjson.loads(row["facts"].string_val) if row else {} for row in rows],
+        as_of=[moment if row else None for (moment, _), row in zip(found, rows, strict=True)],
     )
 
 
-def _stack(lists: list[list[float] | None], width: int) -> np.ndarray:
-    nothing = [np.nan] * width
-    return np.array([nothing if item is None else item for item in lists], dtype=np.float64)
+def _matrix(vectors: Sequence[Any], width: int) -> np.ndarray:
+    """Return stored vectors as rows, NaN where there is none.
+
+    Written out, a list of doubles is a head and then the doubles as they lie in memory: taken over
+    whole, it costs less than reading the numbers one by one.
+    """
+    from feast.protos.feast.types.Value_pb2 import DoubleList
+
+    size = DoubleList(val=[0.0] * width).ByteSize()
+    head, nothing = size - 8 * width, np.full(width, np.nan).tobytes()
+    parts = [
+        nothing if item is None else item.double_list_val.SerializeToString()[head:]
+        for item in vectors
+    ]
+    if any(len(part) != 8 * width for part in parts):
+        raise StateError(
+            f"the online store holds vectors of another length than {width}",
+            fix="bellwether features --rebuild",
+        )
+    return np.frombuffer(b"".join(parts), dtype="<f8").reshape(len(parts), width)
 
 
 def _import_feast() -> tuple[Any, Any]:
@@ -352,6 +493,9 @@ def _import_feast() -> tuple[Any, Any]:
     # Feast changes which warnings of all libraries are shown.
     with patch.object(typeguard, "typechecked", leave_alone), warnings.catch_warnings():
         from feast import FeatureStore, RepoConfig
+    # Feast's engines call DuckDB through ibis, which still uses its older name of one method; what
+    # is imported later (a tracking server's client) may turn on the printing of that.
+    warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
     for name in multiprocess:  # Feast sets them for its own server; they would change ours
         os.environ.pop(name, None)
     return FeatureStore, RepoConfig

@@ -19,11 +19,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from configs.hashing import digest
+import features.candidates
+import features.growth
+from configs.company import Company
+from configs.hashing import code_digest, digest
 from configs.places import Workspace
 from configs.state import new_folder, read_json, read_manifest, write_json_atomically
+from features.candidates import Book, candidate_facts, held_terms, product_shares
 from features.catalog import FeatureInfo
-from features.snapshots import STANDING, Snapshots, index_day, read_snapshot
+from features.engine import connect
+from features.snapshots import STANDING, Snapshots, daily_tables, index_day, read_snapshot
 
 if TYPE_CHECKING:
     from features.sources import Loaded
@@ -32,6 +37,9 @@ PAST_DAYS = 84
 """How long ago "before" is, in explanations."""
 
 MIN_PEERS = 20
+
+SEAT_USE = "seat_use_28d"
+"""The feature that says how full seats are where no allowance is recorded."""
 
 ACCOUNT_FACTS = ("name", "segment", "plan", "industry", "region", "parent_account_id", "owner_id")
 """Attributes shown beside a score; without history they are never features."""
@@ -94,18 +102,24 @@ def build_vectors(workspace: Workspace, loaded: Loaded, snapshots: Snapshots) ->
     """Write the book's vectors for Feast; return the folder ``vectors/<hash>/<as_of>``.
 
     The folder holds ``part.parquet`` (entity_id, as_of, created_at, values, past, facts) and
-    ``peers.json`` (see `peer_table`).
+    ``peers.json`` (see `peer_table`) and ``owners.json`` (see `owner_table`).
     """
-    features = feature_set(snapshots)
-    folder = workspace.state.snapshots / "vector" / features.hash / str(snapshots.book_on)
-    wanted = {"features": features.hash, "book": _book_identity(snapshots, loaded)}
+    served = feature_set(snapshots)
+    folder = workspace.state.snapshots / "vector" / served.hash / str(snapshots.book_on)
+    wanted = {
+        "features": served.hash,
+        "book": _book_identity(snapshots, loaded),
+        "candidates": _candidates_identity(workspace.company, loaded),
+    }
     if read_manifest(folder) == wanted:
         return folder
-    ids, values = matrix(snapshots, features, snapshots.book_on)
-    past = _aligned_past(snapshots, features, ids)
+    ids, values = matrix(snapshots, served, snapshots.book_on)
+    past = _aligned_past(snapshots, served, ids)
     facts = account_facts(snapshots, loaded, ids)
-    peers, groups = peer_table(values, facts, features)
+    peers, groups = peer_table(values, facts, served)
     facts["peer_group"] = groups
+    for name, told in _told_of_terms(workspace, loaded, snapshots, served, ids, values).items():
+        facts[name] = pd.Series(told, facts.index, dtype=object)
     table = pa.table(
         {
             "entity_id": pa.array(ids, pa.string()),
@@ -119,6 +133,7 @@ def build_vectors(workspace: Workspace, loaded: Loaded, snapshots: Snapshots) ->
     with new_folder(folder, wanted) as aside:
         pq.write_table(table, aside / "part.parquet", compression="zstd")
         write_json_atomically(aside / "peers.json", peers)
+        write_json_atomically(aside / "owners.json", owner_table(loaded))
     return folder
 
 
@@ -136,6 +151,37 @@ def _book_identity(snapshots: Snapshots, loaded: Loaded) -> str:
     return digest(
         known, loaded.tables["accounts"].identity, owners, [str(d) for d in snapshots.days]
     )
+
+
+def _candidates_identity(company: Company, loaded: Loaded) -> str:
+    """Return the identity of all that `features.candidates` reads and does."""
+    return digest(
+        code_digest([features.candidates, features.growth]),
+        company.growth.model_dump(),
+        company.room.model_dump(),
+        {name: info.identity for name, info in sorted(loaded.tables.items())},
+    )
+
+
+def _told_of_terms(
+    workspace: Workspace,
+    loaded: Loaded,
+    snapshots: Snapshots,
+    served: FeatureSet,
+    ids: np.ndarray,
+    values: np.ndarray,
+) -> dict[str, list[Any]]:
+    """Return what each account holds, and what could be sold to it (`features.candidates`)."""
+    engine = connect(workspace.state.root / ".scratch")
+    daily, history, _ = daily_tables(engine, workspace, loaded, lambda _: None)
+    book = Book(engine, daily, history, loaded, workspace.company, snapshots.book_on)
+    place = served.names.index(SEAT_USE) if SEAT_USE in served.names else None
+    seat_use = np.full(len(ids), np.nan) if place is None else values[:, place]
+    names, held = [str(entity) for entity in ids], held_terms(book)
+    return {
+        "products": product_shares(held, names),
+        "growth": candidate_facts(book, held, names, seat_use),
+    }
 
 
 def _lists(values: np.ndarray) -> pa.Array:
@@ -178,6 +224,16 @@ def account_facts(snapshots: Snapshots, loaded: Loaded, ids: np.ndarray) -> pd.D
     return pd.concat(
         [facts.drop(columns=["as_of_day", "renews_day", "notice_day"]), attributes], axis=1
     )
+
+
+def owner_table(loaded: Loaded) -> dict[str, dict[str, Any]]:
+    """Return each owner's name, team, manager_id and weekly capacity; nothing without owners."""
+    if "owners" not in loaded.tables:
+        return {}
+    frame = pq.read_table(loaded.tables["owners"].path).to_pandas().drop_duplicates("owner_id")
+    told = frame.reindex(columns=["name", "team", "manager_id", "capacity"]).astype(object)
+    rows = told.where(told.notna(), None).to_dict("records")
+    return dict(zip(frame["owner_id"].astype(str), rows, strict=True))
 
 
 def _owner_names(loaded: Loaded) -> dict[str, str]:

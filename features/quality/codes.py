@@ -159,9 +159,10 @@ CODES: dict[str, Code] = {
         "check the tracking on these days; an outage looks like every account leaving",
     ),
     "currency_without_rate": Code(
-        "amounts in a currency without a rate",
+        "amounts in a currency without a rate, left unknown",
         "error",
-        "add the currency to the rates table, or convert in the mapping",
+        "add the currency to the rates table, convert in the mapping, or, when it is the only one, "
+        "make it the reporting_currency",
     ),
     "currency_missing": Code(
         "amounts without a currency, taken for the reporting one",

@@ -130,19 +130,19 @@ class QualityReport:
             console.print(Text.assemble(("no ", "dim"), name, (f": {text}", "dim")))
 
     def _tables_view(self) -> Table:
-        view = Table(box=None, header_style="dim", pad_edge=False)
-        view.add_column("table")
-        for heading in ("read", "kept", "set aside", "copies"):
-            view.add_column(heading, justify="right")
-        for heading in ("first", "last", "known"):
-            view.add_column(heading)
+        view = Table(box=None, header_style="dim", padding=(0, 1, 0, 0), pad_edge=False)
+        view.add_column("table", overflow="fold")
+        for heading in ("read", "kept", "aside", "copies"):
+            view.add_column(heading, justify="right", no_wrap=True)
+        for heading in ("first", "last", "known by"):
+            view.add_column(heading, no_wrap=True)
         for name, facts in self.tables.items():
             counts = ("rows_read", "rows", "rows_quarantined", "rows_duplicate")
             view.add_row(
                 name,
                 *(f"{facts[count]:,}" for count in counts),
                 *((facts[day] or "")[:10] for day in ("first_happened", "last_happened")),
-                "from the source" if facts["known_basis"] == "column" else "when it happened",
+                "known_at" if facts["known_basis"] == "column" else "its date",
             )
         return view
 

@@ -59,17 +59,19 @@ FAMILY = Family(
             "context",
             is_actionable=False,
         ),
-        Helper("_arr_before", Rows(TERMS, lambda r: r.arr.sum(where=held(r, 364)))),
-        Helper("_arr_quarter", Rows(TERMS, lambda r: r.arr.sum(where=held(r, 91)))),
+        # A change is told at one rate for both ends, or it would be the currency's.
+        Helper("_arr_now", Rows(TERMS, lambda r: r.arr_constant.sum(where=is_live(r)))),
+        Helper("_arr_before", Rows(TERMS, lambda r: r.arr_constant.sum(where=held(r, 364)))),
+        Helper("_arr_quarter", Rows(TERMS, lambda r: r.arr_constant.sum(where=held(r, 91)))),
         Feature(
             "arr_change_364d",
             Own(
                 lambda o: (o.tenure_days > 364).ifelse(
-                    log_ratio(o.arr, o["_arr_before"], 100.0), None
+                    log_ratio(o["_arr_now"], o["_arr_before"], 100.0), None
                 )
             ),
             "change in recurring revenue",
-            "Recurring revenue against 364 days ago.",
+            "Recurring revenue against 364 days ago, both at one currency rate.",
             "log_ratio",
             "commercial",
             364,
@@ -78,11 +80,11 @@ FAMILY = Family(
             "arr_change_91d",
             Own(
                 lambda o: (o.tenure_days > 91).ifelse(
-                    log_ratio(o.arr, o["_arr_quarter"], 100.0), None
+                    log_ratio(o["_arr_now"], o["_arr_quarter"], 100.0), None
                 )
             ),
             "change in recurring revenue",
-            "Recurring revenue against 91 days ago.",
+            "Recurring revenue against 91 days ago, both at one currency rate.",
             "log_ratio",
             "commercial",
             91,
@@ -117,6 +119,7 @@ FAMILY = Family(
             "days",
             "context",
             is_actionable=False,
+            per_day=-1,
         ),
         Feature(
             "days_to_notice_deadline",
@@ -126,6 +129,7 @@ FAMILY = Family(
             "days",
             "context",
             is_actionable=False,
+            per_day=-1,
         ),
         Feature(
             "term_length_days",
@@ -256,7 +260,7 @@ FAMILY = Family(
             "price per use",
             "Recurring revenue of the last 84 days over the quantity used in them, plus one.",
             "money",
-            "commercial",
+            "adoption",
             84,
             churn_sign=1,
         ),

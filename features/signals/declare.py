@@ -20,7 +20,7 @@ import ibis.expr.types as ir
 
 from features.catalog import THEMES, FeatureInfo, Sign, Unit
 from features.contracts import TABLES, VERSIONS
-from features.daily import daily_name, daily_schema
+from features.daily import MADE_FROM, daily_name, daily_schema
 
 GRID_SCHEMA = {
     "entity_id": "string",
@@ -106,6 +106,7 @@ class Feature:
     churn_sign: Sign = 0
     expansion_sign: Sign = 0
     is_actionable: bool = True
+    per_day: Sign = 0
 
     def info(self, family: str) -> FeatureInfo:
         """Return the catalogue entry."""
@@ -120,6 +121,7 @@ class Feature:
             churn_sign=self.churn_sign,
             expansion_sign=self.expansion_sign,
             is_actionable=self.is_actionable,
+            per_day=self.per_day,
         )
 
 
@@ -199,7 +201,8 @@ def _absent(value: Rows | PerKey, tables: Mapping[str, set[str]]) -> set[str]:
     if value.table not in tables:
         return {value.table}
     spec = TABLES[value.table]
-    missing = row_fields(value) - tables[value.table] - set(KNOWN_SCHEMA)
+    read = {MADE_FROM.get(name, name) for name in row_fields(value)}
+    missing = read - tables[value.table] - set(KNOWN_SCHEMA)
     return {
         f"{value.table}.{name}" + (" with history" if column.visible_from == VERSIONS else "")
         for name, column in spec.columns.items()

@@ -24,6 +24,7 @@ FAMILY = Family(
             "days",
             "context",
             is_actionable=False,
+            per_day=1,
         ),
         Feature(
             "is_first_year",

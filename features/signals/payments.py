@@ -24,7 +24,8 @@ def _is_unpaid(rows: ir.Table) -> ir.BooleanValue:
     return rows.paid_day.isnull() & (rows.amount > 0)
 
 
-def _is_overdue(rows: ir.Table) -> ir.BooleanValue:
+def is_overdue(rows: ir.Table) -> ir.BooleanValue:
+    """Invoices past their due day that are not paid, as far as was known then."""
     return _is_unpaid(rows) & (rows.due_day < rows.as_of_day)
 
 
@@ -187,7 +188,7 @@ FAMILY = Family(
         ),
         Feature(
             "invoices_overdue",
-            Rows(INVOICES, lambda r: r.count(where=_is_overdue(r))),
+            Rows(INVOICES, lambda r: r.count(where=is_overdue(r))),
             "overdue invoices",
             "Invoices unpaid after their due date, as known now.",
             "count",
@@ -199,7 +200,7 @@ FAMILY = Family(
             "days_overdue",
             Rows(
                 INVOICES,
-                lambda r: (r.as_of_day - r.due_day).max(where=_is_overdue(r)).cast("float64"),
+                lambda r: (r.as_of_day - r.due_day).max(where=is_overdue(r)).cast("float64"),
             ),
             "days overdue",
             "Days the oldest unpaid invoice is overdue; 0 when none is.",

@@ -21,12 +21,22 @@ TICKETS = "support_tickets"
 LEAVING_CATEGORIES = ("cancel", "cancellation", "offboarding", "data_export", "termination")
 """Tickets about leaving are the decision itself, not a signal of it: never counted."""
 
+MONEY_CATEGORIES = (
+    "billing", "billing_question", "contract", "discount", "invoice", "invoices", "invoicing",
+    "payment", "price", "prices", "pricing", "quote",
+)  # fmt: skip
+"""Tickets about what it costs: what little of a budget under pressure is seen before it is cut."""
+
 URGENT = ("urgent", "high", "critical", "p1", "p2")
 
 
 def is_counted(rows: ir.Table) -> ir.BooleanValue:
     """Tickets that are a signal: all but those about leaving."""
     return ~rows.category.lower().isin(LEAVING_CATEGORIES) | rows.category.isnull()
+
+
+def _is_about_money(rows: ir.Table) -> ir.BooleanValue:
+    return rows.category.lower().isin(MONEY_CATEGORIES)
 
 
 def _is_urgent(rows: ir.Table) -> ir.BooleanValue:
@@ -208,6 +218,20 @@ FAMILY = Family(
             "sentiment",
             84,
             churn_sign=-1,
+        ),
+        Feature(
+            "money_tickets_share_364d",
+            Rows(
+                TICKETS,
+                lambda r: _is_about_money(r).cast("float64").mean(where=is_counted(r)),
+                empty=None,
+            ),
+            "share of tickets about price and bills",
+            "Share of the tickets of the last 364 days whose category is about price or bills.",
+            "share",
+            "commercial",
+            364,
+            churn_sign=1,
         ),
         Feature(
             "days_since_last_ticket",

@@ -33,6 +33,7 @@ PER_DAY = {"at": lambda r: r.age.min()}
 PER_FEATURE = {
     "last": lambda r: r.age.min(),
     "is_earlier": lambda r: ((r.age >= 84) & (r.age < 168)).any(),
+    "recent": lambda r: r.quantity.sum(where=r.age < 84),
 }
 
 
@@ -339,6 +340,25 @@ FAMILY = Family(
             84,
             churn_sign=-1,
             expansion_sign=1,
+        ),
+        # How many features are used at all says mostly how much is used. How evenly use is spread
+        # over them does not, and it is what a poor fit shows in first.
+        Feature(
+            "top_feature_share_84d",
+            PerKey(
+                EVENTS,
+                "feature",
+                PER_FEATURE,
+                lambda f: ratio(f.recent.max(), f.recent.sum()),
+                empty=None,
+            ),
+            "share of the feature used most",
+            "Share of the last 84 days' use that was of one feature.",
+            "share",
+            "breadth",
+            84,
+            churn_sign=1,
+            expansion_sign=-1,
         ),
         Feature(
             "products_used_84d",

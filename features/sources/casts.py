@@ -171,8 +171,10 @@ def zoned_text(raw: str) -> str:
 
     >>> import duckdb
     >>> texts = ["2024-03-01", "2024-03-01 9:30:00.5", "2024-03-01T09:30Z", "2024-03-01 09:30-05"]
-    >>> [duckdb.execute(f"SELECT {zoned_text('$1')}", [text]).fetchone()[0] for text in texts]
-    [False, False, True, True]
+    >>> connection = duckdb.connect()
+    >>> asked = f"SELECT {zoned_text('$1')}"
+    >>> [connection.execute(asked, [text]).fetchall() for text in texts]
+    [[(False,)], [(False,)], [(True,)], [(True,)]]
     """
     return f"(translate(substr({raw}, 12), '0123456789:. ', '') <> '')"
 

@@ -18,6 +18,8 @@ from configs.company import (
     Cohort,
     Gates,
     Grid,
+    Growth,
+    Room,
     Serving,
     Target,
     Training,
@@ -33,6 +35,8 @@ ACTIVE = ("accounts", "usage_events")
 SECTIONS: dict[str, type[BaseModel]] = {
     "grid": Grid,
     "cohort": Cohort,
+    "room": Room,
+    "growth": Growth,
     "training": Training,
     "gates": Gates,
     "serving": Serving,

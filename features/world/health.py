@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 
@@ -19,8 +21,8 @@ BEFORE_MONTH_END = 4 * 3600
 """Seconds before the end of a month at which the score is taken down."""
 
 
-def health_scores(scene: Scene, usage: Ints, tickets: Ints, nps: Floats) -> Floats:
-    """Return the score at the end of each month, 0 to 100, accounts × months.
+def health_parts(scene: Scene, usage: Ints, tickets: Ints, nps: Floats) -> dict[str, Floats]:
+    """Return the parts of the score at the end of each month, 0 to 100, accounts × months.
 
     Parameters
     ----------
@@ -36,15 +38,21 @@ def health_scores(scene: Scene, usage: Ints, tickets: Ints, nps: Floats) -> Floa
     last = pd.DataFrame(nps).ffill(axis=1).fillna(7.5).to_numpy()
     felt = scene.latents.states[:, LEAD:] @ LEAVING
     tenure = (scene.calendar.starts[1 : len(months) + 1] - scene.book.started[:, None]) / 365
-    parts = {
+    parts: dict[str, Floats] = {
         "usage": np.clip(60 + 45 * trend, 0, 100),
         "nps": 10 * last,
         "tickets": np.clip(90 - 15 * tickets, 0, 100),
         "tenure": np.clip(35 + 20 * tenure, 0, 100),
         "pulse": np.clip(70 - 5 * felt + scene.wobble(rng, 16), 0, 100),
     }
+    return parts
+
+
+def health_scores(parts: dict[str, Floats]) -> Floats:
+    """Return the score of its parts, 0 to 100, accounts × months."""
     score: Floats = sum(
-        (WEIGHTS[name] * value for name, value in parts.items()), start=np.zeros(usage.shape)
+        (WEIGHTS[name] * value for name, value in parts.items()),
+        start=np.zeros(parts["usage"].shape),
     )
     return score.round(1)
 
@@ -54,7 +62,7 @@ def is_red(score: Floats) -> Bools:
     return score < RED_BELOW
 
 
-def health_table(scene: Scene, score: Floats) -> pd.DataFrame:
+def health_table(scene: Scene, score: Floats, parts: dict[str, Floats]) -> pd.DataFrame:
     """Return the health_scores table: one row per account and month end, as it stood."""
     account, month = np.nonzero(scene.presence > 0)
     moment = scene.calendar.starts[month + 1] * 86_400 - BEFORE_MONTH_END
@@ -68,5 +76,11 @@ def health_table(scene: Scene, score: Floats) -> pd.DataFrame:
             "scored_at": instants(moment),
             "score": value,
             "band": band.astype(object),
+            "components": _as_json({name: part[account, month] for name, part in parts.items()}),
         }
     )
+
+
+def _as_json(parts: dict[str, Floats]) -> list[str]:
+    rows = zip(*(part.round(1).tolist() for part in parts.values()), strict=True)
+    return [json.dumps(dict(zip(parts, row, strict=True))) for row in rows]

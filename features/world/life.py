@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from features.world.book import PRODUCTS, Book
+from features.world.book import PLANS, PRODUCTS, Book
 from features.world.calendar import (
     FAR,
     NEVER,
@@ -32,7 +32,7 @@ from features.world.hazards import (
     lagged_states,
     sigmoid,
 )
-from features.world.latents import DEMAND, LEAD, PERSISTENCE, Latents
+from features.world.latents import DEMAND, FIT, LEAD, PERSISTENCE, Latents
 
 REST_MONTHS = 4
 """Months after a start or an expansion without another expansion."""
@@ -47,6 +47,9 @@ DUNNING_DAYS = 30
 """Days between a charge that fails for good and the end of the subscription."""
 
 CROSS_SELL_SHARE = 0.2
+METERED = PRODUCTS.index("automation")
+"""The product that is sold by what it does, and not by who uses it."""
+
 LATE_RENEWAL_SHARE = 0.04
 
 
@@ -73,7 +76,9 @@ class Snapshot:
 class Life:
     """The state of every account while the months pass, and the record of what happened.
 
-    Day arrays hold `FAR` for what has not happened.
+    Day arrays hold `FAR` for what has not happened. ``plan`` is a position in `PLANS`,
+    ``allowance`` how many times the usual units of `METERED` an account has bought, and
+    ``kind_dice`` (accounts × months) decides what a growing account buys.
     """
 
     book: Book
@@ -93,17 +98,25 @@ class Life:
     is_secured: Bools
     planned: Ints
     rests_until: Ints
+    plan: Ints
+    allowance: Floats
+    kind_dice: Floats
     rows: list[pd.DataFrame] = field(default_factory=list)
     events: list[pd.DataFrame] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
     seats_by_month: list[Ints] = field(default_factory=list)
     owns_by_month: list[Bools] = field(default_factory=list)
+    allowance_by_month: list[Floats] = field(default_factory=list)
 
     def close(self, who: Ints, ended: Ints, reason: str | None) -> None:
         """Write the open rows of the accounts `who` as ended on those days."""
         for product in range(len(PRODUCTS)):
             has = self.owns[who, product]
-            self.rows.append(self._rows(who[has], product, ended[has], reason))
+            self.close_one(who[has], product, ended[has], reason)
+
+    def close_one(self, who: Ints, product: int, ended: Ints, reason: str | None) -> None:
+        """Write the open rows of one product, which all of `who` own."""
+        self.rows.append(self._rows(who, product, ended, reason))
 
     def _rows(self, who: Ints, product: int, ended: Ints, reason: str | None) -> pd.DataFrame:
         return pd.DataFrame(
@@ -118,6 +131,7 @@ class Life:
                 "notice": self.notice[who] if reason in {"churned", None} else NEVER,
                 "seats": self.seats[who],
                 "unit_price": self.unit_price[who, product],
+                "plan": self.plan[who],
             }
         )
 
@@ -143,7 +157,7 @@ class Life:
 def live(seed: int, book: Book, latents: Latents, calendar: Calendar) -> Life:
     """Run every month of the world. Demand in `latents` falls after expansions, in place."""
     rng = generator(seed, "life")
-    life = _newborn(book)
+    life = _newborn(book, generator(seed, "kinds of growth").random((len(book), calendar.n_months)))
     first = int(calendar.starts[0])
     before = np.flatnonzero(book.started < first)
     _begin_before(life, before, first)
@@ -161,6 +175,7 @@ def live(seed: int, book: Book, latents: Latents, calendar: Calendar) -> Life:
         _renew(rng, life, latents, calendar, month, z)
         life.seats_by_month.append(np.where(life.is_active, life.seats, 0))
         life.owns_by_month.append(life.owns & life.is_active[:, None])
+        life.allowance_by_month.append(life.allowance.copy())
         _end(life, calendar, month)
     still = np.flatnonzero(life.is_active)
     life.close(still, np.full(len(still), NEVER), None)
@@ -191,7 +206,7 @@ def billing_days(book: Book, calendar: Calendar, month: int) -> Ints:
     return day
 
 
-def _newborn(book: Book) -> Life:
+def _newborn(book: Book, kind_dice: Floats) -> Life:
     n = len(book)
     return Life(
         book=book,
@@ -211,6 +226,9 @@ def _newborn(book: Book) -> Life:
         is_secured=np.zeros(n, dtype=bool),
         planned=np.full(n, FAR),
         rests_until=np.zeros(n, dtype=np.int64),
+        plan=book.owns.sum(axis=1) - 1,
+        allowance=np.ones(n),
+        kind_dice=kind_dice,
     )
 
 
@@ -336,7 +354,7 @@ def _change(
     day = np.where(renewing & book.has_contract, life.renews - 1, day)
     day = np.maximum(day, life.open_since.max(axis=1) + 1)
     who = np.flatnonzero(grows)
-    _expand(rng, life, who, day[who])
+    _expand(rng, life, who, day[who], kinds_of_growth(life, z, month)[who])
     life.rests_until[who] = month + REST_MONTHS
     later = np.arange(latents.states.shape[1] - LEAD - month - 1)
     latents.states[who, LEAD + month + 1 :, DEMAND] -= RELIEF * PERSISTENCE[DEMAND] ** later
@@ -347,19 +365,54 @@ def _change(
     life.record(less, day[less], day[less], "contraction", "seats")
 
 
-def _expand(rng: np.random.Generator, life: Life, who: Ints, day: Ints) -> None:
-    """Add seats on every product, or one more product."""
+def kinds_of_growth(life: Life, z: Floats, month: int) -> np.ndarray:
+    """Return what each account would buy more of in a month, another product apart.
+
+    Seats where demand is high, a higher tier where the fit is good and there is one, more units
+    where `METERED` is owned.
+    """
+    has_tier, is_metered = life.plan < len(PLANS) - 1, life.owns[:, METERED]
+    weight = np.column_stack(
+        [
+            1.4 * np.exp(0.7 * z[:, DEMAND]),
+            0.6 * np.exp(0.7 * z[:, FIT]) * has_tier,
+            1.2 * is_metered,
+        ]
+    )
+    cut = np.cumsum(weight, axis=1) / weight.sum(axis=1, keepdims=True)
+    place = (life.kind_dice[:, month, None] > cut).sum(axis=1)
+    return np.array(("seats", "tier", "usage"), dtype=object)[place]
+
+
+def _expand(rng: np.random.Generator, life: Life, who: Ints, day: Ints, kinds: np.ndarray) -> None:
+    """Add another product, seats on every product, a higher tier, or units of `METERED`."""
     growth = np.clip(rng.lognormal(-1.35, 0.5, len(who)), 0.13, 0.8)
     cross = (rng.random(len(who)) < CROSS_SELL_SHARE) & ~life.owns[who].all(axis=1)
-    life.record(who[cross], day[cross], day[cross], "expansion", "product")
-    life.record(who[~cross], day[~cross], day[~cross], "expansion", "seats")
-    more, when = who[~cross], day[~cross]
-    life.close(more, when, "changed")
-    life.seats[more] += np.ceil(life.seats[more] * growth[~cross]).astype(np.int64)
-    life.reopen(more, when)
+    kinds = np.where(cross, "product", kinds)
+    for kind in ("product", "seats", "tier", "usage"):
+        here = kinds == kind
+        life.record(who[here], day[here], day[here], "expansion", kind)
     new = np.argmin(life.owns[who[cross]], axis=1)
     life.owns[who[cross], new] = True
     life.open_since[who[cross], new] = day[cross]
+    _buy_units(life, who[kinds == "usage"], day[kinds == "usage"], growth[kinds == "usage"])
+    wider = (kinds == "seats") | (kinds == "tier")
+    life.close(who[wider], day[wider], "changed")
+    seats, tier = who[kinds == "seats"], who[kinds == "tier"]
+    life.seats[seats] += np.ceil(life.seats[seats] * growth[kinds == "seats"]).astype(np.int64)
+    life.plan[tier] += 1
+    life.unit_price[tier] *= 1 + growth[kinds == "tier", None]
+    life.reopen(who[wider], day[wider])
+
+
+def _buy_units(life: Life, who: Ints, day: Ints, growth: Floats) -> None:
+    """Raise what is bought of `METERED` so far that the whole revenue grows by `growth`."""
+    life.close_one(who, METERED, day, "changed")
+    price = life.unit_price[who]
+    factor = 1 + growth * (price * life.owns[who]).sum(axis=1) / price[:, METERED]
+    life.unit_price[who, METERED] *= factor
+    life.allowance[who] *= factor
+    life.open_since[who, METERED] = day
 
 
 def _shrink(rng: np.random.Generator, life: Life, who: Ints) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from features.world.book import CURRENCIES, PRODUCTS
+from features.world.book import CURRENCIES, PLANS, PRODUCTS
 from features.world.calendar import NEVER, Floats, Ints, dates, instants, month_number
 from features.world.hazards import RENEWAL_LOSS, sigmoid
 from features.world.latents import DEMAND, LEAD, PAYMENT
@@ -47,6 +47,7 @@ def subscriptions_table(scene: Scene) -> pd.DataFrame:
             "arr": rows["arr"].to_numpy(),
             "currency": np.array(CURRENCIES, dtype=object)[book.currency[account]],
             "seats": rows["seats"].astype("Int64"),
+            "plan": np.array(PLANS, dtype=object)[rows["plan"].to_numpy()],
             "auto_renew": pd.array(book.auto_renew[account], dtype="boolean"),
             "discount": book.discount[account],
             "escalator": np.where(contract, book.escalator[account], np.nan),

@@ -53,6 +53,11 @@ class Scene:
         return np.stack(self.life.seats_by_month, axis=1)
 
     @cached_property
+    def allowance(self) -> Floats:
+        """Units of the metered product at the end of each month, in usual ones, like `seats`."""
+        return np.stack(self.life.allowance_by_month, axis=1)
+
+    @cached_property
     def owns(self) -> Bools:
         """Products owned at the end of each month, accounts × months × products."""
         return np.stack(self.life.owns_by_month, axis=1)

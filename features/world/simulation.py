@@ -11,7 +11,7 @@ from configs.errors import ConfigError
 from features.contracts import TABLES
 from features.world.book import accounts_table, draw_book, owners_table, rates_table
 from features.world.calendar import Calendar, calendar_until, dates, seconds
-from features.world.health import health_scores, health_table, is_red
+from features.world.health import health_parts, health_scores, health_table, is_red
 from features.world.latents import draw_latents
 from features.world.life import decisions_table, live, subscription_rows
 from features.world.mess import Unreadable, spoil
@@ -120,7 +120,8 @@ def _tables(scene: Scene) -> dict[str, pd.DataFrame]:
     usage = draw_usage(scene)
     tickets, tickets_by_month = tickets_table(scene)
     surveys, nps = surveys_table(scene)
-    score = health_scores(scene, usage.rows_by_month, tickets_by_month, nps)
+    parts = health_parts(scene, usage.rows_by_month, tickets_by_month, nps)
+    score = health_scores(parts)
     since = int(scene.rows["started"].min())
     tables = {
         "accounts": accounts_table(scene.book),
@@ -134,7 +135,7 @@ def _tables(scene: Scene) -> dict[str, pd.DataFrame]:
         "invoices": invoices_table(scene),
         "touches": touches_table(scene, is_red(score)),
         "milestones": milestones_table(scene),
-        "health_scores": health_table(scene, score),
+        "health_scores": health_table(scene, score, parts),
         "owners": owners_table(scene.book, scene.calendar),
         "rates": rates_table(scene.seed, since, scene.calendar),
     }

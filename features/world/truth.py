@@ -51,8 +51,8 @@ def truth_table(book: Book, latents: Latents, life: Life, calendar: Calendar) ->
         The chance of an expansion within the window.
     churn_driver, expansion_driver
         The theme that adds most to the log-odds.
-    churn_<theme>
-        Log-odds of `p_churn` from each theme, before averaging over what is still open.
+    churn_<theme>, expansion_<theme>
+        Log-odds from each theme, before averaging over what is still open; 0 at an average state.
     """
     spread = uncertainty(latents.dynamics, LEAVING, LONGEST)
     parts = [
@@ -83,6 +83,7 @@ def _truth_at(
     growth = _expansion(month, snapshot, book, latents, z, survival)
     leaves = _contract_within(month, snapshot, book, calendar, loss)
     by_theme = _by_theme(at_deadline, LEAVING)
+    growth_by_theme = _by_theme(z[:, 0], EXPANSION.weights)
     table = {
         "account_id": book.account_id,
         "as_of_on": dates(np.full(len(book), calendar.starts[month])),
@@ -93,8 +94,9 @@ def _truth_at(
         "p_leave_91d": np.where(book.has_contract, leaves, p_churn + payment),
         "p_expansion": _within(growth, month, calendar),
         "churn_driver": _strongest(by_theme),
-        "expansion_driver": _strongest(_by_theme(z[:, 0], EXPANSION.weights)),
+        "expansion_driver": _strongest(growth_by_theme),
         **{f"churn_{theme}": value for theme, value in by_theme.items()},
+        **{f"expansion_{theme}": value for theme, value in growth_by_theme.items()},
     }
     return pd.DataFrame(table)[snapshot.is_open]
 

@@ -12,6 +12,7 @@ import pandas as pd
 from features.world.book import LIST_PRICE, PRODUCTS
 from features.world.calendar import DAY, NEVER, Floats, Ints, dates, instants, month_number
 from features.world.latents import DEMAND, ENGAGEMENT, FIT
+from features.world.life import METERED
 from features.world.scene import Scene, arrival, user_ids
 
 FEATURES = (
@@ -123,6 +124,8 @@ def entitlements_table(scene: Scene) -> pd.DataFrame:
     owned = scene.owns[:, :-1] & (scene.presence[:, 1:, None] > 0)
     account, month, product = np.nonzero(owned)
     limit = scene.seats[account, month] * np.array([1, 10, 100])[product]
+    is_metered = product == METERED
+    limit = np.where(is_metered, np.round(limit * scene.allowance[account, month]), limit)
     by_product = share[account, month] + rng.normal(0, 0.03, len(account))
     day = scene.calendar.starts[month + 1]
     kept = scene.is_there(account, day)
