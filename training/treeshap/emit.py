@@ -99,16 +99,25 @@ class Value:
         return Value(self.build, self.build.select(self.ir, no.like(yes).ir, no.ir))
 
 
+def absolute(x: Value) -> Value:
+    """Return |x|, per lane."""
+    kind, name = x.ir.type, "llvm.fabs.v8f64" if x.ir.type == VEC else "llvm.fabs.f64"
+    return Value(x.build, x.build.call(_intrinsic(x, name, [kind]), [x.ir]))
+
+
 def fma(x: Value, y: Value, z: Value) -> Value:
     """Return x·y + z, rounded once."""
     if VEC in (x.ir.type, y.ir.type, z.ir.type):
         x, y, z = x.repeated(), y.repeated(), z.repeated()
     kind, name = x.ir.type, "llvm.fma.v8f64" if x.ir.type == VEC else "llvm.fma.f64"
-    module = x.build.module
-    function = module.globals.get(name) or ir.Function(
-        module, ir.FunctionType(kind, [kind] * 3), name
-    )
-    return Value(x.build, x.build.call(function, [x.ir, y.ir, z.ir]))
+    return Value(x.build, x.build.call(_intrinsic(x, name, [kind] * 3), [x.ir, y.ir, z.ir]))
+
+
+def _intrinsic(near: Value, name: str, kinds: list[Any]) -> Any:
+    """Return one of LLVM's own functions, declared once per module."""
+    module = near.build.module
+    declared = ir.FunctionType(kinds[0], kinds)
+    return module.globals.get(name) or ir.Function(module, declared, name)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,7 +80,7 @@ class TreeExplainer:
         """Whether the verified kernel answers."""
         return self._kernel is not None
 
-    @property
+    @cached_property
     def n_features(self) -> int:
         """Width of the matrix it takes."""
         return int(self.boosters[0].num_feature())
@@ -97,8 +98,12 @@ class TreeExplainer:
         return self.is_fast
 
     def warm_in_background(self) -> threading.Thread:
-        """Start `warm` in a thread of its own, and return it."""
-        thread = threading.Thread(target=self.warm, name="treeshap-warm", daemon=True)
+        """Start `warm` in a thread of its own, and return it; the process ends after it.
+
+        A daemon thread would be unwound inside numpy's C++ when the interpreter ends, which aborts
+        the process.
+        """
+        thread = threading.Thread(target=self.warm, name="treeshap-warm")
         thread.start()
         return thread
 
@@ -151,17 +156,21 @@ class TreeExplainer:
 
 def _run(kernel: Kernel, rows: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
     """Return mean contributions and the raw log-odds of each booster, piece by piece."""
-    pieces = [rows[i : i + PIECE_ROWS] for i in range(0, max(len(rows), 1), PIECE_ROWS)]
-    if threads > 1 and len(pieces) > 1:
+    if len(rows) <= PIECE_ROWS:
+        return _mean(*kernel(rows))
+    pieces = [rows[i : i + PIECE_ROWS] for i in range(0, len(rows), PIECE_ROWS)]
+    if threads > 1:
         with ThreadPoolExecutor(min(threads, len(pieces))) as pool:
             done = list(pool.map(kernel, pieces))
     else:
         done = [kernel(piece) for piece in pieces]
     phi, raw = zip(*done, strict=True)
-    total = phi[0] if len(phi) == 1 else np.concatenate(phi)
-    if kernel.forest.n_boosters > 1:
-        total = total / kernel.forest.n_boosters
-    return total, raw[0] if len(raw) == 1 else np.concatenate(raw, axis=1)
+    return _mean(np.concatenate(phi), np.concatenate(raw, axis=1))
+
+
+def _mean(phi: np.ndarray, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return contributions averaged over boosters, and the raw log-odds as they are."""
+    return phi if len(raw) == 1 else phi / len(raw), raw
 
 
 def _at_least_one(rows: np.ndarray) -> np.ndarray:

@@ -11,6 +11,8 @@ Nothing is written to disk.
 from __future__ import annotations
 
 import ctypes
+import math
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -27,6 +29,7 @@ from training.treeshap.emit import (
     Array,
     Value,
     Variable,
+    absolute,
     backwards,
     counted,
     fma,
@@ -187,7 +190,7 @@ def _numeric(at: _TreeAt, node: Value, feature: Value) -> Value:
     left, right = at.real(node, 1), at.real(node, 2)
     alpha = (x <= at.real(node, 0)).pick(left, right)
     alpha = x.is_nan().pick(at.has(node, NAN_LEFT).pick(left, right), alpha)
-    return x.equals(0.0).pick(at.has(node, ZERO_LEFT).pick(left, right), alpha)
+    return (absolute(x) <= ZERO).pick(at.has(node, ZERO_LEFT).pick(left, right), alpha)
 
 
 def _categorical(at: _TreeAt, node: Value, feature: Value) -> None:
@@ -329,17 +332,25 @@ def _pass(at: _TreeAt) -> None:
 
 
 def _write(module: ir.Module, name: str, width: int) -> None:
-    """Write one function: tiles of blocks, each through all trees."""
-    kinds = [I64] * len(_INTEGERS) + [kind.as_pointer() for kind in _POINTERS.values()]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+    """Write one function: tiles of blocks, each through all trees.
+
+    Its one argument points to the integers and addresses it works on: a call with fifteen
+    arguments takes longer to prepare than half of the trees.
+    """
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64.as_pointer()]), name)
     entry, start = function.append_basic_block("entry"), function.append_basic_block("start")
     build = ir.IRBuilder(entry)
     build.branch(start)
     build.position_at_end(start)
-    numbers = {
-        key: Value(build, arg) for key, arg in zip(_INTEGERS, function.args[:3], strict=True)
+    order = Array(build, function.args[0])
+    given = [
+        order[Value(build, ir.Constant(I64, i))] for i in range(len(_INTEGERS) + len(_POINTERS))
+    ]
+    numbers = dict(zip(_INTEGERS, given, strict=False))
+    arrays = {
+        name: Array(build, build.inttoptr(address.ir, kind.as_pointer()))
+        for (name, kind), address in zip(_POINTERS.items(), given[len(_INTEGERS) :], strict=True)
     }
-    arrays = {key: Array(build, arg) for key, arg in zip(_POINTERS, function.args[3:], strict=True)}
     scope = _Scope(build, width, numbers, arrays)
     zero, n_blocks = scope.number(0), numbers["n_blocks"]
     with counted(zero, n_blocks, TILE) as tile, counted(zero, numbers["n_trees"]) as tree:
@@ -416,13 +427,78 @@ def compiled_for(processor: str, features: str) -> Compiled:
     passes.getModulePassManager().run(parsed, passes)
     engine = llvm.create_mcjit_compiler(parsed, machine)
     engine.finalize_object()
-    kinds = [ctypes.c_int64] * len(_INTEGERS) + [ctypes.c_void_p] * len(_POINTERS)
-    prototype = ctypes.CFUNCTYPE(None, *kinds)
+    prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
     return Compiled(
         engine,
         prototype(engine.get_function_address("block")),
         prototype(engine.get_function_address("single")),
     )
+
+
+@dataclass(frozen=True)
+class _Desk:
+    """Room for some rows on their way through the trees, and the order that names it.
+
+    Attributes
+    ----------
+    x, phi, raw : numpy.ndarray
+        (blocks, features, width) rows and sums, (boosters, blocks · width) predictions.
+    sums : numpy.ndarray
+        The memory of `phi` and `raw`, flat.
+    order : numpy.ndarray
+        What the compiled function takes; it must outlive the call, as must `memory`.
+    address : int
+        Where `order` lies.
+    """
+
+    memory: np.ndarray
+    x: np.ndarray
+    phi: np.ndarray
+    raw: np.ndarray
+    sums: np.ndarray
+    order: np.ndarray
+    address: int
+
+
+def _desk(forest: Forest, n_blocks: int, width: int) -> _Desk:
+    """Return zeroed room for `n_blocks` times `width` rows."""
+    shape = (n_blocks, forest.n_features, width)
+    sizes = {
+        "x": math.prod(shape),
+        "alpha": forest.n_nodes * width,
+        "value": forest.n_nodes * width,
+        "poly": forest.n_nodes * -(-forest.n_points // LANES) * LANES * LANES,
+        "phi": math.prod(shape),
+        "raw": forest.n_boosters * n_blocks * width,
+    }
+    memory, starts = _aligned(sizes)
+    tables = (
+        forest.trees,
+        forest.words,
+        forest.reals,
+        forest.bits,
+        forest.leaves,
+        forest.tables,
+    )
+    numbers = [n_blocks, len(forest.trees) // TREE_WORDS, forest.n_features]
+    places = [memory.ctypes.data + 8 * start for start in starts.values()]
+    order = np.array([*numbers, *(table.ctypes.data for table in tables), *places], dtype=np.int64)
+    return _Desk(
+        memory,
+        memory[: sizes["x"]].reshape(shape),
+        memory[starts["phi"] :][: sizes["phi"]].reshape(shape),
+        memory[starts["raw"] :][: sizes["raw"]].reshape(forest.n_boosters, -1),
+        memory[starts["phi"] :],
+        order,
+        order.ctypes.data,
+    )
+
+
+class _OneRow(threading.local):
+    """Per thread, the desk for a single row: laid out once, as a row takes no longer than that."""
+
+    def __init__(self, forest: Forest) -> None:
+        self.desk = _desk(forest, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -441,17 +517,8 @@ class Kernel:
     functions: Compiled
 
     @cached_property
-    def _addresses(self) -> list[int]:
-        forest = self.forest
-        arrays = (
-            forest.trees,
-            forest.words,
-            forest.reals,
-            forest.bits,
-            forest.leaves,
-            forest.tables,
-        )
-        return [array.ctypes.data for array in arrays]
+    def _one_row(self) -> _OneRow:
+        return _OneRow(self.forest)
 
     def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return contributions summed over boosters, and the raw log-odds of each.
@@ -467,42 +534,29 @@ class Kernel:
             (rows, features) and (boosters, rows).
         """
         n = len(rows)
+        if n == 1:
+            return self._single(rows)
         # a block of two rows already costs less than the two one by one
-        whole = n - 1 if n % LANES == 1 else n
-        if whole == 0:
-            return self._run(rows, 1)
-        if whole == n:
-            return self._run(rows, LANES)
-        parts = self._run(rows[:whole], LANES), self._run(rows[whole:], 1)
+        if n % LANES != 1:
+            return self._blocks(rows)
+        parts = self._blocks(rows[:-1]), self._single(rows[-1:])
         phi, raw = (list(item) for item in zip(*parts, strict=True))
         return np.concatenate(phi), np.concatenate(raw, axis=1)
 
-    def _run(self, rows: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-        forest, n_blocks = self.forest, -(-len(rows) // width)
-        sizes = {
-            "x": n_blocks * forest.n_features * width,
-            "alpha": forest.n_nodes * width,
-            "value": forest.n_nodes * width,
-            "poly": forest.n_nodes * -(-forest.n_points // LANES) * LANES * LANES,
-            "phi": n_blocks * forest.n_features * width,
-            "raw": forest.n_boosters * n_blocks * width,
-        }
-        memory, starts = _aligned(sizes)
-        base = memory.ctypes.data
-        shape = (n_blocks, forest.n_features, width)
-        _interleave(rows, memory[: sizes["x"]].reshape(shape))
-        function = self.functions.block if width > 1 else self.functions.single
-        function(
-            n_blocks,
-            len(forest.trees) // TREE_WORDS,
-            forest.n_features,
-            *self._addresses,
-            *(base + 8 * start for start in starts.values()),
-        )
-        phi = memory[starts["phi"] :][: sizes["phi"]].reshape(shape)
-        raw = memory[starts["raw"] :][: sizes["raw"]].reshape(forest.n_boosters, -1)
-        together = phi.transpose(0, 2, 1).reshape(-1, forest.n_features)
-        return together[: len(rows)], raw[:, : len(rows)]
+    def _single(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        desk = self._one_row.desk
+        desk.x[0, :, 0] = rows[0]
+        desk.sums.fill(0.0)
+        self.functions.single(desk.address)
+        return desk.phi[:, :, 0].copy(), desk.raw.copy()
+
+    def _blocks(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        forest = self.forest
+        desk = _desk(forest, -(-len(rows) // LANES), LANES)
+        _interleave(rows, desk.x)
+        self.functions.block(desk.address)
+        together = desk.phi.transpose(0, 2, 1).reshape(-1, forest.n_features)
+        return together[: len(rows)], desk.raw[:, : len(rows)]
 
 
 def _aligned(sizes: Mapping[str, int]) -> tuple[np.ndarray, dict[str, int]]:
@@ -521,10 +575,9 @@ def _aligned(sizes: Mapping[str, int]) -> tuple[np.ndarray, dict[str, int]]:
 
 
 def _interleave(rows: np.ndarray, blocks: np.ndarray) -> None:
-    """Write rows into (blocks, features, width), with LightGBM's zeros as zeros."""
-    n_blocks, n_features, width = blocks.shape
-    clean = np.where(np.abs(rows) <= ZERO, 0.0, rows)
+    """Write rows into (blocks, features, width)."""
+    _, n_features, width = blocks.shape
     whole = len(rows) // width
-    blocks[:whole] = clean[: whole * width].reshape(whole, width, n_features).transpose(0, 2, 1)
-    if whole < n_blocks:
-        blocks[whole, :, : len(rows) - whole * width] = clean[whole * width :].T
+    blocks[:whole] = rows[: whole * width].reshape(whole, width, n_features).transpose(0, 2, 1)
+    if whole < len(blocks):
+        blocks[whole, :, : len(rows) - whole * width] = rows[whole * width :].T

@@ -1,0 +1,1 @@
+"""What this room is measured by, beside its peers and in one run; see `serving.bench`."""
