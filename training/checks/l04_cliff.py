@@ -10,8 +10,8 @@ import pandas as pd
 from training.checks.check import Check, Finding, Severity, issue, not_applicable, passed, tip
 from training.checks.context import Context
 from training.checks.measure import interval, sample_of, told
-from training.evaluate import MIN_SLICE_EVENTS, MODEL
 from training.metrics import Sample, auc
+from training.sampling import MIN_SLICE_EVENTS, MODEL
 
 NEAR, FAR = 30, 90
 """Days before the decision: near is up to 30, far is 30 to 90."""

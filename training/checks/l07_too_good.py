@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from training.checks.check import Check, Finding, Severity, issue, not_applicable, passed
 from training.checks.context import Context
-from training.evaluate import MODEL
+from training.sampling import MODEL
 
 
 class TooGood(Check):

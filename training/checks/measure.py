@@ -10,10 +10,10 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from training.checks.context import Context
-from training.evaluate import MIN_SLICE_EVENTS
 from training.fit import Recipe, fit
 from training.frame import TrainingFrame
 from training.metrics import Estimate, Measure, Sample, auc, bootstrap, estimate
+from training.sampling import MIN_SLICE_EVENTS
 from training.splits import entity_codes
 
 MAX_ROWS = 20_000

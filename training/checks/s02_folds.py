@@ -7,7 +7,7 @@ from typing import ClassVar
 from training.checks.check import Check, Finding, Severity, issue, passed, tip
 from training.checks.context import Context
 from training.checks.measure import listing
-from training.evaluate import MIN_SLICE_EVENTS
+from training.sampling import MIN_SLICE_EVENTS
 
 
 class FoldsEnough(Check):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from scipy.stats import chi2
 
 from training.checks.check import Check, Finding, Severity, issue, not_applicable, passed, tip
 from training.checks.context import Context
 from training.checks.measure import lacks_events, sample_of
-from training.evaluate import MODEL
 from training.metrics import auc, bootstrap
+from training.periods import chance_of_spread
+from training.sampling import MODEL
 
 SURE, LIKELY = 0.01, 0.05
 """Chance of such a spread among equal periods below which it is an issue, and a tip."""
@@ -58,16 +58,3 @@ class FoldsAgree(Check):
         if max(values) - min(values) < RANGE or chance >= LIKELY:
             return passed(words)
         return issue(words) if chance < SURE else tip(words)
-
-
-def chance_of_spread(values: np.ndarray, variances: np.ndarray) -> float:
-    """Return the chance that equal quantities measured with these variances spread as much.
-
-    Cochran's Q: Σ (x − x̄)²/v, x̄ weighted by 1/v, is χ² with k − 1 degrees of freedom.
-
-    >>> round(chance_of_spread(np.array([0.7, 0.8]), np.array([0.00125, 0.00125])), 4)
-    0.0455
-    """
-    weight = 1.0 / np.maximum(variances, 1e-12)
-    middle = (weight * values).sum() / weight.sum()
-    return float(chi2.sf((weight * (values - middle) ** 2).sum(), len(values) - 1))
