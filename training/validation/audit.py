@@ -14,19 +14,21 @@ import numpy as np
 import pandas as pd
 from scipy.stats import fisher_exact, norm
 
-from training.evaluate import DAYS_PER_MONTH, MIN_SLICE_EVENTS, MODEL, Drawing, sample_of
 from training.metrics import (
     Measure,
+    PerEntity,
     Sample,
     auc,
     bootstrap,
     capture,
-    entity_weights,
+    clustered_wilson,
+    design_effect,
+    entity_sums,
     estimate,
     flag_top,
     none_if_nan,
-    wilson,
 )
+from training.sampling import MIN_SLICE_EVENTS, MODEL, Drawing, lead_days, sample_of
 from training.splits import entity_codes
 
 BANDS = ("low", "elevated", "high")
@@ -107,7 +109,9 @@ def cochran_armitage(
     return {"z": z, "p_value": float(2.0 * norm.sf(abs(z)))}
 
 
-def band_table(rows: pd.DataFrame, bands: np.ndarray, drawing: Drawing) -> Plain:
+def band_table(
+    rows: pd.DataFrame, bands: np.ndarray, drawing: Drawing, names: Sequence[str] = BANDS
+) -> Plain:
     """Return the observed rate per band, the trend along them, and the worst against the best.
 
     Parameters
@@ -115,31 +119,42 @@ def band_table(rows: pd.DataFrame, bands: np.ndarray, drawing: Drawing) -> Plain
     rows : pandas.DataFrame
         Headline rows.
     bands : numpy.ndarray
-        The band of each row (`BANDS`).
+        The band of each row.
     drawing : Drawing
         Of the interval of the ratio.
+    names : sequence of str
+        All bands, from the least to the most likely.
 
     Returns
     -------
     dict
-        rows (band, n, events, rate, low, high by Wilson, arr, event_arr), trend, ratio (95 % by
-        cluster bootstrap; half an event is added to a band without any), inversions (pairs of
-        bands in the wrong order, Fisher's exact test one-sided below 0.05).
+        rows (band, n, events, rate, low, high by Wilson, design_effect, arr, event_arr), trend,
+        ratio (95 % by cluster bootstrap; half an event is added to a band without any), inversions
+        (pairs of bands in the wrong order, Fisher's exact test one-sided below 0.05). Intervals
+        and tests allow for rows of the same entities (`training.metrics.design_effect`).
     """
     label = rows["label"].to_numpy(dtype=np.float64)
     arr = np.nan_to_num(rows["arr"].to_numpy(dtype=np.float64))
-    table = [_band_row(name, label, arr, bands == name) for name in BANDS if (bands == name).any()]
+    codes = entity_codes(rows)
+    present = [name for name in names if (bands == name).any()]
+    table = [_band_row(name, label, arr, codes, bands == name) for name in present]
+    # Tests take rows for independent: each band counts by what its rows are worth.
+    worth = [1.0 / item["design_effect"] for item in table]
+    events = [item["events"] * part for item, part in zip(table, worth, strict=True)]
+    totals = [item["n"] * part for item, part in zip(table, worth, strict=True)]
     return {
         "rows": table,
-        "trend": cochran_armitage([r["events"] for r in table], [r["n"] for r in table]),
-        "ratio": _band_ratio(rows, bands, [str(r["band"]) for r in table], drawing),
-        "inversions": _inversions(table),
+        "trend": cochran_armitage(events, totals),
+        "ratio": _band_ratio(rows, bands, present, drawing),
+        "inversions": _inversions(table, events, totals),
     }
 
 
-def _band_row(name: str, label: np.ndarray, arr: np.ndarray, inside: np.ndarray) -> Plain:
+def _band_row(
+    name: str, label: np.ndarray, arr: np.ndarray, entity: np.ndarray, inside: np.ndarray
+) -> Plain:
     n, events = int(inside.sum()), int(label[inside].sum())
-    low, high = wilson(events, n)
+    low, high = clustered_wilson(label[inside], entity[inside])
     return {
         "band": name,
         "n": n,
@@ -147,6 +162,7 @@ def _band_row(name: str, label: np.ndarray, arr: np.ndarray, inside: np.ndarray)
         "rate": events / n,
         "low": low,
         "high": high,
+        "design_effect": design_effect(label[inside], entity[inside]),
         "arr": float(arr[inside].sum()),
         "event_arr": float((arr * label)[inside].sum()),
     }
@@ -158,19 +174,14 @@ def _band_ratio(
     if len(present) < 2:
         return {"value": None, "low": None, "high": None}
     sample = plain_sample(rows, np.zeros(len(rows)))
-    weights = np.vstack(
-        [
-            np.ones((1, len(rows))),
-            entity_weights(sample.entity, drawing.draws, drawing.seed),
-        ]
-    )
+    weights = entity_sums(sample.entity, drawing.draws, drawing.seed)
     worst, best = (
         _rate(weights, sample.label, bands == name) for name in (present[-1], present[0])
     )
     return estimate(worst / best).as_dict()
 
 
-def _rate(weights: np.ndarray, label: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def _rate(weights: PerEntity, label: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Return the event rate inside a band per draw; half an event where there is none."""
     events, n = weights @ (label * inside), weights @ inside.astype(np.float64)
     rate: np.ndarray = np.divide(
@@ -179,18 +190,20 @@ def _rate(weights: np.ndarray, label: np.ndarray, inside: np.ndarray) -> np.ndar
     return rate
 
 
-def _inversions(table: Sequence[Plain]) -> list[Plain]:
+def _inversions(
+    table: Sequence[Plain], events: Sequence[float], totals: Sequence[float]
+) -> list[Plain]:
     found = []
-    for lower, upper in zip(table, table[1:], strict=False):
-        counts = [[item["events"], item["n"] - item["events"]] for item in (lower, upper)]
+    for place, (lower, upper) in enumerate(zip(table, table[1:], strict=False)):
+        counts = [[round(events[at]), round(totals[at] - events[at])] for at in (place, place + 1)]
         p_value = float(fisher_exact(counts, alternative="greater")[1])
         if lower["rate"] > upper["rate"] and p_value < INVERSION_P:
             found.append({"lower": lower["band"], "upper": upper["band"], "p_value": p_value})
     return found
 
 
-def missed_events(rows: pd.DataFrame, bands: np.ndarray) -> list[Plain]:
-    """Return the events whose last score before them was low, most valuable first.
+def missed_events(rows: pd.DataFrame, bands: np.ndarray, lowest: str = "low") -> list[Plain]:
+    """Return the events whose last score before them was in the lowest band, dearest first.
 
     The last score is that of the last test period that saw the event coming.
     """
@@ -199,7 +212,7 @@ def missed_events(rows: pd.DataFrame, bands: np.ndarray) -> list[Plain]:
     last = events.sort_values(["as_of", "entity_id"]).drop_duplicates(
         ["entity_id", "decision_at"], keep="last"
     )
-    last = last[last["_band"] == "low"]
+    last = last[last["_band"] == lowest]
     ordered = last.assign(_value=last["arr"].fillna(-1.0)).sort_values(
         ["_value", "entity_id"], ascending=[False, True]
     )
@@ -384,7 +397,7 @@ def calendar_gain(predictions: pd.DataFrame, drawing: Drawing) -> Plain:
         decision that far ahead.
     """
     first = headline(predictions)
-    lead = _lead_days(predictions)
+    lead = lead_days(predictions)
     inside = (predictions["label"] == 1) & (lead > NINETY_DAYS[0]) & (lead <= NINETY_DAYS[1])
     decided = predictions[inside].drop_duplicates(["entity_id", "fold"])
     stayed = first[first["label"] == 0]
@@ -396,10 +409,6 @@ def calendar_gain(predictions: pd.DataFrame, drawing: Drawing) -> Plain:
         "events": int(rows["label"].sum()),
         "at": "ninety days" if enough else "any time",
     }
-
-
-def _lead_days(predictions: pd.DataFrame) -> pd.Series:
-    return (predictions["decision_at"] - predictions["as_of"]).dt.total_seconds() / 86_400.0
 
 
 def fold_aucs(predictions: pd.DataFrame, names: Sequence[str], drawing: Drawing) -> list[Plain]:
@@ -431,112 +440,3 @@ def fold_aucs(predictions: pd.DataFrame, names: Sequence[str], drawing: Drawing)
 def _auc_estimate(sample: Sample, drawing: Drawing) -> Plain:
     drawn = bootstrap(sample, {"auc": auc}, draws=drawing.draws, seed=drawing.seed)
     return estimate(drawn["auc"]).as_dict()
-
-
-def lead_time(predictions: pd.DataFrame, names: Sequence[str], drawing: Drawing) -> Plain:
-    """Return how long before the decision an account first came up on the team's list.
-
-    At every as_of the list takes as many new accounts as the team can work until the next one.
-    Only events whose decision is dated count, and only warnings inside the label window, which so
-    limits what can be found.
-
-    Returns
-    -------
-    dict
-        events (dated); models: per name caught (events ever listed), share, median_days of
-        those (95 % interval over events), mean_days of all events, one never listed counting 0;
-        difference: the model's mean minus the calendar's, in days. Medians are not compared: a
-        list drawn at random catches few, and those early.
-    """
-    dated = predictions[(predictions["label"] == 1) & predictions["decision_at"].notna()]
-    events = dated[["entity_id", "decision_at"]].drop_duplicates().reset_index(drop=True)
-    leads = {name: _first_warning(predictions, events, name, drawing) for name in names}
-    drawn = _draws_of_events(len(events), drawing)
-    means = {name: _means(days, drawn) for name, days in leads.items()}
-    return {
-        "events": len(events),
-        "models": {
-            name: {
-                "caught": int(np.isfinite(days).sum()),
-                "share": none_if_nan(np.isfinite(days).mean()) if len(days) else None,
-                "median_days": estimate(_medians(days, drawn)).as_dict(),
-                "mean_days": estimate(means[name]).as_dict(),
-            }
-            for name, days in leads.items()
-        },
-        "difference": (
-            estimate(means[MODEL] - means["calendar"]).as_dict() if "calendar" in means else None
-        ),
-    }
-
-
-def _first_warning(
-    predictions: pd.DataFrame, events: pd.DataFrame, name: str, drawing: Drawing
-) -> np.ndarray:
-    """Return per event the days from the first listing to the decision; NaN when never listed."""
-    capacity = drawing.capacity_per_month * _days_between(predictions) / DAYS_PER_MONTH
-    listed = predictions[listed_rows(predictions, name, max(1, round(capacity)), drawing.seed)]
-    listed = listed[listed["label"] == 1]
-    first = listed.groupby(["entity_id", "decision_at"])["as_of"].min().rename("listed_at")
-    joined = events.join(first, on=["entity_id", "decision_at"])
-    days: np.ndarray = (
-        (joined["decision_at"] - joined["listed_at"]).dt.total_seconds() / 86_400.0
-    ).to_numpy(dtype=np.float64)
-    return days
-
-
-def listed_rows(predictions: pd.DataFrame, name: str, size: int, seed: int) -> np.ndarray:
-    """Return which rows come up on the team's list.
-
-    At every as_of the list takes the `size` highest that were not listed before in the same test
-    period; ties fall by lot, one lot per entity.
-    """
-    codes = entity_codes(predictions)
-    n_entities = int(codes.max()) + 1
-    lot = np.random.default_rng(seed).permutation(n_entities)[codes]
-    order = np.lexsort((lot, -predictions[f"p_{name}"].to_numpy(dtype=np.float64)))
-    listed = np.zeros(len(predictions), dtype=bool)
-    ranked = pd.DataFrame({
-        "position": order,
-        "fold": predictions["fold"].to_numpy()[order],
-        "as_of": predictions["as_of"].to_numpy(dtype="datetime64[us]")[order],
-    })  # fmt: skip
-    for _, period in ranked.groupby("fold"):
-        is_worked = np.zeros(n_entities, dtype=bool)
-        for _, moment in period.groupby("as_of"):
-            positions = moment["position"].to_numpy()
-            chosen = positions[~is_worked[codes[positions]]][:size]
-            listed[chosen] = is_worked[codes[chosen]] = True
-    return listed
-
-
-def _days_between(predictions: pd.DataFrame) -> float:
-    """Return the usual distance of two moments of the grid, a month for a single one."""
-    moments = predictions["as_of"].drop_duplicates().sort_values()
-    gaps = np.diff(moments.to_numpy(dtype="datetime64[us]")) / np.timedelta64(1, "D")
-    return float(np.median(gaps)) if len(gaps) else DAYS_PER_MONTH
-
-
-def _draws_of_events(n: int, drawing: Drawing) -> np.ndarray:
-    """Return positions: every event once, then `draws` samples with replacement."""
-    drawn = np.random.default_rng(drawing.seed).integers(0, max(n, 1), (drawing.draws, n))
-    positions: np.ndarray = np.vstack([np.arange(n)[None, :], drawn])
-    return positions
-
-
-def _medians(days: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Return the median of the caught events per draw, NaN where too few were caught."""
-    sampled = days[positions]
-    enough = np.isfinite(sampled).sum(axis=1) >= MIN_SLICE_EVENTS
-    medians = np.full(len(positions), np.nan)
-    if enough.any():
-        medians[enough] = np.nanmedian(sampled[enough], axis=1)
-    return medians
-
-
-def _means(days: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Return the mean of all events per draw, one never listed counting 0; NaN without events."""
-    if len(days) == 0:
-        return np.full(len(positions), np.nan)
-    means: np.ndarray = np.nan_to_num(days)[positions].mean(axis=1)
-    return means

@@ -143,18 +143,17 @@ def _points(fold: Plain) -> list[dict[str, float | None]]:
     return [{"value": item["value"]} for item in fold["models"].values()]
 
 
-def lead_chart(bands: Sequence[Plain], mark: float) -> Plain | None:
-    """Return the AUC by days before the decision, the model beside calendar and health score."""
-    measured = [item for item in bands if "auc" in item]
-    if not measured:
+def lead_chart(leads: Sequence[Plain], mark: float) -> Plain | None:
+    """Return the AUC at each lead time, the model beside calendar and health score."""
+    timed = [item for item in leads if "auc" in item]
+    if not timed:
         return None
-    shown = [name for name in SHAPES if name in measured[0]["auc"]]
-    axis = area_axis([item["auc"][name] for item in measured for name in shown])
+    shown = [name for name in SHAPES if name in timed[0]["auc"]]
+    axis = area_axis([item["auc"][name] for item in timed for name in shown])
     rows = []
-    for position, item in enumerate(measured):
+    for position, item in enumerate(timed):
         model = item["auc"]["model"]
-        label = f"{lead_words(item)} ahead"
-        row = dot_row(position, axis, label, model, estimated(model), is_main=True)
+        row = dot_row(position, axis, lead_words(item), model, estimated(model), is_main=True)
         row["others"] = [
             {"shape": SHAPES[name], "x": axis(value)}
             for name in shown[1:]
@@ -167,13 +166,153 @@ def lead_chart(bands: Sequence[Plain], mark: float) -> Plain | None:
 
 
 def lead_words(item: Mapping[str, Any]) -> str:
-    """Return a band of days before the decision in words.
+    """Return a lead time in few words, which leave room beside them on a phone.
 
-    >>> lead_words({"from_days": 30, "to_days": 60}), lead_words({"from_days": 0, "to_days": 30})
-    ('31 to 60 days', '0 to 30 days')
+    >>> lead_words({"days": 90, "counted_from": "notice deadline"})
+    '90 days to notice'
     """
-    first = item["from_days"] + 1 if item["from_days"] else 0
-    return f"{first} to {item['to_days']} days"
+    return f"{item['days']} days to {str(item['counted_from']).removesuffix(' deadline')}"
+
+
+def lead_days_chart(leads: Sequence[Plain], mark: float) -> Plain | None:
+    """Return the AUC of the last score known so many days before the decision."""
+    rows = [
+        (
+            f"{item['lead_days']} days before ({plural(item['events'], 'event')})",
+            item["auc"]["model"],
+        )
+        for item in leads
+        if "auc" in item
+    ]
+    return _area_chart(rows, mark, "AUC by days before the decision") if rows else None
+
+
+def quarter_chart(folds: Sequence[Plain], mark: float) -> Plain:
+    """Return the AUC of each quarter with its interval."""
+    rows = [
+        (
+            f"{quarter_words(item['quarter'])}, {plural(item['events'], 'event')}",
+            item["models"]["model"],
+        )
+        for item in folds
+    ]
+    return _area_chart(rows, mark, "AUC by quarter")
+
+
+def _area_chart(areas: Sequence[tuple[str, Plain]], mark: float, title: str) -> Plain:
+    axis = area_axis([estimate for _, estimate in areas])
+    rows = [
+        dot_row(position, axis, label, estimate, estimated(estimate), is_main=True)
+        for position, (label, estimate) in enumerate(areas)
+    ]
+    said = "; ".join(f"{row['label']} {row['text']}" for row in rows)
+    return _dots(rows, area_ticks(axis, mark), f"{title}. {said}.")
+
+
+def quarter_words(quarter: str) -> str:
+    """Return a quarter as people write it.
+
+    >>> quarter_words("2025Q3")
+    'Q3 2025'
+    """
+    return f"{quarter[4:]} {quarter[:4]}"
+
+
+def tone(band: str, order: Sequence[str]) -> str:
+    """Return which of the three colours and shapes stands for a band of any set.
+
+    >>> [tone(name, ("green", "yellow", "red")) for name in ("green", "yellow", "red")]
+    ['low', 'elevated', 'high']
+    """
+    if band not in order or len(order) < 2:
+        return "low"
+    part = order.index(band) / (len(order) - 1)
+    return "high" if part > 0.99 else "low" if part < 0.34 else "elevated"
+
+
+def own_band_chart(
+    table: Mapping[str, Any], order: Sequence[str], base_rate: float, outcome: Outcome
+) -> Plain:
+    """Return the observed rate of each band of any set, riskiest first."""
+    rows = list(reversed(table["rows"]))
+    axis = Axis(0.0, rate_ceiling([item["high"] for item in rows] + [base_rate]))
+    bars = [
+        {
+            **bar_row(
+                position,
+                axis,
+                item["rate"],
+                tone(item["band"], order),
+                item["band"][:1].upper() + item["band"][1:],
+                f"{share(item['rate'])} of {count(item['n'])} ({interval(item, 'share')})",
+            ),
+            "x1": axis(item["low"]),
+            "x2": axis(item["high"]),
+        }
+        for position, item in enumerate(rows)
+    ]
+    ticks = [
+        tick(axis, 0.0, "0"),
+        tick(axis, base_rate, "", f"all: {share(base_rate)}"),
+        tick(axis, axis.high, share(axis.high)),
+    ]
+    said = "; ".join(f"{bar['label']} {bar['text']}" for bar in bars)
+    about = f"Share of accounts that {outcome.did}, by band. {said}."
+    return _bars(bars, ticks, about) | {"marks": [axis(base_rate)]}
+
+
+def part_chart(parts: Sequence[Plain]) -> Plain:
+    """Return the AUC of each part of a score by itself, in the direction it is used."""
+    axis = area_axis([item["auc"] for item in parts])
+    rows = [
+        dot_row(
+            position,
+            axis,
+            item["name"],
+            item["auc"],
+            estimated(item["auc"]),
+            is_main=item["judgement"] == "earns its place",
+        )
+        for position, item in enumerate(parts)
+    ]
+    said = "; ".join(f"{row['label']} {row['text']}" for row in rows)
+    return _dots(rows, area_ticks(axis, 0.6), f"AUC of each part alone. {said}.")
+
+
+CURVE_HEIGHT = 200
+
+
+def curve_chart(curve: Sequence[Plain]) -> Plain:
+    """Return net benefit by threshold, for the score and for acting on everybody."""
+    across = Axis(0.0, max(item["threshold"] for item in curve))
+    tops = [item[name] for item in curve for name in ("score", "everybody")]
+    top = max([*tops, 1e-9])
+    low = max(min([0.0, *tops]), -top)
+
+    def down(value: float) -> float:
+        return round(CURVE_HEIGHT * (1.0 - (max(value, low) - low) / ((top - low) or 1.0)), 1)
+
+    def line(name: str) -> list[Plain]:
+        points = [(across(item["threshold"]), down(item[name])) for item in curve]
+        return [
+            {"x1": a[0], "y1": a[1], "x2": b[0], "y2": b[1]}
+            for a, b in zip(points, points[1:], strict=False)
+        ]
+
+    said = "; ".join(
+        f"at {share(item['threshold'])}: {fixed(item['score'], 1)} against "
+        f"{fixed(item['everybody'], 1)} for everybody"
+        for item in curve
+    )
+    return {
+        "score": line("score"),
+        "everybody": line("everybody"),
+        "zero": down(0.0),
+        "ticks": [tick(across, item["threshold"], share(item["threshold"])) for item in curve[::2]],
+        "top": fixed(top, 1),
+        "height": CURVE_HEIGHT,
+        "desc": f"Net benefit per 1,000 accounts. {said}.",
+    }
 
 
 def difference_chart(difference: Mapping[str, float | None], zone: float) -> Plain:

@@ -12,10 +12,11 @@ import pandas as pd
 
 from configs.company import Company
 from features.status import STATUSES
-from training.evaluate import MODEL, MODEL_RAW, Drawing
+from training.sampling import MODEL, MODEL_RAW, Drawing
 from training.splits import count_events
-from training.validation import audit, limits
-from training.validation.book import book_now
+from training.validation import audit, joint, limits
+from training.validation.book import book_now, book_rows
+from training.validation.comparison import parts_of, sides_of, warned_of, worth_of
 from training.validation.phrases import MODELS, outcome_of
 from training.validation.verdict import (
     Criterion,
@@ -43,6 +44,10 @@ SHOWN_MEASURES = (
 )
 
 
+NO_ALERTS: Mapping[str, Any] = {"events": 0, "models": {}, "difference": None}
+"""Where accounts are held out, not time, no list can be followed."""
+
+
 @dataclass(frozen=True)
 class Study:
     """What is known of one target when its report is written.
@@ -65,6 +70,8 @@ class Study:
         Verdict of the published bundle.
     checks : sequence of mapping
         Leakage checks that ran: title, passed, words.
+    parts : pandas.DataFrame or None
+        The parts of the health score in use (`training.dataset.health_parts`).
     """
 
     target: str
@@ -75,6 +82,7 @@ class Study:
     cuts: Mapping[str, float]
     served: str
     checks: Sequence[Mapping[str, Any]] = field(default=())
+    parts: pd.DataFrame | None = None
 
 
 def drawing_of(company: Company) -> Drawing:
@@ -106,9 +114,18 @@ def target_content(study: Study, drawing: Drawing, marks: PassMarks) -> Plain:
     names = [name for name in MODELS if name != MODEL_RAW and f"p_{name}" in rows]
     found: Plain = {
         "bands": audit.band_table(rows, bands, drawing),
-        "lead": audit.lead_time(study.predictions, _rankers(names), drawing),
+        "lead": study.evaluation["first_alerts"] or NO_ALERTS,
         "calendar": audit.calendar_gain(study.predictions, drawing),
         "health": audit.health_audit(rows, bands, drawing, is_growth=outcome.is_growth),
+        "sides": sides_of(rows, drawing),
+        "warned": warned_of(
+            study.predictions,
+            study.cuts,
+            float(study.contract["horizon_days"]),
+            is_growth=outcome.is_growth,
+        ),
+        "worth": worth_of(rows, drawing),
+        "parts": parts_of(rows, study.parts, drawing, is_growth=outcome.is_growth),
     }
     n_events = count_events(rows)
     criteria = _criteria(study, found, n_events, marks)
@@ -127,6 +144,8 @@ def target_content(study: Study, drawing: Drawing, marks: PassMarks) -> Plain:
         "timed": sorted(
             {n for item in study.evaluation["lead_times"] for n in item.get("auc", ())}
         ),
+        "workload": study.evaluation["workload"],
+        "stability": study.evaluation["stability"],
         "slices": {name: study.evaluation[name] for name in ("segments", "contracts", "newcomers")},
         "calibration": _calibration(study.evaluation),
         "cuts": dict(study.cuts),
@@ -134,16 +153,6 @@ def target_content(study: Study, drawing: Drawing, marks: PassMarks) -> Plain:
         "notes": list(study.evaluation["notes"]),
         **found,
     }
-
-
-def _timed(bands: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the scores that were measured by lead time."""
-    return [name for name in MODELS if any(name in item.get("auc", ()) for item in bands)]
-
-
-def _rankers(names: Sequence[str]) -> list[str]:
-    """Return the scores whose warning times are compared."""
-    return [name for name in names if name in (MODEL, "calendar", "health_score")]
 
 
 def _criteria(
@@ -232,9 +241,11 @@ def _folds(study: Study, names: Sequence[str], drawing: Drawing) -> list[Plain]:
     measured = {
         item["fold"]: item["models"] for item in audit.fold_aucs(study.predictions, names, drawing)
     }
+    periods = {item["fold"]: item for item in study.evaluation["periods"]}
     return [
-        {**fold, "models": measured[fold["fold"]]} for fold in study.evaluation["folds"]
-    ]  # fmt: skip
+        {**fold, "models": measured[fold["fold"]], "period": periods.get(fold["fold"], {})}
+        for fold in study.evaluation["folds"]
+    ]
 
 
 def _calibration(evaluation: Mapping[str, Any]) -> Plain:
@@ -264,6 +275,7 @@ def report_content(
     release: Mapping[str, Any],
     now: datetime,
     marks: PassMarks,
+    sections: Mapping[str, Any] | None = None,
 ) -> Plain:
     """Return everything the report says, numbers not yet rounded.
 
@@ -283,11 +295,14 @@ def report_content(
         The clock, UTC.
     marks : PassMarks
         What a score must show.
+    sections : mapping, optional
+        Name (`training.validation.report.SECTIONS`) to content of the parts beside the targets.
     """
     drawing = drawing_of(company)
     targets = {name: target_content(study, drawing, marks) for name, study in studies.items()}
     contracts = {name: study.contract for name, study in studies.items()}
-    standing = book_now(book, contracts, release["bundles"])
+    rows = book_rows(book)
+    standing = book_now(rows, contracts, release["bundles"])
     return plain(
         {
             "company": company.name,
@@ -302,7 +317,10 @@ def report_content(
             "order": list(targets),
             "targets": targets,
             "book": standing,
+            "joint": _joint(studies, contracts, rows),
+            "names": _names(rows, targets),
             "quality": _quality(quality),
+            "sections": dict(sections or {}),
             "limits": limits.limits_of(company, targets, quality),
             "glossary": [
                 {"word": word, "meaning": meaning} for word, meaning in limits.GLOSSARY.items()
@@ -310,6 +328,41 @@ def report_content(
             "versions": _versions(release, drawing),
         }
     )
+
+
+def _joint(
+    studies: Mapping[str, Study],
+    contracts: Mapping[str, Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
+) -> Plain | None:
+    """Return risk and growth together, where both are predicted."""
+    pair = joint.pair_of(contracts)
+    if pair is None:
+        return None
+    first, second = (audit.headline(studies[name].predictions) for name in pair)
+    cuts = {name: studies[name].cuts for name in pair}
+    cells = joint.now(rows, pair)
+    return {
+        "targets": list(pair),
+        "tested": joint.what_followed(first, second, cuts, pair),
+        "now": cells,
+        "agreement": joint.agreement(cells),
+    }
+
+
+def _names(rows: Sequence[Mapping[str, Any]], targets: Mapping[str, Plain]) -> dict[str, str]:
+    """Return the names of the accounts that the report speaks of by id."""
+    spoken: set[str] = set()
+    for content in targets.values():
+        if content["warned"] is not None:
+            spoken |= {item["entity_id"] for item in content["warned"]["losses"]}
+            for one in content["warned"]["scores"].values():
+                spoken |= {item["entity_id"] for item in one["false_alarms"]}
+    return {
+        str(row["account_id"]): str(row["name"])
+        for row in rows
+        if str(row["account_id"]) in spoken and row.get("name")
+    }
 
 
 def _data_through(quality: Mapping[str, Any], now: datetime) -> str | None:

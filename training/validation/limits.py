@@ -14,6 +14,8 @@ GLOSSARY: dict[str, str] = {
     "lie in such an interval 95 times in 100. Accounts are drawn whole, with all their rows.",
     "AUC": "Of a random account that had the event and a random one that had not, how often the "
     "first has the higher score. 0.50 is a coin, 1.00 is always.",
+    "Wilson interval": "The 95 % interval of a share. Rows of one account in several periods are "
+    "alike, so they count by what they tell together.",
     "Test period": "A stretch of time later than everything the model had learnt from, labels "
     "included. Every number on prediction in this report comes from test periods.",
     "Event": "The outcome that is predicted, once per account and decision.",
@@ -33,7 +35,10 @@ GLOSSARY: dict[str, str] = {
     "too extreme, above 1 too timid.",
     "Brier skill": "How much closer the probabilities were to what happened than the same rate for "
     "everybody. 0 is no better, 1 is perfect.",
-    "Lead time": "Days from the score to the decision.",
+    "Lead time": "Days from the score to the decision, or to the notice deadline: the last day on "
+    "which an account under contract can say that it leaves.",
+    "First alert": "The first time an account comes up on the list of a team that works to its "
+    "capacity, the highest scores first, each account once per test period.",
     "Calendar": "A comparison that knows only the days to renewal and the segment.",
     "Proven, promising, not proven": "Proven: every mark set beforehand is met. Promising: better "
     "than chance, with marks still open or missed. Not proven: neither.",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
 NBSP = "\u00a0"
 NOTHING = "–"
+MINUS = "−"
 
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
@@ -47,6 +48,7 @@ MODELS: Mapping[str, str] = {
     "model": "Bellwether model",
     "logistic": "Logistic regression",
     "best_feature": "Best single signal",
+    "rules": "Plain rules",
     "health_score": "Health score in use",
     "calendar": "Calendar only",
     "constant": "Same rate for all",
@@ -59,6 +61,7 @@ MODEL_NOTES: Mapping[str, str] = {
     "model": "what is served",
     "logistic": "every signal, weighed linearly",
     "best_feature": "the one signal that fitted best before each test",
+    "rules": "how many of the rules hold that people would look at, none weighed",
     "health_score": "the company's own score, as it stood then",
     "calendar": "days to renewal and segment",
     "constant": "the rate known when each test began",
@@ -86,7 +89,7 @@ def fixed(value: float | None, digits: int = 2) -> str:
     if value is None:
         return NOTHING
     shown = f"{value:.{digits}f}"
-    return shown.lstrip("-") if float(shown) == 0 else shown.replace("-", "−")
+    return shown.lstrip("-") if float(shown) == 0 else shown.replace("-", MINUS)
 
 
 def signed(value: float | None, digits: int = 2) -> str:
@@ -112,7 +115,16 @@ def share(value: float | None) -> str:
 
 def _percent(value: float) -> str:
     points = 100.0 * value
-    return f"{points:.1f}" if 0 < abs(points) < 9.95 else f"{points:.0f}"
+    return fixed(points, 1 if 0 < abs(points) < 9.95 else 0)
+
+
+def rate(value: float | None) -> str:
+    r"""Return a retention rate as a percentage with one decimal, whatever its size.
+
+    >>> rate(0.9366), rate(1.0), rate(None)
+    ('93.7\xa0%', '100.0\xa0%', '–')
+    """
+    return NOTHING if value is None else f"{100.0 * value:.1f}{NBSP}%"
 
 
 def times(value: float | None) -> str:
@@ -136,8 +148,8 @@ def count(value: float | None) -> str:
 def money(value: float | None, currency: str = "") -> str:
     r"""Return an amount short enough to read, in the reporting currency.
 
-    >>> money(12_400_000, "EUR"), money(842_300), money(960), money(None)
-    ('12.4\xa0M\xa0EUR', '842\xa0k', '960', '–')
+    >>> money(12_400_000, "EUR"), money(842_300), money(-960), money(None)
+    ('12.4\xa0M\xa0EUR', '842\xa0k', '−960', '–')
     """
     if value is None:
         return NOTHING
@@ -147,6 +159,7 @@ def money(value: float | None, currency: str = "") -> str:
         shown = f"{number:,.1f}{NBSP}M" if abs(number) < 99.95 else f"{number:,.0f}{NBSP}M"
     else:
         shown = f"{value / 1e3:.0f}{NBSP}k" if size >= 1e3 else f"{value:.0f}"
+    shown = shown.replace("-", MINUS)
     return f"{shown}{NBSP}{currency}" if currency else shown
 
 
@@ -164,7 +177,7 @@ def signed_finely(value: float | None) -> str:
     return signed(value, 3)
 
 
-FORMATS = {
+FORMATS: Mapping[str, Callable[..., str]] = {
     "fixed": fixed,
     "signed": signed,
     "signed_finely": signed_finely,
@@ -211,6 +224,24 @@ def estimated(estimate: Mapping[str, Any] | None, kind: str = "fixed") -> str:
     return f"{value} ({span})" if span else value
 
 
+def pairs(estimate: Mapping[str, Any], kind: str = "fixed") -> str:
+    """Return an AUC, or the difference of two, as pairs of accounts in a hundred.
+
+    >>> pairs({"value": 0.64, "low": 0.6, "high": 0.684})
+    '64 pairs in 100 (60 to 68)'
+    >>> pairs({"value": 0.1, "low": -0.036, "high": 0.156}, "signed")
+    '+10 pairs in 100 (−4 to +16)'
+    """
+    write = FORMATS[kind]
+    of_hundred = {
+        name: None if value is None else write(100.0 * value, 0) for name, value in estimate.items()
+    }
+    said = f"{of_hundred['value'] or NOTHING} pairs in 100"
+    if of_hundred["low"] is None:
+        return said
+    return f"{said} ({of_hundred['low']} to {of_hundred['high']})"
+
+
 def _hides_its_sign(estimate: Mapping[str, Any]) -> bool:
     """Return whether a limit of a difference would be rounded to 0 though it is not."""
     return any(limit and abs(limit) < 0.005 for limit in (estimate["low"], estimate["high"]))
@@ -241,13 +272,43 @@ def month(value: Any) -> str:
 def plural(number: float, noun: str) -> str:
     """Return a count of things.
 
-    >>> plural(1, "account"), plural(1200, "account"), plural(2, "company")
-    ('1 account', '1,200 accounts', '2 companies')
+    >>> plural(1, "account"), plural(1200, "account"), plural(2, "company"), plural(2, "loss")
+    ('1 account', '1,200 accounts', '2 companies', '2 losses')
     """
     if round(number) == 1:
         return f"1 {noun}"
-    many = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
-    return f"{count(number)} {many}"
+    return f"{count(number)} {_many(noun)}"
+
+
+def _many(noun: str) -> str:
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith("s") else f"{noun}s"
+
+
+def p_words(p_value: float | None) -> str:
+    """Return a p-value as people write it.
+
+    >>> p_words(0.0004), p_words(0.0312), p_words(None)
+    ('< 0.001', '= 0.031', '–')
+    """
+    if p_value is None:
+        return NOTHING
+    return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
+
+
+def combined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return two mappings as one."""
+    return {**first, **second}
+
+
+def lower_first(words: str) -> str:
+    """Return words as they stand inside a sentence.
+
+    >>> lower_first("The score"), lower_first("Bellwether model")
+    ('the score', 'Bellwether model')
+    """
+    return words if words.startswith("Bellwether") else words[:1].lower() + words[1:]
 
 
 def listing(items: list[str]) -> str:

@@ -21,11 +21,20 @@ from configs.state import new_folder, write_text_atomically
 from training.validation import charts, phrases
 from training.validation.audit import EQUIVALENCE
 from training.validation.content import Study, report_content
+from training.validation.forecast import drawing
 from training.validation.verdict import PassMarks
 
 PAGE, STYLE = "report.html.j2", "report.css"
 HTML, JSON = "report.html", "report.json"
 LATEST_HTML, LATEST_JSON = "latest.html", "latest.json"
+
+SECTIONS = {
+    "forecast": "The forecast",
+    "growth": "What kind of growth, and how much",
+    "served": "What was served",
+    "interventions": "Interventions",
+}
+"""Parts beside the targets, in order: name to title; each is drawn by ``_<name>.html.j2``."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,8 @@ def build_report(
     now: datetime,
     checks: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     marks: PassMarks | None = None,
+    sections: Mapping[str, Any] | None = None,
+    health_parts: pd.DataFrame | None = None,
 ) -> ReportPaths:
     """Write the report of a company's published release.
 
@@ -92,6 +103,10 @@ def build_report(
         Target to the leakage checks that ran: title, passed (None when it could not run), words.
     marks : PassMarks, optional
         What a score must show.
+    sections : mapping, optional
+        Content of the parts named in `SECTIONS`; what is absent is left out.
+    health_parts : pandas.DataFrame, optional
+        The parts of the health score in use (`training.dataset.health_parts`).
 
     Raises
     ------
@@ -110,6 +125,7 @@ def build_report(
             release["bands"][target],
             str(release["bundles"][target]["verdict"]),
             tuple((checks or {}).get(target, ())),
+            health_parts,
         )
         for target, contract in contracts.items()
     }
@@ -121,6 +137,7 @@ def build_report(
         release=release,
         now=now,
         marks=marks,
+        sections=sections,
     )
     return _write(workspace.state.reports, content, marks)
 
@@ -189,9 +206,14 @@ def render(content: Mapping[str, Any], marks: PassMarks | None = None) -> str:
     marks : PassMarks, optional
         Drawn into the charts.
     """
+    return render_page(PAGE, content, marks)
+
+
+def render_page(name: str, content: Mapping[str, Any], marks: PassMarks | None = None) -> str:
+    """Return a page of the report's making: its template, the content, and what all pages share."""
     return (
         _pages()
-        .get_template(PAGE)
+        .get_template(name)
         .render(
             content=content,
             marks=marks or PassMarks(),
@@ -224,14 +246,18 @@ def _pages() -> Environment:
     pages.filters |= {
         name: getattr(phrases, name)
         for name in (
-            "fixed", "signed", "share", "times", "count", "money", "interval", "estimated", "day",
-            "month", "plural", "listing",
+            "fixed", "signed", "share", "rate", "times", "count", "money", "interval", "estimated",
+            "day", "month", "plural", "listing", "p_words", "lower_first", "signed_finely",
+            "combined", "pairs",
         )
     }  # fmt: skip
     pages.globals |= {
         "charts": charts,
         "outcome_of": phrases.outcome_of,
+        "MODELS": phrases.MODELS,
         "MODEL_NOTES": phrases.MODEL_NOTES,
         "SERVED": phrases.SERVED,
+        "SECTIONS": SECTIONS,
+        "forecast_drawing": drawing,
     }
     return pages

@@ -1,0 +1,1 @@
+"""What will renew: movements of recurring revenue, the forecast of GRR and NRR, its backtest."""

@@ -1,0 +1,147 @@
+r"""What moves all accounts of a quarter together: one factor, estimated with shrinkage.
+
+The one-factor model of credit portfolios (Vasicek, "The distribution of loan portfolio value", Risk
+15, 2002): account i is lost in quarter q when
+
+    s Z_q + √(1 − s²) ε_i < Φ⁻¹(p_i),    Z_q, ε_i standard normal and independent.
+
+Each account keeps its own probability p_i exactly; s² is the correlation of any two accounts. s = 0
+means that accounts decide independently of each other.
+
+A handful of quarters barely identifies s. It is therefore never a single number: a half-normal
+prior is updated by the exact likelihood of what happened, on a grid, and the forecast draws s from
+what remains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import log_ndtr, logsumexp, ndtri
+
+PRIOR_SCALE = 0.15
+"""Scale of the half-normal prior of s [judgement]: at a loss rate of 5 %, one standard deviation of
+a quarter with s = 0.15 is 3.6 % to 6.8 %."""
+
+GRID = np.linspace(0.0, 0.6, 31)
+SHOCKS = np.linspace(-6.0, 6.0, 193)
+"""Where a quarter is integrated over: an even grid, fine enough for thousands of accounts."""
+
+STEP = 0.1
+"""Accounts whose Φ⁻¹(p) agrees to this much are counted together; moves s by less than the grid."""
+
+FEW_QUARTERS = 8
+LIMIT = 1e-9
+
+
+@dataclass(frozen=True)
+class Shock:
+    """What is believed of s.
+
+    Attributes
+    ----------
+    weights : numpy.ndarray
+        Of each value of `GRID`; they sum to 1.
+    n_quarters, n_events : int
+        What it was learnt from.
+    """
+
+    weights: np.ndarray
+    n_quarters: int = 0
+    n_events: int = 0
+
+    @property
+    def mean(self) -> float:
+        """The expected s."""
+        return float(self.weights @ GRID)
+
+    def quantile(self, share: float) -> float:
+        """Return the value of s below which `share` of the belief lies."""
+        reached = np.searchsorted(np.cumsum(self.weights), share)
+        return float(GRID[min(int(reached), len(GRID) - 1)])
+
+    def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """Return `n` draws of s."""
+        return rng.choice(GRID, size=n, p=self.weights)
+
+    def as_dict(self) -> dict[str, float | int | str]:
+        """Return plain content, with words that say how little it rests on."""
+        return {
+            "mean": self.mean,
+            "low": self.quantile(0.05),
+            "high": self.quantile(0.95),
+            "prior_scale": PRIOR_SCALE,
+            "quarters": self.n_quarters,
+            "events": self.n_events,
+            "words": self._words(),
+        }
+
+    def _words(self) -> str:
+        if self.n_quarters == 0:
+            return (
+                "No past quarter could be compared with its forecast, so the common shock is the "
+                "assumption alone."
+            )
+        words = f"Estimated from {self.n_quarters} past quarters with {self.n_events} events"
+        if self.n_quarters < FEW_QUARTERS:
+            return (
+                f"{words}: fewer than {FEW_QUARTERS} barely identify a common shock, so what was "
+                "assumed beforehand weighs heavily."
+            )
+        return f"{words}."
+
+
+def prior() -> Shock:
+    """Return what is believed of s before any quarter was seen."""
+    return Shock(_normalised(_log_prior()))
+
+
+def estimate_shock(
+    quarters: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> Shock:
+    """Return what is believed of s after the quarters that could be seen.
+
+    Parameters
+    ----------
+    quarters : sequence of (p, happened)
+        Per past quarter, the forecast probability of each account and whether it happened (0, 1).
+    """
+    seen = [(p, y) for p, y in quarters if len(p)]
+    log_posterior = _log_prior()
+    for p, happened in seen:
+        log_posterior = log_posterior + log_likelihood(p, happened)
+    events = int(sum(float(np.sum(y)) for _, y in seen))
+    return Shock(_normalised(log_posterior), len(seen), events)
+
+
+def log_likelihood(p: np.ndarray, happened: np.ndarray) -> np.ndarray:
+    """Return the log-likelihood of one quarter at each s of `GRID`.
+
+    Notes
+    -----
+    ``log ∫ Π p_i(z)^y_i (1 − p_i(z))^(1 − y_i) φ(z) dz`` on the even grid `SHOCKS`, with
+    ``p_i(z) = Φ((Φ⁻¹(p_i) − s z) / √(1 − s²))``.
+    """
+    place = np.round(ndtri(np.clip(p, LIMIT, 1.0 - LIMIT)) / STEP)
+    threshold, group = np.unique(place, return_inverse=True)
+    events = np.bincount(group, weights=np.asarray(happened, dtype=np.float64))
+    others = np.bincount(group) - events
+    return np.array([_integrated(threshold * STEP, events, others, s) for s in GRID])
+
+
+def _integrated(threshold: np.ndarray, events: np.ndarray, others: np.ndarray, s: float) -> float:
+    reach = (threshold[:, None] - s * SHOCKS) / np.sqrt(1.0 - s * s)
+    log_p = events @ log_ndtr(reach) + others @ log_ndtr(-reach)
+    width = SHOCKS[1] - SHOCKS[0]
+    return float(logsumexp(log_p - 0.5 * SHOCKS**2) + np.log(width / np.sqrt(2.0 * np.pi)))
+
+
+def _log_prior() -> np.ndarray:
+    return -0.5 * (GRID / PRIOR_SCALE) ** 2
+
+
+def _normalised(log_weights: np.ndarray) -> np.ndarray:
+    weights: np.ndarray = np.exp(log_weights - logsumexp(log_weights))
+    return weights / weights.sum()
