@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from training.bundle import sigmoid
 from training.fit import fit_all_columns, fit_encoder
 from training.frame import TrainingFrame
 from training.metrics import logistic_fit
+from training.pooled import SHRINK_ROWS, PooledRates, calendar_cells
 
-CALENDAR_DAYS = (0, 31, 61, 91, 121, 181, 366)
-"""Inner edges of the days-to-renewal bins."""
-
-SHRINK_ROWS = 50.0
 FEATURE_BINS = 10
+
+MANY_RULES = 4
+"""From so many rules on, accounts are pooled."""
 
 Scorer = Callable[[TrainingFrame], np.ndarray]
 """Turns rows into probabilities."""
@@ -29,46 +27,10 @@ def fit_constant(train: TrainingFrame) -> Scorer:
     return lambda frame: np.full(len(frame), rate)
 
 
-@dataclass(frozen=True)
-class PooledRates:
-    """Rates per cell, shrunk towards the rate of all rows; unseen cells get the latter."""
-
-    overall: float
-    cells: Mapping[str, float]
-
-    @classmethod
-    def fit(cls, cells: np.ndarray, label: np.ndarray) -> PooledRates:
-        """Pool the rows of each cell with `SHRINK_ROWS` rows of the overall rate."""
-        overall = float(label.mean())
-        names, code = np.unique(cells, return_inverse=True)
-        events = np.bincount(code, weights=label)
-        rate = (events + SHRINK_ROWS * overall) / (np.bincount(code) + SHRINK_ROWS)
-        return cls(overall, dict(zip(names.tolist(), rate.tolist(), strict=True)))
-
-    def __call__(self, cells: np.ndarray) -> np.ndarray:
-        """Return each row's rate."""
-        names, code = np.unique(cells, return_inverse=True)
-        rates = np.array([self.cells.get(name, self.overall) for name in names.tolist()])
-        looked_up: np.ndarray = rates[code]
-        return looked_up
-
-
-def _calendar_cells(frame: TrainingFrame) -> np.ndarray:
-    rows = frame.rows
-    days = rows["days_to_renewal"].to_numpy(dtype=np.float64)
-    bins = np.where(np.isnan(days), -1, np.digitize(days, CALENDAR_DAYS))
-    cells = (
-        pd.Series(bins).astype(str)
-        + "|" + rows["segment"].fillna("").astype(str)
-        + "|" + rows["is_under_contract"].astype(str)
-    )  # fmt: skip
-    return cells.to_numpy(dtype=str)
-
-
 def fit_calendar(train: TrainingFrame) -> Scorer:
     """Know only the calendar: days to renewal, segment, under contract or not."""
-    rates = PooledRates.fit(_calendar_cells(train), train.label)
-    return lambda frame: rates(_calendar_cells(frame))
+    rates = PooledRates.fit(calendar_cells(train.rows), train.label)
+    return lambda frame: rates(calendar_cells(frame.rows))
 
 
 def fit_best_feature(train: TrainingFrame) -> Scorer:
@@ -118,6 +80,22 @@ def _bins(column: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return numbers
 
 
+def has_rules(frame: TrainingFrame) -> bool:
+    """Return whether plain rules (`training.rules`) were held against the rows, and differ."""
+    return "n_rules" in frame.rows and bool(frame.rows["n_rules"].nunique() > 1)
+
+
+def fit_rules(train: TrainingFrame) -> Scorer:
+    """Know only how many plain rules hold, which no outcome has chosen or weighed."""
+    rates = PooledRates.fit(_rule_cells(train), train.label)
+    return lambda frame: rates(_rule_cells(frame))
+
+
+def _rule_cells(frame: TrainingFrame) -> np.ndarray:
+    cells: np.ndarray = np.minimum(frame.rows["n_rules"].to_numpy(), MANY_RULES).astype(str)
+    return cells
+
+
 def has_health_score(frame: TrainingFrame) -> bool:
     """Return whether the company's own score tells any two rows apart."""
     return bool(frame.rows["health_score"].nunique() > 1)
@@ -159,6 +137,7 @@ def fit_logistic(train: TrainingFrame) -> Scorer:
 BASELINES: Mapping[str, Callable[[TrainingFrame], Scorer]] = {
     "constant": fit_constant,
     "calendar": fit_calendar,
+    "rules": fit_rules,
     "best_feature": fit_best_feature,
     "health_score": fit_health_score,
     "logistic": fit_logistic,
@@ -167,9 +146,13 @@ BASELINES: Mapping[str, Callable[[TrainingFrame], Scorer]] = {
 
 
 def baselines_for(train: TrainingFrame) -> dict[str, Callable[[TrainingFrame], Scorer]]:
-    """Return the baselines these rows allow: no health score, no such baseline."""
-    return {
-        name: fit
-        for name, fit in BASELINES.items()
-        if name != "health_score" or has_health_score(train)
+    """Return the baselines these rows allow: no health score, no such baseline; no rules, none."""
+    lacking = {
+        name
+        for name, is_there in (
+            ("health_score", has_health_score(train)),
+            ("rules", has_rules(train)),
+        )
+        if not is_there
     }
+    return {name: fit for name, fit in BASELINES.items() if name not in lacking}

@@ -21,7 +21,7 @@ from configs.hashing import canonical_json
 from configs.state import MANIFEST, new_folder
 from features.catalog import FeatureInfo
 from training.encode import Columns, Encoded, Encoder
-from training.models import Predictor, predictor_from_files
+from training.models import Predictor, everything, predictor_from_files
 
 FORMAT_VERSION = 1
 
@@ -180,6 +180,16 @@ class Bundle:
         return float(self.manifest["base_rate"])
 
     @property
+    def rung(self) -> str:
+        """Step of the small-data ladder the model stands on; empty in bundles that do not say."""
+        return str(self.manifest.get("rung", {}).get("name", ""))
+
+    @property
+    def evidence(self) -> str:
+        """Why it stands there and, where evidence is thin, what is missing and until when."""
+        return str(self.manifest.get("evidence", ""))
+
+    @property
     def has_reasons(self) -> bool:
         """False where the base rate is served: there is nothing to explain."""
         return self.verdict != "no_signal"
@@ -191,16 +201,43 @@ class Bundle:
     def predict(self, matrix: np.ndarray) -> Scores:
         """Score encoded rows."""
         self._check(matrix)
-        raw, deviation = self.predictor.raw_and_spread(matrix)
-        logit = self.calibration(raw)
-        return Scores(sigmoid(logit), logit, self.calibration.spread(raw, deviation))
+        return self._scores(*self.predictor.raw_and_spread(matrix))
+
+    def probabilities(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the probabilities of encoded rows alone: `predict` says how sure they are too."""
+        self._check(matrix)
+        return sigmoid(self.calibration(self.predictor.raw(matrix)))
 
     def explain(self, matrix: np.ndarray) -> Contributions:
         """Split the calibrated log-odds of encoded rows over features."""
         self._check(matrix)
-        base, values = self.predictor.contributions(matrix)
+        return self._split(*self.predictor.contributions(matrix))
+
+    def predict_and_explain(self, matrix: np.ndarray) -> tuple[Scores, Contributions]:
+        """Return what `predict` and `explain` return, for little more than one of them."""
+        self._check(matrix)
+        found = everything(self.predictor, matrix)
+        return self._scores(found.raw, found.deviation), self._split(found.base, found.values)
+
+    def _scores(self, raw: np.ndarray, deviation: np.ndarray) -> Scores:
+        logit = self.calibration(raw)
+        return Scores(sigmoid(logit), logit, self.calibration.spread(raw, deviation))
+
+    def _split(self, base: float, values: np.ndarray) -> Contributions:
         slope, intercept = self.calibration.slope, self.calibration.intercept
         return Contributions(slope * base + intercept, slope * values)
+
+    def change_spread(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Return the standard deviation of how far the log-odds of encoded rows moved.
+
+        Like `Scores.spread`, of the difference: what all members and any calibration agree on
+        cancels.
+        """
+        calibration = self.calibration
+        moved = self.predictor.raw(after) - self.predictor.raw(before)
+        deviation = calibration.slope * self.predictor.change_spread(before, after)
+        total: np.ndarray = np.sqrt(deviation**2 + moved**2 * calibration.covariance[0])
+        return total
 
     def warm(self) -> None:
         """Make explanations fast, in the background; it answers as well before that is done."""
@@ -252,10 +289,15 @@ def sealed_manifest(bundle: Bundle) -> tuple[dict[str, Any], dict[str, str]]:
     return sealed, files
 
 
+def bundle_identity(bundle: Bundle) -> str:
+    """Return the sha under which a bundle would be saved."""
+    return _sha((canonical_json(sealed_manifest(bundle)[0]) + "\n").encode())
+
+
 def save(bundle: Bundle, root: Path) -> str:
     """Write the bundle into ``root/<sha>/`` and return its sha; the same bundle, the same bytes."""
     manifest, files = sealed_manifest(bundle)
-    sha = _sha((canonical_json(manifest) + "\n").encode())
+    sha = bundle_identity(bundle)
     folder = root / sha
     if _is_intact(folder, sha):
         return sha

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from sqlalchemy import (
     create_engine,
     event,
     insert,
+    inspect,
     select,
     text,
     tuple_,
@@ -41,6 +43,9 @@ BUSY_SECONDS = 30
 
 _WRITES = "bellwether_writes"
 _KEYS_AT_ONCE = 500
+
+ROWS_AT_ONCE = 64
+"""Rows that SQLite inserts by one statement, at most."""
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -81,7 +86,7 @@ def _as_text(moment: datetime) -> str:
 
 
 def open_engine(url: str | None, file: Path, metadata: MetaData) -> Engine:
-    """Connect, create the tables that are missing, and return the engine.
+    """Connect, create the tables and columns that are missing, and return the engine.
 
     Parameters
     ----------
@@ -240,28 +245,75 @@ def _insert_new(
                 fix="what was recorded is never changed; use a new key",
             )
     if new:
-        insert_many(connection, table, new)
+        names = tuple(column.name for column in table.columns if column.name in new[0])
+        rows = [tuple(record[name] for name in names) for record in new]
+        insert_many(connection, table, names, rows)
     return len(new)
 
 
-def insert_many(connection: Connection, table: Table, records: Sequence[Mapping[str, Any]]) -> None:
-    """Insert records; twice as fast as ``connection.execute(insert(table), records)``.
+def insert_many(
+    connection: Connection,
+    table: Table,
+    names: tuple[str, ...],
+    rows: Sequence[tuple[Any, ...]],
+) -> None:
+    """Insert rows, past what SQLAlchemy does per row.
 
-    The statement is compiled once and the driver gets the values as they are, but for instants.
+    The statement is compiled once and the driver gets the values as they are, but for instants. On
+    SQLite many rows go into one statement: between two statements the driver lets other threads
+    run and waits until they pause, so that a thousand of them take ten times as long as one when
+    the process is busy.
+
+    Parameters
+    ----------
+    connection, table : Connection, Table
+        In a write transaction; into what.
+    names : tuple of str
+        Columns, in the order of the table.
+    rows : sequence of tuple
+        Their values.
     """
     dialect = connection.dialect
-    times = [column.name for column in table.columns if isinstance(column.type, UtcTime)]
-    bind = UtcTime().process_bind_param
-    rows = [
-        {**record, **{name: bind(record[name], dialect) for name in times}} for record in records
-    ]
-    connection.exec_driver_sql(_insert_sql(table, dialect.name, tuple(rows[0])), rows)
+    times = [i for i, name in enumerate(names) if isinstance(table.c[name].type, UtcTime)]
+    bind, bound = UtcTime().process_bind_param, [list(row) for row in rows]
+    for row in bound:
+        for i in times:
+            row[i] = bind(row[i], dialect)
+    sql, start = _insert_sql(table, dialect.name, names), 0
+    if dialect.name != "sqlite":
+        connection.exec_driver_sql(sql, [tuple(row) for row in bound])
+        return
+    head, _, values = sql.partition(" VALUES ")
+    for n_rows in _parts(len(rows)):
+        part = bound[start : start + n_rows]
+        statement = f"{head} VALUES {', '.join([values] * n_rows)}"
+        connection.exec_driver_sql(statement, tuple(chain.from_iterable(part)))
+        start += n_rows
+
+
+def _parts(n_rows: int) -> Iterator[int]:
+    """Split a number of rows into few sizes that come again, so that statements do too.
+
+    >>> list(_parts(150))
+    [64, 64, 16, 4, 2]
+    """
+    size = ROWS_AT_ONCE
+    while n_rows:
+        if size <= n_rows:
+            n_rows -= size
+            yield size
+        else:
+            size //= 2
 
 
 @lru_cache(maxsize=16)
 def _insert_sql(table: Table, dialect_name: str, names: tuple[str, ...]) -> str:
+    if names != tuple(column.name for column in table.columns if column.name in names):
+        raise ValueError(f"not in the order of {table.name}: {', '.join(names)}")
     dialect: Any = (
-        sqlite.dialect(paramstyle="named") if dialect_name == "sqlite" else psycopg.dialect()  # type: ignore[no-untyped-call]
+        sqlite.dialect(paramstyle="qmark")
+        if dialect_name == "sqlite"
+        else psycopg.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
     )
     return str(insert(table).inline().compile(dialect=dialect, column_keys=list(names)))
 
@@ -309,9 +361,10 @@ def _sqlite(url: URL) -> Engine:
         connection.isolation_level = None  # the driver's own BEGIN is always deferred
         for pragma in (
             f"busy_timeout={BUSY_SECONDS * 1000}",
+            "page_size=16384",  # of a new file: a batch of scores commits in half the time of 4096
             "journal_mode=WAL",
             "synchronous=FULL",  # an acknowledged commit outlives a power cut
-            "wal_autocheckpoint=8000",  # 32 MB: pages written often are copied back once
+            "wal_autocheckpoint=2000",  # 32 MB: pages written often are copied back once
             "foreign_keys=ON",
         ):
             connection.execute(f"PRAGMA {pragma}")
@@ -339,7 +392,7 @@ def _create_on_sqlite(engine: Engine, metadata: MetaData) -> None:
     # The first change to WAL and the first CREATE do not wait for each other on their own.
     try:
         with FileLock(path.with_name(f".{path.name}.lock")), writing(engine) as connection:
-            metadata.create_all(connection)
+            _create(connection, metadata)
     except OSError as error:
         raise StateError(
             f"the database cannot be opened: {error}", where=str(path), fix="check its permissions"
@@ -351,4 +404,18 @@ def _create_on_postgresql(engine: Engine, metadata: MetaData) -> None:
     key = zlib.crc32(",".join(sorted(metadata.tables)).encode())
     with writing(engine) as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
-        metadata.create_all(connection)
+        _create(connection, metadata)
+
+
+def _create(connection: Connection, metadata: MetaData) -> None:
+    """Create tables, and the columns a table of an earlier version lacks: those may be empty."""
+    metadata.create_all(connection)
+    known = inspect(connection)
+    for table in metadata.sorted_tables:
+        present = {column["name"] for column in known.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in present:
+                kind = column.type.compile(connection.dialect)
+                connection.execute(
+                    text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
+                )

@@ -77,6 +77,21 @@ class Encoder:
         """
         return finite(np.column_stack([self._column(columns, name) for name in self.names]))
 
+    def encode_numbers(self, values: np.ndarray) -> Encoded:
+        """Return the matrix of numbers that stand in the encoder's order, as they are served.
+
+        A number is no level of a category, so categories are unknown.
+
+        Examples
+        --------
+        >>> encoder = Encoder(("users", "plan"), {"plan": ("basic", "pro")})
+        >>> encoder.encode_numbers(np.array([[3.0, 1.0], [float("inf"), 0.0]])).matrix.tolist()
+        [[3.0, nan], [nan, nan]]
+        """
+        encoded = finite(values)
+        encoded.matrix[:, list(self.category_positions)] = np.nan
+        return encoded
+
     def _column(self, columns: Columns, name: str) -> np.ndarray:
         try:
             values = columns[name]

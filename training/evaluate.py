@@ -3,48 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from training.alerts import first_alerts, workload
+from training.leads import at_lead_times
 from training.metrics import (
     MEASURES,
     Measure,
     Sample,
+    arr_capture,
     auc,
     average_precision,
     bootstrap,
+    brier,
+    brier_skill,
     capture,
-    estimate,
-    flag_top,
+    lift,
     log_loss,
     none_if_nan,
     observed_to_expected,
     reliability,
 )
-from training.splits import count_events, entity_codes
+from training.periods import by_period, stability
+from training.sampling import (
+    CHAMPION_ITSELF,
+    MODEL,
+    MODEL_RAW,
+    Drawing,
+    Plain,
+    estimates,
+    is_thin,
+    measured,
+    sample_of,
+)
+from training.splits import count_events
 
-MODEL, MODEL_RAW = "model", "model_raw"
-"""The calibrated model, and the same before calibration."""
-
-LEAD_DAYS = ((0, 30), (30, 60), (60, 90), (90, 120), (120, 180))
-"""Bands ``(low, high]`` of decision_at − as_of; the first includes 0."""
-
-LEAD_MODELS = (MODEL, "calendar", "health_score")
-"""Whose AUC is shown by lead time."""
-
-MIN_SLICE_EVENTS = 10
-"""Events a slice needs before its measures are shown."""
-
-DAYS_PER_MONTH = 30.4375
+WARNERS = (MODEL, "calendar", "health_score")
+"""Whose first alerts are compared."""
 
 _SLICE: Mapping[str, Measure] = {
     "auc": auc,
     "average_precision": average_precision,
     "observed_to_expected": observed_to_expected,
     "capture_at_capacity": capture,
+    "lift_at_capacity": lift,
+    "arr_capture_at_capacity": arr_capture,
+    "brier": brier,
+    "brier_skill": brier_skill,
 }
 _PAIRED: Mapping[str, Measure] = {
     "auc": auc,
@@ -52,8 +61,6 @@ _PAIRED: Mapping[str, Measure] = {
     "log_loss": log_loss,
     "capture_at_capacity": capture,
 }
-
-Plain = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -83,13 +90,28 @@ class Evaluation:
     over : str
         ``time`` or ``accounts``: what the folds hold out.
     lead_times : list of dict
-        Per band of days before the decision: positives in it against all who stayed.
+        What every score is worth 30 to 180 days ahead, see `training.leads.at_lead_times`.
     segments, contracts, newcomers : list of dict
         Slices of the headline rows; newcomers had no row among the training rows.
     reliability : list of dict
         Observed against expected rates in bins.
     notes : list of str
         What could not be had.
+    repeats : dict
+        For folds over accounts that were dealt more than once: per measure the values per repeat,
+        their mean and their standard deviation. Empty otherwise.
+    champion_since : dict
+        The published model itself on the cohorts after its cut-off: since, n, n_events and, with
+        enough events, difference (model minus it, on the same draws). Empty without one.
+    first_alerts : dict
+        How many days before the decision an account first came up on the team's list, see
+        `training.alerts.first_alerts`. Empty where accounts are held out rather than time.
+    workload : dict
+        Alerts a month, for the team and per CSM, see `training.alerts.workload`. Empty likewise.
+    periods : list of dict
+        The model in each test period, with intervals, see `training.periods.by_period`.
+    stability : dict
+        How far the periods lie apart, in numbers and words, see `training.periods.stability`.
     """
 
     target: str
@@ -109,6 +131,12 @@ class Evaluation:
     newcomers: list[Plain]
     reliability: list[Plain]
     notes: list[str]
+    repeats: dict[str, Plain] = field(default_factory=dict)
+    champion_since: Plain = field(default_factory=dict)
+    first_alerts: Plain = field(default_factory=dict)
+    workload: Plain = field(default_factory=dict)
+    periods: list[Plain] = field(default_factory=list)
+    stability: Plain = field(default_factory=dict)
 
     def as_dict(self) -> Plain:
         """Return plain JSON content."""
@@ -127,31 +155,6 @@ class Evaluation:
         }
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """How intervals are drawn and what the team can work.
-
-    Attributes
-    ----------
-    draws, seed : int
-        Of the bootstrap.
-    capacity_per_month : int
-        Accounts the team can work in a month.
-    fold_days : int
-        Length of a test period, in days.
-    """
-
-    draws: int
-    seed: int
-    capacity_per_month: int
-    fold_days: int
-
-    @property
-    def capacity_per_fold(self) -> float:
-        """Accounts the team can work in a test period."""
-        return self.capacity_per_month * self.fold_days / DAYS_PER_MONTH
-
-
 def evaluate(
     predictions: pd.DataFrame,
     folds: pd.DataFrame,
@@ -160,6 +163,7 @@ def evaluate(
     target: str,
     over: str,
     notes: Iterable[str] = (),
+    measures: Mapping[str, Measure] = MEASURES,
 ) -> Evaluation:
     """Measure out-of-time predictions.
 
@@ -167,8 +171,8 @@ def evaluate(
     ----------
     predictions : pandas.DataFrame
         One row per fold and test row, from `training.recipe.out_of_time`: entity_id, as_of, fold,
-        is_headline, is_newcomer, label, decision_at, arr, segment, is_under_contract, and one
-        column of probabilities per model, named ``p_<model>``.
+        repeat, is_headline, is_newcomer, label, decision_at, arr, segment, is_under_contract, and
+        one column of probabilities per model, named ``p_<model>``.
     folds : pandas.DataFrame
         From `training.splits.describe`.
     drawing : Drawing
@@ -179,16 +183,19 @@ def evaluate(
         What the folds hold out: ``time`` or ``accounts``.
     notes : iterable of str
         Kept with the result.
+    measures : mapping of str to Measure
+        What to measure; ``auc`` among them.
     """
     headline = predictions[predictions["is_headline"]].reset_index(drop=True)
     columns = [str(name) for name in predictions]
     names = [name.removeprefix("p_") for name in columns if name.startswith("p_")]
     samples = {name: sample_of(headline, name, drawing.capacity_per_fold) for name in names}
     drawn = {
-        name: bootstrap(sample, _measures(name), draws=drawing.draws, seed=drawing.seed)
+        name: bootstrap(sample, _measures(name, measures), draws=drawing.draws, seed=drawing.seed)
         for name, sample in samples.items()
     }
     model = samples[MODEL]
+    sliced = {name: measure for name, measure in _SLICE.items() if name in measures}
     baselines = [name for name in names if name not in (MODEL, MODEL_RAW)]
     return Evaluation(
         target=target,
@@ -201,51 +208,108 @@ def evaluate(
             "per_month": drawing.capacity_per_month,
             "per_fold": drawing.capacity_per_fold,
         },
-        models={name: _estimates(values) for name, values in drawn.items()},
+        models={name: estimates(values) for name, values in drawn.items()},
         differences={name: _difference(drawn[MODEL], drawn[name]) for name in baselines},
         folds=_per_fold(headline, model, folds),
         over=over,
-        lead_times=_lead_times(
-            predictions, headline, model, [name for name in LEAD_MODELS if name in names], drawing
-        ),
-        segments=_slices(headline["segment"].fillna("unknown"), model, drawing),
-        contracts=_slices(_contract_words(headline), model, drawing),
-        newcomers=_slices(_newcomer_words(headline), model, drawing),
-        reliability=reliability(model.label, model.p),
+        lead_times=at_lead_times(predictions, [MODEL, *baselines], drawing, measures=measures),
+        segments=_slices(headline["segment"].fillna("unknown"), model, drawing, sliced),
+        contracts=_slices(_contract_words(headline), model, drawing, sliced),
+        newcomers=_slices(_newcomer_words(headline), model, drawing, sliced),
+        reliability=reliability(model.label, model.p, model.entity),
+        repeats=_repeats(predictions, drawing),
         notes=list(notes),
+        champion_since=_champion_since(headline, drawing),
+        **_in_time(predictions, headline, names, drawing, sliced, over),
     )
 
 
-def _measures(name: str) -> Mapping[str, Measure]:
+def _in_time(
+    predictions: pd.DataFrame,
+    headline: pd.DataFrame,
+    names: Sequence[str],
+    drawing: Drawing,
+    measures: Mapping[str, Measure],
+    over: str,
+) -> dict[str, Any]:
+    """Return what only periods of time can show: alerts as they would have come, and stability."""
+    if over != "time":
+        return {}
+    periods = by_period(headline, drawing, measures)
+    return {
+        "first_alerts": first_alerts(
+            predictions, [name for name in WARNERS if name in names], drawing
+        ),
+        "workload": workload(predictions, drawing),
+        "periods": periods,
+        "stability": stability(periods),
+    }
+
+
+def _champion_since(headline: pd.DataFrame, drawing: Drawing) -> Plain:
+    """Compare with the published model where it could not know the answers: NaN elsewhere."""
+    if CHAMPION_ITSELF not in headline:
+        return {}
+    rows = headline[headline[CHAMPION_ITSELF].notna()].reset_index(drop=True)
+    if rows.empty:
+        return {}
+    rows = rows.assign(**{f"p_{CHAMPION_ITSELF}": rows[CHAMPION_ITSELF]})
+    label = rows["label"]
+    found: Plain = {
+        "since": rows["as_of"].min().isoformat(),
+        "n": len(rows),
+        "n_events": int(label.sum()),
+    }
+    if is_thin(label.to_numpy()):
+        return found
+    ours, theirs = (
+        bootstrap(
+            sample_of(rows, name, drawing.capacity_per_fold),
+            _PAIRED,
+            draws=drawing.draws,
+            seed=drawing.seed,
+        )
+        for name in (MODEL, CHAMPION_ITSELF)
+    )
+    return {**found, "difference": _difference(ours, theirs)}
+
+
+_REPEATED: Mapping[str, Measure] = {
+    "auc": auc,
+    "average_precision": average_precision,
+    "log_loss": log_loss,
+    "brier": brier,
+}
+
+
+def _repeats(predictions: pd.DataFrame, drawing: Drawing) -> dict[str, Plain]:
+    """Return what dealing the accounts anew does to the measures."""
+    if "repeat" not in predictions or predictions["repeat"].nunique() < 2:
+        return {}
+    samples = [
+        sample_of(rows.reset_index(drop=True), MODEL, drawing.capacity_per_fold)
+        for _, rows in predictions.groupby("repeat", sort=True)
+    ]
+    table = {}
+    for name, measure in _REPEATED.items():
+        values = [float(measure(one, np.ones((1, len(one.p))))[0]) for one in samples]
+        table[name] = {
+            "values": values,
+            "mean": float(np.mean(values)),
+            "deviation": float(np.std(values, ddof=1)),
+        }
+    return table
+
+
+def _measures(name: str, measures: Mapping[str, Measure]) -> Mapping[str, Measure]:
     """Return all measures for our model; baselines are not asked for a calibration curve."""
     if name in (MODEL, MODEL_RAW):
-        return MEASURES
-    return {key: measure for key, measure in MEASURES.items() if "calibration" not in key}
-
-
-def sample_of(rows: pd.DataFrame, name: str, capacity: float) -> Sample:
-    """Return the rows with the probabilities of a model; each fold's top `capacity` are flagged."""
-    p = rows[f"p_{name}"].to_numpy(dtype=np.float64)
-    flagged = np.zeros(len(rows))
-    for number in rows["fold"].unique():
-        here = (rows["fold"] == number).to_numpy()
-        flagged[here] = flag_top(p[here], capacity)
-    return Sample(
-        rows["label"].to_numpy(dtype=np.float64),
-        p,
-        flagged,
-        rows["arr"].to_numpy(dtype=np.float64),
-        entity_codes(rows),
-        rows["fold"].to_numpy(),
-    )
-
-
-def _estimates(drawn: Mapping[str, np.ndarray]) -> Plain:
-    return {name: estimate(values).as_dict() for name, values in drawn.items()}
+        return measures
+    return {key: measure for key, measure in measures.items() if "calibration" not in key}
 
 
 def _difference(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> Plain:
-    return _estimates({name: ours[name] - theirs[name] for name in _PAIRED})
+    return estimates({name: ours[name] - theirs[name] for name in _PAIRED if name in ours})
 
 
 def _per_fold(headline: pd.DataFrame, sample: Sample, folds: pd.DataFrame) -> list[Plain]:
@@ -267,7 +331,9 @@ def _per_fold(headline: pd.DataFrame, sample: Sample, folds: pd.DataFrame) -> li
     return table
 
 
-def _slices(words: pd.Series, sample: Sample, drawing: Drawing) -> list[Plain]:
+def _slices(
+    words: pd.Series, sample: Sample, drawing: Drawing, measures: Mapping[str, Measure]
+) -> list[Plain]:
     """Return one entry per word, largest first, with measures where events suffice."""
     table = []
     for word, count in words.value_counts().items():
@@ -280,17 +346,10 @@ def _slices(words: pd.Series, sample: Sample, drawing: Drawing) -> list[Plain]:
                 "events": int(part.label.sum()),
                 "rate": float(part.label.mean()),
                 "mean_p": float(part.p.mean()),
-                **_measured(part, drawing),
+                **measured(part, drawing, measures),
             }
         )
     return table
-
-
-def _measured(sample: Sample, drawing: Drawing) -> Plain:
-    events = sample.label.sum()
-    if min(events, len(sample.label) - events) < MIN_SLICE_EVENTS:
-        return {}
-    return _estimates(bootstrap(sample, _SLICE, draws=drawing.draws, seed=drawing.seed))
 
 
 def _contract_words(rows: pd.DataFrame) -> pd.Series:
@@ -300,46 +359,3 @@ def _contract_words(rows: pd.DataFrame) -> pd.Series:
 
 def _newcomer_words(rows: pd.DataFrame) -> pd.Series:
     return rows["is_newcomer"].map({True: "new to the model", False: "known from training"})
-
-
-def _lead_times(
-    predictions: pd.DataFrame,
-    headline: pd.DataFrame,
-    model: Sample,
-    names: Sequence[str],
-    drawing: Drawing,
-) -> list[Plain]:
-    """Return, per band of lead time, positives decided in it against all headline negatives.
-
-    An entity counts once per fold and band, at its first as_of in the band.
-    """
-    lead = (predictions["decision_at"] - predictions["as_of"]).dt.total_seconds() / 86_400.0
-    edges = _edges(headline, model)
-    stayed = headline[headline["label"] == 0]
-    table = []
-    for low, high in LEAD_DAYS:
-        inside = (predictions["label"] == 1) & (lead <= high) & ((lead > low) | (low == 0))
-        decided = predictions[inside].drop_duplicates(["entity_id", "fold"])
-        rows = pd.concat([decided, stayed], ignore_index=True)
-        entry: Plain = {"from_days": low, "to_days": high, "events": len(decided)}
-        if min(len(decided), len(stayed)) >= MIN_SLICE_EVENTS:
-            entry["capture_at_capacity"] = _caught(decided, edges)
-            entry["auc"] = {name: _auc(rows, name, drawing) for name in names}
-        table.append(entry)
-    return table
-
-
-def _edges(headline: pd.DataFrame, model: Sample) -> dict[int, float]:
-    """Return per fold the lowest probability the team's capacity still reaches."""
-    worked = pd.Series(np.where(model.flagged > 0, model.p, np.inf))
-    return {int(str(fold)): float(p) for fold, p in worked.groupby(headline["fold"]).min().items()}
-
-
-def _caught(decided: pd.DataFrame, edges: Mapping[int, float]) -> float:
-    return float((decided[f"p_{MODEL}"] >= decided["fold"].map(edges)).mean())
-
-
-def _auc(rows: pd.DataFrame, name: str, drawing: Drawing) -> Plain:
-    sample = sample_of(rows, name, drawing.capacity_per_fold)
-    values = bootstrap(sample, {"auc": auc}, draws=drawing.draws, seed=drawing.seed)
-    return estimate(values["auc"]).as_dict()

@@ -1,4 +1,4 @@
-"""From contributions to reasons: points of probability, themes, facts, what changed.
+"""From contributions to reasons: points of probability, themes, facts.
 
 Light to import: serving explains with it.
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from functools import cached_property
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
 from configs.errors import DataError
 from features.catalog import THEMES, FeatureInfo
 from training.bundle import Contributions, sigmoid
-from training.words import Direction, amount, fact_text, reason_code
+from training.words import Direction, Phrase, ReasonCode, column_reason, phrase, reason_code
 
 MAX_RAISES, MAX_LOWERS, MAX_FACTS = 3, 2, 2
 """Reasons shown per direction for a risk, and facts per reason."""
@@ -49,12 +50,13 @@ class Reason(TypedDict):
 
 
 class Explanation(TypedDict):
-    """Why one account has its score: base + sum(themes) + context = p."""
+    """Why one account has its score: base + sum(themes) + context + unknown = p."""
 
     p: float
     base: float
     themes: dict[str, float]
     context: float
+    unknown: float
     raises: list[Reason]
     lowers: list[Reason]
     circumstances: list[Fact]
@@ -123,27 +125,60 @@ def is_circumstance(info: FeatureInfo) -> bool:
 
 
 def theme_names(info: Sequence[FeatureInfo]) -> list[str]:
-    """Return the themes of actionable features, in the catalogue's order."""
-    present = {item.theme for item in info if not is_circumstance(item)}
-    return [theme for theme in THEMES if theme in present]
+    """Return the themes of actionable features: the catalogue's, in its order, then others.
+
+    A column of a ready-made table is a theme of its own.
+    """
+    present = dict.fromkeys(item.theme for item in info if not is_circumstance(item))
+    own = [theme for theme in present if theme not in THEMES]
+    return [*(theme for theme in THEMES if theme in present), *own]
 
 
-def roll_up(values: np.ndarray, info: Sequence[FeatureInfo]) -> tuple[np.ndarray, np.ndarray]:
-    """Sum points (or contributions) by theme, context apart.
+def membership(info: Sequence[FeatureInfo]) -> np.ndarray:
+    """Return (features, themes + 1): 1 where a feature belongs, circumstances in the last one."""
+    position = {theme: column for column, theme in enumerate(theme_names(info))}
+    belongs = np.zeros((len(info), len(position) + 1))
+    for row, item in enumerate(info):
+        belongs[row, -1 if is_circumstance(item) else position[item.theme]] = 1.0
+    return belongs
 
-    Returns
-    -------
+
+class RolledUp(NamedTuple):
+    """Points (or contributions) by theme; together they sum to each row's total.
+
+    Attributes
+    ----------
     themes : numpy.ndarray
         (rows, themes) in the order of `theme_names`.
     context : numpy.ndarray
-        (rows,), everything nobody can act on. Together they sum to the row's total.
+        (rows,), everything nobody can act on.
+    unknown : numpy.ndarray
+        (rows,), what the model makes of values nobody knows.
     """
-    position = {theme: column for column, theme in enumerate(theme_names(info))}
-    membership = np.zeros((len(info), len(position) + 1))
-    for row, item in enumerate(info):
-        membership[row, -1 if is_circumstance(item) else position[item.theme]] = 1.0
-    sums = values @ membership
-    return sums[:, :-1], sums[:, -1]
+
+    themes: np.ndarray
+    context: np.ndarray
+    unknown: np.ndarray
+
+
+def roll_up(values: np.ndarray, unknown: np.ndarray, belongs: np.ndarray) -> RolledUp:
+    """Sum points (or contributions) by theme, with context and what is not known apart.
+
+    That a value is missing moves the estimate, and says nothing good or bad of the account: it
+    counts for no theme. A circumstance that does not apply stays a circumstance.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        (rows, features).
+    unknown : numpy.ndarray
+        (rows, features), true where nothing is known.
+    belongs : numpy.ndarray
+        Of `membership`.
+    """
+    aside = unknown & (belongs[:, -1] == 0)
+    sums = np.where(aside, 0.0, values) @ belongs
+    return RolledUp(sums[:, :-1], sums[:, -1], np.where(aside, values, 0.0).sum(axis=1))
 
 
 def noise_floor(base: float) -> float:
@@ -188,174 +223,271 @@ def explain_rows(
     list of Explanation
         One per row, plain JSON.
     """
-    if columns.shape != contributions.values.shape or columns.shape[1] != len(info):
-        raise DataError(
-            f"{columns.shape} values, {contributions.values.shape} contributions and {len(info)} "
-            "features do not line up"
-        )
-    moved = points(contributions)
-    reader = _Reader(moved, columns, info, levels or {}, beside or Beside())
-    themes, context = roll_up(moved, info)
-    names = theme_names(info)
-    p, base = sigmoid(contributions.logit), float(sigmoid(np.asarray(contributions.base)))
-    floor = noise_floor(base)
-    circumstances = [i for i, item in enumerate(info) if is_circumstance(item)]
-    members = {
-        name: [i for i, item in enumerate(info) if item.theme == name and not is_circumstance(item)]
-        for name in names
-    }
-
-    def reasons(row: int, direction: Direction, most: int) -> list[Reason]:
-        sign = 1.0 if direction == "raises" else -1.0
-        strength = sign * themes[row]
-        chosen = [t for t in np.argsort(-strength, kind="stable")[:most] if strength[t] >= floor]
-        return [
-            _reason(
-                outcome,
-                names[t],
-                direction,
-                float(themes[row, t]),
-                reader.facts(row, members[names[t]], sign),
-            )
-            for t in chosen
-        ]
-
-    return [
-        Explanation(
-            p=float(p[row]),
-            base=base,
-            themes=dict(zip(names, themes[row].tolist(), strict=True)),
-            context=float(context[row]),
-            raises=reasons(row, "raises", MAX_RAISES),
-            lowers=reasons(row, "lowers", MAX_LOWERS),
-            circumstances=(
-                reader.facts(row, circumstances, float(np.sign(context[row])))
-                if abs(context[row]) >= floor
-                else []
-            ),
-        )
-        for row in range(len(columns))
-    ]
+    teller = Teller(tuple(info), outcome, levels or {})
+    return teller.explain(contributions, columns, beside or Beside())
 
 
-def _reason(
-    outcome: str, theme: str, direction: Direction, moved: float, facts: list[Fact]
-) -> Reason:
-    known = reason_code(outcome, theme, direction)
-    return Reason(
-        code=known.code,
-        theme=theme,
-        direction=direction,
-        points=moved,
-        text=known.sentence,
-        facts=facts,
-    )
+def _code(outcome: str, theme: str, direction: Direction, label: str) -> ReasonCode:
+    if theme in THEMES:
+        return reason_code(outcome, theme, direction)
+    return column_reason(outcome, theme, direction, label)
 
 
 @dataclass(frozen=True)
-class _Reader:
-    """Turns single values into facts."""
+class Teller:
+    """Tells the reasons of one model; what does not depend on rows is worked out once.
 
-    points: np.ndarray
-    columns: np.ndarray
-    info: Sequence[FeatureInfo]
+    Rows are explained together: numbers are picked and ordered for all of them by theme, and only
+    what is shown is put into words.
+
+    Attributes
+    ----------
+    info : tuple of FeatureInfo
+        The features in matrix order.
+    outcome : str
+        ``churn``, ``contraction`` or ``expansion``.
+    levels : mapping of str to sequence of str
+        Category levels by feature.
+    """
+
+    info: tuple[FeatureInfo, ...]
+    outcome: str
     levels: Mapping[str, Sequence[str]]
-    beside: Beside
 
-    def facts(self, row: int, features: list[int], sign: float) -> list[Fact]:
-        """Return the facts of the features that move this row most in the direction `sign`."""
-        strength = sign * self.points[row, features]
-        order = np.argsort(-strength, kind="stable")[:MAX_FACTS]
-        least = SECOND_FACT_SHARE * strength[order[0]] if len(order) else 0.0
+    @cached_property
+    def _themes(self) -> list[str]:
+        return theme_names(self.info)
+
+    @cached_property
+    def _membership(self) -> np.ndarray:
+        return membership(self.info)
+
+    @cached_property
+    def _members(self) -> list[np.ndarray]:
+        """Columns of each theme, and of circumstances at last."""
+        found: dict[str, list[int]] = {name: [] for name in (*self._themes, "")}
+        for column, item in enumerate(self.info):
+            found["" if is_circumstance(item) else item.theme].append(column)
+        return [np.array(columns, dtype=np.int64) for columns in found.values()]
+
+    @cached_property
+    def _codes(self) -> dict[Direction, list[ReasonCode]]:
+        return {
+            direction: [
+                _code(self.outcome, theme, direction, self.info[columns[0]].label)
+                for theme, columns in zip(self._themes, self._members, strict=False)
+            ]
+            for direction in _DIRECTIONS
+        }
+
+    @cached_property
+    def _choices(self) -> np.ndarray:
+        """(themes + 1, most members): columns by theme, filled up with one beyond the last."""
+        most = max(map(len, self._members))
+        choices = np.full((len(self._members), most), len(self.info), dtype=np.int64)
+        for row, columns in zip(choices, self._members, strict=True):
+            row[: len(columns)] = columns
+        return choices
+
+    @cached_property
+    def _names(self) -> list[Sequence[str] | None]:
+        """Per feature the names of its levels; None where it is a number."""
+        return [self.levels.get(item.name) for item in self.info]
+
+    def explain(
+        self, contributions: Contributions, columns: np.ndarray, beside: Beside
+    ) -> list[Explanation]:
+        """Explain rows; see `explain_rows`."""
+        shape = contributions.values.shape
+        if columns.shape != shape or columns.shape[1] != len(self.info):
+            raise DataError(
+                f"{columns.shape} values, {shape} contributions and {len(self.info)} features do "
+                "not line up"
+            )
+        moved, missing = points(contributions), np.isnan(columns)
+        sums = roll_up(moved, missing, self._membership)
+        base = float(sigmoid(np.asarray(contributions.base)))
+        explained: list[Explanation] = [
+            {
+                "p": p,
+                "base": base,
+                "themes": dict(zip(self._themes, by_theme, strict=True)),
+                "context": aside,
+                "unknown": gaps,
+                "raises": [],
+                "lowers": [],
+                "circumstances": [],
+            }
+            for p, by_theme, aside, gaps in zip(
+                sigmoid(contributions.logit).tolist(),
+                sums.themes.tolist(),
+                sums.context.tolist(),
+                sums.unknown.tolist(),
+                strict=True,
+            )
+        ]
+        shown = _shown(sums, noise_floor(base))
+        known = np.where(missing & (self._membership[:, -1] == 0), 0.0, moved)
+        facts = self._facts(shown, known, columns, beside)
+        for row, theme, sign, added, found in zip(
+            shown.rows.tolist(),
+            shown.themes.tolist(),
+            shown.signs.tolist(),
+            shown.amounts.tolist(),
+            facts,
+            strict=True,
+        ):
+            if theme == len(self._themes):
+                explained[row]["circumstances"] = found
+                continue
+            direction: Direction = "raises" if sign > 0 else "lowers"
+            code = self._codes[direction][theme]
+            explained[row][direction].append(
+                {
+                    "code": code.code,
+                    "theme": code.theme,
+                    "direction": direction,
+                    "points": added,
+                    "text": code.sentence,
+                    "facts": found,
+                }
+            )
+        return explained
+
+    def facts(
+        self,
+        columns: np.ndarray,
+        rows: np.ndarray,
+        features: np.ndarray,
+        beside: Beside | None = None,
+    ) -> list[Fact]:
+        """Return one fact per pair of row and feature, of 0 points: what is the case, no more."""
+        return self._told(rows, features, np.zeros_like(columns), columns, beside or Beside())
+
+    def _facts(
+        self, shown: _Shown, moved: np.ndarray, columns: np.ndarray, beside: Beside
+    ) -> list[list[Fact]]:
+        """Return per shown theme the facts that move its row most the way the theme does."""
+        choices = self._choices[shown.themes]
+        beyond = choices == len(self.info)
+        strength = moved[shown.rows[:, None], np.where(beyond, 0, choices)]
+        strength *= shown.signs[:, None]
+        strength[beyond] = -np.inf
+        order = np.argsort(-strength, axis=1, kind="stable")[:, :MAX_FACTS]
+        every = np.arange(len(order))[:, None]
+        strongest = strength[every, order]
+        kept = (strongest > 0) & (strongest >= SECOND_FACT_SHARE * strongest[:, :1])
+        place = np.nonzero(kept)[0]
+        told: list[list[Fact]] = [[] for _ in order]
+        for i, fact in zip(
+            place.tolist(),
+            self._told(shown.rows[place], choices[every, order][kept], moved, columns, beside),
+            strict=True,
+        ):
+            told[i].append(fact)
+        return told
+
+    def _told(
+        self,
+        rows: np.ndarray,
+        features: np.ndarray,
+        moved: np.ndarray,
+        columns: np.ndarray,
+        beside: Beside,
+    ) -> list[Fact]:
+        """Return one fact per pair of row and feature."""
+        chosen = features.tolist()
+        values, past, peer = (
+            self._plain(matrix, rows, features) for matrix in (columns, beside.past, beside.peer)
+        )
+        info, phrases = self.info, self._phrases_of(beside)
         return [
-            self._fact(row, features[i]) for i in order if strength[i] > 0 and strength[i] >= least
+            {
+                "feature": (item := info[feature]).name,
+                "label": item.label,
+                "unit": item.unit,
+                "window_days": item.window_days,
+                "value": value,
+                "own_past": own,
+                "peer": typical,
+                "points": point,
+                "text": phrases[feature](value, own, typical),
+            }
+            for feature, value, own, typical, point in zip(
+                chosen, values, past, peer, moved[rows, features].tolist(), strict=True
+            )
         ]
 
-    def _fact(self, row: int, feature: int) -> Fact:
-        info = self.info[feature]
-        value = self._shown(self.columns, row, feature)
-        past = self._shown(self.beside.past, row, feature)
-        peer = self._shown(self.beside.peer, row, feature)
-        return Fact(
-            feature=info.name,
-            label=info.label,
-            unit=info.unit,
-            window_days=info.window_days,
-            value=value,
-            own_past=past,
-            peer=peer,
-            points=float(self.points[row, feature]),
-            text=fact_text(
-                info,
-                self._words(value, info) or "not known",
-                self._words(past, info),
-                self._words(peer, info),
-                past_days=self.beside.past_days,
-                peers=self.beside.peers,
-            ),
-        )
+    @cached_property
+    def _phrases(self) -> dict[tuple[int, str, str], list[Phrase]]:
+        """Phrases by what all rows share: how long ago, which peers, which currency."""
+        return {}
 
-    def _shown(self, matrix: np.ndarray | None, row: int, feature: int) -> float | str | None:
-        if matrix is None or np.isnan(matrix[row, feature]):
-            return None
-        value = float(matrix[row, feature])
-        levels = self.levels.get(self.info[feature].name)
-        return value if levels is None else levels[int(value)]
+    def _phrases_of(self, beside: Beside) -> list[Phrase]:
+        about = beside.past_days, beside.peers, beside.currency
+        if about not in self._phrases:
+            self._phrases[about] = [phrase(item, *about) for item in self.info]
+        return self._phrases[about]
 
-    def _words(self, value: float | str | None, info: FeatureInfo) -> str | None:
-        if value is None or isinstance(value, str):
-            return value
-        return amount(value, info.unit, currency=self.beside.currency)
+    def _plain(
+        self, matrix: np.ndarray | None, rows: np.ndarray, features: np.ndarray
+    ) -> list[float | str | None]:
+        """Return values as they are shown: levels by name, nothing where nothing is known."""
+        if matrix is None:
+            return [None] * len(rows)
+        found = matrix[rows, features].tolist()
+        if not self.levels:
+            return [None if value != value else value for value in found]
+        names = [self._names[feature] for feature in features.tolist()]
+        return [
+            None if value != value else value if known is None else known[int(value)]
+            for value, known in zip(found, names, strict=True)
+        ]
 
 
-class Change(TypedDict):
-    """What moved a score between two dates: all parts sum to after − before."""
-
-    before: float
-    after: float
-    themes: dict[str, float]
-    circumstances: float
-    model: float
+_DIRECTIONS: tuple[Direction, ...] = ("raises", "lowers")
 
 
-def what_changed(
-    served_logit: np.ndarray,
-    earlier: Contributions,
-    now: Contributions,
-    info: Sequence[FeatureInfo],
-) -> list[Change]:
-    """Split the difference between an earlier served score and the present one.
+@dataclass(frozen=True)
+class _Shown:
+    """What is worth telling of some rows: one entry per row and theme, in the order it is told.
 
-    Parameters
+    Attributes
     ----------
-    served_logit : numpy.ndarray
-        (rows,) calibrated log-odds as served then.
-    earlier : Contributions
-        The earlier feature values under the *present* model.
-    now : Contributions
-        The present feature values under the present model.
-    info : sequence of FeatureInfo
-        The features in matrix order.
-
-    Returns
-    -------
-    list of Change
-        Points of probability by theme; `circumstances` holds time passing and other context,
-        `model` what a new model or calibration makes of the same earlier values.
+    rows, themes : numpy.ndarray
+        Which; circumstances count as the theme after the last.
+    signs, amounts : numpy.ndarray
+        1 or −1: which way it moves the row, and by how many points of probability.
     """
-    logit = now.logit
-    slope = secant(logit, served_logit)
-    themes, context = roll_up((now.values - earlier.values) * slope[:, None], info)
-    model = (earlier.logit - served_logit) * slope
-    names = theme_names(info)
-    before, after = sigmoid(served_logit), sigmoid(logit)
-    return [
-        Change(
-            before=float(before[row]),
-            after=float(after[row]),
-            themes=dict(zip(names, themes[row].tolist(), strict=True)),
-            circumstances=float(context[row]),
-            model=float(model[row]),
-        )
-        for row in range(len(logit))
+
+    rows: np.ndarray
+    themes: np.ndarray
+    signs: np.ndarray
+    amounts: np.ndarray
+
+
+def _shown(sums: RolledUp, floor: float) -> _Shown:
+    """Choose what is told: the strongest themes, and circumstances."""
+    themes, context = sums.themes, sums.context
+    parts = [
+        _strongest(themes, floor, 1.0, MAX_RAISES),
+        _strongest(themes, floor, -1.0, MAX_LOWERS),
     ]
+    aside = np.flatnonzero(np.abs(context) >= floor)
+    last = np.full(len(aside), themes.shape[1])
+    parts.append(_Shown(aside, last, np.sign(context[aside]), context[aside]))
+    return _Shown(
+        np.concatenate([part.rows for part in parts]),
+        np.concatenate([part.themes for part in parts]),
+        np.concatenate([part.signs for part in parts]),
+        np.concatenate([part.amounts for part in parts]),
+    )
+
+
+def _strongest(themes: np.ndarray, floor: float, sign: float, most: int) -> _Shown:
+    """Choose per row the themes that move it most in one direction, strongest first."""
+    order = np.argsort(-sign * themes, axis=1, kind="stable")[:, :most]
+    amounts = themes[np.arange(len(themes))[:, None], order]
+    shown = sign * amounts >= floor
+    rows = np.nonzero(shown)[0]
+    return _Shown(rows, order[shown], np.full(len(rows), sign), amounts[shown])

@@ -89,6 +89,47 @@ def folds_svg(folds: Sequence[Mapping[str, Any]], *, title: str = "Folds") -> st
     return ET.tostring(root, encoding="unicode")
 
 
+def aligned_svg(rows: Sequence[Mapping[str, Any]], *, title: str = "Before the decision") -> str:
+    """Draw how features of accounts that left came apart from those of accounts that stayed.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Per feature and step, in the order in which they are drawn (rows of
+        `training.checks.aligned.Aligned.as_dict`): ``feature``, ``from_days`` before the decision,
+        and ``gap`` to those who stayed at the same moments, in their standard deviations, with its
+        standard ``error``.
+    title : str
+        Heading.
+
+    Returns
+    -------
+    str
+        SVG, 720 units wide, one line per feature on one scale; grey is no difference.
+    """
+    lines: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        lines.setdefault(str(row["feature"]), []).append(row)
+    shown = list(lines)
+    about = "; ".join(
+        f"{name}: "
+        + ", ".join(f"{item['gap']:+.2f} from {item['from_days']} days" for item in lines[name])
+        for name in shown
+    )
+    root = _root(720, 96 + 40 * len(shown), title, about or "no decision is dated")
+    days = [int(item["from_days"]) for item in lines[shown[0]]] if shown else []
+    across = _Scale(280, 600, -float(max(days, default=1)), -float(min(days, default=0)))
+    widest = max([1.0, *(abs(item["gap"]) for name in shown for item in lines[name])])
+    for place, name in enumerate(shown):
+        _aligned_line(root, across, 88 + 40 * place, name, lines[name], widest)
+    for day in days:
+        _text(root, across(-day), 56, f"{day}", anchor="middle", fill=GREY)
+    if shown:
+        _text(root, 248, 56, "days before", anchor="end", fill=GREY)
+        _text(root, 704, 56, "sd at last", anchor="end", fill=GREY)
+    return ET.tostring(root, encoding="unicode")
+
+
 class _Scale:
     """A linear map from values to units of the drawing."""
 
@@ -230,6 +271,29 @@ def _fold_line(
     _shape(root, "line", x1=cutoff, x2=cutoff, y1=y - 12, y2=y + 12, stroke=ORANGE)
     if item.get("n_headline_events") is not None:
         _text(root, 704, y + 4, f"{int(item['n_headline_events']):,} events", anchor="end")
+
+
+def _aligned_line(
+    root: ET.Element,
+    across: _Scale,
+    y: float,
+    name: str,
+    steps: Sequence[Mapping[str, Any]],
+    widest: float,
+) -> None:
+    """Draw one feature around its own line of no difference, 16 units high either way."""
+    _text(root, 264, y + 4, name, anchor="end")
+    _shape(root, "line", x1=across.start, x2=across.end, y1=y, y2=y, stroke="#c9cdd3")
+    at = [(across(-item["from_days"]), y - 16.0 * item["gap"] / widest) for item in steps]
+    points = " ".join(f"{x:.2f},{up:.2f}" for x, up in at)
+    _shape(root, "polyline", points=points, fill="none", stroke=BLUE, stroke_width="1.5")
+    for (x, up), item in zip(at, steps, strict=True):
+        dot = _shape(root, "circle", cx=x, cy=up, r="3", fill=BLUE)
+        ET.SubElement(dot, "title").text = (
+            f"{name}, from {item['from_days']} days before: {item['gap']:+.2f} "
+            f"± {1.96 * item['error']:.2f} standard deviations"
+        )
+    _text(root, 704, y + 4, f"{steps[-1]['gap']:+.2f}", anchor="end")
 
 
 def _legend(root: ET.Element) -> None:

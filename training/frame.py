@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +26,18 @@ ROW_COLUMNS = {
     "health_score": "the company's own score as it stood, higher healthier, NaN without",
 }
 
+OPTIONAL_COLUMNS = {
+    "days_to_notice": "calendar days to the last day on which notice counts, NaN without contract",
+    "owner_id": "who looks after the account today, for counting work only, None unknown",
+}
+"""Columns an evaluation says more with, where the company knows them."""
+
+GROWTH_COLUMNS = {
+    "growth_kind": "kind of the growth inside the window, see `features.growth`; empty without",
+    "growth_uplift": "revenue gained inside the window over that at as_of, NaN without",
+}
+"""Columns that rows also have where the terms tell what kind of growth it was."""
+
 
 @dataclass(frozen=True)
 class TrainingFrame:
@@ -34,17 +48,25 @@ class TrainingFrame:
     target : str
         Name of the target.
     rows : pandas.DataFrame
-        Columns of `ROW_COLUMNS`, sorted by (as_of, entity_id), RangeIndex.
+        Columns of `ROW_COLUMNS`, of `OPTIONAL_COLUMNS` where known, and of `GROWTH_COLUMNS` where
+        terms tell them, sorted by (as_of, entity_id), RangeIndex.
     features : pandas.DataFrame
         Same index; float64 columns, and text (object) columns for categories.
     info : tuple of FeatureInfo
         One per column of `features`, in order.
+    reading : mapping of str to str
+        Of a ready-made table: how each column is read (`training.tables.kinds.Kind`), kept in the
+        bundle so that new rows are read alike. Empty where features come from the feature store.
+    contract : mapping
+        Of a ready-made table: what its label means, with counts. Empty likewise.
     """
 
     target: str
     rows: pd.DataFrame
     features: pd.DataFrame
     info: tuple[FeatureInfo, ...]
+    reading: Mapping[str, str] = field(default_factory=dict)
+    contract: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         missing = [name for name in ROW_COLUMNS if name not in self.rows]
@@ -96,11 +118,47 @@ class TrainingFrame:
 
     def fingerprint(self) -> str:
         """Return the identity of the rows, labels and feature values."""
+        told = [name for name in GROWTH_COLUMNS if name in self.rows]
         hashed = pd.util.hash_pandas_object(
-            pd.concat([self.rows[["entity_id", "as_of", "label"]], self.features], axis=1),
+            pd.concat([self.rows[["entity_id", "as_of", "label", *told]], self.features], axis=1),
             index=False,
         )
         return digest(list(self.features.columns), int(hashed.sum()), len(self), length=16)
+
+
+def refuse_repeats(rows: pd.DataFrame, where: str, *, fix: str) -> None:
+    """Refuse rows of the same entity and moment, and say whether their labels agree.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Columns entity_id, as_of and label.
+    where, fix : str
+        Of the error.
+
+    Raises
+    ------
+    DataError
+        Two rows share their key.
+    """
+    repeated = rows[rows.duplicated(["entity_id", "as_of"], keep=False)]
+    if repeated.empty:
+        return
+    differ = repeated.groupby(["entity_id", "as_of"])["label"].nunique() > 1
+    if differ.any():
+        shown = ", ".join(str(key[0]) for key in differ.index[differ.to_numpy()][:3])
+        raise DataError(
+            f"labels contradict themselves: {int(differ.sum()):,} accounts have rows of the same "
+            f"moment with different labels: {shown}",
+            where=where,
+            fix=fix,
+        )
+    shown = ", ".join(str(key[0]) for key in differ.index[:3])
+    raise DataError(
+        f"{len(repeated):,} rows share their account and moment with another: {shown}",
+        where=where,
+        fix=fix,
+    )
 
 
 def _days(moments: pd.Series) -> np.ndarray:

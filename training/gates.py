@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from configs.company import Gates
 from training.checks.check import CheckResult
-from training.evaluate import MODEL, Evaluation
+from training.evaluate import Evaluation
 from training.fit import Rung
+from training.sampling import MODEL
+from training.splits import NOT_OUT_OF_TIME
 
 Verdict = Literal["promotable", "provisional", "no_signal"]
 
@@ -101,6 +103,8 @@ def judge(evaluation: Evaluation, rung: Rung, gates: Gates) -> Judgement:
             gates,
         ),
         _too_good(evaluation, gates),
+        *_lead_time(evaluation, gates),
+        *_segments(evaluation, gates),
         *_champion(evaluation, gates),
     )
     every = signal + others
@@ -177,9 +181,7 @@ def _folds(evaluation: Evaluation, gates: Gates) -> Gate:
         float(n),
         f">= {gates.min_folds}",
         n >= gates.min_folds,
-        f"{n} test periods"
-        if evaluation.over == "time"
-        else "folds hold out accounts, not time: no later period was tested",
+        f"{n} test periods" if evaluation.over == "time" else NOT_OUT_OF_TIME,
     )
 
 
@@ -244,18 +246,125 @@ def _too_good(evaluation: Evaluation, gates: Gates) -> Gate:
     )
 
 
-def _champion(evaluation: Evaluation, gates: Gates) -> tuple[Gate, ...]:
-    difference = evaluation.differences.get("champion")
-    if difference is None:
+def _lead_time(evaluation: Evaluation, gates: Gates) -> tuple[Gate, ...]:
+    """Ask for early warning: the nearest lead time of at least `lead_days` that was measured.
+
+    Before a notice deadline, where there are any: a cohort of accounts that all face one is the
+    harder and the fairer test. A target whose horizon ends before has no such gate.
+    """
+    far = [
+        item for item in evaluation.lead_times if item["days"] >= gates.lead_days and "auc" in item
+    ]
+    if not far:
         return ()
-    loss: float | None = difference["log_loss"]["value"]
+    item = min(far, key=lambda item: (item["days"], item["counted_from"] != "notice deadline"))
+    found: Mapping[str, Any] = item["auc"][MODEL]
+    value = found["value"]
     return (
         Gate(
-            "champion",
-            "it is no worse than the champion's recipe on the same folds",
-            loss,
-            f"<= {gates.champion_tolerance}",
-            loss is not None and loss <= gates.champion_tolerance,
-            f"log-loss against the champion's recipe {_shown(loss)} (negative is better)",
+            "lead_time",
+            f"it sees coming what is {item['days']} days ahead",
+            value,
+            f">= {gates.min_lead_auc}",
+            value is not None and value >= gates.min_lead_auc,
+            f"AUC {_interval(found)} {item['days']} days before the {item['counted_from']}, "
+            f"{item['events']:,} events among {item['n']:,} rows",
         ),
+    )
+
+
+def _segments(evaluation: Evaluation, gates: Gates) -> tuple[Gate, ...]:
+    """Ask that no part of the book falls apart: only what is certain counts against it.
+
+    With few events per segment its interval is wide, and a value alone would accuse at random.
+    """
+    parts = [
+        item
+        for item in (*evaluation.segments, *evaluation.contracts)
+        if "auc" in item and item["n"] < evaluation.n_rows
+    ]
+    if not parts:
+        return ()
+    worst = min(parts, key=lambda item: _or(item["auc"]["value"], 1.0))
+    apart = [words for item in parts for words in _falls_apart(item, gates)]
+    return (
+        Gate(
+            "segments",
+            "no segment falls apart",
+            worst["auc"]["value"],
+            f"AUC not surely below {gates.min_segment_auc}, observed/expected not surely outside "
+            f"{1.0 / gates.max_segment_ratio:.2f} to {gates.max_segment_ratio:.2f}",
+            not apart,
+            "; ".join(apart)
+            or f"the weakest of {len(parts)} is {worst['slice']}: AUC {_interval(worst['auc'])}",
+        ),
+    )
+
+
+def _falls_apart(item: Mapping[str, Any], gates: Gates) -> list[str]:
+    """Return what is certainly wrong with one segment, in words."""
+    ranking, level = item["auc"], item["observed_to_expected"]
+    most = gates.max_segment_ratio
+    wrong = []
+    if _or(ranking["high"], 1.0) < gates.min_segment_auc:
+        wrong.append(f"{item['slice']}: AUC {_interval(ranking)}")
+    if _or(level["low"], 0.0) > most or _or(level["high"], most) < 1.0 / most:
+        wrong.append(f"{item['slice']}: observed/expected {_interval(level)}")
+    return wrong
+
+
+def _or(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
+
+
+def _interval(found: Mapping[str, Any]) -> str:
+    """Return an estimate with its interval.
+
+    >>> _interval({"value": 0.7, "low": 0.62, "high": None})
+    '0.700 (0.620 to not measurable)'
+    """
+    return f"{_shown(found['value'])} ({_shown(found['low'])} to {_shown(found['high'])})"
+
+
+def _champion(evaluation: Evaluation, gates: Gates) -> tuple[Gate, ...]:
+    """Compare with the champion, draw by draw on the same rows: its recipe, and the model itself.
+
+    The recipe is refitted at every cut-off beside the challenger's. The published model knows the
+    labels up to its own making, so it is asked only about cohorts after that.
+    """
+    found = []
+    recipe = evaluation.differences.get("champion")
+    if recipe is not None:
+        found.append(
+            _no_worse(
+                "champion",
+                "it is no worse than the champion's recipe on the same folds",
+                recipe["log_loss"],
+                gates,
+                "the champion's recipe",
+            )
+        )
+    later = evaluation.champion_since
+    if later.get("difference"):
+        found.append(
+            _no_worse(
+                "champion_since",
+                "it is no worse than the published model on cohorts after that one's cut-off",
+                later["difference"]["log_loss"],
+                gates,
+                f"the published model on {later['n_events']} events since {later['since'][:10]}",
+            )
+        )
+    return tuple(found)
+
+
+def _no_worse(code: str, title: str, loss: Mapping[str, Any], gates: Gates, rival: str) -> Gate:
+    value: float | None = loss["value"]
+    return Gate(
+        code,
+        title,
+        value,
+        f"<= {gates.champion_tolerance}",
+        value is not None and value <= gates.champion_tolerance,
+        f"log-loss against {rival} {_interval(loss)} (negative is better)",
     )

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 import numpy as np
+from scipy.sparse import csr_matrix
 from scipy.special import expit
 from scipy.stats import norm
 
@@ -20,7 +22,10 @@ from training.bundle import logit_of
 
 CONFIDENCE_LEVEL = 0.95
 _CHUNK_ELEMENTS = 4_000_000
+_KEPT_CHUNKS = 128
+"""Chunks of draws kept: those of one bootstrap, a megabyte each at most."""
 _NEWTON_STEPS, _CONVERGED, _SINGULAR = 25, 1e-8, 1e-12
+_LEVEL_STEPS, _LEVEL_CONVERGED = 50, 1e-12
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,41 @@ def _recalibration(sample: Sample, weights: np.ndarray) -> tuple[np.ndarray, np.
     return logistic_fit(score, sample.label, weights)[:2]
 
 
+def level_shift(raw: np.ndarray, label: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Return what to add to log-odds so that their mean probability is the observed rate.
+
+    Parameters
+    ----------
+    raw, label : numpy.ndarray
+        (rows,).
+    weights : numpy.ndarray, optional
+        (rows,), by default 1.
+
+    Returns
+    -------
+    float
+        0 where there is one class alone, to which no finite level fits.
+
+    Examples
+    --------
+    >>> raw, label = np.zeros(4), np.array([1.0, 0.0, 0.0, 0.0])
+    >>> round(level_shift(raw, label), 6) == round(float(np.log(1 / 3)), 6)
+    True
+    """
+    weights = np.ones(len(raw)) if weights is None else weights
+    events = float(weights @ label)
+    if not 0.0 < events < float(weights.sum()):
+        return 0.0
+    shift = 0.0
+    for _ in range(_LEVEL_STEPS):
+        p = expit(raw + shift)
+        step = (events - float(weights @ p)) / max(float(weights @ (p * (1.0 - p))), _SINGULAR)
+        shift += float(np.clip(step, -1.0, 1.0))
+        if abs(step) < _LEVEL_CONVERGED:
+            break
+    return shift
+
+
 def logistic_fit(
     score: np.ndarray, label: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -275,6 +315,10 @@ MEASURES: Mapping[str, Measure] = {
 """Every measure by the name it has in reports."""
 
 
+SUMS = (log_loss, brier, brier_skill, observed_to_expected, lift, capture, arr_capture)
+"""Measures made of weighted sums alone."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A value with its 95 % interval; None where it is not defined."""
@@ -300,11 +344,22 @@ def entity_weights(entity: np.ndarray, draws: int, seed: int) -> np.ndarray:
     seed : int
         The same seed, the same weights: measures of two models on the same rows are then paired.
     """
-    m = int(entity.max()) + 1
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(m, np.full(m, 1.0 / m), size=draws)
-    weights: np.ndarray = counts.astype(np.float64)[:, entity]
+    weights: np.ndarray = _counts(int(entity.max()) + 1, draws, seed)[:, entity].astype(np.float64)
     return weights
+
+
+def entity_sums(entity: np.ndarray, draws: int, seed: int) -> PerEntity:
+    """Return equal weights followed by those of `draws` bootstrap samples, for sums only."""
+    m = int(entity.max()) + 1
+    counts = np.vstack([np.ones((1, m)), _counts(m, draws, seed)])
+    return PerEntity(counts, entity)
+
+
+@lru_cache(maxsize=_KEPT_CHUNKS)
+def _counts(m: int, draws: int, seed: int) -> np.ndarray:
+    """Return how often each of m entities was drawn, kept for the next measure on the same rows."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(m, np.full(m, 1.0 / m), size=draws).astype(np.int16)
 
 
 def bootstrap(
@@ -317,10 +372,91 @@ def bootstrap(
         name: [measure(sample, equal)] for name, measure in measures.items()
     }
     for start in range(0, draws, size):
-        weights = entity_weights(sample.entity, min(size, draws - start), seed + start)
-        for name, measure in measures.items():
-            parts[name].append(measure(sample, weights))
+        n = min(size, draws - start)
+        counts = _counts(int(sample.entity.max()) + 1, n, seed + start)
+        for name, value in _drawn(sample, measures, counts).items():
+            parts[name].append(value)
     return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def _drawn(
+    sample: Sample, measures: Mapping[str, Measure], counts: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return each measure per draw, by the shortest way it allows."""
+    summed = cast("np.ndarray", PerEntity(counts.astype(np.float64), sample.entity))
+    rows: np.ndarray | None = None
+    found = {}
+    for name, measure in measures.items():
+        if measure is auc:
+            found[name] = auc_of_counts(sample, counts)
+        elif measure in SUMS:
+            found[name] = measure(sample, summed)
+        else:
+            rows = counts[:, sample.entity].astype(np.float64) if rows is None else rows
+            found[name] = measure(sample, rows)
+    return found
+
+
+@dataclass(frozen=True)
+class PerEntity:
+    """Weights of rows that are those of their entities: sums need no weight per row.
+
+    Stands in for the (draws, rows) array in measures that only multiply it by columns or sum it.
+    """
+
+    counts: np.ndarray
+    entity: np.ndarray
+
+    def __matmul__(self, column: np.ndarray) -> np.ndarray:
+        """Return the weighted sum of a column, per draw."""
+        total: np.ndarray = self.counts @ np.bincount(
+            self.entity, weights=column, minlength=self.counts.shape[1]
+        )
+        return total
+
+    def sum(self, axis: int) -> np.ndarray:
+        """Return the weight of all rows, per draw."""
+        assert axis == 1
+        return self @ np.ones(len(self.entity))
+
+
+def auc_of_counts(sample: Sample, counts: np.ndarray) -> np.ndarray:
+    """Return `auc` where every row weighs as much as its entity, without a weight per row.
+
+    Rows without the event are counted between the scores of events only: sums over few bins, by
+    one sparse product for all draws.
+
+    Parameters
+    ----------
+    sample : Sample
+        Labels are 0 or 1.
+    counts : numpy.ndarray
+        (draws, entities): how often each entity was drawn.
+    """
+    drawn = np.ascontiguousarray(counts.T, dtype=np.float64)
+    concordant, pairs = np.zeros(len(counts)), np.zeros(len(counts))
+    for here in sample.cohorts():
+        happened = sample.label[here] == 1
+        events, others = here[happened], here[~happened]
+        if len(events) == 0 or len(others) == 0:
+            continue
+        marks, place = np.unique(sample.p[events], return_inverse=True)
+        found = np.searchsorted(marks, sample.p[others], side="left")
+        tied = marks[np.minimum(found, len(marks) - 1)] == sample.p[others]
+        positive = _summed(place, sample.entity[events], len(marks), drawn)
+        between = _summed(2 * found + tied, sample.entity[others], 2 * len(marks) + 1, drawn)
+        below = np.cumsum(between, axis=0)[: 2 * len(marks) : 2]
+        concordant += (positive * (below + 0.5 * between[1::2])).sum(axis=0)
+        pairs += positive.sum(axis=0) * between.sum(axis=0)
+    return _ratio(concordant, pairs)
+
+
+def _summed(bins: np.ndarray, entity: np.ndarray, n_bins: int, drawn: np.ndarray) -> np.ndarray:
+    """Return (bins, draws): the weight of the rows of each bin."""
+    shape = (n_bins, len(drawn))
+    member = csr_matrix((np.ones(len(bins)), (bins, entity)), shape=shape)
+    summed: np.ndarray = member @ drawn
+    return summed
 
 
 def estimate(values: np.ndarray) -> Estimate:
@@ -353,7 +489,47 @@ def wilson(events: float, n: float) -> tuple[float, float]:
     return float(max(0.0, middle - half)), float(min(1.0, middle + half))
 
 
-def reliability(label: np.ndarray, p: np.ndarray, *, bins: int = 10) -> list[dict[str, float]]:
+def design_effect(label: np.ndarray, entity: np.ndarray) -> float:
+    """Return by how much rows of the same entities widen the variance of their rate, at least 1.
+
+    Parameters
+    ----------
+    label : numpy.ndarray
+        0.0 or 1.0.
+    entity : numpy.ndarray
+        Whose row each is.
+
+    Notes
+    -----
+    The variance of the rate when entities are drawn with all their rows, over ``p(1 − p)/n`` of
+    independent rows. Events and rows divided by it stand for independent ones (Rao and Scott,
+    Biometrics 48 (1992) 577). Where all rows agree it is taken as the rows per entity.
+
+    Examples
+    --------
+    >>> label = np.array([1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+    >>> design_effect(label, np.arange(6)), round(design_effect(label, np.arange(6) // 2), 6)
+    (1.0, 2.0)
+    """
+    codes = np.unique(entity, return_inverse=True)[1]
+    n, rate, n_entities = len(label), float(np.mean(label)), int(codes.max()) + 1
+    if n_entities == n:
+        return 1.0
+    if rate in (0.0, 1.0):
+        return n / n_entities
+    beyond = np.bincount(codes, weights=label - rate)
+    return max(1.0, float((beyond**2).sum()) / (n * rate * (1.0 - rate)))
+
+
+def clustered_wilson(label: np.ndarray, entity: np.ndarray) -> tuple[float, float]:
+    """Return the Wilson 95 % interval of a rate of rows, several of which may be of one entity."""
+    effect = design_effect(label, entity)
+    return wilson(float(np.sum(label)) / effect, len(label) / effect)
+
+
+def reliability(
+    label: np.ndarray, p: np.ndarray, entity: np.ndarray, *, bins: int = 10
+) -> list[dict[str, float]]:
     """Return observed against predicted rate in bins of equally many rows.
 
     Tied scores stay in one bin.
@@ -361,8 +537,8 @@ def reliability(label: np.ndarray, p: np.ndarray, *, bins: int = 10) -> list[dic
     Returns
     -------
     list of dict
-        n, events, expected (mean probability), observed (rate), low and high (Wilson), and the
-        bin's p_from and p_to.
+        n, events, expected (mean probability), observed (rate), low and high (Wilson, for rows of
+        the same entities), and the bin's p_from and p_to.
     """
     edges = np.unique(np.quantile(p, np.linspace(0.0, 1.0, bins + 1)))
     which = np.clip(np.searchsorted(edges, p, side="right") - 1, 0, max(len(edges) - 2, 0))
@@ -370,7 +546,7 @@ def reliability(label: np.ndarray, p: np.ndarray, *, bins: int = 10) -> list[dic
     for number in np.unique(which):
         inside = which == number
         n, events = int(inside.sum()), float(label[inside].sum())
-        low, high = wilson(events, n)
+        low, high = clustered_wilson(label[inside], entity[inside])
         table.append(
             {
                 "n": n,

@@ -8,7 +8,7 @@ in `training.fit`; here nothing needs pandas or scikit-learn, because serving st
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol
@@ -42,6 +42,13 @@ class Predictor(Protocol):
         """Return `raw` and `spread` for the price of one."""
         ...
 
+    def change_spread(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Return the same deviation of the difference of two matrices' raw log-odds, (rows,).
+
+        Fits that disagree on the level of an account may well agree on how it moved.
+        """
+        ...
+
     def contributions(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the base log-odds and what each feature adds, (rows, features)."""
         ...
@@ -56,6 +63,26 @@ class Predictor(Protocol):
 
 
 @dataclass(frozen=True)
+class Everything:
+    """Predictions and contributions of some rows, uncalibrated log-odds.
+
+    Attributes
+    ----------
+    raw, deviation : numpy.ndarray
+        (rows,) mean over the members, and their standard deviation.
+    base : float
+        Expected log-odds before anything is known of a row.
+    values : numpy.ndarray
+        (rows, features) contributions; base + their sum is `raw`, to rounding.
+    """
+
+    raw: np.ndarray
+    deviation: np.ndarray
+    base: float
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
 class Boosters:
     """LightGBM boosters, one per seed, averaged in log-odds.
 
@@ -65,42 +92,47 @@ class Boosters:
         One per booster.
     texts : tuple of str
         The boosters as LightGBM text, without the parameters that made them.
+    draws : tuple of str
+        Boosters fitted to other draws of the same accounts, likewise. They say how far the
+        log-odds would move had other accounts of the same kind been seen, and nothing else: the
+        seeds alone have all seen the same ones, and agree too well. Empty in older bundles.
     """
 
     kind: ClassVar[Kind] = "lightgbm"
     seeds: tuple[int, ...]
     texts: tuple[str, ...]
+    draws: tuple[str, ...] = ()
 
     @cached_property
     def handles(self) -> tuple[Any, ...]:
-        """The loaded boosters. LightGBM is imported here, so that other kinds need not have it."""
-        import lightgbm
+        """The loaded boosters."""
+        return _loaded(self.texts)
 
-        try:
-            return tuple(lightgbm.Booster(model_str=text) for text in self.texts)
-        except lightgbm.basic.LightGBMError as error:
-            raise ModelError(f"LightGBM cannot read the model: {error}") from error
+    @cached_property
+    def doubters(self) -> tuple[Any, ...]:
+        """What the spread is taken over: the loaded draws, or the boosters without any."""
+        return _loaded(self.draws) if self.draws else self.handles
 
     def members(self, matrix: np.ndarray) -> np.ndarray:
         """Return the raw log-odds of each booster, (boosters, rows)."""
-        return np.stack(
-            [
-                np.asarray(booster.predict(_at_least_one(matrix), raw_score=True, num_threads=1))
-                for booster in self.handles
-            ]
-        )[:, : len(matrix)]
+        return _raw_of(self.handles, matrix)
 
     def raw(self, matrix: np.ndarray) -> np.ndarray:
         """Return the mean raw log-odds."""
-        return _mean_and_deviation(self.members(matrix))[0]
+        mean: np.ndarray = self.members(matrix).mean(axis=0)
+        return mean
 
     def spread(self, matrix: np.ndarray) -> np.ndarray:
-        """Return the standard deviation over seeds; 0 with one seed."""
-        return self.raw_and_spread(matrix)[1]
+        """Return the standard deviation over draws of accounts; 0 with one booster."""
+        return _deviation(_raw_of(self.doubters, matrix))
 
     def raw_and_spread(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean over seeds and their standard deviation; each booster runs once."""
-        return _mean_and_deviation(self.members(matrix))
+        """Return `raw` and `spread`."""
+        return self.raw(matrix), self.spread(matrix)
+
+    def change_spread(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Return the standard deviation over draws of how far each row moved."""
+        return _deviation(_raw_of(self.doubters, after) - _raw_of(self.doubters, before))
 
     @cached_property
     def explainer(self) -> TreeExplainer:
@@ -111,21 +143,33 @@ class Boosters:
         """Return exact path-dependent TreeSHAP values, averaged over seeds."""
         return self.explainer.explain(matrix)
 
+    def everything(self, matrix: np.ndarray) -> Everything:
+        """Return predictions and contributions; the trees are passed once."""
+        found = self.explainer.explain_and_predict(matrix)
+        deviation = self.spread(matrix) if self.draws else _deviation(found.raw)
+        return Everything(found.raw.mean(axis=0), deviation, found.base, found.contributions)
+
     def warm(self) -> None:
         """Compile and verify the fast explainer in the background; LightGBM explains meanwhile."""
         self.explainer.warm_in_background()
 
     def files(self) -> dict[str, str]:
-        """Return ``model_<seed>.txt`` per booster."""
+        """Return ``model_<seed>.txt`` per booster and ``draw_<number>.txt`` per draw."""
         return {
-            f"model_{seed}.txt": text for seed, text in zip(self.seeds, self.texts, strict=True)
+            **{
+                f"model_{seed}.txt": text for seed, text in zip(self.seeds, self.texts, strict=True)
+            },
+            **{f"draw_{number}.txt": text for number, text in enumerate(self.draws)},
         }
 
     @classmethod
     def from_files(cls, files: Mapping[str, str], seeds: list[int]) -> Boosters:
         """Read back what `files` returned, and load it at once."""
-        boosters = cls(tuple(seeds), tuple(files[f"model_{seed}.txt"] for seed in seeds))
-        if not boosters.handles:
+        texts = tuple(files[f"model_{seed}.txt"] for seed in seeds)
+        n_draws = sum(name.startswith("draw_") for name in files)
+        draws = tuple(files[f"draw_{number}.txt"] for number in range(n_draws))
+        boosters = cls(tuple(seeds), texts, draws)
+        if not (boosters.handles and boosters.doubters):
             raise ModelError("the bundle holds no booster")
         return boosters
 
@@ -135,11 +179,30 @@ def _at_least_one(matrix: np.ndarray) -> np.ndarray:
     return matrix if len(matrix) else np.zeros((1, matrix.shape[1]))
 
 
-def _mean_and_deviation(members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation over the first axis; 0 for a single member."""
-    mean: np.ndarray = members.mean(axis=0)
-    deviation = np.zeros_like(mean) if len(members) == 1 else members.std(axis=0, ddof=1)
-    return mean, deviation
+def _loaded(texts: tuple[str, ...]) -> tuple[Any, ...]:
+    """Return boosters. LightGBM is imported here, so that other kinds need not have it."""
+    import lightgbm
+
+    try:
+        return tuple(lightgbm.Booster(model_str=text) for text in texts)
+    except lightgbm.basic.LightGBMError as error:
+        raise ModelError(f"LightGBM cannot read the model: {error}") from error
+
+
+def _raw_of(boosters: Sequence[Any], matrix: np.ndarray) -> np.ndarray:
+    """Return the raw log-odds of each booster, (boosters, rows)."""
+    return np.stack(
+        [
+            np.asarray(booster.predict(_at_least_one(matrix), raw_score=True, num_threads=1))
+            for booster in boosters
+        ]
+    )[:, : len(matrix)]
+
+
+def _deviation(members: np.ndarray) -> np.ndarray:
+    """Return the standard deviation over the first axis; 0 for a single member."""
+    alone = len(members) == 1
+    return np.zeros(members.shape[1]) if alone else np.asarray(members.std(axis=0, ddof=1))
 
 
 def tree_contributions(booster: Any, matrix: np.ndarray, *, threads: int = 1) -> np.ndarray:
@@ -230,13 +293,26 @@ class Linear:
     def raw(self, matrix: np.ndarray) -> np.ndarray:
         """Return the log-odds."""
         coefficients = self.composition @ self.weights
-        logit: np.ndarray = self.intercept + self.design.derive(matrix) @ coefficients
+        # Not a matrix product: its last digits depend on how many rows are scored at once.
+        parts = np.ascontiguousarray(self.design.derive(matrix) * coefficients)
+        logit: np.ndarray = self.intercept + parts.sum(axis=1)
         return logit
 
     def spread(self, matrix: np.ndarray) -> np.ndarray:
         """Return the standard error of the log-odds from the weights' covariance."""
-        composites = self.design.derive(matrix) @ self.composition
-        rows = np.column_stack([composites, np.ones(len(matrix))])
+        composites = self._composites(matrix)
+        return self._deviation(np.column_stack([composites, np.ones(len(matrix))]))
+
+    def change_spread(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Return the standard error of the difference; the intercept cancels."""
+        moved = self._composites(after) - self._composites(before)
+        return self._deviation(np.column_stack([moved, np.zeros(len(moved))]))
+
+    def _composites(self, matrix: np.ndarray) -> np.ndarray:
+        composites: np.ndarray = self.design.derive(matrix) @ self.composition
+        return composites
+
+    def _deviation(self, rows: np.ndarray) -> np.ndarray:
         variance = np.einsum("ij,jk,ik->i", rows, self.covariance, rows)
         deviation: np.ndarray = np.sqrt(np.maximum(variance, 0.0))
         return deviation
@@ -334,6 +410,11 @@ class Rates:
         """Return `raw` and `spread`."""
         return self.raw(matrix), self.spread(matrix)
 
+    def change_spread(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Return 0 for rows that stayed at their level, otherwise both levels' errors together."""
+        together: np.ndarray = np.hypot(self.spread(before), self.spread(after))
+        return np.where(self.raw(before) == self.raw(after), 0.0, together)
+
     def warm(self) -> None:
         """Do nothing: it is fast from the start."""
 
@@ -364,6 +445,13 @@ class Rates:
 
 
 _KINDS: dict[str, Any] = {cls.kind: cls for cls in (Boosters, Linear, Rates)}
+
+
+def everything(predictor: Predictor, matrix: np.ndarray) -> Everything:
+    """Return what a predictor knows of some rows, without doing anything twice."""
+    if isinstance(predictor, Boosters):
+        return predictor.everything(matrix)
+    return Everything(*predictor.raw_and_spread(matrix), *predictor.contributions(matrix))
 
 
 def predictor_from_files(kind: str, files: Mapping[str, str], seeds: list[int]) -> Predictor:

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from configs.company import Company
 from configs.errors import ModelError, UnavailableError
 from configs.places import Workspace
-from features.vector import FeatureSet
 from training import bundle as bundles
 from training.registry import repair_aliases
-from training.releases import Release, current, new_release, open_store, publish, rollback
-from training.run import Candidate
+from training.releases import (
+    Release,
+    ReleaseStore,
+    current,
+    get,
+    new_release,
+    open_store,
+    publish,
+    rollback,
+)
+from training.shadow import publish_shadow, shadow_of, withdraw_shadow
 from training.words import catalogue_version
 
+if TYPE_CHECKING:
+    from features.vector import FeatureSet
+    from training.run import Candidate
+
 Progress = Callable[[str], None]
+
+MIRROR_ATTEMPTS = 20
+"""Publications that may overtake one writing of the aliases."""
 
 HIGHEST_CUT = 0.95
 """Bands are multiples of the base rate, and never start above this probability."""
@@ -31,6 +46,7 @@ def promote(
     by: str = "",
     note: str = "",
     is_forced: bool = False,
+    is_shadow: bool = False,
     progress: Progress = lambda _: None,
 ) -> Release:
     """Publish the candidates as one release, unless they are published already.
@@ -49,13 +65,16 @@ def promote(
         Who, and why.
     is_forced : bool
         Publish a model that misses a gate over one that met all.
+    is_shadow : bool
+        Publish to the ledger only: what is published stays, and this is scored next to it. No gate
+        keeps a model from that.
     progress : callable
         Is told what happened.
 
     Returns
     -------
     Release
-        The current release.
+        The current release, or the one in the shadow.
 
     Raises
     ------
@@ -70,7 +89,7 @@ def promote(
     if now_current is not None and _is_same(now_current, parts, features, workspace.company):
         progress(f"release {now_current.release_id} is current already")
         return now_current
-    if now_current is not None and not is_forced:
+    if now_current is not None and not (is_forced or is_shadow):
         _refuse_worse(now_current, candidates)
     manifests = {name: _manifest(workspace, item) for name, item in candidates.items()}
     _check_features(manifests, features, workspace.company)
@@ -88,11 +107,30 @@ def promote(
         evidence={name: item.judgement for name, item in candidates.items()},
         note=note,
     )
+    if is_shadow:
+        publish_shadow(store, release, by=by, note=note)
+        progress(f"release {release.release_id} is scored in the shadow, and never shown")
+        return release
     expected = now_current.release_id if now_current else None
     publish(store, release, expected, by=by, note=note)
     progress(f"published release {release.release_id}")
-    mirror_aliases(workspace, release, now_current, progress)
+    _leave_shadow(store, release, progress)
+    mirror_aliases(workspace, store, now_current, progress)
     return release
+
+
+def end_shadow(workspace: Workspace, progress: Progress = lambda _: None) -> None:
+    """Score nothing in the shadow any more; what was scored stays in the ledger."""
+    ended = withdraw_shadow(open_store(workspace))
+    progress(f"release {ended} left the shadow" if ended else "no release is in the shadow")
+
+
+def _leave_shadow(store: ReleaseStore, release: Release, progress: Progress) -> None:
+    """End the shadow of models that are published."""
+    shadow = shadow_of(store)
+    if shadow is not None and get(store, shadow).bundles == release.bundles:
+        withdraw_shadow(store)
+        progress(f"release {shadow} left the shadow: its models are published")
 
 
 def roll_back(
@@ -108,19 +146,30 @@ def roll_back(
     before = current(store)
     release = rollback(store, to, by=by, note=note)
     progress(f"release {release.release_id} is current again")
-    mirror_aliases(workspace, release, before, progress)
+    mirror_aliases(workspace, store, before, progress)
     return release
 
 
 def mirror_aliases(
-    workspace: Workspace, release: Release, before: Release | None, progress: Progress
+    workspace: Workspace, store: ReleaseStore, before: Release | None, progress: Progress
 ) -> None:
-    """Make MLflow's aliases say the same; a server that is down is told later."""
-    try:
-        missing = repair_aliases(workspace, release, before).missing
-    except UnavailableError as error:
-        progress(f"{error.what}; `bellwether relog` mirrors the release later")
-        return
+    """Make MLflow's aliases say what the store says; a server that is down is told later.
+
+    Of two that publish at once, the one that lost the race may be the last to write its aliases. So
+    the store is read again afterwards, and the aliases are written again until both agree: whoever
+    writes last has seen the release that is current.
+    """
+    release, missing = current(store), {}
+    for _ in range(MIRROR_ATTEMPTS):
+        try:
+            missing = repair_aliases(workspace, release, before).missing
+        except UnavailableError as error:
+            progress(f"{error.what}; `bellwether relog` mirrors the release later")
+            return
+        newest = current(store)
+        if newest == release:
+            break
+        release, before = newest, release
     for target in missing:
         progress(f"{target}: its bundle is not registered; `bellwether relog` registers it")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -12,14 +12,19 @@ import pandas as pd
 
 from configs.company import Company, Target
 from configs.errors import ConfigError, DataError, did_you_mean
+from configs.rules import in_force
+from features.signals import catalogue
+from training import nested
 from training.baselines import baselines_for
 from training.bundle import Bundle, Calibration, sigmoid
 from training.calibrate import fit_calibration
+from training.checks.aligned import aligned
 from training.checks.check import CheckResult
 from training.checks.context import Context, Evidence
 from training.checks.registry import refuse_unknown, run_checks
+from training.drift import histogram
 from training.encode import Encoder
-from training.evaluate import MODEL, MODEL_RAW, Drawing, Evaluation, evaluate
+from training.evaluate import Evaluation, evaluate
 from training.fit import (
     TREES_EVENTS,
     Fitted,
@@ -28,17 +33,27 @@ from training.fit import (
     choose_rung,
     constant_rate,
     fit,
+    fit_encoder,
+    starting_trees,
+    with_draws,
 )
 from training.frame import TrainingFrame
 from training.gates import Judgement, hold_to_checks, judge
+from training.growth import growth_part
 from training.metrics import none_if_nan
 from training.models import Predictor
+from training.outlook import evidence_words, outlook
+from training.rules import Applied, as_kept, numeric_names
+from training.rules import refuse_unknown as refuse_unknown_features
+from training.sampling import CHAMPION_ITSELF, MODEL, MODEL_RAW, Drawing
 from training.splits import Fold, Folds, count_events, describe, make_folds
-from training.tune import Search, choose_strength, search
+from training.tune import Search, choose_strength, search, space_for
 from training.words import catalogue_version
 
 REFERENCE_QUANTILES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Kept per feature, to tell later whether a value is unusual or a book has drifted."""
+
+RECENT_DAYS = 364
 
 Progress = Callable[[str], None]
 
@@ -59,6 +74,8 @@ class Plan:
         The search's trials; empty without one.
     note : str
         What could not be searched and why; empty otherwise.
+    nested : tuple of Recipe
+        One per fold over accounts, each chosen on the training rows of its fold alone.
     """
 
     final: Recipe
@@ -66,11 +83,36 @@ class Plan:
     searched_at: int | None
     trials: pd.DataFrame
     note: str = ""
+    nested: tuple[Recipe, ...] = ()
 
     def at(self, position: int) -> Recipe:
         """Return the recipe of the fold at `position`."""
+        if self.nested:
+            return self.nested[position]
         late = self.searched_at is not None and position >= self.searched_at
         return self.final if late else self.early
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what was decided, without the trials that led to it: an input of every refit."""
+        return {
+            "final": self.final.as_dict(),
+            "early": self.early.as_dict(),
+            "searched_at": self.searched_at,
+            "note": self.note,
+            "nested": [item.as_dict() for item in self.nested],
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any], *, threads: int = 0) -> Plan:
+        """Read back what `as_dict` returned: nothing is searched again."""
+        return cls(
+            Recipe.from_dict(plain["final"], threads=threads),
+            Recipe.from_dict(plain["early"], threads=threads),
+            plain["searched_at"],
+            pd.DataFrame(),
+            plain["note"],
+            tuple(Recipe.from_dict(item, threads=threads) for item in plain["nested"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -98,6 +140,8 @@ class Trained:
         Where the target stands on the ladder.
     checks : tuple of CheckResult
         What every methodological check found.
+    plan : Plan
+        The recipe of each cut-off, as searched or as given.
     """
 
     bundle: Bundle
@@ -109,6 +153,7 @@ class Trained:
     recipe: Recipe
     rung: Rung
     checks: tuple[CheckResult, ...]
+    plan: Plan
 
 
 def train(
@@ -119,6 +164,8 @@ def train(
     progress: Progress | None = None,
     champion: Recipe | None = None,
     evidence: Evidence | None = None,
+    plan: Plan | None = None,
+    published: Bundle | None = None,
 ) -> Trained:
     """Train one target.
 
@@ -140,48 +187,59 @@ def train(
         The champion's recipe, refitted on the same folds to compare with.
     evidence : Evidence, optional
         What the checks need from the sources; without it, those checks are skipped.
+    plan : Plan, optional
+        What an earlier training decided; nothing is searched then, and the same rows give the same
+        bundle to the byte.
+    published : Bundle, optional
+        The champion itself, asked only about cohorts after its own cut-off.
 
     Raises
     ------
     DataError
-        When the rows cannot teach or test anything.
+        When the rows cannot teach or test anything; it says what is missing and about when it will
+        be there.
     """
     say = progress or (lambda _words: None)
     target = _target(company, frame.target)
-    settings = company.training
     refuse_unknown(company)
-    folds = make_folds(
-        frame, folds=settings.folds, fold_days=settings.fold_days, seed=settings.seed
-    )
+    rules = rules_for(frame, company, target.outcome)
+    frame = with_rules(frame, rules)
+    folds = folds_of(frame, company)
     rung = choose_rung(count_events(frame.rows))
     say(f"{len(frame):,} rows, {rung.n_events} events, {len(folds)} folds: {rung.name}")
-    plan = make_plan(frame, folds, rung, target, company, storage_url=storage_url, say=say)
+    if plan is None:
+        plan = make_plan(frame, folds, rung, target, company, storage_url=storage_url, say=say)
     predictions = scored_forward(frame, folds, plan, champion=champion, say=say)
+    if published is not None:
+        predictions[CHAMPION_ITSELF] = published_since(frame, predictions, published)
     say("measuring")
-    table = describe(frame, folds)
-    evaluation = evaluate(
+    table = describe(frame, folds.first)
+    evaluation = evaluated(
         predictions,
         table,
-        Drawing(
-            settings.bootstrap_draws,
-            settings.seed,
-            company.serving.capacity_per_month,
-            settings.fold_days,
-        ),
+        company,
         target=frame.target,
         over=folds.over,
         notes=[*folds.notes, *([plan.note] if plan.note else [])],
     )
     say("checking the method")
     checks = run_checks(
-        Context(frame, folds, plan.final, predictions, evaluation, company, evidence)
+        Context(frame, folds.first, plan.final, predictions, evaluation, company, evidence)
     )
     judgement = hold_to_checks(judge(evaluation, rung, company.gates), checks)
     say(f"verdict: {judgement.verdict}")
     fitted, calibration = _final(frame, plan.final, predictions, judgement)
     manifest = _manifest(frame, company, target, plan.final, rung, evaluation, judgement)
+    manifest |= _evidence_part(frame, company, rung)
+    if rung.kind == "rates":
+        manifest |= {"rules": as_kept(rules.rules), "rules_without_data": list(rules.without)}
     manifest |= {"checks": [check.as_dict() for check in checks]}
+    manifest |= _aligned_part(frame)
     manifest |= _fitted_part(frame, fitted, calibration)
+    manifest |= {"score_reference": score_reference(predictions)}
+    if target.outcome == "expansion":
+        verdict = judgement.verdict
+        manifest |= {"growth": growth_part(frame, predictions, folds, company.growth, verdict)}
     return Trained(
         Bundle(manifest, fitted.predictor),
         evaluation,
@@ -192,7 +250,100 @@ def train(
         plan.final,
         rung,
         tuple(checks),
+        plan,
     )
+
+
+def published_since(
+    frame: TrainingFrame, predictions: pd.DataFrame, published: Bundle
+) -> np.ndarray:
+    """Return the published model's probabilities of the rows it cannot have learned from.
+
+    Returns
+    -------
+    numpy.ndarray
+        One per prediction; NaN where as_of lies before the last label it was fitted on was known,
+        and everywhere when it needs features that are not there.
+    """
+    p = np.full(len(predictions), np.nan)
+    cutoff = pd.Timestamp(published.manifest["labels_known_to"])
+    later = (predictions["as_of"] >= cutoff).to_numpy()
+    if later.any() and set(published.encoder.names) <= set(frame.features.columns):
+        asked = frame.features.iloc[predictions.loc[later, "position"].to_numpy()]
+        p[later] = published.predict(published.encode(asked).matrix).p
+    return p
+
+
+def evaluated(
+    predictions: pd.DataFrame,
+    folds: pd.DataFrame,
+    company: Company,
+    *,
+    target: str,
+    over: str,
+    notes: Sequence[str],
+) -> Evaluation:
+    """Measure out-of-time predictions the way the company asks for (`training.evaluate`)."""
+    settings = company.training
+    drawing = Drawing(
+        settings.bootstrap_draws,
+        settings.seed,
+        company.serving.capacity_per_month,
+        settings.fold_days,
+    )
+    return evaluate(predictions, folds, drawing, target=target, over=over, notes=notes)
+
+
+def folds_of(frame: TrainingFrame, company: Company) -> Folds:
+    """Return the folds of a training; a refusal says about when there will be enough for them."""
+    settings = company.training
+    try:
+        return make_folds(
+            frame,
+            folds=settings.folds,
+            fold_days=settings.fold_days,
+            seed=settings.seed,
+            repeats=settings.repeats,
+        )
+    except DataError as error:
+        is_thin = len(frame) and choose_rung(count_events(frame.rows)).kind != "lightgbm"
+        words = outlook(frame, company).words if is_thin else ""
+        raise DataError(
+            f"{error.what}; {words}" if words else error.what, where=error.where, fix=error.fix
+        ) from error
+
+
+def rules_for(frame: TrainingFrame, company: Company, outcome: str) -> Applied:
+    """Return the company's rules for an outcome, those whose features these rows have.
+
+    Raises
+    ------
+    ConfigError
+        A rule of the company asks for a feature that is in no catalogue and no column.
+    """
+    known = [*(item.name for item in frame.info), *(item.name for item in catalogue())]
+    refuse_unknown_features(company.rules.own, known)
+    levels = fit_encoder(frame).levels
+    numbers = numeric_names([item.name for item in frame.info], levels)
+    return Applied.to(in_force(company.rules, outcome), numbers)
+
+
+def with_rules(frame: TrainingFrame, rules: Applied) -> TrainingFrame:
+    """Return the rows with ``n_rules``: how many rules hold. No outcome is looked at."""
+    matrix = fit_encoder(frame).encode(frame.features).matrix
+    return replace(frame, rows=frame.rows.assign(n_rules=rules.held(matrix).sum(axis=1)))
+
+
+def _evidence_part(frame: TrainingFrame, company: Company, rung: Rung) -> dict[str, Any]:
+    """Return how much there was to learn from, and what is missing."""
+    found = outlook(frame, company)
+    return {"outlook": found.as_dict(), "evidence": evidence_words(rung, found)}
+
+
+def _aligned_part(frame: TrainingFrame) -> dict[str, Any]:
+    """Return how features moved before the decision; nothing where too few decisions are dated."""
+    found = aligned(frame)
+    return {} if found is None else {"aligned": found.as_dict()}
 
 
 def _target(company: Company, name: str) -> Target:
@@ -218,10 +369,16 @@ def make_plan(
     """Choose settings on the rows the earliest usable cut-off knew."""
     settings = company.training
     seeds = tuple(range(settings.seed, settings.seed + settings.model_seeds))
-    default = Recipe(rung.kind, target.outcome, seeds, threads=settings.threads)
+    trees = dict(starting_trees(rung, len(frame)))
+    default = Recipe(rung.kind, target.outcome, seeds, trees, threads=settings.threads)
     nothing = pd.DataFrame()
     if rung.kind == "rates" or settings.tuning.trials == 0:
         return Plan(default, default, None, nothing)
+    if folds.over == "accounts":
+        say(f"choosing settings inside each of {len(folds)} folds, then on all rows")
+        final, trials, note = nested.choose(default, frame, settings, storage_url)
+        inside = nested.choose_inside(default, frame, folds, settings, storage_url)
+        return Plan(final, default, None, trials, note, inside)
     needed = TREES_EVENTS if rung.kind == "lightgbm" else 0
     found = _earliest_searchable(frame, folds, company, needed)
     if found is None:
@@ -232,7 +389,14 @@ def make_plan(
         chosen = replace(default, strength=choose_strength(default, known, inner))
         return Plan(chosen, default, position, nothing)
     say(f"searching settings: {settings.tuning.trials} trials on {len(known):,} rows")
-    result: Search = search(default, known, inner, settings.tuning, storage_url=storage_url)
+    result: Search = search(
+        default,
+        known,
+        inner,
+        settings.tuning,
+        storage_url=storage_url,
+        space=space_for(rung, settings.tuning),
+    )
     best = replace(default, trees=result.trees, rounds=result.rounds)
     return Plan(best, default, position, result.trials, result.note)
 
@@ -276,14 +440,31 @@ def scored_forward(
     """Return out-of-time predictions of the plan and the baselines, calibrated forward in time."""
     parts = []
     for position, fold in enumerate(folds.folds):
-        say(f"fold {fold.number} of {len(folds)}: cut-off {fold.cutoff:%Y-%m-%d}")
+        cut = f": cut-off {fold.cutoff:%Y-%m-%d}" if folds.over == "time" else ""
+        say(f"fold {fold.number} of {len(folds)}{cut}")
         parts.append(out_of_time(frame, fold, plan.at(position), champion=champion))
     predictions = pd.concat(parts, ignore_index=True)
     predictions[f"p_{MODEL_RAW}"] = sigmoid(predictions["raw"].to_numpy())
-    predictions[f"p_{MODEL}"] = calibrated_forward(predictions, folds, "raw")
+    recipes = [plan.at(position) for position in range(len(folds))]
+    predictions[f"p_{MODEL}"] = _calibrated(frame, folds, recipes, predictions, "raw")
     if champion is not None:
-        predictions["p_champion"] = calibrated_forward(predictions, folds, "raw_champion")
+        again = [champion] * len(folds)
+        predictions["p_champion"] = _calibrated(frame, folds, again, predictions, "raw_champion")
     return predictions
+
+
+def _calibrated(
+    frame: TrainingFrame,
+    folds: Folds,
+    recipes: Sequence[Recipe],
+    predictions: pd.DataFrame,
+    column: str,
+) -> np.ndarray:
+    """Return probabilities, calibrated without the rows they are tested on."""
+    if folds.over == "time":
+        return calibrated_forward(predictions, folds.cutoffs, column)
+    raw = predictions[column].to_numpy(dtype=np.float64)
+    return nested.calibrated(frame, folds, recipes, raw, seed=recipes[0].seeds[0])
 
 
 def out_of_time(
@@ -295,44 +476,59 @@ def out_of_time(
     -------
     pandas.DataFrame
         One row per test row: the columns of `training.frame.ROW_COLUMNS`, position (in the frame),
-        fold, is_headline, is_newcomer (no training row of the entity), raw (log-odds of the
-        recipe), raw_champion where asked for, and ``p_<baseline>``.
+        fold, repeat, is_headline (of the first repeat), is_newcomer (no training row of the
+        entity), raw (log-odds of the recipe), raw_champion where asked for, and ``p_<baseline>``.
     """
     train_rows, test_rows = frame.take(fold.train), frame.take(fold.test)
     scored = test_rows.rows.copy()
     scored["position"] = fold.test
     scored["fold"] = fold.number
-    scored["is_headline"] = np.isin(fold.test, fold.headline)
+    scored["repeat"] = fold.repeat
+    scored["is_headline"] = np.isin(fold.test, fold.headline) & (fold.repeat == 1)
     scored["is_newcomer"] = ~scored["entity_id"].isin(train_rows.rows["entity_id"])
     scored["raw"] = fit(recipe, train_rows).raw(test_rows)
     if champion is not None:
         scored["raw_champion"] = fit(champion, train_rows).raw(test_rows)
-    for name, fit_baseline in baselines_for(frame).items():
+    wanted = baselines_for(frame) if fold.repeat == 1 else {}
+    for name, fit_baseline in wanted.items():
         scored[f"p_{name}"] = fit_baseline(train_rows)(test_rows)
     return scored
 
 
-def calibrated_forward(predictions: pd.DataFrame, folds: Folds, column: str) -> np.ndarray:
+def calibrated_forward(
+    predictions: pd.DataFrame, cutoffs: Sequence[tuple[int, pd.Timestamp]], column: str
+) -> np.ndarray:
     """Return probabilities, each fold calibrated on earlier folds' labels known at its cut-off."""
     raw = predictions[column].to_numpy()
     p = np.empty(len(raw))
-    for fold in folds.folds:
-        here = (predictions["fold"] == fold.number).to_numpy()
-        before = (predictions["fold"] < fold.number).to_numpy()
-        if folds.over == "time":
-            before &= (predictions["label_known_at"] <= fold.cutoff).to_numpy()
+    for number, cutoff in cutoffs:
+        here = (predictions["fold"] == number).to_numpy()
+        before = (predictions["fold"] < number).to_numpy()
+        before &= (predictions["label_known_at"] <= cutoff).to_numpy()
         p[here] = sigmoid(pooled_calibration(predictions[before], column)(raw[here]))
     return p
 
 
 def pooled_calibration(predictions: pd.DataFrame, column: str = "raw") -> Calibration:
-    """Fit the calibration to out-of-time predictions: one vote per entity and fold."""
+    """Fit the calibration to out-of-time predictions: one vote per entity and test period.
+
+    Folds over accounts are all of one period.
+    """
     votes = predictions.groupby(["fold", "entity_id"], sort=False)["label"].transform("size")
+    if "repeat" in predictions:
+        votes = votes * predictions["repeat"].nunique()
     return fit_calibration(
         predictions[column].to_numpy(dtype=np.float64),
         predictions["label"].to_numpy(dtype=np.float64),
         1.0 / votes.to_numpy(dtype=np.float64),
+        _age(predictions),
     )
+
+
+def _age(predictions: pd.DataFrame) -> np.ndarray:
+    """Return how many test periods ago each row was predicted, 0 the newest."""
+    began = predictions.groupby("fold", sort=False)["as_of"].transform("min")
+    return began.rank(method="dense", ascending=False).to_numpy(dtype=np.float64) - 1.0
 
 
 def _final(
@@ -341,7 +537,7 @@ def _final(
     """Refit on everything resolved; without a signal, the base rate."""
     fitted = fit(recipe, frame)
     if judgement.verdict != "no_signal":
-        return fitted, pooled_calibration(predictions)
+        return with_draws(recipe, fitted, frame), pooled_calibration(predictions)
     rate: Predictor = constant_rate(frame, fitted.encoder)
     return Fitted(rate, fitted.encoder), Calibration()
 
@@ -361,7 +557,7 @@ def _manifest(
         "target": frame.target,
         "outcome": target.outcome,
         "entity": company.entity,
-        "label_contract": target.model_dump(mode="json"),
+        "label_contract": dict(frame.contract) or target.model_dump(mode="json"),
         "config_hash": company.config_hash,
         "training_fingerprint": frame.fingerprint(),
         "n_rows": len(frame),
@@ -387,38 +583,69 @@ def _fitted_part(
     calibration: Calibration,
 ) -> dict[str, Any]:
     """Return what scoring needs beside the model's files."""
+    matrix, recent = fitted.encoder.encode(frame.features).matrix, _recent(frame)
     return {
         "features": [item.as_dict() for item in frame.info],
+        **({"reading": dict(frame.reading)} if frame.reading else {}),
         "encoder": fitted.encoder.as_dict(),
-        "reference": reference(fitted.encoder, fitted.encoder.encode(frame.features).matrix),
+        "reference": reference(fitted.encoder, matrix, recent),
+        "reference_entities": int(frame.rows["entity_id"][recent].nunique()),
         "calibration": {**asdict(calibration), "covariance": list(calibration.covariance)},
         "base_rate": float(sigmoid(np.asarray(constant_rate(frame, fitted.encoder).base))),
     }
 
 
-def reference(encoder: Encoder, matrix: np.ndarray) -> dict[str, Mapping[str, Any]]:
+def _recent(frame: TrainingFrame) -> np.ndarray:
+    """Return which rows a book is held against: those of the last year.
+
+    Older ones know less, because records begin somewhere, which is no drift of today's accounts.
+    """
+    as_of = frame.rows["as_of"]
+    recent: np.ndarray = (as_of > as_of.max() - pd.Timedelta(days=RECENT_DAYS)).to_numpy()
+    return recent
+
+
+def reference(
+    encoder: Encoder, matrix: np.ndarray, recent: np.ndarray | None = None
+) -> dict[str, Mapping[str, Any]]:
     """Return, per feature, what its values looked like in training.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Names and levels.
+    matrix : numpy.ndarray
+        (rows, features) of all training rows.
+    recent : numpy.ndarray, optional
+        (rows,) bool: the rows a later book is held against; all of them by default.
 
     Returns
     -------
     dict
         Numbers: missing (share), low, high, quantiles at `REFERENCE_QUANTILES`. Categories:
-        missing (share, unseen levels included), shares per level.
+        missing (share, unseen levels included), shares per level. Both: edges and counts of the
+        recent rows, see `training.drift.histogram`.
     """
+    chosen = np.ones(len(matrix), dtype=bool) if recent is None else recent
     return {
-        name: _category(column, len(encoder.levels[name]))
+        name: _category(column, len(encoder.levels[name]), chosen)
         if name in encoder.levels
-        else _distribution(column)
+        else _distribution(column, chosen)
         for name, column in zip(encoder.names, matrix.T, strict=True)
     }
 
 
-def _category(column: np.ndarray, n_levels: int) -> dict[str, Any]:
+def _category(column: np.ndarray, n_levels: int, recent: np.ndarray) -> dict[str, Any]:
     shares = [float(np.mean(column == code)) for code in range(n_levels)]
-    return {"missing": float(np.isnan(column).mean()), "shares": shares}
+    codes = [float(code) for code in range(n_levels - 1)]
+    return {
+        "missing": float(np.isnan(column).mean()),
+        "shares": shares,
+        **histogram(column[recent], codes),
+    }
 
 
-def _distribution(column: np.ndarray) -> dict[str, Any]:
+def _distribution(column: np.ndarray, recent: np.ndarray) -> dict[str, Any]:
     known = column[~np.isnan(column)]
     quantiles = np.quantile(known, REFERENCE_QUANTILES) if len(known) else []
     return {
@@ -426,4 +653,17 @@ def _distribution(column: np.ndarray) -> dict[str, Any]:
         "low": none_if_nan(known.min()) if len(known) else None,
         "high": none_if_nan(known.max()) if len(known) else None,
         "quantiles": [float(value) for value in quantiles],
+        **histogram(column[recent], quantiles),
     }
+
+
+def score_reference(predictions: pd.DataFrame) -> dict[str, Any]:
+    """Return what the probabilities looked like out of time, one per entity and test period.
+
+    Not those of the training rows: a model is surer of rows it learned from.
+    """
+    headline = predictions[predictions["is_headline"]]
+    p = headline[f"p_{MODEL}"].to_numpy(dtype=np.float64)
+    known = p[~np.isnan(p)]
+    edges = np.quantile(known, REFERENCE_QUANTILES) if len(known) else []
+    return {**histogram(p, edges), "n_entities": int(headline["entity_id"].nunique())}

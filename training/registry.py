@@ -25,6 +25,7 @@ from configs.errors import ModelError, UnavailableError
 from configs.hashing import canonical_json
 from configs.places import Workspace
 from configs.state import read_json, write_json_atomically, write_text_atomically
+from training.cards import FIGURES
 from training.releases import Release, check_bundle, plain_json
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -428,7 +429,7 @@ def _write_artifacts(folder: Path, trained: TrainingRecord) -> None:
     for name in ("evaluation", "label_contract", "gates", "checks", "params"):
         write_json_atomically(folder / f"{name}.json", plain_json(getattr(trained, name)))
     for name, content in trained.figures.items():
-        path = folder / "figures" / name
+        path = folder / FIGURES / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 

@@ -41,6 +41,7 @@ from training.database import UtcTime, address, open_engine, reading, writing
 
 VERDICTS = ("promotable", "provisional", "no_signal")
 CURRENT = "current.json"
+SERVED = "served.json"
 
 metadata = MetaData()
 
@@ -260,7 +261,7 @@ def release_from_dict(value: Mapping[str, Any]) -> Release:
     if not is_whole:
         raise StateError(
             f"release {release.release_id} was changed after it was made",
-            fix="mirror it from the store again",
+            fix="bellwether score COMPANY   writes it from the store again",
         )
     return release
 
@@ -296,9 +297,9 @@ def publish(
     ModelError
         A bundle is missing or damaged: nothing was changed.
     """
-    _check_bundles(store, release)
+    check_bundles(store, release)
     with writing(store.engine) as connection:
-        _keep(store, connection, release)
+        keep_release(store, connection, release)
         _switch(store, connection, release.release_id, expected_current, "publish", by, note)
     mirror(store, store.mirror_folder)
 
@@ -333,7 +334,7 @@ def rollback(
     if target not in {item.release_id for item in past}:
         raise StateError(f"release {target} was never published", fix="bellwether releases")
     release = get(store, target)
-    _check_bundles(store, release)
+    check_bundles(store, release)
     with writing(store.engine) as connection:
         _switch(store, connection, target, past[-1].release_id, "rollback", by, note)
     mirror(store, store.mirror_folder)
@@ -370,9 +371,9 @@ def mirror(store: ReleaseStore, folder: Path) -> str | None:
     store : ReleaseStore
         The truth.
     folder : Path
-        Gets ``<release_id>.json`` per release, and `CURRENT`, written last. Each is replaced
-        atomically. A late mirror of an early publication cannot turn the pointer back: the
-        current release is read again under the folder's lock.
+        Gets ``<release_id>.json`` per release, shadows included, and `CURRENT`, written last. Each
+        is replaced atomically. A late mirror of an early publication cannot turn the pointer back:
+        the current release is read again under the folder's lock.
 
     Returns
     -------
@@ -426,8 +427,25 @@ def read_current(folder: Path) -> Release | None:
         raise StateError(
             f"the mirror of the releases is damaged: {error}",
             where=str(folder),
-            fix="mirror it from the store again",
+            fix="bellwether score COMPANY   writes it from the store again",
         ) from error
+
+
+def mark_served(folder: Path, release: Release) -> None:
+    """Note which release was taken up last, for a process that starts while none other can be."""
+    path = folder / SERVED
+    wanted = {"release_id": release.release_id}
+    if not path.is_file() or read_json(path) != wanted:
+        write_json_atomically(path, wanted)
+
+
+def read_served(folder: Path) -> Release | None:
+    """Return the release that was taken up last; None when there is none, or it is damaged."""
+    try:
+        release_id = read_json(folder / SERVED)["release_id"]
+        return release_from_dict(read_json(folder / f"{release_id}.json"))
+    except (FileNotFoundError, TypeError, KeyError, StateError):
+        return None
 
 
 def plain_json(value: Any) -> Any:
@@ -531,7 +549,8 @@ def _sum(path: Path) -> str | None:
     return file_digest(path) if path.is_file() else None
 
 
-def _check_bundles(store: ReleaseStore, release: Release) -> None:
+def check_bundles(store: ReleaseStore, release: Release) -> None:
+    """Read every bundle of a release and compare it with its checksum."""
     for part in release.bundles.values():
         check_bundle(store.bundles / part["sha"], part["sha"])
 
@@ -541,7 +560,8 @@ def _insert_missing(engine: Engine, table: Table) -> Any:
     return dialect.insert(table).on_conflict_do_nothing()
 
 
-def _keep(store: ReleaseStore, connection: Connection, release: Release) -> None:
+def keep_release(store: ReleaseStore, connection: Connection, release: Release) -> None:
+    """Store a release under its id; it is never changed."""
     row = {
         "company": store.company,
         "release_id": release.release_id,
@@ -622,8 +642,8 @@ def _write_mirror(store: ReleaseStore, folder: Path) -> str | None:
                 fix="correct BELLWETHER_LEDGER_URL; or delete the mirror to start anew",
             )
         return None
-    for release_id in sorted({item.release_id for item in past}):
-        _mirror_one(store, folder / f"{release_id}.json", release_id)
+    for release_id in _known(store):
+        mirror_release(store, folder / f"{release_id}.json", release_id)
     last = past[-1]
     write_json_atomically(
         folder / CURRENT,
@@ -636,7 +656,15 @@ def _write_mirror(store: ReleaseStore, folder: Path) -> str | None:
     return last.release_id
 
 
-def _mirror_one(store: ReleaseStore, path: Path, release_id: str) -> None:
+def _known(store: ReleaseStore) -> list[str]:
+    """Return the ids of all releases, those never shown included: the ledger names them."""
+    query = select(releases_table.c.release_id).where(releases_table.c.company == store.company)
+    with reading(store.engine) as connection:
+        return sorted(connection.execute(query).scalars())
+
+
+def mirror_release(store: ReleaseStore, path: Path, release_id: str) -> None:
+    """Write one release as JSON, unless its copy is whole."""
     try:
         is_whole = release_from_dict(read_json(path)).release_id == release_id
     except (FileNotFoundError, StateError, TypeError):

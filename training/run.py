@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -12,60 +12,100 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from configs.company import Company
 from configs.errors import DataError, StateError, UnavailableError
-from configs.hashing import code_digest, digest
+from configs.hashing import code_digest, digest, file_digest
 from configs.places import Workspace
+from configs.rules import shipped as shipped_rules
 from configs.state import new_folder, read_json, read_manifest, write_json_atomically
+from features import kinds
 from features.build import Built
+from features.store import training_service
 from training import (
+    alerts,
     baselines,
     calibrate,
     encode,
     evaluate,
     fit,
     gates,
+    growth,
+    leads,
     metrics,
     models,
+    nested,
+    outlook,
+    periods,
+    pooled,
     recipe,
+    rules,
+    sampling,
     splits,
+    study,
     tune,
 )
 from training import bundle as bundles
-from training.cards import model_card
-from training.checks import context, measure
+from training.cards import FIGURES, model_card
+from training.checks import aligned, columns, context, measure
 from training.checks import registry as checks
 from training.checks.context import Evidence
 from training.checks.evidence import gather
 from training.dataset import training_frame
-from training.figures import folds_svg, reliability_svg
+from training.figures import aligned_svg, folds_svg, reliability_svg
 from training.fit import Recipe
 from training.frame import TrainingFrame
 from training.recipe import Trained, train
 from training.registry import TrainingRecord, flat_metrics, log_training
 from training.releases import check_bundle, read_current
+from training.validation.forecast import earlier
+from training.validation.forecast.earlier import scored_earlier
 
 Progress = Callable[[str], None]
 
 SCIENCE = (
+    aligned,
+    alerts,
     baselines,
     bundles,
     calibrate,
+    columns,
     context,
+    earlier,
     encode,
     evaluate,
     fit,
     gates,
+    growth,
+    kinds,
+    leads,
     measure,
     metrics,
     models,
+    nested,
+    outlook,
+    periods,
+    pooled,
     recipe,
+    rules,
+    sampling,
     splits,
+    study,
     tune,
     *checks.modules(),
 )
 """Modules whose change makes every training out of date."""
 
-EVIDENCE = ("evaluation.json", "judgement.json", "checks.json", "contract.json", "card.md")
+EVIDENCE = (
+    "evaluation.json",
+    "judgement.json",
+    "checks.json",
+    "contract.json",
+    "inputs.json",
+    "folds.parquet",
+    "earlier.parquet",
+    "card.md",
+    f"{FIGURES}/folds.svg",
+)
 """What is kept of a training beside its predictions."""
 
 
@@ -118,6 +158,17 @@ class Candidate:
         """Out-of-time predictions, see `training.recipe.out_of_time`."""
         return pq.read_table(self.folder / "predictions.parquet").to_pandas()
 
+    @property
+    def forecasts(self) -> pd.DataFrame:
+        """All that could be predicted in the past: `predictions`, and the moments before them.
+
+        The earlier ones are for the backtest of the forecast alone, see
+        `training.validation.forecast.earlier`.
+        """
+        before = pq.read_table(self.folder / "earlier.parquet").to_pandas()
+        parts = [part for part in (before, self.predictions) if len(part)]
+        return pd.concat(parts, ignore_index=True)
+
 
 def train_targets(
     workspace: Workspace, built: Built, progress: Progress = lambda _: None
@@ -156,8 +207,19 @@ def train_target(
 
     `evidence` is asked for what the checks need from the sources, when there is something to train.
     """
-    company = workspace.company
-    frame = training_frame(
+    return train_frame(
+        workspace,
+        frame_of(workspace.company, built, name),
+        built.labels[name].contract,
+        progress,
+        evidence or partial(gather, workspace, built, progress),
+        {"feature_service": training_service(name), "feature_set": built.features.hash},
+    )
+
+
+def frame_of(company: Company, built: Built, name: str) -> TrainingFrame:
+    """Join the rows of a target from the feature store."""
+    return training_frame(
         built.labels[name],
         built.snapshots,
         built.loaded,
@@ -165,29 +227,50 @@ def train_target(
         built.features.info,
         company.exclude_features,
     )
-    identity = _identity(workspace, frame, built.labels[name].contract)
+
+
+def train_frame(
+    workspace: Workspace,
+    frame: TrainingFrame,
+    contract: dict[str, Any],
+    progress: Progress = lambda _: None,
+    evidence: Callable[[], Evidence] | None = None,
+    offered: Mapping[str, str] | None = None,
+) -> Candidate:
+    """Train on a typed frame unless nothing changed, keep the evidence, and log it.
+
+    Without `evidence`, the checks that ask the sources are skipped. `offered` names where the
+    features come from, for the tracking server.
+    """
+    name = frame.target
+    identity = _identity(workspace, frame, contract)
     known = latest(workspace, name)
     if known is not None and (read_manifest(known.folder) or {}).get("identity") == identity:
         progress(f"{name}: nothing changed since the last training")
         return known
     workspace.state.training.mkdir(parents=True, exist_ok=True)
     embedded = f"sqlite:///{workspace.state.training.resolve() / 'optuna.db'}"
+    published = champion_bundle(workspace, name)
+    champion = recipe_of(published, workspace.company)
     trained = train(
         frame,
-        company,
+        workspace.company,
         storage_url=workspace.places.optuna_url or embedded,
         progress=lambda words: progress(f"{name}: {words}"),
-        champion=champion_recipe(workspace, name),
-        evidence=evidence() if evidence else gather(workspace, built, progress),
+        champion=champion,
+        published=published,
+        evidence=evidence() if evidence else None,
     )
     sha = bundles.save(trained.bundle, workspace.state.bundles)
-    candidate = _keep(workspace, name, sha, identity, trained, built.labels[name].contract)
-    _log(workspace, candidate, trained, frame, progress)
+    progress(f"{name}: the starts of earlier quarters, for the backtest of the forecast")
+    before = scored_earlier(frame, workspace.company, trained.folds["cutoff"].min())
+    candidate = keep(workspace, name, sha, identity, trained, before, contract, published)
+    _log(workspace, candidate, trained, frame, offered or {}, progress)
     return candidate
 
 
-def champion_recipe(workspace: Workspace, target: str) -> Recipe | None:
-    """Return how the published model of a target was fitted, to refit it beside the challenger.
+def champion_bundle(workspace: Workspace, target: str) -> bundles.Bundle | None:
+    """Return the published model of a target, to compare the challenger with.
 
     None when nothing is published, or when what is published is the base rate.
     """
@@ -195,8 +278,14 @@ def champion_recipe(workspace: Workspace, target: str) -> Recipe | None:
     part = release.bundles.get(target) if release else None
     if part is None or part["verdict"] == "no_signal":
         return None
-    champion = bundles.load(workspace.state.bundles / part["sha"], part["sha"])
-    return Recipe.from_dict(champion.manifest["recipe"], threads=workspace.company.training.threads)
+    return bundles.load(workspace.state.bundles / part["sha"], part["sha"])
+
+
+def recipe_of(published: bundles.Bundle | None, company: Company) -> Recipe | None:
+    """Return how a published model was fitted, to refit it beside the challenger."""
+    if published is None:
+        return None
+    return Recipe.from_dict(published.manifest["recipe"], threads=company.training.threads)
 
 
 def latest(workspace: Workspace, target: str) -> Candidate | None:
@@ -232,32 +321,75 @@ def candidates(workspace: Workspace) -> dict[str, Candidate]:
 
 def _identity(workspace: Workspace, frame: TrainingFrame, contract: dict[str, Any]) -> str:
     return digest(
-        frame.fingerprint(), workspace.company.config_hash, contract, code_digest(SCIENCE)
+        frame.fingerprint(),
+        workspace.company.config_hash,
+        contract,
+        rules.as_kept(shipped_rules()),
+        code_digest(SCIENCE),
     )
 
 
-def _keep(
+def _inputs(company: Company, trained: Trained, published: bundles.Bundle | None) -> dict[str, Any]:
+    """Return what a training was given and what it decided: `training.verify` begins there."""
+    return {
+        "company": company.model_dump(mode="json", by_alias=True),
+        "plan": trained.plan.as_dict(),
+        "published": bundles.bundle_identity(published) if published else None,
+        "over": trained.evaluation.over,
+        "notes": trained.evaluation.notes,
+    }
+
+
+def keep(
     workspace: Workspace,
     name: str,
     sha: str,
     identity: str,
     trained: Trained,
+    before: pd.DataFrame,
     contract: dict[str, Any],
+    published: bundles.Bundle | None = None,
 ) -> Candidate:
-    manifest = {"identity": identity, "sha": sha, "verdict": trained.judgement.verdict}
+    """Keep a training in ``training/<target>``, with all that its numbers were made from."""
+    manifest: dict[str, Any] = {
+        "identity": identity,
+        "sha": sha,
+        "verdict": trained.judgement.verdict,
+    }
     evaluation, judgement = trained.evaluation.as_dict(), trained.judgement.as_dict()
-    card = model_card(name, trained.bundle.manifest, evaluation, judgement["gates"])
+    sealed, _ = bundles.sealed_manifest(trained.bundle)
+    card = model_card(name, sealed, evaluation, judgement["gates"])
     folder = workspace.state.training / name
     with new_folder(folder, manifest) as aside:
         write_json_atomically(aside / "evaluation.json", evaluation)
         write_json_atomically(aside / "judgement.json", judgement)
         write_json_atomically(aside / "checks.json", [item.as_dict() for item in trained.checks])
         write_json_atomically(aside / "contract.json", contract)
-        write_json_atomically(aside / "recipe.json", trained.recipe.as_dict())
+        write_json_atomically(aside / "inputs.json", _inputs(workspace.company, trained, published))
+        pq.write_table(pa.Table.from_pandas(trained.folds), aside / "folds.parquet")
         pq.write_table(pa.Table.from_pandas(trained.predictions), aside / "predictions.parquet")
+        pq.write_table(pa.Table.from_pandas(before), aside / "earlier.parquet")
         pq.write_table(pa.Table.from_pandas(trained.trials), aside / "trials.parquet")
         (aside / "card.md").write_text(card, encoding="utf-8")
+        (aside / FIGURES).mkdir()
+        for figure, svg in _figures(trained).items():
+            (aside / FIGURES / figure).write_text(svg, encoding="utf-8")
+        manifest["files"] = {
+            path.relative_to(aside).as_posix(): file_digest(path)
+            for path in sorted(aside.rglob("*"))
+            if path.is_file()
+        }
     return Candidate(name, sha, trained.judgement.verdict, folder, is_new=True)
+
+
+def _figures(trained: Trained) -> dict[str, str]:
+    """Return the pictures of the model card by file name, as SVG."""
+    evaluation, before = trained.evaluation.as_dict(), trained.bundle.manifest.get("aligned")
+    return {
+        "reliability.svg": reliability_svg(evaluation["reliability"]),
+        "folds.svg": folds_svg(evaluation["folds"]),
+        **({"aligned.svg": aligned_svg(before["rows"])} if before else {}),
+    }
 
 
 def _log(
@@ -265,6 +397,7 @@ def _log(
     candidate: Candidate,
     trained: Trained,
     frame: TrainingFrame,
+    offered: Mapping[str, str],
     progress: Progress,
 ) -> None:
     """Tell the tracking server; when it is down the record waits and the model is kept."""
@@ -276,7 +409,7 @@ def _log(
         verdict=candidate.verdict,
         fingerprint=frame.fingerprint(),
         config_hash=workspace.company.config_hash,
-        params={**trained.recipe.as_dict(), "rung": trained.rung.name},
+        params={**trained.recipe.as_dict(), "rung": trained.rung.name, **offered},
         metrics=flat_metrics(trained.evaluation.summary()),
         folds=evaluation["folds"],
         trials=[
@@ -286,10 +419,7 @@ def _log(
         evaluation=evaluation,
         gates=trained.judgement.as_dict()["gates"],
         checks=[item.as_dict() for item in trained.checks],
-        figures={
-            "reliability.svg": reliability_svg(evaluation["reliability"]),
-            "folds.svg": folds_svg(evaluation["folds"]),
-        },
+        figures=_figures(trained),
         card=(candidate.folder / "card.md").read_text(encoding="utf-8"),
     )
     try:

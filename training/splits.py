@@ -7,7 +7,7 @@ included, so that no label window of a training row reaches past T; a row tests 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,12 @@ MIN_CLASS_ACCOUNTS = 5
 """Entities with and without the event that the training rows of a fold need."""
 
 Over = Literal["time", "accounts"]
+
+NOT_OUT_OF_TIME = (
+    "not out of time: random folds on one snapshot hold out accounts, not a later period; "
+    "no claim about the future"
+)
+"""What is said of a table with a single as_of, wherever its numbers stand."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,8 @@ class Fold:
         Rows with as_of in [cutoff, until).
     headline : numpy.ndarray
         Of the test rows, the first of each entity: each counts once.
+    repeat : int
+        Which deal of the accounts it belongs to, from 1; always 1 for folds in time.
     """
 
     number: int
@@ -48,6 +56,7 @@ class Fold:
     train: np.ndarray
     test: np.ndarray
     headline: np.ndarray
+    repeat: int = 1
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,16 @@ class Folds:
     def __len__(self) -> int:
         return len(self.folds)
 
+    @property
+    def cutoffs(self) -> list[tuple[int, pd.Timestamp]]:
+        """Number and cut-off of each fold."""
+        return [(fold.number, fold.cutoff) for fold in self.folds]
+
+    @property
+    def first(self) -> Folds:
+        """The folds of the first deal: every row is tested once."""
+        return replace(self, folds=tuple(fold for fold in self.folds if fold.repeat == 1))
+
 
 def entity_codes(rows: pd.DataFrame) -> np.ndarray:
     """Return each row's entity as a number 0..m−1."""
@@ -88,7 +107,9 @@ def count_events(rows: pd.DataFrame) -> int:
     return len(positive.drop_duplicates())
 
 
-def make_folds(frame: TrainingFrame, *, folds: int, fold_days: int, seed: int = 0) -> Folds:
+def make_folds(
+    frame: TrainingFrame, *, folds: int, fold_days: int, seed: int = 0, repeats: int = 1
+) -> Folds:
     """Return up to `folds` rolling-origin folds, the last ending with the last as_of.
 
     Parameters
@@ -101,6 +122,8 @@ def make_folds(frame: TrainingFrame, *, folds: int, fold_days: int, seed: int = 
         Length of one test period, in days.
     seed : int
         Deals the accounts of a table with a single as_of.
+    repeats : int
+        How often they are dealt anew.
 
     Raises
     ------
@@ -111,7 +134,7 @@ def make_folds(frame: TrainingFrame, *, folds: int, fold_days: int, seed: int = 
     _refuse_hopeless(frame)
     moments = frame.rows["as_of"].drop_duplicates().sort_values()
     if len(moments) == 1:
-        return _account_folds(frame, folds, seed)
+        return _account_folds(frame, folds, seed, repeats)
     windows = _test_windows(moments, folds, fold_days)
     candidates = [_fold(frame.rows, cutoff, until) for cutoff, until in windows]
     usable = [fold for fold in candidates if _is_usable(frame, fold)]
@@ -202,10 +225,26 @@ def _no_cutoff(frame: TrainingFrame, fold_days: int) -> DataError:
     )
 
 
-def _account_folds(frame: TrainingFrame, folds: int, seed: int) -> Folds:
-    """Deal the entities of a single as_of into folds, events evenly."""
-    rows = frame.rows
-    code = entity_codes(rows)
+def _account_folds(frame: TrainingFrame, folds: int, seed: int, repeats: int) -> Folds:
+    """Deal the entities of a single as_of into folds, events evenly, as often as asked."""
+    moment = frame.rows["as_of"].iloc[0]
+    until = moment + pd.Timedelta(microseconds=1)
+    made: list[Fold] = []
+    for repeat in range(repeats):
+        deal = _deal(frame, folds, seed + repeat)
+        for number in range(int(deal.max()) + 1):
+            test = np.flatnonzero(deal == number)
+            train = np.flatnonzero(deal != number)
+            headline = _first_per_entity(frame.rows, test)
+            made.append(
+                Fold(len(made) + 1, moment, until, train, test, headline, repeat=repeat + 1)
+            )
+    return Folds(tuple(made), over="accounts", notes=(NOT_OUT_OF_TIME,))
+
+
+def _deal(frame: TrainingFrame, folds: int, seed: int) -> np.ndarray:
+    """Return the fold of each row: rows of an entity together, events spread evenly."""
+    code = entity_codes(frame.rows)
     n_entities = int(code.max()) + 1
     had_event = np.zeros(n_entities, dtype=bool)
     np.logical_or.at(had_event, code, frame.label == 1)
@@ -219,19 +258,8 @@ def _account_folds(frame: TrainingFrame, folds: int, seed: int) -> Folds:
     ordered = shuffled[np.argsort(had_event[shuffled], kind="stable")]
     deal = np.empty(n_entities, dtype=np.int64)
     deal[ordered] = np.arange(n_entities) % n_folds
-    moment = rows["as_of"].iloc[0]
-    until = moment + pd.Timedelta(microseconds=1)
-    made = []
-    for number in range(n_folds):
-        test = np.flatnonzero(deal[code] == number)
-        train = np.flatnonzero(deal[code] != number)
-        headline = _first_per_entity(rows, test)
-        made.append(Fold(number + 1, moment, until, train, test, headline))
-    note = (
-        f"a single as_of ({moment:%Y-%m-%d}): folds hold out accounts, not time, and cannot show "
-        "how the model would have done later"
-    )
-    return Folds(tuple(made), over="accounts", notes=(note,))
+    dealt: np.ndarray = deal[code]
+    return dealt
 
 
 def describe(frame: TrainingFrame, folds: Folds) -> pd.DataFrame:

@@ -1,29 +1,47 @@
-"""The search for tree settings: Optuna on inner time folds, resumable after a kill."""
+"""The search for tree settings: Optuna on inner time folds, resumable after a kill.
+
+Several processes may share one search: those `Tuning.workers` starts here, and any other
+`bellwether train` with the same data, configuration and BELLWETHER_OPTUNA_URL, on any machine.
+"""
 
 from __future__ import annotations
 
-import warnings
+import math
+import multiprocessing
+import os
+import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import lightgbm
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import MaxTrialsCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from configs.company import Tuning
 from configs.hashing import digest
-from training.bundle import sigmoid
-from training.fit import DEFAULT_TREES, Fitted, Recipe, dataset, fit, fit_encoder
+from training.fit import (
+    Fitted,
+    Recipe,
+    Rung,
+    dataset,
+    fit,
+    fit_encoder,
+    threads_for,
+)
 from training.frame import TrainingFrame
+from training.metrics import level_shift
 from training.splits import Fold, Folds
+from training.study import open_study, trials_table
 
-SPACE: Mapping[str, tuple[str, float, float]] = {
+Space = Mapping[str, tuple[str, float, float]]
+"""Setting to (scale, low, high)."""
+
+SPACE: Space = {
     "num_leaves": ("int", 4, 15),
     "max_depth": ("int", 2, 6),
     "learning_rate": ("log", 0.02, 0.1),
@@ -32,13 +50,38 @@ SPACE: Mapping[str, tuple[str, float, float]] = {
     "bagging_fraction": ("float", 0.5, 1.0),
     "lambda_l2": ("log", 0.1, 100.0),
 }
-"""What is searched, as (scale, low, high). Leaves and depth are bounded because the cost of
-explaining a score grows with both, and quality does not."""
+"""What is searched unless `Tuning.space` says otherwise. Leaves and depth are bounded because the
+cost of explaining a score grows with both, and quality does not."""
 
-MAX_ROUNDS, PATIENCE, NEWTON_STEPS = 400, 30, 30
+SHALLOW: Space = {"num_leaves": ("int", 4, 8), "max_depth": ("int", 2, 4)}
+"""Bounds on the rung of shallow trees: with few events, larger trees learn accounts by heart."""
+
+MAX_ROUNDS, PATIENCE = 400, 30
+
+SEARCH_ROWS = 40_000
+"""Rows a trial learns from in a fold, at most: settings are found on a part of a large table, in a
+fraction of the time; what is fitted with them sees all of it."""
+
 LEVEL_FREE = "level_free_logloss"
-HEARTBEAT_SECONDS, GRACE_SECONDS = 5, 15
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+_UNDER_WAY = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
+
+
+def space_for(rung: Rung, tuning: Tuning) -> dict[str, tuple[str, float, float]]:
+    """Return what is searched on a rung; the company's own ranges go before ours.
+
+    >>> from training.fit import choose_rung
+    >>> [space_for(choose_rung(n), Tuning())["num_leaves"] for n in (200, 2000)]
+    [('int', 4, 8), ('int', 4, 15)]
+    """
+    usual: dict[str, tuple[str, float, float]] = {
+        **SPACE,
+        **(SHALLOW if rung.name == "trees" else {}),
+    }
+    own: dict[str, tuple[str, float, float]] = {
+        name: (usual[name][0], item.low, item.high) for name, item in tuning.space.items()
+    }
+    return usual | own
 
 
 @dataclass(frozen=True)
@@ -53,7 +96,7 @@ class Search:
         Boosting rounds at which they did best.
     trials : pandas.DataFrame
         One row per trial: number, state, value (mean log-loss over inner folds), rounds, seconds,
-        and one column per setting.
+        worker (the process that ran it) and one column per setting.
     study : str
         Name of the study in the storage.
     note : str
@@ -76,15 +119,11 @@ class _InnerFold:
     entity: np.ndarray
 
 
-def search(
-    recipe: Recipe, frame: TrainingFrame, folds: Folds, tuning: Tuning, *, storage_url: str
-) -> Search:
-    """Search tree settings by mean level-free log-loss over inner folds.
+@dataclass(frozen=True)
+class Task:
+    """One search, as it is handed to every process that takes part.
 
-    The number of rounds is not searched: it is read off the mean of the folds' learning curves.
-    A second call with the same data, folds and configuration goes on where the first stopped.
-
-    Parameters
+    Attributes
     ----------
     recipe : Recipe
         Kind ``lightgbm``; its first seed is used in every trial.
@@ -93,49 +132,141 @@ def search(
     folds : Folds
         Inner folds of `frame`.
     tuning : Tuning
-        Trials and seconds allowed.
+        Trials, seconds and processes allowed.
+    space : mapping
+        What is searched.
     storage_url : str
         SQLAlchemy URL of Optuna's storage.
     """
-    name = study_name(recipe, frame, folds)
-    with _quiet(), _storage(storage_url) as storage:
-        study = optuna.create_study(
-            study_name=name,
-            storage=storage,
-            load_if_exists=True,
-            direction="minimize",
-            sampler=optuna.samplers.TPESampler(seed=recipe.seeds[0]),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
-        )
-        if not study.get_trials(deepcopy=False):
-            study.enqueue_trial(dict(DEFAULT_TREES))
-        inner = _inner_folds(recipe, frame, folds)
-        _run(study, recipe, inner, tuning)
-        finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if not finished:
-            return Search(dict(recipe.trees), recipe.rounds, _table(study), name)
-        best = study.best_trial
-        found = replace(recipe, trees=dict(best.params), rounds=int(best.user_attrs["rounds"]))
-        gain, error = gain_over(recipe, found, inner)
-        if gain < error:
+
+    recipe: Recipe
+    frame: TrainingFrame
+    folds: Folds
+    tuning: Tuning
+    space: Space
+    storage_url: str
+
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+        return study_name(self.recipe, self.frame, self.folds, self.space)
+
+
+def search(
+    recipe: Recipe,
+    frame: TrainingFrame,
+    folds: Folds,
+    tuning: Tuning,
+    *,
+    storage_url: str,
+    space: Space = SPACE,
+) -> Search:
+    """Search tree settings by mean level-free log-loss over inner folds.
+
+    The number of rounds is not searched: it is read off the mean of the folds' learning curves.
+    A second call with the same data, folds and configuration goes on where the first stopped; calls
+    at the same time share the trials.
+
+    Parameters
+    ----------
+    recipe, frame, folds, tuning, storage_url, space
+        As in `Task`.
+    """
+    threads = recipe.threads or min(threads_for(len(frame), 0), _fair_share(tuning.workers))
+    task = Task(replace(recipe, threads=threads), frame, folds, tuning, space, storage_url)
+    runner = _Runner(task, time.monotonic())
+    with open_study(storage_url, task.name, seed=recipe.seeds[0]) as study:
+        if not study.get_trials(deepcopy=False, states=_UNDER_WAY) and _is_inside(
+            recipe.trees, space
+        ):
+            study.enqueue_trial(dict(recipe.trees))
+        with _helpers(task):
+            runner.run(study)
+        table = trials_table(study)
+        if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            note = "no trial came to its end in the time given: the default is kept"
+            return Search(dict(recipe.trees), recipe.rounds, table, task.name, note)
+        return _chosen(study, runner, table)
+
+
+def _chosen(study: optuna.Study, runner: _Runner, table: pd.DataFrame) -> Search:
+    """Return the best trial's settings where they beat the default's by more than noise.
+
+    The default is first given the rounds its own learning curves ask for, by the same rule.
+    """
+    default, note = runner.task.recipe, ""
+    for trial in (_trial_of(study, default), study.best_trial):
+        if trial is None:
+            continue
+        found = replace(default, trees=dict(trial.params), rounds=int(trial.user_attrs["rounds"]))
+        gain, error = gain_over(default, found, runner.folds, runner.grown)
+        if gain >= error:
+            default, note = found, ""
+        else:
             note = (
-                f"the search's best settings beat the default by {gain:.4f} log-loss with a "
-                f"standard error of {error:.4f}: the default is kept"
+                f"the search found no settings clearly better than the default (log-loss lower by "
+                f"{gain:.4f}, standard error {error:.4f}), so the default is kept"
             )
-            return Search(dict(recipe.trees), recipe.rounds, _table(study), name, note)
-        return Search(dict(found.trees), found.rounds, _table(study), name)
+    return Search(dict(default.trees), default.rounds, table, runner.task.name, note)
 
 
-def gain_over(default: Recipe, found: Recipe, folds: Sequence[_InnerFold]) -> tuple[float, float]:
+def _trial_of(study: optuna.Study, recipe: Recipe) -> FrozenTrial | None:
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return next((trial for trial in trials if trial.params == dict(recipe.trees)), None)
+
+
+def _fair_share(workers: int) -> int:
+    return max(1, (os.cpu_count() or 1) // workers)
+
+
+def _is_inside(settings: Mapping[str, float], space: Space) -> bool:
+    return all(low <= settings[name] <= high for name, (_, low, high) in space.items())
+
+
+@contextmanager
+def _helpers(task: Task) -> Iterator[None]:
+    """Let other processes take part until the search is over."""
+    context = multiprocessing.get_context("spawn")  # LightGBM's threads do not survive a fork
+    others = [
+        context.Process(target=help_search, args=(task, os.getpid()), daemon=True)
+        for _ in range(task.tuning.workers - 1)
+    ]
+    for process in others:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in others:
+            process.join()
+
+
+def help_search(task: Task, parent: int) -> None:
+    """Take part in a search in a process of its own, until it is over or `parent` is gone."""
+    with open_study(task.storage_url, task.name, seed=task.recipe.seeds[0]) as study:
+        _Runner(task, time.monotonic()).run(study, parent=parent)
+
+
+Grown = Mapping[tuple[tuple[str, float], ...], Sequence[lightgbm.Booster]]
+"""Boosters by the settings they were grown with, one per fold."""
+
+
+def gain_over(
+    default: Recipe, found: Recipe, folds: Sequence[_InnerFold], grown: Grown
+) -> tuple[float, float]:
     """Return how much log-loss `found` saves over `default`, and its standard error.
 
-    The best of many trials looks better than it is; it is taken only when it wins by more than
-    the noise of the comparison (the one-standard-error rule of Breiman et al., 1984), clustered
-    by entity because the rows of one entity are not independent.
+    Boosters that were grown already are used again, others are grown. The best of many trials
+    looks better than it is; it is taken only when it wins by more than the noise of the comparison
+    (the one-standard-error rule of Breiman et al., 1984), clustered by entity because the rows of
+    one entity are not independent.
     """
     gains, entities = [], []
-    for fold in folds:
-        before, after = (_row_losses(recipe, fold) for recipe in (default, found))
+    known = [grown.get(_key(recipe.trees)) for recipe in (default, found)]
+    for step, fold in enumerate(folds):
+        before, after = (
+            _row_losses(recipe, fold, boosters[step] if boosters else None)
+            for recipe, boosters in zip((default, found), known, strict=True)
+        )
         gains.append(before - after)
         entities.append(fold.entity)
     gain = np.concatenate(gains)
@@ -144,79 +275,142 @@ def gain_over(default: Recipe, found: Recipe, folds: Sequence[_InnerFold]) -> tu
     return float(gain.mean()), float(np.sqrt((sums**2).sum()) / len(gain))
 
 
-def _row_losses(recipe: Recipe, fold: _InnerFold) -> np.ndarray:
-    booster = lightgbm.train(
-        {**fold.train.params, **recipe.trees, "seed": recipe.seeds[0]},
-        fold.train,
-        num_boost_round=recipe.rounds,
-    )
-    raw = np.asarray(booster.predict(fold.matrix, raw_score=True, num_threads=1))
-    return level_free_losses(raw, fold.label)
+def _key(settings: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+    return tuple(sorted(settings.items()))
 
 
-def study_name(recipe: Recipe, frame: TrainingFrame, folds: Folds) -> str:
+def _row_losses(recipe: Recipe, fold: _InnerFold, grown: lightgbm.Booster | None) -> np.ndarray:
+    booster = grown
+    if booster is None or booster.current_iteration() < recipe.rounds:
+        booster = lightgbm.train(
+            {**fold.train.params, **recipe.trees, "seed": recipe.seeds[0]},
+            fold.train,
+            num_boost_round=recipe.rounds,
+        )
+    raw = booster.predict(fold.matrix, raw_score=True, num_iteration=recipe.rounds, num_threads=1)
+    return level_free_losses(np.asarray(raw), fold.label)
+
+
+def study_name(recipe: Recipe, frame: TrainingFrame, folds: Folds, space: Space = SPACE) -> str:
     """Return the identity of a search: data, folds, recipe, space and what is minimised."""
     identity = digest(
         frame.fingerprint(),
         [[str(fold.cutoff), str(fold.until), len(fold.train)] for fold in folds.folds],
         recipe.as_dict(),
-        dict(SPACE),
-        [MAX_ROUNDS, PATIENCE, LEVEL_FREE],
+        dict(space),
+        [MAX_ROUNDS, PATIENCE, SEARCH_ROWS, LEVEL_FREE],
     )
     return f"{frame.target}-{identity}"
 
 
-def _run(study: optuna.Study, recipe: Recipe, folds: list[_InnerFold], tuning: Tuning) -> None:
-    """Go on until the study holds the configured number of finished trials."""
-    if len(study.get_trials(deepcopy=False, states=_FINISHED)) >= tuning.trials:
-        return
-    study.optimize(
-        lambda trial: _objective(trial, recipe, folds),
-        timeout=tuning.timeout_seconds,
-        callbacks=[MaxTrialsCallback(tuning.trials, states=_FINISHED)],
-    )
+class _Runner:
+    """One process's part in a search.
+
+    Parameters
+    ----------
+    task : Task
+        The search.
+    begin : float
+        Of the monotonic clock: when its seconds began.
+    """
+
+    def __init__(self, task: Task, begin: float) -> None:
+        self.task = task
+        self.folds = _inner_folds(task.recipe, task.frame, task.folds)
+        self.grown: dict[tuple[tuple[str, float], ...], list[lightgbm.Booster]] = {}
+        self._best = math.inf
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        seconds = task.tuning.timeout_seconds
+        self._until = math.inf if seconds is None else begin + seconds
+
+    def run(self, study: optuna.Study, *, parent: int | None = None) -> None:
+        """Go on until the study holds the configured number of finished trials, or time is up."""
+        allowed = self.task.tuning.trials
+        if len(study.get_trials(deepcopy=False, states=_FINISHED)) >= allowed:
+            return
+
+        def stop_in_time(study: optuna.Study, _trial: FrozenTrial) -> None:
+            is_alone = parent is not None and os.getppid() != parent
+            if is_alone or time.monotonic() >= self._until:
+                study.stop()
+
+        left = self._until - time.monotonic()
+        study.optimize(
+            self._objective,
+            timeout=None if left == math.inf else max(left, 0.0),
+            callbacks=[MaxTrialsCallback(allowed, states=_FINISHED), stop_in_time],
+        )
+
+    def _objective(self, trial: Trial) -> float:
+        trial.set_user_attr("worker", self._worker)
+        recipe = replace(self.task.recipe, trees=_suggest(trial, self.task.space))
+        curves: list[np.ndarray] = []
+        boosters: list[lightgbm.Booster] = []
+        for step, fold in enumerate(self.folds):
+            curve, booster = _learning_curve(recipe, fold, self._until)
+            curves.append(curve)
+            boosters.append(booster)
+            mean = mean_curve(curves)
+            trial.report(float(mean.min()), step)
+            if step < len(self.folds) - 1 and trial.should_prune():
+                raise optuna.TrialPruned
+        trial.set_user_attr("rounds", int(mean.argmin()) + 1)
+        self._keep(recipe, boosters, float(mean.min()))
+        return float(mean.min())
+
+    def _keep(self, recipe: Recipe, boosters: list[lightgbm.Booster], value: float) -> None:
+        """Keep the boosters of the default and of the best so far: the two are compared at last."""
+        default, key = _key(self.task.recipe.trees), _key(recipe.trees)
+        if value < self._best:
+            self._best = value
+            self.grown = {name: kept for name, kept in self.grown.items() if name == default}
+            self.grown[key] = boosters
+        elif key == default:
+            self.grown[key] = boosters
 
 
-def _objective(trial: Trial, recipe: Recipe, folds: list[_InnerFold]) -> float:
-    settings = _suggest(trial)
-    curves: list[np.ndarray] = []
-    for step, fold in enumerate(folds):
-        curves.append(_learning_curve(replace(recipe, trees=settings), fold))
-        mean = mean_curve(curves)
-        trial.report(float(mean.min()), step)
-        if step < len(folds) - 1 and trial.should_prune():
-            raise optuna.TrialPruned
-    trial.set_user_attr("rounds", int(mean.argmin()) + 1)
-    return float(mean.min())
-
-
-def _suggest(trial: Trial) -> dict[str, float]:
+def _suggest(trial: Trial, space: Space) -> dict[str, float]:
     return {
         name: (
             trial.suggest_int(name, int(low), int(high), log=scale == "int_log")
             if scale.startswith("int")
             else trial.suggest_float(name, low, high, log=scale == "log")
         )
-        for name, (scale, low, high) in SPACE.items()
+        for name, (scale, low, high) in space.items()
     }
 
 
-def _learning_curve(recipe: Recipe, fold: _InnerFold) -> np.ndarray:
-    """Return the level-free log-loss of the test rows after each round, until it stops falling."""
+def _learning_curve(
+    recipe: Recipe, fold: _InnerFold, until: float
+) -> tuple[np.ndarray, lightgbm.Booster]:
+    """Return the level-free log-loss of the test rows after each round, until it stops falling.
+
+    Raises
+    ------
+    optuna.TrialPruned
+        The clock passed `until`: what is half done is no trial.
+    """
     history: dict[str, dict[str, list[float]]] = {}
-    lightgbm.train(
+
+    def in_time(_: object) -> None:
+        if time.monotonic() >= until:
+            raise optuna.TrialPruned("time is up")
+
+    booster = lightgbm.train(
         {**fold.train.params, **recipe.trees, "seed": recipe.seeds[0], "metric": "None"},
         fold.train,
         num_boost_round=MAX_ROUNDS,
         valid_sets=[fold.test],
         valid_names=["test"],
         feval=_level_free,
+        keep_training_booster=True,
         callbacks=[
             lightgbm.record_evaluation(history),
+            in_time,
             lightgbm.early_stopping(PATIENCE, verbose=False),
         ],
     )
-    return np.array(history["test"][LEVEL_FREE])
+    return np.array(history["test"][LEVEL_FREE]), booster
 
 
 def _level_free(raw: np.ndarray, rows: lightgbm.Dataset) -> tuple[str, float, bool]:
@@ -239,14 +433,7 @@ def level_free_loss(raw: np.ndarray, label: np.ndarray) -> float:
 
 def level_free_losses(raw: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Return the same per row; with one class alone the level stays as it is."""
-    shift = 0.0
-    for _ in range(NEWTON_STEPS if label.min() < label.max() else 0):
-        p = sigmoid(raw + shift)
-        step = float((label - p).sum() / max(float((p * (1.0 - p)).sum()), 1e-12))
-        shift += float(np.clip(step, -2.0, 2.0))
-        if abs(step) < 1e-9:
-            break
-    moved = raw + shift
+    moved = raw + level_shift(raw, label)
     losses: np.ndarray = np.logaddexp(0.0, moved) - label * moved
     return losses
 
@@ -267,7 +454,7 @@ def _inner_folds(recipe: Recipe, frame: TrainingFrame, folds: Folds) -> list[_In
     """Bin the rows of each inner fold once; every trial reuses them."""
     made = []
     for fold in folds.folds:
-        train, test = frame.take(fold.train), frame.take(fold.test)
+        train, test = _part(frame.take(fold.train)), frame.take(fold.test)
         encoder = fit_encoder(train)
         rows = dataset(recipe, encoder, train, encoder.encode(train.features).matrix)
         matrix = encoder.encode(test.features).matrix
@@ -277,53 +464,16 @@ def _inner_folds(recipe: Recipe, frame: TrainingFrame, folds: Folds) -> list[_In
     return made
 
 
-@contextmanager
-def _storage(url: str) -> Iterator[RDBStorage]:
-    """Open the storage; a trial whose process died is found by its missing heartbeat and redone."""
-    connect = {"timeout": 30} if url.startswith("sqlite") else {}
-    storage = RDBStorage(
-        url,
-        engine_kwargs={"connect_args": connect},
-        heartbeat_interval=HEARTBEAT_SECONDS,
-        grace_period=GRACE_SECONDS,
-        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=3),
-    )
-    try:
-        yield storage
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
+def _part(train: TrainingFrame, most: int = SEARCH_ROWS) -> TrainingFrame:
+    """Return all rows of as many entities as have about `most` rows; of a small table, all of it.
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Optuna's per-trial log lines off the terminal, and its word that heartbeats are new.
-
-    Without heartbeats a trial whose process was killed would count as running for ever.
+    Which entities follows from their ids alone, so that every process and every run takes the same.
     """
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)
-
-
-def _table(study: optuna.Study) -> pd.DataFrame:
-    return pd.DataFrame([_row(trial) for trial in study.get_trials(deepcopy=False)])
-
-
-def _row(trial: FrozenTrial) -> dict[str, Any]:
-    return {
-        "number": trial.number,
-        "state": trial.state.name.lower(),
-        "value": trial.value,
-        "rounds": trial.user_attrs.get("rounds"),
-        "seconds": trial.duration.total_seconds() if trial.duration else None,
-        **trial.params,
-    }
+    if len(train) <= most:
+        return train
+    codes, names = pd.factorize(train.rows["entity_id"].astype(str))
+    marks = pd.util.hash_array(np.asarray(names, dtype=object), categorize=False)
+    return train.take(np.flatnonzero(marks[codes] < most / len(train) * 2.0**64))
 
 
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0)

@@ -6,6 +6,7 @@ Reasons say what a score is associated with, never what causes it and never what
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Literal
@@ -115,6 +116,16 @@ def reason_code(outcome: str, theme: str, direction: Direction) -> ReasonCode:
         ) from error
 
 
+def column_reason(outcome: str, theme: str, direction: Direction, label: str) -> ReasonCode:
+    """Return the reason of a column that is a theme of its own, called `label`.
+
+    >>> column_reason("churn", "column:tenure", "lowers", "tenure").sentence
+    'Tenure: associated with a lower risk of leaving'
+    """
+    sentence = f"{capital(label)}: associated with {_EFFECTS[outcome][direction]}"
+    return ReasonCode(f"{outcome}.{theme}.{direction}", outcome, theme, direction, sentence)
+
+
 def capital(phrase: str) -> str:
     """Return `phrase` with its first letter in upper case, the rest as it is.
 
@@ -136,7 +147,7 @@ def number(value: float) -> str:
     return f"{value:.1f}" if size >= 1 else f"{value:.2g}"
 
 
-def amount(value: float, unit: str, *, currency: str = "") -> str:
+def amount(value: float, unit: str, currency: str = "") -> str:
     """Return a value with its unit.
 
     Parameters
@@ -157,14 +168,12 @@ def amount(value: float, unit: str, *, currency: str = "") -> str:
     """
     if math.isnan(value):
         return "not known"
-    if unit == "share":
-        return f"{round(100.0 * value)} %"
+    if unit in ("share", "ratio"):
+        return f"{round(100.0 * value):,} %"
     if unit in ("days", "hours"):
         return f"{number(value)} {unit if number(value) != '1' else unit[:-1]}"
     if unit == "money":
         return f"{round(value):,} {currency}".rstrip()
-    if unit == "ratio":
-        return f"{number(value)}×"
     if unit == "flag":
         return "yes" if value >= 0.5 else "no"
     return _log_ratio(value) if unit == "log_ratio" else number(value)
@@ -189,40 +198,55 @@ def earlier(days: int) -> str:
     return f"{word} {thing}{'s' if count != 1 else ''} earlier"
 
 
-def fact_text(
+KEPT_AMOUNTS = 512
+"""Amounts of a feature kept in words: counts, flags and peers come again and again."""
+
+Phrase = Callable[[float | str | None, float | str | None, float | str | None], str]
+"""Tells a fact of its value, its own past and its peers: numbers, level names, None if unknown."""
+
+
+def phrase(
     info: FeatureInfo,
-    value: str,
-    past: str | None = None,
-    peer: str | None = None,
-    *,
     past_days: int = 84,
     peers: str = "at similar accounts",
-) -> str:
-    """Return one fact in plain words: the value, its own past, its peers.
+    currency: str = "",
+) -> Phrase:
+    """Return how a feature is told in plain words; what the values do not change is done once.
 
     Parameters
     ----------
     info : FeatureInfo
         The feature.
-    value, past, peer : str
-        Rendered amounts (`amount`, or a category level); None where there is none to show.
     past_days : int
-        How long ago `past` was, in days.
+        How long ago the value of the past was, in days.
     peers : str
-        Whom `peer` stands for.
+        Whom the value of the peers stands for.
+    currency : str
+        The reporting currency, for money.
 
     Examples
     --------
     >>> users = FeatureInfo("users_28d", "usage", "active users", "", "count", 28, "adoption")
-    >>> fact_text(users, "4", "16", "11")
+    >>> phrase(users)(4.0, 16.0, 11.0)
     'Active users 4 in the last 28 days (16 twelve weeks earlier; 11 at similar accounts)'
     """
-    colon = ":" if info.unit in ("flag", "log_ratio") or not value[:1].isdigit() else ""
+    unit, lead = info.unit, capital(info.label)
     window = f" in the last {info.window_days} days" if info.window_days else ""
-    aside = "; ".join(
-        f"{text} {words}"
-        for text, words in ((past, earlier(past_days)), (peer, peers))
-        if text is not None
-    )
-    text = f"{capital(info.label)}{colon} {value}{window}"
-    return f"{text} ({aside})" if aside else text
+    with_colon = f"{lead}: "
+    bare = with_colon if unit in ("flag", "log_ratio") else f"{lead} "
+    before, beside = f" {earlier(past_days)}", f" {peers}"
+
+    @lru_cache(maxsize=KEPT_AMOUNTS)
+    def words(value: float | str) -> str:
+        return value if isinstance(value, str) else amount(value, unit, currency)
+
+    def told(value: float | str | None, past: float | str | None, peer: float | str | None) -> str:
+        shown = (value is not None and words(value)) or "not known"
+        text = f"{bare if shown[:1].isdigit() else with_colon}{shown}{window}"
+        if past is None:
+            return text if peer is None else f"{text} ({words(peer)}{beside})"
+        if peer is None:
+            return f"{text} ({words(past)}{before})"
+        return f"{text} ({words(past)}{before}; {words(peer)}{beside})"
+
+    return told
