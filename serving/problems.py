@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from starlette.datastructures import Headers
 from starlette.responses import Response
+from starlette.types import Scope
 
 from configs.errors import BellwetherError, DataError, StateError, UnavailableError
 from serving.phrases import FAILED, INVALID, STATUS_WORDS, UNKNOWN
@@ -15,7 +17,13 @@ from serving.phrases import FAILED, INVALID, STATUS_WORDS, UNKNOWN
 MEDIA_TYPE = "application/problem+json"
 ROOT = "/v1/problems/"
 
-RETRY_SECONDS = 10
+RETRY_SECONDS, BUSY_RETRY_SECONDS = 10, 1
+
+_ALSO = {
+    401: {"WWW-Authenticate": 'Bearer realm="bellwether"'},
+    429: {"Retry-After": str(BUSY_RETRY_SECONDS)},
+    503: {"Retry-After": str(RETRY_SECONDS)},
+}
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,34 @@ TYPES = _types(
         "spaces included. An account created today enters with the next refresh.",
     ),
     ProblemType(
+        "unauthenticated",
+        401,
+        "Not signed in",
+        "Send a key as `Authorization: Bearer bw_…` or `X-API-Key: bw_…` (bellwether keys create "
+        "makes one), or come through the proxy or the identity provider of your company.",
+    ),
+    ProblemType(
+        "forbidden",
+        403,
+        "Not allowed",
+        "You are known, but your key has no scope for this, or your role none. "
+        "`bellwether keys create COMPANY --scopes …` makes a key with other scopes; roles are "
+        "given in company.yaml.",
+    ),
+    ProblemType(
+        "too-slow",
+        408,
+        "Request too slow",
+        "The body of a request has to arrive within 10 seconds.",
+    ),
+    ProblemType(
+        "too-many-requests",
+        429,
+        "Too many requests",
+        "More requests are being answered than this process takes at once. Wait as long as "
+        "Retry-After says; ask for many accounts in one batch rather than one by one.",
+    ),
+    ProblemType(
         "not-found",
         404,
         "Not found",
@@ -98,10 +134,36 @@ TYPES = _types(
         "commas), so that no web page can reach it under a name of its own.",
     ),
     ProblemType(
+        "changed-meanwhile",
+        409,
+        "Changed in the meantime",
+        "Somebody else recorded something after you looked. Look again, then decide.",
+    ),
+    ProblemType(
         "invalid-request",
         422,
         "Invalid request",
         "The request does not follow the contract; `errors` names each place and what is wrong.",
+    ),
+    ProblemType(
+        "not-predicted",
+        409,
+        "Not predicted",
+        "The account is known but has no score, as its status says; supply the features without "
+        "account_id to suppose one.",
+    ),
+    ProblemType(
+        "job-not-done",
+        409,
+        "Job not done",
+        "The job has no results yet; GET /v1/score-jobs/{job_id} says where it stands.",
+    ),
+    ProblemType(
+        "idempotency-key-reused",
+        409,
+        "Idempotency-Key used before",
+        "This key came with another body before. A key names one request; take another for a "
+        "further one.",
     ),
     ProblemType(
         "cursor-expired",
@@ -197,16 +259,28 @@ def item_problem(status: str, account_id: str) -> dict[str, Any] | None:
 
 
 def response(document: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
-    """Return a problem document as a response; a 503 says when to come back."""
-    extra = {"Cache-Control": "no-store", **(headers or {})}
-    if document["status"] == 503:
-        extra["Retry-After"] = str(RETRY_SECONDS)
+    """Return a problem document as a response."""
     return Response(
         orjson.dumps(document),
         status_code=document["status"],
         media_type=MEDIA_TYPE,
-        headers=extra,
+        headers=headers_of(document) | dict(headers or {}),
     )
+
+
+def headers_of(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return the headers of a problem: nobody keeps it; 429 and 503 say when to come back."""
+    return {"Cache-Control": "no-store", **_ALSO.get(document["status"], {})}
+
+
+def slug_of(document: Mapping[str, Any]) -> str:
+    """Return which of `TYPES` a problem document is."""
+    return str(document["type"]).removeprefix(ROOT)
+
+
+def is_for_people(scope: Scope, headers: Headers) -> bool:
+    """Say whether a browser asks for a page, and not a system for an answer."""
+    return "text/html" in headers.get("accept", "") and not scope["path"].startswith("/v1")
 
 
 def of_error(error: BellwetherError, instance: str = "") -> dict[str, Any]:

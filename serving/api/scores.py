@@ -1,0 +1,180 @@
+"""Scores asked for now: one account, or a batch.
+
+Single scores are answered together with those who ask meanwhile (`serving.together`); batches run
+in threads of their own, so that neither a store that hangs nor a large batch keeps others waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Path, Request
+from starlette.responses import Response
+
+from configs.errors import UnavailableError, did_you_mean
+from serving import schemas
+from serving.access import SCORE, caller_of
+from serving.api.answers import GetLive, GetMetrics, json_answer, json_response
+from serving.api.bodies import invalid, json_of
+from serving.api.openapi import guarded, problems
+from serving.live import Asked, Live, Scored
+from serving.phrases import INVALID, UNKNOWN
+from serving.problems import ProblemError, item_problem
+from serving.schemas import MAX_BATCH, MAX_ID_LENGTH
+from serving.scoring import status
+
+AccountId = Annotated[
+    str,
+    Path(
+        description="compared exactly, capitals and spaces included",
+        json_schema_extra={"minLength": 1, "maxLength": MAX_ID_LENGTH},
+    ),
+]
+
+COMMIT_SECONDS = 10.0
+"""How long an answer waits for the ledger before it is withheld."""
+
+
+def scores(get_live: GetLive, get_metrics: GetMetrics) -> APIRouter:
+    """Return the operations that score accounts by id."""
+    router = APIRouter(prefix="/v1", tags=["scores"])
+
+    @router.get(
+        "/accounts/{account_id:path}/score",
+        summary="Score one account",
+        response_model=None,
+        **guarded(SCORE),
+        responses={200: {"model": schemas.Answer}, **problems(404, 422, 503)},
+    )
+    async def score_one(account_id: AccountId, request: Request) -> Response:
+        """Return both targets of one account, with reasons, confidence and versions."""
+        if not is_account_id(account_id):
+            raise ProblemError("invalid-account-id", status(INVALID)["status_text"])
+        scored = await answered(get_live(request), account_id, request)
+        answer = scored.answers[0]
+        get_metrics(request).count_accounts({answer["status"]: 1})
+        if answer["status"] == UNKNOWN:
+            raise ProblemError("unknown-account", f"no account {account_id!r} in the book")
+        return json_answer(answer)
+
+    @router.post(
+        "/scores",
+        summary="Score up to 1,000 accounts",
+        response_model=None,
+        **guarded(SCORE, schemas.BatchRequest),
+        responses={200: {"model": schemas.BatchAnswer}, **problems(408, 413, 415, 422, 503)},
+    )
+    async def score_many(request: Request) -> Response:
+        """Return one answer per account in the order asked; a bad one never fails the others."""
+        asked = parse_batch(request.headers.get("content-type", ""), await request.body())
+        live = get_live(request)
+        release_id = live.current().release.release_id
+        owners = caller_of(request).owners(live.managers)
+        work = partial(_batch, live, asked, request.state.request_id, owners, release_id)
+        loop = asyncio.get_running_loop()
+        body, counts, committed = await loop.run_in_executor(live.batches, work)
+        get_metrics(request).count_accounts(counts)
+        await _committed(live, committed)
+        return json_response(body)
+
+    return router
+
+
+async def answered(live: Live, account_id: str, request: Request) -> Scored:
+    """Score an account the caller sees, and wait until the ledger holds every score.
+
+    Raises
+    ------
+    UnavailableError
+        The online store or the ledger does not answer: no score is given out.
+    """
+    owners = caller_of(request).owners(live.managers)
+    asked = Asked(account_id, request.state.request_id, "api", owners)
+    return await live.together.ask(asked, COMMIT_SECONDS)
+
+
+def _batch(
+    live: Live,
+    asked: Sequence[Any],
+    request_id: str,
+    owners: frozenset[str] | None,
+    release_id: str,
+) -> tuple[bytes, dict[str, int], Future[int]]:
+    """Score a batch; return the answer, accounts by status, and when it may be given out.
+
+    The answer is written while the ledger's thread commits.
+    """
+    valid = [item for item in asked if is_account_id(item)]
+    scored = live.score(valid, request_id=request_id, channel="batch", owners=owners)
+    committed = live.ledger.submit([*scored.rows, *scored.shadow])
+    results = batch_results(asked, scored.answers)
+    counts = dict(Counter(item["status"] for item in results))
+    releases = {item["release_id"] for item in results if item.get("release_id")}
+    body = orjson.dumps(
+        {
+            "request_id": request_id,
+            "release_id": next(iter(releases), release_id),
+            "counts": counts,
+            "results": results,
+        }
+    )
+    return body, counts, committed
+
+
+async def _committed(live: Live, committed: Future[int]) -> None:
+    waits = time.perf_counter()
+    try:
+        await asyncio.wait_for(asyncio.wrap_future(committed), COMMIT_SECONDS)
+    except TimeoutError as error:
+        raise UnavailableError(
+            f"the score ledger did not commit within {COMMIT_SECONDS:g} s, so nothing is given out"
+        ) from error
+    live.observe_stage("ledger", time.perf_counter() - waits)
+
+
+def is_account_id(value: Any) -> bool:
+    """Say whether a value can be an account id."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_ID_LENGTH and "\0" not in value
+
+
+def parse_batch(content_type: str, body: bytes) -> list[Any]:
+    """Return the ids asked for; each is judged on its own later.
+
+    Raises
+    ------
+    ProblemError
+        Not JSON, not an object, an unknown key, no list, or too many.
+    """
+    value = json_of(content_type, body)
+    if not isinstance(value, dict):
+        raise invalid("", "the body is an object with account_ids")
+    unknown = [key for key in value if key != "account_ids"]
+    if unknown:
+        hint = did_you_mean(unknown[0], ["account_ids"])
+        raise invalid(f"/{unknown[0][:100]}", f"unknown key; {hint or 'there is account_ids'}")
+    ids = value.get("account_ids")
+    if not isinstance(ids, list) or not 1 <= len(ids) <= MAX_BATCH:
+        raise invalid("/account_ids", f"a list of 1 to {MAX_BATCH:,} account ids")
+    return ids
+
+
+def batch_results(asked: Sequence[Any], answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put answers and refusals in the order asked; those that are problems say so."""
+    valid = iter(answers)
+    results = []
+    for item in asked:
+        answer = (
+            next(valid)
+            if is_account_id(item)
+            else {"account_id": str(item)[:MAX_ID_LENGTH], **status(INVALID)}
+        )
+        wrong = item_problem(answer["status"], answer["account_id"])
+        results.append({**answer, "problem": wrong} if wrong else answer)
+    return results

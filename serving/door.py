@@ -1,0 +1,97 @@
+"""The door: who comes in by key, by token or through a proxy, and when it stands open.
+
+It stands open only while no key was ever made and no sign-in is set up, and then only to callers
+on this machine who came by no proxy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from serving.access import LOCAL, Caller
+from serving.keys import PREFIX, Keyring
+from serving.people import People
+from serving.problems import ProblemError
+
+LOOPBACK_CLIENTS = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
+
+PUBLIC = ("/openapi.json",)
+PUBLIC_UNDER = ("/static/", "/v1/problems/")
+"""What tells nothing of a company."""
+
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+
+
+def is_public(path: str) -> bool:
+    """Say whether an address is for everybody.
+
+    >>> is_public("/v1/problems"), is_public("/v1/scores")
+    (True, False)
+    """
+    return path in PUBLIC or f"{path}/".startswith(PUBLIC_UNDER)
+
+
+@dataclass(frozen=True)
+class Door:
+    """Whom to let in, as it was at the last look.
+
+    Attributes
+    ----------
+    keyring : Keyring
+        The keys of systems.
+    people : People
+        Who signs in.
+    """
+
+    keyring: Keyring
+    people: People
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no key was ever made and nobody can sign in."""
+        return self.keyring.is_empty and not self.people.is_set_up
+
+    def caller(self, scope: Scope, headers: Headers) -> Caller:
+        """Return who asks.
+
+        Raises
+        ------
+        ProblemError
+            Nobody we know.
+        """
+        given = given_secret(headers)
+        if given.startswith(PREFIX):
+            return self.keyring.caller(given, datetime.now(UTC))
+        if given:
+            return self.people.of_token(given)
+        named = self.people.of_headers(headers)
+        if named is not None:
+            return named
+        if self.is_open:
+            return _local(scope, headers)
+        raise ProblemError("unauthenticated", "send a key as Authorization: Bearer bw_…")
+
+
+def given_secret(headers: Mapping[str, str]) -> str:
+    """Return the key or token of a request; the empty string when there is none."""
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return token.strip()
+    return headers.get("x-api-key", "").strip()
+
+
+def _local(scope: Scope, headers: Mapping[str, str]) -> Caller:
+    client = scope.get("client")
+    is_near = client is not None and client[0] in LOOPBACK_CLIENTS
+    if not is_near or any(name in headers for name in _FORWARDED):
+        raise ProblemError(
+            "unauthenticated",
+            "no keys are made yet, so this service answers on its own machine only: "
+            "bellwether keys create COMPANY",
+        )
+    return LOCAL
