@@ -1,0 +1,1 @@
+"""The benchmarks of the house, beside their peers in one run: ``python -m serving.bench``."""

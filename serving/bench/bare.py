@@ -1,0 +1,35 @@
+"""An empty BentoML service with our settings: a constant at ``/constant``, nothing loaded."""
+
+from __future__ import annotations
+
+import warnings
+
+from fastapi import FastAPI
+from starlette.responses import Response
+
+from configs.quiet import switch_off_telemetry
+
+switch_off_telemetry()
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # BentoML's own use of pathspec
+    from bentoml import asgi_app, service
+
+app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+
+@app.get("/constant")
+async def constant() -> Response:
+    """Return the same bytes to everybody."""
+    return Response(b'{"constant":true}', media_type="application/json")
+
+
+@service(
+    name="bare",
+    workers=1,
+    traffic={"timeout": 60},
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+)
+@asgi_app(app, path="/")
+class Bare:
+    """Nothing."""

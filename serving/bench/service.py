@@ -1,0 +1,262 @@
+"""The service over HTTP: one account, a batch, and its start, beside its peers."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow.parquet as pq
+
+from configs.places import Workspace
+from serving.bench import servers
+from serving.bench.load import Load, get, post, run
+from serving.bench.reference import BOOSTER_FILE
+from serving.bench.servers import Running
+from serving.scoring import newest_vectors
+from training.bench.measure import Measure, quantiles
+from training.releases import Release
+
+CONCURRENCY = 8
+"""Connections at once where throughput is measured."""
+
+CORES = 2
+"""Workers where a service that may use all cores is measured."""
+
+GOALS = {"bare": 4.0, "mlflow": 5.0, "batch": 5_000.0, "start": 4.0}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is asked.
+
+    Attributes
+    ----------
+    rounds : int
+        The servers take turns so often.
+    singles : int
+        Requests per round, one after the other.
+    many : int
+        Requests per round over `CONCURRENCY` connections.
+    batches, batch : int
+        Batches per round, and accounts in each.
+    starts : int
+        Starts of each server.
+    """
+
+    rounds: int = 5
+    singles: int = 200
+    many: int = 400
+    batches: int = 6
+    batch: int = 500
+    starts: int = 3
+
+
+@dataclass(frozen=True)
+class _Book:
+    """Accounts that are predicted, and their vectors."""
+
+    ids: list[str]
+    names: list[str]
+    values: list[list[float]]
+
+
+def _book(workspace: Workspace, release: Release) -> _Book:
+    folder = newest_vectors(workspace.state, release.feature_set["hash"])
+    assert folder is not None  # a published release has its book
+    rows = pq.read_table(folder / "part.parquet", columns=["entity_id", "values", "facts"])
+    kept = [row for row in rows.to_pylist() if orjson.loads(row["facts"])["status"] == "scored"]
+    values = [[0.0 if x != x else x for x in row["values"]] for row in kept]
+    return _Book([row["entity_id"] for row in kept], release.feature_set["names"], values)
+
+
+def _singles(book: _Book, n: int, rng: random.Random) -> list[bytes]:
+    return [get(f"/v1/accounts/{rng.choice(book.ids)}/score") for _ in range(n)]
+
+
+def _batches(book: _Book, sizes: Sizes, rng: random.Random) -> list[bytes]:
+    return [
+        post("/v1/scores", orjson.dumps({"account_ids": rng.sample(book.ids, sizes.batch)}))
+        for _ in range(sizes.batches)
+    ]
+
+
+def _invocations(book: _Book, n: int, rng: random.Random) -> list[bytes]:
+    """Return requests with the features in them; zeros for what is missing.
+
+    A column of a single missing value reaches MLflow as an object, which LightGBM refuses.
+    """
+    picked = [rng.randrange(len(book.ids)) for _ in range(n)]
+    return [
+        post(
+            "/invocations",
+            orjson.dumps({"dataframe_split": {"columns": book.names, "data": [book.values[i]]}}),
+        )
+        for i in picked
+    ]
+
+
+def _in_turns(rounds: int, loads: dict[str, Callable[[], Load]]) -> dict[str, list[Load]]:
+    """Run loads in turns; the first turn warms up and does not count."""
+    found: dict[str, list[Load]] = {name: [] for name in loads}
+    for turn in range(rounds + 1):
+        for name, load in loads.items():
+            result = load()
+            if turn:
+                found[name].append(result)
+    return found
+
+
+def _load(server: Running, requests: Sequence[bytes], concurrency: int) -> Load:
+    before = server.processor_seconds()
+    found = run(server.port, requests, concurrency)
+    return replace(found, processor_seconds=server.processor_seconds() - before)
+
+
+def _processor_ms(loads: Sequence[Load]) -> dict[str, float]:
+    """Return the processor time of the server per request."""
+    n_requests = sum(len(load.seconds) for load in loads)
+    return {"processor_ms": 1e3 * sum(load.processor_seconds for load in loads) / n_requests}
+
+
+def _all_seconds(loads: Sequence[Load]) -> list[float]:
+    return [seconds for load in loads for seconds in load.seconds]
+
+
+def measure(
+    workspace: Workspace, release: Release, folder: Path, sizes: Sizes = Sizes()
+) -> list[Measure]:
+    """Return latency, throughput and batches of the running service beside its peers."""
+    book, rng, log = _book(workspace, release), random.Random(7), folder / "servers.log"  # noqa: S311
+    with ExitStack() as stack:
+        ours = stack.enter_context(servers.ours(workspace, log))
+        bare = stack.enter_context(servers.bare(log))
+        booster = workspace.state.root / BOOSTER_FILE
+        mlflow = stack.enter_context(servers.mlflow(booster, folder, log))
+        constant = [get("/constant")]
+        single = _in_turns(
+            sizes.rounds,
+            {
+                "ours": lambda: _load(ours, _singles(book, sizes.singles, rng), 1),
+                "bare": lambda: _load(bare, constant * sizes.singles, 1),
+                "mlflow": lambda: _load(mlflow, _invocations(book, sizes.singles // 4, rng), 1),
+            },
+        )
+        many = _in_turns(
+            sizes.rounds,
+            {
+                "ours": lambda: _load(ours, _singles(book, sizes.many, rng), CONCURRENCY),
+                "bare": lambda: _load(bare, constant * sizes.many, CONCURRENCY),
+                "mlflow": lambda: _load(
+                    mlflow, _invocations(book, sizes.many // 4, rng), CONCURRENCY
+                ),
+            },
+        )
+        both = stack.enter_context(servers.ours(workspace, log, workers=CORES))
+        batches = _in_turns(
+            sizes.rounds,
+            {
+                "1 at once": lambda: _load(ours, _batches(book, sizes, rng), 1),
+                "2 at once": lambda: _load(ours, _batches(book, sizes, rng), 2),
+                # of few connections one worker may take all
+                f"{2 * CORES} at once, {CORES} workers": lambda: _load(
+                    both, _batches(book, sizes, rng), 2 * CORES
+                ),
+            },
+        )
+    return [
+        _latency(single),
+        _throughput(many),
+        *(_batch(loads, sizes, how) for how, loads in batches.items()),
+    ]
+
+
+def _latency(loads: dict[str, list[Load]]) -> Measure:
+    found = {
+        name: quantiles(_all_seconds(each)) | _processor_ms(each) for name, each in loads.items()
+    }
+    ours, bare = found["ours"]["p50_ms"], found["bare"]["p50_ms"]
+    return Measure(
+        "one account by id, one connection, p50",
+        ours,
+        "ms",
+        "a constant from the same kind of server",
+        bare,
+        ours / bare,
+        f"≤ {GOALS['bare']:g} × a constant",
+        ours / bare <= GOALS["bare"],
+        found,
+    )
+
+
+def _rate(loads: Sequence[Load]) -> float:
+    return statistics.median(load.per_second for load in loads)
+
+
+def _throughput(loads: dict[str, list[Load]]) -> Measure:
+    ours, theirs = _rate(loads["ours"]), _rate(loads["mlflow"])
+    detail: dict[str, Any] = {
+        name: quantiles(_all_seconds(each)) | _processor_ms(each) | {"per_second": _rate(each)}
+        for name, each in loads.items()
+    }
+    return Measure(
+        f"one account by id, {CONCURRENCY} connections, one worker each",
+        ours,
+        "/s",
+        "mlflow models serve, no reasons",
+        theirs,
+        ours / theirs,
+        f"≥ {GOALS['mlflow']:g} × mlflow",
+        ours / theirs >= GOALS["mlflow"],
+        detail,
+    )
+
+
+def _batch(loads: Sequence[Load], sizes: Sizes, how: str) -> Measure:
+    rate = sizes.batch * _rate(loads)
+    per_account = sum(load.body_bytes for load in loads) / (
+        sizes.batch * sum(len(load.seconds) for load in loads)
+    )
+    return Measure(
+        f"batches of {sizes.batch} by id, with reasons, {how}",
+        rate,
+        "accounts/s",
+        goal=f"≥ {GOALS['batch']:,.0f} accounts/s",
+        is_met=rate >= GOALS["batch"],
+        detail=quantiles(_all_seconds(loads))
+        | _processor_ms(loads)
+        | {"answer_bytes_per_account": per_account},
+    )
+
+
+def measure_start(workspace: Workspace, folder: Path, sizes: Sizes = Sizes()) -> list[Measure]:
+    """Return how long the service takes until it is ready, beside an empty one."""
+    log = folder / "servers.log"
+    seconds: dict[str, list[float]] = {"ours": [], "bare": []}
+    processor: dict[str, list[float]] = {"ours": [], "bare": []}
+    for _ in range(sizes.starts):
+        with servers.bare(log) as bare:
+            seconds["bare"].append(bare.seconds)
+            processor["bare"].append(bare.processor_seconds())
+        with servers.ours(workspace, log) as ours:
+            seconds["ours"].append(ours.seconds)
+            processor["ours"].append(ours.processor_seconds())
+    mine, theirs = (statistics.median(seconds[name]) for name in ("ours", "bare"))
+    return [
+        Measure(
+            "start to ready",
+            mine,
+            "s",
+            "an empty BentoML service",
+            theirs,
+            mine / theirs,
+            f"within {GOALS['start']:g} s of the empty one",
+            mine - theirs <= GOALS["start"],
+            {"seconds": seconds, "processor_seconds": processor},
+        )
+    ]
