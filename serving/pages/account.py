@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from features.catalog import THEMES
@@ -15,14 +15,30 @@ SMALL_POINTS = 0.0005
 
 BAR_WIDTH, BAR_HEIGHT = 320, 20
 
+COLUMNS = (
+    "target",
+    "kind",
+    "name",
+    "points",
+    "value",
+    "own_past",
+    "peer",
+    "unit",
+    "window_days",
+    "feature",
+)
+"""Columns of the CSV twin, see `lines`."""
 
-def view(answer: Mapping[str, Any]) -> dict[str, Any]:
+
+def view(answer: Mapping[str, Any], changes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """Return what the template of an account takes.
 
     Parameters
     ----------
     answer : mapping
         Of `serving.scoring.Scorer.score`.
+    changes : sequence of mapping
+        What changed since the scores shown before (`serving.changes.change_of`).
     """
     firsts = first_per_outcome(answer)
     risk = firsts.get("churn") or firsts.get("contraction")
@@ -31,26 +47,55 @@ def view(answer: Mapping[str, Any]) -> dict[str, Any]:
         "title": answer.get("name") or answer["account_id"],
         "risk": risk,
         "upsell": firsts.get("expansion"),
+        "withheld": list(answer.get("withheld", {}).values()),
         "others": [
             part
             for part in answer.get("scores", {}).values()
             if part is not risk and part is not firsts.get("expansion")
         ],
+        "changed": _changed(changes, risk),
         "steps": waterfall(risk) if risk and risk["themes"] else None,
         "upsell_steps": steps_of(firsts["expansion"]) if "expansion" in firsts else [],
         "verdict_words": VERDICT_WORDS,
     }
 
 
+def lines(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Return what the estimates of an account are made of as flat lines, for CSV.
+
+    One line per ``step`` from the ``base`` to the ``estimate``, which add up in ``points`` (out of
+    100), and one per ``fact`` with its value, its own past and that of similar accounts.
+    """
+    for part in first_per_outcome(answer).values():
+        named = {"target": part["target"]}
+        yield {**named, "kind": "base", "points": 100.0 * part["base"]}
+        for name, points in steps_of(part) if part["themes"] else ():
+            yield {**named, "kind": "step", "name": name, "points": 100.0 * points}
+        yield {**named, "kind": "estimate", "points": 100.0 * part["probability"]}
+        for reason in (*part["raises"], *part["lowers"]):
+            for fact in reason["facts"]:
+                own = {"points": 100.0 * fact["points"], "name": fact["label"]}
+                yield {**named, "kind": "fact", **fact, **own}
+
+
+def _changed(
+    changes: Sequence[Mapping[str, Any]], risk: Mapping[str, Any] | None
+) -> Mapping[str, Any] | None:
+    """Return the change of the risk, where there was an earlier score."""
+    of_risk = [item for item in changes if risk and item["target"] == risk["target"]]
+    return of_risk[0] if of_risk and of_risk[0]["before"] else None
+
+
 def steps_of(part: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Return what moves an estimate from its base, strongest first, circumstances last."""
+    """Return what moves an estimate from its base, strongest first, circumstances and gaps last."""
     themes = {capital(THEMES[theme]): points for theme, points in part["themes"].items()}
     shown = {name: points for name, points in themes.items() if abs(points) >= SMALL_POINTS}
     steps = sorted(shown.items(), key=lambda item: (-abs(item[1]), item[0]))
     rest = sum(points for name, points in themes.items() if name not in shown)
     if len(shown) < len(themes):
         steps.append(("Everything else", rest))
-    return [*steps, ("Circumstances nobody acts on", part["context"])]
+    aside = [("Circumstances nobody acts on", part["context"]), ("Not known", part["unknown"])]
+    return [*steps, *(step for step in aside if step[1])]
 
 
 def waterfall(part: Mapping[str, Any]) -> dict[str, Any]:

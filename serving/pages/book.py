@@ -8,9 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serving.listing import BANDS, SORTS, Filters, choices, choose, page_of
+from serving.listing import BANDS, SORTS, WORTH, Filters, choices, page_of, positions
 from serving.live import Book
 from serving.phrases import STATUS_WORDS
+from serving.selling import KIND_WORDS
 
 PAGE_ROWS = 100
 NOTICE_DAYS = 30
@@ -19,15 +20,55 @@ NOTICE_DAYS = 30
 SCALES = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 """Right ends of the scale of the risk ranges."""
 
+SORT = WORTH
+"""The order of the page when nobody asks for another."""
+
+HALVES = (30, 90, 180, 365)
+"""How soon a loss ahead counts half: what is offered."""
+
 SORT_WORDS = {
+    "worth": "what is worth your time",
     "loss": "expected loss",
     "risk": "risk",
     "arr": "recurring revenue",
     "notice": "notice deadline",
     "renewal": "renewal",
     "upsell": "chance of growth",
+    "growth": "expected added revenue",
     "name": "name",
 }
+
+FIELDS = (
+    "q",
+    "band",
+    "owner",
+    "segment",
+    "region",
+    "product",
+    "expansion",
+    "status",
+    "sort",
+    "half_days",
+)
+"""Filters with a field in the form; others stay as they came, hidden."""
+
+CANDIDATE_WORDS = {
+    "eligible": "may be asked now",
+    "blocked": "something stands in the way",
+    "any": "either",
+}
+
+
+TOTALLED = [
+    "status",
+    "risk_band",
+    "days_to_notice",
+    "arr",
+    "expected_arr_lost",
+    "churn_verdict",
+    "churn_rung",
+    "currency",
+]
 
 
 def view(book: Book, filters: Filters, number: int, *, is_stale: bool) -> dict[str, Any]:
@@ -38,37 +79,49 @@ def view(book: Book, filters: Filters, number: int, *, is_stale: bool) -> dict[s
     book : Book
         The last published book.
     filters : Filters
-        What is wanted.
+        What is wanted, `Filters.sort` as the page has it (`SORT` by default).
     number : int
         Page, 1 first; beyond the last one it is the last.
     is_stale : bool
         The book is older than the company allows.
     """
-    table = choose(book.table, filters)
-    last = max(1, -(-len(table) // PAGE_ROWS))
+    chosen = positions(book.table, filters)
+    last = max(1, -(-len(chosen) // PAGE_ROWS))
     number = min(max(number, 1), last)
-    rows = page_of(table, (number - 1) * PAGE_ROWS, PAGE_ROWS)
+    rows = page_of(book.table, chosen, (number - 1) * PAGE_ROWS, PAGE_ROWS)
     return {
         "run": book.run,
         "is_stale": is_stale,
         "filters": filters,
         "rows": rows,
-        "totals": totals(table),
+        "totals": totals(book.table.select(TOTALLED).take(chosen)),
         "all": len(book.table),
         "first": (number - 1) * PAGE_ROWS + 1,
         "number": number,
         "last": last,
-        "links": {name: replace(filters, sort=name).as_query() for name in SORTS},
+        "query": filters.as_query(sort=SORT),
+        "links": {name: replace(filters, sort=name).as_query(sort=SORT) for name in SORTS},
         "sort_words": SORT_WORDS,
+        "by_worth": filters.sort == WORTH,
+        "kept": {
+            name: value for name, value in filters.as_query(sort=SORT).items() if name not in FIELDS
+        },
         "choices": {
+            "sort": list(SORT_WORDS.items()),
+            "half_days": sorted({*HALVES, filters.half_days}),
+            "region": choices(book.table, "region"),
+            "product": products(book.table),
             "band": BANDS,
             "owner": owners(book.table),
             "segment": choices(book.table, "segment"),
             "status": [
                 (code, STATUS_WORDS.get(code, code)) for code in choices(book.table, "status")
             ],
+            "expansion": list(CANDIDATE_WORDS.items()),
         },
         "has_upsell": _is_known(book.table, "expansion_propensity"),
+        "has_candidates": _is_known(book.table, "expansion_kind"),
+        "kind_words": KIND_WORDS,
         "has_renewals": _is_known(book.table, "renews_on"),
         "scale": scale([row["churn_high"] for row in rows]),
         "notice_days": NOTICE_DAYS,
@@ -86,7 +139,7 @@ def scale(highs: list[float | None]) -> float:
 
 
 def totals(table: pa.Table) -> dict[str, Any]:
-    """Return the sums shown above the table."""
+    """Return the sums shown above the table; it needs the columns `TOTALLED`."""
     scored = table.filter(pc.equal(table["status"], "scored"))
     high = scored.filter(pc.equal(scored["risk_band"], "high"))
     due = scored.filter(
@@ -110,6 +163,7 @@ def totals(table: pa.Table) -> dict[str, Any]:
         "n_due": len(due),
         "arr_due": _sum(due, "arr"),
         "is_provisional": "provisional" in choices(table, "churn_verdict"),
+        "has_rates": "rates" in choices(table, "churn_rung"),
         "has_no_signal": "no_signal" in choices(table, "churn_verdict"),
         "currency": next(iter(choices(table, "currency")), ""),
     }
@@ -120,6 +174,12 @@ def owners(table: pa.Table) -> list[tuple[str, str]]:
     pairs = table.select(["owner_id", "owner"]).group_by(["owner_id", "owner"]).aggregate([])
     found = {row["owner_id"]: row["owner"] or row["owner_id"] for row in pairs.to_pylist()}
     return sorted(((key, str(name)) for key, name in found.items() if key), key=lambda x: x[1])
+
+
+def products(table: pa.Table) -> list[str]:
+    """Return the products that are held, sorted."""
+    held = pc.list_flatten(table["products"])
+    return sorted(pc.unique(held).drop_null().to_pylist())
 
 
 def _is_known(table: pa.Table, column: str) -> bool:

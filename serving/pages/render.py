@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
+from serving.pages.trails import sparkline
 from training.words import amount, capital
 
 ROOM = Path(__file__).parent.parent
@@ -20,6 +21,9 @@ TEMPLATES, STATIC = ROOM / "templates", ROOM / "static"
 
 SYMBOLS = {"USD": "$", "GBP": "£", "EUR": "€", "JPY": "¥"}
 MINUS = "−"
+
+PRIVATE = {"Cache-Control": "private, no-cache"}
+"""Nobody but the reader may keep what pages show."""
 
 
 def money(value: float | None, currency: str) -> str:
@@ -62,6 +66,15 @@ def in_hundred(p: float | None) -> str:
     if p < 0.0005:
         return "<0.1"
     return f"{100 * p:.1f}" if p < 0.0995 else f"{100 * p:.0f}"
+
+
+def plain(value: float) -> str:
+    """Return a number as it is, thousands apart, a true minus, no zeros behind.
+
+    >>> plain(12345.0), plain(-40.0), plain(0.346)
+    ('12,345', '−40', '0.346')
+    """
+    return f"{value:,.6g}".replace("-", MINUS) if abs(value) < 1e6 else whole(value)
 
 
 def ends(low: float, high: float) -> str:
@@ -109,6 +122,18 @@ def day(value: str | None) -> str:
     return f"{moment.day} {moment:%b %Y}"
 
 
+def dated(text: str) -> str:
+    """Return a cell of a source table, an ISO date as people write a day.
+
+    >>> dated("2026-03-12"), dated("T-01805799"), dated("")
+    ('12 Mar 2026', 'T-01805799', '')
+    """
+    try:
+        return day(text) if len(text) == len("2026-03-12") else text
+    except ValueError:
+        return text
+
+
 def fact_value(value: float | str | None, unit: str, currency: str) -> str:
     """Return one value of a fact with its unit, a dash when it is not known."""
     if value is None:
@@ -150,11 +175,14 @@ def environment() -> Environment:
         "whole": whole,
         "in_hundred": in_hundred,
         "ends": ends,
+        "plain": plain,
         "plural": plural,
         "signed": signed,
         "day": day,
+        "dated": dated,
         "fact": fact_value,
         "account_url": account_url,
+        "sparkline": sparkline,
         "query": query,
         "capital": capital,
     }
@@ -165,4 +193,4 @@ def environment() -> Environment:
 def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """Return a rendered page that nobody but the reader may keep."""
     text = environment().get_template(template).render(**values)
-    return HTMLResponse(text, status, headers={"Cache-Control": "private, no-cache"})
+    return HTMLResponse(text, status, headers=PRIVATE)

@@ -1,0 +1,110 @@
+"""How risks went over the last books: the points of a sparkline, by account."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+
+import pyarrow.parquet as pq
+
+from configs.state import State, read_manifest
+from serving.book import SCORES, BookRun
+
+DAYS = 84
+POINTS_NEEDED = 3
+"""Fewer books than this draw no line."""
+
+WIDTH, HEIGHT = 72, 20
+
+
+class Trails:
+    """Reads past books once each and keeps their risks.
+
+    Parameters
+    ----------
+    state : State
+        Where books lie.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._lock = threading.Lock()
+        self._books: dict[str, Mapping[str, float]] = {}
+        self._known: tuple[str, dict[str, list[tuple[date, float]]]] = ("", {})
+
+    def of(self, run: BookRun) -> Mapping[str, Sequence[tuple[date, float]]]:
+        """Return, by account, the risk in each book of the last 12 weeks, oldest first.
+
+        One book counts per as_of, the one served last. Empty while there are too few books.
+        """
+        with self._lock:
+            if self._known[0] != run.run_id:
+                self._known = (run.run_id, self._read(run))
+            return self._known[1]
+
+    def earlier(self, run_id: str) -> BookRun | None:
+        """Return a past book by its id; None when it is no longer kept."""
+        folder = self._state.scores / run_id
+        manifest = read_manifest(folder) if run_id else None
+        return BookRun(folder=folder, **manifest) if manifest else None
+
+    def _read(self, run: BookRun) -> dict[str, list[tuple[date, float]]]:
+        last = date.fromisoformat(run.as_of[:10])
+        runs = [item for item in self._runs() if item.served_at <= run.served_at]
+        chosen = {item.as_of: item for item in sorted(runs, key=lambda item: item.served_at)}
+        chosen[run.as_of] = run
+        days = {
+            day: item
+            for as_of, item in sorted(chosen.items())
+            if last - timedelta(days=DAYS) <= (day := date.fromisoformat(as_of[:10])) <= last
+        }
+        if len(days) < POINTS_NEEDED:
+            return {}
+        found: dict[str, list[tuple[date, float]]] = {}
+        for day, item in days.items():
+            for account, risk in self._risks(item).items():
+                found.setdefault(account, []).append((day, risk))
+        return found
+
+    def _runs(self) -> list[BookRun]:
+        folders = sorted(self._state.scores.iterdir()) if self._state.scores.is_dir() else []
+        found = []
+        for folder in folders:
+            manifest = read_manifest(folder) if folder.is_dir() else None
+            if manifest is not None and "run_id" in manifest:
+                found.append(BookRun(folder=folder, **manifest))
+        return found
+
+    def _risks(self, run: BookRun) -> Mapping[str, float]:
+        if run.run_id not in self._books:
+            table = pq.read_table(run.folder / SCORES, columns=["account_id", "churn_risk"])
+            pairs = zip(
+                table["account_id"].to_pylist(), table["churn_risk"].to_pylist(), strict=True
+            )
+            self._books[run.run_id] = {who: risk for who, risk in pairs if risk is not None}
+        return self._books[run.run_id]
+
+
+def sparkline(points: Sequence[tuple[date, float]]) -> dict[str, str] | None:
+    """Return a line for `WIDTH` × `HEIGHT`: time to the right, risk upwards from 0.
+
+    >>> day = date(2026, 3, 2)
+    >>> week = timedelta(days=7)
+    >>> line = sparkline([(day, 0.1), (day + week, 0.2), (day + 2 * week, 0.4)])
+    >>> line["points"], line["text"]
+    ('1.0,14.5 36.0,10.0 71.0,1.0', '10, 20, 40 in 100')
+    """
+    if len(points) < POINTS_NEEDED:
+        return None
+    start, end = points[0][0], points[-1][0]
+    span = max((end - start).days, 1)
+    top = max(max(risk for _, risk in points), 0.01)
+    places = [
+        (1 + (WIDTH - 2) * (day - start).days / span, 1 + (HEIGHT - 2) * (1 - risk / top))
+        for day, risk in points
+    ]
+    return {
+        "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in places),
+        "text": ", ".join(f"{100 * risk:.0f}" for _, risk in points) + " in 100",
+    }

@@ -1,0 +1,197 @@
+"""The week: what each CSM can work on now, what has to wait, and what somebody else should hear."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from configs.plays import Plays
+from serving.live import Book
+from serving.plays import suggest
+from serving.risks import Event, Risk, lives, queue, tried
+
+NOBODY = ""
+"""Key of the accounts without an owner."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The week of one owner.
+
+    Attributes
+    ----------
+    owner_id, name : str
+        Who; `NOBODY` for pooled accounts.
+    capacity : int
+        Accounts they can work in a week.
+    now, waiting : tuple of mapping
+        Work of this week, and what has to wait; in order (`serving.risks.queue`).
+    n_overdue, n_snoozed : int
+        Plans that are late, and risks that sleep.
+    lost : float
+        Expected loss in all their open risks, a year.
+    """
+
+    owner_id: str
+    name: str
+    capacity: int
+    now: tuple[Mapping[str, Any], ...]
+    waiting: tuple[Mapping[str, Any], ...]
+    n_overdue: int
+    n_snoozed: int
+    lost: float
+
+
+def view(
+    book: Book,
+    histories: Mapping[str, list[Event]],
+    plays: Plays,
+    capacities: Mapping[str, int],
+    now: datetime,
+    owner: str | None = None,
+) -> dict[str, Any]:
+    """Return what the template of the week takes.
+
+    Parameters
+    ----------
+    book : Book
+        What the reader sees of the last book.
+    histories : mapping of str to list of Event
+        Everything recorded, by account.
+    plays : Plays
+        What can be done.
+    capacities : mapping of str to int
+        Accounts workable in a week, by owner; `Plays.workable_per_week` for the others.
+    now : datetime
+        The clock.
+    owner : str, optional
+        Only this owner's week; None for all of them.
+    """
+    risks = {
+        entity: found[-1]
+        for entity, events in histories.items()
+        if (found := lives(events)) and not found[-1].has_ended
+    }
+    at_risk = pc.is_in(book.table["account_id"], pa.array(risks, pa.string()))
+    rows = book.table.filter(at_risk).to_pylist()
+    by_owner: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_owner.setdefault(row["owner_id"] or NOBODY, []).append(row)
+    names = {row["owner_id"] or NOBODY: row["owner"] or row["owner_id"] or "" for row in rows}
+    desks = [
+        _desk(key, names[key], mine, risks, histories, plays, capacities, now)
+        for key, mine in by_owner.items()
+        if owner is None or key == owner
+    ]
+    desks.sort(key=lambda desk: (-desk.n_overdue, -desk.lost, desk.owner_id))
+    return {
+        "run": book.run,
+        "desks": desks,
+        "n_open": sum(len(mine) for mine in by_owner.values()),
+        "is_one": len(desks) == 1,
+        "team": _together(desks),
+        "owner": owner,
+        "today": now.date(),
+    }
+
+
+def _together(desks: Sequence[Desk]) -> dict[str, float]:
+    """Return what all owners shown can do and have to do; capacity left over helps nobody else."""
+    return {
+        "n": sum(len(desk.now) + len(desk.waiting) + desk.n_snoozed for desk in desks),
+        "capacity": sum(desk.capacity for desk in desks if desk.owner_id),
+        "waiting": sum(len(desk.waiting) for desk in desks),
+        "n_overdue": sum(desk.n_overdue for desk in desks),
+        "n_snoozed": sum(desk.n_snoozed for desk in desks),
+        "lost": sum(desk.lost for desk in desks),
+    }
+
+
+def lines(desks: Iterable[Desk]) -> Iterator[dict[str, Any]]:
+    """Return the work of some weeks as flat lines, for CSV; in order, what has to wait last."""
+    for desk in desks:
+        for when, works in (("now", desk.now), ("waiting", desk.waiting)):
+            for work in works:
+                due = work["due_on"].isoformat() if work["due_on"] else None
+                yield {"owner_id": desk.owner_id, "when": when, **work, "due_on": due}
+
+
+def _desk(
+    key: str,
+    name: str,
+    mine: list[Mapping[str, Any]],
+    risks: Mapping[str, Risk],
+    histories: Mapping[str, list[Event]],
+    plays: Plays,
+    capacities: Mapping[str, int],
+    now: datetime,
+) -> Desk:
+    today = now.date()
+    capacity = capacities.get(key, plays.workable_per_week)
+    first, later = queue(mine, risks, capacity, today)
+    by_id = {row["account_id"]: row for row in mine}
+    own = [risks[row["account_id"]] for row in mine]
+
+    def work(entity: str) -> dict[str, Any]:
+        return _work(by_id[entity], risks[entity], histories[entity], plays, now)
+
+    return Desk(
+        owner_id=key,
+        name=name,
+        capacity=capacity,
+        now=tuple(work(entity) for entity in first),
+        waiting=tuple(work(entity) for entity in later),
+        n_overdue=sum(risk.overdue_days(today) is not None for risk in own),
+        n_snoozed=sum(risk.is_snoozed(today) for risk in own),
+        lost=sum(row["expected_arr_lost"] or 0.0 for row in mine),
+    )
+
+
+def _work(
+    row: Mapping[str, Any], risk: Risk, events: list[Event], plays: Plays, now: datetime
+) -> dict[str, Any]:
+    """Return one line of work: the account, where its risk stands, and what is next."""
+    found = suggest(plays, row, tried=tried(events), today=now.date(), has_open_risk=True)
+    titles = {play.id: play.title for play in plays.plays}
+    planned = titles.get(risk.play)
+    return {
+        **{name: row[name] for name in _SHOWN},
+        "stage": risk.stage,
+        "days_in_stage": risk.days_in_stage(now),
+        "overdue_days": risk.overdue_days(now.date()),
+        "due_on": (risk.due_on or (found[0].due_on if found else None)),
+        "next": planned or (found[0].play.title if found else None),
+        "is_planned": planned is not None,
+        "is_escalated": bool(risk.escalated),
+    }
+
+
+_SHOWN = (
+    "account_id",
+    "name",
+    "churn_risk",
+    "risk_band",
+    "arr",
+    "expected_arr_lost",
+    "days_to_notice",
+    "top_reason",
+)
+
+COLUMNS = (
+    "owner_id",
+    "when",
+    *_SHOWN,
+    "stage",
+    "days_in_stage",
+    "next",
+    "is_planned",
+    "due_on",
+    "overdue_days",
+    "is_escalated",
+)
+"""Columns of the CSV twin; ``when`` is ``now`` or ``waiting``."""
