@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import gc
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +19,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from configs.errors import StateError
-from configs.hashing import digest
+from configs.errors import BellwetherError, StateError
 from configs.places import Workspace
 from configs.state import State, new_folder, read_json, read_manifest, write_json_atomically
 from features.store import OnlineRows
-from serving.exports import SCHEMA, compact_reasons, csv_lines, flat_row
+from serving.archive import Archive
+from serving.book_changes import changes_of_book
+from serving.exports import SCHEMA, compact_reasons, csv_lines, flat_row, kept_beside, news
 from serving.ledger import BookScores, Ledger
-from serving.phrases import in_100, notice_words
-from serving.scoring import Scorer, newest_vectors
+from serving.levels import EVERYBODY, LEVELS, band_medians
+from serving.phrases import in_100, notice_words, to_second
+from serving.scoring import Model, Scorer, kept_facts, newest_vectors
+from serving.shadow import score_shadow_book
+from serving.watch import Watched
+from serving.webhooks import announce
 from training.releases import Release
 
 LATEST = "latest.json"
 SCORES, SCORES_CSV, REASONS, RANKS = "scores.parquet", "scores.csv", "reasons.jsonl", "ranks.npz"
 CHUNK_ROWS = 1_000
+WARM_ROWS = 2 * CHUNK_ROWS
+"""Accounts from which making explanations fast pays for itself."""
 
 Progress = Callable[[str], None]
 
@@ -43,7 +54,7 @@ class BookRun:
         ``<day of the book>-<hash of what it says>``.
     folder : Path
         ``scores.parquet`` and ``scores.csv`` (canonical rows, see `serving.exports`),
-        ``reasons.jsonl`` and ``ranks.npz``.
+        ``reasons.jsonl``, ``ranks.npz`` and ``levels.json`` (see `serving.levels`).
     as_of, served_at : str
         ISO 8601: the prediction moment, and when it was scored.
     release_id : str
@@ -70,6 +81,22 @@ class _Vectors:
     identity: str
 
 
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Keep the garbage collector from walking over a growing book: there are no cycles in it.
+
+    A quarter of the processor time of a large one.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_without_collections()
 def score_book(
     workspace: Workspace,
     release: Release,
@@ -104,6 +131,9 @@ def score_book(
     """
     scorer = Scorer.load(workspace, release)
     vectors = _read_vectors(workspace, scorer)
+    if len(vectors.entity_ids) >= WARM_ROWS:
+        for model in scorer.models:
+            model.bundle.warm()
     progress(f"scoring {len(vectors.entity_ids):,} accounts as of {vectors.as_of:%Y-%m-%d}")
     ranks = _ranks(scorer, vectors)
     flat: list[dict[str, Any]] = []
@@ -112,13 +142,46 @@ def score_book(
         flat += [flat_row(answer) for answer in answers]
         for answer in answers:
             for target, part in answer.get("scores", {}).items():
-                kept[target].append(_kept(answer["account_id"], part))
+                kept[target].append(_kept(answer, part))
         progress(f"{len(flat):,} of {len(vectors.entity_ids):,}")
+    _add_changes(workspace, scorer, vectors, ledger, flat, kept, progress)
     flat = _ranked(flat)
-    run_id = f"{vectors.as_of:%Y%m%d}-{digest(release.release_id, now.isoformat(), flat, kept)}"
+    run_id = f"{vectors.as_of:%Y%m%d}-{_identity(release, now, flat, kept)}"
     _keep(scorer, ledger, vectors, kept, run_id, now)
+    score_shadow_book(workspace, ledger, partial(_read_for, workspace), run_id, now, progress)
     progress("writing the book")
+    before = _rows_before(workspace.state)
+    flat = _dated(flat, before, now)
+    # Before the book is visible: who is killed in between tells it with the next one.
+    announce(workspace, before, flat, run_id, now)
     return _publish(workspace.state, scorer, vectors, flat, kept, ranks, run_id, now)
+
+
+def watched_book(workspace: Workspace, release: Release) -> Watched:
+    """Return the newest book as `serving.monitoring` looks at it."""
+    scorer = Scorer.load(workspace, release)
+    vectors = _read_vectors(workspace, scorer)
+    chosen = [fact.get("status") == "scored" for fact in vectors.rows.facts]
+    return Watched(
+        scorer.models,
+        vectors.rows.values[np.array(chosen, dtype=bool)],
+        vectors.as_of,
+        release.release_id,
+        len(vectors.entity_ids),
+    )
+
+
+def _identity(
+    release: Release,
+    now: datetime,
+    flat: Sequence[Mapping[str, Any]],
+    kept: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> str:
+    """Return the identity of all a book says, row by row: as one text it would fill the memory."""
+    told = hashlib.sha256(f"{release.release_id} {now.isoformat()}".encode())
+    for row in chain(flat, *(kept[target] for target in sorted(kept))):
+        told.update(orjson.dumps(row, option=orjson.OPT_SORT_KEYS))
+    return told.hexdigest()[:12]
 
 
 def answers_of(workspace: Workspace, release: Release, now: datetime) -> Iterator[dict[str, Any]]:
@@ -151,6 +214,19 @@ def read_table(run: BookRun) -> pa.Table:
     return pq.read_table(run.folder / SCORES, schema=SCHEMA)
 
 
+def _levels(
+    scorer: Scorer, vectors: _Vectors, flat: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, list[float | None]]]:
+    """Return what facts look like at each band of the risk (`serving.levels`)."""
+    bands = {row["account_id"]: row["risk_band"] for row in flat if row["risk_band"]}
+    kept = [i for i, entity in enumerate(vectors.entity_ids) if entity in bands]
+    groups = [str(vectors.rows.facts[i].get("peer_group")) for i in kept]
+    names = [str(name) for name in scorer.release.feature_set["names"]]
+    words = [scorer.peers.words.get(group) or EVERYBODY for group in groups]
+    of_risk = [bands[vectors.entity_ids[i]] for i in kept]
+    return band_medians(vectors.rows.values[kept], names, words, of_risk)
+
+
 def read_ranks(run: BookRun) -> dict[str, np.ndarray]:
     """Return the ascending probabilities of a book, by target."""
     with np.load(run.folder / RANKS) as stored:
@@ -176,6 +252,13 @@ def _in_words(row: Mapping[str, Any]) -> str:
      1. Acme (A-1): 31 in 100 (22 to 40), high; 26,040 of 84,000 GBP a year
         notice deadline passed 2 days ago, renewal 2026-03-12
         + Active users 4
+    >>> print(_in_words(row | {"reasons": [], "churn_rung": "rates", "churn_rules": ["It fell"]}))
+     1. Acme (A-1): 31 in 100 (22 to 40), high; 26,040 of 84,000 GBP a year
+        notice deadline passed 2 days ago, renewal 2026-03-12
+        rule: It fell
+    >>> print(_in_words(row | {"reasons": [], "renews_on": None, "churn_verdict": "promotable"}))
+     1. Acme (A-1): 31 in 100 (22 to 40), high; 26,040 of 84,000 GBP a year
+        no single reason stands out
     """
     known = "".join(c if c.isprintable() else " " for c in str(row["name"] or ""))
     who = f"{known} ({row['account_id']})" if known else row["account_id"]
@@ -185,6 +268,10 @@ def _in_words(row: Mapping[str, Any]) -> str:
         lines.append(f"    {notice + ', ' if notice else ''}renewal {row['renews_on']}")
     lines += [f"    + {text}" for text in row["reasons"] or ()]
     lines += [f"    - {text}" for text in row["protections"] or ()]
+    lines += [f"    rule: {text}" for text in row["churn_rules"] or ()]
+    has_reasons = row["reasons"] or row["protections"] or row["churn_rung"] == "rates"
+    if row["churn_risk"] is not None and not has_reasons and row["churn_verdict"] != "no_signal":
+        lines.append("    no single reason stands out")
     return "\n".join(lines)
 
 
@@ -213,12 +300,17 @@ def _read_vectors(workspace: Workspace, scorer: Scorer) -> _Vectors:
         is_known=np.ones(len(table), dtype=bool),
         values=_matrix(table["values"], shape),
         past=_matrix(table["past"], shape),
-        facts=[json.loads(item) for item in table["facts"].to_pylist()],
+        facts=[orjson.loads(item) for item in table["facts"].to_pylist()],
         as_of=list(stamps),
     )
     if not stamps:
         raise StateError("the book is empty", where=str(folder), fix="bellwether features")
     return _Vectors(table["entity_id"].to_pylist(), rows, stamps[0], folder.name)
+
+
+def _read_for(workspace: Workspace, scorer: Scorer) -> tuple[list[str], OnlineRows, datetime]:
+    vectors = _read_vectors(workspace, scorer)
+    return vectors.entity_ids, vectors.rows, vectors.as_of
 
 
 def _matrix(column: pa.ChunkedArray, shape: tuple[int, int]) -> np.ndarray:
@@ -229,14 +321,13 @@ def _matrix(column: pa.ChunkedArray, shape: tuple[int, int]) -> np.ndarray:
 
 def _ranks(scorer: Scorer, vectors: _Vectors) -> dict[str, np.ndarray]:
     """Return the probabilities of all predicted accounts, ascending, by target."""
-    chosen = [fact.get("status") == "scored" for fact in vectors.rows.facts]
-    values = vectors.rows.values[np.array(chosen, dtype=bool)]
-    return {
-        model.target: np.sort(model.bundle.predict(model.encode(values)).p)
-        if len(values)
-        else np.zeros(0)
-        for model in scorer.models
-    }
+    return {model.target: _sorted_scores(model, vectors.rows) for model in scorer.models}
+
+
+def _sorted_scores(model: Model, rows: OnlineRows) -> np.ndarray:
+    chosen = [fact.get("status") == "scored" and model.asks(fact) for fact in rows.facts]
+    values = rows.values[np.array(chosen, dtype=bool)]
+    return np.sort(model.bundle.probabilities(model.encode(values)))
 
 
 def _answers(scorer: Scorer, vectors: _Vectors, now: datetime) -> Iterator[list[dict[str, Any]]]:
@@ -254,23 +345,86 @@ def _answers(scorer: Scorer, vectors: _Vectors, now: datetime) -> Iterator[list[
         yield scorer.score(vectors.entity_ids[part], chunk, now)
 
 
-def _kept(account_id: str, part: Mapping[str, Any]) -> dict[str, Any]:
+def _kept(answer: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "account_id": account_id,
+        "account_id": answer["account_id"],
         **{name: part[name] for name in ("target", "probability", "logit", "band")},
         "reasons": compact_reasons(part),
+        "beside": kept_beside(answer, part),
     }
 
 
-def _ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Order by what is at stake, then by risk; accounts that are not predicted come last."""
+def _add_changes(
+    workspace: Workspace,
+    scorer: Scorer,
+    vectors: _Vectors,
+    ledger: Ledger,
+    flat: Sequence[dict[str, Any]],
+    kept: Mapping[str, Sequence[Mapping[str, Any]]],
+    progress: Progress,
+) -> None:
+    """Say in each row what changed since the book before; without one, or its model, nothing."""
+    archive = Archive(workspace.state)
+    position = {entity: i for i, entity in enumerate(vectors.entity_ids)}
+    told_of: set[str] = set()
+    for model in scorer.models:
+        if model.bundle.outcome in told_of:
+            continue  # the columns of an outcome are of its first target
+        told_of.add(model.bundle.outcome)
+        scored = kept[model.target]
+        earlier = ledger.last_book(model.target, unlike=(vectors.as_of, scorer.release.release_id))
+        values = vectors.rows.values[[position[row["account_id"]] for row in scored]]
+        try:
+            changes = changes_of_book(archive, model, scored, values, vectors.as_of, earlier)
+        except BellwetherError as error:
+            progress(f"{model.target}: what changed cannot be told: {error.what}")
+            continue
+        for row in flat:
+            for name, value in changes.get(row["account_id"], {}).items():
+                if (column := f"{model.bundle.outcome}_{name}") in row:
+                    row[column] = value
 
-    def place(row: Mapping[str, Any]) -> tuple[float, float, str]:
-        return -(row["expected_arr_lost"] or 0.0), -(row["churn_risk"] or 0.0), row["account_id"]
+
+def _ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Order by what is at stake, then by risk; accounts that are not predicted come last.
+
+    Where a rate is all that can be said, it hardly tells accounts apart, and the first to look at
+    are those of which most rules hold.
+    """
+
+    def place(row: Mapping[str, Any]) -> tuple[int, float, float, str]:
+        n_rules = len(row["churn_rules"] or ())
+        lost, risk = row["expected_arr_lost"] or 0.0, row["churn_risk"] or 0.0
+        return -n_rules, -lost, -risk, row["account_id"]
 
     scored = sorted((row for row in rows if row["status"] == "scored"), key=place)
     others = sorted((row for row in rows if row["status"] != "scored"), key=place)
     return [row | {"rank": rank} for rank, row in enumerate(scored, start=1)] + others
+
+
+def _rows_before(state: State) -> list[dict[str, Any]]:
+    """Return the rows of the last published book; none when there is none, or a damaged one."""
+    try:
+        before = read_latest(state)
+    except StateError:
+        return []
+    return read_table(before).to_pylist() if before else []
+
+
+def _dated(
+    rows: list[dict[str, Any]], before: Sequence[Mapping[str, Any]], now: datetime
+) -> list[dict[str, Any]]:
+    """Add when each row last came to say something else than in the book before."""
+    known = {row["account_id"]: row for row in before}
+    served_at = to_second(now)
+    return [
+        row | {"updated_at": _same_since(known.get(row["account_id"]), row) or served_at}
+        for row in rows
+    ]
+
+
+def _same_since(before: Mapping[str, Any] | None, row: Mapping[str, Any]) -> str | None:
+    return before["updated_at"] if before and news(before) == news(row) else None
 
 
 def _keep(
@@ -301,6 +455,10 @@ def _keep(
                 band=[row["band"] for row in rows],
                 features=vectors.rows.values[[position[entity] for entity in ids]],
                 reasons=[row["reasons"] for row in rows],
+                facts=[
+                    kept_facts(vectors.rows.facts[position[row["account_id"]]]) | row["beside"]
+                    for row in rows
+                ],
             )
         )
 
@@ -339,5 +497,6 @@ def _publish(
             )
         arrays: dict[str, Any] = dict(ranks)
         np.savez_compressed(aside / RANKS, **arrays)
+        write_json_atomically(aside / LEVELS, _levels(scorer, vectors, flat))
     write_json_atomically(state.scores / LATEST, {"run_id": run_id})
     return run

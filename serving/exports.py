@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 
 from serving.scoring import SHOWN_FACTS
+from serving.selling import AMOUNTS, contact_words, kept_candidate
 
 COLUMNS: dict[str, tuple[pa.DataType, str]] = {
-    "rank": (pa.int64(), "place in the book by expected loss, 1 first; empty when not predicted"),
+    "rank": (
+        pa.int64(),
+        "place in the book by expected loss, 1 first, where rules stand in for reasons by how many "
+        "hold and then by expected loss; empty when not predicted",
+    ),
     "account_id": (pa.string(), "the account"),
     **{name: (pa.string(), "as the company knows it") for name in SHOWN_FACTS},
+    "products": (pa.list_(pa.string()), "held now, by terms; the largest share first"),
+    "product_shares": (pa.list_(pa.float64()), "of `arr`, in that order, 0 to 1"),
     "status": (pa.string(), "`scored`, or why there is no probability"),
     "status_text": (pa.string(), "the status in words"),
     "arr": (pa.float64(), "annual recurring revenue, or trailing spend, in `currency`"),
@@ -33,6 +41,10 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "churn_percentile": (pa.float64(), "share of the book with a lower risk, 0 to 100"),
     "risk_band": (pa.string(), "low, elevated or high: cuts frozen at release"),
     "churn_confidence": (pa.string(), "of the model in this account: high, medium or low"),
+    "churn_change": (pa.float64(), "churn_risk less that of the book before, -1 to 1"),
+    "churn_change_is_clear": (pa.bool_(), "the change is larger than its uncertainty"),
+    "churn_change_since": (pa.string(), "day of the book before, ISO 8601"),
+    "churn_change_text": (pa.string(), "the change in words, and what moved it most"),
     "expected_arr_lost": (pa.float64(), "churn_risk × arr"),
     "churn_verdict": (pa.string(), "of the model: promotable, provisional or no_signal"),
     "contraction_risk": (pa.float64(), "probability, 0 to 1"),
@@ -43,17 +55,71 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "expansion_band": (pa.string(), "low, elevated or high"),
     "expansion_confidence": (pa.string(), "high, medium or low"),
     "expansion_verdict": (pa.string(), "of the model: promotable, provisional or no_signal"),
+    "expansion_change": (pa.float64(), "expansion_propensity less that of the book before"),
+    "expansion_change_is_clear": (pa.bool_(), "the change is larger than its uncertainty"),
+    "expansion_change_since": (pa.string(), "day of the book before, ISO 8601"),
+    "expansion_change_text": (pa.string(), "the change in words, and what moved it most"),
+    "expansion_withheld": (pa.string(), "`no_room_to_grow` where growth is not asked about"),
+    "expansion_kind": (pa.string(), "what could be sold: seats, tier, product or usage"),
+    "expansion_product": (pa.string(), "of which product"),
+    "expansion_basis": (pa.string(), "`measured`, or `rules` where past growths are too few"),
+    "expansion_kind_probability": (
+        pa.float64(),
+        "of a growth of this kind, 0 to 1; empty by rules",
+    ),
+    "expansion_arr_p10": (pa.float64(), "revenue a year it adds, should it happen: 10th hundredth"),
+    "expansion_arr_p50": (pa.float64(), "the same: median"),
+    "expansion_arr_p90": (pa.float64(), "the same: 90th hundredth"),
+    "expansion_arr_expected": (pa.float64(), "expansion_kind_probability × mean amount"),
+    "expansion_evidence": (pa.string(), "what speaks for the kind"),
+    "expansion_contact": (pa.string(), "whom to ask: id, role, advocate"),
+    "expansion_contact_last_active_on": (pa.string(), "day last seen, ISO 8601"),
+    "expansion_by_on": (pa.string(), "day by which to ask, ISO 8601"),
+    "expansion_timing": (pa.string(), "why by then"),
+    "expansion_is_eligible": (pa.bool_(), "nothing stands in the way; empty without a candidate"),
+    "expansion_blockers": (pa.list_(pa.string()), "what stands in the way, as codes"),
     "top_reason": (pa.string(), "strongest fact associated with a higher risk"),
     "reasons": (pa.list_(pa.string()), "facts associated with a higher risk, strongest first"),
     "protections": (pa.list_(pa.string()), "facts associated with a lower risk"),
     "reason_codes": (pa.list_(pa.string()), "codes of the reasons, see the catalogue"),
+    "churn_rung": (pa.string(), "of the ladder by events: rates, linear, trees, tuned trees"),
+    "churn_rules": (
+        pa.list_(pa.string()),
+        "on the rung `rates`: plain rules that hold, judgement and not measured",
+    ),
     "data_confidence": (pa.string(), "of the data behind it: high, medium or low"),
     "is_stale": (pa.bool_(), "the data is older than the company allows"),
     "as_of": (pa.string(), "the prediction moment, ISO 8601, UTC"),
+    "updated_at": (pa.string(), "when this row last came to say something else, ISO 8601, UTC"),
     "release_id": (pa.string(), "what answered"),
     "config_hash": (pa.string(), "of the company's configuration"),
 }
 """Every column of an export: its type, and what it holds. Columns are added, never renamed."""
+
+_TICKING = (
+    "rank",
+    "tenure_days",
+    "days_to_renewal",
+    "days_to_notice",
+    *(
+        f"{outcome}_{name}"
+        for outcome in ("churn", "expansion")
+        for name in (
+            "percentile",
+            "change",
+            "change_is_clear",
+            "change_since",
+            "change_text",
+        )
+    ),
+    "expansion_contact_last_active_on",
+    "expansion_by_on",
+    "as_of",
+    "updated_at",
+    "release_id",
+    "config_hash",
+)
+"""Columns that move with the calendar, the version or other accounts: no news of this one."""
 
 SCHEMA = pa.schema([pa.field(name, kind) for name, (kind, _) in COLUMNS.items()])
 
@@ -71,6 +137,9 @@ def flat_row(answer: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row |= {name: answer.get(name) for name in COLUMNS if name in answer}
     row |= {name: value for name, value in (answer.get("renewal") or {}).items() if name in row}
+    held = answer.get("products") or []
+    row["products"] = [item["product"] for item in held]
+    row["product_shares"] = [item["share"] for item in held]
     data = answer.get("data") or {}
     row["data_confidence"], row["is_stale"] = data.get("confidence"), data.get("is_stale")
     firsts = first_per_outcome(answer)
@@ -80,9 +149,18 @@ def flat_row(answer: Mapping[str, Any]) -> dict[str, Any]:
         }
     if "expansion" in firsts:
         row["expansion_band"] = firsts["expansion"]["band"]
+    elif answer.get("withheld"):
+        row["expansion_withheld"] = next(iter(answer["withheld"].values()))["status"]
     if "churn" in firsts:
         row |= _churn_columns(firsts["churn"])
+    if candidate := answer.get("expansion"):
+        row |= _candidate_columns(candidate)
     return row
+
+
+def news(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a row says of its account, apart from what moves on its own."""
+    return {name: row.get(name) for name in COLUMNS if name not in _TICKING}
 
 
 def first_per_outcome(answer: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -91,6 +169,24 @@ def first_per_outcome(answer: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]
     for part in answer.get("scores", {}).values():
         firsts.setdefault(part["outcome"], part)
     return firsts
+
+
+def _candidate_columns(candidate: Mapping[str, Any]) -> dict[str, Any]:
+    added, contact = candidate["added_arr"] or {}, candidate["contact"] or {}
+    timing = candidate["timing"] or {}
+    return {
+        **{f"expansion_{name}": candidate[name] for name in ("kind", "product", "basis")},
+        **{f"expansion_arr_{name}": added.get(name) for name in AMOUNTS},
+        "expansion_kind_probability": candidate["probability"],
+        "expansion_arr_expected": candidate["expected_added_arr"],
+        "expansion_evidence": next(iter(candidate["evidence"]), None),
+        "expansion_contact": contact_words(candidate["contact"]),
+        "expansion_contact_last_active_on": contact.get("last_active_on"),
+        "expansion_by_on": timing.get("by_on"),
+        "expansion_timing": timing.get("text"),
+        "expansion_is_eligible": candidate["is_eligible"],
+        "expansion_blockers": [item["code"] for item in candidate["blockers"]],
+    }
 
 
 def _churn_columns(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,6 +199,8 @@ def _churn_columns(part: Mapping[str, Any]) -> dict[str, Any]:
         "reasons": reasons,
         "protections": fact_texts(part["lowers"]),
         "reason_codes": [reason["code"] for reason in part["raises"]],
+        "churn_rung": part["rung"],
+        "churn_rules": [rule["text"] for rule in part["rules"]],
     }
 
 
@@ -123,30 +221,47 @@ def compact_reasons(part: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def kept_beside(answer: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the ledger keeps of one score beside its reasons: rules, and what was to sell."""
+    kept: dict[str, Any] = {}
+    if part["rules"]:
+        kept["rules"] = [rule["rule"] for rule in part["rules"]]
+    if part["outcome"] == "expansion" and answer.get("expansion"):
+        kept["candidate"] = kept_candidate(answer["expansion"])
+    return kept
+
+
 def csv_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Return the canonical rows as CSV, header first, safe to open in a spreadsheet."""
-    yield _csv_line(list(COLUMNS))
-    for row in rows:
-        yield _csv_line([cell(row.get(name)) for name in COLUMNS])
+    header = list(COLUMNS)
+    return csv_text(chain([header], ([cell(row.get(name)) for name in header] for row in rows)))
+
+
+def csv_text(lines: Iterable[Iterable[str]]) -> Iterator[str]:
+    """Return lines of cells as CSV, quoted where they must be."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    for cells in lines:
+        writer.writerow(cells)
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
 
 
 def cell(value: Any) -> str:
     r"""Return one value as CSV text; text that looks like a formula gets an apostrophe in front.
 
-    >>> cell('=HYPERLINK("x")'), cell(-4.5), cell(None), cell(["a", "b"])
-    ('\'=HYPERLINK("x")', '-4.5', '', 'a | b')
+    >>> cell('=HYPERLINK("x")'), cell(-4.5), cell(None), cell(["a", "b"]), cell([0.75, 0.25])
+    ('\'=HYPERLINK("x")', '-4.5', '', 'a | b', '0.75 | 0.25')
     """
     if value is None:
         return ""
-    if isinstance(value, bool):
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | float):
+    elif isinstance(value, int | float):
         return repr(value)
-    text = value if isinstance(value, str) else " | ".join(value)
+    else:
+        text = " | ".join(item if isinstance(item, str) else repr(item) for item in value)
     return f"'{text}" if text.lstrip(" ")[:1] in _FORMULA_STARTS else text
-
-
-def _csv_line(cells: Sequence[str]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\r\n").writerow(cells)
-    return buffer.getvalue()

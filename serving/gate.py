@@ -1,4 +1,4 @@
-"""What every request passes: host, size, request id, security headers, and nothing escapes.
+"""What every request passes: host, size, time, who asks, and nothing escapes.
 
 Pure ASGI. An exception that left the application would keep the caller waiting for the server's
 whole timeout.
@@ -6,6 +6,7 @@ whole timeout.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -14,13 +15,23 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from configs.errors import BellwetherError
+from serving.access import Caller
+from serving.logs import FIELDS
 from serving.problems import ProblemError, of_error, problem, response
 
 logger = logging.getLogger("bellwether.serving")
 
 MAX_BODY_BYTES = 1_000_000
+BODY_SECONDS, ANSWER_SECONDS, SEND_SECONDS = 10.0, 45.0, 30.0
+"""For a body to arrive, for an answer to begin, and for a caller to take each part of it."""
+
+MAX_AT_ONCE = 64
+"""Requests one process answers at the same time; further ones are told to come again."""
+
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 PAGE_POLICY = (
@@ -39,7 +50,11 @@ SECURITY_HEADERS = {
 _PORT = re.compile(r":\d+$")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
 Observe = Callable[[Scope, str, int, float], None]
+Admit = Callable[[Scope, Headers], Caller | None]
+Show = Callable[[Scope, dict[str, Any]], Response]
 
 
 class Gate:
@@ -51,13 +66,31 @@ class Gate:
         What is protected.
     observe : callable
         Told scope, route template, status and seconds of each request.
+    admit : callable
+        Returns who asks, None where it does not matter; refuses by a problem.
+    show : callable
+        Makes a response of a problem document, for people or for systems.
     hosts : iterable of str
         Host names answered to, without port; ``*`` is any.
+    max_at_once : int
+        Requests answered at the same time.
     """
 
-    def __init__(self, app: ASGIApp, observe: Observe, hosts: Iterable[str] = LOOPBACK) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        observe: Observe,
+        admit: Admit,
+        show: Show = lambda _, document: response(document),
+        hosts: Iterable[str] = LOOPBACK,
+        max_at_once: int = MAX_AT_ONCE,
+    ) -> None:
         self.app = app
         self._observe = observe
+        self._admit = admit
+        self._show = show
+        self._max_at_once = max_at_once
+        self._n_at_once = 0
         self._hosts = frozenset(name.strip().lower() for name in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,24 +102,40 @@ class Gate:
         headers = Headers(scope=scope)
         request_id = _request_id(headers)
         scope.setdefault("state", {})["request_id"] = request_id
-        answer = _Answer(send, request_id)
+        answer = _Answer(send, request_id, self._show)
+        self._n_at_once += 1
         try:
-            self._check(headers)
-            await self.app(scope, _limited(receive), answer)
-        except ProblemError as error:
+            async with asyncio.timeout(ANSWER_SECONDS) as clock:
+                answer.clock = clock
+                self._check(scope, headers)
+                scope["state"]["caller"] = self._admit(scope, headers)
+                await self.app(scope, _limited(receive), answer)
+        except TimeoutError:
+            words = f"no answer within {ANSWER_SECONDS:g} s"
+            await answer.problem(problem("unavailable", words, instance=request_id), scope, receive)
+        except BellwetherError as error:
             await answer.problem(of_error(error, request_id), scope, receive)
         except Exception:
-            logger.exception("request %s failed", request_id)
+            logger.exception("a request failed", extra={"request_id": request_id})
             document = problem("internal-error", "the log has the details", instance=request_id)
             await answer.problem(document, scope, receive)
         finally:
-            seconds = time.perf_counter() - started
-            self._observe(scope, route_template(scope), answer.status, seconds)
+            self._n_at_once -= 1
+            seconds, route = time.perf_counter() - started, route_template(scope)
+            self._observe(scope, route, answer.status, seconds)
+            if logger.isEnabledFor(logging.INFO):
+                told = (request_id, scope["method"], route, answer.status, round(seconds, 6))
+                logger.info("request", extra=dict(zip(FIELDS, told, strict=True)))
 
-    def _check(self, headers: Headers) -> None:
+    def _check(self, scope: Scope, headers: Headers) -> None:
+        if self._n_at_once > self._max_at_once:
+            words = f"{self._max_at_once} requests are being answered already"
+            raise ProblemError("too-many-requests", words)
         host = _PORT.sub("", headers.get("host", ""))
         if "*" not in self._hosts and host.lower() not in self._hosts:
             raise ProblemError("wrong-host", f"this service does not answer to {host[:100]!r}")
+        if scope["method"] not in _SAFE and headers.get("sec-fetch-site") == "cross-site":
+            raise ProblemError("forbidden", "another site's page may not send this")
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MAX_BODY_BYTES:
             raise _too_large()
@@ -95,27 +144,40 @@ class Gate:
 class _Answer:
     """The sending side: adds headers, remembers whether a response has begun."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, show: Show) -> None:
         self._send = send
+        self._show = show
         self._request_id = request_id
         self.status = 500
         self.has_begun = False
+        self.clock: asyncio.Timeout | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.has_begun = True
+            if self.clock is not None and not self.clock.expired():
+                self.clock.reschedule(None)
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self._request_id
             headers.setdefault("Content-Security-Policy", PAGE_POLICY)
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
-        await self._send(message)
+        async with asyncio.timeout(SEND_SECONDS):
+            await self._send(message)
 
     async def problem(self, document: dict[str, Any], scope: Scope, receive: Receive) -> None:
         """Answer with a problem, unless part of another answer is out already."""
+        self.clock = None
         if not self.has_begun:
-            await response(document)(scope, receive, self)
+            await self._shown(scope, document)(scope, receive, self)
+
+    def _shown(self, scope: Scope, document: dict[str, Any]) -> Response:
+        try:
+            return self._show(scope, document)
+        except Exception:
+            logger.exception("a problem has no page", extra={"request_id": self._request_id})
+            return response(document)
 
 
 def route_template(scope: Scope) -> str:
@@ -130,13 +192,23 @@ def _request_id(headers: Headers) -> str:
 
 
 def _limited(receive: Receive) -> Receive:
-    """Count what arrives: a body may come in parts and without its length."""
-    arrived = 0
+    """Count and time what arrives: a body may come in parts, without its length, or never."""
+    arrived, is_whole = 0, False
+    ends = asyncio.get_running_loop().time() + BODY_SECONDS
 
     async def limited() -> Message:
-        nonlocal arrived
-        message = await receive()
+        nonlocal arrived, is_whole
+        if is_whole:  # what comes after it is the end of the connection
+            return await receive()
+        try:
+            async with asyncio.timeout_at(ends):
+                message = await receive()
+        except TimeoutError as error:
+            raise ProblemError(
+                "too-slow", f"the body did not arrive within {BODY_SECONDS:g} s"
+            ) from error
         arrived += len(message.get("body", b""))
+        is_whole = not message.get("more_body", False)
         if arrived > MAX_BODY_BYTES:
             raise _too_large()
         return message

@@ -22,11 +22,15 @@ WAITING_ROWS = 50_000
 RETRY_SECONDS = (0.05, 0.25, 1.0)
 
 
+Record = tuple[Any, ...]
+"""The values of one row."""
+
+
 @dataclass(slots=True)
 class _Waiting:
     """One caller's rows and the promise that they will be committed."""
 
-    records: list[dict[str, Any]]
+    records: list[Record]
     future: Future[int]
 
 
@@ -45,20 +49,45 @@ class GroupWriter:
 
     def __init__(
         self,
-        commit: Callable[[list[dict[str, Any]]], None],
-        settle: Callable[[list[dict[str, Any]]], None],
+        commit: Callable[[list[Record]], None],
+        settle: Callable[[list[Record]], None],
     ) -> None:
         self._commit, self._settle = commit, settle
         self._changed = threading.Condition()
+        self._turn = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
         self._n_rows = 0
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="score-ledger", daemon=True)
         self._thread.start()
 
-    def put(self, records: list[dict[str, Any]], wait_seconds: float) -> Future[int]:
+    def put(self, records: list[Record], wait_seconds: float) -> Future[int]:
         """Queue records; wait at most `wait_seconds` for room."""
-        item = _Waiting(records, Future())
+        [item] = self._queue([records], wait_seconds)
+        self._wake()
+        return item.future
+
+    def commit(self, callers: Sequence[list[Record]]) -> list[Future[int]]:
+        """Commit records of some callers, and whatever waits, on this thread: it waits anyway.
+
+        While another thread is at it, the writer's own thread does it next.
+        """
+        items = self._queue(callers, 0.0)
+        if self._turn.acquire(blocking=False):
+            try:
+                self._write(self._take())
+            finally:
+                self._turn.release()
+        self._wake()
+        return [item.future for item in items]
+
+    def _wake(self) -> None:
+        with self._changed:
+            if self._waiting:
+                self._changed.notify_all()
+
+    def _queue(self, callers: Sequence[list[Record]], wait_seconds: float) -> list[_Waiting]:
+        items = [_Waiting(records, Future()) for records in callers]
         with self._changed:
             has_room = self._changed.wait_for(
                 lambda: self._is_closed or self._n_rows < WAITING_ROWS, wait_seconds
@@ -70,10 +99,9 @@ class GroupWriter:
                     f"the ledger is behind: {self._n_rows} scores wait to be committed",
                     fix="send less at once; is the database busy or the disk slow?",
                 )
-            self._waiting.append(item)
-            self._n_rows += len(records)
-            self._changed.notify_all()
-        return item.future
+            self._waiting += items
+            self._n_rows += sum(map(len, callers))
+        return items
 
     def close(self) -> None:
         """Commit what waits and end the thread."""
@@ -83,23 +111,31 @@ class GroupWriter:
         self._thread.join()
 
     def _run(self) -> None:
-        while group := self._take():
-            self._write([item for item in group if item.future.set_running_or_notify_cancel()])
+        while self._has_work():
+            with self._turn:
+                self._write(self._take())
+
+    def _has_work(self) -> bool:
+        """Wait for callers; false when closed and drained."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or bool(self._waiting))
+            return bool(self._waiting)
 
     def _take(self) -> list[_Waiting]:
-        """Return the next group of callers; none when closed and drained."""
+        """Return the next group of callers who still wait."""
         group: list[_Waiting] = []
         n_rows = 0
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or bool(self._waiting))
             while self._waiting and n_rows < GROUP_ROWS:
                 group.append(self._waiting.popleft())
                 n_rows += len(group[-1].records)
             self._n_rows -= n_rows
             self._changed.notify_all()
-        return group
+        return [item for item in group if item.future.set_running_or_notify_cancel()]
 
     def _write(self, group: list[_Waiting]) -> None:
+        if not group:
+            return
         records = [record for item in group for record in item.records]
         try:
             insist(lambda: self._commit(records))

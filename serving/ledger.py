@@ -11,17 +11,18 @@ import hashlib
 import math
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from sqlalchemy import (
     BigInteger,
@@ -37,13 +38,15 @@ from sqlalchemy import (
     Text,
     and_,
     func,
+    literal_column,
+    or_,
     select,
     update,
 )
 
 from configs.errors import DataError, StateError, UnavailableError
 from configs.places import Workspace
-from serving.group_commit import GroupWriter
+from serving.group_commit import GroupWriter, Record
 from training.database import (
     BUSY_SECONDS,
     UtcTime,
@@ -55,7 +58,8 @@ from training.database import (
     writing,
 )
 
-CHANNELS = ("api", "batch", "book", "shadow")
+SHADOW = "shadow"
+CHANNELS = ("api", "batch", "book", SHADOW)
 BOOK_ROWS = 5_000
 """Rows of a book that are committed at once."""
 
@@ -82,6 +86,8 @@ scores_table = Table(
     Column("feature_set", String(64), nullable=False),
     Column("reasons", Text, nullable=False),
     Column("channel", String(16), nullable=False),
+    Column("facts", Text),
+    Column("clock", UtcTime),
     Index("scores_by_entity", "company", "entity_id", "target"),
 )
 Index(
@@ -103,27 +109,30 @@ books_table = Table(
     Column("release_id", String(40), nullable=False),
     Column("n_scores", Integer, nullable=False),
     Column("is_complete", Integer, nullable=False),
+    Column("channel", String(16)),
     PrimaryKeyConstraint("company", "book_id", "target"),
     Index("books_by_time", "company", "target", "served_at"),
 )
-outcomes_table = Table(
-    "score_outcomes",
+labels_table = Table(
+    "score_labels",
     metadata,
     Column("company", String(64), nullable=False),
     Column("entity_id", Text, nullable=False),
     Column("target", String(64), nullable=False),
     Column("as_of", UtcTime, nullable=False),
+    Column("contract", String(16), nullable=False),
     Column("known_at", UtcTime, nullable=False),
     Column("label", Integer, nullable=False),
     Column("decision_at", UtcTime),
     Column("recorded_at", UtcTime, nullable=False),
-    PrimaryKeyConstraint("company", "entity_id", "target", "as_of", "known_at"),
+    PrimaryKeyConstraint("company", "target", "contract", "as_of", "entity_id", "known_at"),
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreRow:
+class ScoreRow(NamedTuple):
     """One score as it was served. One row per score_id.
+
+    A tuple, because a batch makes a thousand of them.
 
     Attributes
     ----------
@@ -148,7 +157,14 @@ class ScoreRow:
     reasons : list
         As shown, plain JSON values.
     channel : str
-        One of `CHANNELS`.
+        One of `CHANNELS`; ``shadow`` was never shown to anybody.
+    facts : mapping
+        What decided which question was asked and what was at stake: status, contract dates,
+        revenue, segment; with the rules that held and the expansion candidate that was shown;
+        plain JSON values.
+    clock : datetime or None
+        With a zone: the moment days were counted from. The company's clock may be pinned, so it
+        is not always when it was answered.
     """
 
     score_id: str
@@ -167,6 +183,8 @@ class ScoreRow:
     feature_set: str
     reasons: Sequence[Any]
     channel: str
+    facts: Mapping[str, Any] = {}
+    clock: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -193,6 +211,10 @@ class BookScores:
         One vector per row.
     reasons : sequence, optional
         Per row a list of plain JSON values.
+    facts : sequence, optional
+        Per row a mapping of plain JSON values, see `ScoreRow`.
+    channel : str
+        ``book``, or ``shadow`` for a book that is never shown.
     """
 
     book_id: str
@@ -209,11 +231,15 @@ class BookScores:
     band: Sequence[str]
     features: NDArray[np.float64]
     reasons: Sequence[Sequence[Any]] | None = None
+    facts: Sequence[Mapping[str, Any]] | None = None
+    channel: str = "book"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one prediction moment. One row per (entity, target, as_of, known_at).
+    """What became of one prediction moment.
+
+    One row per (entity, target, as_of, contract, known_at).
 
     Attributes
     ----------
@@ -227,6 +253,8 @@ class Outcome:
         When that became known. A correction is a further row, known later.
     decision_at : datetime or None
         When it was decided, where it was.
+    contract : str
+        Identity of the label contract that was asked (`serving.outcomes.contract_id`).
     """
 
     entity_id: str
@@ -235,9 +263,76 @@ class Outcome:
     label: int
     known_at: datetime
     decision_at: datetime | None = None
+    contract: str = ""
 
 
-_ROW_NAMES = tuple(item.name for item in fields(ScoreRow))
+@dataclass(frozen=True, slots=True)
+class BookEntry:
+    """One complete book of one target, shown or shadow.
+
+    Attributes
+    ----------
+    book_id, target, release_id : str
+        Which run asked what of which release.
+    as_of, served_at : datetime
+        UTC.
+    n_scores : int
+        Rows.
+    channel : str
+        ``book`` or ``shadow``.
+    """
+
+    book_id: str
+    target: str
+    release_id: str
+    as_of: datetime
+    served_at: datetime
+    n_scores: int
+    channel: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Scores of books beside what became of them: columns of equal length.
+
+    One row per entity, moment and bundle: where a moment was scored twice, the last counts.
+
+    Attributes
+    ----------
+    entity_id, bundle_sha : sequence of str
+        Whose score, and of which model.
+    as_of : sequence of datetime
+        The prediction moments, UTC.
+    p, label : numpy.ndarray
+        Probability as served; 1.0 it happened, 0.0 it did not.
+    """
+
+    entity_id: Sequence[str]
+    bundle_sha: Sequence[str]
+    as_of: Sequence[datetime]
+    p: NDArray[np.float64]
+    label: NDArray[np.float64]
+
+
+EVERYTHING = pa.schema(
+    [
+        ("target", pa.string()),
+        ("entity_id", pa.string()),
+        ("as_of", pa.timestamp("us", tz="UTC")),
+        ("served_at", pa.timestamp("us", tz="UTC")),
+        ("release_id", pa.string()),
+        ("bundle_sha", pa.string()),
+        ("probability", pa.float64()),
+        ("band", pa.string()),
+        ("facts", pa.string()),
+    ]
+)
+
+_ROW_NAMES = ScoreRow._fields
+_RECORD_NAMES = ("company", *_ROW_NAMES)
+_REASONS, _FACTS = _RECORD_NAMES.index("reasons"), _RECORD_NAMES.index("facts")
+_CONTEXT = ("facts", "clock")
+"""Columns that a row of an earlier version lacks; a repeated append does not bring them."""
 _OUTCOME_NAMES = tuple(item.name for item in fields(Outcome))
 _BOOK_CONSTANTS = (
     "served_at",
@@ -342,6 +437,35 @@ class Ledger:
         """
         return self._hand_over(rows, 0.0)
 
+    def commit_each(self, callers: Sequence[Sequence[ScoreRow]]) -> list[Future[int]]:
+        """Commit rows of several callers as one group, here if nobody else is committing.
+
+        For a thread that has nothing else to do. A caller's bad rows cost the others nothing.
+
+        Returns
+        -------
+        list of Future of int
+            As of `submit`, per caller; most are done on return.
+
+        Raises
+        ------
+        StateError, UnavailableError
+            As `submit`.
+        """
+        self._check_process()
+        told: dict[int, Future[int]] = {}
+        kept: dict[int, list[Record]] = {}
+        for i, rows in enumerate(callers):
+            try:
+                records = self._records(rows)
+            except DataError as error:
+                told[i] = _failed(error)
+            else:
+                kept |= {i: records} if records else {}
+                told |= {} if records else {i: _done(0)}
+        told |= zip(kept, self._writer.commit(list(kept.values())), strict=True)
+        return [told[i] for i in range(len(callers))]
+
     def append(self, rows: Sequence[ScoreRow]) -> int:
         """Commit rows, then return how many; all of them, or none and an error.
 
@@ -384,11 +508,11 @@ class Ledger:
         n_rows = _check_book(book)
         key = ("company", "book_id", "target")
         entry = _book_entry(book, self.company, n_rows)
-        settle(self.engine, books_table, key, [entry], but=("is_complete",))
+        settle(self.engine, books_table, key, [entry], but=("is_complete", "channel"))
         n_new = 0
         for start in range(0, n_rows, BOOK_ROWS):
             part = _book_records(book, slice(start, start + BOOK_ROWS), self.company)
-            n_new += settle(self.engine, scores_table, ("score_id",), part)
+            n_new += settle(self.engine, scores_table, ("score_id",), part, but=_CONTEXT)
         complete = update(books_table).where(*(books_table.c[name] == entry[name] for name in key))
         with writing(self.engine) as connection:
             connection.execute(complete.values(is_complete=1))
@@ -400,17 +524,102 @@ class Ledger:
         where = and_(table.c.company == self.company, table.c.score_id == score_id)
         return next(iter(self._read(where)), None)
 
-    def history(self, entity_id: str, target: str, limit: int = 50) -> list[ScoreRow]:
+    def served_by(self, entity_id: str, moment: datetime | None = None) -> list[ScoreRow]:
+        """Return the last score of each target of an entity that was served by an instant."""
+        table = scores_table
+        where = [table.c.company == self.company, table.c.entity_id == entity_id]
+        if moment is not None:
+            where.append(table.c.served_at <= moment)
+        found = self._read(and_(*where), table.c.served_at.desc(), table.c.row.desc(), limit=1_000)
+        latest: dict[str, ScoreRow] = {}
+        for row in found:
+            latest.setdefault(row.target, row)
+        return list(latest.values())
+
+    def everything(self) -> pa.Table:
+        """Return every score that was shown, without vectors and reasons, oldest first.
+
+        Returns
+        -------
+        pyarrow.Table
+            One row per score: target, entity_id, as_of, served_at, release_id, bundle_sha,
+            probability, band, facts (JSON text, null in rows of an earlier version).
+        """
+        table = scores_table
+        columns = [table.c[name] for name in EVERYTHING.names]
+        ours = and_(table.c.company == self.company, table.c.channel != SHADOW)
+        with reading(self.engine) as connection:
+            found = connection.execute(select(*columns).where(ours).order_by(table.c.row))
+            rows = [dict(row) for row in found.mappings()]
+        return pa.Table.from_pylist(rows, EVERYTHING)
+
+    def sample(self, n: int) -> list[ScoreRow]:
+        """Return about `n` scores spread evenly over the ledger, oldest first."""
+        table = scores_table
+        ours = table.c.company == self.company
+        with reading(self.engine) as connection:
+            first, last, count = connection.execute(
+                select(func.min(table.c.row), func.max(table.c.row), func.count()).where(ours)
+            ).one()
+        if not count or n < 1:
+            return []
+        step = max(1, (last - first + 1) // n)
+        return self._read(and_(ours, (table.c.row - first) % step == 0), table.c.row, limit=n)
+
+    def history(
+        self, entity_id: str, target: str, limit: int = 50, *, channel: str | None = None
+    ) -> list[ScoreRow]:
         """Return the last scores served for one entity and target, newest first."""
         table = scores_table
-        where = and_(
+        where = [
             table.c.company == self.company,
             table.c.entity_id == entity_id,
             table.c.target == target,
-        )
-        return self._read(where, table.c.served_at.desc(), table.c.row.desc(), limit=limit)
+        ]
+        if channel is not None:
+            where.append(table.c.channel == channel)
+        return self._read(and_(*where), table.c.served_at.desc(), table.c.row.desc(), limit=limit)
 
-    def last_book(self, target: str, *, before: datetime | None = None) -> list[ScoreRow]:
+    def previous(
+        self,
+        entity_id: str,
+        target: str,
+        *,
+        as_of: datetime,
+        bundle_sha: str,
+        served_before: datetime | None = None,
+    ) -> ScoreRow | None:
+        """Return the last shown score that another moment or another model gave, if there is one.
+
+        Parameters
+        ----------
+        entity_id, target : str
+            Whose, and what was asked.
+        as_of, bundle_sha : datetime, str
+            Of the present score; what it is compared with is no later than that moment.
+        served_before : datetime, optional
+            Only scores given out before this instant.
+        """
+        table = scores_table
+        where = [
+            table.c.company == self.company,
+            table.c.entity_id == entity_id,
+            table.c.target == target,
+            table.c.channel != SHADOW,
+            _is_earlier(table, table.c.bundle_sha, as_of, bundle_sha),
+        ]
+        if served_before is not None:
+            where.append(table.c.served_at < served_before)
+        newest = (table.c.as_of.desc(), table.c.served_at.desc(), table.c.row.desc())
+        return next(iter(self._read(and_(*where), *newest, limit=1)), None)
+
+    def last_book(
+        self,
+        target: str,
+        *,
+        before: datetime | None = None,
+        unlike: tuple[datetime, str] | None = None,
+    ) -> list[ScoreRow]:
         """Return the last complete book of a target, most probable first.
 
         Parameters
@@ -418,7 +627,10 @@ class Ledger:
         target : str
             What was asked.
         before : datetime, optional
-            Only books served before this instant: the one to compare the current one with.
+            Only books served before this instant.
+        unlike : (datetime, str), optional
+            As_of and release of the present book: only books of another as_of, no later one, or of
+            another release. It is the one to compare the present one with.
 
         Returns
         -------
@@ -427,13 +639,18 @@ class Ledger:
         """
         books, table = books_table, scores_table
         query = select(books.c.book_id).where(
-            books.c.company == self.company, books.c.target == target, books.c.is_complete == 1
+            books.c.company == self.company,
+            books.c.target == target,
+            books.c.is_complete == 1,
+            func.coalesce(books.c.channel, "book") == "book",
         )
         if before is not None:
             query = query.where(books.c.served_at < before)
+        if unlike is not None:
+            query = query.where(_is_earlier(books, books.c.release_id, *unlike))
         with reading(self.engine) as connection:
             book_id = connection.execute(
-                query.order_by(books.c.served_at.desc()).limit(1)
+                query.order_by(books.c.as_of.desc(), books.c.served_at.desc()).limit(1)
             ).scalar_one_or_none()
         where = and_(
             table.c.company == self.company,
@@ -458,15 +675,17 @@ class Ledger:
             The same outcome was recorded with another label. A correction has a later known_at.
         """
         records = [_outcome_record(item, self.company, recorded_at) for item in outcomes]
-        key = ("company", "entity_id", "target", "as_of", "known_at")
-        return settle(self.engine, outcomes_table, key, records, but=("recorded_at",))
+        key = ("company", "entity_id", "target", "as_of", "contract", "known_at")
+        return settle(self.engine, labels_table, key, records, but=("recorded_at",))
 
     def record_outcome(self, outcome: Outcome, *, recorded_at: datetime) -> bool:
         """Record one outcome; False when it was known already. See `record_outcomes`."""
         return self.record_outcomes([outcome], recorded_at=recorded_at) == 1
 
-    def outcomes(self, target: str, *, known_by: datetime | None = None) -> list[Outcome]:
-        """Return the outcomes of a target, one per (entity, as_of): the latest known.
+    def outcomes(
+        self, target: str, *, known_by: datetime | None = None, entity_id: str | None = None
+    ) -> list[Outcome]:
+        """Return the outcomes of a target, one per (entity, as_of, contract): the latest known.
 
         Parameters
         ----------
@@ -474,15 +693,104 @@ class Ledger:
             What was asked.
         known_by : datetime, optional
             As they were known at this instant.
+        entity_id : str, optional
+            Only of this entity.
         """
-        table = outcomes_table
+        table = labels_table
         query = select(table).where(table.c.company == self.company, table.c.target == target)
+        if entity_id is not None:
+            query = query.where(table.c.entity_id == entity_id)
         if known_by is not None:
             query = query.where(table.c.known_at <= known_by)
         with reading(self.engine) as connection:
             rows = connection.execute(query.order_by(table.c.known_at)).mappings().all()
-        latest = {(row["entity_id"], row["as_of"]): row for row in rows}
+        latest = {(row["entity_id"], row["as_of"], row["contract"]): row for row in rows}
         return [Outcome(**{name: row[name] for name in _OUTCOME_NAMES}) for row in latest.values()]
+
+    def books(self, *, channel: str | None = None) -> list[BookEntry]:
+        """Return every complete book, oldest first; of one channel where it is named."""
+        table = books_table
+        query = select(table).where(table.c.company == self.company, table.c.is_complete == 1)
+        with reading(self.engine) as connection:
+            rows = connection.execute(query.order_by(table.c.served_at)).mappings().all()
+        names = [item.name for item in fields(BookEntry)]
+        found = [
+            BookEntry(**{name: row[name] for name in names} | {"channel": row["channel"] or "book"})
+            for row in rows
+        ]
+        return [book for book in found if channel is None or book.channel == channel]
+
+    def count_labels(self) -> dict[tuple[str, datetime], int]:
+        """Return how many entities have an outcome, by target and prediction moment."""
+        table = labels_table
+        query = (
+            select(table.c.target, table.c.as_of, func.count(table.c.entity_id.distinct()))
+            .where(table.c.company == self.company)
+            .group_by(table.c.target, table.c.as_of)
+        )
+        with reading(self.engine) as connection:
+            return {(target, as_of): n for target, as_of, n in connection.execute(query)}
+
+    def unlabelled(self, book: BookEntry, contract: str) -> set[str]:
+        """Return the entities of a book that have no outcome under a contract yet."""
+        scores, labels = scores_table, labels_table
+        asked = select(scores.c.entity_id).where(*self._in_book(book))
+        known = select(labels.c.entity_id).where(
+            labels.c.company == self.company,
+            labels.c.target == book.target,
+            labels.c.contract == contract,
+            labels.c.as_of == book.as_of,
+        )
+        with reading(self.engine) as connection:
+            answered = set(connection.execute(known).scalars())
+            return set(connection.execute(asked).scalars()) - answered
+
+    def judged(self, books: Iterable[BookEntry], contract: str) -> Judged:
+        """Return the scores of books that have an outcome under a contract."""
+        scores, labels = scores_table, labels_table
+        found: dict[tuple[str, datetime, str], tuple[float, int]] = {}
+        for book in sorted(books, key=lambda item: item.served_at):
+            query = (
+                select(
+                    scores.c.entity_id, scores.c.bundle_sha, scores.c.probability, labels.c.label
+                )
+                .join(
+                    labels,
+                    and_(
+                        labels.c.company == self.company,
+                        labels.c.target == book.target,
+                        labels.c.contract == contract,
+                        labels.c.as_of == book.as_of,
+                        labels.c.entity_id == scores.c.entity_id,
+                    ),
+                )
+                .where(*self._in_book(book))
+                .order_by(labels.c.known_at, scores.c.entity_id)
+            )
+            with reading(self.engine) as connection:
+                for entity_id, sha, p, label in connection.execute(query):
+                    found[entity_id, book.as_of, sha] = (p, label)
+        return Judged(
+            [key[0] for key in found],
+            [key[2] for key in found],
+            [key[1] for key in found],
+            np.array([p for p, _ in found.values()], dtype=np.float64),
+            np.array([label for _, label in found.values()], dtype=np.float64),
+        )
+
+    def of_book(self, book: BookEntry) -> list[ScoreRow]:
+        """Return the scores of one book, by entity."""
+        return self._read(and_(*self._in_book(book)), scores_table.c.entity_id)
+
+    def _in_book(self, book: BookEntry) -> list[Any]:
+        table = scores_table
+        # The channel is written out: with a parameter, no database would take the partial index.
+        return [
+            table.c.company == self.company,
+            table.c.request_id == book.book_id,
+            table.c.target == book.target,
+            table.c.channel == literal_column(f"'{SHADOW if book.channel == SHADOW else 'book'}'"),
+        ]
 
     def count(self) -> int:
         """Return how many scores the ledger holds."""
@@ -495,28 +803,39 @@ class Ledger:
         self._writer.close()
         self.engine.dispose()
 
-    def _hand_over(self, rows: Sequence[ScoreRow], wait_seconds: float) -> Future[int]:
+    def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise StateError(
                 "the ledger was opened before this process was forked",
                 fix="open one ledger in each process",
             )
-        records = [self._record(row) for row in rows]
+
+    def _hand_over(self, rows: Sequence[ScoreRow], wait_seconds: float) -> Future[int]:
+        self._check_process()
+        records = self._records(rows)
         return self._writer.put(records, wait_seconds) if records else _done(0)
 
-    def _record(self, row: ScoreRow) -> dict[str, Any]:
-        _check_score(row)
-        record = {name: getattr(row, name) for name in _ROW_NAMES}
-        record["company"] = self.company
-        record["reasons"] = _dump(row.reasons)
-        return record
+    def _records(self, rows: Sequence[ScoreRow]) -> list[Record]:
+        """Return the values of rows as they are written, in the order of `_RECORD_NAMES`."""
+        records: list[Record] = []
+        facts: Mapping[str, Any] | None = None
+        told = ""
+        for row in rows:
+            _check_score(row)
+            if row.facts is not facts:  # the targets of an account share theirs
+                facts, told = row.facts, _dump(row.facts)
+            values: list[Any] = [self.company, *row]
+            values[_REASONS], values[_FACTS] = _dump(row.reasons), told
+            records.append(tuple(values))
+        return records
 
-    def _commit(self, records: list[dict[str, Any]]) -> None:
+    def _commit(self, records: Sequence[Record]) -> None:
         with writing(self.engine) as connection:
-            insert_many(connection, scores_table, records)
+            insert_many(connection, scores_table, _RECORD_NAMES, records)
 
-    def _settle(self, records: list[dict[str, Any]]) -> None:
-        settle(self.engine, scores_table, ("score_id",), records)
+    def _settle(self, records: Sequence[Record]) -> None:
+        named = [dict(zip(_RECORD_NAMES, record, strict=True)) for record in records]
+        settle(self.engine, scores_table, ("score_id",), named, but=_CONTEXT)
 
     def _read(self, where: Any, *order: Any, limit: int | None = None) -> list[ScoreRow]:
         query = select(*(scores_table.c[name] for name in _ROW_NAMES)).where(where)
@@ -525,9 +844,20 @@ class Ledger:
         return [_row(values) for values in found]
 
 
+def _is_earlier(table: Table, version: Any, as_of: datetime, present: str) -> Any:
+    """Return the condition: an earlier moment, or the same moment seen by another version."""
+    return or_(table.c.as_of < as_of, and_(table.c.as_of == as_of, version != present))
+
+
 def _done(value: int) -> Future[int]:
     future: Future[int] = Future()
     future.set_result(value)
+    return future
+
+
+def _failed(error: Exception) -> Future[int]:
+    future: Future[int] = Future()
+    future.set_exception(error)
     return future
 
 
@@ -537,14 +867,18 @@ def _check_score(row: ScoreRow) -> None:
         mistake = f"probability {row.probability} is not in [0, 1]"
     elif not math.isfinite(row.logit):
         mistake = f"logit {row.logit} is not finite"
-    elif row.served_at.tzinfo is None or row.as_of.tzinfo is None:
-        mistake = "served_at and as_of need a zone"
+    elif any(_is_naive(moment) for moment in (row.served_at, row.as_of, row.clock)):
+        mistake = "served_at, as_of and clock need a zone"
     elif row.channel not in CHANNELS:
         mistake = f"channel {row.channel!r} is none of {', '.join(CHANNELS)}"
     elif len(row.features) % 8:
         mistake = f"features are {len(row.features)} bytes, not float64 values"
     if mistake:
         raise DataError(mistake, where=f"score {row.score_id} of {row.entity_id}")
+
+
+def _is_naive(moment: datetime | None) -> bool:
+    return moment is not None and moment.tzinfo is None
 
 
 def _check_book(book: BookScores) -> int:
@@ -555,6 +889,7 @@ def _check_book(book: BookScores) -> int:
         "band": book.band,
         "features": book.features,
         "reasons": book.reasons if book.reasons is not None else book.entity_ids,
+        "facts": book.facts if book.facts is not None else book.entity_ids,
     }
     wrong = {name: len(values) for name, values in columns.items() if len(values) != n_rows}
     if wrong:
@@ -576,7 +911,8 @@ def _book_records(book: BookScores, part: slice, company: str) -> list[dict[str,
     same = {
         "company": company,
         "request_id": book.book_id,
-        "channel": "book",
+        "channel": book.channel,
+        "clock": book.served_at,
         **{name: getattr(book, name) for name in _BOOK_CONSTANTS},
     }
     vectors = np.ascontiguousarray(book.features[part], dtype="<f8")
@@ -591,14 +927,16 @@ def _book_records(book: BookScores, part: slice, company: str) -> list[dict[str,
             "band": band,
             "features": vector.tobytes(),
             "reasons": _dump(reasons),
+            "facts": _dump(facts),
         }
-        for entity_id, probability, logit, band, vector, reasons in zip(
+        for entity_id, probability, logit, band, vector, reasons, facts in zip(
             ids,
             book.probability[part].tolist(),
             book.logit[part].tolist(),
             book.band[part],
             vectors,
             book.reasons[part] if book.reasons is not None else [()] * len(ids),
+            book.facts[part] if book.facts is not None else [{}] * len(ids),
             strict=True,
         )
     ]
@@ -620,6 +958,7 @@ def _book_entry(book: BookScores, company: str, n_rows: int) -> dict[str, Any]:
         "release_id": book.release_id,
         "n_scores": n_rows,
         "is_complete": 0,
+        "channel": book.channel,
     }
 
 
@@ -634,11 +973,16 @@ def _outcome_record(outcome: Outcome, company: str, recorded_at: datetime) -> di
 
 def _row(values: Sequence[Any]) -> ScoreRow:
     record = dict(zip(_ROW_NAMES, values, strict=True))
-    return ScoreRow(**record | {"reasons": orjson.loads(record["reasons"])})
+    plain = {
+        "reasons": orjson.loads(record["reasons"]),
+        # rows of an earlier version have none
+        "facts": orjson.loads(record["facts"]) if record["facts"] else {},
+    }
+    return ScoreRow(**record | plain)
 
 
-def _dump(reasons: Sequence[Any]) -> str:
-    return orjson.dumps(reasons, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+def _dump(value: Sequence[Any] | Mapping[str, Any]) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 def _time_prefix(moment: datetime) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +25,38 @@ from configs.errors import BellwetherError, ConfigError, StateError, Unavailable
 from configs.places import Places, Workspace
 from configs.state import State
 from features.store import OnlineRows, Store
+from serving.access import read_capacities, read_managers, seen, sees
+from serving.archive import Archive
 from serving.book import BookRun, read_latest, read_ranks, read_table
-from serving.exports import compact_reasons
+from serving.changes import change_of
+from serving.door import Door
+from serving.exports import compact_reasons, kept_beside
+from serving.intake import Intake
+from serving.jobs import Jobs
+from serving.keys import Keyring, KeyStore
 from serving.ledger import Ledger, ScoreRow, new_score_ids, pack_features
+from serving.people import People
 from serving.phrases import FAILED
-from serving.scoring import Scorer, load_peers, newest_vectors, status
-from training.releases import Release, read_current
+from serving.scoring import Scorer, kept_facts, load_peers, newest_vectors, status
+from serving.shadow import shadow_rows
+from serving.stages import Observe, measured
+from serving.stages import stage as timed
+from serving.together import Together
+from serving.watch import read_monitoring
+from serving.webhooks import Outbox, endpoints_of
+from training.releases import Release, mark_served, read_current, read_served
+from training.shadow import read_shadow
 
 logger = logging.getLogger("bellwether.serving")
+
+JOB_SECONDS = 1.0
+"""How often a worker looks for a score job."""
 
 CHECK_SECONDS = 5.0
 """How often the background check looks for a new release, new vectors and a new book."""
 
+CLOSE_SECONDS = 30.0
+"""How long work in the background may take to come to a stop."""
 
 NO_RANKS: dict[str, np.ndarray] = {}
 
@@ -57,6 +79,10 @@ class Book:
     table: pa.Table
     ranks: dict[str, np.ndarray]
 
+    def seen_by(self, owners: frozenset[str] | None) -> Book:
+        """Return what somebody sees who looks after some owners' accounts; None is everything."""
+        return self if owners is None else replace(self, table=seen(self.table, owners))
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -65,6 +91,7 @@ class Stage:
     scorer: Scorer
     store: Store
     vectors: str
+    shadow: Scorer | None = None
 
     @property
     def release(self) -> Release:
@@ -82,10 +109,23 @@ class Scored:
         One per account asked, in that order; every score carries its ``score_id``.
     rows : list of ScoreRow
         One per account and target, without repeats.
+    shadow : list of ScoreRow
+        The same accounts by the release in the shadow; for the ledger alone.
     """
 
     answers: list[dict[str, Any]]
     rows: list[ScoreRow]
+    shadow: list[ScoreRow] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One account, on what occasion it is scored, and whose are seen (None: everybody's)."""
+
+    account_id: str
+    request_id: str
+    channel: str
+    owners: frozenset[str] | None
 
 
 class Live:
@@ -104,33 +144,52 @@ class Live:
         self.clock = clock or workspace.company.clock
         self.stage: Stage | None = None
         self.book: Book | None = None
+        self.monitoring: dict[str, Any] | None = None
         self.notes: dict[str, str] = {}
+        self.observe_stage: Observe = lambda _name, _seconds: None
         # Single scores, batches and probes never wait for each other's threads.
         self.singles = ThreadPoolExecutor(2, "single")
         self.batches = ThreadPoolExecutor(2, "batch")
         self.probes = ThreadPoolExecutor(1, "probe")
+        self.together = Together(self.score_each, self._keep_each)
+        self.archive = Archive(workspace.state)
+        self.managers: dict[str, str] = {}
+        self.capacities: dict[str, int] = {}
+        self._people = People(workspace.company.access, workspace.places.sign_in)
+        self._keys: KeyStore | None = None
+        self._door: Door | None = None
         self._ledger: Ledger | None = None
+        self._intake: Intake | None = None
+        self._jobs: Jobs | None = None
         self._stop = threading.Event()
         self._refreshing = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def start(self, check_seconds: float = CHECK_SECONDS) -> None:
         """Load what is there, then keep looking."""
         self.refresh()
-        self._thread = threading.Thread(
-            target=self._keep_looking, args=(check_seconds,), name="refresh", daemon=True
-        )
-        self._thread.start()
+        work: dict[str, Callable[[], None]] = {
+            "refresh": partial(self._keep_looking, check_seconds),
+            "jobs": self._work,
+        }
+        if self.workspace.company.webhooks:
+            work["webhooks"] = self._send
+        for name, run in work.items():
+            self._threads.append(threading.Thread(target=run, name=name, daemon=True))
+            self._threads[-1].start()
 
     def close(self) -> None:
         """Stop looking; commit what waits for the ledger."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=60)
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for thread in self._threads:  # a job goes on where it was at the next start
+            thread.join(max(deadline - time.monotonic(), 0.1))
+        self.together.close()
         for pool in (self.singles, self.batches, self.probes):
             pool.shutdown()
-        if self._ledger is not None:
-            self._ledger.close()
+        for store in (self._ledger, self._intake, self._jobs, self._keys):
+            if store is not None:
+                store.close()
 
     @property
     def has_ledger(self) -> bool:
@@ -143,6 +202,27 @@ class Live:
         if self._ledger is None:
             raise UnavailableError("the score ledger cannot be opened, so nothing is scored")
         return self._ledger
+
+    @property
+    def door(self) -> Door:
+        """Whom to let in; while the keys were never read, nobody."""
+        if self._door is None:
+            raise UnavailableError("the keys cannot be read, so nobody is let in")
+        return self._door
+
+    @property
+    def intake(self) -> Intake:
+        """What others tell of accounts and reasons."""
+        if self._intake is None:
+            raise UnavailableError("nothing that is told can be kept")
+        return self._intake
+
+    @property
+    def jobs(self) -> Jobs:
+        """Books scored in the background."""
+        if self._jobs is None:
+            raise UnavailableError("no score job can be kept")
+        return self._jobs
 
     def current(self) -> Stage:
         """Return what answers.
@@ -176,11 +256,18 @@ class Live:
         age = self.clock() - datetime.fromisoformat(self.book.run.as_of)
         return age.days > self.workspace.company.serving.stale_after_days
 
-    def score(self, account_ids: Sequence[str], *, request_id: str, channel: str = "api") -> Scored:
+    def score(
+        self,
+        account_ids: Sequence[str],
+        *,
+        request_id: str,
+        channel: str = "api",
+        owners: frozenset[str] | None = None,
+    ) -> Scored:
         """Score accounts; nothing may be shown before `Scored.rows` are in the ledger.
 
         An account that breaks the scoring of a batch is scored alone, so that it cannot cost the
-        others their answers.
+        others their answers. With `owners`, accounts of other owners are as good as unknown.
 
         Raises
         ------
@@ -189,36 +276,110 @@ class Live:
         StateError
             Nothing is published.
         """
-        stage, now = self.current(), self.clock()
         unique = list(dict.fromkeys(account_ids))
         if not unique:
             return Scored([], [])
+        scored = self._score([Asked(entity, request_id, channel, owners) for entity in unique])
+        by_id = dict(zip(unique, scored.answers, strict=True))
+        answers = [by_id[entity] for entity in account_ids]
+        return Scored(answers, scored.rows, scored.shadow)
+
+    def score_each(self, asked: Sequence[Asked]) -> list[Scored]:
+        """Score accounts that several callers ask for, as `score` does; one result per ask."""
+        scored, start = self._score(asked), 0
+        each = []
+        for ask, answer in zip(asked, scored.answers, strict=True):
+            end = start + len(answer.get("scores", ()))
+            beside = [row for row in scored.shadow if _is_of(ask, row)]
+            each.append(Scored([answer], scored.rows[start:end], beside))
+            start = end
+        return each
+
+    def _keep_each(self, scored: Sequence[Scored]) -> list[Future[int]]:
+        started = time.perf_counter()
+        committed = self.ledger.commit_each([[*item.rows, *item.shadow] for item in scored])
+        self.observe_stage("ledger", time.perf_counter() - started)
+        return committed
+
+    def _score(self, asked: Sequence[Asked]) -> Scored:
+        stage, now = self.current(), self.clock()
         try:
-            scored = _score_together(stage, unique, now, request_id, channel)
+            with measured(self.observe_stage):
+                return _score_together(stage, asked, now)
         except BellwetherError:
             raise
         except Exception:
-            logger.exception("a batch of %d accounts cannot be scored together", len(unique))
-            scored = _score_alone(stage, unique, now, request_id, channel)
-        by_id = dict(zip(unique, scored.answers, strict=True))
-        return Scored([by_id[entity] for entity in account_ids], scored.rows)
+            logger.exception(
+                "%d accounts cannot be scored together",
+                len(asked),
+                extra={"request_id": asked[0].request_id},
+            )
+            return _score_alone(stage, asked, now)
+
+    def changes(
+        self, rows: Sequence[ScoreRow], *, served_before: datetime | None = None
+    ) -> list[dict[str, Any]]:
+        """Say what changed since the scores that were shown before these.
+
+        Parameters
+        ----------
+        rows : sequence of ScoreRow
+            Present scores, as the ledger has them.
+        served_before : datetime, optional
+            Compare with what was shown before this instant.
+
+        Returns
+        -------
+        list of dict
+            One `schemas.Change` per row.
+        """
+        currency = self.workspace.company.reporting_currency
+        earlier = [
+            self.ledger.previous(
+                row.entity_id,
+                row.target,
+                as_of=row.as_of,
+                bundle_sha=row.bundle_sha,
+                served_before=served_before,
+            )
+            for row in rows
+        ]
+        return [
+            change_of(self.archive, row, before, currency)
+            for row, before in zip(rows, earlier, strict=True)
+        ]
 
     def refresh(self) -> None:
         """Look for a new release, new vectors and a new book; keep what is there on any trouble."""
         with self._refreshing:
             for part, look in (
+                ("keys", self._refresh_door),
                 ("ledger", self._open_ledger),
                 ("book", self._refresh_book),
                 ("release", self._refresh_release),
+                ("shadow", self._refresh_shadow),
+                ("monitoring", self._refresh_monitoring),
             ):
+                self._say(part, _noted(part, look))
+
+    def _send(self) -> None:
+        outbox: Outbox | None = None
+        while not self._stop.wait(JOB_SECONDS):
+            try:
+                outbox = outbox or Outbox(self.workspace)
+                outbox.deliver(endpoints_of(self.workspace), datetime.now(UTC))
+            except Exception as error:
+                logger.warning("webhooks wait: %s", type(error).__name__)
+        if outbox is not None:
+            outbox.close()
+
+    def _work(self) -> None:
+        while not self._stop.wait(JOB_SECONDS):
+            if self.is_ready():
                 try:
-                    note = look()
-                except BellwetherError as error:
-                    note = error.what
-                except Exception as error:
-                    logger.exception("looking for a new %s failed", part)
-                    note = f"{type(error).__name__}: {error}"
-                self._say(part, note)
+                    self.jobs.run_next(self, datetime.now(UTC))
+                except Exception:
+                    logger.exception("a score job failed")
 
     def _keep_looking(self, check_seconds: float) -> None:
         while not self._stop.wait(check_seconds):
@@ -229,9 +390,19 @@ class Live:
             logger.warning("%s: %s", part, note)
         self.notes = {**self.notes, part: note} if note else _without(self.notes, part)
 
+    def _refresh_door(self) -> str:
+        if self._keys is None:
+            self._keys = KeyStore(self.workspace)
+        self._door = Door(Keyring(self._keys.every()), self._people)
+        return self._people.refresh(time.monotonic())
+
     def _open_ledger(self) -> str:
         if self._ledger is None:
             self._ledger = Ledger.open(self.workspace)
+        if self._intake is None:
+            self._intake = Intake(self.workspace)
+        if self._jobs is None:
+            self._jobs = Jobs(self.workspace)
         return ""
 
     def _refresh_book(self) -> str:
@@ -241,18 +412,48 @@ class Live:
         return "" if run else "no book is published yet"
 
     def _refresh_release(self) -> str:
-        release = read_current(self.workspace.state.releases)
+        folder = self.workspace.state.releases
+        note = _noted("release", lambda: self._take_up(read_current(folder)))
+        if self.stage is None and note:
+            # A process that starts while what is published cannot be served takes what was.
+            _noted("earlier release", lambda: self._take_up(read_served(folder)))
+        if self.stage is not None:
+            self.stage = self._brought_up_to_date(self.stage)
+        return note
+
+    def _refresh_monitoring(self) -> str:
+        self.monitoring = read_monitoring(self.workspace.state.monitoring)
+        return ""
+
+    def _refresh_shadow(self) -> str:
+        """Score requests in the shadow too, where it takes the same vectors; books always are."""
+        if self.stage is None:
+            return ""
+        release = read_shadow(self.workspace.state.releases)
+        if release is None or release.feature_set["hash"] != self.stage.scorer.feature_hash:
+            self.stage = replace(self.stage, shadow=None)
+            return ""
+        known = self.stage.shadow
+        if known is None or known.release.release_id != release.release_id:
+            self.stage = replace(self.stage, shadow=Scorer.load(self.workspace, release))
+        return ""
+
+    def _take_up(self, release: Release | None) -> str:
+        """Serve a release from here on, or say why not; until then the one before stays."""
         if release is None:
             return "no release is published"
-        stage = self.stage
-        if stage is None or stage.release.release_id != release.release_id:
-            stage = self._next_stage(release)
+        if self.stage is not None and self.stage.release.release_id == release.release_id:
+            return ""
+        stage = self._next_stage(release)
         if stage is None:
             return (
                 f"release {release.release_id} waits: its features "
                 f"{release.feature_set['hash']} are not in the online store"
             )
+        # Complete before it is put in place: no request sees a stage without its ranks.
         self.stage = self._brought_up_to_date(stage)
+        logger.info("release %s is served", release.release_id)
+        _remember(self.workspace.state.releases, release)
         return ""
 
     def _next_stage(self, release: Release) -> Stage | None:
@@ -266,6 +467,7 @@ class Live:
         _warm(stage, self.clock())
         for model in scorer.models:
             model.bundle.warm()
+            self.archive.adopt(model.sha, model.bundle)
         return stage
 
     def _brought_up_to_date(self, stage: Stage) -> Stage:
@@ -274,6 +476,8 @@ class Live:
         folder = newest_vectors(self.workspace.state, scorer.feature_hash)
         vectors = f"{folder.name}/{folder.stat().st_mtime_ns}" if folder else ""
         if vectors != stage.vectors:
+            self.managers = read_managers(folder)
+            self.capacities = read_capacities(folder)
             scorer = scorer.with_peers(load_peers(folder, scorer.release.feature_set["names"]))
         book = self.book
         is_same = book is not None and book.run.release_id == scorer.release.release_id
@@ -309,6 +513,24 @@ def workspace_from_environment(environment: Mapping[str, str]) -> Workspace:
     return Workspace(company, folder, data, state, Places.from_environment(environment))
 
 
+def _noted(part: str, look: Callable[[], str]) -> str:
+    """Return what there is to say of a part; trouble of any kind is said, and never raised."""
+    try:
+        return look()
+    except BellwetherError as error:
+        return f"{error.what} ({error.where})" if error.where else error.what
+    except Exception as error:
+        logger.exception("looking for a new %s failed", part)
+        return f"{type(error).__name__}: {error}"
+
+
+def _remember(folder: Path, release: Release) -> None:
+    try:
+        mark_served(folder, release)
+    except (OSError, StateError) as error:
+        logger.warning("which release is served cannot be noted: %s", error)
+
+
 def _without(notes: dict[str, str], part: str) -> dict[str, str]:
     return {key: note for key, note in notes.items() if key != part}
 
@@ -322,28 +544,50 @@ def _warm(stage: Stage, now: datetime) -> None:
     scorer.score([""], OnlineRows(np.ones(1, dtype=bool), nothing, nothing, [facts], [now]), now)
 
 
-def _score_together(
-    stage: Stage, account_ids: Sequence[str], now: datetime, request_id: str, channel: str
-) -> Scored:
-    scorer = stage.scorer
-    rows = stage.store.online(scorer.feature_hash, scorer.width, account_ids)
+def _is_of(ask: Asked, row: ScoreRow) -> bool:
+    return (row.entity_id, row.request_id) == (ask.account_id, ask.request_id)
+
+
+def _score_together(stage: Stage, asked: Sequence[Asked], now: datetime) -> Scored:
+    scorer, account_ids = stage.scorer, [ask.account_id for ask in asked]
+    with timed("read"):
+        rows = stage.store.online(scorer.feature_hash, scorer.width, account_ids)
+    if any(ask.owners is not None for ask in asked):
+        is_seen = np.array(
+            [sees(ask.owners, facts) for ask, facts in zip(asked, rows.facts, strict=True)],
+            dtype=bool,
+        )
+        rows = replace(rows, is_known=rows.is_known & is_seen)
     answers = scorer.score(account_ids, rows, now)
-    return Scored(answers, ledger_rows(stage, answers, rows, request_id, channel))
+    kept = ledger_rows(stage, answers, rows, now, asked)
+    return Scored(answers, kept, _in_shadow(stage, kept, rows, account_ids))
 
 
-def _score_alone(
-    stage: Stage, account_ids: Sequence[str], now: datetime, request_id: str, channel: str
-) -> Scored:
+def _in_shadow(
+    stage: Stage, kept: Sequence[ScoreRow], rows: OnlineRows, account_ids: Sequence[str]
+) -> list[ScoreRow]:
+    """Score the same accounts in the shadow; trouble there costs nobody an answer."""
+    if stage.shadow is None:
+        return []
+    positions = {entity: i for i, entity in enumerate(account_ids)}
+    try:
+        return shadow_rows(stage.shadow, kept, rows, positions)
+    except Exception:
+        logger.exception("the shadow cannot score")
+        return []
+
+
+def _score_alone(stage: Stage, asked: Sequence[Asked], now: datetime) -> Scored:
     answers: list[dict[str, Any]] = []
     rows: list[ScoreRow] = []
-    for entity in account_ids:
+    for ask in asked:
         try:
-            one = _score_together(stage, [entity], now, request_id, channel)
+            one = _score_together(stage, [ask], now)
         except BellwetherError:
             raise
         except Exception:
-            logger.exception("account %r cannot be scored", entity)
-            one = Scored([{"account_id": entity, **status(FAILED)}], [])
+            logger.exception("an account cannot be scored", extra={"request_id": ask.request_id})
+            one = Scored([{"account_id": ask.account_id, **status(FAILED)}], [])
         answers += one.answers
         rows += one.rows
     return Scored(answers, rows)
@@ -353,8 +597,8 @@ def ledger_rows(
     stage: Stage,
     answers: Sequence[dict[str, Any]],
     rows: OnlineRows,
-    request_id: str,
-    channel: str,
+    now: datetime,
+    asked: Sequence[Asked],
 ) -> list[ScoreRow]:
     """Return what the ledger keeps of some answers, and put each score's id into it."""
     # When it was really answered: the company's clock may be pinned.
@@ -362,6 +606,8 @@ def ledger_rows(
     parts = [
         (i, part) for i, answer in enumerate(answers) for part in answer.get("scores", {}).values()
     ]
+    facts = {i: kept_facts(rows.facts[i]) for i, _ in parts}
+    vectors = [pack_features(vector) for vector in rows.values]
     made = []
     for (i, part), score_id in zip(parts, new_score_ids(served_at, len(parts)), strict=True):
         part["score_id"] = score_id
@@ -370,7 +616,7 @@ def ledger_rows(
         made.append(
             ScoreRow(
                 score_id=score_id,
-                request_id=request_id,
+                request_id=asked[i].request_id,
                 served_at=served_at,
                 entity_id=answers[i]["account_id"],
                 as_of=as_of,
@@ -381,10 +627,14 @@ def ledger_rows(
                 logit=part["logit"],
                 band=part["band"],
                 verdict=part["verdict"],
-                features=pack_features(rows.values[i]),
+                features=vectors[i],
                 feature_set=stage.scorer.feature_hash,
                 reasons=compact_reasons(part),
-                channel=channel,
+                channel=asked[i].channel,
+                facts={**facts[i], **beside}
+                if (beside := kept_beside(answers[i], part))
+                else facts[i],
+                clock=now,
             )
         )
     return made

@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MutexValue, ValueClass
+
+STAGE_SECONDS = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.1,
+    0.5,
+    2.5,
+)
+GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ready": ("1 when a score asked for now would be answered.", ()),
+    "degraded": ("1 while something is wrong with a part; /v1/health says what.", ("part",)),
+    "feature_age_seconds": ("Age of the features in the online store.", ()),
+    "book_age_seconds": ("Age of the last published book.", ()),
+    "score_psi": ("How far the scores moved since training.", ("target",)),
+    "inputs_moved": ("Inputs that moved since training, as far as the book can show.", ("target",)),
+    "alarms": ("Alarms of the last look at drift and performance.", ("target",)),
+    "expected_auc": ("AUC that calibrated probabilities of the book imply.", ("target",)),
+    "realised_auc": ("AUC of past scores that have an outcome.", ("target",)),
+    "realised_scores": ("Past scores that have an outcome.", ("target",)),
+}
+"""Gauges by name: what they are, and their labels. They are set when they are read."""
 
 SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -27,6 +54,33 @@ class Metrics:
             ("status",),
             registry=self.registry,
         )
+
+        self._stages = Histogram(
+            "bellwether_stage_seconds",
+            "Time of one scoring by stage: read, encode, predict, explain, words, ledger.",
+            ("stage",),
+            buckets=STAGE_SECONDS,
+            registry=self.registry,
+        )
+        self._gauges = {
+            name: Gauge(
+                f"bellwether_{name}",
+                about,
+                labels,
+                registry=self.registry,
+                multiprocess_mode="mostrecent",
+            )
+            for name, (about, labels) in GAUGES.items()
+        }
+
+    def observe_stage(self, stage: str, seconds: float) -> None:
+        """Count the time of one stage."""
+        self._stages.labels(stage).observe(seconds)
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        """Set one of `GAUGES`."""
+        gauge = self._gauges[name]
+        (gauge.labels(*labels) if labels else gauge).set(value)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""

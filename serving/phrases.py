@@ -6,7 +6,7 @@ Words say what an estimate is associated with, never what causes it and never wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -52,6 +52,16 @@ def instant(moment: datetime) -> str:
     '2026-03-02T00:00:00Z'
     """
     return moment.isoformat().replace("+00:00", "Z")
+
+
+def to_second(moment: datetime) -> str:
+    """Return an instant in UTC to the second: texts of this form sort as their instants do.
+
+    >>> from datetime import UTC
+    >>> to_second(datetime(2026, 3, 2, 9, 30, 0, 7, tzinfo=UTC))
+    '2026-03-02T09:30:00Z'
+    """
+    return instant(moment.astimezone(UTC).replace(microsecond=0))
 
 
 def in_100(p: float) -> str:
@@ -106,7 +116,8 @@ def estimate(contract: Mapping[str, Any], is_renewal: bool, p: float) -> str:
     counted = f", counted from {later} days on" if later else ""
     verb = _VERBS[contract["outcome"]]
     days = contract["horizon_days"]
-    return f"an estimated {in_100(p)} such accounts {verb} within {days} days{counted}"
+    within = f" within {days} days" if days else ""  # a table without time has no horizon
+    return f"an estimated {in_100(p)} such accounts {verb}{within}{counted}"
 
 
 def notice_words(days: int | None) -> str:

@@ -6,23 +6,47 @@ It stands on the top floor because the last step is scoring; it computes nothing
 from __future__ import annotations
 
 import os
+import socket
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from configs.errors import ModelError, StateError
+from configs.errors import ConfigError, ModelError, StateError
 from configs.places import Workspace
+from configs.plays import load_plays
 from configs.quiet import SWITCHES
-from features.build import Built, build_features
+from features.build import Built, build_features, refuse_ready_table
 from features.quality import QualityReport, check_quality
-from serving.book import BookRun, answers_of, read_latest, score_book
+from features.sources import Loaded, load_sources
+from serving.access import read_managers
+from serving.archive import Archive
+from serving.book import BookRun, answers_of, read_latest, read_table, score_book, watched_book
+from serving.casebook import Casebook
+from serving.door import Door
+from serving.escalations import escalated
+from serving.exports import cell, csv_text
+from serving.gate import LOOPBACK
+from serving.intake import Intake
+from serving.keys import Keyring, KeyStore
 from serving.ledger import Ledger
+from serving.mapping import load_mapping, mapped_lines
+from serving.monitoring import monitor
+from serving.outcomes import join_outcomes
+from serving.people import People
+from serving.proof import forecast, keep_forecast, sections_of
+from serving.replay import Replay, replay
+from serving.scoring import newest_vectors
+from serving.webhooks import announce_escalations
 from training.checks.registry import leakage_marks
+from training.dataset import health_parts
 from training.promote import promote
 from training.releases import Release, current, mirror, open_store
 from training.run import Candidate, candidates, train_targets
+from training.shadow import mirror_shadow
 from training.validation.report import build_report
 
 Progress = Callable[[str], None]
@@ -65,9 +89,9 @@ def run_company(workspace: Workspace, now: datetime, progress: Progress) -> Made
     quality = check_quality(workspace, built.loaded, now)
     trained = train_targets(workspace, built, progress)
     release = promote(workspace, built.features, trained, created_at=now, progress=progress)
-    book = _score(workspace, release, now, progress)
+    book = _score(workspace, release, built.loaded, now, progress)
     progress("writing the report")
-    report = _report(workspace, quality, trained, release, now)
+    report = _report(workspace, built, quality, trained, release, now, progress)
     return Made(quality, release, book, report, _summary(workspace, built, release, book, report))
 
 
@@ -76,7 +100,7 @@ def score_company(workspace: Workspace, now: datetime, progress: Progress) -> Bo
     release = published(workspace)
     built = build_features(workspace, now, progress)
     _check_served(release, built)
-    return _score(workspace, release, now, progress)
+    return _score(workspace, release, built.loaded, now, progress)
 
 
 def refresh_company(workspace: Workspace, now: datetime, progress: Progress) -> BookRun:
@@ -91,7 +115,18 @@ def report_company(workspace: Workspace, now: datetime, progress: Progress) -> P
     release = published(workspace)
     built = build_features(workspace, now, progress)
     quality = check_quality(workspace, built.loaded, now)
-    return _report(workspace, quality, candidates(workspace), release, now)
+    return _report(workspace, built, quality, candidates(workspace), release, now, progress)
+
+
+def forecast_company(
+    workspace: Workspace, now: datetime, progress: Progress
+) -> tuple[dict[str, Any], Path]:
+    """Forecast from the published release and the newest book; return it and its JSON file."""
+    release = published(workspace)
+    built = build_features(workspace, now, progress)
+    rows = answers_of(workspace, release, now)
+    content = forecast(workspace, built, candidates(workspace), release, rows, progress)
+    return content, keep_forecast(workspace, content)
 
 
 def published(workspace: Workspace) -> Release:
@@ -125,11 +160,69 @@ def standing_results(workspace: Workspace) -> str:
     )
 
 
-def serve_command(workspace: Workspace, port: int) -> tuple[list[str], dict[str, str]]:
-    """Return the command and environment that serve a company on this machine only."""
+def replay_scores(
+    workspace: Workspace,
+    *,
+    score_id: str | None = None,
+    account: str | None = None,
+    at: datetime | None = None,
+    sample: int = 20,
+) -> list[Replay]:
+    """Compute past scores again from the ledger.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The company.
+    score_id : str, optional
+        One score.
+    account, at : str and datetime, optional
+        The last scores of this account, one per target, served by that instant.
+    sample : int
+        Otherwise this many scores, spread over the whole ledger; the same each time.
+
+    Raises
+    ------
+    StateError
+        There is no such score.
+    """
+    archive = Archive(workspace.state)
+    with Ledger.open(workspace) as ledger:
+        if score_id is not None:
+            rows = [row for row in [ledger.score(score_id)] if row is not None]
+        elif account is not None:
+            rows = ledger.served_by(account, at)
+        else:
+            rows = ledger.sample(sample)
+    if not rows:
+        raise StateError(
+            f"the ledger holds no score of {score_id or account or 'anybody'}"
+            + (f" served by {at.isoformat()}" if at else ""),
+            where="BELLWETHER_LEDGER_URL"
+            if workspace.places.ledger_url
+            else str(workspace.state.ledger),
+            fix="every answer carries its score_id; `bellwether score` fills the ledger",
+        )
+    return [replay(archive, row) for row in rows]
+
+
+def serve_command(
+    workspace: Workspace, port: int, host: str = "127.0.0.1"
+) -> tuple[list[str], dict[str, str]]:
+    """Return the command and environment that serve a company.
+
+    Raises
+    ------
+    ConfigError
+        Others than this machine could reach it, and nothing says who may come in; or something
+        listens there already.
+    """
+    refuse_ready_table(workspace.company)
     published(workspace)
+    _check_exposure(workspace, host)
+    _check_free(host, port)
     command = [sys.executable, "-m", "bentoml", "serve", SERVICE]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
+    command += ["--host", host, "--port", str(port)]
     environment = {
         **os.environ,
         **SWITCHES,
@@ -138,6 +231,85 @@ def serve_command(workspace: Workspace, port: int) -> tuple[list[str], dict[str,
         "BELLWETHER_DATA": str(workspace.data.resolve()),
     }
     return command, environment
+
+
+def _check_free(host: str, port: int) -> None:
+    """Say now that the port is taken, rather than from inside a server that cannot start."""
+    family, kind, protocol, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(target)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen at {host}:{port}: {error.strerror or error}",
+                fix="choose another with --port, or end what listens there",
+            ) from error
+
+
+def export_mapped(workspace: Workspace, system: str, path: Path) -> int:
+    """Write the last book as CSV in the fields of another system; return how many rows.
+
+    Raises
+    ------
+    ConfigError, StateError
+        There is no such mapping, or no book.
+    """
+    mapping, run = load_mapping(system), read_latest(workspace.state)
+    if run is None:
+        raise StateError(
+            "no book is published yet",
+            where=str(workspace.state.scores),
+            fix=f"bellwether score {workspace.folder}",
+        )
+    rows = read_table(run).to_pylist()
+    aside = path.with_name(f".{path.name}.part")
+    with aside.open("w", encoding="utf-8", newline="") as handle:
+        handle.writelines(mapped_lines(rows, mapping))
+    aside.replace(path)
+    return len(rows)
+
+
+def export_outcomes(workspace: Workspace, path: Path) -> int:
+    """Write what was reported through the API as the source table ``outcomes``."""
+    intake = Intake(workspace)
+    try:
+        rows = intake.outcomes()
+    finally:
+        intake.close()
+    names = ("account_id", "outcome", "decided_on", "effective_on", "reason", "known_at")
+    told = [{**row, "known_at": row["known_at"].isoformat()} for row in rows]
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        lines = ([cell(row[name]) for name in names] for row in told)
+        handle.writelines(csv_text(chain([names], lines)))
+    return len(rows)
+
+
+def is_open(workspace: Workspace) -> bool:
+    """Say whether whoever reaches the service may do everything: no keys, no sign-in."""
+    store = KeyStore(workspace)
+    try:
+        people = People(workspace.company.access, workspace.places.sign_in)
+        return Door(Keyring(store.every()), people).is_open
+    finally:
+        store.close()
+
+
+def _check_exposure(workspace: Workspace, host: str) -> None:
+    if host in LOOPBACK:
+        return
+    if is_open(workspace):
+        raise ConfigError(
+            f"others could reach it at {host}, and nothing says who may come in",
+            fix=f"bellwether keys create {workspace.folder}   makes a key for a system; people "
+            "come through BELLWETHER_PROXY_SECRET or BELLWETHER_OIDC_ISSUER; or leave --host out",
+        )
+    if not os.environ.get("BELLWETHER_HOSTS"):
+        raise ConfigError(
+            "the names it answers to are not told",
+            where="BELLWETHER_HOSTS",
+            fix="BELLWETHER_HOSTS=bellwether.example.com,127.0.0.1   as callers write them",
+        )
 
 
 def _check_served(release: Release, built: Built) -> None:
@@ -149,20 +321,78 @@ def _check_served(release: Release, built: Built) -> None:
         )
 
 
-def _score(workspace: Workspace, release: Release, now: datetime, progress: Progress) -> BookRun:
+def _score(
+    workspace: Workspace, release: Release, loaded: Loaded, now: datetime, progress: Progress
+) -> BookRun:
     # What the service reads is written from the store again, should it be damaged or lost.
-    mirror(open_store(workspace), workspace.state.releases)
+    store = open_store(workspace)
+    mirror(store, workspace.state.releases)
+    mirror_shadow(store, workspace.state.releases)
     with Ledger.open(workspace) as ledger:
-        return score_book(workspace, release, ledger, now, progress)
+        run = score_book(workspace, release, ledger, now, progress)
+        join_outcomes(workspace, loaded, ledger, now, progress)
+        _watch(workspace, release, ledger, now, progress)
+    managers = read_managers(newest_vectors(workspace.state, release.feature_set["hash"]))
+    _bring_risks_up_to_date(workspace, run, managers, now, progress)
+    return run
+
+
+def _watch(
+    workspace: Workspace, release: Release, ledger: Ledger, now: datetime, progress: Progress
+) -> dict[str, Any]:
+    report = monitor(workspace, watched_book(workspace, release), ledger, now)
+    for target, told in report["targets"].items():
+        for words in told["words"]:
+            if words.startswith("ALARM"):
+                progress(f"{target}: {words}")
+    return report
+
+
+def monitor_company(workspace: Workspace, now: datetime, progress: Progress) -> dict[str, Any]:
+    """Look again at drift and performance, with the outcomes that are known by now."""
+    refuse_ready_table(workspace.company)
+    release = published(workspace)
+    loaded = load_sources(workspace, now, progress)
+    with Ledger.open(workspace) as ledger:
+        join_outcomes(workspace, loaded, ledger, now, progress)
+        return _watch(workspace, release, ledger, now, progress)
+
+
+def _bring_risks_up_to_date(
+    workspace: Workspace,
+    run: BookRun,
+    managers: Mapping[str, str],
+    now: datetime,
+    progress: Progress,
+) -> None:
+    """Open the risks the book shows, and tell those of which somebody else should hear."""
+    table, plays = read_table(run), load_plays(workspace.folder)
+    rows = table.to_pylist()
+    casebook = Casebook.open(workspace, plays)
+    try:
+        opened = casebook.open_from(rows, run.run_id, now)
+        told = casebook.escalate(rows, now)
+        risks = casebook.escalated_risks()
+    finally:
+        casebook.close()
+    open_still = escalated(table, risks, plays, managers, now)
+    announce_escalations(workspace, map(asdict, open_still), now)
+    if opened or told:
+        progress(f"risks opened: {len(opened):,}; escalated: {len(told):,}")
 
 
 def _report(
     workspace: Workspace,
+    built: Built,
     quality: QualityReport,
     trained: dict[str, Candidate],
     release: Release,
     now: datetime,
+    progress: Progress,
 ) -> Path:
+    rows = list(answers_of(workspace, release, now))
+    sections = sections_of(workspace, built, trained, release, rows, now, progress)
+    keep_forecast(workspace, sections["forecast"])
     paths = build_report(
         workspace,
         quality=quality.as_dict(),
@@ -170,10 +400,12 @@ def _report(
         evaluations={name: item.evaluation for name, item in trained.items()},
         gates={name: item.judgement for name, item in trained.items()},
         out_of_time={name: item.predictions for name, item in trained.items()},
-        book=answers_of(workspace, release, now),
+        book=rows,
         release=release.as_dict(),
         now=now,
         checks={name: leakage_marks(item.checks) for name, item in trained.items()},
+        sections=sections,
+        health_parts=health_parts(built.loaded),
     )
     return paths.html
 

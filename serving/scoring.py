@@ -33,9 +33,12 @@ from serving.phrases import (
     instant,
     window,
 )
+from serving.selling import Seller
+from serving.stages import stage
 from training.bundle import Bundle, Scores, load
-from training.explain import Beside, Explanation, explain_rows, is_circumstance
+from training.explain import Beside, Explanation, Teller, is_circumstance
 from training.releases import Release
+from training.rules import Applied, Flag, rules_of
 
 OUTCOMES = ("churn", "contraction", "expansion")
 """The order in which targets are answered: what is lost first."""
@@ -51,7 +54,22 @@ SHOWN_FACTS = (
     "owner",
 )
 
+KEPT_FACTS = (
+    "status",
+    "arr",
+    "segment",
+    "owner_id",
+    "is_under_contract",
+    "renews_on",
+    "notice_on",
+    "tenure_days",
+    "peer_group",
+)
+"""Facts the ledger keeps of a scored account: what was asked of it, and what was at stake."""
+
 LOWEST_BAND = "low"
+
+NO_ROOM = "no_room_to_grow"
 
 
 @dataclass(frozen=True)
@@ -162,42 +180,66 @@ class Model:
         high = [item["high"] if item.get("high") is not None else np.inf for item in seen]
         return np.array([item["missing"] < 0.2 for item in seen]), np.array(low), np.array(high)
 
+    def asks(self, facts: Mapping[str, Any]) -> bool:
+        """Say whether the question makes sense for an account: who is full cannot grow."""
+        return self.bundle.outcome != "expansion" or facts.get("has_room") is not False
+
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Return the model's matrix of served vectors."""
-        names = self.bundle.encoder.names
-        columns = dict(zip(names, values.T[self.positions], strict=True))
-        return self.bundle.encode(columns).matrix
+        return self.bundle.encoder.encode_numbers(values[:, self.positions]).matrix
 
     def band(self, p: float) -> str:
         """Return the band of a probability: the last whose cut it reaches."""
         return next((name for cut, name in reversed(self.cuts) if p >= cut), LOWEST_BAND)
 
-    def explain(
+    def answer(
         self, matrix: np.ndarray, past: np.ndarray, peer: np.ndarray, currency: str
-    ) -> Sequence[Explanation | None]:
-        """Explain encoded rows; None where the base rate is served."""
+    ) -> tuple[Scores, Sequence[Explanation | None]]:
+        """Score and explain encoded rows; None for reasons where the base rate is served."""
         if not self.bundle.has_reasons:
-            return [None] * len(matrix)
-        return explain_rows(
-            self.bundle.explain(matrix),
-            matrix,
-            self.bundle.info,
-            outcome=self.bundle.outcome,
-            levels=self.bundle.encoder.levels,
-            beside=Beside(
-                past=past[:, self.positions], peer=peer[:, self.positions], currency=currency
-            ),
+            with stage("predict"):
+                return self.bundle.predict(matrix), [None] * len(matrix)
+        with stage("explain"):
+            scores, contributions = self.bundle.predict_and_explain(matrix)
+        beside = Beside(
+            past=past[:, self.positions], peer=peer[:, self.positions], currency=currency
         )
+        with stage("words"):
+            return scores, self._teller.explain(contributions, matrix, beside)
+
+    @cached_property
+    def _teller(self) -> Teller:
+        return Teller(self.bundle.info, self.bundle.outcome, self.bundle.encoder.levels)
+
+    @cached_property
+    def _rules(self) -> Applied:
+        return rules_of(self.bundle)
+
+    def flags(
+        self, matrix: np.ndarray, past: np.ndarray, peer: np.ndarray, currency: str
+    ) -> list[list[Flag]]:
+        """Return per row the plain rules that hold; none but on the lowest rung of the ladder."""
+        if not self._rules.rules:
+            return [[] for _ in matrix]
+        beside = Beside(
+            past=past[:, self.positions], peer=peer[:, self.positions], currency=currency
+        )
+        return self._rules.flags(matrix, self._teller, beside)
 
     def gaps(self, matrix: np.ndarray) -> list[list[dict[str, Any]]]:
-        """Return per row what is not known, by theme."""
+        """Return per row what is not known, by theme; rows that lack the same share the answer."""
         missing = np.isnan(matrix)
-        found: list[list[dict[str, Any]]] = [[] for _ in matrix]
+        patterns = [row.tobytes() for row in missing]
+        found = dict(zip(patterns, missing, strict=True))
+        told = {pattern: self._gaps_of(row) for pattern, row in found.items()}
+        return [told[pattern] for pattern in patterns]
+
+    def _gaps_of(self, missing: np.ndarray) -> list[dict[str, Any]]:
+        found = []
         for theme, columns in self._theme_columns.items():
-            part = missing[:, columns]
-            for row in np.flatnonzero(part.any(axis=1)):
-                labels = [self.bundle.info[i].label for i in columns[part[row]]]
-                found[row].append(
+            labels = [self.bundle.info[i].label for i in columns[missing[columns]].tolist()]
+            if labels:
+                found.append(
                     {
                         "theme": theme,
                         "text": gap(theme, labels, len(columns)),
@@ -313,13 +355,31 @@ class Scorer:
         if chosen:
             part = self._take(rows, chosen)
             told = [answers[i] for i in chosen]
-            matrices = [model.encode(part.values) for model in self.models]
+            with stage("encode"):
+                matrices = [model.encode(part.values) for model in self.models]
             self._add_data(told, part, matrices[0], now)
             for model, matrix in zip(self.models, matrices, strict=True):
                 self._add_scores(told, model, matrix, part)
             for answer in told:
                 _add_headline(answer)
+            if self._seller is not None:
+                self._seller.add_to(told, part.facts, part.values)
         return answers
+
+    @cached_property
+    def _seller(self) -> Seller | None:
+        """What turns the first chance of growth into something to sell; None without one."""
+        growing = [model for model in self.models if model.bundle.outcome == "expansion"]
+        if not growing:
+            return None
+        names = self.release.feature_set["names"]
+        return Seller.of(growing[0].bundle, names, self.company.growth)
+
+    def _status(self, facts: Mapping[str, Any]) -> str:
+        """Return the status of an account: with nothing to ask of it, why not."""
+        code = str(facts.get("status"))
+        is_asked = any(model.asks(facts) for model in self.models)
+        return NO_ROOM if code == "scored" and not is_asked else code
 
     def _take(self, rows: OnlineRows, chosen: list[int]) -> _Rows:
         facts = [rows.facts[i] for i in chosen]
@@ -338,8 +398,9 @@ class Scorer:
         """Return what is known of an account whether or not it is predicted."""
         return {
             "account_id": entity,
-            **status(str(facts.get("status"))),
+            **status(self._status(facts)),
             **{name: facts.get(name) for name in SHOWN_FACTS},
+            "products": facts.get("products") or [],
             "arr": facts.get("arr"),
             "currency": self.company.reporting_currency,
             "tenure_days": facts.get("tenure_days"),
@@ -383,17 +444,22 @@ class Scorer:
     def _add_scores(
         self, answers: list[dict[str, Any]], model: Model, matrix: np.ndarray, rows: _Rows
     ) -> None:
-        scores = model.bundle.predict(matrix)
-        why = model.explain(matrix, rows.past, rows.peer, self.company.reporting_currency)
+        currency = self.company.reporting_currency
+        scores, why = model.answer(matrix, rows.past, rows.peer, currency)
+        flags = model.flags(matrix, rows.past, rows.peer, currency)
         percentiles = self._percentiles(model.target, scores.p)
         for i, part in enumerate(_parts(model, scores)):
             facts = rows.facts[i]
+            if not model.asks(facts):
+                answers[i].setdefault("withheld", {})[model.target] = status(NO_ROOM)
+                continue
             is_renewal = asks_renewal(model.contract, facts)
             part["text"] = estimate(model.contract, is_renewal, part["probability"])
             part["asks_about"] = "renewal" if is_renewal else "horizon"
             part["until"] = window(model.contract, facts, rows.as_of[i]).isoformat()
             part["percentile"] = None if percentiles is None else float(percentiles[i])
             part |= _why(why[i], part["probability"])
+            part["rules"] = flags[i]
             answers[i].setdefault("scores", {})[model.target] = part
 
     def _percentiles(self, target: str, p: np.ndarray) -> np.ndarray | None:
@@ -404,6 +470,11 @@ class Scorer:
         places = np.searchsorted(book, p, "left") + np.searchsorted(book, p, "right")
         shares: np.ndarray = np.round(50.0 * places / len(book), 1)
         return shares
+
+
+def kept_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts that the ledger keeps beside a score."""
+    return {name: facts[name] for name in KEPT_FACTS if facts.get(name) is not None}
 
 
 def status(code: str) -> dict[str, str]:
@@ -460,6 +531,8 @@ def _parts(model: Model, scores: Scores) -> list[dict[str, Any]]:
             "lead_time_days": contract["lead_time_days"],
             "verdict": bundle.verdict,
             "is_provisional": bundle.verdict == "provisional",
+            "rung": bundle.rung,
+            "evidence": bundle.evidence,
             "bundle_sha": model.sha,
         }
         for i, (p, logit, confidence) in enumerate(
@@ -472,7 +545,7 @@ def _why(explanation: Explanation | None, p: float) -> dict[str, Any]:
     """Return the reasons; a base rate served to everybody has none."""
     if explanation is None:
         silent: dict[str, Any] = dict.fromkeys(("raises", "lowers", "circumstances"), ())
-        return {"base": p, "themes": {}, "context": 0.0, **silent}
+        return {"base": p, "themes": {}, "context": 0.0, "unknown": 0.0, **silent}
     return {name: value for name, value in explanation.items() if name != "p"}
 
 

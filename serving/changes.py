@@ -1,0 +1,337 @@
+"""What changed since an account's last score: the exact parts, in numbers and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from configs.errors import BellwetherError
+from features.catalog import THEMES, FeatureInfo
+from serving.archive import Archive
+from serving.ledger import ScoreRow
+from serving.phrases import MEASURES, instant
+from training.bundle import RANGE_DEVIATIONS, Bundle
+from training.changed import Changes, Earlier, what_changed
+from training.explain import is_circumstance, theme_names
+from training.words import amount, capital
+
+SHOWN_POINTS = 0.002
+"""Parts that move a score less are in the numbers, not in the words."""
+
+MAX_PARTS, MAX_FACTS = 3, 2
+
+PART_WORDS = {
+    "circumstances": "other circumstances: size, terms, age",
+    "unknown": "values that became known, or are no longer",
+    "time": "time passing",
+    "model": "another version of the model",
+    "calibration": "another calibration of the model",
+}
+"""What moves a score beside themes, in words."""
+
+
+@dataclass(frozen=True)
+class Present:
+    """Scores of one bundle at present, row by row.
+
+    Attributes
+    ----------
+    bundle, sha : Bundle, str
+        What gave them.
+    matrix : numpy.ndarray
+        (rows, features) encoded.
+    logit : numpy.ndarray
+        (rows,) as served.
+    as_of : sequence of datetime
+        The prediction moments.
+    """
+
+    bundle: Bundle
+    sha: str
+    matrix: np.ndarray
+    logit: np.ndarray
+    as_of: Sequence[datetime]
+
+
+def present_of(archive: Archive, rows: Sequence[ScoreRow]) -> Present:
+    """Return scores of one release and target, as the ledger has them, to compare others with."""
+    bundle = archive.bundle_of(rows[0])
+    return Present(
+        bundle,
+        rows[0].bundle_sha,
+        archive.matrix(rows, bundle)[0],
+        np.array([row.logit for row in rows]),
+        [row.as_of for row in rows],
+    )
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Some present scores beside earlier ones of one release.
+
+    Attributes
+    ----------
+    rows : numpy.ndarray
+        Positions in what was compared.
+    changes : Changes
+        The differences, row by row.
+    before, after : numpy.ndarray
+        (rows, features) encoded values, for the facts.
+    lacking : list of int
+        Columns that were not computed then.
+    """
+
+    rows: np.ndarray
+    changes: Changes
+    before: np.ndarray
+    after: np.ndarray
+    lacking: list[int]
+
+
+def compare(
+    archive: Archive, present: Present, earlier: Sequence[ScoreRow | None]
+) -> Iterator[Compared]:
+    """Compare each present score with an earlier one, in groups of one release each.
+
+    Parameters
+    ----------
+    archive : Archive
+        Bundles and releases as kept.
+    present : Present
+        The scores of one bundle.
+    earlier : sequence of ScoreRow or None
+        Row by row; None where there is none.
+
+    Raises
+    ------
+    ModelError, StateError
+        What answered then is no longer kept, or was changed.
+    """
+    groups: dict[tuple[str, str], list[int]] = {}
+    for position, row in enumerate(earlier):
+        if row is not None:
+            groups.setdefault((row.release_id, row.bundle_sha), []).append(position)
+    for positions in groups.values():
+        yield _compared(archive, present, np.array(positions), [earlier[i] for i in positions])  # type: ignore[misc]
+
+
+def _compared(
+    archive: Archive, present: Present, positions: np.ndarray, rows: list[ScoreRow]
+) -> Compared:
+    seen, lacking = archive.matrix(rows, present.bundle)
+    is_same = rows[0].bundle_sha == present.sha
+    old = None if is_same else archive.bundle_of(rows[0])
+    days = [
+        (present.as_of[i] - row.as_of).total_seconds() / 86_400
+        for i, row in zip(positions, rows, strict=True)
+    ]
+    now = present.matrix[positions]
+    earlier = Earlier(
+        logit=np.array([row.logit for row in rows]),
+        seen=seen,
+        days=np.array(days),
+        bundle=old,
+        matrix=None if old is None else archive.matrix(rows, old)[0],
+        lacking=lacking,
+    )
+    changes = what_changed(present.bundle, now, present.logit[positions], earlier)
+    return Compared(positions, changes, seen, now, lacking)
+
+
+def change_of(
+    archive: Archive, now: ScoreRow, before: ScoreRow | None, currency: str
+) -> dict[str, Any]:
+    """Return what changed between two scores of one account and target; see `schemas.Change`."""
+    bundle = archive.bundle_of(now)
+    told: dict[str, Any] = {
+        "target": now.target,
+        "outcome": bundle.outcome,
+        "measure": MEASURES[bundle.outcome],
+        "after": _end(now),
+    }
+    if before is None:
+        return told | {"before": None, "text": "the first score: there is none to compare with"}
+    told |= {"before": _end(before), "difference": now.probability - before.probability}
+    try:
+        (found,) = compare(archive, present_of(archive, [now]), [before])
+    except BellwetherError as error:
+        return told | {"text": f"the change cannot be split into its parts: {error.what}"}
+    return told | _told(found, 0, bundle, before.as_of, currency)
+
+
+def _end(row: ScoreRow) -> dict[str, Any]:
+    return {
+        "score_id": row.score_id,
+        "as_of": instant(row.as_of),
+        "served_at": instant(row.served_at),
+        "probability": row.probability,
+        "band": row.band,
+        "release_id": row.release_id,
+        "bundle_sha": row.bundle_sha,
+    }
+
+
+def _told(
+    found: Compared, row: int, bundle: Bundle, since: datetime, currency: str
+) -> dict[str, Any]:
+    changes = found.changes
+    themes, circumstances, unknown = changes.happened_by_theme
+    half = float(RANGE_DEVIATIONS * changes.spread[row])
+    parts = _parts(found, row, bundle, currency)
+    return {
+        "difference": float(changes.difference[row]),
+        "low": float(changes.difference[row]) - half,
+        "high": float(changes.difference[row]) + half,
+        "is_clear": bool(changes.is_clear[row]),
+        "text": change_text(changes, row, since),
+        "themes": dict(zip(theme_names(bundle.info), themes[row].tolist(), strict=True)),
+        "circumstances": float(circumstances[row]),
+        "unknown": float(unknown[row]),
+        "time": float(changes.time[row]),
+        "model": float(changes.model[row]),
+        "calibration": float(changes.calibration[row]),
+        "parts": parts,
+        "notes": _notes(found, bundle),
+    }
+
+
+def change_text(changes: Changes, row: int, since: datetime) -> str:
+    """Return one change as a sentence: whether it is clear, and what moved it most."""
+    before, after = 100 * changes.before[row], 100 * changes.after[row]
+    day = f"{since.day} {since:%b %Y}"
+    if not changes.is_clear[row]:
+        return (
+            f"no clear change since {day}: {before:.1f} in 100 then, {after:.1f} now, "
+            "within what the model can tell apart"
+        )
+    strongest = sorted(_sizes(changes, row), key=lambda part: -abs(part[1]))[:MAX_PARTS]
+    moved = [
+        f"{words} {100 * p:+.1f}".replace("-", "−")
+        for words, p in strongest
+        if abs(p) >= SHOWN_POINTS
+    ]
+    direction = "up" if after > before else "down"
+    sentence = f"{direction} from {before:.1f} to {after:.1f} in 100 since {day}"
+    return f"{sentence}: {'; '.join(moved)}" if moved else sentence
+
+
+def _sizes(changes: Changes, row: int) -> list[tuple[str, float]]:
+    themes, circumstances, unknown = changes.happened_by_theme
+    named = zip(theme_names(changes.info), themes[row].tolist(), strict=True)
+    others = {
+        "circumstances": circumstances,
+        "unknown": unknown,
+        "time": changes.time,
+        "model": changes.model,
+        "calibration": changes.calibration,
+    }
+    return [(THEMES[theme], size) for theme, size in named] + [
+        (PART_WORDS[kind], float(values[row])) for kind, values in others.items()
+    ]
+
+
+def _parts(found: Compared, row: int, bundle: Bundle, currency: str) -> list[dict[str, Any]]:
+    """Return the parts worth showing, strongest first, with the facts that moved."""
+    themes, circumstances, unknown = found.changes.happened_by_theme
+    reader = _Facts(found, row, bundle, currency)
+    made = [
+        _part("theme", theme, size, reader.of(theme))
+        for theme, size in zip(theme_names(bundle.info), themes[row].tolist(), strict=True)
+    ]
+    made.append(_part("circumstances", None, float(circumstances[row]), reader.circumstances()))
+    made.append(_part("unknown", None, float(unknown[row]), reader.unknown()))
+    for kind in ("time", "model", "calibration"):
+        made.append(_part(kind, None, float(getattr(found.changes, kind)[row]), []))
+    shown = [part for part in made if abs(part["points"]) >= SHOWN_POINTS]
+    return sorted(shown, key=lambda part: -abs(part["points"]))
+
+
+def _part(kind: str, theme: str | None, size: float, facts: list[dict[str, Any]]) -> dict[str, Any]:
+    words = THEMES[theme] if theme else PART_WORDS[kind]
+    return {"kind": kind, "theme": theme, "points": size, "text": capital(words), "facts": facts}
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """The values that moved one score, before and after."""
+
+    found: Compared
+    row: int
+    bundle: Bundle
+    currency: str
+
+    def of(self, theme: str) -> list[dict[str, Any]]:
+        """Return the strongest of one theme that were known then and are now."""
+        unknown = self._unknown
+        return self._strongest(
+            i
+            for i, item in enumerate(self.bundle.info)
+            if item.theme == theme and not is_circumstance(item) and not unknown[i]
+        )
+
+    def circumstances(self) -> list[dict[str, Any]]:
+        """Return the strongest that nobody acts on."""
+        return self._strongest(
+            i for i, item in enumerate(self.bundle.info) if is_circumstance(item)
+        )
+
+    def unknown(self) -> list[dict[str, Any]]:
+        """Return the strongest that were not known then, or are not now."""
+        unknown = self._unknown
+        return self._strongest(
+            i for i, item in enumerate(self.bundle.info) if unknown[i] and not is_circumstance(item)
+        )
+
+    @property
+    def _unknown(self) -> np.ndarray:
+        row: np.ndarray = self.found.changes.unknown[self.row]
+        return row
+
+    def _strongest(self, candidates: Iterable[int]) -> list[dict[str, Any]]:
+        points = self.found.changes.happened[self.row]
+        members = [i for i in candidates if points[i] != 0]
+        strongest = sorted(members, key=lambda i: -abs(points[i]))[:MAX_FACTS]
+        return [self._fact(i, float(points[i])) for i in strongest]
+
+    def _fact(self, feature: int, points: float) -> dict[str, Any]:
+        info = self.bundle.info[feature]
+        before = self._value(self.found.before, feature)
+        after = self._value(self.found.after, feature)
+        window = f" in the last {info.window_days} days" if info.window_days else ""
+        told = f"{self._words(after, info)}{window}, before {self._words(before, info)}"
+        return {
+            "feature": info.name,
+            "label": info.label,
+            "unit": info.unit,
+            "window_days": info.window_days,
+            "before": before,
+            "after": after,
+            "points": points,
+            "text": f"{capital(info.label)}: {told}",
+        }
+
+    def _value(self, matrix: np.ndarray, feature: int) -> float | str | None:
+        value = float(matrix[self.row, feature])
+        if np.isnan(value):
+            return None
+        levels = self.bundle.encoder.levels.get(self.bundle.info[feature].name)
+        return value if levels is None else levels[int(value)]
+
+    def _words(self, value: float | str | None, info: FeatureInfo) -> str:
+        if value is None or isinstance(value, str):
+            return value or "not known"
+        return amount(value, info.unit, currency=self.currency)
+
+
+def _notes(found: Compared, bundle: Bundle) -> list[str]:
+    if not found.lacking:
+        return []
+    labels = list(dict.fromkeys(bundle.info[i].label for i in found.lacking))[:3]
+    return [
+        f"{len(found.lacking)} values were not computed then ({', '.join(labels)} …): what they "
+        "move is counted as another version of the model"
+    ]

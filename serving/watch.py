@@ -1,0 +1,50 @@
+"""What is looked at, and where what was seen lies. Light to import: the service reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.state import read_json
+from serving.scoring import Model
+
+LATEST = "latest.json"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The newest book as it was scored.
+
+    Attributes
+    ----------
+    models : sequence of Model
+        What answered, one per target.
+    values : numpy.ndarray
+        (scored accounts, vector).
+    as_of : datetime
+        The prediction moment.
+    release_id : str
+        What is published.
+    n_accounts : int
+        All accounts of the book.
+    """
+
+    models: Sequence[Model]
+    values: np.ndarray
+    as_of: datetime
+    release_id: str
+    n_accounts: int
+
+
+def read_monitoring(folder: Path) -> dict[str, Any] | None:
+    """Return what was seen last, None when nothing was."""
+    try:
+        found: dict[str, Any] = read_json(folder / LATEST)
+    except FileNotFoundError:
+        return None
+    return found
