@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
 ROOT = Path(__file__).resolve().parent.parent
 IS_CI = os.environ.get("CI", "").lower() == "true"
+
+# What a person has set for work of their own (state, data, servers) is not for the tests.
+for _name in [name for name in os.environ if name.startswith("BELLWETHER_")]:
+    if not _name.startswith("BELLWETHER_TEST_"):
+        del os.environ[_name]
 
 
 def absent(what: str, how: str) -> None:
@@ -21,6 +30,12 @@ def absent(what: str, how: str) -> None:
     if IS_CI:
         pytest.fail(words)
     pytest.skip(words)
+
+
+@pytest.fixture(scope="session", name="absent")
+def absent_fixture() -> Callable[[str, str], None]:
+    """Return what to call when something a test needs is not on this machine."""
+    return absent
 
 
 @pytest.fixture(scope="session")
@@ -65,12 +80,48 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "sqlite":
         yield ""
         return
-    server = request.getfixturevalue("postgres_url")
+    yield request.getfixturevalue("scratch_database")
+
+
+@pytest.fixture
+def scratch_database(postgres_url: str) -> Iterator[str]:
+    """A schema of its own on the PostgreSQL server, as a URL that makes tables there."""
     schema = f"test_{uuid.uuid4().hex[:12]}"
-    engine = create_engine(make_url(server).set(drivername="postgresql+psycopg"))
+    engine = create_engine(make_url(postgres_url).set(drivername="postgresql+psycopg"))
     with engine.begin() as connection:
         connection.execute(text(f"CREATE SCHEMA {schema}"))
-    yield f"{server}?options=-csearch_path%3D{schema}"
+    yield f"{postgres_url}?options=-csearch_path%3D{schema}"
     with engine.begin() as connection:
         connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def spark_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Spark on two local cores; all it writes lies in a folder of the tests."""
+    if find_spec("pyspark") is None:
+        absent("pyspark is not installed", "`make spark` installs it")
+    if shutil.which("java") is None:
+        absent("there is no Java", "install OpenJDK 17")
+    from pyspark.sql import SparkSession
+
+    folder = tmp_path_factory.mktemp("spark")
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.local.dir": str(folder / "local"),
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+        "spark.sql.session.timeZone": "UTC",
+        # small tables: planning and compiling would take longer than the work
+        "spark.sql.shuffle.partitions": "1",
+        "spark.sql.adaptive.enabled": "false",
+    }
+    builder = SparkSession.builder.master("local[2]").appName("bellwether tests")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYSPARK_PYTHON", sys.executable)
+        session = builder.config(map=settings).getOrCreate()
+        session.sparkContext.setLogLevel("ERROR")
+        yield session
+        session.stop()

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -535,6 +536,33 @@ def test_what_can_be_made_again_is_made_again_when_damaged(finished, run_command
     assert done.code == 0, done
     assert book_of(finished).run_id == wanted.run_id
     assert read_current(state / "releases").release_id == wanted.release_id
+
+
+@pytest.mark.slow
+def test_what_was_left_out_is_said_with_the_reason(finished, run_command):
+    said = run_command("features", *finished.options)
+    assert said.code == 0, said
+    assert re.search(r"\d+ features built", said.out)
+    assert re.search(r"left out, needs invoices: .*failed_charges_84d", said.out)
+    assert re.search(r"rows not used for churn: .*[\d,]+ closed, .*window not yet obs", said.out)
+    told = json.loads(run_command("features", *finished.options, "--json").out)
+    assert "arr" in told["built"]
+    assert "failed_charges_84d" in told["left_out"]["features"]["needs invoices"]
+    assert not set(told["built"]) & {n for v in told["left_out"]["features"].values() for n in v}
+
+
+@pytest.mark.slow
+def test_a_damaged_feature_store_is_made_again(finished, run_command):
+    wanted, feast = book_of(finished), finished.folder / "state" / "feast"
+    registry = feast / "registry.db"
+    registry.write_bytes(registry.read_bytes()[: registry.stat().st_size // 2])
+    (feast / "online.db").write_bytes(random.Random(3).randbytes(8192))
+    done = run_command("score", *finished.options)
+    assert done.code == 0, done
+    assert "registry.db was damaged, it is made again" in done.out
+    assert "online.db was damaged, it is made again" in done.out
+    assert book_of(finished).run_id == wanted.run_id
+    assert "feature store: unchanged" in run_command("features", *finished.options).out
 
 
 DAMAGED = [

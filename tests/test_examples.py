@@ -125,6 +125,8 @@ def test_online_retail_knows_more_than_recency(online_retail):
 def test_ravenstack_has_no_signal_to_find(ravenstack):
     assert 0.45 <= ravenstack.auc <= 0.62
     assert ravenstack.release.bundles["churn"]["verdict"] in {"no_signal", "provisional"}
+    # Terms are only ever added there: growth is the size of what it is measured against.
+    assert ravenstack.release.bundles["expansion"]["verdict"] in {"no_signal", "provisional"}
     assert len(ravenstack.rows) > 100
 
 
@@ -132,3 +134,27 @@ def test_ravenstack_shows_reasons_only_where_a_model_answers(ravenstack):
     verdict = ravenstack.release.bundles["churn"]["verdict"]
     reasons = [row["reasons"] for row in ravenstack.rows]
     assert any(reasons) is (verdict != "no_signal")
+
+
+def growth_of(example: Example) -> dict:
+    sha = example.release.bundles["expansion"]["sha"]
+    return read_json(example.state.bundles / sha / "manifest.json")["growth"]
+
+
+def test_orders_do_not_tell_what_kind_of_growth_it_was(online_retail):
+    assert growth_of(online_retail)["status"] == "not known"
+    assert "no terms that tell them" in growth_of(online_retail)["words"]
+    assert not any(row["expansion_kind"] for row in online_retail.rows)
+
+
+def test_ravenstack_terms_tell_seats_and_plans_and_nothing_else(ravenstack):
+    """Terms name a plan as their product and their seats; none says tier, none is metered."""
+    kinds = growth_of(ravenstack)["kinds"]
+    assert {kind for kind in kinds if kinds[kind]["n_events"]} == {"seats", "product"}
+    for kind in ("seats", "product"):
+        tested = kinds[kind]["backtest"]
+        assert tested["events"] >= 20
+        assert 0.6 < tested["observed_to_expected"] < 1.6
+    assert {kinds[kind]["basis"] for kind in ("tier", "usage")} == {"rules"}
+    offered = {row["expansion_kind"] for row in ravenstack.rows}
+    assert offered <= {"seats", "product", None}

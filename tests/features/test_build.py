@@ -77,7 +77,7 @@ def test_everything_is_there(template):
     rows = built.store.online(built.features.hash, len(built.features.names), list(ids))
     np.testing.assert_array_equal(rows.values, values)
     frame = built.labels["churn"].frame
-    joined = built.store.historical(frame, built.features.info)
+    joined = built.store.historical(frame, "churn", built.features.info)
     assert len(joined) == len(frame) == 4 * len(built.snapshots.days)
     assert joined["tenure_days"].notna().all()
     order = ["accounts:", "putting", "journey:", "standing:", "feature store: declaring"]
@@ -97,7 +97,9 @@ def test_a_state_directory_that_was_moved_reads_its_own_files(copied, template, 
     try:
         built = build_features(copied, NOW)
         frame = built.labels["churn"].frame
-        assert built.store.historical(frame, built.features.info)["tenure_days"].notna().all()
+        assert (
+            built.store.historical(frame, "churn", built.features.info)["tenure_days"].notna().all()
+        )
     finally:
         original.with_name("away").rename(original)
     assert steps(copied) == []
@@ -110,7 +112,7 @@ def test_a_relative_state_directory_may_be_read_from_anywhere(copied, monkeypatc
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     frame = built.labels["churn"].frame
-    found = Store(copied).historical(frame, built.features.info)
+    found = Store(copied).historical(frame, "churn", built.features.info)
     assert found["tenure_days"].notna().all()
 
 

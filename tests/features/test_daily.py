@@ -168,8 +168,21 @@ def test_the_rate_is_kept_beside_revenue(on_days):
     row = {"account_id": "a", "subscription_id": "s", "arr": 100.0, "currency": "USD"}
     [found] = on_days("subscriptions", [{**row, "started_on": date(2025, 3, 5)}], rates=RATES)
     assert (found["arr"], found["currency_rate"]) == (75.0, 0.75)
-    [plain] = on_days("subscriptions", [{**row, "started_on": date(2025, 3, 5)}])
-    assert (plain["arr"], plain["currency_rate"]) == (100.0, 1.0)
+    assert found["arr_constant"] == 50.0  # at the first rate, whenever the terms began
+    home = {**row, "started_on": date(2025, 3, 5), "currency": "EUR"}
+    [plain] = on_days("subscriptions", [home])
+    assert (plain["arr"], plain["currency_rate"], plain["arr_constant"]) == (100.0, 1.0, 100.0)
+
+
+@pytest.mark.parametrize("rates", [None, RATES])
+def test_money_without_a_rate_is_unknown_and_never_added_up(on_days, rates):
+    row = {"account_id": "a", "invoice_id": "i", "issued_on": date(2025, 3, 5), "amount": 100.0}
+    yen, plain = {**row, "currency": "JPY"}, {**row, "invoice_id": "j", "currency": None}
+    found = on_days("invoices", [yen, plain], rates=rates)
+    assert {r["invoice_id"]: r["amount"] for r in found} == {"i": None, "j": 100.0}
+    term = {"account_id": "a", "subscription_id": "s", "started_on": date(2025, 3, 5)}
+    [lost] = on_days("subscriptions", [{**term, "arr": 5.0, "currency": "JPY"}], rates=rates)
+    assert (lost["arr"], lost["arr_constant"], lost["currency_rate"]) == (None, None, None)
 
 
 def test_term_facts_a_source_does_not_record_are_typed_nulls(on_days):

@@ -295,13 +295,14 @@ def test_what_is_known_of_a_departure(at):
     row = at("horizon", "noticed")
     assert row["decision_at"] == pd.Timestamp("2025-02-11", tz="UTC")
     assert row["effective_at"] == pd.Timestamp("2025-07-01", tz="UTC")
-    assert row["label_known_at"] == pd.Timestamp("2025-04-02", tz="UTC")
+    # the window closes on the 2nd of April, and for thirty days more it may come back
+    assert row["label_known_at"] == pd.Timestamp("2025-05-02", tz="UTC")
     assert row["reason"] == "churned"
     assert at("horizon", "unpaid")["reason"] == "payment_failure"
     stays = at("horizon", "stays")
     assert pd.isna(stays["decision_at"])
     assert stays["reason"] is None
-    assert at("lead", "e_31")["label_known_at"] == pd.Timestamp("2025-05-02", tz="UTC")
+    assert at("lead", "e_31")["label_known_at"] == pd.Timestamp("2025-06-01", tz="UTC")
 
 
 @pytest.mark.parametrize(
@@ -315,7 +316,7 @@ def test_what_is_known_of_a_departure(at):
         ("r_seen", 0, "2025-12-01"),
         ("r_unseen", "window not yet observed", "2025-12-02"),
         ("r_early", "window not yet observed", "2025-12-02"),  # early leavers wait like all others
-        ("e_91", 1, "2025-04-02"),  # without contract: the horizon
+        ("e_91", 1, "2025-05-02"),  # without contract: the horizon, and the days of coming back
     ],
 )
 def test_this_renewal_with_its_grace(at, name, label, known):
@@ -325,8 +326,9 @@ def test_this_renewal_with_its_grace(at, name, label, known):
 
 
 def test_windows_that_are_not_over_are_dropped_with_the_early_leavers_in_them(at):
-    assert told(at("horizon", "stays", "2025-09-01")) == 0  # closes on the day of now
-    assert told(at("horizon", "stays", "2025-10-01")) == "window not yet observed"
+    assert told(at("horizon", "stays", "2025-08-01")) == 0
+    # it closes on the day of now, and who is gone then may still come back
+    assert told(at("horizon", "stays", "2025-09-01")) == "window not yet observed"
     assert told(at("horizon", "e_121", "2025-05-01")) == 1
     assert told(at("horizon", "stays", "2025-12-01")) == "window not yet observed"
 
@@ -609,11 +611,75 @@ def test_labels_see_only_what_is_known_by_now_and_the_last_version_of_it(company
         targets={"churn": {"outcome": "churn", "observed_in": "subscriptions"}},
     )
     by_now = {}
-    for now in (datetime(2025, 5, 1, tzinfo=UTC), datetime(2025, 7, 1, tzinfo=UTC)):
+    for now in (datetime(2025, 5, 10, tzinfo=UTC), datetime(2025, 7, 1, tzinfo=UTC)):
         frame = made(workspace, now)["churn"].frame
         rows = frame[frame["as_of"] == pd.Timestamp(AS_OF, tz="UTC")].set_index("entity_id")
         by_now[now.month] = rows["label"].astype(int).to_dict()
     assert by_now == {5: {"a": 1, "b": 0}, 7: {"a": 1, "b": 1}}
+
+
+def targets_of(*outcomes: str) -> dict[str, object]:
+    return {name: {"outcome": name, "observed_in": "subscriptions"} for name in outcomes}
+
+
+def test_who_has_no_room_is_no_example_of_growth_but_of_leaving(company_of, tmp_path):
+    terms = [
+        *step("a", "2025-02-01", 100, 150),
+        *step("b", "2025-02-01", 100, 150),
+    ]
+    sizes = [{"seats": 10, "max_seats": most} for most in (10, 40, 20, 20)]
+    tables = PAIR | {"subscriptions": [t | s for t, s in zip(terms, sizes, strict=True)]}
+    found = made(
+        company_of(
+            tmp_path,
+            tables,
+            reporting_currency="EUR",
+            grid={"start_on": "2025-01-01"},
+            targets=targets_of("churn", "expansion"),
+        )
+    )
+    rows = {
+        name: item.frame[item.frame["as_of"] == pd.Timestamp(AS_OF, tz="UTC")]
+        .set_index("entity_id")
+        .apply(told, axis=1)
+        .to_dict()
+        for name, item in found.items()
+    }
+    assert rows == {"churn": {"a": 0, "b": 0}, "expansion": {"a": "no_room_to_grow", "b": 1}}
+    assert found["expansion"].contract["excluded"]["no_room_to_grow"] == 2  # until it was raised
+
+
+def test_revenue_that_is_not_known_is_no_example_of_no_growth(company_of, tmp_path):
+    yen = [*step("a", "2025-02-01", 100, 150, currency="JPY"), term("b")]
+    found = made(
+        company_of(
+            tmp_path,
+            PAIR | {"subscriptions": yen},
+            reporting_currency="EUR",
+            grid={"start_on": "2025-01-01"},
+            targets=targets_of("churn", "expansion"),
+        )
+    )
+    assert set(found["churn"].frame["excluded"].dropna()) == {"window not yet observed"}
+    growth = found["expansion"].frame.set_index("entity_id")["excluded"]
+    assert set(growth["a"]) == {"recurring revenue not known"}
+
+
+def test_a_label_that_is_used_never_changes_when_an_account_comes_back(company_of, tmp_path):
+    """Gone on the last day of the window, back thirty days later."""
+    gone = ends("a", "2025-03-31")
+    back = term("a", "2025-04-30", subscription_id="a-2")
+    workspace = company_of(
+        tmp_path,
+        PAIR | {"subscriptions": [gone, back, term("b")]},
+        grid={"start_on": "2025-01-01"},
+        targets=targets_of("churn"),
+    )
+    told_by = {}
+    for now in (datetime(2025, 4, 3, tzinfo=UTC), datetime(2025, 5, 3, tzinfo=UTC)):
+        frame = made(workspace, now)["churn"].frame.set_index(["entity_id", "as_of"])
+        told_by[now.month] = told(frame.loc[("a", pd.Timestamp(AS_OF, tz="UTC"))])
+    assert told_by == {4: "window not yet observed", 5: 0}
 
 
 def test_books_of_earlier_runs_are_not_on_the_grid(company_of, tmp_path):

@@ -102,7 +102,7 @@ LEDGER = {
         ticket(1, 3, "bug", "Urgent", first_response_at=ago(2), text="This is BROKEN again"),
         ticket(2, 30, None, "low", first_response_at=ago(30), resolved_at=ago(20), csat=4.0)
         | {"reopened": False, "text": "thank you"},
-        ticket(3, 90, "how", "high", resolved_at=ago(78), csat=2.0, reopened=True),
+        ticket(3, 90, "Billing", "high", resolved_at=ago(78), csat=2.0, reopened=True),
         # about leaving: in no feature at all
         ticket(4, 1, "Cancellation", "urgent", text="useless, we cancel", first_response_at=ago(1)),
         ticket(5, 40, "data_export", "urgent", resolved_at=ago(10), csat=1.0, reopened=True),
@@ -194,6 +194,7 @@ GOLDEN = {
     "features_used_28d": 1,
     "features_used_84d": 3,
     "features_used_change_84d": log(4 / 2),
+    "top_feature_share_84d": 14 / 22,
     "products_used_84d": 2,
     # support: tickets 1, 2 and 3 count
     "tickets_28d": 1,
@@ -210,6 +211,7 @@ GOLDEN = {
     "first_response_days_84d": (1 + 0) / 2,
     "reopened_share_364d": 1 / 2,
     "ticket_csat_84d": 4.0,
+    "money_tickets_share_364d": 1 / 2,  # the category of one is not known
     "days_since_last_ticket": 3,
     "tickets_per_user_84d": 2 / (2 + 1),
     # sentiment

@@ -8,7 +8,8 @@ import ibis
 import pandas as pd
 import pytest
 
-from configs.company import Cohort
+from configs.company import Cohort, Room
+from configs.errors import ConfigError
 from features.contracts import TABLES
 from features.daily import to_daily
 from features.snapshots import NOT_SIGNALS, day_index
@@ -30,7 +31,7 @@ def engine():
 def stand(engine, canonical):
     """Standing of every account at some moments: a frame indexed by entity and moment."""
 
-    def at(tables, moments, **cohort):
+    def at(tables, moments, room=None, **cohort):
         daily = {
             name: to_daily(
                 name, ibis.memtable(canonical(name, rows)), None, history=False, currency="EUR"
@@ -49,7 +50,7 @@ def stand(engine, canonical):
                 if row["created_at"].date() <= moment
             ]
         )
-        found = standing_table(daily, grid, Cohort(**(BOUNDS | cohort)), {})
+        found = standing_table(daily, grid, Cohort(**(BOUNDS | cohort)), {}, room)
         frame = engine.execute(found)
         frame["as_of"] = [str(date.fromordinal(int(day) + 719163)) for day in frame["as_of_day"]]
         return frame.set_index(["entity_id", "as_of"]).sort_index()
@@ -164,7 +165,8 @@ def test_status(book, name, status):
 
 
 def test_every_status_is_reachable_and_described(book):
-    assert set(book["status"]) == set(STATUSES)
+    # no room to grow is told beside the status: churn is asked all the same
+    assert set(book["status"]) == set(STATUSES) - {"no_room_to_grow"}
 
 
 def test_a_day_later(book):
@@ -298,3 +300,46 @@ def test_no_account_is_lost_whatever_the_tables_hold(engine, make_tables, canoni
         assert not rows.duplicated(["entity_id", "as_of_day"]).any()
         assert set(rows["status"]) <= set(STATUSES)
         assert (rows.loc[rows["entity_id"] == "without", "status"] == "insufficient_data").all()
+
+
+ROOM = [
+    term("full", "2024-01-01", seats=10, max_seats=10, plan="Top", product="a"),
+    term("over", "2024-01-01", seats=12, max_seats=10, plan="top", product="a"),
+    term("seats_free", "2024-01-01", seats=9, max_seats=10, plan="top", product="a"),
+    term("no_limit", "2024-01-01", seats=10, max_seats=None, plan="top", product="a"),
+    term("plan_above", "2024-01-01", seats=10, max_seats=10, plan="basic", product="a"),
+    term("no_plan", "2024-01-01", seats=10, max_seats=10, plan=None, product="a"),
+    term("one_open", "2024-01-01", seats=10, max_seats=10, plan="top", product="a"),
+    term("one_open", "2024-01-01", subscription_id="2", seats=1, max_seats=5, plan="top"),
+    term("both", "2024-01-01", seats=10, max_seats=10, plan="top", product="a"),
+    term("both", "2024-01-01", subscription_id="2", seats=5, max_seats=5, plan="top", product="b"),
+    term("ended", "2024-01-01", seats=10, max_seats=10, plan="top", ended_on="2025-01-01"),
+    term("raised", "2024-01-01", seats=10, max_seats=10, plan="top", ended_on="2025-02-01"),
+    term("raised", "2025-02-01", seats=10, max_seats=20, plan="top"),
+]
+ROOMS = {"accounts": [account(name) for name in sorted({row["account_id"] for row in ROOM})]}
+ROOMS["subscriptions"] = [{"product": None} | row for row in ROOM]
+
+
+@pytest.mark.parametrize(
+    ("room", "without"),
+    [
+        (Room(), {"full", "over", "plan_above", "no_plan", "both"}),
+        (Room(top_plans=("TOP",)), {"full", "over", "both"}),
+        (Room(top_plans=("top",), products=("a", "b")), {"both"}),
+    ],
+)
+def test_who_has_no_room_to_grow(stand, room, without):
+    found = stand(ROOMS, [date(2025, 3, 1)], room)
+    assert set(found.index[~found["has_room"]].get_level_values(0)) == without
+    assert (found.loc[sorted(without), "status"] == "scored").all()  # churn is asked all the same
+    before = stand(ROOMS, [date(2025, 1, 15)], room)
+    assert not before.loc[("raised", "2025-01-15"), "has_room"] or room.products
+
+
+def test_without_a_limit_on_record_everybody_has_room(stand):
+    bare = [{k: v for k, v in row.items() if k not in {"max_seats", "plan"}} for row in ROOM]
+    tables = ROOMS | {"subscriptions": [{"product": None} | row for row in bare]}
+    assert stand(tables, [date(2025, 3, 1)])["has_room"].all()
+    with pytest.raises(ConfigError, match=r"no plan to tell by"):
+        stand(tables, [date(2025, 3, 1)], Room(top_plans=("top",)))

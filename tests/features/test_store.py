@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 import time
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 
 import features.snapshots
-from configs.errors import UnavailableError
+from configs.errors import StateError, UnavailableError
 from configs.places import Places
 from configs.state import State
 from features.signals import FAMILIES
@@ -132,7 +133,7 @@ def assert_historical(book: Book, store: Store) -> None:
     rows.index = pd.Index(np.arange(len(rows))[::-1] * 7, name="row")
     before = rows.copy()
     info = book.features.info[::-1]
-    found = store.historical(rows, info)
+    found = store.historical(rows, "churn", info)
     pd.testing.assert_frame_equal(rows, before)
     assert list(found.columns) == [item.name for item in info]
     assert found.index.equals(rows.index)
@@ -159,7 +160,7 @@ def test_rows_without_a_snapshot_are_unknown_and_not_dropped(book, embedded):
             ),
         }
     )
-    found = embedded.historical(rows, book.features.info)
+    found = embedded.historical(rows, "churn", book.features.info)
     assert len(found) == 4
     assert found.loc[[0, 1, 3]].isna().all(axis=None)
     assert found.loc[2, "tenure_days"] > 0
@@ -168,7 +169,77 @@ def test_rows_without_a_snapshot_are_unknown_and_not_dropped(book, embedded):
 def test_one_feature_alone(book, embedded):
     rows = pd.DataFrame({"entity_id": NAMES[:3], "as_of": pd.Timestamp("2025-03-01", tz="UTC")})
     [info] = [item for item in book.features.info if item.name == "tenure_days"]
-    assert list(embedded.historical(rows, [info]).columns) == ["tenure_days"]
+    assert list(embedded.historical(rows, "churn", [info]).columns) == ["tenure_days"]
+
+
+def test_training_goes_through_a_service_that_offers_what_may_be_trained_on(book):
+    store = book.store()
+    company = store._workspace.company.model_copy(update={"exclude_features": ("tenure*",)})
+    store = Store(replace(store._workspace, company=company))
+    assert not store.declares(["churn"])
+    store.apply(book.snapshots, book.features, ["churn", "expansion"])
+    assert store.declares(["churn", "expansion"])
+    assert not store.declares(["churn", "contraction"])
+    [service] = [s for s in store._feast.list_feature_services() if s.name == "churn_training"]
+    offered = {f.name for view in service.feature_view_projections for f in view.features}
+    kept = {name for name in book.features.names if not name.startswith("tenure")}
+    assert offered == kept < set(book.features.names)
+    rows = pd.DataFrame({"entity_id": NAMES[:2], "as_of": pd.Timestamp("2025-03-01", tz="UTC")})
+    with pytest.raises(StateError, match="churn_training returned 2 rows for 2, without 1 feat"):
+        store.historical(rows, "churn", book.features.info)
+
+
+def cut_in_half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def cut_the_end(content: bytes) -> bytes:
+    return content[:-5000]
+
+
+def garbage(content: bytes) -> bytes:
+    return np.random.default_rng(3).bytes(len(content))
+
+
+def bitten(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + garbage(content[:300]) + content[middle + 300 :]
+
+
+def emptied(_: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize("name", ["registry.db", "online.db"])
+@pytest.mark.parametrize("spoil", [cut_in_half, cut_the_end, garbage, bitten, emptied])
+def test_a_damaged_file_is_found_and_made_again(book, embedded, tmp_path, name, spoil):
+    """What is left may be read in part: then the rows are right, or the file is dropped."""
+    store = book.store()
+    shutil.copytree(embedded._workspace.state.feast, store._workspace.state.feast)
+    same = store._workspace.company.model_copy(update={"name": embedded._workspace.company.name})
+    workspace = replace(store._workspace, company=same)
+    path = workspace.state.feast / name
+    path.write_bytes(spoil(path.read_bytes()))
+    dropped = Store(workspace).drop_damaged()
+    assert set(dropped) <= {name}
+    assert bool(dropped) == (spoil is not emptied)
+    again = filled(book, Store(workspace))
+    assert_same(book, again, book.days[-1])
+    assert Store(workspace).drop_damaged() == []
+
+
+def test_damage_that_appears_under_way_is_told(book):
+    store = filled(book, book.store())
+    folder = store._workspace.state.feast
+    for name in ("registry.db", "online.db"):
+        (folder / name).write_bytes(b"damaged" * 1000)
+    with pytest.raises(StateError, match="the feature registry is damaged") as error:
+        Store(store._workspace).apply(book.snapshots, book.features, ["churn"])
+    assert "delete the folder STATE/feast" in error.value.fix
+    assert not Store(store._workspace).is_ready(book.features.hash)
+    (folder / "registry.db").unlink()
+    with pytest.raises(StateError, match=r"is damaged: file is not a database"):
+        filled(book, Store(store._workspace))
 
 
 def test_the_online_row_is_the_snapshot(book, embedded):

@@ -152,6 +152,7 @@ def test_facts_are_those_of_the_day_of_the_book(made):
         "owner": "Grace",
         "status": "scored",
         "arr": 1234.56,
+        "has_room": True,
         "is_under_contract": True,
         "renews_on": "2025-06-01",
         "notice_on": "2025-05-02",
@@ -160,6 +161,8 @@ def test_facts_are_those_of_the_day_of_the_book(made):
         "tenure_days": 425,
         "last_active_days": 1.0,
         "peer_group": "all",
+        "growth": {"kinds": {}, "rules": [], "blockers": [], "contact": None},
+        "products": [],  # its terms name none
     }
     assert facts["new"]["name"] == "First name"  # renamed after the book
     assert facts["new"]["owner"] is None

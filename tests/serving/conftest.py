@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -34,6 +43,7 @@ from training.recipe import reference
 from training.releases import Release, new_release, open_store, publish
 from training.words import catalogue_version
 
+ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 BOOK_ON = date(2026, 3, 2)
 N_ACCOUNTS = 260
@@ -217,6 +227,8 @@ def make_bundle(company, frame, verdict) -> Bundle:
         "config_hash": company.config_hash,
         "seeds": list(recipe.seeds),
         "verdict": verdict,
+        "rung": {"name": "trees", "kind": "lightgbm", "n_events": 300, "reason": "300 events"},
+        "evidence": "300 events: shallow trees",
         "features": [item.as_dict() for item in frame.info],
         "encoder": fitted.encoder.as_dict(),
         "reference": reference(fitted.encoder, fitted.encoder.encode(frame.features).matrix),
@@ -225,6 +237,7 @@ def make_bundle(company, frame, verdict) -> Bundle:
             "covariance": [0.01, 0.0, 0.02],
         },
         "base_rate": float(frame.label.mean()),
+        "reference_entities": frame.rows["entity_id"].nunique(),
         "metrics": {"auc": {"value": 0.71, "low": 0.64, "high": 0.77}},
     }
     return Bundle(manifest, fitted.predictor)
@@ -319,7 +332,7 @@ class Client:
 
     def request(self, method: str, path: str, **options) -> httpx.Response:
         async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(app=self.app)
+            transport = options.pop("transport", None) or httpx.ASGITransport(app=self.app)
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
                 return await http.request(method, path, **options)
 
@@ -338,12 +351,139 @@ def client(live) -> Client:
 
 
 @pytest.fixture(scope="session")
+def app_for() -> Callable[[Live], FastAPI]:
+    """Return the application of any state."""
+    return app_of
+
+
+@pytest.fixture(scope="session")
 def client_for() -> Callable[..., Client]:
     """Return a client of any application state."""
     return lambda serving, metrics=None: Client(app_of(serving, metrics))
 
 
 @pytest.fixture(scope="session")
+def service_for() -> Callable[..., contextlib.AbstractContextManager[Server]]:
+    """Return a way to start the real service on a workspace."""
+    return serving_process
+
+
+@pytest.fixture(scope="session")
+def copy_of() -> Callable[..., Workspace]:
+    """Return a way to copy the company's state."""
+    return copied
+
+
+@pytest.fixture(scope="session")
 def release_for() -> Callable[..., Release]:
     """Return a release made of some bundles, not published."""
     return make_release
+
+
+def copied(world: World, folder: Path) -> Workspace:
+    """A copy of the company's state that a test may change; only the vectors are shared."""
+    state = State(folder / "state")
+    state.root.mkdir()
+    for name in ("bundles", "releases", "feast"):
+        shutil.copytree(world.workspace.state.root / name, state.root / name)
+    (state.root / "snapshots").symlink_to(world.workspace.state.snapshots)
+    return Workspace(world.workspace.company, world.workspace.folder, folder, state)
+
+
+@pytest.fixture
+def fresh(world, tmp_path) -> Workspace:
+    """A copy of the company's state for one test."""
+    return copied(world, tmp_path)
+
+
+@pytest.fixture
+def serving(fresh):
+    made = Live(fresh)
+    made.refresh()
+    yield made
+    made.close()
+
+
+@dataclass
+class Server:
+    """The real service in processes of its own."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def get(self, path: str, **options) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=30, **options)
+
+    def post(self, path: str, **options) -> httpx.Response:
+        return httpx.post(self.url + path, timeout=30, **options)
+
+    def wait_until(self, holds: Callable[[], bool], seconds: float = 240) -> None:
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                if holds():
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+        pytest.fail(self.log.read_text()[-20_000:])
+
+    def is_ready(self) -> bool:
+        return self.get("/readyz").status_code == 200
+
+    def workers(self) -> list[int]:
+        """Return the processes that answer: they hold the application."""
+        return [pid for pid, what in children(self.process.pid).items() if WORKER in what]
+
+    def kill(self) -> None:
+        """Kill everything at once, as a power cut would; workers have sessions of their own."""
+        for pid in (self.process.pid, *children(self.process.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(30)
+
+
+WORKER = b"_bentoml_impl.worker.service"
+
+
+def children(parent: int) -> dict[int, bytes]:
+    """Return the processes that a process started, and their command lines."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1]) == parent:
+                found[int(entry.name)] = (entry / "cmdline").read_bytes()
+    return found
+
+
+@contextlib.contextmanager
+def serving_process(workspace: Workspace, **settings: str) -> Iterator[Server]:
+    """Start the service as a person would and wait until it is ready; end it and its workers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [sys.executable, "-m", "bentoml", "serve", "serving.service:Bellwether"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    root = workspace.state.root
+    environment = {
+        **{key: value for key, value in os.environ.items() if key != "PROMETHEUS_MULTIPROC_DIR"},
+        "BELLWETHER_COMPANY": str(workspace.folder),
+        "BELLWETHER_STATE": str(root),
+        "BENTOML_HOME": str(root.parent / "bentoml"),
+        "BELLWETHER_CHECK_SECONDS": "0.3",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        **settings,
+    }
+    log = root.parent / "serve.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=out, stderr=out, start_new_session=True
+        )
+        server = Server(f"http://127.0.0.1:{port}", process, log)
+        try:
+            server.wait_until(server.is_ready)
+            yield server
+        finally:
+            server.kill()

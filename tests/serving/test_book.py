@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import timedelta
 
 import orjson
 import pyarrow.parquet as pq
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from configs.errors import StateError, UnavailableError
 from configs.places import Workspace
 from configs.state import State
-from serving.book import read_latest, read_ranks, read_table, score_book, top_at_risk
+from serving.book import _dated, read_latest, read_ranks, read_table, score_book, top_at_risk
 from serving.exports import COLUMNS, cell, flat_row
 from serving.ledger import Ledger
 
@@ -34,8 +35,9 @@ def test_the_offline_row_is_the_online_row(world, book, live):
     asked = list(table)
     scored = live.score(asked, request_id="equal")
     for answer in scored.answers:
-        online = flat_row(answer) | {"rank": None}
-        offline = table[answer["account_id"]] | {"rank": None}
+        alone = {"rank": None, "updated_at": None}  # what only a whole book knows
+        online = flat_row(answer) | alone
+        offline = table[answer["account_id"]] | alone
         numbers = {name for name in COLUMNS if isinstance(offline[name], float)}
         assert {k: v for k, v in online.items() if k not in numbers} == {
             k: v for k, v in offline.items() if k not in numbers
@@ -67,6 +69,9 @@ def test_nothing_is_published_that_the_ledger_did_not_take(world, book):
     folders = set(state.scores.iterdir())
 
     class Away:
+        def last_book(self, _target, **_options):
+            return []
+
         def append_book(self, _book):
             raise UnavailableError("the database does not answer")
 
@@ -139,3 +144,13 @@ def test_no_text_is_a_formula_in_a_spreadsheet(text):
     assert next(csv.reader(buffer, strict=True), [""])[0:1] in ([written], [])
     assert not written.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r"))
     assert written in (text, "'" + text)
+
+
+def test_a_row_that_says_the_same_keeps_the_day_it_came_to_say_it(world, book):
+    rows = read_table(book).to_pylist()
+    rows[3] = rows[3] | {"days_to_renewal": 1, "rank": 99, "as_of": "later"}
+    rows[4] = rows[4] | {"owner_id": "somebody else"}
+    dated = _dated(rows, read_table(book).to_pylist(), world.now + timedelta(days=7))
+    told = [row["updated_at"] for row in dated]
+    assert told[4] == "2026-03-09T09:30:00Z"
+    assert {*told[:4], *told[5:]} == {"2026-03-02T09:30:00Z"}

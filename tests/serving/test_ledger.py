@@ -107,7 +107,7 @@ def rows(n: int = 1, **changes: object) -> list[ScoreRow]:
         channel="api",
     )
     ids = new_score_ids(NOW, n)
-    return [replace(base, **{"score_id": score_id, **changes}) for score_id in ids]  # type: ignore[arg-type]
+    return [base._replace(**{"score_id": score_id, **changes}) for score_id in ids]  # type: ignore[arg-type]
 
 
 def book(
@@ -201,14 +201,14 @@ def test_another_score_under_a_known_id_is_refused(ledger: Ledger) -> None:
     (first,) = written = rows(1)
     ledger.append(written)
     with pytest.raises(StateError, match="something else is kept"):
-        ledger.append([*rows(1), replace(first, probability=0.9)])
+        ledger.append([*rows(1), first._replace(probability=0.9)])
     assert ledger.history("a1", "churn") == written
 
 
 def test_one_id_twice_in_a_call_is_refused(ledger: Ledger) -> None:
     (first,) = rows(1)
     with pytest.raises(StateError):
-        ledger.append([first, replace(first, entity_id="a2")])
+        ledger.append([first, first._replace(entity_id="a2")])
     assert ledger.count() == 0
 
 
@@ -251,7 +251,7 @@ def test_many_callers_share_a_commit(embedded: Ledger) -> None:
 def test_one_callers_bad_rows_cost_no_other_caller_theirs(ledger: Ledger) -> None:
     (first,) = rows(1)
     ledger.append([first])
-    bad = [[replace(first, band="low")], rows(1, entity_id="lone \ud800 surrogate")]
+    bad = [[first._replace(band="low")], rows(1, entity_id="lone \ud800 surrogate")]
     good = [rows(2) for _ in range(5)]
     futures = [ledger.submit(part) for part in (good[0], bad[0], *good[1:3], bad[1], *good[3:])]
     outcomes = [future.exception(10) for future in futures]
@@ -260,6 +260,43 @@ def test_one_callers_bad_rows_cost_no_other_caller_theirs(ledger: Ledger) -> Non
         "UnicodeEncodeError",
     ]
     assert ledger.count() == 11
+
+
+def test_callers_committed_together_fail_alone(ledger: Ledger) -> None:
+    (first,) = rows(1)
+    ledger.append([first])
+    callers = [
+        rows(2),
+        [first._replace(band="low")],
+        [],
+        rows(1, probability=float("nan")),
+        rows(1),
+    ]
+    outcomes = [future.exception(10) for future in ledger.commit_each(callers)]
+    assert [type(error).__name__ for error in outcomes] == [
+        "NoneType",
+        "StateError",
+        "NoneType",
+        "DataError",
+        "NoneType",
+    ]
+    assert ledger.count() == 4
+
+
+def test_what_is_committed_here_waits_for_no_other_thread(embedded: Ledger) -> None:
+    futures = embedded.commit_each([rows(1), rows(1)])
+    assert [future.done() for future in futures] == [True, True]
+    assert embedded.count() == 2
+
+
+def test_while_another_thread_commits_the_writer_is_next(embedded: Ledger) -> None:
+    with busy(embedded):
+        embedded.submit(rows(1))
+        time.sleep(0.2)  # the writer has its turn and waits for the lock
+        [waiting] = embedded.commit_each([rows(1)])
+        assert not waiting.done()
+    assert waiting.result(10) == 1
+    assert embedded.count() == 2
 
 
 def test_closing_commits_what_waits_and_refuses_what_comes(embedded: Ledger, file: Path) -> None:
@@ -476,3 +513,96 @@ def test_the_ledger_is_light_to_import() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_the_score_to_compare_with_is_of_another_moment_or_model(ledger: Ledger) -> None:
+    day = timedelta(days=1)
+    (present,) = rows(1)
+    (week_ago,) = rows(1, as_of=AS_OF - 7 * day, served_at=NOW - 7 * day)
+    (month_ago,) = rows(1, as_of=AS_OF - 30 * day, served_at=NOW - 30 * day)
+    (hidden,) = rows(1, as_of=AS_OF - day, served_at=NOW - day, channel="shadow")
+    (ahead,) = rows(1, as_of=AS_OF + day, served_at=NOW - day)
+    (twin,) = rows(1, served_at=NOW - timedelta(hours=1))
+    ledger.append([present, month_ago, week_ago, hidden, ahead, twin])
+    of = {"as_of": AS_OF, "bundle_sha": present.bundle_sha}
+    assert ledger.previous("a1", "churn", **of) == week_ago  # type: ignore[arg-type]
+    before = NOW - 7 * day
+    assert ledger.previous("a1", "churn", **of, served_before=before) == month_ago  # type: ignore[arg-type]
+    retrained = {"as_of": AS_OF, "bundle_sha": "t" * 64}
+    assert ledger.previous("a1", "churn", **retrained) == present  # type: ignore[arg-type]
+    assert ledger.previous("a2", "churn", **of) is None  # type: ignore[arg-type]
+
+
+def test_the_book_to_compare_with_is_of_another_moment_or_release(ledger: Ledger) -> None:
+    day = timedelta(days=1)
+    ledger.append_book(book())
+    assert ledger.last_book("churn", unlike=(AS_OF, book().release_id)) == []
+    ledger.append_book(book("older", n=3, as_of=AS_OF - 7 * day, served_at=NOW - 7 * day))
+    ledger.append_book(book("again", n=5, served_at=NOW + day))
+    assert len(ledger.last_book("churn", unlike=(AS_OF, book().release_id))) == 3
+    assert len(ledger.last_book("churn", unlike=(AS_OF, "another"))) == 5
+
+
+def test_a_shadow_book_is_kept_and_never_the_last_book(ledger: Ledger) -> None:
+    ledger.append_book(book("shown", n=3))
+    ledger.append_book(book("hidden", served_at=NOW + timedelta(days=1), channel="shadow"))
+    assert {row.request_id for row in ledger.last_book("churn")} == {"shown"}
+    assert ledger.count() == 10
+
+
+def test_facts_and_clock_come_back(ledger: Ledger) -> None:
+    facts = {"arr": 12.5, "renews_on": "2026-04-01", "is_under_contract": True}
+    written = rows(1, facts=facts, clock=NOW)
+    ledger.append(written)
+    assert ledger.score(written[0].score_id) == written[0]
+    ledger.append_book(book(facts=[{"arr": float(i)} for i in range(7)]))
+    kept = ledger.last_book("churn")[0]
+    assert (kept.facts, kept.clock) == ({"arr": 6.0}, NOW)
+
+
+def test_a_sample_is_spread_over_the_ledger_and_the_same_each_time(ledger: Ledger) -> None:
+    for day in range(40):
+        ledger.append(rows(1, request_id=f"day {day:02d}"))
+    found = [row.request_id for row in ledger.sample(8)]
+    assert found == [f"day {day:02d}" for day in range(0, 40, 5)]
+    assert [row.request_id for row in ledger.sample(8)] == found
+    assert len(ledger.sample(1000)) == 40
+
+
+def test_a_ledger_of_an_earlier_version_gets_its_new_columns(ledger: Ledger, file: Path) -> None:
+    ledger.append_book(book())
+    with writing(ledger.engine) as connection:
+        for name in ("facts", "clock"):
+            connection.exec_driver_sql(f"ALTER TABLE scores DROP COLUMN {name}")
+        connection.exec_driver_sql("ALTER TABLE score_books DROP COLUMN channel")
+    url = ledger.engine.url.render_as_string(hide_password=False)
+    with Ledger(url, file, "acme") as opened:
+        kept = opened.last_book("churn")
+        assert (len(kept), kept[0].facts, kept[0].clock) == (7, {}, None)
+        assert opened.append_book(book()) == 0
+
+
+def test_books_are_judged_by_the_outcomes_of_their_own_contract(ledger: Ledger) -> None:
+    ledger.append_book(book(n=4))
+    ledger.append_book(book("hidden", n=4, channel="shadow", bundle_sha="t" * 64))
+    ledger.append_book(book("again", n=4, served_at=NOW + timedelta(hours=1)))
+    known = AS_OF + timedelta(days=91)
+    answers = [
+        Outcome("a0", "churn", AS_OF, 0, known, contract="until"),
+        Outcome("a1", "churn", AS_OF, 1, known, contract="until"),
+        Outcome("a1", "churn", AS_OF, 0, known, contract="within"),
+    ]
+    assert ledger.record_outcomes(answers, recorded_at=NOW) == 3
+    assert ledger.record_outcomes(answers, recorded_at=NOW) == 0
+    shown, hidden, again = ledger.books()
+    assert (shown.channel, hidden.channel, again.book_id) == ("book", "shadow", "again")
+    assert ledger.books(channel="shadow") == [hidden]
+    assert ledger.count_labels() == {("churn", AS_OF): 2}
+    assert ledger.unlabelled(shown, "until") == {"a2", "a3"}
+    assert ledger.unlabelled(hidden, "within") == {"a0", "a2", "a3"}
+    judged = ledger.judged([shown, again, hidden], "until")
+    found = sorted(zip(judged.entity_id, judged.bundle_sha, judged.label, strict=True))
+    own, other = "s" * 64, "t" * 64
+    assert found == [("a0", own, 0.0), ("a0", other, 0.0), ("a1", own, 1.0), ("a1", other, 1.0)]
+    assert [row.entity_id for row in ledger.of_book(hidden)] == ["a0", "a1", "a2", "a3"]
+    assert len(ledger.outcomes("churn")) == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 
 import numpy as np
@@ -16,25 +15,6 @@ from serving.ledger import Ledger
 from serving.live import Live, Stage
 from training.bundle import load
 from training.releases import current, open_store, publish, rollback
-
-
-@pytest.fixture
-def fresh(world, tmp_path) -> Workspace:
-    """A copy of the company's state that a test may change; only the vectors are shared."""
-    state = State(tmp_path / "state")
-    state.root.mkdir()
-    for name in ("bundles", "releases", "feast"):
-        shutil.copytree(world.workspace.state.root / name, state.root / name)
-    (state.root / "snapshots").symlink_to(world.workspace.state.snapshots)
-    return Workspace(world.workspace.company, tmp_path, tmp_path, state)
-
-
-@pytest.fixture
-def serving(fresh):
-    made = Live(fresh)
-    made.refresh()
-    yield made
-    made.close()
 
 
 @pytest.fixture

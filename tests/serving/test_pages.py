@@ -5,20 +5,40 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
 from html.parser import HTMLParser
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.book import read_table
 from serving.gate import PAGE_POLICY
+from serving.levels import BANDS, EVERYBODY, FEWEST, levels_of
 from serving.live import Live
 from serving.pages.account import rounded_to_sum, view
-from serving.pages.render import STATIC, account_url, in_hundred
+from serving.pages.render import STATIC, account_url, fact_value, in_hundred
 from serving.pages.routes import REPORT_POLICY
+from training.bench.audit import NOW as AUDITED
+from training.bench.audit import company
+from training.validation.health.asked import Asked
+from training.validation.health.run import audit
 
-PAGES = ["/", "/accounts/A-0000", "/accounts/A-0006", "/accounts/nobody", "/reading", "/report"]
+PAGES = [
+    "/",
+    "/portfolio",
+    "/week",
+    "/escalations",
+    "/accounts/A-0000",
+    "/accounts/A-0006",
+    "/accounts/A-0030/what-if",
+    "/accounts/nobody",
+    "/reading",
+    "/report",
+    "/audits",
+]
 
 
 class Reader(HTMLParser):
@@ -76,7 +96,7 @@ def test_words_promise_and_blame_nothing(client, path):
     assert " will " not in text
 
 
-@pytest.mark.parametrize("path", ["/", "/reading", "/report", "/accounts/A-0030"])
+@pytest.mark.parametrize("path", ["/", "/reading", "/report", "/escalations", "/accounts/A-0030"])
 def test_head_is_answered(client, path):
     assert client.request("HEAD", path).status_code == 200
 
@@ -119,11 +139,89 @@ def test_the_twins_hold_the_same_rows(client):
     assert body["totals"]["n"] == len(lines)
 
 
+def test_the_book_comes_in_the_order_of_what_is_worth_the_time(client):
+    def order(**asked) -> list[str]:
+        rows = client.get("/book.json", params=asked).json()["rows"]
+        return [row["account_id"] for row in rows if row["status"] == "scored"]
+
+    rows = client.get("/book.json").json()["rows"]
+    counts = [
+        max(row["expected_arr_lost"], 0.0) * 0.5 ** (row["days_to_notice"] / 90)
+        for row in rows
+        if row["status"] == "scored" and (row["days_to_notice"] or -1) >= 0
+    ]
+    assert len(counts) > 50
+    assert counts == sorted(counts, reverse=True)
+    assert order() == order(sort="worth", half_days=90) != order(sort="loss")
+    # The slower a loss ahead loses weight, the nearer it comes to the order by loss alone.
+    assert order(half_days=3650)[:3] == order(sort="loss")[:3]
+    links = Reader(client.get("/").text).addresses
+    assert "/?sort=loss" in links
+    assert "/book.csv?" in links
+
+
+def test_who_filters_keeps_what_has_no_field(client):
+    days = {"renews_from": "2026-04-01", "renews_until": "2026-06-30", "product": "core"}
+    text = client.get("/", params=days).text
+    for name in ("renews_from", "renews_until"):
+        assert f'<input type="hidden" name="{name}" value="{days[name]}">' in text
+    assert client.get("/book.json", params={"product": "none"}).json()["rows"] == []
+
+
+@pytest.mark.parametrize("path", ["/", "/week", "/portfolio", "/reading", "/accounts/A-0030"])
+def test_how_fresh_it_is_stands_on_every_page(client, path):
+    assert "as known on 2 Mar 2026" in Reader(client.get(path).text).text
+
+
+def test_the_facts_of_an_account_have_a_csv_twin_that_adds_up(client):
+    score = client.get("/v1/accounts/A-0030/score").json()["scores"]["churn"]
+    text = client.get("/accounts/A-0030/facts.csv").text
+    lines = [line for line in csv.DictReader(io.StringIO(text)) if line["target"] == "churn"]
+    points = {
+        kind: [float(line["points"]) for line in lines if line["kind"] == kind]
+        for kind in ("base", "step", "estimate", "fact")
+    }
+    assert points["estimate"] == [100 * score["probability"]]
+    assert sum(points["base"] + points["step"]) == pytest.approx(points["estimate"][0])
+    facts = [
+        fact["feature"] for item in (*score["raises"], *score["lowers"]) for fact in item["facts"]
+    ]
+    assert [line["feature"] for line in lines if line["kind"] == "fact"] == facts
+    assert client.get("/accounts/nobody/facts.csv").status_code == 404
+
+
+def test_a_fact_stands_beside_accounts_at_each_risk(client, world, book, live):
+    bands = {row["account_id"]: row["risk_band"] for row in read_table(book).to_pylist()}
+    ids = [entity for entity, band in bands.items() if band]
+    rows = live.current().store.online(world.feature_hash, len(world.names), ids)
+    values = rows.values[:, world.names.index("active_users_28d")]
+    found = levels_of(book, EVERYBODY).medians["active_users_28d"]
+    for wanted, level in zip(BANDS, found, strict=True):
+        known = values[[bands[entity] == wanted for entity in ids]]
+        known = known[~np.isnan(known)]
+        assert level == (pytest.approx(np.median(known)) if len(known) >= FEWEST else None)
+    told = [level for level in found if level is not None]
+    assert len(told) > 1
+    assert told == sorted(told, reverse=True), "the company is made so that few users mean risk"
+    page = client.get("/accounts/A-0030").text
+    assert "At low · elevated · high risk" in page
+    score = client.get("/v1/accounts/A-0030/score").json()
+    levels = levels_of(book, score["peers"]["text"])
+    words = "of all accounts" if levels.is_everybody else "of those"
+    assert f"then the median {words} at low, elevated and high risk" in page
+    part = score["scores"]["churn"]
+    fact = (*part["raises"], *part["lowers"])[0]["facts"][0]
+    medians = levels.medians[fact["feature"]]
+    told = " · ".join(fact_value(value, fact["unit"], "GBP") for value in medians)
+    assert told in page
+
+
 def test_filters_stay_in_the_address_and_the_form(client):
     page = client.get("/", params={"band": "elevated", "q": "company", "sort": "risk"})
     assert 'value="company"' in page.text
     assert '<option value="elevated" selected>' in page.text
     assert "/book.csv?band=elevated&amp;q=company&amp;sort=risk" in page.text
+    assert '<option value="risk" selected>' in page.text
     assert 'aria-sort="descending"' in page.text
 
 
@@ -185,7 +283,7 @@ def test_an_account_without_an_estimate_says_why(client):
 def test_the_report_is_served_under_its_own_policy(client, world):
     assert "No report yet" in client.get("/report").text
     folder = world.workspace.state.reports
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         (folder / "latest.html").write_text("<!doctype html><title>r</title><style>p{}</style>")
         answer = client.get("/report")
@@ -195,7 +293,31 @@ def test_the_report_is_served_under_its_own_policy(client, world):
         assert "<title>r</title>" in answer.text
     finally:
         (folder / "latest.html").unlink()
-        folder.rmdir()
+
+
+def test_audits_of_other_scores_are_listed_and_shown_whole(client, world, tmp_path):
+    assert "There is none here yet" in client.get("/audits").text
+    scores, outcomes = company(120, 12)
+    scores.to_csv(tmp_path / "scores.csv", index=False)
+    outcomes.to_csv(tmp_path / "outcomes.csv", index=False)
+    reports = world.workspace.state.reports
+    try:
+        made = audit(
+            tmp_path / "scores.csv", tmp_path / "outcomes.csv", reports / "audits" / "CS <tool>",
+            Asked(now=AUDITED, draws=100), lambda _: None,
+        )  # fmt: skip
+        assert made.html is not None
+        listed = client.get("/audits")
+        assert "CS <tool>" in Reader(listed.text).text
+        assert "120" in Reader(listed.text).text
+        (address,) = (at for at in Reader(listed.text).addresses if at.startswith("/audits/"))
+        shown = client.get(address)
+        assert shown.content == made.html.read_bytes()
+        assert shown.headers["content-security-policy"] == REPORT_POLICY
+        for other in ("/audits/none", "/audits/..%2Flatest.html"):
+            assert client.get(other).status_code == 404
+    finally:
+        shutil.rmtree(reports)
 
 
 def test_an_address_that_is_not_there_is_a_page_for_people(client):

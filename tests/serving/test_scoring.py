@@ -10,13 +10,19 @@ import numpy as np
 import pytest
 
 from configs.errors import ModelError
+from configs.rules import in_force
 from configs.state import new_folder, read_manifest
 from features.store import OnlineRows
+from serving.book import _ranked
+from serving.exports import flat_row
+from serving.pages.account import view as account_page
+from serving.pages.render import environment
 from serving.schemas import Answer
 from serving.scoring import Scorer, newest_vectors
 from training.bundle import Bundle
 from training.fit import constant_rate
 from training.frame import TrainingFrame
+from training.rules import as_kept
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +59,40 @@ def part_of(rows: OnlineRows, chosen: list[int]) -> OnlineRows:
     )
 
 
+def test_growth_is_withheld_from_who_has_no_room_and_the_risk_is_not(scorer, world, ids, rows):
+    first = scorer.score(ids, rows, world.now)
+    full = next(i for i, answer in enumerate(first) if answer["status"] == "scored")
+    facts = list(rows.facts)
+    facts[full] = {**facts[full], "has_room": False}
+    answers = scorer.score(ids, replace(rows, facts=facts), world.now)
+    answer = answers.pop(full)
+    before = first.pop(full)
+    assert answers == first
+    assert answer["scores"] == {"churn": before["scores"]["churn"]}
+    assert set(answer["withheld"]) == {"expansion"}
+    assert answer["withheld"]["expansion"]["status"] == "no_room_to_grow"
+    assert "expansion_propensity" not in answer
+    Answer.model_validate(answer | {"scores": None})
+    row = flat_row(answer)
+    assert (row["churn_risk"], row["expansion_propensity"]) == (before["churn_risk"], None)
+    assert row["expansion_withheld"] == "no_room_to_grow"
+    assert account_page(answer)["withheld"][0]["status_text"].startswith("holds all")
+
+
+def test_where_only_growth_is_asked_no_room_is_the_status(scorer, world, ids, rows):
+    models = tuple(m for m in scorer.models if m.bundle.outcome == "expansion")
+    facts = [{**fact, "has_room": False} for fact in rows.facts]
+    answers = replace(scorer, models=models).score(ids, replace(rows, facts=facts), world.now)
+    assert "scored" not in {answer["status"] for answer in answers}
+    full = [answer for answer in answers if answer["status"] == "no_room_to_grow"]
+    assert len(full) > 50
+    assert not any("scores" in answer for answer in full)
+
+
 def test_reasons_add_up_to_the_probability(answers):
     for answer in scored(answers):
         for part in answer["scores"].values():
-            total = part["base"] + sum(part["themes"].values()) + part["context"]
+            total = part["base"] + sum(part["themes"].values()) + part["context"] + part["unknown"]
             assert total == pytest.approx(part["probability"], abs=1e-9)
 
 
@@ -191,6 +227,64 @@ def test_without_a_signal_there_are_no_reasons(world, scorer, ids, rows):
         assert not part["raises"]
         assert not part["lowers"]
         assert part["base"] == part["probability"]
+
+
+@pytest.fixture(scope="module")
+def ruled(world, scorer, ids, rows) -> list[dict]:
+    """Answers of the lowest rung: a rate for everybody, and the shipped rules."""
+    model = scorer.models[0]
+    rate = constant_rate(no_rows(model.bundle), model.bundle.encoder)
+    rung = {"name": "rates", "kind": "rates", "n_events": 9, "reason": "9 events, below 40"}
+    rules = as_kept(in_force(world.workspace.company.rules, "churn"))
+    manifest = {**model.bundle.manifest, "verdict": "no_signal", "rung": rung, "rules": rules}
+    low = replace(model, bundle=Bundle(manifest, rate))
+    return scored(replace(scorer, models=(low, scorer.models[1])).score(ids, rows, world.now))
+
+
+def test_on_the_lowest_rung_rules_name_what_to_look_at_and_move_no_probability(ruled, answers):
+    told = [answer["scores"]["churn"] for answer in ruled]
+    assert len({part["probability"] for part in told}) == 1
+    assert not any(part["raises"] or part["lowers"] for part in told)
+    named = {rule["rule"] for part in told for rule in part["rules"]}
+    assert {"detractor", "few_seats_used"} <= named
+    for part in told:
+        for rule in part["rules"]:
+            assert all(
+                fact["points"] == 0.0 and fact["value"] is not None for fact in rule["facts"]
+            )
+    for answer in ruled[:20]:
+        Answer.model_validate_json(json.dumps(answer_with_ids(answer)))
+    assert not any(
+        part["rules"] for answer in scored(answers) for part in answer["scores"].values()
+    )
+
+
+def answer_with_ids(answer) -> dict:
+    parts = {name: part | {"score_id": "s"} for name, part in answer["scores"].items()}
+    return answer | {"scores": parts}
+
+
+def test_the_book_then_begins_with_those_of_whom_most_rules_hold(ruled):
+    rows = _ranked([flat_row(answer) for answer in ruled])
+    assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
+    places = [(-len(row["churn_rules"]), -row["expected_arr_lost"]) for row in rows]
+    assert places == sorted(places)
+    assert len(rows[0]["churn_rules"]) > len(rows[-1]["churn_rules"])
+    assert {row["churn_rung"] for row in rows} == {"rates"}
+
+
+def test_the_page_says_that_rules_are_judgement(ruled):
+    answer = answer_with_ids(max(ruled, key=lambda one: len(one["scores"]["churn"]["rules"])))
+    nothing = dict.fromkeys(
+        ("release_id", "listings", "weeks", "precedents", "history", "levels", "case")
+    )
+    nothing |= dict.fromkeys(("stage_words", "known_on", "is_old", "is_outside"))
+    around = {"company": "Small", "currency": "GBP", "notes": [], "here": "", "beside": nothing}
+    around |= nothing
+    shown = environment().get_template("account.html").render(**account_page(answer), **around)
+    assert "nobody measured them here" in shown
+    assert answer["scores"]["churn"]["rules"][0]["text"] in shown
+    assert "Nothing stands out" not in shown
 
 
 def no_rows(bundle) -> TrainingFrame:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import httpx
 import pytest
 
 from configs.errors import ConfigError
@@ -81,65 +79,3 @@ def test_importing_the_service_starts_nothing(environment):
 @pytest.mark.slow
 def test_starting_leaves_the_training_stack_alone(environment):
     run_python(START, environment)
-
-
-@pytest.fixture
-def server(environment, unused_port):
-    command = [
-        sys.executable, "-m", "bentoml", "serve", "serving.service:Bellwether",
-        "--host", "127.0.0.1", "--port", str(unused_port),
-    ]  # fmt: skip
-    log = Path(environment["BELLWETHER_STATE"]).parent / "serve.log"
-    with log.open("w") as out:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
-        try:
-            yield f"http://127.0.0.1:{unused_port}", process, log
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-@pytest.fixture
-def unused_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_ready(url: str, process, log: Path, seconds: float = 90) -> None:
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        assert process.poll() is None, log.read_text()
-        try:
-            if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.3)
-    pytest.fail(log.read_text())
-
-
-@pytest.mark.slow
-def test_it_answers_through_bentoml(server):
-    url, process, log = server
-    wait_until_ready(url, process, log)
-    with httpx.Client(base_url=url, timeout=30) as http:
-        answer = http.get("/v1/accounts/A-0030/score")
-        assert answer.status_code == 200
-        assert answer.json()["status"] == "scored"
-        missing = http.get("/not/there")
-        assert missing.headers["content-type"] == "application/problem+json"
-        assert missing.status_code == 404
-        assert http.get("/healthz").status_code == 200
-        assert http.get("/livez").status_code == 200
-        home = http.get("/").text
-        assert "My book" in home
-        assert "googletagmanager" not in home
-        metrics = http.get("/metrics").text
-        assert 'route="/v1/accounts/{account_id}/score",status="200"' in metrics
-        assert "A-0030" not in metrics
-        large = http.post(
-            "/v1/scores", content=b"x" * 1_100_000, headers={"Content-Type": "application/json"}
-        )
-        assert large.status_code == 413

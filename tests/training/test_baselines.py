@@ -12,7 +12,9 @@ def area(label, p):
 
 
 @pytest.fixture(scope="module")
-def halves(frame):
+def halves(frame, small):
+    quiet, pestered = frame.features["users_28d"] < 10, frame.features["tickets_28d"] > 6
+    frame = small.with_columns(frame, rows={"n_rules": quiet.astype(int) + pestered.astype(int)})
     fold = make_folds(frame, folds=1, fold_days=182).folds[0]
     return frame.take(fold.train), frame.take(fold.test)
 
@@ -31,6 +33,7 @@ def test_they_stand_in_the_order_of_what_they_know(halves):
     areas = {name: area(test.label, fit(train)(test)) for name, fit in BASELINES.items()}
     assert areas["constant"] == 0.5
     assert areas["constant"] < areas["health_score"] < areas["best_feature"] < areas["logistic"]
+    assert areas["constant"] < areas["rules"] < areas["logistic"]
 
 
 def test_the_best_feature_is_the_strongest_and_chosen_on_training_rows_alone(halves, small):
@@ -58,6 +61,12 @@ def test_without_a_health_score_there_is_no_such_baseline(frame, small):
     assert "health_score" in baselines_for(frame)
     without = small.with_columns(frame, rows={"health_score": np.nan})
     assert "health_score" not in baselines_for(without)
+
+
+def test_without_a_rule_that_tells_rows_apart_there_is_no_such_baseline(halves, frame, small):
+    assert "rules" in baselines_for(halves[0])
+    assert "rules" not in baselines_for(frame)
+    assert "rules" not in baselines_for(small.with_columns(frame, rows={"n_rules": 0}))
 
 
 def test_rows_without_a_health_score_get_their_own_rate(frame, small):

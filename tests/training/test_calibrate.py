@@ -69,3 +69,45 @@ def test_uncertainty_of_calibration_shrinks_with_data():
     raw = np.array([-3.0, 0.0])
     ratio = few.spread(raw, np.zeros(2)) / many.spread(raw, np.zeros(2))
     assert ratio == pytest.approx(4.0, rel=0.25)
+
+
+def test_the_level_is_that_of_rows_though_votes_weigh_early_leavers_more():
+    """Half of the leavers leave at once, with one row; everybody else has three."""
+    label = np.concatenate([np.ones(100), np.repeat(np.ones(100), 3), np.zeros(2700)])
+    votes = np.concatenate([np.ones(100), np.full(3000, 1 / 3)])
+    raw = np.random.default_rng(2).normal(-2.0, 1.0, len(label)) + label
+    found = fit_calibration(raw, label, votes)
+    assert found.rule == "affine"
+    assert sigmoid(found(raw)).mean() == pytest.approx(label.mean())
+    assert np.average(label, weights=votes) > 1.2 * label.mean()
+
+
+def test_early_periods_count_less_and_their_level_widens_the_range():
+    raw = np.full(4000, -2.0)
+    age = np.repeat([1.0, 0.0], 2000)
+    label = (np.arange(4000) % 2000 < np.where(age == 1.0, 800, 300)).astype(float)
+    pooled, aged = fit_calibration(raw, label), fit_calibration(raw, label, None, age)
+    assert sigmoid(pooled(raw))[0] == pytest.approx(0.275)
+    assert sigmoid(aged(raw))[0] == pytest.approx((300 + 0.5 * 800) / 3000, rel=0.01)
+    assert aged.covariance[2] > 20 * pooled.covariance[2]
+
+
+def periods(rates, n):
+    """Rows of four test periods, oldest first, predicted at a tenth; events exactly as told."""
+    label = np.concatenate([np.arange(n) < round(rate * n) for rate in rates]).astype(float)
+    return np.full(len(label), np.log(1 / 9)), label, np.repeat([3.0, 2.0, 1.0, 0.0], n)
+
+
+@pytest.mark.parametrize(
+    ("rates", "n", "served"),
+    [
+        ((0.12, 0.13, 0.11, 0.12), 300, 0.1),  # within chance
+        ((0.12, 0.13, 0.11, 0.12), 30_000, 0.12),  # the same, of so many that it is none
+        ((0.20, 0.20, 0.20, 0.20), 300, 0.198),  # all alike, and far off
+        ((0.05, 0.10, 0.15, 0.20), 3_000, 0.17),  # it moves
+    ],
+)
+def test_of_a_moved_level_only_what_is_beyond_chance_is_served(rates, n, served):
+    raw, label, age = periods(rates, n)
+    found = fit_calibration(raw, label, None, age)
+    assert sigmoid(found(raw))[0] == pytest.approx(served, abs=0.008)

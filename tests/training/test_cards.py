@@ -21,6 +21,15 @@ MANIFEST: dict[str, Any] = {
     "rung": {"name": "trees", "n_events": 212, "reason": "212 events, below 1000"},
     "calibration": {"rule": "affine", "slope": 0.9, "intercept": 0.02},
     "features": [{"name": "a"}, {"name": "b"}],
+    "aligned": {
+        "n_events": 80,
+        "n_features": 50,
+        "step_days": 30,
+        "rows": [
+            {"feature": "users_28d", "from_days": start, "gap": gap, "error": 0.1}
+            for start, gap in ((60, -0.2), (30, -0.5))
+        ],
+    },
 }
 EVALUATION: dict[str, Any] = {
     "n_events": 120,
@@ -34,7 +43,36 @@ EVALUATION: dict[str, Any] = {
         "calendar": {"auc": {"value": 0.6, "low": 0.55, "high": 0.65}},
     },
     "differences": {"calendar": {"auc": {"value": 0.11, "low": 0.02, "high": 0.2}}},
-    "lead_times": [{"from_days": 0, "to_days": 30, "events": 40, "auc": {"model": ESTIMATE}}],
+    "lead_times": [
+        {
+            "counted_from": "notice deadline",
+            "days": 90,
+            "within_days": 3.5,
+            "n": 400,
+            "events": 40,
+            "measures": {"auc": ESTIMATE},
+            "auc": {"model": ESTIMATE, "calendar": {"value": 0.5, "low": 0.4, "high": 0.6}},
+        },
+        {"counted_from": "decision", "days": 180, "within_days": 3.5, "n": 900, "events": 0},
+    ],
+    "first_alerts": {
+        "events": 110,
+        "longest_days": 91.0,
+        "models": {
+            "model": {"share": 0.5, "median_days": ESTIMATE, "warned": {"30": ESTIMATE}},
+        },
+    },
+    "workload": {
+        "alerts": 480,
+        "months": 12.0,
+        "per_month": 40.0,
+        "precision": ESTIMATE,
+        "csms": 8,
+        "per_csm_month": {"mean": 5.0, "median": 5.0, "busy": 8.0, "most": 11},
+    },
+    "segments": [{"slice": "large", "n": 30, "events": 3}],
+    "newcomers": [{"slice": "new to the model", "n": 90, "events": 12, "auc": ESTIMATE}],
+    "stability": {"words": "over 4 test periods 5 % to 9 % had the event"},
     "folds": [{"fold": 1, "cutoff": "2025-01-01", "auc": 0.7}],
     "notes": ["2 of 4 folds"],
 }
@@ -62,8 +100,15 @@ def test_a_card_holds_every_part() -> None:
         "| calibration slope | – |",
         "| calendar | 0.600 (0.550 to 0.650) | – | – | – |",
         "| model − calendar | 0.110 (0.020 to 0.200) | – | – | – |",
-        "| 0 to 30 days | 40 | – | 0.710 (0.650 to 0.770) |",
-        "| 1 | 2025-01-01 | – | – | – | 0.700 |",
+        "| 90 | 400 | 40 | 0.710 (0.650 to 0.770) | – | – | – | 0.500 (0.400 to 0.600) |",
+        "| 180 | 900 | 0 | – | – | – | – | – |",
+        "| model | 0.500 | – | 1 (1 to 1) | – | 0.710 (0.650 to 0.770) |",
+        "| large | 30 | 3 | too few | too few | too few | too few | too few |",
+        "| 1 | 2025-01-01 | – | – | – | – | – | 0.700 | – | – |",
+        "![what each fold was trained and tested on, along time](figures/folds.svg)",
+        "|  | 60 to 30 days | 30 to 0 days |",
+        "| users_28d | -0.20 ± 0.20 | -0.50 ± 0.20 |",
+        "Over 4 test periods 5 % to 9 % had the event.",
         "| NOT MET | enough folds | >= 3 | 2 |",
         "- 2 of 4 folds",
         "- Not met: enough folds.",
@@ -71,6 +116,7 @@ def test_a_card_holds_every_part() -> None:
     ):
         assert line in card.splitlines()
     assert "model_raw" not in card
+    assert "Over 8 CSMs, as accounts are owned today, that is 5.0 a month each" in card
 
 
 def test_an_empty_card_is_still_one() -> None:
@@ -92,3 +138,19 @@ def test_every_table_row_has_as_many_cells_as_its_head() -> None:
     for rows in tables:
         counts = {row.replace("\\|", "").count("|") for row in rows}
         assert len(counts) == 1
+
+
+def test_kinds_of_growth_stand_in_one_order_with_their_backtest():
+    tested = {"events": 40, "expected": 41.3, "n_amounts": 40, "n_inside": 31}
+    uplift = {"p10": 0.13, "p50": 0.26, "p90": 0.5}
+    kinds = {
+        kind: {"basis": "measured", "n_events": 120, "uplift": uplift, "backtest": tested}
+        for kind in ("usage", "seats")
+    }
+    growth = {"words": "measured: seats, usage", "kinds": kinds}
+    card = model_card("expansion", {"growth": growth}, {}, [])
+    assert "Measured: seats, usage." in card
+    assert "| seats | measured | 120 | 40 / 41.300 |" in card
+    assert "| 0.260 (0.130 to 0.500) | 31 of 40 |" in card
+    turned = {"growth": growth | {"kinds": dict(reversed(kinds.items()))}}
+    assert model_card("expansion", turned, {}, []) == card

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.evaluate import Drawing, evaluate, sample_of
+from training.evaluate import evaluate
+from training.sampling import Drawing, sample_of
 
 DRAWING = Drawing(draws=50, seed=1, capacity_per_month=10, fold_days=91)
 START = pd.Timestamp("2025-01-01", tz="UTC")
@@ -63,14 +64,20 @@ def test_capacity_is_spent_in_each_fold(found):
     )
 
 
-def test_lead_times_count_an_entity_once_per_fold_and_band(found):
-    # as_of on days 0, 30 and 60, decisions on days 95 to 114: leads 95–114, 65–84, 35–54
-    bands = {(row["from_days"], row["to_days"]): row for row in found.lead_times}
-    assert bands[0, 30]["events"] == 0
-    assert bands[30, 60]["events"] == bands[60, 90]["events"] == bands[90, 120]["events"] == 40
-    assert bands[30, 60]["auc"]["model"]["value"] == 1.0
-    assert bands[30, 60]["auc"]["calendar"]["value"] == 0.5
-    assert bands[30, 60]["capture_at_capacity"] == 1.0
+def test_each_part_of_the_backtest_is_there(found):
+    assert [(row["counted_from"], row["days"]) for row in found.lead_times] == [
+        ("decision", days) for days in (30, 60, 90, 120, 180)
+    ]
+    assert found.first_alerts["events"] == 40
+    assert found.workload["alerts"] == 60, "ten at each of six moments"
+    assert [row["fold"] for row in found.periods] == [1, 2]
+    assert found.stability["periods"] == 2
+
+
+def test_accounts_held_out_have_no_periods_and_no_alerts():
+    folds = pd.DataFrame({"fold": [1, 2]})
+    held = evaluate(predictions(), folds, DRAWING, target="churn", over="accounts")
+    assert (held.first_alerts, held.workload, held.periods, held.stability) == ({}, {}, [], {})
 
 
 def test_slices_too_thin_to_measure_still_count(found):

@@ -12,12 +12,12 @@ from training.bundle import Contributions, sigmoid
 from training.explain import (
     Beside,
     explain_rows,
+    membership,
     noise_floor,
     points,
     roll_up,
     secant,
     theme_names,
-    what_changed,
 )
 
 
@@ -81,10 +81,14 @@ def test_the_secant_near_zero_is_the_slope_of_the_curve():
 
 
 @settings(max_examples=50, deadline=None)
-@given(arrays(np.float64, (4, len(INFO)), elements=st.floats(-3, 3)))
-def test_themes_and_context_sum_to_the_whole(values):
-    themes, context = roll_up(values, INFO)
-    np.testing.assert_allclose(themes.sum(axis=1) + context, values.sum(axis=1), atol=1e-9)
+@given(
+    arrays(np.float64, (4, len(INFO)), elements=st.floats(-3, 3)),
+    arrays(np.bool_, (4, len(INFO))),
+)
+def test_themes_context_and_gaps_sum_to_the_whole(values, missing):
+    themes, context, unknown = roll_up(values, missing, membership(INFO))
+    total = themes.sum(axis=1) + context + unknown
+    np.testing.assert_allclose(total, values.sum(axis=1), atol=1e-9)
     assert theme_names(INFO) == ["adoption", "support", "sentiment", "payments", "journey"]
 
 
@@ -94,7 +98,7 @@ def test_three_reasons_up_two_down_two_facts_each_strongest_first():
     assert [reason["theme"] for reason in reasons["lowers"]] == ["journey"]
     assert [fact["feature"] for fact in reasons["raises"][0]["facts"]] == ["users", "sessions"]
     assert reasons["raises"][0]["code"] == "churn.adoption.raises"
-    total = sum(reasons["themes"].values()) + reasons["context"]
+    total = sum(reasons["themes"].values()) + reasons["context"] + reasons["unknown"]
     assert reasons["base"] + total == pytest.approx(reasons["p"], abs=1e-12)
 
 
@@ -130,17 +134,27 @@ def test_facts_carry_value_own_past_and_peers():
     assert second["text"] == "Sessions 9 in the last 28 days (16 twelve weeks earlier)"
 
 
-def test_missing_values_and_levels_are_words():
+def test_what_is_not_known_counts_for_no_theme():
     columns = VALUES.copy()
-    columns[0, 0] = np.nan
+    columns[0, [0, 7]] = np.nan  # users, and the plan, which is a circumstance
+    contributions = (-2.0, [0.9, 0.6, 0.0, 0, 0, 0, 0, 0.8, 0])
+    reasons = explained(contributions, columns=columns)
+    whole = explained(contributions)
+    (reason,) = reasons["raises"]
+    assert [fact["feature"] for fact in reason["facts"]] == ["sessions"]
+    assert reasons["unknown"] + reason["points"] == pytest.approx(whole["themes"]["adoption"])
+    assert reasons["unknown"] / reason["points"] == pytest.approx(0.9 / 0.6)
+    assert reasons["context"] == pytest.approx(whole["context"])
+    assert reasons["circumstances"][0]["text"] == "Plan: not known"
+
+
+def test_levels_are_words():
+    columns = VALUES.copy()
     reasons = explained(
-        (-2.0, [0.9, 0, 0, 0, 0, 0, 0, 0.9, 0]),
-        columns=columns,
-        levels={"plan": ("basic", "pro")},
+        (-2.0, [0.9, 0, 0, 0, 0, 0, 0, 0.9, 0]), columns=columns, levels={"plan": ("basic", "pro")}
     )
-    assert reasons["raises"][0]["facts"][0]["text"] == "Users: not known in the last 28 days"
-    assert reasons["raises"][0]["facts"][0]["value"] is None
     assert reasons["circumstances"][0]["text"] == "Plan: pro"
+    assert json.loads(json.dumps(reasons)) == reasons
 
 
 def test_growth_has_its_own_words():
@@ -157,30 +171,3 @@ def test_explanations_are_strict_json():
 def test_shapes_that_do_not_line_up_are_refused():
     with pytest.raises(DataError, match="do not line up"):
         explain_rows(Contributions(0.0, np.zeros((2, 9))), VALUES, INFO, outcome="churn")
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    arrays(np.float64, (2, len(INFO)), elements=st.floats(-3, 3)),
-    arrays(np.float64, (2, len(INFO)), elements=st.floats(-3, 3)),
-    st.floats(-5, 5),
-)
-def test_what_changed_sums_to_the_shown_difference(then, now, drift):
-    earlier, present = Contributions(-2.0, then), Contributions(-2.0, now)
-    served = earlier.logit + drift
-    for change, before, after in zip(
-        what_changed(served, earlier, present, INFO),
-        sigmoid(served),
-        sigmoid(present.logit),
-        strict=True,
-    ):
-        parts = sum(change["themes"].values()) + change["circumstances"] + change["model"]
-        assert (change["before"], change["after"]) == (before, after)
-        assert parts == pytest.approx(after - before, abs=1e-12)
-
-
-def test_the_same_values_under_the_same_model_change_nothing():
-    same = Contributions(-2.0, np.ones((1, len(INFO))))
-    change = what_changed(same.logit, same, same, INFO)[0]
-    assert change["model"] == change["circumstances"] == 0.0
-    assert not any(change["themes"].values())

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from training.figures import folds_svg, reliability_svg
+from training.figures import aligned_svg, folds_svg, reliability_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 BINS = [
@@ -27,6 +27,11 @@ FOLDS: list[dict[str, Any]] = [
     },
     {"cutoff": datetime(2025, 4, 1), "test_until": "2025-07-01"},  # noqa: DTZ001 - naive is UTC
 ]
+ALIGNED = [
+    {"feature": name, "from_days": days, "gap": gap * (150 - days) / 120, "error": 0.1}
+    for name, gap in (("users_28d", -1.2), ("tickets_28d", 0.4), ("noise", 0.02))
+    for days in (120, 90, 60, 30)
+]
 
 
 def parse(svg: str) -> ET.Element:
@@ -34,8 +39,12 @@ def parse(svg: str) -> ET.Element:
 
 
 @pytest.mark.parametrize(
-    "svg", [reliability_svg(BINS), reliability_svg([]), folds_svg(FOLDS), folds_svg([])]
-)
+    "svg",
+    [
+        reliability_svg(BINS), reliability_svg([]), folds_svg(FOLDS), folds_svg([]),
+        aligned_svg(ALIGNED), aligned_svg([]),
+    ],
+)  # fmt: skip
 def test_every_figure_is_accessible_and_stands_alone(svg: str) -> None:
     root = parse(svg)
     assert root.tag == f"{SVG}svg"
@@ -87,3 +96,14 @@ def test_folds_lie_in_time() -> None:
     about = root.findtext(f"{SVG}desc") or ""
     assert "fold 1: test 2025-01-01 to 2025-04-01" in about
     assert "1,000 training rows, 90 tested accounts, 12 events" in about
+
+
+def test_features_are_drawn_in_the_order_given_the_first_as_wide_as_can_be() -> None:
+    root = parse(aligned_svg(ALIGNED))
+    lines = root.findall(f"{SVG}polyline")
+    assert len(lines) == 3
+    heights = [float(point.split(",")[1]) for point in (lines[0].get("points") or "").split()]
+    assert heights == sorted(heights), "users fall: downwards"
+    assert heights[-1] == pytest.approx(88 + 16)
+    about = root.findtext(f"{SVG}desc") or ""
+    assert about.startswith("users_28d: -0.30 from 120 days")

@@ -109,3 +109,81 @@ def test_the_judgement_is_plain():
     plain = judged(evaluation(value=0.99)).as_dict()
     assert plain["verdict"] == "provisional"
     assert {"code", "title", "value", "threshold", "passed", "words"} == set(plain["gates"][0])
+
+
+def part(auc=(0.7, 0.6, 0.8), level=(1.0, 0.8, 1.2), **more):
+    value, low, high = auc
+    ratio, least, most = level
+    return {
+        "auc": {"value": value, "low": low, "high": high},
+        "observed_to_expected": {"value": ratio, "low": least, "high": most},
+        "slice": "small",
+        "n": 500,
+        "events": 30,
+        **more,
+    }
+
+
+def lead(days, auc, counted_from="decision"):
+    found = {"value": auc, "low": auc - 0.1, "high": auc + 0.1}
+    return {
+        "counted_from": counted_from, "days": days, "n": 400, "events": 40, "auc": {"model": found},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("auc", "passed"), [(0.55, True), (0.54, False)])
+def test_it_must_see_decisions_coming(auc, passed):
+    found = judged(evaluation(lead_times=[lead(30, 0.9), lead(60, auc), lead(90, 0.4)]))
+    gates = {gate.code: gate for gate in found.gates}
+    assert gates["lead_time"].passed is passed
+    assert "60 days before the decision, 40 events among 400 rows" in gates["lead_time"].words
+
+
+def test_before_a_notice_deadline_counts_more_than_before_the_decision():
+    both = [lead(60, 0.9), lead(60, 0.4, "notice deadline"), lead(90, 0.9, "notice deadline")]
+    found = {gate.code: gate for gate in judged(evaluation(lead_times=both)).gates}["lead_time"]
+    assert (found.passed, found.value) == (False, 0.4)
+
+
+def test_a_short_horizon_has_no_lead_time_gate():
+    found = judged(evaluation(lead_times=[lead(30, 0.9), {"days": 60}]))
+    assert "lead_time" not in {gate.code for gate in found.gates}
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (part(auc=(0.40, 0.32, 0.49)), "small: AUC 0.400 (0.320 to 0.490)"),
+        (part(level=(2.0, 1.6, 2.5)), "small: observed/expected 2.000 (1.600 to 2.500)"),
+        (part(level=(0.4, 0.3, 0.6)), "small: observed/expected 0.400"),
+    ],
+)
+def test_a_segment_that_surely_falls_apart_is_named(bad, words):
+    found = judged(evaluation(segments=[part(slice="large"), bad]))
+    (gate,) = found.failed
+    assert gate.code == "segments"
+    assert words in gate.words
+
+
+@pytest.mark.parametrize("noise", [part(auc=(0.40, 0.2, 0.6)), part(level=(2.0, 0.9, 3.0))])
+def test_what_may_be_chance_is_not_held_against_a_segment(noise):
+    assert judged(evaluation(segments=[part(slice="large"), noise])).verdict == "promotable"
+
+
+def test_one_segment_that_is_everything_is_not_asked_twice():
+    found = judged(evaluation(segments=[part(auc=(0.3, 0.2, 0.4), n=2000)]))
+    assert "segments" not in {gate.code for gate in found.gates}
+
+
+@pytest.mark.parametrize(("loss", "passed"), [(-0.01, True), (0.02, False)])
+def test_the_published_model_itself_is_asked_after_its_cutoff(loss, passed):
+    estimate = {"value": loss, "low": loss - 0.01, "high": loss + 0.01}
+    since = {"since": "2026-01-01T00:00:00+00:00", "n": 300, "n_events": 30}
+    told = evaluation(champion_since={**since, "difference": {"log_loss": estimate}})
+    gates = {gate.code: gate for gate in judged(told).gates}
+    assert gates["champion_since"].passed is passed
+    assert "30 events since 2026-01-01" in gates["champion_since"].words
+    assert f"({loss - 0.01:.3f} to {loss + 0.01:.3f})" in gates["champion_since"].words
+    assert "champion_since" not in {
+        gate.code for gate in judged(evaluation(champion_since=since)).gates
+    }

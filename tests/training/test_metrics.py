@@ -1,13 +1,20 @@
 """Golden values come from scikit-learn and SciPy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
+from scipy.special import expit
 from scipy.stats import binomtest
+from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 from sklearn.metrics import log_loss as sklearn_log_loss
+from statsmodels.stats.proportion import proportion_confint
 
 from training.metrics import (
     MEASURES,
@@ -21,9 +28,12 @@ from training.metrics import (
     calibration_intercept,
     calibration_slope,
     capture,
+    clustered_wilson,
+    design_effect,
     entity_weights,
     estimate,
     flag_top,
+    level_shift,
     lift,
     log_loss,
     logistic_fit,
@@ -200,11 +210,106 @@ def test_wilson_equals_scipy(events, n):
     assert wilson(events, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
+def repeated(seed: int, entities: int = 150) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of entities seen one to four times, each row of one with the same chance of 10 %."""
+    rng = np.random.default_rng(seed)
+    entity = np.repeat(np.arange(entities), rng.integers(1, 5, entities))
+    same, alone = rng.random(entities) < 0.1, rng.random(len(entity)) < 0.1
+    label = np.where(rng.random(entities)[entity] < 0.7, same[entity], alone)
+    return label.astype(float), entity
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_design_effect_is_the_clustered_variance_of_statsmodels(seed):
+    label, entity = repeated(seed)
+    fit = sm.OLS(label, np.ones(len(label)))
+    clusters = {"groups": entity, "use_correction": False}
+    dependent = fit.fit(cov_type="cluster", cov_kwds=clusters).cov_params()[0, 0]
+    rate = label.mean()
+    expected = dependent / (rate * (1 - rate) / len(label))
+    assert design_effect(label, entity) == pytest.approx(expected)
+    assert design_effect(label, np.arange(len(label))) == pytest.approx(1.0)
+    low, high = clustered_wilson(label, entity)
+    n = len(label) / expected
+    assert (low, high) == pytest.approx(proportion_confint(rate * n, n, method="wilson"))
+
+
+def test_without_variation_an_entity_counts_once():
+    assert clustered_wilson(np.zeros(60), np.arange(60) // 3) == wilson(0, 20)
+
+
+def test_intervals_of_repeated_rows_hold_the_truth_about_as_often_as_they_say():
+    """1,000 companies: 95 % is seen as 93.6 % to 96.4 %; for rows as if independent, far less."""
+    held = {"clustered": 0, "plain": 0}
+    for seed in range(1000):
+        label, entity = repeated(seed)
+        limits = {
+            "clustered": clustered_wilson(label, entity),
+            "plain": wilson(label.sum(), len(label)),
+        }
+        for name, (low, high) in limits.items():
+            held[name] += low <= 0.1 <= high
+    assert 930 <= held["clustered"] <= 970
+    assert held["plain"] < 900
+
+
 @pytest.mark.parametrize("p", [np.full(50, 0.3), np.linspace(0.01, 0.99, 50)])
 def test_reliability_loses_no_row(p):
     label = (np.arange(50) % 3 == 0).astype(float)
-    table = reliability(label, p)
+    table = reliability(label, p, np.arange(50))
     assert sum(row["n"] for row in table) == 50
     assert sum(row["events"] for row in table) == label.sum()
     assert all(row["low"] <= row["observed"] <= row["high"] for row in table)
     assert all(row["p_from"] <= row["expected"] <= row["p_to"] + 1e-12 for row in table)
+
+
+def test_reliability_is_the_calibration_curve_of_scikit_learn():
+    sample = make_sample(digits=9)
+    table = reliability(sample.label, sample.p, sample.entity)
+    observed, expected = calibration_curve(sample.label, sample.p, n_bins=10, strategy="quantile")
+    assert [row["observed"] for row in table] == pytest.approx(observed.tolist())
+    assert [row["expected"] for row in table] == pytest.approx(expected.tolist())
+
+
+def test_within_test_periods_rankings_are_those_of_scikit_learn_by_period():
+    """AUC weighs each period by its pairs, average precision by its events."""
+    sample = make_sample()
+    period = np.random.default_rng(8).integers(0, 3, len(sample.label))
+    apart = replace(sample, cohort=period)
+    equal = np.ones((1, len(period)))
+    parts = [(sample.label[period == k], sample.p[period == k]) for k in range(3)]
+    pairs = [label.sum() * (1 - label).sum() for label, _ in parts]
+    areas = [roc_auc_score(label, p) for label, p in parts]
+    assert auc(apart, equal)[0] == pytest.approx(np.average(areas, weights=pairs))
+    precision = [average_precision_score(label, p) for label, p in parts]
+    events = [label.sum() for label, _ in parts]
+    assert average_precision(apart, equal)[0] == pytest.approx(
+        np.average(precision, weights=events)
+    )
+
+
+def test_a_bootstrap_draw_is_scikit_learn_on_the_rows_drawn():
+    """The short ways (counts per entity) give what repeating the rows of drawn entities gives."""
+    sample = make_sample(n=200)
+    names = ("auc", "average_precision", "brier", "brier_skill", "log_loss", "lift_at_capacity")
+    found = bootstrap(sample, {name: MEASURES[name] for name in names}, draws=4, seed=5)
+    for draw, weights in enumerate(entity_weights(sample.entity, 4, 5), start=1):
+        rows = np.repeat(np.arange(200), weights.astype(int))
+        label, p, flagged = sample.label[rows], sample.p[rows], sample.flagged[rows]
+        score = brier_score_loss(label, p)
+        expected = {
+            "auc": roc_auc_score(label, p),
+            "average_precision": average_precision_score(label, p),
+            "brier": score,
+            "brier_skill": 1 - score / brier_score_loss(label, np.full(len(rows), label.mean())),
+            "log_loss": sklearn_log_loss(label, p),
+            "lift_at_capacity": np.average(label, weights=flagged) / label.mean(),
+        }
+        assert {name: found[name][draw] for name in names} == pytest.approx(expected)
+
+
+def test_the_level_is_the_root_that_scipy_finds():
+    sample = make_sample()
+    raw = np.log(sample.p / (1 - sample.p))
+    root = brentq(lambda shift: expit(raw + shift).sum() - sample.label.sum(), -5, 5, xtol=1e-14)
+    assert level_shift(raw, sample.label) == pytest.approx(root, abs=1e-9)

@@ -11,10 +11,11 @@ from configs.company import Tuning
 from configs.errors import ConfigError
 from features.catalog import FeatureInfo
 from training.bundle import load, save, sigmoid
+from training.encode import Encoder
 from training.explain import explain_rows
 from training.fit import Recipe
 from training.metrics import Sample, auc
-from training.recipe import calibrated_forward, pooled_calibration, train
+from training.recipe import calibrated_forward, pooled_calibration, reference, train
 from training.splits import make_folds
 
 NOWHERE = "sqlite:///:memory:"
@@ -60,7 +61,7 @@ def test_the_bundle_is_served_and_explained_as_judged(trained, frame, tmp_path):
         levels=bundle.encoder.levels,
     )
     for row, p in zip(rows, scores.p, strict=True):
-        total = row["base"] + sum(row["themes"].values()) + row["context"]
+        total = row["base"] + sum(row["themes"].values()) + row["context"] + row["unknown"]
         assert total == pytest.approx(p, abs=1e-9)
     json.dumps(rows, allow_nan=False)
     assert any(row["raises"] for row in rows)
@@ -94,9 +95,14 @@ def test_the_evaluation_is_strict_json_and_complete(trained):
     assert {row["slice"] for row in plain["contracts"]} == {"under contract", "no contract"}
     assert sum(row["n"] for row in plain["segments"]) == plain["n_rows"]
     assert sum(row["n"] for row in plain["newcomers"]) == plain["n_rows"]
-    assert [(row["from_days"], row["to_days"]) for row in plain["lead_times"]][0] == (0, 30)
+    assert [row["days"] for row in plain["lead_times"]] == [30, 60, 90, 120, 180]
     assert plain["lead_times"][0]["events"] > 0
+    assert set(plain["lead_times"][0]["auc"]) == set(plain["models"]) - {"model_raw"}
     assert plain["lead_times"][-1]["events"] == 0, "nothing is decided after the horizon"
+    assert plain["first_alerts"]["events"] > 0
+    assert plain["workload"]["csms"] is None, "nobody owns these accounts"
+    assert [row["fold"] for row in plain["periods"]] == [1, 2, 3]
+    assert "test periods" in plain["stability"]["words"]
     assert len(plain["folds"]) == 3
     for fold in plain["folds"]:
         assert fold["known_to"] <= fold["cutoff"]
@@ -113,7 +119,7 @@ def test_headline_rows_count_each_account_once_per_fold(trained):
 def test_calibration_of_a_fold_never_uses_what_was_not_known_at_its_cutoff(trained, frame):
     folds = make_folds(frame, folds=3, fold_days=91, seed=7)
     predictions = trained.predictions
-    before = calibrated_forward(predictions, folds, "raw")
+    before = calibrated_forward(predictions, folds.cutoffs, "raw")
     np.testing.assert_array_equal(before, predictions["p_model"].to_numpy())
     for fold in folds.folds:
         unknown = (predictions["label_known_at"] > fold.cutoff) & (
@@ -125,7 +131,7 @@ def test_calibration_of_a_fold_never_uses_what_was_not_known_at_its_cutoff(train
         )
         here = (predictions["fold"] == fold.number).to_numpy()
         np.testing.assert_array_equal(
-            calibrated_forward(poisoned, folds, "raw")[here], before[here]
+            calibrated_forward(poisoned, folds.cutoffs, "raw")[here], before[here]
         )
     first = (predictions["fold"] == 1).to_numpy()
     np.testing.assert_array_equal(before[first], predictions["p_model_raw"].to_numpy()[first])
@@ -194,6 +200,21 @@ def test_a_champion_is_refitted_on_the_same_folds(frame, small):
     assert gates["champion"].passed
 
 
+def test_the_published_model_is_asked_only_about_what_it_could_not_know(frame, small):
+    middle = frame.rows["as_of"].drop_duplicates().sort_values().iloc[12]
+    past = frame.take((frame.rows["label_known_at"] <= middle).to_numpy())
+    old = train(past, small.company(folds=1), storage_url=NOWHERE)
+    found = train(frame, small.company(), storage_url=NOWHERE, published=old.bundle)
+    itself = found.predictions["champion_itself"]
+    cutoff = pd.Timestamp(old.bundle.manifest["labels_known_to"])
+    assert (itself.notna() == (found.predictions["as_of"] >= cutoff)).all()
+    since = found.evaluation.champion_since
+    assert pd.Timestamp(since["since"]) >= cutoff
+    assert since["difference"]["log_loss"]["low"] <= since["difference"]["log_loss"]["value"]
+    assert "champion_since" in {gate.code for gate in found.judgement.gates}
+    assert "champion_itself" not in found.evaluation.models
+
+
 def test_a_table_with_a_single_as_of_is_provisional(frame, small):
     moment = frame.rows["as_of"].iloc[0]
     first = frame.rows.drop_duplicates("entity_id").index
@@ -210,3 +231,16 @@ def test_a_table_with_a_single_as_of_is_provisional(frame, small):
 def test_an_unknown_target_is_named(frame, small):
     with pytest.raises(ConfigError, match="churm"):
         train(replace(frame, target="churm"), small.company(), storage_url=NOWHERE)
+
+
+def test_a_book_is_held_against_the_rows_of_the_last_year():
+    encoder = Encoder(("users", "plan"), {"plan": ("basic", "pro")})
+    matrix = np.array([[1.0, 0.0], [2.0, 1.0], [3.0, 1.0], [np.nan, np.nan]])
+    found = reference(encoder, matrix, np.array([False, True, True, True]))
+    assert (found["users"]["low"], found["users"]["missing"]) == (1.0, 0.25)
+    assert sum(found["users"]["counts"]) == 3
+    assert found["users"]["counts"][-1] == 1  # not known
+    assert found["plan"] == {
+        "missing": 0.25, "shares": [0.25, 0.5], "edges": [0.0], "counts": [0, 2, 1],
+    }  # fmt: skip
+    assert sum(reference(encoder, matrix)["users"]["counts"]) == 4

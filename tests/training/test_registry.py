@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +31,7 @@ from training.registry import (
     repair_aliases,
     tracking_uri,
 )
-from training.releases import Release, new_release
+from training.releases import Release, current, history, new_release, open_store, read_current
 
 
 def workspace(root: Path, tracking_url: str | None = None, name: str = "acme") -> Workspace:
@@ -92,8 +94,9 @@ def record(company: Workspace, content: str = "tree", **changes: Any) -> Trainin
     return replace(base, **changes)
 
 
-def release(**bundles: TrainingRecord) -> Release:
+def release(note: str = "", **bundles: TrainingRecord) -> Release:
     return new_release(
+        note=note,
         created_at=datetime(2026, 3, 2, tzinfo=UTC),
         bundles={
             target: {"sha": item.sha, "verdict": item.verdict} for target, item in bundles.items()
@@ -251,6 +254,102 @@ def test_aliases_follow_the_release_store(company: Workspace, client: Any) -> No
         assert aliases(client, company) == {"champion": "2", "previous": "1"}
     repair_aliases(company, release(churn=first), release(churn=second))
     assert aliases(client, company) == {"champion": "1", "previous": "2"}
+
+
+PROMOTER = """
+import json, sys, time
+from pathlib import Path
+import training.registry
+from configs.company import Company, Target
+from configs.errors import StateError
+from configs.places import Places, Workspace
+from configs.state import State
+from training.promote import mirror_aliases
+from training.releases import current, open_store, publish, release_from_dict
+
+company = Company(name="acme", targets={"churn": Target(outcome="churn", observed_in="labels")})
+for line in sys.stdin:
+    url, root, gate, name, releases = json.loads(line)
+    root = Path(root)
+    workspace = Workspace(company, root, root, State(root), Places(ledger_url=url or None))
+    store = open_store(workspace)
+    training.registry._client(workspace)
+    print("ready", flush=True)
+    while not Path(gate).exists():
+        time.sleep(0.001)
+    won = 0
+    for body in releases:
+        before = current(store)
+        try:
+            publish(store, release_from_dict(body), before.release_id if before else None, by=name)
+        except StateError as error:
+            assert "meanwhile" in str(error), error
+            continue
+        won += 1
+        mirror_aliases(workspace, store, before, lambda words: print(words, file=sys.stderr))
+    store.engine.dispose()
+    print(won, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def promoters() -> Iterator[list[subprocess.Popen[str]]]:
+    """Two processes that promote what they are told to; a tracking client takes seconds each."""
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROMOTER],
+            cwd=Path(module.__file__).resolve().parents[1],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    yield children
+    for child in children:
+        child.kill()
+        child.communicate()
+
+
+def hear(child: subprocess.Popen[str]) -> str:
+    assert child.stdout is not None
+    return child.stdout.readline().strip()
+
+
+def test_two_that_promote_at_once_leave_store_mirror_and_alias_at_one_release(
+    company: Workspace,
+    client: Any,
+    url: str,
+    tmp_path: Path,
+    promoters: list[subprocess.Popen[str]],
+) -> None:
+    """Two processes, two promotions each, against one store and one tracking server."""
+    trained = [record(company, f"tree {k}") for k in range(2)]
+    for item in trained:
+        log_training(company, item)
+    root, gate = company.state.root, tmp_path / "go"
+    for child, name, item in zip(promoters, ("ann", "bob"), trained, strict=True):
+        releases = [release(note=f"{name}{k}", churn=item).as_dict() for k in range(2)]
+        assert child.stdin is not None
+        child.stdin.write(json.dumps([url, str(root), str(gate), name, releases]) + "\n")
+        child.stdin.flush()
+    assert [hear(child) for child in promoters] == ["ready", "ready"]
+    gate.touch()
+    won = [int(hear(child)) for child in promoters]
+    store = open_store(replace(company, places=Places(ledger_url=url or None)))
+    published = history(store)
+    assert sum(won) == len(published) >= 2
+    assert [item.previous for item in published[1:]] == [i.release_id for i in published[:-1]]
+    last = current(store)
+    assert last == read_current(store.mirror_folder)
+    assert last is not None
+    assert last.release_id == published[-1].release_id
+    version = str(1 + [item.sha for item in trained].index(last.bundles["churn"]["sha"]))
+    assert aliases(client, company)["champion"] == version, "the alias follows the store"
+    client.delete_registered_model_alias("acme-churn", "champion")
+    repair_aliases(company, last)
+    assert aliases(client, company)["champion"] == version, "and is repaired from it"
+    store.engine.dispose()
 
 
 def test_aliases_set_by_hand_are_put_right(company: Workspace, client: Any) -> None:

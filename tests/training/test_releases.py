@@ -27,14 +27,17 @@ from training.releases import (
     current,
     get,
     history,
+    mark_served,
     mirror,
     new_release,
     open_store,
     publish,
     read_current,
+    read_served,
     release_from_dict,
     rollback,
 )
+from training.shadow import publish_shadow, read_shadow, shadow_of, withdraw_shadow
 
 ROOT = Path(module.__file__).resolve().parents[1]
 NOW = datetime(2026, 3, 2, 12, 30, tzinfo=UTC)
@@ -372,3 +375,32 @@ def test_the_id_names_the_day_and_the_content() -> None:
 def test_a_release_that_contradicts_itself_is_refused(changes: dict[str, Any], word: str) -> None:
     with pytest.raises(ModelError, match=word):
         new_release(**parts("s", **changes))
+
+
+def test_a_shadow_is_kept_apart_from_what_is_published(store: ReleaseStore) -> None:
+    folder = store.mirror_folder
+    assert shadow_of(store) is None
+    (shown,) = publish_all(store, "A")
+    first, second = release(store, "B"), release(store, "C")
+    publish_shadow(store, first)
+    publish_shadow(store, second, note="the second takes its place")
+    assert (shadow_of(store), read_shadow(folder)) == (second.release_id, second)
+    assert (current(store), read_current(folder)) == (shown, shown)
+    assert [item.release_id for item in history(store)] == [shown.release_id]
+    (folder / f"{first.release_id}.json").unlink()
+    mirror(store, folder)
+    assert (folder / f"{first.release_id}.json").is_file()  # the ledger names it
+    assert withdraw_shadow(store) == second.release_id
+    assert (shadow_of(store), read_shadow(folder)) == (None, None)
+
+
+def test_the_release_taken_up_last_is_remembered(store: ReleaseStore) -> None:
+    folder = store.mirror_folder
+    assert read_served(folder) is None
+    first, second = publish_all(store, "AB")
+    mark_served(folder, first)
+    assert read_served(folder) == first
+    mark_served(folder, second)
+    assert read_served(folder) == second
+    (folder / f"{second.release_id}.json").write_text("{}")
+    assert read_served(folder) is None

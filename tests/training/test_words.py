@@ -4,7 +4,7 @@ import pytest
 
 from configs.errors import ConfigError
 from features.catalog import THEMES, FeatureInfo
-from training.words import amount, catalogue, catalogue_version, earlier, fact_text, reason_code
+from training.words import amount, catalogue, catalogue_version, earlier, phrase, reason_code
 
 
 def test_every_theme_and_direction_has_a_code_for_every_outcome():
@@ -43,7 +43,7 @@ def test_an_unknown_code_is_refused_with_the_closest():
         (0.5, "days", "0.5 days"),
         (0.005, "share", "0 %"),
         (1.25, "share", "125 %"),
-        (1.84, "ratio", "1.8×"),
+        (1.84, "ratio", "184 %"),
         (0.0, "log_ratio", "unchanged"),
         (0.6931471805599453, "log_ratio", "up 100 %"),
         (0.0, "flag", "no"),
@@ -63,9 +63,7 @@ def test_lags_are_words(days):
 
 def test_states_have_no_window_and_words_get_a_colon():
     flag = FeatureInfo("champion", "r", "champion present", "", "flag", None, "relationship")
-    assert fact_text(flag, "no", "yes") == "Champion present: no (yes twelve weeks earlier)"
+    assert phrase(flag)(0.0, 1.0, None) == "Champion present: no (yes twelve weeks earlier)"
     share = FeatureInfo("seats", "u", "seats in use", "", "share", None, "adoption")
-    assert fact_text(share, "35 %") == "Seats in use 35 %"
-    assert fact_text(share, "35 %", None, "60 %", peers="at peers") == (
-        "Seats in use 35 % (60 % at peers)"
-    )
+    assert phrase(share)(0.35, None, None) == "Seats in use 35 %"
+    assert phrase(share, peers="at peers")(0.35, None, 0.6) == ("Seats in use 35 % (60 % at peers)")

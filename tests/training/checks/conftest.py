@@ -11,10 +11,11 @@ from configs.company import Checks
 from features.catalog import FeatureInfo
 from training.baselines import baselines_for
 from training.checks import Context, Evidence, Leaving, Visibility, catalogue, run_checks
-from training.evaluate import Drawing, evaluate
+from training.evaluate import evaluate
 from training.fit import Recipe
 from training.frame import TrainingFrame
 from training.recipe import Plan, scored_forward
+from training.sampling import Drawing
 from training.splits import describe, make_folds
 
 
@@ -63,6 +64,12 @@ def add_feature(frame: TrainingFrame, values) -> TrainingFrame:
     info = FeatureInfo("planted", "usage", "planted", "", "ratio", 28, "adoption")
     features = frame.features.assign(planted=values)
     return replace(frame, features=features, info=(*frame.info, info))
+
+
+@pytest.fixture(scope="session")
+def with_column():
+    """Add a column to a frame without training anew: `with_column(frame, values)`."""
+    return add_feature
 
 
 @pytest.fixture(scope="session")

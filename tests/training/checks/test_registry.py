@@ -44,7 +44,10 @@ def test_every_check_says_what_it_is(check: Check):
 @pytest.mark.parametrize("check", catalogue(), ids=lambda check: check.code)
 def test_every_check_has_its_tests(check: Check):
     name = type(check).__module__.rsplit(".", 1)[-1]
-    assert (Path(__file__).parent / f"test_{name}.py").is_file()
+    source = (Path(__file__).parent / f"test_{name}.py").read_text(encoding="utf-8")
+    assert f'"{check.code}"' in source
+    assert re.search(r'"(issue|tip)"', source), "one plants the fault and sees it caught"
+    assert '"passed"' in source, "one stays quiet on clean data"
 
 
 def test_the_page_is_the_catalogue():

@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import pairwise
 
@@ -109,6 +110,22 @@ def test_any_number_of_rows_up_to_two_blocks_gives_the_same_bits(grow, num_leave
     _, together = found.explain(grown.matrix)
     for n in range(1, 2 * LANES + 2):
         np.testing.assert_array_equal(found.explain(grown.matrix[:n])[1], together[:n])
+
+
+def test_single_rows_in_several_threads_do_not_meet(grow):
+    # each thread has room of its own for its row, used again for the next one
+    grown = grow(2, rows=300, features=9, rounds=20, num_leaves=31)
+    found = fast(grown.booster)
+    together = found.explain_and_predict(grown.matrix)
+
+    def explain(i: int):
+        return found.explain_and_predict(grown.matrix[i : i + 1])
+
+    with ThreadPoolExecutor(8) as pool:
+        alone = list(pool.map(explain, range(len(grown.matrix))))
+    for i, one in enumerate(alone):
+        np.testing.assert_array_equal(one.contributions[0], together.contributions[i])
+        np.testing.assert_array_equal(one.raw[:, 0], together.raw[:, i])
 
 
 def test_threads_do_not_change_a_bit(grow):
@@ -260,6 +277,7 @@ def test_warming_in_the_background_ends_in_the_verified_kernel(grow):
     threads = [found.warm_in_background() for _ in range(3)]
     for thread in threads:
         assert isinstance(thread, threading.Thread)
+        assert not thread.daemon, "the interpreter may end inside numpy, which aborts the process"
         thread.join()
     assert found.is_fast
 

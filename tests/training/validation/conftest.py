@@ -14,9 +14,10 @@ import pytest
 from configs.company import Company, parse_company
 from configs.places import Workspace
 from configs.state import State
-from training.evaluate import Drawing, evaluate
+from training.evaluate import evaluate
 from training.fit import choose_rung
 from training.gates import judge
+from training.sampling import Drawing
 from training.validation.content import drawing_of
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 
-from training.evaluate import Drawing
 from training.metrics import auc
+from training.sampling import Drawing
 from training.validation.audit import (
     band_of,
     band_table,
@@ -21,8 +21,6 @@ from training.validation.audit import (
     fold_aucs,
     headline,
     health_audit,
-    lead_time,
-    listed_rows,
     missed_events,
     paired,
     plain_sample,
@@ -259,59 +257,6 @@ class TestHealth:
     def test_noise(self):
         found = self.audit(health_score=lambda x, rng: rng.normal(size=len(x)))
         assert found["predicts"] == "cannot tell"
-
-
-class TestLead:
-    def rows(self) -> pd.DataFrame:
-        """Two accounts that leave and two that stay, three moments thirty days apart."""
-        parts = []
-        for step in range(3):
-            at = DAY + pd.Timedelta(days=30 * step)
-            parts.append(
-                rows_of(
-                    [1, 1, 0, 0], [0.9, 0.2, 0.5, 0.4], as_of=at, is_headline=step == 0,
-                    decision_at=[DAY + pd.Timedelta(days=80), DAY + pd.Timedelta(days=85),
-                                 pd.NaT, pd.NaT],
-                )
-            )  # fmt: skip
-        return pd.concat(parts, ignore_index=True)
-
-    def test_a_list_moves_on(self):
-        rows = self.rows()
-        listed = rows[listed_rows(rows, "model", 1, 0)]
-        assert listed["entity_id"].tolist() == ["A0", "A2", "A3"]
-
-    def test_ties_fall_by_lot_and_fill_the_list(self):
-        rows = self.rows()
-        listed = listed_rows(rows, "calendar", 1, 0)
-        assert listed.sum() == 3
-        assert rows[listed]["entity_id"].nunique() == 3
-
-    def test_days(self):
-        drawing = Drawing(draws=100, seed=1, capacity_per_month=1, fold_days=91)
-        found = lead_time(self.rows(), ["model", "calendar"], drawing)
-        assert found["events"] == 2
-        assert found["models"]["model"]["caught"] == 1
-        assert found["models"]["model"]["share"] == 0.5
-        assert found["models"]["model"]["median_days"]["value"] is None  # too few for a median
-        assert found["models"]["model"]["mean_days"]["value"] == 40.0  # 80 days and 0
-
-    def test_undated(self):
-        rows = self.rows().assign(decision_at=pd.NaT)
-        rows["decision_at"] = pd.to_datetime(rows["decision_at"], utc=True)
-        found = lead_time(rows, ["model"], DRAWING)
-        assert found["events"] == 0
-        assert found["models"]["model"]["share"] is None
-        assert found["difference"] is None
-
-    def test_known_lead(self):
-        n = 40
-        decided = [DAY + pd.Timedelta(days=70)] * n + [pd.NaT] * n
-        rows = rows_of([1] * n + [0] * n, [0.9] * n + [0.1] * n, decision_at=decided)
-        drawing = Drawing(draws=100, seed=1, capacity_per_month=n, fold_days=91)
-        found = lead_time(rows, ["model"], drawing)["models"]["model"]
-        assert found["median_days"] == {"value": 70.0, "low": 70.0, "high": 70.0}
-        assert found["share"] == 1.0
 
 
 class TestOnEvidence:

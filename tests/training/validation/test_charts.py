@@ -36,7 +36,7 @@ def test_difference_is_centred():
 
 
 def test_lead_chart_without_dates():
-    assert charts.lead_chart([{"from_days": 0, "to_days": 30, "events": 2}], 0.6) is None
+    assert charts.lead_chart([{"days": 30, "counted_from": "decision", "events": 2}], 0.6) is None
 
 
 def test_reliability_stands_on_the_diagonal():

@@ -273,9 +273,8 @@ class TestStates:
         rows = example.out_of_time["churn"].assign(decision_at=pd.NaT)
         rows["decision_at"] = pd.to_datetime(rows["decision_at"], utc=True)
         evaluation = example.evaluations["churn"] | {
-            "lead_times": [
-                {"from_days": 0, "to_days": 30, "events": 0},
-            ]
+            "lead_times": [],
+            "first_alerts": {"events": 0, "models": {}, "difference": None},
         }
         page, content = changed(
             example,

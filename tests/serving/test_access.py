@@ -1,0 +1,430 @@
+"""Who comes in, what they may do and see: keys, tokens, the proxy, and the open door."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from configs.company import Access
+from configs.errors import ConfigError, StateError
+from configs.places import Places, SignIn, Workspace
+from configs.state import State
+from serving.access import LOCAL, SCOPES, Caller
+from serving.door import Door, is_public
+from serving.keys import Key, Keyring, KeyStore
+from serving.live import Live
+from serving.people import People
+from serving.pipeline import serve_command
+from serving.problems import ProblemError
+
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
+PROXY = "s3cret-of-the-proxy-which-is-long"
+MANAGERS = {"csm-0": "boss", "csm-1": "boss", "csm-2": "other"}
+
+
+@pytest.fixture
+def store(world, tmp_path, url) -> Iterator[KeyStore]:
+    places = Places(ledger_url=url or None)
+    opened = KeyStore(
+        Workspace(world.workspace.company, tmp_path, tmp_path, State(tmp_path), places)
+    )
+    yield opened
+    opened.close()
+
+
+def refused(store: KeyStore, key: str, now: datetime) -> str:
+    with pytest.raises(ProblemError) as caught:
+        Keyring(store.every()).caller(key, now)
+    assert caught.value.kind.status == 401
+    return caught.value.what
+
+
+def test_a_key_is_shown_once_and_kept_hashed(store):
+    key = store.create("crm", ["score", "read"], NOW, 30)
+    prefix, key_id, secret = key.split("_", 2)
+    assert (prefix, len(secret)) == ("bw", 43)
+    kept = store.every()
+    assert [(item.key_id, item.scopes) for item in kept] == [(key_id, "read score")]
+    assert secret not in repr(kept)
+    caller = Keyring(kept).caller(key, NOW)
+    assert caller.scopes == {"read", "score"}
+    assert secret not in repr(caller)
+
+
+def test_a_wrong_an_unknown_and_an_expired_key_are_refused(store):
+    key = store.create("crm", ["read"], NOW, 30)
+    assert "none of ours" in refused(store, key[:-2] + "zz", NOW)
+    assert "none of ours" in refused(store, "bw_nobody_x", NOW)
+    assert "none of ours" in refused(store, "bw_", NOW)
+    assert "ended at" in refused(store, key, NOW + timedelta(days=31))
+
+
+def test_a_rotated_key_works_beside_its_successor_for_a_while(store):
+    old = store.create("crm", ["read"], NOW, 30)
+    new = store.rotate(old, NOW + timedelta(days=1), timedelta(hours=2))
+    ring = Keyring(store.every())
+    soon, later = NOW + timedelta(days=1, hours=1), NOW + timedelta(days=1, hours=3)
+    assert ring.caller(old, soon).scopes == ring.caller(new, soon).scopes == {"read"}
+    refused(store, old, later)
+    assert ring.caller(new, later)
+
+
+def test_a_revoked_key_ends_at_once_and_the_door_stays_shut(store):
+    key = store.create("crm", ["read"], NOW, 30)
+    store.revoke(key.split("_")[1], NOW)
+    refused(store, key, NOW)
+    assert not Keyring(store.every()).is_empty
+    with pytest.raises(StateError, match="over already"):
+        store.revoke(key, NOW)
+    with pytest.raises(StateError, match="does not exist"):
+        store.rotate("nobody", NOW)
+
+
+def test_a_scope_nobody_knows_gets_a_hint(store):
+    with pytest.raises(ConfigError, match='did you mean "score"'):
+        store.create("crm", ["scor"], NOW, 30)
+
+
+# ---------------------------------------------------------------- people
+
+
+@pytest.fixture(scope="module")
+def private_key():
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def jwks_of(private_key) -> dict:
+    plain = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(private_key.public_key()))
+    return {"keys": [{**plain, "kid": "k1", "alg": "RS256", "use": "sig"}]}
+
+
+@pytest.fixture(scope="module")
+def issuer(private_key) -> Iterator[str]:
+    """An identity provider on the loopback interface."""
+    body = json.dumps(jwks_of(private_key)).encode()
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def people(issuer) -> People:
+    access = Access(
+        groups={"cs": "csm", "cs-leads": "leader"},
+        people={"bo@x": {"role": "manager", "owner_id": "boss"}},
+    )
+    made = People(access, SignIn(PROXY, issuer, "bellwether", f"{issuer}/jwks"))
+    assert made.refresh(0.0) == ""
+    return made
+
+
+def token(private_key, issuer, *, kid="k1", algorithm="RS256", key=None, **claims) -> str:
+    now = datetime.now(UTC)
+    told = {
+        "iss": issuer,
+        "aud": "bellwether",
+        "exp": now + timedelta(minutes=5),
+        "email": "csm-1",
+        "groups": ["cs"],
+        **claims,
+    }
+    whole = {name: value for name, value in told.items() if value is not None}
+    return jwt.encode(whole, key or private_key, algorithm=algorithm, headers={"kid": kid})
+
+
+def test_a_token_names_a_person_and_a_role(people, private_key, issuer):
+    ada = people.of_token(token(private_key, issuer))
+    assert (ada.role, ada.owner_id) == ("csm", "csm-1")
+    boss = people.of_token(token(private_key, issuer, email="bo@x", groups=None))
+    assert (boss.role, boss.owner_id) == ("manager", "boss")
+    most = people.of_token(token(private_key, issuer, groups=["cs", "cs-leads"]))
+    assert most.role == "leader"
+    late = token(private_key, issuer, exp=datetime.now(UTC) - timedelta(seconds=30))
+    assert people.of_token(late), "clocks may differ by a minute"
+
+
+def test_tokens_that_are_not_for_us_are_refused(people, private_key, issuer):
+    stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    bad = {
+        "of another": token(stranger, issuer),
+        "signed by nobody": token(private_key, issuer, kid="k2"),
+        "expired": token(private_key, issuer, exp=datetime.now(UTC) - timedelta(minutes=5)),
+        "without end": token(private_key, issuer, exp=None),
+        "for another": token(private_key, issuer, aud="other"),
+        "by another": token(private_key, "https://elsewhere"),
+        "of tomorrow": token(private_key, issuer, nbf=datetime.now(UTC) + timedelta(hours=1)),
+        "nameless": token(private_key, issuer, email=None),
+        "with a shared secret": token(private_key, issuer, key="x" * 40, algorithm="HS256"),
+        "none": "eyJhbGciOiJub25lIn0.e30.",
+        "rubbish": "rubbish",
+    }
+    for what, text in bad.items():
+        with pytest.raises(ProblemError) as caught:
+            people.of_token(text)
+        assert caught.value.kind.status == 401, what
+        assert text not in caught.value.what
+    with pytest.raises(ProblemError) as caught:
+        people.of_token(token(private_key, issuer, groups=["sales"]))
+    assert caught.value.kind.status == 403
+
+
+def test_an_unknown_signing_key_is_looked_for_but_not_at_every_request(people, private_key, issuer):
+    with pytest.raises(ProblemError):
+        people.of_token(token(private_key, issuer, kid="of tomorrow"))
+    assert people.refresh(1.0) == ""
+    assert people._looked_at == 0.0
+    assert people.refresh(20.0) == ""
+    assert people._looked_at == 20.0
+
+
+def test_signing_keys_come_from_a_file_too(private_key, issuer, tmp_path):
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps(jwks_of(private_key)))
+    made = People(Access(groups={"cs": "csm"}), SignIn("", issuer, "bellwether", str(path)))
+    assert made.refresh(0.0) == ""
+    assert made.of_token(token(private_key, issuer)).role == "csm"
+    gone = People(Access(), SignIn("", issuer, "bellwether", str(tmp_path / "none.json")))
+    assert "cannot be read" in gone.refresh(0.0)
+    with pytest.raises(ConfigError):
+        People(Access(), SignIn("", issuer, "bellwether", "http://keys.example/jwks"))
+
+
+def test_half_told_sign_in_is_refused():
+    with pytest.raises(ConfigError, match="BELLWETHER_OIDC_AUDIENCE"):
+        SignIn.from_environment({"BELLWETHER_OIDC_ISSUER": "x", "BELLWETHER_OIDC_JWKS": "y"})
+    with pytest.raises(ConfigError, match="6 characters"):
+        SignIn.from_environment({"BELLWETHER_PROXY_SECRET": "secret"})
+    assert PROXY not in repr(SignIn(PROXY))
+
+
+# ---------------------------------------------------------------- through the service
+
+
+@pytest.fixture
+def guarded(live, people, world) -> Iterator[tuple[Live, dict[str, str]]]:
+    """The service with keys and sign-in, and one key per scope."""
+    store = KeyStore(replace(world.workspace, state=State(world.workspace.state.root / "guard")))
+    now = datetime.now(UTC)
+    keys = {scope: store.create(scope, [scope], now, 1) for scope in SCOPES}
+    before = live._door, live.managers
+    live._door, live.managers = Door(Keyring(store.every()), people), MANAGERS
+    yield live, keys
+    live._door, live.managers = before
+    store.close()
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def test_without_a_key_nothing_is_told_but_what_is_everybodys(guarded, client):
+    document = client.get("/openapi.json").json()
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            answer = client.request(method.upper(), path.replace("{", "").replace("}", ""))
+            if is_public(path):
+                assert operation["security"] == []
+                assert answer.status_code in {200, 404}, path
+            else:
+                assert operation["security"], path
+                assert answer.json()["type"] == "/v1/problems/unauthenticated", path
+                assert answer.headers["www-authenticate"].startswith("Bearer")
+    for page in (
+        "/",
+        "/portfolio",
+        "/portfolio.json",
+        "/book.json",
+        "/book.csv",
+        "/accounts/A-0030",
+        "/reading",
+        "/report",
+        "/audits",
+        "/audits/any",
+    ):
+        assert client.get(page).status_code == 401, page
+    assert client.get("/nothing").status_code == 401
+    assert client.get("/metrics").status_code == 401
+    for path in ("/openapi.json", "/v1/problems", "/static/style.css"):
+        assert client.get(path).status_code == 200, path
+
+
+def test_a_key_may_do_what_its_scopes_say(guarded, client):
+    _, keys = guarded
+    wanted = {"/v1/release": "read", "/v1/accounts/A-0030/score": "score", "/metrics": "metrics"}
+    for path, scope in wanted.items():
+        for name, key in keys.items():
+            is_right = name in {scope, "admin"}
+            assert client.get(path, headers=bearer(key)).status_code == (200 if is_right else 403)
+    assert client.get("/v1/release", headers={"X-API-Key": keys["read"]}).status_code == 200
+    assert client.get("/v1/health", headers=bearer(keys["metrics"])).json()["access"] == "closed"
+
+
+def test_a_csm_sees_their_own_accounts_and_pooled_ones(guarded, client, private_key, issuer):
+    mine = bearer(token(private_key, issuer))
+    rows = client.get("/v1/scores?limit=1000", headers=mine).json()["results"]
+    assert {row["owner_id"] for row in rows} == {"csm-1"}
+    theirs = rows[0]["account_id"]
+    own = client.get(f"/v1/accounts/{theirs}/score", headers=mine)
+    assert own.status_code == 200
+    other = client.get("/v1/accounts/A-0030/score", headers=mine)
+    assert other.json()["type"] == "/v1/problems/unknown-account"
+    both = client.post("/v1/scores", json={"account_ids": [theirs, "A-0030"]}, headers=mine)
+    assert both.json()["counts"] == {"scored": 1, "unknown_account": 1}
+    assert client.get("/accounts/A-0030", headers=mine).status_code == 404
+    assert "A-0030" not in client.get("/book.csv", headers=mine).text
+    for path in ("/report", "/audits", "/audits/any"):
+        assert client.get(path, headers=mine).status_code == 403
+    assert "csm-1" in client.get("/book.json", headers=mine).text
+
+
+def test_a_manager_sees_the_team_and_a_leader_everybody(guarded, client, private_key, issuer):
+    def owners(**claims) -> set[str]:
+        headers = bearer(token(private_key, issuer, **claims))
+        rows = client.get("/v1/scores?limit=1000", headers=headers).json()["results"]
+        return {row["owner_id"] for row in rows}
+
+    assert owners(email="bo@x") == {"csm-0", "csm-1"}
+    assert owners(groups=["cs-leads"]) == {"csm-0", "csm-1", "csm-2", "csm-3"}
+
+
+def test_the_trusted_proxy_names_people(guarded, client):
+    told = {"X-Forwarded-Email": "csm-2", "X-Forwarded-Groups": "sales, cs"}
+    good = client.get("/v1/scores", headers={**told, "X-Bellwether-Proxy-Secret": PROXY})
+    assert {row["owner_id"] for row in good.json()["results"]} == {"csm-2"}
+    for secret in ("", "wrong", "ключ".encode()):
+        wrong = client.get("/v1/scores", headers={**told, "X-Bellwether-Proxy-Secret": secret})
+        assert wrong.status_code == 401
+    assert client.get("/v1/scores", headers=told).status_code == 401
+    nobody = client.get("/v1/scores", headers={"X-Bellwether-Proxy-Secret": PROXY})
+    assert nobody.status_code == 401
+
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def test_a_browser_that_is_not_signed_in_is_told_what_to_do(guarded, client):
+    for path in ("/", "/accounts/A-0030", "/book.csv", "/nothing"):
+        page = client.get(path, headers=BROWSER)
+        assert page.status_code == 401, path
+        assert page.headers["content-type"].startswith("text/html"), path
+        assert page.headers["www-authenticate"].startswith("Bearer"), path
+        assert "Open the address your company gave you" in page.text
+        assert "Small" not in page.text, "nobody outside is told which company it is"
+        assert "/portfolio" not in page.text
+    assert client.get("/v1/scores", headers=BROWSER).json()["status"] == 401
+
+
+def test_a_browser_without_a_role_or_a_scope_is_told_whom_to_ask(guarded, client):
+    named = {"X-Forwarded-Email": "eve", "X-Forwarded-Groups": "sales"}
+    page = client.get("/", headers={**BROWSER, **named, "X-Bellwether-Proxy-Secret": PROXY})
+    assert page.status_code == 403
+    assert "nobody has given you a role here" in page.text
+    page = client.get("/week", headers={**BROWSER, **bearer(guarded[1]["metrics"])})
+    assert page.status_code == 403
+    assert "ask whoever runs the service for another role" in page.text
+
+
+def test_another_sites_page_may_not_send_anything(guarded, client):
+    headers = {**bearer(guarded[1]["score"]), "Sec-Fetch-Site": "cross-site"}
+    refused = client.post("/v1/scores", json={"account_ids": ["A-0030"]}, headers=headers)
+    assert refused.status_code == 403
+
+
+def test_secrets_are_in_no_log(guarded, client, private_key, issuer, caplog):
+    _, keys = guarded
+    caplog.set_level("DEBUG")
+    text = token(private_key, issuer, aud="other")
+    client.get("/v1/release", headers=bearer(keys["read"]))
+    client.get("/v1/release", headers=bearer(keys["read"] + "x"))
+    client.get("/v1/release", headers=bearer(text))
+    assert keys["read"].split("_", 2)[2] not in caplog.text
+    assert text not in caplog.text
+
+
+def test_the_open_door_is_for_this_machine_only(live, client):
+    assert live.door.is_open
+    assert client.get("/v1/health").json()["access"] == "open"
+    for header in ("X-Forwarded-For", "Forwarded", "X-Real-IP"):
+        answer = client.get("/v1/release", headers={header: "127.0.0.1"})
+        assert answer.status_code == 401
+        assert "bellwether keys create" in answer.json()["detail"]
+    far = httpx.ASGITransport(app=client.app, client=("192.0.2.7", 1))
+    assert client.get("/v1/release", transport=far).status_code == 401
+
+
+def test_a_change_reaches_a_running_worker_with_its_next_look(world, book, client_for):
+    state = State(world.workspace.state.root)
+    serving, store = Live(world.workspace), KeyStore(world.workspace)
+    try:
+        serving.refresh()
+        http, now = client_for(serving), datetime.now(UTC)
+        assert http.get("/v1/release").status_code == 200
+        key = store.create("crm", ["read"], now, 1)
+        serving.refresh()
+        assert http.get("/v1/release").status_code == 401
+        assert http.get("/v1/release", headers=bearer(key)).status_code == 200
+        store.revoke(key, now)
+        serving.refresh()
+        assert http.get("/v1/release", headers=bearer(key)).status_code == 401
+    finally:
+        serving.close()
+        store.close()
+        for path in state.ledger.glob("keys.db*"):
+            path.unlink()
+
+
+def test_while_the_keys_were_never_read_nobody_is_let_in(live, client, monkeypatch):
+    monkeypatch.setattr(live, "_door", None)
+    answer = client.get("/v1/release")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"]
+
+
+def test_serving_to_others_takes_keys_and_names(world, monkeypatch, tmp_path):
+    monkeypatch.delenv("BELLWETHER_HOSTS", raising=False)
+    with pytest.raises(ConfigError, match="nothing says who may come in"):
+        serve_command(world.workspace, 3000, "0.0.0.0")
+    signed = replace(world.workspace, places=Places(sign_in=SignIn(PROXY)))
+    with pytest.raises(ConfigError, match="names it answers to"):
+        serve_command(signed, 3000, "0.0.0.0")
+    monkeypatch.setenv("BELLWETHER_HOSTS", "bellwether.example")
+    command, _ = serve_command(signed, 3000, "0.0.0.0")
+    assert command[-4:] == ["--host", "0.0.0.0", "--port", "3000"]
+    assert LOCAL.may("admin")
+    assert not Caller("x", frozenset({"read"})).may("admin")
+    assert Key("a", "", "", "", NOW, NOW).ends_at() == NOW
+
+
+def test_a_port_that_is_taken_is_told_before_anything_starts(world):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen at 127.0.0.1:{port}") as told:
+            serve_command(world.workspace, port)
+    assert "--port" in told.value.fix
+    assert str(port) in serve_command(world.workspace, port)[0]

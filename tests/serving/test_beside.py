@@ -1,0 +1,211 @@
+"""What stands beside an estimate: the rows behind it, similar past accounts, plays, its life."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from configs.errors import UnavailableError
+from configs.state import State
+from serving.casebook import Casebook, new_event_id
+from serving.evidence import ROWS, WEEKS, Evidence
+from serving.pages.desk import Desk
+from serving.precedents import ENOUGH, Past, near
+from serving.risks import Event
+
+AS_OF = date(2026, 3, 2)
+
+
+@pytest.fixture(scope="module")
+def evidence(world):
+    reader = Evidence(world.workspace.state)
+    yield reader
+    reader.close()
+
+
+def test_weeks_are_what_was_used(world, evidence):
+    found = evidence.weeks("A-0030", AS_OF)
+    rows = (
+        duckdb.connect()
+        .execute(
+            "SELECT occurred_at::DATE, user_id FROM"
+            f" read_csv('{world.workspace.data}/usage_events.csv') WHERE account_id = 'A-0030'"
+        )
+        .fetchall()
+    )
+    assert found.ends_on[-1] == AS_OF - timedelta(days=1)
+    assert len(found.users) == len(found.events) == WEEKS
+    for end, users, events in zip(found.ends_on, found.users, found.events, strict=True):
+        week = [who for when, who in rows if end - timedelta(days=6) <= when <= end]
+        assert (users, events) == (len(set(week)), len(week))
+
+
+def test_tickets_are_listed_newest_first_with_their_dates(world, evidence):
+    rows = (
+        duckdb.connect()
+        .execute(
+            "SELECT account_id, opened_at::DATE, ticket_id FROM"
+            f" read_csv('{world.workspace.data}/support_tickets.csv')"
+        )
+        .fetchall()
+    )
+    since = AS_OF - timedelta(days=7 * WEEKS)
+    recent = sorted(((when, name, who) for who, when, name in rows if when >= since), reverse=True)
+    account = recent[0][2]
+    (listing,) = evidence.listings(account, AS_OF, ["support"])
+    expected = [(when.isoformat(), name) for when, name, who in recent if who == account]
+    assert listing.n == len(expected) > 0
+    assert sorted(row[:2] for row in listing.rows) == sorted(expected[:ROWS])
+    assert [row[0] for row in listing.rows] == [when for when, _ in expected[:ROWS]]
+    assert listing.columns[:2] == ("Opened", "Ticket")
+
+
+@pytest.fixture
+def small_state(tmp_path) -> State:
+    """Two versions of one ticket, one resolved and one written after the moment of asking."""
+    state = State(tmp_path)
+    folder = state.sources / "support_tickets"
+    folder.mkdir(parents=True)
+    opened, asked = datetime(2026, 2, 1, 10), datetime(2026, 3, 2)
+    rows = {
+        "account_id": ["A", "A", "A", "A", "B"],
+        "opened_at": [opened, opened, opened + timedelta(days=1), datetime(2025, 8, 1), opened],
+        "known_at": [opened, datetime(2026, 2, 6), asked + timedelta(hours=1), opened, opened],
+        "ticket_id": ["T1", "T1", "T2", "T3", "T4"],
+        "priority": ["low", "high", "low", "low", "low"],
+        "resolved_at": [None, asked + timedelta(days=3), None, None, None],
+    }
+    pq.write_table(pa.table(rows), folder / "data.parquet")
+    return state
+
+
+def test_only_what_was_known_then_is_listed(small_state):
+    reader = Evidence(small_state)
+    (listing,) = reader.listings("A", AS_OF, ["support", "support", "sentiment"])
+    assert listing.rows == (("2026-02-01", "T1", "high", ""),)
+    assert listing.n == 1
+    (later,) = reader.listings("A", AS_OF + timedelta(days=3), ["support"])
+    assert ("2026-02-01", "T1", "high", "2026-03-05") in later.rows
+    assert [row[1] for row in later.rows] == ["T2", "T1"]
+    assert reader.weeks("A", AS_OF) is None
+    assert reader.listings("nobody", AS_OF, ["support"]) == []
+    reader.close()
+
+
+def test_a_damaged_table_is_told_and_costs_nothing_else(small_state):
+    (small_state.sources / "support_tickets" / "data.parquet").write_bytes(b"not parquet at all")
+    reader = Evidence(small_state)
+    with pytest.raises(UnavailableError, match="rows behind the reasons") as told:
+        reader.listings("A", AS_OF, ["support"])
+    assert "bellwether features" in told.value.fix
+    reader.close()
+
+
+def past_table(n: int) -> pa.Table:
+    rng = np.random.default_rng(3)
+    start = datetime(2025, 1, 1, tzinfo=UTC)
+    return pa.table(
+        {
+            "entity_id": [f"A-{i % (n // 2)}" for i in range(n)],
+            "as_of": [start + timedelta(days=91 * (i // (n // 2))) for i in range(n)],
+            "label": rng.integers(0, 2, n).astype("int8"),
+            "segment": [("smb", "large")[i % 2] for i in range(n)],
+            "is_under_contract": [i % 3 != 0 for i in range(n)],
+            "is_headline": [i % 7 != 0 for i in range(n)],
+            "p_model": rng.uniform(0.2, 0.4, n),
+        }
+    )
+
+
+def test_similar_accounts_are_counted_once_each_as_a_slow_reading_does():
+    table = past_table(600)
+    found = Past(table).like(0.3, "smb", is_renewal=True, entity_id="A-4")
+    low, high = near(0.3)
+    latest: dict[str, dict] = {}
+    for row in table.to_pylist():
+        fits = row["is_headline"] and row["segment"] == "smb" and row["is_under_contract"]
+        if fits and low <= row["p_model"] <= high and row["entity_id"] != "A-4":
+            known = latest.get(row["entity_id"])
+            if known is None or known["as_of"] < row["as_of"]:
+                latest[row["entity_id"]] = row
+    assert found.n == len(latest) >= ENOUGH
+    assert found.n_events == sum(row["label"] for row in latest.values())
+    assert found.segment == "smb"
+    assert len({one["entity_id"] for one in found.examples}) == 5
+
+
+def test_too_few_are_widened_to_all_segments_then_not_told():
+    past = Past(past_table(110))
+    found = past.like(0.3, "smb", is_renewal=True)
+    assert found is not None
+    assert found.segment == ""
+    assert past.like(0.9, "smb", is_renewal=True) is None
+    assert past.like(1.0, "smb", is_renewal=True) is None
+
+
+def test_tests_of_another_model_are_not_shown(tmp_path):
+    state = State(tmp_path)
+    assert Past.of(state, "churn", "abc") is None
+
+
+def test_the_page_shows_them(client, world):
+    page = client.get("/accounts/A-0030").text
+    assert "The rows behind the facts" in page
+    assert "People who used it, week by week" in page
+    assert "What to do" in page
+
+
+def test_what_was_recorded_is_on_the_page(client, world):
+    desk = Desk(world.workspace)
+    now = world.now
+    casebook = desk.casebook
+    casebook.record(Event(new_event_id(), "A-0040", now, "Ada", "opened", "open"))
+    casebook.record(
+        Event(
+            new_event_id(),
+            "A-0040",
+            now,
+            "Ada",
+            "moved",
+            "plan",
+            on=now.date() + timedelta(days=3),
+            play="check_in",
+        )
+    )
+    note = "their champion <b>left</b>"
+    casebook.record(Event(new_event_id(), "A-0040", now, "Ada", "fact", on=now.date(), text=note))
+    page = client.get("/accounts/A-0040").text
+    assert "a play is planned" in page
+    assert "Check in, due 5 Mar 2026" in " ".join(page.split())
+    assert "their champion &lt;b&gt;left&lt;/b&gt;" in page
+    casebook.close()
+
+
+def test_who_sees_their_own_book_only_is_told_counts_not_names(world, live, monkeypatch):
+    monkeypatch.setattr(Past, "of", classmethod(lambda cls, *_: Past(past_table(600))))
+    desk = Desk(world.workspace)
+    answer = live.score(["A-0030"], request_id="r").answers[0]
+    answer["scores"]["churn"]["probability"] = 0.3
+    everything = desk.beside(answer, live, "Ada")["precedents"]
+    own = desk.beside(answer, live, "Ada", sees_all=False)["precedents"]
+    assert everything.examples
+    assert own.examples == ()
+    assert (own.n, own.n_events) == (everything.n, everything.n_events)
+
+
+def test_a_broken_casebook_leaves_the_estimate_standing(world, live, monkeypatch):
+    desk = Desk(world.workspace)
+
+    def refuse(*_):
+        raise UnavailableError("the database does not answer")
+
+    monkeypatch.setattr(Casebook, "events", refuse)
+    answer = live.score(["A-0030"], request_id="r").answers[0]
+    beside = desk.beside(answer, live, "Ada")
+    assert beside["case"] is None
+    assert beside["weeks"] is not None

@@ -1,0 +1,147 @@
+"""Score jobs: results that equal the API's, once per key, resumed after a kill, bounded."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+from configs.errors import UnavailableError
+from configs.places import Places
+from configs.state import State
+from serving.access import Caller
+from serving.exports import COLUMNS, flat_row
+from serving.jobs import ABANDONED, CHUNK, MAX_WAITING, Jobs
+from serving.problems import ProblemError
+from serving.schemas import Answer, JobAnswer
+
+NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
+
+
+@pytest.fixture
+def jobs(world, tmp_path, url, live, monkeypatch):
+    """The jobs of a state directory of their own, in place of the worker's."""
+    places = Places(ledger_url=url or None)
+    made = Jobs(replace(world.workspace, state=State(tmp_path), places=places))
+    monkeypatch.setattr(live, "_jobs", made)
+    yield made
+    made.close()
+
+
+def test_a_whole_book_in_three_formats(client, live, jobs, book):
+    made = client.post("/v1/score-jobs", json={})
+    assert made.status_code == 202
+    where = made.headers["location"]
+    assert JobAnswer.model_validate_json(made.content).state == "queued"
+    early = client.get(f"{where}/results")
+    assert early.json()["type"] == "/v1/problems/job-not-done"
+    assert jobs.run_next(live, NOW).state == "done"
+    assert jobs.run_next(live, NOW) is None
+    told = client.get(where).json()
+    assert (told["n_done"], told["release_id"]) == (260, live.current().release.release_id)
+
+    lines = client.get(f"{where}/results").content.splitlines()
+    answers = [Answer.model_validate_json(line) for line in lines]
+    assert len({answer.account_id for answer in answers}) == 260
+    kept = live.ledger.score(answers[0].scores["churn"].score_id)
+    assert (kept.request_id, kept.channel) == (told["job_id"], "batch")
+
+    table = pq.read_table(io.BytesIO(client.get(f"{where}/results?format=parquet").content))
+    assert table.column_names == list(COLUMNS)
+    first = flat_row(orjson.loads(lines[0]))
+    assert table.slice(0, 1).to_pylist()[0]["churn_risk"] == first["churn_risk"]
+    csv = client.get(f"{where}/results?format=csv").text
+    assert csv.count("\r\n") == 261
+    assert "'=HYPERLINK" in csv
+
+
+def test_the_same_key_is_the_same_job(client, jobs):
+    headers = {"Idempotency-Key": "nightly"}
+    asked = {"account_ids": ["A-0030"]}
+    first = client.post("/v1/score-jobs", json=asked, headers=headers).json()
+    assert client.post("/v1/score-jobs", json=asked, headers=headers).json() == first
+    other = client.post("/v1/score-jobs", json={"account_ids": ["x"]}, headers=headers)
+    assert other.json()["type"] == "/v1/problems/idempotency-key-reused"
+    assert len(client.get("/v1/score-jobs").json()["results"]) == 1
+
+
+def test_what_a_killed_worker_left_is_taken_up_where_it_stopped(live, jobs, monkeypatch):
+    ids = [f"A-{i % 260:04d}" for i in range(CHUNK + 100)]
+    jobs.create(ids, "crm", "", None, NOW)
+    append, calls = live.ledger.append, []
+
+    def killed(rows):
+        calls.append(len(rows))
+        if len(calls) == 2:
+            raise KeyboardInterrupt  # what is not caught ends a worker like a kill does
+        return append(rows)
+
+    monkeypatch.setattr(live.ledger, "append", killed)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.run_next(live, NOW)
+    alive = datetime.now(UTC)
+    assert jobs.run_next(live, alive) is None, "it may be running elsewhere"
+    done = jobs.run_next(live, alive + ABANDONED + timedelta(seconds=5))
+    assert (done.state, done.n_done) == ("done", CHUNK + 100)
+    assert len(calls) == 3, "the first part was not scored again"
+    lines = jobs.results(done, "jsonl").read_bytes().splitlines()
+    assert [orjson.loads(line)["account_id"] for line in lines] == ids
+
+
+def test_a_worker_taken_for_dead_leaves_the_job_to_the_other(live, jobs, monkeypatch):
+    ids = [f"A-{i % 260:04d}" for i in range(CHUNK + 100)]
+    jobs.create(ids, "crm", "", None, NOW)
+    score, others = live.score, []
+
+    def stopped(*args, **kwargs):
+        scored = score(*args, **kwargs)
+        if not others:
+            others.append(None)  # the other is not stopped
+            others.append(jobs.run_next(live, NOW + ABANDONED + timedelta(seconds=5)))
+        return scored
+
+    monkeypatch.setattr(live, "score", stopped)
+    seen = jobs.run_next(live, NOW)
+    assert (others[1].state, others[1].n_done) == ("done", len(ids))
+    assert seen == others[1], "who was taken for dead changed nothing"
+    lines = jobs.results(seen, "jsonl").read_bytes().splitlines()
+    assert [orjson.loads(line)["account_id"] for line in lines] == ids
+
+
+def test_a_dependency_that_is_away_delays_a_job(live, jobs, monkeypatch):
+    jobs.create(["A-0030"], "crm", "", None, NOW)
+
+    def away(*_, **__):
+        raise UnavailableError("the online store does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(live, "score", away)
+        waits = jobs.run_next(live, NOW)
+    assert waits.state == "running"
+    assert "does not answer" in waits.problem
+    assert jobs.run_next(live, NOW + timedelta(minutes=1)).state == "done"
+
+
+def test_the_number_of_jobs_is_bounded(client, jobs):
+    for _ in range(MAX_WAITING):
+        jobs.create(["A-0030"], "crm", "", None, NOW)
+    refused = client.post("/v1/score-jobs", json={})
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) > 0
+
+
+def test_a_job_is_its_callers_and_sees_what_they_see(client, live, jobs, monkeypatch):
+    job = jobs.create(["A-0030", "A-0001"], "person csm-1", "", frozenset({"csm-1"}), NOW)
+    jobs.run_next(live, NOW)
+    lines = jobs.results(jobs.find(job.job_id), "jsonl").read_bytes().splitlines()
+    assert [orjson.loads(line)["status"] for line in lines] == ["unknown_account", "scored"]
+    stranger = Caller("key other", frozenset({"score"}))
+    monkeypatch.setattr(type(live.door), "caller", lambda *_: stranger)
+    assert client.get(f"/v1/score-jobs/{job.job_id}").status_code == 404
+    assert client.get("/v1/score-jobs").json() == {"results": []}
+    with pytest.raises(ProblemError, match="not kept"):
+        jobs.results(replace(job, job_id="f" * 32, state="done"), "csv")

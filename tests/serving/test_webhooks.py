@@ -1,0 +1,222 @@
+"""News to other systems: signed so that the reference library takes it, once per book, not lost."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from standardwebhooks import Webhook as Receiver
+from standardwebhooks.webhooks import WebhookVerificationError
+
+from configs.company import Webhook
+from configs.errors import ConfigError
+from configs.places import Places
+from configs.state import State
+from serving.book import read_table
+from serving.webhooks import (
+    DEAD,
+    DELIVERED,
+    LEASE,
+    PAUSES,
+    WAITING,
+    Outbox,
+    announce,
+    announce_escalations,
+    endpoints_of,
+    news_of,
+)
+
+SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
+ROW = {
+    "account_id": "A-1",
+    "risk_band": "low",
+    "churn_risk": 0.1,
+    "churn_low": 0.06,
+    "churn_high": 0.14,
+    "top_reason": "Active users 4",
+    "as_of": "2026-03-02T00:00:00Z",
+    "release_id": "r1",
+}
+RISEN = ROW | {"risk_band": "high", "churn_risk": 0.4, "churn_low": 0.3, "churn_high": 0.5}
+
+
+class Inbox(HTTPServer):
+    """A receiver on the loopback interface that answers what it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.taken: list[tuple[dict[str, str], bytes]] = []
+        self.status = 204
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.taken.append((headers, body))
+        self.send_response(self.server.status)
+        self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def inbox() -> Iterator[Inbox]:
+    server = Inbox()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def hooked(world, tmp_path, url, inbox):
+    """A company with one webhook, and its outbox."""
+    hook = Webhook(url=f"http://127.0.0.1:{inbox.server_port}/in")
+    company = world.workspace.company.model_copy(update={"webhooks": {"crm": hook}})
+    places = Places(ledger_url=url or None, webhook_secrets={"crm": SECRET})
+    workspace = replace(world.workspace, company=company, places=places, state=State(tmp_path))
+    outbox = Outbox(workspace)
+    yield workspace, outbox
+    outbox.close()
+
+
+def test_a_message_is_signed_as_the_reference_library_checks_it(hooked, inbox):
+    workspace, outbox = hooked
+    now = datetime.now(UTC)
+    assert announce(workspace, [ROW], [RISEN], "book-1", now) == 2
+    assert outbox.deliver(endpoints_of(workspace), now) == 2
+    told = [Receiver(SECRET).verify(body, headers) for headers, body in inbox.taken]
+    by = {item["type"]: item["data"] for item in told}
+    assert set(by) == {"account.band_changed", "book.published"}
+    assert by["account.band_changed"]["band_before"] == "low"
+    assert by["account.band_changed"]["churn_risk"] == 0.4
+    headers, body = inbox.taken[0]
+    with pytest.raises(WebhookVerificationError):
+        Receiver(SECRET).verify(body.replace(b"book-1", b"book-2") + b" ", headers)
+
+
+def test_the_same_book_again_is_no_further_news(hooked, inbox):
+    workspace, outbox = hooked
+    now = datetime.now(UTC)
+    announce(workspace, [ROW], [RISEN], "book-1", now)
+    assert announce(workspace, [ROW], [RISEN], "book-1", now + timedelta(minutes=1)) == 0
+    outbox.deliver(endpoints_of(workspace), now)
+    assert outbox.deliver(endpoints_of(workspace), now + timedelta(days=1)) == 0
+    assert len(inbox.taken) == 2
+    assert len(outbox.messages(DELIVERED)) == 2
+
+
+def test_an_escalation_is_told_once_for_each_trigger_and_none_is_lost(hooked, inbox):
+    workspace, outbox = hooked
+    now = datetime.now(UTC)
+    yesterday = now - timedelta(days=1)
+    first, second = (
+        {"event_id": name * 32, "account_id": "A-1", "trigger": name, "to": "manager"}
+        for name in ("a", "b")
+    )
+    assert announce_escalations(workspace, [first], yesterday) == 1
+    # The next book finds it open still, and another trigger has fired for the same account.
+    assert announce_escalations(workspace, [first, second], now) == 1
+    assert outbox.deliver(endpoints_of(workspace), now) == 2
+    told = [Receiver(SECRET).verify(body, headers) for headers, body in inbox.taken]
+    assert [item["type"] for item in told] == ["account.escalated"] * 2
+    assert [item["data"] for item in told] == [first, second]
+
+
+def test_what_is_not_taken_is_sent_again_with_pauses_until_it_is_dead(hooked, inbox):
+    workspace, outbox = hooked
+    endpoints, now = endpoints_of(workspace), datetime(2026, 3, 2, tzinfo=UTC)
+    announce(workspace, [], [ROW], "book-1", now)
+    inbox.status = 302
+    for n, pause in enumerate(PAUSES, start=1):
+        assert outbox.deliver(endpoints, now) == 0
+        (message,) = outbox.messages(WAITING)
+        assert (message.attempts, message.problem) == (n, "answered 302")
+        assert outbox.deliver(endpoints, now + pause - timedelta(seconds=1)) == 0
+        assert len(inbox.taken) == n
+        now += pause
+    outbox.deliver(endpoints, now)
+    assert outbox.messages(WAITING) == []
+    assert [item.attempts for item in outbox.messages(DEAD)] == [len(PAUSES) + 1]
+    assert len({headers["webhook-id"] for headers, _ in inbox.taken}) == 1
+    inbox.status = 200
+    assert outbox.revive(now) == 1
+    assert outbox.deliver(endpoints, now) == 1
+
+
+def test_what_a_killed_worker_was_sending_is_sent_by_another(hooked, inbox):
+    workspace, outbox = hooked
+    now = datetime.now(UTC)
+    announce(workspace, [], [ROW], "book-1", now)
+    (message,) = outbox.messages(WAITING)
+    assert outbox._lease(message, now)
+    assert not outbox._lease(message, now), "two workers do not send the same"
+    assert outbox.deliver(endpoints_of(workspace), now) == 0
+    assert outbox.deliver(endpoints_of(workspace), now + LEASE) == 1
+
+
+def test_only_a_move_larger_than_its_uncertainty_is_news():
+    near = RISEN | {"risk_band": "elevated", "churn_risk": 0.16, "churn_low": 0.1}
+    unknown = RISEN | {"risk_band": None, "churn_risk": None, "churn_low": None}
+
+    def kinds(after) -> list[str]:
+        return [event for event, _ in news_of([ROW], [after], "b")]
+
+    assert kinds(RISEN) == ["account.band_changed", "book.published"]
+    assert kinds(near) == kinds(ROW) == kinds(unknown) == ["book.published"]
+    assert kinds(ROW | {"release_id": "r2"}) == ["release.published", "book.published"]
+    back = [event for event, _ in news_of([RISEN], [ROW], "b")]
+    assert back[0] == "account.band_changed"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://example.test/x", "file:///etc/passwd", "https://", "ftp://127.0.0.1/", "//x",
+     "https://user:secret@example.test/", "http://169.254.169.254/latest"],
+)  # fmt: skip
+def test_addresses_that_are_not_safe_are_refused(world, address):
+    company = world.workspace.company.model_copy(update={"webhooks": {"crm": Webhook(url=address)}})
+    places = Places(webhook_secrets={"crm": SECRET})
+    with pytest.raises(ConfigError):
+        endpoints_of(replace(world.workspace, company=company, places=places))
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "short", "whsec_" + "A" * 8])
+def test_a_webhook_needs_a_secret(hooked, secret):
+    places = Places(webhook_secrets={"crm": secret})
+    with pytest.raises(ConfigError, match="secret of the webhook crm") as caught:
+        endpoints_of(replace(hooked[0], places=places))
+    assert "BELLWETHER_WEBHOOK_SECRET_CRM" in str(caught.value)
+
+
+def test_secrets_are_shown_nowhere(hooked):
+    workspace, _ = hooked
+    assert "kkkk" not in repr(endpoints_of(workspace))
+    assert SECRET not in repr(workspace.places)
+    read = Places.from_environment({"BELLWETHER_WEBHOOK_SECRET_CRM": SECRET})
+    assert read.webhook_secrets == {"crm": SECRET}
+
+
+def test_a_whole_book_is_news_for_those_it_moved(book):
+    rows = read_table(book).to_pylist()
+    changed = [row["account_id"] for row in rows if row["risk_band"] == "high"][:2]
+    before = [
+        row | {"risk_band": "low", "churn_risk": 0.0, "churn_low": 0.0, "churn_high": 0.0}
+        if row["account_id"] in changed
+        else row
+        for row in rows
+    ]
+    news = news_of(before, rows, book.run_id)
+    assert [data["account_id"] for event, data in news if "band" in event] == changed
+    assert json.dumps(news)

@@ -1,0 +1,194 @@
+"""Work on risks through the pages: forms, the week, news since the last look, past books."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from configs.state import new_folder
+from serving.book import SCORES
+from serving.casebook import Casebook, new_event_id
+from serving.pages.desk import Desk
+from serving.pages.news import news
+from serving.pages.trails import Trails, sparkline
+from serving.risks import Event
+
+ORIGIN = {"origin": "http://127.0.0.1"}
+NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+TODAY = NOW.date()
+
+
+def send(client, account, headers=ORIGIN, **fields):
+    form = {"event_id": new_event_id(), **fields}
+    return client.post(f"/accounts/{account}/events", data=form, headers=headers)
+
+
+@pytest.fixture(scope="module")
+def casebook(world):
+    made = Casebook.open(world.workspace, Desk(world.workspace).plays)
+    yield made
+    made.close()
+
+
+def test_a_risk_lives_through_the_forms(client, casebook):
+    opened = send(client, "A-0050", kind="opened", text="they told us on the phone")
+    assert opened.status_code == 303
+    assert opened.headers["location"] == "/accounts/A-0050#work"
+    due = (TODAY + timedelta(days=4)).isoformat()
+    assert send(
+        client, "A-0050", kind="moved", stage="plan", play="check_in", on=due, text=""
+    ).is_redirect
+    page = " ".join(client.get("/accounts/A-0050").text.split())
+    assert "Check in, due 6 Mar 2026" in page
+    assert "they told us on the phone" in page
+    assert send(client, "A-0050", kind="touch", on="2026-03-01", play="check_in", text="called")
+    assert send(client, "A-0050", kind="moved", stage="recovered", text="").is_redirect
+    assert casebook.risk("A-0050").stage == "recovered"
+    assert [event.who for event in casebook.events("A-0050")] == ["local"] * 4
+
+
+def test_a_form_sent_twice_counts_once(client, casebook):
+    fields = {
+        "event_id": new_event_id(),
+        "kind": "fact",
+        "on": "2026-03-01",
+        "text": "moved office",
+    }
+    for _ in range(2):
+        assert send(client, "A-0051", **fields).status_code == 303
+    assert len(casebook.events("A-0051")) == 1
+
+
+def test_what_a_page_was_loaded_before_is_a_conflict(client, casebook):
+    send(client, "A-0052", kind="opened", text="x")
+    seen = casebook.events("A-0052")[-1].event_id
+    send(client, "A-0052", kind="moved", stage="saving", after=seen)
+    late = send(client, "A-0052", kind="moved", stage="recovered", after=seen)
+    assert late.status_code == 409
+    assert "changed this account in the meantime" in late.text
+    assert casebook.risk("A-0052").stage == "saving"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "words"),
+    [
+        ({"kind": "moved", "stage": "plan", "on": "2026-03-09"}, 422, "no risk of A-0053 is open"),
+        ({"kind": "fact", "on": "yesterday", "text": "x"}, 422, "is no day"),
+        ({"kind": "fact", "on": "2026-03-03", "text": "x"}, 422, "today at the latest"),
+        ({"kind": "escalated"}, 422, "one of"),
+        ({"kind": "moved", "stage": "away"}, 422, "one of"),
+        ({"kind": "fact", "on": "2026-03-01", "text": "x", "score": "0"}, 422, "unknown field"),
+        ({"kind": "fact", "event_id": "1", "text": "x"}, 422, "load the page again"),
+    ],
+)
+def test_a_wrong_form_is_told_and_keeps_nothing(client, casebook, fields, status, words):
+    answer = send(client, "A-0053", **fields)
+    assert answer.status_code == status
+    assert words.lower() in answer.text.lower()
+    assert casebook.events("A-0053") == []
+
+
+def test_forms_of_other_sites_and_other_kinds_are_refused(client):
+    fields = {"kind": "fact", "on": "2026-03-01", "text": "x"}
+    for headers in ({}, {"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}):
+        assert send(client, "A-0054", headers=headers, **fields).status_code == 403
+    answer = client.post("/accounts/A-0054/events", json=fields, headers=ORIGIN)
+    assert answer.status_code == 415
+    assert send(client, "nobody", **fields).status_code == 404
+
+
+def test_the_week_shows_what_is_open_by_owner(client, casebook, world):
+    for i in (60, 61, 64, 68):
+        send(client, f"A-{i:04d}", kind="opened", text="x")
+    body = client.get("/week.json", params={"owner": "csm-0"}).json()
+    (mine,) = body["owners"]
+    shown = [work["account_id"] for work in (*mine["now"], *mine["waiting"])]
+    assert {"A-0060", "A-0064", "A-0068"} <= set(shown)
+    page = client.get("/week", params={"owner": "csm-0"}).text
+    assert all(work["name"] in page for work in mine["now"])
+    assert "can be worked on in a week" in page
+    text = client.get("/week.csv", params={"owner": "csm-0"}).text
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert [(line["account_id"], line["when"]) for line in lines] == [
+        (work["account_id"], when) for when in ("now", "waiting") for work in mine[when]
+    ]
+    body = client.get("/week.json").json()
+    assert body["team"]["n"] == body["n_open"]
+    assert body["team"]["waiting"] == sum(len(owner["waiting"]) for owner in body["owners"])
+    assert body["team"]["capacity"] == sum(owner["capacity"] for owner in body["owners"])
+    everybody = client.get("/week").text
+    assert everybody.count("/week?owner=") >= 1
+    assert "No open risk" in client.get("/week", params={"owner": "nobody"}).text
+
+
+def test_news_are_what_is_not_as_it_was(live):
+    present = live.book.table
+    earlier = present.to_pylist()
+    scored = [row for row in earlier if row["status"] == "scored" and row["arr"]]
+    worse = next(row for row in scored if row["risk_band"] == "elevated")
+    gone, same = [row for row in scored if row is not worse][:2]
+    worse["churn_risk"], worse["risk_band"] = worse["churn_risk"] / 3, "low"
+    same["churn_risk"] += 0.001
+    notice = next(row for row in earlier if row["status"] == "notice_given")
+    notice["status"] = "scored"
+    before = pa.Table.from_pylist([row for row in earlier if row is not gone], present.schema)
+    told = {item.account_id: item for item in news(before, present)}
+    assert told[gone["account_id"]].text == "is new in the book"
+    assert told[notice["account_id"]].kind == "status"
+    assert told[worse["account_id"]].kind == "worse"
+    assert re.match(r"risk from \d+ to \d+ in 100, now elevated", told[worse["account_id"]].text)
+    assert same["account_id"] not in told
+    assert news(present, present) == []
+
+
+def test_news_are_of_the_accounts_somebody_sees(fresh, live):
+    """The book Ada saw before had all risks at nothing; she sees the accounts of csm-1 alone."""
+    run = live.book.run
+    rows = live.book.table.to_pylist()
+    calm = {"churn_risk": 0.0, "risk_band": "low"}
+    before = [row | calm if row["status"] == "scored" else row for row in rows]
+    manifest = {name: value for name, value in vars(run).items() if name != "folder"}
+    with new_folder(fresh.state.scores / "before", manifest | {"run_id": "before"}) as aside:
+        pq.write_table(pa.Table.from_pylist(before, live.book.table.schema), aside / SCORES)
+    desk = Desk(fresh)
+    desk.casebook.look("ada", "before")
+    hers = live.book.seen_by(frozenset({"csm-1"}))
+    told = desk.beside_book(hers, live.book, "ada")["news"]
+    everybody = desk.beside_book(live.book, live.book, "ada")["news"]
+    assert 0 < told["n"] < everybody["n"]
+    owner = {row["account_id"]: row["owner_id"] for row in rows}
+    assert {owner[item.account_id] for item in told["items"]} == {"csm-1"}
+    assert len(told["items"]) <= 10
+    desk.casebook.close()
+
+
+def test_a_look_remembers_the_book_before(casebook):
+    assert casebook.look("ada", "book-1") == ""
+    assert casebook.look("ada", "book-1") == ""
+    assert casebook.look("ada", "book-2") == "book-1"
+    assert casebook.look("ada", "book-2") == "book-1"
+    assert casebook.look("ben", "book-2") == ""
+
+
+def test_one_book_draws_no_line(world, book):
+    assert Trails(world.workspace.state).of(book) == {}
+    assert sparkline([(TODAY, 0.2)]) is None
+
+
+def test_the_book_page_says_what_is_new_to_the_reader(client):
+    text = client.get("/").text
+    assert not re.search("New since", text), "there is one book only"
+
+
+def test_what_people_record_moves_no_score(client, casebook):
+    before = client.get("/v1/accounts/A-0070/score").json()["churn_risk"]
+    casebook.record(
+        Event(new_event_id(), "A-0070", NOW, "Ada", "fact", on=TODAY, text="champion left")
+    )
+    assert client.get("/v1/accounts/A-0070/score").json()["churn_risk"] == before
