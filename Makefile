@@ -2,6 +2,7 @@
 PYTHON ?= python3
 SERVE ?= 1
 PORT ?= 3000
+BENCH ?= build/bench
 STATE ?= state/simulated
 DEMO_DATA ?= state/simulated-data
 V := .venv/bin
@@ -9,7 +10,7 @@ V := .venv/bin
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lock clean
+.PHONY: help setup demo sample test bench spark check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -31,8 +32,22 @@ ifneq ($(SERVE),0)
 	$(V)/bellwether serve simulated --data $(DEMO_DATA) --state $(STATE) --port $(PORT)
 endif
 
+sample: ## the committed sample report, made anew from the simulated company
+	$(MAKE) demo SERVE=0
+	cp $(STATE)/reports/latest.html .github/sample-report.html
+
 test: .venv/.ready ## run every test
 	$(V)/pytest --numprocesses auto --dist loadfile
+
+.venv/.extra: .venv/.ready requirements-extra.lock
+	$(V)/uv pip install --quiet --python $(V)/python --require-hashes --no-deps --compile-bytecode -r requirements-extra.lock
+	@touch $@
+
+bench: .venv/.extra ## speed beside peers, one table and JSON in BENCH (ONLY=explain,service… DATA=public data)
+	$(V)/python -m serving.bench --output $(BENCH) $(if $(ONLY),--only $(ONLY)) $(if $(DATA),--data $(DATA))
+
+spark: .venv/.extra ## the features on Spark, equal to DuckDB's (needs Java 17)
+	$(V)/pytest -m spark
 
 check: .venv/.ready ## lint, format, types, floors between the rooms
 	$(V)/ruff check .
@@ -46,6 +61,7 @@ format: .venv/.ready ## put the code in shape
 
 lock: .venv/.ready ## resolve the dependencies anew into requirements.lock
 	$(V)/uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --no-header --quiet --upgrade pyproject.toml --output-file requirements.lock
+	$(V)/uv pip compile --universal --python-version 3.11 --no-deps --generate-hashes --no-header --quiet --upgrade requirements-extra.in --output-file requirements-extra.lock
 
 clean: ## remove what was made: environment, state, caches
 	rm -rf .venv state build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -6,12 +6,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -34,13 +35,15 @@ if _strangers := [
     sys.exit(2)
 
 from configs.company import load_company
-from configs.errors import BellwetherError, ConfigError, did_you_mean
+from configs.errors import BellwetherError, ConfigError, ModelError, did_you_mean
 from configs.places import Places, Workspace, data_folder
 from configs.quiet import switch_off_telemetry
 from configs.state import State
 
 if TYPE_CHECKING:
     from serving.book import BookRun
+    from serving.keys import KeyStore
+    from serving.replay import Replay
 
 switch_off_telemetry()
 
@@ -66,6 +69,10 @@ StateOption = Annotated[
 ]
 DataOption = Annotated[
     str | None, typer.Option("--data", help="folder of the raw files; default BELLWETHER_DATA")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="print it as JSON")]
+PdfOption = Annotated[
+    bool, typer.Option("--pdf", help="print it as PDF too, with the Chromium that is installed")
 ]
 
 
@@ -133,18 +140,45 @@ class Steps:
         console.print(f"\n[bold]{_escape(words)}[/]")
 
 
+def steps_beside(as_json: bool) -> Callable[[str], None]:
+    """Return what prints steps; beside JSON, nothing is printed."""
+    return (lambda _words: None) if as_json else Steps()
+
+
 def _escape(words: str) -> str:
     return words.replace("[", r"\[")
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(help="folder to write")]) -> None:
+def init(
+    folder: Annotated[Path, typer.Argument(help="folder to write")],
+    table: Annotated[
+        Path | None,
+        typer.Option(help="of a ready-made table: its CSV or Parquet file; columns are guessed"),
+    ] = None,
+) -> None:
     """Write a commented company folder to start from."""
     from features.sources.scaffold import scaffold
 
+    if table is not None:
+        _init_table(folder, table)
+        return
     for path in scaffold(folder):
         console.print(f"wrote {path}", soft_wrap=True)
     console.print("next: edit company.yaml, then  bellwether check " + str(folder), soft_wrap=True)
+
+
+def _init_table(folder: Path, table: Path) -> None:
+    from training.tables.scaffold import scaffold_table
+
+    guesses = scaffold_table(folder, table)
+    console.print(f"wrote {folder / 'company.yaml'}; guessed, to be checked:", soft_wrap=True)
+    shown = Table("key", "value", "guessed from", "or", box=None)
+    for guess in guesses:
+        others = ", ".join(guess.others[:4])
+        shown.add_row(guess.key, _escape(str(guess.value)), _escape(guess.why), _escape(others))
+    console.print(shown)
+    console.print(f"next: correct it, then  bellwether check {folder}", soft_wrap=True)
 
 
 @app.command()
@@ -169,7 +203,7 @@ def check(
     company: CompanyArgument,
     state: StateOption = None,
     data: DataOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Read the raw tables and print a graded quality report."""
     from features.quality import check_quality
@@ -177,7 +211,10 @@ def check(
 
     workspace = workspace_of(company, state, data)
     now = workspace.company.clock()
-    steps = (lambda _words: None) if as_json else Steps()
+    steps = steps_beside(as_json)
+    if workspace.company.table is not None:
+        _check_table(workspace, as_json)
+        return
     with workspace.state.lock("check"):
         report = check_quality(workspace, load_sources(workspace, now, steps), now)
     if as_json:
@@ -186,9 +223,35 @@ def check(
         report.render(console)
 
 
+def _check_table(workspace: Workspace, as_json: bool) -> None:
+    from training.tables.frame import build_table
+
+    made = build_table(workspace, workspace.company.clock())
+    if as_json:
+        columns = [asdict(column) for column in made.columns]
+        typer.echo(json.dumps({"contract": made.contract, "columns": columns}, indent=1))
+        return
+    shown = Table("column", "part", "read as", "missing", "different", "", box=None)
+    for column in made.columns:
+        missing = f"{100 * column.missing:.1f} %" if column.missing else ""
+        words = _escape(column.words)
+        shown.add_row(
+            _escape(column.name), column.part, column.kind, missing, f"{column.different:,}", words
+        )
+    console.print(shown)
+    console.print(_contract_words(made.contract), soft_wrap=True, markup=False)
+
+
+def _contract_words(contract: dict[str, Any]) -> str:
+    left = ", ".join(f"{n:,} {why}" for why, n in contract["excluded"].items())
+    return f"{contract['words']}: {contract['event_rows']:,} of {contract['used_rows']:,} rows" + (
+        f"; left out: {left}" if left else ""
+    )
+
+
 @app.command()
 def catalogue(
-    as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Print every feature: name, meaning, unit, window, theme, expected signs."""
     from features.signals import catalogue as features
@@ -207,7 +270,7 @@ def catalogue(
 
 @app.command()
 def checks(
-    as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Print every methodological check of a training: code, severity, what is right."""
     from training.checks.registry import as_dicts
@@ -222,13 +285,29 @@ def checks(
 
 
 @app.command()
-def features(company: CompanyArgument, state: StateOption = None, data: DataOption = None) -> None:
-    """Build features and labels, and fill the feature store."""
-    from features.build import build_features
+def features(
+    company: CompanyArgument,
+    state: StateOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build features and labels, fill the feature store, and say what was left out and why."""
+    from features.build import build_features, left_out
 
     workspace = workspace_of(company, state, data)
+    steps = steps_beside(as_json)
     with workspace.state.lock("features"):
-        build_features(workspace, workspace.company.clock(), Steps())
+        built = build_features(workspace, workspace.company.clock(), steps)
+    missing, names = left_out(built), built.features.names
+    if as_json:
+        typer.echo(json.dumps({"built": names, "left_out": missing}, indent=1))
+        return
+    console.print(f"\n[bold]{len(names)} features built[/]")
+    for why, lost in missing["features"].items():
+        console.print(f"left out, {_escape(why)}: {', '.join(lost)}", soft_wrap=True)
+    for target, reasons in missing["rows"].items():
+        told = ", ".join(reasons) or "every row is used"
+        console.print(f"rows not used for {target}: {_escape(told)}", soft_wrap=True)
 
 
 @app.command()
@@ -236,12 +315,65 @@ def train(company: CompanyArgument, state: StateOption = None, data: DataOption 
     """Train, tune, calibrate and judge every target; register the challengers."""
     from features.build import build_features
     from training.run import train_targets
+    from training.tables.run import train_table
 
     workspace, steps = workspace_of(company, state, data), Steps()
+    now = workspace.company.clock()
     with workspace.state.lock("train"):
-        built = build_features(workspace, workspace.company.clock(), steps)
-        for item in train_targets(workspace, built, steps).values():
+        if workspace.company.table is not None:
+            trained = train_table(workspace, now, steps)
+        else:
+            trained = train_targets(workspace, build_features(workspace, now, steps), steps)
+        for item in trained.values():
             console.print((item.folder / "card.md").read_text(encoding="utf-8"), markup=False)
+
+
+@app.command()
+def verify(
+    company: CompanyArgument,
+    target: Annotated[str | None, typer.Argument(help="one target; default all")] = None,
+    state: StateOption = None,
+    data: DataOption = None,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="fit the recorded recipes again, to the same bytes")
+    ] = False,
+) -> None:
+    """Recompute every number of the model cards from what was kept; say what differs."""
+    from training.run import candidates
+    from training.verify import rows_again, verify_all
+
+    workspace, steps = workspace_of(company, state, data if refit else "."), Steps()
+    with workspace.state.lock("verify"):
+        known = candidates(workspace)
+        if target is not None and target not in known:
+            raise ConfigError(f"no trained target {target!r}", fix=did_you_mean(target, known))
+        chosen = {target: known[target]} if target else known
+        rows = rows_again(workspace, workspace.company.clock(), steps) if refit else None
+        for item in verify_all(workspace, chosen, rows):
+            steps(f"{item.target}: {item.n_compared:,} values came out again")
+
+
+@app.command()
+def truth(
+    company: CompanyArgument,
+    state: StateOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold the trained models of a simulated company against its true hazard."""
+    from features.build import build_features
+    from training.against_truth import as_text, compare
+    from training.run import candidates
+
+    workspace = workspace_of(company, state, data)
+    with workspace.state.lock("truth"):
+        built = build_features(workspace, workspace.company.clock())
+        found = [compare(workspace, built, item) for item in candidates(workspace).values()]
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for item in found:
+        console.print(as_text(item), markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -253,23 +385,37 @@ def promote(
     force: Annotated[
         bool, typer.Option("--force", help="publish as provisional over a model that met all gates")
     ] = False,
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="to the ledger only: scored, compared, never shown")
+    ] = False,
+    end_shadow: Annotated[
+        bool, typer.Option("--end-shadow", help="score nothing in the shadow any more")
+    ] = False,
 ) -> None:
     """Publish the latest trained models as one release."""
     from features.build import build_features
+    from training.promote import end_shadow as leave_shadow
     from training.promote import promote as publish
     from training.run import candidates
+    from training.tables.run import feature_set
 
     workspace, steps = workspace_of(company, state, data), Steps()
+    if end_shadow:
+        leave_shadow(workspace, steps)
+        return
     with workspace.state.lock("promote"):
         now, trained = workspace.company.clock(), candidates(workspace)
-        built = build_features(workspace, now, steps)
+        is_table = workspace.company.table is not None
         publish(
             workspace,
-            built.features,
+            feature_set(workspace, trained)
+            if is_table
+            else build_features(workspace, now, steps).features,
             trained,
             created_at=now,
             note=note,
             is_forced=force,
+            is_shadow=shadow,
             progress=steps,
         )
 
@@ -291,14 +437,18 @@ def rollback(
 
 @app.command()
 def releases(company: CompanyArgument, state: StateOption = None) -> None:
-    """List what was published, when and why."""
+    """List what was published, when and why, and what is in the shadow."""
     from training.releases import history, open_store
+    from training.shadow import shadow_of
 
+    store = open_store(workspace_of(company, state, data="."))
     table = Table("#", "release", "action", "published", "note", box=None)
-    for item in history(open_store(workspace_of(company, state, data="."))):
+    for item in history(store):
         when = f"{item.published_at:%Y-%m-%d %H:%M} UTC"
         table.add_row(str(item.sequence), item.release_id, item.action, when, item.note)
     console.print(table)
+    if shadow := shadow_of(store):
+        console.print(f"in the shadow: {shadow}")
 
 
 @app.command()
@@ -313,39 +463,198 @@ def relog(company: CompanyArgument, state: StateOption = None) -> None:
     steps(f"trainings that waited to be sent: {len(sent)}")
     for run in sent:
         steps(f"{run.target}: registered as {run.model_name} version {run.version}")
-    release = current(open_store(workspace))
-    if release is not None:
-        mirror_aliases(workspace, release, None, steps)
+    store = open_store(workspace)
+    if current(store) is not None:
+        mirror_aliases(workspace, store, None, steps)
 
 
 @app.command()
-def score(company: CompanyArgument, state: StateOption = None, data: DataOption = None) -> None:
+def score(
+    company: CompanyArgument,
+    state: StateOption = None,
+    data: DataOption = None,
+    rows: Annotated[
+        Path | None, typer.Option(help="of a ready-made table: a file of new rows to score")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="of a ready-made table: a copy as .csv or .parquet")
+    ] = None,
+) -> None:
     """Score every account with the published release, and export the book."""
     from serving.pipeline import score_company
+    from serving.tables import score_table
 
     workspace, steps = workspace_of(company, state, data), Steps()
+    if workspace.company.table is not None:
+        with workspace.state.lock("score"):
+            score_table(workspace, rows, out, workspace.company.clock(), steps)
+        return
+    if rows is not None or out is not None:
+        raise ConfigError(
+            "--rows and --out are for a company with a ready-made table",
+            where=str(workspace.folder),
+            fix="without them, the accounts of the book are scored and exported",
+        )
     with workspace.state.lock("score"):
         run = score_company(workspace, workspace.company.clock(), steps)
     _print_book(run)
 
 
 @app.command()
-def report(company: CompanyArgument, state: StateOption = None, data: DataOption = None) -> None:
+def report(
+    company: CompanyArgument,
+    state: StateOption = None,
+    data: DataOption = None,
+    pdf: PdfOption = False,
+) -> None:
     """Write the report on whether the score is valid and how the book stands."""
     from serving.pipeline import report_company
 
     workspace, steps = workspace_of(company, state, data), Steps()
     with workspace.state.lock("report"):
         path = report_company(workspace, workspace.company.clock(), steps)
+    _wrote(path, pdf=pdf)
+
+
+@app.command()
+def audit(
+    scores: Annotated[Path, typer.Argument(help="the score's history: CSV or Parquet")],
+    outcomes: Annotated[Path | None, typer.Argument(help="what was decided, and when")] = None,
+    out: Annotated[Path, typer.Option(help="folder of the report and the record")] = Path("audit"),
+    column: Annotated[
+        list[str] | None, typer.Option(help="TABLE.PART=COLUMN, e.g. scores.account=Id; repeatable")
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="WORD=churn|contraction|expansion|kept; repeatable")
+    ] = None,
+    higher: Annotated[str | None, typer.Option(help="a high score is healthier or riskier")] = None,
+    bands: Annotated[str, typer.Option(help='best to worst: "green, yellow, red"')] = "",
+    horizon: Annotated[int, typer.Option(min=7, max=730, help="days to see ahead")] = 91,
+    capacity: Annotated[
+        int | None, typer.Option(min=1, help="accounts the team can work in a month")
+    ] = None,
+    through: Annotated[
+        str | None, typer.Option(help="until when outcomes are complete, YYYY-MM-DD")
+    ] = None,
+    currency: Annotated[str | None, typer.Option(help="count only amounts in this one")] = None,
+    contracts: Annotated[
+        bool, typer.Option("--contracts/--no-contracts", help="no: month to month")
+    ] = True,
+    probability: Annotated[
+        bool | None, typer.Option("--probability/--no-probability", help="the score is one")
+    ] = None,
+    day_first: Annotated[
+        bool | None, typer.Option("--day-first/--month-first", help="how 3/4/2025 is read")
+    ] = None,
+    draws: Annotated[int, typer.Option(min=100, max=10_000, help="of the bootstrap")] = 1000,
+    today: Annotated[str | None, typer.Option(help="the clock, YYYY-MM-DD; default now")] = None,
+    pdf: PdfOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge a health score you already have, from two files and without any training."""
+    from datetime import time as clock
+
+    from training.validation.health import asked as options
+    from training.validation.health.history import kinds_option
+    from training.validation.health.run import audit as make
+
+    day = options.day_option(today, "--today")
+    asked = options.Asked(
+        now=datetime.combine(day, clock(), UTC)
+        if day
+        else datetime.now(UTC).replace(microsecond=0),
+        columns=options.column_options(column or []),
+        higher=options.higher_option(higher),
+        bands=options.band_options(bands),
+        kinds=kinds_option(kind or []),
+        horizon_days=horizon,
+        capacity_per_month=capacity,
+        through=options.day_option(through, "--through"),
+        currency=currency,
+        has_contracts=contracts,
+        is_probability=probability,
+        day_first=day_first,
+        draws=draws,
+    )
+    made = make(scores, outcomes, out, asked, steps_beside(as_json))
+    if as_json:
+        typer.echo(json.dumps(made.as_dict(), indent=1))
+        return
+    for line in made.lines:
+        console.print(line, markup=False, soft_wrap=True)
+    if made.html is not None:
+        _wrote(made.html, pdf=pdf)
+
+
+def _wrote(page: Path, *, pdf: bool) -> None:
+    console.print(f"wrote {page}", soft_wrap=True)
+    if pdf:
+        from training.validation.pdf import print_pdf
+
+        console.print(f"wrote {print_pdf(page)}", soft_wrap=True)
+
+
+@app.command()
+def forecast(
+    company: CompanyArgument,
+    state: StateOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Forecast GRR and NRR with bands, and show how the same forecast did before."""
+    from serving.pipeline import forecast_company
+    from training.validation.forecast.words import lines
+
+    workspace = workspace_of(company, state, data)
+    steps = steps_beside(as_json)
+    with workspace.state.lock("forecast"):
+        content, path = forecast_company(workspace, workspace.company.clock(), steps)
+    if as_json:
+        typer.echo(json.dumps(content, indent=1))
+        return
+    for line in lines(content):
+        console.print(line, markup=False, soft_wrap=True)
     console.print(f"wrote {path}", soft_wrap=True)
+
+
+@app.command()
+def holdout(
+    company: CompanyArgument,
+    state: StateOption = None,
+    share: Annotated[float, typer.Option(help="of the flagged accounts, between 0 and 1")] = 0.2,
+    seed: Annotated[int, typer.Option(help="same seed, same draw")] = 7,
+) -> None:
+    """Draw by lot which flagged accounts are left alone, alike in risk and ARR; never redrawn."""
+    from serving.holdouts import draw_holdout
+    from training.validation.interventions import EXAMPLE, accounts_per_arm
+
+    workspace = workspace_of(company, state, data=".")
+    with workspace.state.lock("holdout"):
+        drawn = draw_holdout(workspace, share=share, seed=seed, now=workspace.company.clock())
+    table = Table("stratum", "treated", "left alone", box=None)
+    for stratum, rows in drawn.accounts.groupby("stratum"):
+        held = int((rows["arm"] == "held_out").sum())
+        table.add_row(str(stratum), str(len(rows) - held), str(held))
+    console.print(table)
+    console.print(
+        f"{len(drawn.accounts)} accounts drawn, {drawn.kept} keep the arm they had; to tell "
+        f"{EXAMPLE[0]:.0%} from {EXAMPLE[1]:.0%} takes {accounts_per_arm(*EXAMPLE):,} in each arm",
+        soft_wrap=True,
+    )
+    console.print(f"kept in {drawn.file}", soft_wrap=True)
 
 
 @app.command()
 def run(company: CompanyArgument, state: StateOption = None, data: DataOption = None) -> None:
     """Do it all: check, features, labels, train, promote, score, report."""
     from serving.pipeline import run_company
+    from serving.tables import run_table
 
     workspace, steps = workspace_of(company, state, data), Steps()
+    if workspace.company.table is not None:
+        with workspace.state.lock("run"):
+            run_table(workspace, workspace.company.clock(), steps)
+        return
     with workspace.state.lock("run"):
         made = run_company(workspace, workspace.company.clock(), steps)
     made.quality.render(console)
@@ -375,19 +684,216 @@ def _kept_on_failure(workspace: Workspace) -> Iterator[None]:
 
 
 @app.command()
+def monitor(
+    company: CompanyArgument,
+    state: StateOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at freshness, drift, expected and realised performance of what is published."""
+    from serving.pipeline import monitor_company
+
+    workspace = workspace_of(company, state, data)
+    steps = steps_beside(as_json)
+    with workspace.state.lock("monitor"):
+        report = monitor_company(workspace, workspace.company.clock(), steps)
+    if as_json:
+        typer.echo(json.dumps(report, indent=1))
+        return
+    fresh = report["freshness"]
+    stale = f", stale: {fresh['stale_after_days']} are allowed" if fresh["is_stale"] else ""
+    console.print(f"features as of {fresh['as_of'][:10]}, {fresh['age_days']} days old{stale}")
+    for target, told in report["targets"].items():
+        console.print(f"\n[bold]{target}[/]  model {told['bundle_sha'][:12]}, {told['verdict']}")
+        for words in told["words"]:
+            console.print(f"  {_escape(words)}", soft_wrap=True)
+
+
+@app.command()
+def replay(
+    company: CompanyArgument,
+    state: StateOption = None,
+    score_id: Annotated[str | None, typer.Option(help="one score, by its id")] = None,
+    account: Annotated[str | None, typer.Option(help="the last scores of an account")] = None,
+    at: Annotated[
+        datetime | None, typer.Option(help="with --account: as served by this day, UTC")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=1, help="else: so many, over the whole ledger")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute past scores again from the ledger, and say whether they are the same."""
+    from serving.pipeline import replay_scores
+
+    found = replay_scores(
+        workspace_of(company, state, data="."),
+        score_id=score_id,
+        account=account,
+        at=at.replace(tzinfo=UTC) + timedelta(days=1) if at else None,
+        sample=sample,
+    )
+    if as_json:
+        typer.echo(json.dumps([item.as_dict() for item in found], indent=1))
+    else:
+        _print_replays(found)
+    failed = [item for item in found if not item.is_reproduced]
+    if failed:
+        raise ModelError(
+            f"{len(failed)} of {len(found)} scores cannot be reproduced",
+            where=", ".join(item.row.score_id for item in failed[:5]),
+            fix="restore the bundle or the row that is named; what was served stands in the ledger",
+        )
+
+
+def _print_replays(found: list[Replay]) -> None:
+    for item in found:
+        row = item.row
+        console.print(
+            f"{row.score_id}  {_escape(row.entity_id)} {row.target} as of {row.as_of:%Y-%m-%d}, "
+            f"{row.channel}, model {row.bundle_sha[:12]}\n"
+            f"    served   {row.probability!r}\n"
+            f"    replayed {item.probability!r}   {_escape(item.words)}",
+            soft_wrap=True,
+        )
+    same = sum(item.is_identical for item in found)
+    console.print(f"{same} of {len(found)} the same, bit for bit")
+
+
+@app.command()
 def serve(
     company: CompanyArgument,
     state: StateOption = None,
     data: DataOption = None,
-    port: Annotated[int, typer.Option(help="on 127.0.0.1 only")] = 3000,
+    port: Annotated[int, typer.Option(help="where to listen")] = 3000,
+    host: Annotated[
+        str, typer.Option(help="this machine only; another needs keys or sign-in")
+    ] = "127.0.0.1",
 ) -> None:
-    """Serve scores, pages and the report on this machine."""
-    from serving.pipeline import serve_command
+    """Serve scores, pages and the report: to this machine, or to who has a key or signs in."""
+    from serving.pipeline import is_open, serve_command
 
     workspace = workspace_of(company, state, data)
-    command, environment = serve_command(workspace, port)
-    console.print(f"\nBellwether is at [bold]http://127.0.0.1:{port}[/]  (Ctrl-C ends it)")
+    command, environment = serve_command(workspace, port, host)
+    console.print(f"\nBellwether is at [bold]http://{host}:{port}[/]  (Ctrl-C ends it)")
+    if is_open(workspace):
+        console.print("Open to whoever is at this machine: no keys are made, nobody signs in.")
     os.execvpe(command[0], command, environment)  # noqa: S606  our own interpreter, no shell
+
+
+@app.command()
+def export(
+    company: CompanyArgument,
+    to: Annotated[str, typer.Option(help="salesforce, hubspot, gainsight, or a mapping file")],
+    out: Annotated[Path, typer.Option(help="CSV to write")],
+    state: StateOption = None,
+) -> None:
+    """Write the last book in the fields of another system: names, types and scales as it has."""
+    from serving.pipeline import export_mapped
+
+    n = export_mapped(workspace_of(company, state, data="."), to, out)
+    console.print(f"wrote {n:,} accounts to {out}", soft_wrap=True)
+
+
+@app.command()
+def outcomes(
+    company: CompanyArgument,
+    out: Annotated[Path, typer.Option(help="CSV to write")],
+    state: StateOption = None,
+) -> None:
+    """Write what was reported through the API as the source table `outcomes`, for training."""
+    from serving.pipeline import export_outcomes
+
+    n = export_outcomes(workspace_of(company, state, data="."), out)
+    console.print(f"wrote {n:,} outcomes to {out}", soft_wrap=True)
+
+
+@app.command()
+def webhooks(
+    company: CompanyArgument,
+    state: StateOption = None,
+    retry: Annotated[bool, typer.Option("--retry", help="send the dead ones again")] = False,
+) -> None:
+    """List messages that wait or were given up."""
+    from serving.webhooks import DEAD, WAITING, Outbox
+
+    outbox = Outbox(workspace_of(company, state, data="."))
+    try:
+        if retry:
+            console.print(f"{outbox.revive(datetime.now(UTC)):,} messages wait again")
+        table = Table("message", "to", "event", "state", "attempts", "problem", box=None)
+        for item in (*outbox.messages(WAITING), *outbox.messages(DEAD)):
+            cells = (item.message_id, item.endpoint, item.event, item.state)
+            table.add_row(*cells, str(item.attempts), item.problem or "")
+        console.print(table)
+    finally:
+        outbox.close()
+
+
+keys = typer.Typer(no_args_is_help=True, help="Keys of systems that call the service.")
+app.add_typer(keys, name="keys")
+
+
+@contextmanager
+def _key_store(company: str, state: str | None) -> Iterator[KeyStore]:
+    from serving.keys import KeyStore
+
+    store = KeyStore(workspace_of(company, state, data="."))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _show_key(key: str) -> None:
+    typer.echo(key)
+    complaints.print("Keep it now: it is not shown again, and only its hash is kept.")
+
+
+@keys.command("create")
+def create_key(
+    company: CompanyArgument,
+    state: StateOption = None,
+    name: Annotated[str, typer.Option(help="what it is for")] = "",
+    scopes: Annotated[
+        str, typer.Option(help="of read, score, write, metrics, admin; by commas")
+    ] = "read,score",
+    days: Annotated[int, typer.Option(min=1, max=3650, help="until it ends")] = 365,
+) -> None:
+    """Make a key, and show it once. From then on the service asks everybody for one."""
+    wanted = [scope.strip() for scope in scopes.split(",") if scope.strip()]
+    with _key_store(company, state) as store:
+        _show_key(store.create(name, wanted, datetime.now(UTC), days))
+
+
+@keys.command("list")
+def list_keys(company: CompanyArgument, state: StateOption = None) -> None:
+    """List every key there ever was; secrets are not kept."""
+    table = Table("key", "for", "scopes", "made", "ends", "", box=None)
+    with _key_store(company, state) as store:
+        for key in store.every():
+            word = "" if key.ends_at() > datetime.now(UTC) else "over"
+            made, ends = f"{key.created_at:%Y-%m-%d}", f"{key.ends_at():%Y-%m-%d %H:%M} UTC"
+            table.add_row(key.key_id, _escape(key.name), key.scopes, made, ends, word)
+    console.print(table)
+
+
+@keys.command("rotate")
+def rotate_key(
+    company: CompanyArgument,
+    key_id: str,
+    state: StateOption = None,
+    hours: Annotated[float, typer.Option(min=0, help="for which the old one still works")] = 24,
+) -> None:
+    """Make a new key in place of an old one, which works for some hours beside it."""
+    with _key_store(company, state) as store:
+        _show_key(store.rotate(key_id, datetime.now(UTC), timedelta(hours=hours)))
+
+
+@keys.command("revoke")
+def revoke_key(company: CompanyArgument, key_id: str, state: StateOption = None) -> None:
+    """Take a key back; running services refuse it within seconds."""
+    with _key_store(company, state) as store:
+        store.revoke(key_id, datetime.now(UTC))
+    console.print(f"{key_id} is taken back")
 
 
 def _print_book(book: BookRun) -> None:
