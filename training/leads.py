@@ -110,9 +110,10 @@ def _due(rows: pd.DataFrame) -> pd.DataFrame:
     if "days_to_notice" not in rows or "label_known_at" not in rows:
         return rows.iloc[:0].assign(_ahead=0.0)
     ahead = rows["days_to_notice"].to_numpy(dtype=np.float64)
-    due = rows["as_of"] + pd.to_timedelta(ahead, unit="D")
-    reached = (ahead > 0) & (due <= rows["label_known_at"]).to_numpy()
-    return rows.assign(_ahead=ahead, _until=due)[reached].reset_index(drop=True)
+    # pandas rounds whatever lies in memory where a number of days is NaN, which may overflow
+    due = rows.assign(_ahead=ahead)[ahead > 0]
+    due["_until"] = due["as_of"] + pd.to_timedelta(due["_ahead"], unit="D")
+    return due[due["_until"] <= due["label_known_at"]].reset_index(drop=True)
 
 
 def nearest(rows: pd.DataFrame, ahead: np.ndarray, days: float, within: float) -> pd.DataFrame:
