@@ -67,7 +67,7 @@ def call(*words) -> str:
     """Run a command as a person does; return what it printed."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
-        patch.object(sys, "argv", ["bellwether", *map(str, words)]),
+        patch.object(sys, "argv", ["bellwether", "--debug", *map(str, words)]),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
