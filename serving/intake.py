@@ -29,7 +29,8 @@ from sqlalchemy import (
 from configs.errors import StateError
 from configs.places import Workspace
 from serving.problems import ProblemError
-from training.database import UtcTime, open_engine, reading, settle, writing
+from training.database import UtcTime, open_engine, reading, writing
+from training.inserts import settle
 
 OUTCOMES = {"churned": "churn", "contracted": "contraction", "expanded": "expansion", "renewed": ""}
 """What can be reported, and the outcome of the source contract it stands for; a renewal is none."""

@@ -41,7 +41,8 @@ from configs.errors import BellwetherError, UnavailableError
 from configs.places import Workspace
 from serving.exports import SCHEMA, csv_lines, flat_row
 from serving.problems import ProblemError
-from training.database import UtcTime, open_engine, reading, settle, writing
+from training.database import UtcTime, open_engine, reading, writing
+from training.inserts import settle
 
 if TYPE_CHECKING:
     from serving.live import Live

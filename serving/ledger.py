@@ -51,12 +51,11 @@ from training.database import (
     BUSY_SECONDS,
     UtcTime,
     address,
-    insert_many,
     open_engine,
     reading,
-    settle,
     writing,
 )
+from training.inserts import Appender, settle
 
 SHADOW = "shadow"
 CHANNELS = ("api", "batch", "book", SHADOW)
@@ -397,7 +396,8 @@ class Ledger:
         self.engine = open_engine(url, file, metadata)
         self._wait_seconds = wait_seconds
         self._process = os.getpid()
-        self._writer = GroupWriter(self._commit, self._settle)
+        self._appender = Appender(self.engine, scores_table, _RECORD_NAMES)
+        self._writer = GroupWriter(self._appender.append, self._settle)
 
     @classmethod
     def open(cls, workspace: Workspace) -> Ledger:
@@ -801,6 +801,7 @@ class Ledger:
     def close(self) -> None:
         """Commit what waits, refuse what comes, and let go of the database."""
         self._writer.close()
+        self._appender.close()
         self.engine.dispose()
 
     def _check_process(self) -> None:
@@ -828,10 +829,6 @@ class Ledger:
             values[_REASONS], values[_FACTS] = _dump(row.reasons), told
             records.append(tuple(values))
         return records
-
-    def _commit(self, records: Sequence[Record]) -> None:
-        with writing(self.engine) as connection:
-            insert_many(connection, scores_table, _RECORD_NAMES, records)
 
     def _settle(self, records: Sequence[Record]) -> None:
         named = [dict(zip(_RECORD_NAMES, record, strict=True)) for record in records]

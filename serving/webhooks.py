@@ -37,7 +37,8 @@ from configs.company import Webhook
 from configs.errors import ConfigError
 from configs.places import Workspace
 from serving.phrases import to_second
-from training.database import UtcTime, open_engine, reading, settle, writing
+from training.database import UtcTime, open_engine, reading, writing
+from training.inserts import settle
 
 PAUSES = tuple(
     timedelta(seconds=seconds)

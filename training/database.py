@@ -6,11 +6,10 @@ The release store and the score ledger share it. Light to import: serving starts
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +20,21 @@ from sqlalchemy import (
     Dialect,
     Engine,
     MetaData,
-    Table,
     create_engine,
     event,
-    insert,
     inspect,
-    select,
     text,
-    tuple_,
 )
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.types import String, TypeDecorator, TypeEngine
 
-from configs.errors import ConfigError, DataError, StateError, UnavailableError
+from configs.errors import ConfigError, StateError, UnavailableError
 
 BUSY_SECONDS = 30
 """How long one writer waits for another before it gives up."""
 
 _WRITES = "bellwether_writes"
-_KEYS_AT_ONCE = 500
-
-ROWS_AT_ONCE = 64
-"""Rows that SQLite inserts by one statement, at most."""
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -151,184 +140,33 @@ def telling(engine: Engine) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        if not is_outage(error):
+        if not (error.connection_invalidated or is_outage(error)):
             raise
-        raise UnavailableError(
-            f"the database does not answer: {first_line(error)}",
-            where=address(engine),
-            fix="start it, or correct BELLWETHER_LEDGER_URL; then run the same command again",
-        ) from error
+        raise unavailable(engine, error) from error
 
 
-def is_outage(error: DBAPIError) -> bool:
-    """Say whether the database failed, rather than the statement."""
-    return error.connection_invalidated or type(error).__name__ in {
+def is_outage(error: Exception) -> bool:
+    """Say whether the database failed, rather than the statement: by a driver or SQLAlchemy."""
+    return type(error).__name__ in {
         "OperationalError",
         "InterfaceError",
         "DatabaseError",  # SQLite: the file is damaged, or is none
     }
 
 
-def first_line(error: DBAPIError) -> str:
-    """Return the driver's own words, one line of them."""
-    return (str(error.orig).strip().splitlines() or [type(error).__name__])[0]
-
-
-def settle(
-    engine: Engine,
-    table: Table,
-    key: Sequence[str],
-    records: Sequence[dict[str, Any]],
-    *,
-    but: Sequence[str] = (),
-) -> int:
-    """Insert the records whose key is new, in one transaction; the others must be equal.
-
-    Parameters
-    ----------
-    engine : Engine
-        Where.
-    table : Table
-        Into what.
-    key : sequence of str
-        Columns that are unique together.
-    records : sequence of dict
-        One per row.
-    but : sequence of str
-        Columns that may differ.
-
-    Returns
-    -------
-    int
-        Rows that were new.
-
-    Raises
-    ------
-    StateError
-        A key was used for something else.
-    DataError
-        The database refuses a value, or keeps refusing the rows.
-    """
-    clash = ""
-    for _ in range(3):
-        try:
-            with writing(engine) as connection:
-                return _insert_new(connection, table, key, records, but)
-        except IntegrityError as error:
-            # Another process inserted the same key between our look and our insert: look again.
-            clash = first_line(error)
-        except DBAPIError as error:
-            raise DataError(f"the database cannot keep this: {first_line(error)}") from error
-    raise DataError(f"the database refuses these rows: {clash}", where=address(engine))
-
-
-def _insert_new(
-    connection: Connection,
-    table: Table,
-    key: Sequence[str],
-    records: Sequence[dict[str, Any]],
-    but: Sequence[str],
-) -> int:
-    compared = [name for name in (records[0] if records else ()) if name not in but]
-    known = _existing(connection, table, key, records)
-    new = []
-    for record in records:
-        identity = tuple(record[name] for name in key)
-        row = known.setdefault(identity, record)
-        if row is record:
-            new.append(record)
-        elif any(row[name] != record[name] for name in compared):
-            words = ", ".join(str(part) for part in identity)
-            raise StateError(
-                f"something else is kept under ({words})",
-                where=f"table {table.name}, key {', '.join(key)}",
-                fix="what was recorded is never changed; use a new key",
-            )
-    if new:
-        names = tuple(column.name for column in table.columns if column.name in new[0])
-        rows = [tuple(record[name] for name in names) for record in new]
-        insert_many(connection, table, names, rows)
-    return len(new)
-
-
-def insert_many(
-    connection: Connection,
-    table: Table,
-    names: tuple[str, ...],
-    rows: Sequence[tuple[Any, ...]],
-) -> None:
-    """Insert rows, past what SQLAlchemy does per row.
-
-    The statement is compiled once and the driver gets the values as they are, but for instants. On
-    SQLite many rows go into one statement: between two statements the driver lets other threads
-    run and waits until they pause, so that a thousand of them take ten times as long as one when
-    the process is busy.
-
-    Parameters
-    ----------
-    connection, table : Connection, Table
-        In a write transaction; into what.
-    names : tuple of str
-        Columns, in the order of the table.
-    rows : sequence of tuple
-        Their values.
-    """
-    dialect = connection.dialect
-    times = [i for i, name in enumerate(names) if isinstance(table.c[name].type, UtcTime)]
-    bind, bound = UtcTime().process_bind_param, [list(row) for row in rows]
-    for row in bound:
-        for i in times:
-            row[i] = bind(row[i], dialect)
-    sql, start = _insert_sql(table, dialect.name, names), 0
-    if dialect.name != "sqlite":
-        connection.exec_driver_sql(sql, [tuple(row) for row in bound])
-        return
-    head, _, values = sql.partition(" VALUES ")
-    for n_rows in _parts(len(rows)):
-        part = bound[start : start + n_rows]
-        statement = f"{head} VALUES {', '.join([values] * n_rows)}"
-        connection.exec_driver_sql(statement, tuple(chain.from_iterable(part)))
-        start += n_rows
-
-
-def _parts(n_rows: int) -> Iterator[int]:
-    """Split a number of rows into few sizes that come again, so that statements do too.
-
-    >>> list(_parts(150))
-    [64, 64, 16, 4, 2]
-    """
-    size = ROWS_AT_ONCE
-    while n_rows:
-        if size <= n_rows:
-            n_rows -= size
-            yield size
-        else:
-            size //= 2
-
-
-@lru_cache(maxsize=16)
-def _insert_sql(table: Table, dialect_name: str, names: tuple[str, ...]) -> str:
-    if names != tuple(column.name for column in table.columns if column.name in names):
-        raise ValueError(f"not in the order of {table.name}: {', '.join(names)}")
-    dialect: Any = (
-        sqlite.dialect(paramstyle="qmark")
-        if dialect_name == "sqlite"
-        else psycopg.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
+def unavailable(engine: Engine, error: Exception) -> UnavailableError:
+    """Return what is told of a database that failed, without its password."""
+    return UnavailableError(
+        f"the database does not answer: {first_line(error)}",
+        where=address(engine),
+        fix="start it, or correct BELLWETHER_LEDGER_URL; then run the same command again",
     )
-    return str(insert(table).inline().compile(dialect=dialect, column_keys=list(names)))
 
 
-def _existing(
-    connection: Connection, table: Table, key: Sequence[str], records: Sequence[dict[str, Any]]
-) -> dict[tuple[Any, ...], Mapping[str, Any]]:
-    columns = tuple_(*(table.c[name] for name in key))
-    wanted = [tuple(record[name] for name in key) for record in records]
-    found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    for start in range(0, len(wanted), _KEYS_AT_ONCE):
-        query = select(table).where(columns.in_(wanted[start : start + _KEYS_AT_ONCE]))
-        for row in connection.execute(query).mappings():
-            found[tuple(row[name] for name in key)] = dict(row)
-    return found
+def first_line(error: Exception) -> str:
+    """Return the driver's own words, one line of them."""
+    words = str(getattr(error, "orig", None) or error)
+    return (words.strip().splitlines() or [type(error).__name__])[0]
 
 
 def _parse(url: str) -> URL:

@@ -1,0 +1,121 @@
+"""Rows into tables: waiting for other writers, outages, and what the database refuses."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, func, select
+
+from configs.errors import UnavailableError
+from training import inserts
+from training.database import UtcTime, open_engine, reading, writing
+from training.inserts import Appender
+
+metadata = MetaData()
+notes = Table(
+    "notes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", UtcTime, nullable=False),
+    Column("text", String(40), nullable=False),
+)
+NAMES = ("id", "at", "text")
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_engine(None, tmp_path / "notes.db", metadata)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def appender(engine: Engine) -> Iterator[Appender]:
+    appender = Appender(engine, notes, NAMES)
+    yield appender
+    appender.close()
+
+
+def rows(first: int, n: int) -> list[tuple[object, ...]]:
+    return [(first + i, NOW, f"note {first + i}") for i in range(n)]
+
+
+def count(engine: Engine) -> int:
+    with reading(engine) as connection:
+        return int(connection.execute(select(func.count()).select_from(notes)).scalar_one())
+
+
+def test_rows_come_back_as_they_were(engine: Engine, appender: Appender) -> None:
+    appender.append(rows(0, 150))
+    with reading(engine) as connection:
+        found = connection.execute(select(notes).order_by(notes.c.id)).all()
+    assert [tuple(row) for row in found] == rows(0, 150)
+
+
+def test_another_writer_is_waited_for_and_followed_at_once(
+    engine: Engine, appender: Appender
+) -> None:
+    appender.append(rows(0, 1))
+    after: list[float] = []
+
+    def append() -> None:
+        appender.append(rows(1, 1))
+        after.append(time.perf_counter())
+
+    waiting = threading.Thread(target=append)
+    with writing(engine):
+        waiting.start()
+        time.sleep(0.8)  # by now SQLite alone would look every tenth of a second
+        released = time.perf_counter()
+    waiting.join(10)
+    assert count(engine) == 2
+    assert after[0] > released
+
+
+def test_a_lock_that_is_never_given_up_is_told(
+    engine: Engine, appender: Appender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inserts, "BUSY_SECONDS", 0.1)
+    with writing(engine), pytest.raises(UnavailableError, match="locked"):
+        appender.append(rows(0, 1))
+    appender.append(rows(0, 1))
+    assert count(engine) == 1
+
+
+def test_a_refused_row_costs_its_group_and_nothing_later(
+    engine: Engine, appender: Appender
+) -> None:
+    appender.append(rows(0, 1))
+    with pytest.raises(sqlite3.IntegrityError):
+        appender.append([*rows(5, 3), *rows(0, 1)])
+    with pytest.raises(UnicodeEncodeError):
+        appender.append([*rows(5, 3), (9, NOW, "lone \ud800 surrogate")])
+    assert count(engine) == 1
+    appender.append(rows(5, 3))
+    assert count(engine) == 4
+
+
+def test_after_an_outage_it_connects_anew(engine: Engine, appender: Appender) -> None:
+    appender.append(rows(0, 1))
+    with writing(engine) as connection:
+        connection.exec_driver_sql("ALTER TABLE notes RENAME TO elsewhere")
+    with pytest.raises(UnavailableError, match="no such table"):
+        appender.append(rows(1, 1))
+    with writing(engine) as connection:
+        connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO notes")
+    appender.append(rows(1, 1))
+    assert count(engine) == 2
+
+
+def test_what_it_holds_is_patient_for_nobody_else(engine: Engine, appender: Appender) -> None:
+    appender.append(rows(0, 1))
+    appender.close()
+    with reading(engine) as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 30_000

@@ -1,0 +1,308 @@
+"""Rows into a table of `training.database`: many at once, each key once, without detours.
+
+Light to import: serving starts with it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+from sqlalchemy import Connection, Dialect, Engine, Table, insert, select, tuple_
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.postgresql import psycopg
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.pool import PoolProxiedConnection
+
+from configs.errors import DataError, StateError
+from training.database import (
+    BUSY_SECONDS,
+    UtcTime,
+    address,
+    first_line,
+    is_outage,
+    unavailable,
+    writing,
+)
+
+ROWS_AT_ONCE = 64
+"""Rows that SQLite inserts by one statement, at most."""
+
+_KEYS_AT_ONCE = 500
+
+_LOOK_MS = 2
+"""How long SQLite itself waits for the write lock before `Appender` asks again."""
+
+Row = tuple[Any, ...]
+
+
+class Appender:
+    """Inserts rows into one table, one transaction a call; for one caller at a time.
+
+    On SQLite the driver is spoken to directly, over a connection of its own: what SQLAlchemy does
+    for a transaction takes as long as a single score's insert and commit. There it also asks for
+    the write lock every few milliseconds: SQLite's own patience grows to a tenth of a second
+    between two looks, and other processes take their turns meanwhile.
+
+    Parameters
+    ----------
+    engine : Engine
+        Of `training.database.open_engine`.
+    table : Table
+        Into what.
+    names : tuple of str
+        Columns, in the order of the table.
+    """
+
+    def __init__(self, engine: Engine, table: Table, names: tuple[str, ...]) -> None:
+        self._engine, self._table, self._names = engine, table, names
+        self._held: PoolProxiedConnection | None = None
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Insert and commit rows: all of them, or none and an error.
+
+        Raises
+        ------
+        UnavailableError
+            Connection refused or lost, locked beyond `BUSY_SECONDS`, disk full, read-only.
+        sqlite3.Error, DBAPIError
+            The database refuses a row.
+        """
+        if self._engine.dialect.name != "sqlite":
+            with writing(self._engine) as connection:
+                insert_many(connection, self._table, self._names, rows)
+            return
+        bound = _bound(self._table, self._names, rows, self._engine.dialect)
+        try:
+            self._write(list(_sqlite_inserts(self._table, self._names, bound)))
+        except sqlite3.Error as error:
+            if not is_outage(error):
+                raise
+            self.close()  # the next call connects anew
+            raise unavailable(self._engine, error) from error
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._held is not None:
+            self._held.invalidate()  # it is impatient: nobody else gets it
+            self._held = None
+
+    def _write(self, statements: Sequence[tuple[str, Row]]) -> None:
+        connection = self._driver()
+        _begin(connection)
+        try:
+            for sql, values in statements:
+                connection.execute(sql, values)
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+    def _driver(self) -> sqlite3.Connection:
+        if self._held is None:
+            self._held = self._engine.raw_connection()
+            self._held.cursor().execute(f"PRAGMA busy_timeout={_LOOK_MS}")
+        connection = self._held.driver_connection
+        assert isinstance(connection, sqlite3.Connection)
+        return connection
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    """Take the write lock, waiting for it as long as any other writer does."""
+    ends = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > ends:
+                raise
+
+
+def settle(
+    engine: Engine,
+    table: Table,
+    key: Sequence[str],
+    records: Sequence[dict[str, Any]],
+    *,
+    but: Sequence[str] = (),
+) -> int:
+    """Insert the records whose key is new, in one transaction; the others must be equal.
+
+    Parameters
+    ----------
+    engine : Engine
+        Where.
+    table : Table
+        Into what.
+    key : sequence of str
+        Columns that are unique together.
+    records : sequence of dict
+        One per row.
+    but : sequence of str
+        Columns that may differ.
+
+    Returns
+    -------
+    int
+        Rows that were new.
+
+    Raises
+    ------
+    StateError
+        A key was used for something else.
+    DataError
+        The database refuses a value, or keeps refusing the rows.
+    """
+    clash = ""
+    for _ in range(3):
+        try:
+            with writing(engine) as connection:
+                return _insert_new(connection, table, key, records, but)
+        except IntegrityError as error:
+            # Another process inserted the same key between our look and our insert: look again.
+            clash = first_line(error)
+        except DBAPIError as error:
+            raise DataError(f"the database cannot keep this: {first_line(error)}") from error
+    raise DataError(f"the database refuses these rows: {clash}", where=address(engine))
+
+
+def _insert_new(
+    connection: Connection,
+    table: Table,
+    key: Sequence[str],
+    records: Sequence[dict[str, Any]],
+    but: Sequence[str],
+) -> int:
+    compared = [name for name in (records[0] if records else ()) if name not in but]
+    known = _existing(connection, table, key, records)
+    new = []
+    for record in records:
+        identity = tuple(record[name] for name in key)
+        row = known.setdefault(identity, record)
+        if row is record:
+            new.append(record)
+        elif any(row[name] != record[name] for name in compared):
+            words = ", ".join(str(part) for part in identity)
+            raise StateError(
+                f"something else is kept under ({words})",
+                where=f"table {table.name}, key {', '.join(key)}",
+                fix="what was recorded is never changed; use a new key",
+            )
+    if new:
+        names = tuple(column.name for column in table.columns if column.name in new[0])
+        rows = [tuple(record[name] for name in names) for record in new]
+        insert_many(connection, table, names, rows)
+    return len(new)
+
+
+def insert_many(
+    connection: Connection,
+    table: Table,
+    names: tuple[str, ...],
+    rows: Sequence[tuple[Any, ...]],
+) -> None:
+    """Insert rows, past what SQLAlchemy does per row.
+
+    The statement is compiled once and the driver gets the values as they are, but for instants. On
+    SQLite many rows go into one statement: between two statements the driver lets other threads
+    run and waits until they pause, so that a thousand of them take ten times as long as one when
+    the process is busy.
+
+    Parameters
+    ----------
+    connection, table : Connection, Table
+        In a write transaction; into what.
+    names : tuple of str
+        Columns, in the order of the table.
+    rows : sequence of tuple
+        Their values.
+    """
+    bound = _bound(table, names, rows, connection.dialect)
+    if connection.dialect.name == "sqlite":
+        for sql, values in _sqlite_inserts(table, names, bound):
+            connection.exec_driver_sql(sql, values)
+    else:
+        sql = _insert_sql(table, connection.dialect.name, names)
+        connection.exec_driver_sql(sql, [tuple(row) for row in bound])
+
+
+def _bound(
+    table: Table, names: tuple[str, ...], rows: Sequence[Row], dialect: Dialect
+) -> list[list[Any]]:
+    """Return the values of rows as the driver takes them."""
+    bound = [list(row) for row in rows]
+    bind = UtcTime().process_bind_param
+    for place in _instants(table, names):
+        for row in bound:
+            row[place] = bind(row[place], dialect)
+    return bound
+
+
+@lru_cache(maxsize=16)
+def _instants(table: Table, names: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(i for i, name in enumerate(names) if isinstance(table.c[name].type, UtcTime))
+
+
+def _sqlite_inserts(
+    table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]]
+) -> Iterator[tuple[str, Row]]:
+    """Return statements of many rows each, with their values."""
+    head, _, values = _insert_sql(table, "sqlite", names).partition(" VALUES ")
+    start = 0
+    for n_rows in _parts(len(rows)):
+        part = rows[start : start + n_rows]
+        yield _many(head, values, n_rows), tuple(chain.from_iterable(part))
+        start += n_rows
+
+
+@lru_cache(maxsize=64)
+def _many(head: str, values: str, n_rows: int) -> str:
+    return f"{head} VALUES {', '.join([values] * n_rows)}"
+
+
+def _parts(n_rows: int) -> Iterator[int]:
+    """Split a number of rows into few sizes that come again, so that statements do too.
+
+    >>> list(_parts(150))
+    [64, 64, 16, 4, 2]
+    """
+    size = ROWS_AT_ONCE
+    while n_rows:
+        if size <= n_rows:
+            n_rows -= size
+            yield size
+        else:
+            size //= 2
+
+
+@lru_cache(maxsize=16)
+def _insert_sql(table: Table, dialect_name: str, names: tuple[str, ...]) -> str:
+    if names != tuple(column.name for column in table.columns if column.name in names):
+        raise ValueError(f"not in the order of {table.name}: {', '.join(names)}")
+    dialect: Any = (
+        sqlite.dialect(paramstyle="qmark")
+        if dialect_name == "sqlite"
+        else psycopg.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
+    )
+    return str(insert(table).inline().compile(dialect=dialect, column_keys=list(names)))
+
+
+def _existing(
+    connection: Connection, table: Table, key: Sequence[str], records: Sequence[dict[str, Any]]
+) -> dict[tuple[Any, ...], Mapping[str, Any]]:
+    columns = tuple_(*(table.c[name] for name in key))
+    wanted = [tuple(record[name] for name in key) for record in records]
+    found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for start in range(0, len(wanted), _KEYS_AT_ONCE):
+        query = select(table).where(columns.in_(wanted[start : start + _KEYS_AT_ONCE]))
+        for row in connection.execute(query).mappings():
+            found[tuple(row[name] for name in key)] = dict(row)
+    return found
