@@ -289,7 +289,7 @@ class Jobs:
                 others = {item.get("release_id") for item in scored.answers} - {None, parts.name}
                 if others:
                     return False
-                live.ledger.append(scored.rows)
+                live.ledger.append([*scored.rows, *scored.shadow])
                 option = orjson.OPT_APPEND_NEWLINE
                 _write(path, b"".join(orjson.dumps(item, option=option) for item in scored.answers))
             n_done, seen_at = start + len(chunk), datetime.now(UTC)

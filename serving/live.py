@@ -55,6 +55,9 @@ JOB_SECONDS = 1.0
 CHECK_SECONDS = 5.0
 """How often the background check looks for a new release, new vectors and a new book."""
 
+PART_ACCOUNTS = 128
+"""Accounts of a batch that are scored and handed to the ledger together."""
+
 CLOSE_SECONDS = 30.0
 """How long work in the background may take to come to a stop."""
 
@@ -263,11 +266,14 @@ class Live:
         request_id: str,
         channel: str = "api",
         owners: frozenset[str] | None = None,
+        keep: Callable[[list[ScoreRow]], object] = lambda _: None,
     ) -> Scored:
         """Score accounts; nothing may be shown before `Scored.rows` are in the ledger.
 
         An account that breaks the scoring of a batch is scored alone, so that it cannot cost the
         others their answers. With `owners`, accounts of other owners are as good as unknown.
+        `keep` is given the rows, shadow included, part by part: the ledger commits some while
+        others are scored. All parts are answered by one release.
 
         Raises
         ------
@@ -279,14 +285,24 @@ class Live:
         unique = list(dict.fromkeys(account_ids))
         if not unique:
             return Scored([], [])
-        scored = self._score([Asked(entity, request_id, channel, owners) for entity in unique])
-        by_id = dict(zip(unique, scored.answers, strict=True))
-        answers = [by_id[entity] for entity in account_ids]
-        return Scored(answers, scored.rows, scored.shadow)
+        asked, (stage, now) = (
+            [Asked(i, request_id, channel, owners) for i in unique],
+            self._moment(),
+        )
+        whole = Scored([], [], [])
+        for start in range(0, len(asked), PART_ACCOUNTS):
+            part = self._score(stage, asked[start : start + PART_ACCOUNTS], now)
+            keep([*part.rows, *part.shadow])
+            whole.answers.extend(part.answers)
+            whole.rows.extend(part.rows)
+            whole.shadow.extend(part.shadow)
+        by_id = dict(zip(unique, whole.answers, strict=True))
+        return replace(whole, answers=[by_id[entity] for entity in account_ids])
 
     def score_each(self, asked: Sequence[Asked]) -> list[Scored]:
         """Score accounts that several callers ask for, as `score` does; one result per ask."""
-        scored, start = self._score(asked), 0
+        stage, now = self._moment()
+        scored, start = self._score(stage, asked, now), 0
         each = []
         for ask, answer in zip(asked, scored.answers, strict=True):
             end = start + len(answer.get("scores", ()))
@@ -301,8 +317,11 @@ class Live:
         self.observe_stage("ledger", time.perf_counter() - started)
         return committed
 
-    def _score(self, asked: Sequence[Asked]) -> Scored:
-        stage, now = self.current(), self.clock()
+    def _moment(self) -> tuple[Stage, datetime]:
+        """Return what answers, and the clock: one of each for everything in a request."""
+        return self.current(), self.clock()
+
+    def _score(self, stage: Stage, asked: Sequence[Asked], now: datetime) -> Scored:
         try:
             with measured(self.observe_stage):
                 return _score_together(stage, asked, now)

@@ -106,14 +106,20 @@ def _batch(
     request_id: str,
     owners: frozenset[str] | None,
     release_id: str,
-) -> tuple[bytes, dict[str, int], Future[int]]:
+) -> tuple[bytes, dict[str, int], list[Future[int]]]:
     """Score a batch; return the answer, accounts by status, and when it may be given out.
 
-    The answer is written while the ledger's thread commits.
+    The ledger's thread commits one part while the next is scored and the answer is written.
     """
     valid = [item for item in asked if is_account_id(item)]
-    scored = live.score(valid, request_id=request_id, channel="batch", owners=owners)
-    committed = live.ledger.submit([*scored.rows, *scored.shadow])
+    committed: list[Future[int]] = []
+    scored = live.score(
+        valid,
+        request_id=request_id,
+        channel="batch",
+        owners=owners,
+        keep=lambda rows: committed.append(live.ledger.submit(rows)),
+    )
     results = batch_results(asked, scored.answers)
     counts = dict(Counter(item["status"] for item in results))
     releases = {item["release_id"] for item in results if item.get("release_id")}
@@ -128,10 +134,11 @@ def _batch(
     return body, counts, committed
 
 
-async def _committed(live: Live, committed: Future[int]) -> None:
+async def _committed(live: Live, committed: Sequence[Future[int]]) -> None:
     waits = time.perf_counter()
     try:
-        await asyncio.wait_for(asyncio.wrap_future(committed), COMMIT_SECONDS)
+        async with asyncio.timeout(COMMIT_SECONDS):
+            await asyncio.gather(*map(asyncio.wrap_future, committed))
     except TimeoutError as error:
         raise UnavailableError(
             f"the score ledger did not commit within {COMMIT_SECONDS:g} s, so nothing is given out"

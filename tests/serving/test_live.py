@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+import serving.live as module
 from configs.errors import StateError, UnavailableError
 from configs.places import Workspace
 from configs.state import State
@@ -121,6 +122,36 @@ def test_repeats_are_scored_and_kept_once(live):
     assert [answer["account_id"] for answer in scored.answers] == ["A-0030", "A-0031", "A-0030"]
     assert len(scored.rows) == 4
     assert len({row.score_id for row in scored.rows}) == 4
+
+
+def test_the_ledger_gets_a_batch_part_by_part(live, monkeypatch):
+    monkeypatch.setattr(module, "PART_ACCOUNTS", 2)
+    ids = ["A-0030", "A-0031", "nobody", "A-0030", "A-0032", "A-0033"]
+    kept = []
+    scored = live.score(ids, request_id="x", keep=kept.append)
+    assert [answer["account_id"] for answer in scored.answers] == ids
+    assert [{row.entity_id for row in part} for part in kept] == [
+        {"A-0030", "A-0031"},
+        {"A-0032"},
+        {"A-0033"},
+    ]
+    assert [row for part in kept for row in part] == [*scored.rows, *scored.shadow]
+
+
+def test_all_parts_of_a_batch_are_answered_by_one_release(
+    serving, fresh, world, next_release, monkeypatch
+):
+    monkeypatch.setattr(module, "PART_ACCOUNTS", 1)
+    before, other = world.release.release_id, next_release()
+
+    def switch(_) -> None:
+        if serving.current().release.release_id == before:
+            publish(open_store(fresh), other, before)
+            serving.refresh()
+
+    scored = serving.score(["A-0030", "A-0031", "A-0032"], request_id="x", keep=switch)
+    assert serving.current().release.release_id == other.release_id
+    assert {answer["release_id"] for answer in scored.answers} == {before}
 
 
 class OneBadAccount:
