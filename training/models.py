@@ -8,7 +8,8 @@ in `training.fit`; here nothing needs pandas or scikit-learn, because serving st
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol
@@ -17,7 +18,7 @@ import numpy as np
 
 from configs.errors import ModelError
 from configs.hashing import canonical_json
-from training.treeshap import TreeExplainer
+from training.treeshap import TreeExplainer, TreePredictor
 
 Kind = Literal["lightgbm", "linear", "rates"]
 
@@ -53,8 +54,8 @@ class Predictor(Protocol):
         """Return the base log-odds and what each feature adds, (rows, features)."""
         ...
 
-    def warm(self) -> None:
-        """Start in the background whatever makes later explanations fast."""
+    def warm(self) -> threading.Thread | None:
+        """Start in the background whatever makes later answers fast; return the thread."""
         ...
 
     def files(self) -> dict[str, str]:
@@ -109,13 +110,13 @@ class Boosters:
         return _loaded(self.texts)
 
     @cached_property
-    def doubters(self) -> tuple[Any, ...]:
-        """What the spread is taken over: the loaded draws, or the boosters without any."""
-        return _loaded(self.draws) if self.draws else self.handles
+    def doubter(self) -> TreePredictor:
+        """What the spread is taken over: the draws, or the boosters without any."""
+        return TreePredictor(_loaded(self.draws)) if self.draws else self.explainer
 
     def members(self, matrix: np.ndarray) -> np.ndarray:
         """Return the raw log-odds of each booster, (boosters, rows)."""
-        return _raw_of(self.handles, matrix)
+        return self.explainer.predict(matrix)
 
     def raw(self, matrix: np.ndarray) -> np.ndarray:
         """Return the mean raw log-odds."""
@@ -124,7 +125,7 @@ class Boosters:
 
     def spread(self, matrix: np.ndarray) -> np.ndarray:
         """Return the standard deviation over draws of accounts; 0 with one booster."""
-        return _deviation(_raw_of(self.doubters, matrix))
+        return _deviation(self.doubter.predict(matrix))
 
     def raw_and_spread(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return `raw` and `spread`."""
@@ -132,7 +133,7 @@ class Boosters:
 
     def change_spread(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Return the standard deviation over draws of how far each row moved."""
-        return _deviation(_raw_of(self.doubters, after) - _raw_of(self.doubters, before))
+        return _deviation(self.doubter.predict(after) - self.doubter.predict(before))
 
     @cached_property
     def explainer(self) -> TreeExplainer:
@@ -149,9 +150,19 @@ class Boosters:
         deviation = self.spread(matrix) if self.draws else _deviation(found.raw)
         return Everything(found.raw.mean(axis=0), deviation, found.base, found.contributions)
 
-    def warm(self) -> None:
-        """Compile and verify the fast explainer in the background; LightGBM explains meanwhile."""
-        self.explainer.warm_in_background()
+    def warm(self) -> threading.Thread:
+        """Make it fast in the background, while LightGBM answers; the process ends after it.
+
+        In a daemon thread, numpy's C++ would be unwound when the interpreter ends, which aborts
+        the process.
+        """
+        thread = threading.Thread(target=self._warm, name="treeshap-warm")
+        thread.start()
+        return thread
+
+    def _warm(self) -> None:
+        self.explainer.warm()
+        self.doubter.warm()
 
     def files(self) -> dict[str, str]:
         """Return ``model_<seed>.txt`` per booster and ``draw_<number>.txt`` per draw."""
@@ -169,14 +180,9 @@ class Boosters:
         n_draws = sum(name.startswith("draw_") for name in files)
         draws = tuple(files[f"draw_{number}.txt"] for number in range(n_draws))
         boosters = cls(tuple(seeds), texts, draws)
-        if not (boosters.handles and boosters.doubters):
+        if not (boosters.handles and boosters.doubter.boosters):
             raise ModelError("the bundle holds no booster")
         return boosters
-
-
-def _at_least_one(matrix: np.ndarray) -> np.ndarray:
-    """Return the rows, or one of zeros where there is none: LightGBM refuses an empty matrix."""
-    return matrix if len(matrix) else np.zeros((1, matrix.shape[1]))
 
 
 def _loaded(texts: tuple[str, ...]) -> tuple[Any, ...]:
@@ -187,16 +193,6 @@ def _loaded(texts: tuple[str, ...]) -> tuple[Any, ...]:
         return tuple(lightgbm.Booster(model_str=text) for text in texts)
     except lightgbm.basic.LightGBMError as error:
         raise ModelError(f"LightGBM cannot read the model: {error}") from error
-
-
-def _raw_of(boosters: Sequence[Any], matrix: np.ndarray) -> np.ndarray:
-    """Return the raw log-odds of each booster, (boosters, rows)."""
-    return np.stack(
-        [
-            np.asarray(booster.predict(_at_least_one(matrix), raw_score=True, num_threads=1))
-            for booster in boosters
-        ]
-    )[:, : len(matrix)]
 
 
 def _deviation(members: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The reference release: two targets, each 300 trees of 15 leaves, seeds included, of depth ≤ 6.
 
+As any release of trees it also has draws, twice as many trees again, that say how sure a score is.
+
 Fitted to the features of a simulated company and published in its state directory. How well it
 predicts is not judged here, so it skips folds, search and gates; everything that costs time when
 it answers is what any release has.
@@ -18,7 +20,7 @@ from features.labels import definition
 from training.bench.company import simulated
 from training.bundle import Bundle, Calibration, save
 from training.dataset import training_frame
-from training.fit import Fitted, Recipe, fit
+from training.fit import Fitted, Recipe, fit, with_draws
 from training.frame import TrainingFrame
 from training.promote import bands
 from training.recipe import reference
@@ -62,7 +64,8 @@ def reference_release(
         progress(f"fitting the reference model of {target}")
         frame = _frame(built, target)
         recipe = Recipe("lightgbm", _outcome(workspace, target), SEEDS, dict(TREES), rounds)
-        bundles[target] = _bundle(workspace, frame, recipe, fit(recipe, frame))
+        fitted = with_draws(recipe, fit(recipe, frame), frame)
+        bundles[target] = _bundle(workspace, frame, recipe, fitted)
         if len(bundles) == 1:
             _write_one_booster(workspace, frame, recipe)
     release = _release(workspace, built, bundles)

@@ -1,6 +1,7 @@
 r"""Exact path-dependent TreeSHAP of LightGBM models by quadrature, 50 to 100 times as fast.
 
-`TreeExplainer` gives what LightGBM's ``pred_contrib`` and ``shap.TreeExplainer`` give, to rounding.
+`TreeExplainer` gives what LightGBM's ``pred_contrib`` and ``shap.TreeExplainer`` give, to rounding;
+`TreePredictor` gives raw log-odds alone, LightGBM's to the bit.
 
 The game
 --------
@@ -89,7 +90,7 @@ References
    arXiv:2605.04497 (2026), uses quadrature with a fixed number of nodes.
 """
 
-from training.treeshap.explainer import Explained, TreeExplainer
+from training.treeshap.explainer import Explained, TreeExplainer, TreePredictor
 from training.treeshap.parse import UnsupportedModelError
 
-__all__ = ["Explained", "TreeExplainer", "UnsupportedModelError"]
+__all__ = ["Explained", "TreeExplainer", "TreePredictor", "UnsupportedModelError"]

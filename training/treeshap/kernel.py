@@ -1,11 +1,13 @@
 """The passes over the trees, compiled once per process by LLVM, called without the GIL.
 
-Two functions are made from one source: `LANES` rows side by side in the lanes of a vector, and one
+Functions come in pairs from one source: `LANES` rows side by side in the lanes of a vector, and one
 row with its quadrature nodes side by side. Both do the same operations on a row in the same order,
-so a row gets the same bits from either. LLVM is spoken to directly, through the library that numba
-itself stands on: numba's front end would take 4 to 5 seconds of processor time to arrive at what
-LLVM compiles in a quarter of one, and a service that starts wants neither that nor its memory.
-Nothing is written to disk.
+so a row gets the same bits from either. One pair explains and predicts, the other only predicts:
+all decisions of a tree without a branch on the row, then up from its leaves.
+
+LLVM is spoken to directly, through the library that numba itself stands on: numba's front end would
+take 4 to 5 seconds of processor time to arrive at what LLVM compiles in a third of one, and a
+service that starts wants neither that nor its memory. Nothing is written to disk.
 """
 
 from __future__ import annotations
@@ -174,6 +176,10 @@ class _TreeAt:
         minus_one = self.scope.number(-1)
         return self.scope.arrays["leaves"][self.first_leaf + (minus_one - child)]
 
+    def reached(self, node: Value) -> Value:
+        """Return the leaves that rows reach from an inner node."""
+        return self.scope.rows("value", node * self.scope.width)
+
     def part(self, node: Value, k: Value) -> Value:
         """Return the place of the k-th part of a node's polynomial."""
         return (node * self.n_parts + k) * LANES
@@ -211,14 +217,18 @@ def _categorical(at: _TreeAt, node: Value, feature: Value) -> None:
 
 
 def _decide(at: _TreeAt, node: Value) -> None:
-    """Store α: 0 where an ancestor's split on the same feature was already failed."""
-    scope = at.scope
-    feature, place = at.word(node, 0), node * scope.width
+    """Store α of the node's own question: above 0 where a row goes to the first child."""
+    scope, feature = at.scope, at.word(node, 0)
     when(
         at.has(node, IS_CATEGORICAL),
         lambda: _categorical(at, node, feature),
-        lambda: scope.put_rows("alpha", place, _numeric(at, node, feature)),
+        lambda: scope.put_rows("alpha", node * scope.width, _numeric(at, node, feature)),
     )
+
+
+def _silence(at: _TreeAt, node: Value) -> None:
+    """Make α 0 where an ancestor's split on the same feature was already failed."""
+    scope, place = at.scope, node * at.scope.width
     ancestor = at.word(node, 6)
 
     def silence() -> None:
@@ -234,6 +244,7 @@ def _decide(at: _TreeAt, node: Value) -> None:
 def _down(at: _TreeAt, node: Value) -> None:
     """Decide, and hand P on to the children that are inner nodes."""
     _decide(at, node)
+    _silence(at, node)
     scope, poly = at.scope, at.scope.arrays["poly"]
     first, second, table = at.word(node, 4), at.word(node, 5), at.word(node, 7)
 
@@ -255,28 +266,57 @@ def _down(at: _TreeAt, node: Value) -> None:
 
 def _up(at: _TreeAt, node: Value) -> None:
     """Take G of the children, add to φ of the node's feature, and leave G of the node."""
-    scope = at.scope
-    first, second = at.word(node, 4), at.word(node, 5)
 
-    def leaves() -> None:
+    def leaves(first: Value, second: Value) -> None:
         v = at.leaf(first), at.leaf(second)
         _gather(at, node, lambda _: v, v)
 
-    def leaf_second() -> None:
+    def leaf_second(first: Value, second: Value) -> None:
         v = at.leaf(second)
-        reached = scope.rows("value", first * scope.width), v
-        _gather(at, node, lambda k: (_polynomial(at, first, k), v), reached)
+        _gather(at, node, lambda k: (_polynomial(at, first, k), v), (at.reached(first), v))
 
-    def inner() -> None:
-        reached = (
-            scope.rows("value", first * scope.width),
-            scope.rows("value", second * scope.width),
-        )
+    def inner(first: Value, second: Value) -> None:
+        reached = at.reached(first), at.reached(second)
         _gather(
             at, node, lambda k: (_polynomial(at, first, k), _polynomial(at, second, k)), reached
         )
 
-    when(first < 0, leaves, lambda: when(second < 0, leaf_second, inner))
+    _by_children(at, node, leaves, leaf_second, inner)
+
+
+def _reach(at: _TreeAt, node: Value) -> None:
+    """Leave the leaf that rows reach from a node, whether or not they ever come to it."""
+    _by_children(
+        at,
+        node,
+        lambda first, second: _choose(at, node, (at.leaf(first), at.leaf(second))),
+        lambda first, second: _choose(at, node, (at.reached(first), at.leaf(second))),
+        lambda first, second: _choose(at, node, (at.reached(first), at.reached(second))),
+    )
+
+
+def _by_children(
+    at: _TreeAt,
+    node: Value,
+    leaves: Callable[[Value, Value], None],
+    leaf_second: Callable[[Value, Value], None],
+    inner: Callable[[Value, Value], None],
+) -> None:
+    """Branch on what the children of a node are; a leaf beside an inner node is second."""
+    first, second = at.word(node, 4), at.word(node, 5)
+    when(
+        first < 0,
+        lambda: leaves(first, second),
+        lambda: when(second < 0, lambda: leaf_second(first, second), lambda: inner(first, second)),
+    )
+
+
+def _choose(at: _TreeAt, node: Value, reached: tuple[Value, Value]) -> None:
+    """Store which of the leaves below its children rows reach from a node."""
+    scope = at.scope
+    alpha = scope.rows("alpha", node * scope.width)
+    chosen = (alpha > 0.0).pick(*(v.repeated() if scope.width > 1 else v for v in reached))
+    scope.put_rows("value", node * scope.width, chosen)
 
 
 def _polynomial(at: _TreeAt, node: Value, k: Value) -> Value:
@@ -305,11 +345,10 @@ def _gather(
         poly.put(here, fma(step, difference, mean).repeated())
     place = at.column("phi", at.word(node, 0))
     scope.put_rows("phi", place, fma(alpha, total.value, scope.rows("phi", place)))
-    chosen = (alpha > 0.0).pick(*(v.repeated() if scope.width > 1 else v for v in reached))
-    scope.put_rows("value", node * scope.width, chosen)
+    _choose(at, node, reached)
 
 
-def _pass(at: _TreeAt) -> None:
+def _explain(at: _TreeAt) -> None:
     """Take one block of rows down and up one tree."""
     scope = at.scope
     zero = scope.number(0)
@@ -320,6 +359,21 @@ def _pass(at: _TreeAt) -> None:
         _down(at, node)
     with backwards(at.n_nodes) as node:
         _up(at, node)
+    _add_up(at)
+
+
+def _predict(at: _TreeAt) -> None:
+    """Take one block of rows down and up one tree, for the leaf alone."""
+    with counted(at.scope.number(0), at.n_nodes) as node:
+        _decide(at, node)
+    with backwards(at.n_nodes) as node:
+        _reach(at, node)
+    _add_up(at)
+
+
+def _add_up(at: _TreeAt) -> None:
+    """Add the leaf that rows reach from the root to their prediction."""
+    scope, zero = at.scope, at.scope.number(0)
 
     def add(value: Value) -> None:
         scope.put_rows("raw", at.raw, scope.rows("raw", at.raw) + value)
@@ -331,7 +385,7 @@ def _pass(at: _TreeAt) -> None:
     )
 
 
-def _write(module: ir.Module, name: str, width: int) -> None:
+def _write(module: ir.Module, name: str, width: int, walk: Callable[[_TreeAt], None]) -> None:
     """Write one function: tiles of blocks, each through all trees.
 
     Its one argument points to the integers and addresses it works on: a call with fifteen
@@ -357,7 +411,7 @@ def _write(module: ir.Module, name: str, width: int) -> None:
         end = tile + TILE
         stop = (end < n_blocks).pick(end, n_blocks)
         with counted(tile, stop) as block:
-            _pass(_tree_at(scope, tree, block))
+            walk(_tree_at(scope, tree, block))
     build.ret_void()
 
 
@@ -380,21 +434,33 @@ def _tree_at(scope: _Scope, tree: Value, block: Value) -> _TreeAt:
     )
 
 
+_WALKS: dict[str, Callable[[_TreeAt], None]] = {
+    "block": _explain,
+    "single": _explain,
+    "block_raw": _predict,
+    "single_raw": _predict,
+}
+
+
 @dataclass(frozen=True)
 class Compiled:
-    """The two functions in memory.
+    """The functions in memory.
 
     Attributes
     ----------
     engine : object
         Owns the machine code; it lives as long as this.
     block, single : callable
-        `LANES` rows at a time; one row at a time.
+        Explain and predict `LANES` rows at a time; one row at a time.
+    block_raw, single_raw : callable
+        Only predict.
     """
 
     engine: Any
     block: Callable[..., None]
     single: Callable[..., None]
+    block_raw: Callable[..., None]
+    single_raw: Callable[..., None]
 
 
 @lru_cache(maxsize=1)
@@ -417,8 +483,8 @@ def compiled_for(processor: str, features: str) -> Compiled:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     module = ir.Module("treeshap")
-    _write(module, "block", LANES)
-    _write(module, "single", 1)
+    for name, walk in _WALKS.items():
+        _write(module, name, LANES if name.startswith("block") else 1, walk)
     target = llvm.Target.from_default_triple()
     machine = target.create_target_machine(cpu=processor, features=features, opt=3)
     parsed = llvm.parse_assembly(str(module))
@@ -428,11 +494,8 @@ def compiled_for(processor: str, features: str) -> Compiled:
     engine = llvm.create_mcjit_compiler(parsed, machine)
     engine.finalize_object()
     prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-    return Compiled(
-        engine,
-        prototype(engine.get_function_address("block")),
-        prototype(engine.get_function_address("single")),
-    )
+    found = {name: prototype(engine.get_function_address(name)) for name in _WALKS}
+    return Compiled(engine, **found)
 
 
 @dataclass(frozen=True)
@@ -543,10 +606,26 @@ class Kernel:
         phi, raw = (list(item) for item in zip(*parts, strict=True))
         return np.concatenate(phi), np.concatenate(raw, axis=1)
 
-    def _single(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def raw(self, rows: np.ndarray) -> np.ndarray:
+        """Return the raw log-odds of each booster, (boosters, rows), and nothing else."""
+        if len(rows) == 1:
+            desk = self._laid_out(rows)
+            self.functions.single_raw(desk.address)
+            return desk.raw.copy()
+        desk = _desk(self.forest, -(-len(rows) // LANES), LANES)
+        _interleave(rows, desk.x)
+        self.functions.block_raw(desk.address)
+        return desk.raw[:, : len(rows)]
+
+    def _laid_out(self, rows: np.ndarray) -> _Desk:
+        """Return this thread's desk with one row on it."""
         desk = self._one_row.desk
         desk.x[0, :, 0] = rows[0]
         desk.sums.fill(0.0)
+        return desk
+
+    def _single(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        desk = self._laid_out(rows)
         self.functions.single(desk.address)
         return desk.phi[:, :, 0].copy(), desk.raw.copy()
 

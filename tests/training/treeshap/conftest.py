@@ -9,6 +9,7 @@ from itertools import combinations
 import lightgbm
 import numpy as np
 import pytest
+from hypothesis import reject
 
 ODD = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-35, -1e-35, 1e-36, 3e9, -0.5, 99.0])
 
@@ -58,7 +59,13 @@ def grow_model(
     data = lightgbm.Dataset(
         x, label, categorical_feature=list(range(categorical)), params={"verbose": -1}
     )
-    booster = lightgbm.train(settings | params, data, num_boost_round=rounds)
+    try:
+        booster = lightgbm.train(settings | params, data, num_boost_round=rounds)
+    except lightgbm.basic.LightGBMError as error:
+        # With leaves of a single row, LightGBM at times refuses a split it chose itself.
+        if "best_split_info" not in str(error):
+            raise
+        reject()
     some = x[rng.integers(0, rows, 60)]
     odd = np.where(rng.random(some.shape) < 0.5, rng.choice(ODD, some.shape), some)
     return Grown(booster, np.concatenate([x, odd]))

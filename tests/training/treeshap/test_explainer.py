@@ -3,7 +3,6 @@
 import logging
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import pairwise
@@ -16,8 +15,8 @@ from hypothesis import strategies as st
 
 from configs.errors import ModelError
 from training.models import model_text
-from training.treeshap import TreeExplainer, explainer
-from training.treeshap.explainer import COLD_ROWS, probe_rows
+from training.treeshap import TreeExplainer, TreePredictor, explainer
+from training.treeshap.explainer import COLD_ROWS, PIECE_ROWS, probe_rows
 from training.treeshap.layout import LANES
 from training.treeshap.parse import parse
 
@@ -65,6 +64,49 @@ def test_any_model_equals_lightgbm_and_adds_up_to_its_prediction(grow, chosen):
     np.testing.assert_array_equal(found.raw[0], booster.predict(matrix, raw_score=True))
     total = found.base + found.contributions.sum(axis=1)
     np.testing.assert_allclose(total, found.raw[0], rtol=0, atol=1e-12 * scale)
+
+
+@FEW
+@given(MODELS)
+def test_any_model_is_predicted_to_lightgbms_bits(grow, chosen):
+    grown = grow(**chosen)
+    found = TreePredictor((grown.booster,))
+    expected = grown.booster.predict(grown.matrix, raw_score=True)
+    np.testing.assert_array_equal(found.predict(grown.matrix)[0], expected)
+    assert found.warm(), "the kernel must have been trusted"
+    np.testing.assert_array_equal(found.predict(grown.matrix)[0], expected)
+
+
+def test_predictions_of_any_number_of_rows_and_boosters_are_lightgbms(grow):
+    grown = [grow(seed, rows=600, features=9, rounds=5, num_leaves=15) for seed in (1, 2, 3)]
+    found = TreePredictor([item.booster for item in grown])
+    assert found.warm()
+    matrix = np.tile(grown[0].matrix, (5, 1))
+    for n in (*range(2 * LANES + 2), PIECE_ROWS - 1, PIECE_ROWS + 1):
+        expected = [
+            item.booster.predict(matrix[:n], raw_score=True) if n else np.zeros(0) for item in grown
+        ]
+        np.testing.assert_array_equal(found.predict(matrix[:n]), expected)
+    with pytest.raises(ModelError, match="takes 9 features"):
+        found.predict(matrix[:, :8])
+
+
+def test_a_predictor_of_other_bits_stays_with_lightgbm(grow, caplog, monkeypatch):
+    grown = grow(1, rounds=5)
+    sound = explainer.lay_out
+
+    def bent(ensembles):
+        forest = sound(ensembles)
+        forest.leaves[:] = np.nextafter(forest.leaves, np.inf)
+        return forest
+
+    monkeypatch.setattr(explainer, "lay_out", bent)
+    found = TreePredictor((grown.booster,))
+    with caplog.at_level(logging.WARNING, "bellwether.training.treeshap"):
+        assert not found.warm()
+    assert "same bits" in caplog.text
+    expected = grown.booster.predict(grown.matrix, raw_score=True)
+    np.testing.assert_array_equal(found.predict(grown.matrix)[0], expected)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -269,16 +311,6 @@ def test_until_it_is_warm_lightgbm_answers_and_many_rows_warm_it(grow):
     assert not found.is_fast
     np.testing.assert_array_equal(values, lightgbm_says(grown.booster, grown.matrix)[:, :-1])
     found.explain(np.resize(grown.matrix, (COLD_ROWS, 5)))
-    assert found.is_fast
-
-
-def test_warming_in_the_background_ends_in_the_verified_kernel(grow):
-    found = TreeExplainer((grow(1).booster,))
-    threads = [found.warm_in_background() for _ in range(3)]
-    for thread in threads:
-        assert isinstance(thread, threading.Thread)
-        assert not thread.daemon, "the interpreter may end inside numpy, which aborts the process"
-        thread.join()
     assert found.is_fast
 
 

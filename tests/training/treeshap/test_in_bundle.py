@@ -1,5 +1,7 @@
 """The explainer where it is used: boosters averaged over seeds, and a bundle."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -47,9 +49,20 @@ def test_warm_and_cold_explanations_agree_and_add_up_to_what_is_served(fitted, m
 def test_one_pass_predicts_what_the_boosters_predict(fitted, matrix):
     found = fitted.predictor.explainer
     found.warm()
-    np.testing.assert_array_equal(
-        found.explain_and_predict(matrix).raw, fitted.predictor.members(matrix)
-    )
+    members = [booster.predict(matrix, raw_score=True) for booster in fitted.predictor.handles]
+    np.testing.assert_array_equal(found.explain_and_predict(matrix).raw, members)
+    np.testing.assert_array_equal(fitted.predictor.members(matrix), members)
+
+
+def test_warming_leaves_every_number_as_it_was(fitted, matrix):
+    drawn = replace(fitted.predictor, draws=fitted.predictor.texts[::-1])
+    before = drawn.raw_and_spread(matrix)
+    thread = drawn.warm()
+    assert not thread.daemon, "the interpreter may end inside numpy, which aborts the process"
+    thread.join()
+    assert drawn.explainer.is_fast
+    assert drawn.doubter.is_fast
+    np.testing.assert_array_equal(drawn.raw_and_spread(matrix), before)
 
 
 def test_a_bundle_without_reasons_has_nothing_to_warm(fitted, monkeypatch):
