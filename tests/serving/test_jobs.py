@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import orjson
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import select
 
 from configs.errors import UnavailableError
 from configs.places import Places
@@ -16,9 +23,13 @@ from configs.state import State
 from serving.access import Caller
 from serving.exports import COLUMNS, flat_row
 from serving.jobs import ABANDONED, CHUNK, MAX_WAITING, Jobs
+from serving.ledger import scores_table
+from serving.live import Live
 from serving.problems import ProblemError
 from serving.schemas import Answer, JobAnswer
+from training.database import reading
 
+ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
 
 
@@ -90,6 +101,59 @@ def test_what_a_killed_worker_left_is_taken_up_where_it_stopped(live, jobs, monk
     assert len(calls) == 3, "the first part was not scored again"
     lines = jobs.results(done, "jsonl").read_bytes().splitlines()
     assert [orjson.loads(line)["account_id"] for line in lines] == ids
+
+
+WORKER = """
+import os
+from datetime import UTC, datetime
+from serving.live import Live, workspace_from_environment
+
+live = Live(workspace_from_environment(os.environ))
+live.refresh()
+live.jobs.run_next(live, datetime.now(UTC))
+"""
+
+
+@pytest.mark.slow
+def test_a_job_outlives_the_process_that_worked_on_it(fresh, url):
+    places = Places(ledger_url=url or None)
+    serving = Live(replace(fresh, places=places))
+    serving.refresh()
+    ids = [f"A-{i % 260:04d}" for i in range(12 * CHUNK)]
+    job = serving.jobs.create(ids, "crm", "", None, datetime.now(UTC))
+    environment = os.environ | {
+        "BELLWETHER_COMPANY": str(fresh.folder),
+        "BELLWETHER_STATE": str(fresh.state.root),
+        **({"BELLWETHER_LEDGER_URL": url} if url else {}),
+    }
+    child = subprocess.Popen([sys.executable, "-c", WORKER], env=environment, cwd=ROOT)
+    try:
+        while serving.jobs.find(job.job_id).n_done < 2 * CHUNK:
+            assert child.poll() is None, "the worker ended before it was killed"
+            time.sleep(0.005)
+        child.send_signal(signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+        left = serving.jobs.find(job.job_id)
+        assert left.state == "running"
+        assert 2 * CHUNK <= left.n_done < len(ids)
+        [first] = serving.jobs.folder.glob(f"{job.job_id}/*/000000000.jsonl")
+        before = first.read_bytes()
+
+        done = serving.jobs.run_next(serving, datetime.now(UTC) + ABANDONED + timedelta(seconds=5))
+        assert (done.state, done.n_done) == ("done", len(ids))
+        results = serving.jobs.results(done, "jsonl").read_bytes()
+        assert results.startswith(before), "what was scored before the kill is kept as it was"
+        answers = [orjson.loads(line) for line in results.splitlines()]
+        assert [answer["account_id"] for answer in answers] == ids
+        shown = {part["score_id"] for a in answers for part in a.get("scores", {}).values()}
+        with reading(serving.ledger.engine) as connection:
+            kept = set(connection.execute(select(scores_table.c.score_id)).scalars())
+        assert shown
+        assert shown <= kept, "no score is given out that the ledger does not have"
+    finally:
+        child.kill()
+        child.wait()
+        serving.close()
 
 
 def test_a_worker_taken_for_dead_leaves_the_job_to_the_other(live, jobs, monkeypatch):

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 from standardwebhooks import Webhook as Receiver
@@ -32,6 +37,7 @@ from serving.webhooks import (
     news_of,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 ROW = {
     "account_id": "A-1",
@@ -53,6 +59,7 @@ class Inbox(HTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.taken: list[tuple[dict[str, str], bytes]] = []
         self.status = 204
+        self.seconds = 0.0
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -60,6 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.taken.append((headers, body))
+        time.sleep(self.server.seconds)
         self.send_response(self.server.status)
         self.send_header("Location", "/elsewhere")
         self.end_headers()
@@ -104,6 +112,56 @@ def test_a_message_is_signed_as_the_reference_library_checks_it(hooked, inbox):
     headers, body = inbox.taken[0]
     with pytest.raises(WebhookVerificationError):
         Receiver(SECRET).verify(body.replace(b"book-1", b"book-2") + b" ", headers)
+
+
+SENDER = """
+import os, sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from configs.company import Webhook
+from serving.live import workspace_from_environment
+from serving.webhooks import Outbox, endpoints_of
+
+workspace = workspace_from_environment(os.environ)
+company = workspace.company.model_copy(update={"webhooks": {"crm": Webhook(url=sys.argv[1])}})
+places = replace(workspace.places, webhook_secrets={"crm": sys.argv[2]})
+workspace = replace(workspace, company=company, places=places)
+outbox = Outbox(workspace)
+while True:
+    outbox.deliver(endpoints_of(workspace), datetime.now(UTC))
+"""
+
+
+@pytest.mark.slow
+def test_messages_outlive_the_process_that_sends_them(hooked, inbox, url):
+    workspace, outbox = hooked
+    inbox.seconds = 0.03
+    before = [ROW | {"account_id": f"A-{i}"} for i in range(40)]
+    after = [RISEN | {"account_id": f"A-{i}"} for i in range(40)]
+    n_messages = announce(workspace, before, after, "book-1", datetime.now(UTC))
+    environment = os.environ | {
+        "BELLWETHER_COMPANY": str(workspace.folder),
+        "BELLWETHER_STATE": str(workspace.state.root),
+        **({"BELLWETHER_LEDGER_URL": url} if url else {}),
+    }
+    words = [sys.executable, "-c", SENDER, workspace.company.webhooks["crm"].url, SECRET]
+    child = subprocess.Popen(words, env=environment, cwd=ROOT)
+    try:
+        while len(inbox.taken) < 10:
+            assert child.poll() is None, "the sender ended before it was killed"
+            time.sleep(0.005)
+    finally:
+        child.kill()
+        child.wait()
+    n_before = len(inbox.taken)
+    assert n_before < n_messages
+    now = datetime.now(UTC)
+    outbox.deliver(endpoints_of(workspace), now)
+    outbox.deliver(endpoints_of(workspace), now + LEASE + timedelta(seconds=1))
+    told = [headers["webhook-id"] for headers, _ in inbox.taken]
+    assert len(set(told)) == n_messages == len(outbox.messages(DELIVERED))
+    # what was on its way may come again, under the same id, by which receivers know it
+    assert len(told) <= n_messages + 1
 
 
 def test_the_same_book_again_is_no_further_news(hooked, inbox):
