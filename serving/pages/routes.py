@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import (
-    FileResponse,
     HTMLResponse,
     RedirectResponse,
     Response,
@@ -484,15 +483,21 @@ def _for_leaders(live: Live, request: Request) -> Response | None:
     return problem_page(live, problem("forbidden", words, instance=request.state.request_id))
 
 
-def _report(path: Path) -> FileResponse:
-    return FileResponse(
-        path,
+def _report(path: Path) -> Response:
+    """Return a report, with the way back that the file alone has no use for."""
+    text = path.read_text(encoding="utf-8").replace(_BRAND, _BRAND_BACK, 1)
+    return Response(
+        text,
         media_type="text/html",
         headers={
             "Content-Security-Policy": REPORT_POLICY,
             **PRIVATE,
         },
     )
+
+
+_BRAND = '<p class="brand">Bellwether'
+_BRAND_BACK = '<p class="brand"><a href="/">Bellwether</a>'
 
 
 def common(live: Live, here: str) -> dict[str, Any]:

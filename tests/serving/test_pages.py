@@ -7,6 +7,7 @@ import io
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -25,6 +26,9 @@ from training.bench.audit import NOW as AUDITED
 from training.bench.audit import company
 from training.validation.health.asked import Asked
 from training.validation.health.run import audit
+
+SAMPLE = Path(__file__).resolve().parents[2] / ".github" / "sample-report.html"
+BACK = '<a href="/">Bellwether</a>'
 
 PAGES = [
     "/",
@@ -285,12 +289,14 @@ def test_the_report_is_served_under_its_own_policy(client, world):
     folder = world.workspace.state.reports
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        (folder / "latest.html").write_text("<!doctype html><title>r</title><style>p{}</style>")
+        shutil.copy(SAMPLE, folder / "latest.html")
         answer = client.get("/report")
         assert answer.headers["content-security-policy"] == REPORT_POLICY
         assert "script-src" not in REPORT_POLICY
         assert "default-src 'none'" in REPORT_POLICY
-        assert "<title>r</title>" in answer.text
+        assert "validation report" in answer.text
+        assert BACK in answer.text, "a report that is served has a way back to the book"
+        assert BACK not in SAMPLE.read_text(encoding="utf-8"), "the file alone has none"
     finally:
         (folder / "latest.html").unlink()
 
@@ -312,7 +318,8 @@ def test_audits_of_other_scores_are_listed_and_shown_whole(client, world, tmp_pa
         assert "120" in Reader(listed.text).text
         (address,) = (at for at in Reader(listed.text).addresses if at.startswith("/audits/"))
         shown = client.get(address)
-        assert shown.content == made.html.read_bytes()
+        assert shown.text.replace(BACK, "Bellwether", 1) == made.html.read_text(encoding="utf-8")
+        assert BACK in shown.text
         assert shown.headers["content-security-policy"] == REPORT_POLICY
         for other in ("/audits/none", "/audits/..%2Flatest.html"):
             assert client.get(other).status_code == 404
