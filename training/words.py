@@ -165,6 +165,8 @@ def amount(value: float, unit: str, currency: str = "") -> str:
     ('35 %', '1 day', '12,400 EUR')
     >>> amount(-0.51, "log_ratio"), amount(1.0, "flag"), amount(float("nan"), "count")
     ('down 40 %', 'yes', 'not known')
+    >>> amount(7.4, "log_ratio"), amount(-7.4, "log_ratio")
+    ('up more than tenfold', 'down to almost nothing')
     """
     if math.isnan(value):
         return "not known"
@@ -180,10 +182,15 @@ def amount(value: float, unit: str, currency: str = "") -> str:
 
 
 def _log_ratio(value: float) -> str:
+    """Return a change in words; beyond tenfold, percents mean as little as the base they are of."""
     change = round(100.0 * math.expm1(min(value, 20.0)))
+    if change > 900:
+        return "up more than tenfold"
+    if change == -100:
+        return "down to almost nothing"
     if change == 0:
         return "unchanged"
-    return f"{'up' if change > 0 else 'down'} {abs(change):,} %"
+    return f"{'up' if change > 0 else 'down'} {abs(change)} %"
 
 
 @lru_cache(maxsize=64)
