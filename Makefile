@@ -4,6 +4,8 @@ SERVE ?= 1
 PORT ?= 3000
 BENCH ?= build/bench
 STATE ?= state/simulated
+# Books of so many weeks before are there when the service starts: what changed, and what is new.
+WEEKS ?= 4
 DEMO_DATA ?= state/simulated-data
 V := .venv/bin
 # The one tool that is not in the lock file: it installs the lock file.
@@ -27,7 +29,7 @@ setup: .venv/.ready ## install everything from the lock file into .venv
 
 demo: .venv/.ready ## simulated company, end to end, then the service (SERVE=0 stops after the report)
 	$(V)/bellwether simulate $(DEMO_DATA)
-	$(V)/bellwether run simulated --data $(DEMO_DATA) --state $(STATE)
+	$(V)/bellwether run simulated --data $(DEMO_DATA) --state $(STATE) --weeks $(WEEKS)
 ifneq ($(SERVE),0)
 	$(V)/bellwether serve simulated --data $(DEMO_DATA) --state $(STATE) --port $(PORT)
 endif

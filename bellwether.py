@@ -645,7 +645,19 @@ def holdout(
 
 
 @app.command()
-def run(company: CompanyArgument, state: StateOption = None, data: DataOption = None) -> None:
+def run(
+    company: CompanyArgument,
+    state: StateOption = None,
+    data: DataOption = None,
+    weeks: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=52,
+            help="for examples: train as of so many weeks ago, and publish a book in each since",
+        ),
+    ] = 0,
+) -> None:
     """Do it all: check, features, labels, train, promote, score, report."""
     from serving.pipeline import run_company
     from serving.tables import run_table
@@ -656,7 +668,7 @@ def run(company: CompanyArgument, state: StateOption = None, data: DataOption = 
             run_table(workspace, workspace.company.clock(), steps)
         return
     with workspace.state.lock("run"):
-        made = run_company(workspace, workspace.company.clock(), steps)
+        made = run_company(workspace, workspace.company.clock(), steps, weeks=weeks)
     made.quality.render(console)
     _print_book(made.book)
     _print_made(made.summary)

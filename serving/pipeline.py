@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ Progress = Callable[[str], None]
 
 SERVICE = "serving.service:Bellwether"
 
+WEEK = timedelta(days=7)
+
 
 @dataclass(frozen=True)
 class Made:
@@ -79,20 +81,76 @@ class Made:
     summary: dict[str, str] = field(default_factory=dict)
 
 
-def run_company(workspace: Workspace, now: datetime, progress: Progress) -> Made:
+def run_company(workspace: Workspace, now: datetime, progress: Progress, *, weeks: int = 0) -> Made:
     """Run the whole line: quality, features, labels, training, promotion, scores, report.
 
     The caller holds the state directory's lock. What did not change is not made again.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The company.
+    now : datetime
+        The clock.
+    progress : callable
+        Told of every step.
+    weeks : int
+        Train as of so many weeks ago, on what was known then, and score a book in each week
+        since: what a company sees that has used it for a while. Only for an example, whose clock
+        is pinned: a ledger says what was served when.
+
+    Raises
+    ------
+    ConfigError
+        The clock is not pinned, and weeks are asked for.
     """
+    if weeks:
+        _live_through(workspace, now, weeks, progress)
     built = build_features(workspace, now, progress)
     progress("checking the quality of the sources")
     quality = check_quality(workspace, built.loaded, now)
-    trained = train_targets(workspace, built, progress)
-    release = promote(workspace, built.features, trained, created_at=now, progress=progress)
+    release = published(workspace) if weeks else None
+    if release is None or not _serves(release, built):
+        trained = train_targets(workspace, built, progress)
+        release = promote(workspace, built.features, trained, created_at=now, progress=progress)
+    else:
+        trained = candidates(workspace)
     book = _score(workspace, release, built.loaded, now, progress)
     progress("writing the report")
     report = _report(workspace, built, quality, trained, release, now, progress)
     return Made(quality, release, book, report, _summary(workspace, built, release, book, report))
+
+
+def _live_through(workspace: Workspace, now: datetime, weeks: int, progress: Progress) -> None:
+    """Train as of some weeks ago, and score a book then and in each week since, before now."""
+    if workspace.company.now is None:
+        raise ConfigError(
+            "the weeks before now were not lived through, and the ledger would say they were",
+            where="--weeks",
+            fix="leave it out, `bellwether refresh` makes one book after the other; only an "
+            "example, whose clock is pinned, can live through its past",
+        )
+    for week in range(weeks, 0, -1):
+        day = now - week * WEEK
+        if _has_book_of(workspace, day):
+            continue
+        progress(f"as of {day:%Y-%m-%d}, {week} week{'s' if week > 1 else ''} before the present")
+        if week == weeks:
+            built = build_features(workspace, day, progress)
+            trained = train_targets(workspace, built, progress)
+            release = promote(workspace, built.features, trained, created_at=day, progress=progress)
+            _score(workspace, release, built.loaded, day, progress)
+        else:
+            score_company(workspace, day, progress)
+
+
+def _has_book_of(workspace: Workspace, day: datetime) -> bool:
+    """Say whether the last book is of this day or a later one."""
+    try:
+        book = read_latest(workspace.state)
+    except StateError:
+        return False
+    return book is not None and datetime.fromisoformat(book.as_of) >= day
 
 
 def score_company(workspace: Workspace, now: datetime, progress: Progress) -> BookRun:
@@ -312,8 +370,12 @@ def _check_exposure(workspace: Workspace, host: str) -> None:
         )
 
 
+def _serves(release: Release, built: Built) -> bool:
+    return bool(release.feature_set["hash"] == built.features.hash)
+
+
 def _check_served(release: Release, built: Built) -> None:
-    if release.feature_set["hash"] != built.features.hash:
+    if not _serves(release, built):
         raise ModelError(
             "the features changed since the published model was trained, so it cannot score them",
             where=f"release {release.release_id}",
