@@ -226,10 +226,13 @@ def logistic_fit(
     Returns
     -------
     intercept, slope : numpy.ndarray
-        (draws,); NaN where the fit does not exist (one class, or separated classes).
+        (draws,); NaN where the fit does not exist (no rows, one class, or separated classes).
     information : numpy.ndarray
         (draws, 3): the Fisher information of (a, a), (a, b), (b, b) at the solution.
     """
+    if len(score) == 0:
+        nothing = np.full(len(weights), np.nan)
+        return nothing, nothing.copy(), np.zeros((len(weights), 3))
     center, width = score.mean(), score.std() or 1.0
     z = (score - center) / width
     powers = np.column_stack([np.ones_like(z), z, z**2])

@@ -128,7 +128,9 @@ class Desk:
         return int(pc.sum(pc.is_in(book.table["account_id"], found)).as_py() or 0)
 
     def _news(self, book: Book, whole: Book, who: str) -> dict[str, Any] | None:
-        earlier = self.trails.earlier(self.casebook.look(who, book.run.run_id))
+        seen_before = self.trails.earlier(self.casebook.look(who, book.run.run_id))
+        # who looks for the first time is told what a week brought
+        earlier = seen_before or self.trails.about_a_week_before(book.run)
         if earlier is None:
             return None
         found = self._news_since(earlier, whole)

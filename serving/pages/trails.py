@@ -49,6 +49,19 @@ class Trails:
         manifest = read_manifest(folder) if run_id else None
         return BookRun(folder=folder, **manifest) if manifest else None
 
+    def about_a_week_before(self, run: BookRun) -> BookRun | None:
+        """Return what somebody would have seen a week ago; None where there is no other book.
+
+        The newest book that was a week old by then, otherwise the oldest there is.
+        """
+        past = sorted(
+            (item for item in self._runs() if item.as_of < run.as_of),
+            key=lambda item: (item.as_of, item.served_at),
+        )
+        limit = date.fromisoformat(run.as_of[:10]) - timedelta(days=7)
+        old = [item for item in past if date.fromisoformat(item.as_of[:10]) <= limit]
+        return old[-1] if old else past[0] if past else None
+
     def _read(self, run: BookRun) -> dict[str, list[tuple[date, float]]]:
         last = date.fromisoformat(run.as_of[:10])
         runs = [item for item in self._runs() if item.served_at <= run.served_at]

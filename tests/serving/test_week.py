@@ -147,15 +147,39 @@ def test_news_are_what_is_not_as_it_was(live):
     assert news(present, present) == []
 
 
+def earlier_book(state, live, run_id: str, as_of: str) -> None:
+    """A book with all risks at nothing, published before the present one."""
+    calm = {"churn_risk": 0.0, "risk_band": "low"}
+    rows = live.book.table.to_pylist()
+    before = [row | calm if row["status"] == "scored" else row for row in rows]
+    manifest = {name: value for name, value in vars(live.book.run).items() if name != "folder"}
+    manifest |= {"run_id": run_id, "as_of": as_of, "served_at": as_of}
+    with new_folder(state.scores / run_id, manifest) as aside:
+        pq.write_table(pa.Table.from_pylist(before, live.book.table.schema), aside / SCORES)
+
+
+def test_who_looks_for_the_first_time_is_told_what_a_week_brought(fresh, live):
+    desk, last = Desk(fresh), datetime.fromisoformat(live.book.run.as_of)
+    assert desk.beside_book(live.book, live.book, "ada")["news"] is None, "there is one book only"
+    for days in (1, 5):
+        earlier_book(fresh.state, live, f"{days}-days", (last - timedelta(days=days)).isoformat())
+    first = desk.beside_book(live.book, live.book, "ben")["news"]
+    assert first["since"] == (last - timedelta(days=5)).isoformat(), "the oldest there is"
+    for days in (7, 14):
+        earlier_book(fresh.state, live, f"{days}-days", (last - timedelta(days=days)).isoformat())
+    first = desk.beside_book(live.book, live.book, "cyd")["news"]
+    assert first["since"] == (last - timedelta(days=7)).isoformat()
+    assert first["n"] > 0
+    desk.casebook.look("dan", "1-days")
+    told = desk.beside_book(live.book, live.book, "dan")["news"]
+    assert told["since"] == (last - timedelta(days=1)).isoformat(), "what he saw himself"
+    desk.casebook.close()
+
+
 def test_news_are_of_the_accounts_somebody_sees(fresh, live):
     """The book Ada saw before had all risks at nothing; she sees the accounts of csm-1 alone."""
-    run = live.book.run
-    rows = live.book.table.to_pylist()
-    calm = {"churn_risk": 0.0, "risk_band": "low"}
-    before = [row | calm if row["status"] == "scored" else row for row in rows]
-    manifest = {name: value for name, value in vars(run).items() if name != "folder"}
-    with new_folder(fresh.state.scores / "before", manifest | {"run_id": "before"}) as aside:
-        pq.write_table(pa.Table.from_pylist(before, live.book.table.schema), aside / SCORES)
+    run, rows = live.book.run, live.book.table.to_pylist()
+    earlier_book(fresh.state, live, "before", run.as_of)
     desk = Desk(fresh)
     desk.casebook.look("ada", "before")
     hers = live.book.seen_by(frozenset({"csm-1"}))

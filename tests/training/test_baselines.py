@@ -69,6 +69,12 @@ def test_without_a_rule_that_tells_rows_apart_there_is_no_such_baseline(halves, 
     assert "rules" not in baselines_for(small.with_columns(frame, rows={"n_rules": 0}))
 
 
+def test_a_health_score_that_began_after_the_training_rows_says_nothing(frame, small):
+    without = small.with_columns(frame, rows={"health_score": np.nan})
+    p = BASELINES["health_score"](without)(frame)
+    np.testing.assert_allclose(p, without.label.mean())
+
+
 def test_rows_without_a_health_score_get_their_own_rate(frame, small):
     gone = np.where(frame.label == 1, np.nan, frame.rows["health_score"])
     gone[:200] = np.nan
