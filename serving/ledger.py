@@ -778,6 +778,13 @@ class Ledger:
             np.array([label for _, label in found.values()], dtype=np.float64),
         )
 
+    def probabilities(self, book: BookEntry) -> NDArray[np.float64]:
+        """Return the probabilities of one book, by entity."""
+        table = scores_table
+        query = select(table.c.probability).where(*self._in_book(book)).order_by(table.c.entity_id)
+        with reading(self.engine) as connection:
+            return np.array(connection.execute(query).scalars().all(), dtype=np.float64)
+
     def of_book(self, book: BookEntry) -> list[ScoreRow]:
         """Return the scores of one book, by entity."""
         return self._read(and_(*self._in_book(book)), scores_table.c.entity_id)

@@ -24,7 +24,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "degraded": ("1 while something is wrong with a part; /v1/health says what.", ("part",)),
     "feature_age_seconds": ("Age of the features in the online store.", ()),
     "book_age_seconds": ("Age of the last published book.", ()),
-    "score_psi": ("How far the scores moved since training.", ("target",)),
+    "score_psi": ("How far the scores moved since the model's first book.", ("target",)),
     "inputs_moved": ("Inputs that moved since training, as far as the book can show.", ("target",)),
     "alarms": ("Alarms of the last look at drift and performance.", ("target",)),
     "expected_auc": ("AUC that calibrated probabilities of the book imply.", ("target",)),

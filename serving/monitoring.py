@@ -21,7 +21,7 @@ from serving.outcomes import contract_id
 from serving.phrases import to_second
 from serving.scoring import Model
 from serving.watch import LATEST, Watched
-from training.drift import Drift, drift_of
+from training.drift import Drift, drift_of, histogram
 from training.expected import expected_performance
 from training.explain import is_circumstance
 from training.metrics import (
@@ -34,6 +34,7 @@ from training.metrics import (
     observed_to_expected,
 )
 
+DECILES = tuple(k / 10 for k in range(1, 10))
 DRAWS = 200
 MIN_EVENTS = 10
 """Events, and non-events, below which no realised performance is told."""
@@ -92,7 +93,7 @@ def monitor(
             "n_scored": len(watched.values),
         },
         "targets": {
-            model.target: _of_target(model, watched.values, archive, ledger, seed)
+            model.target: _of_target(model, watched, archive, ledger, seed)
             for model in watched.models
         },
     }
@@ -101,16 +102,16 @@ def monitor(
 
 
 def _of_target(
-    model: Model, values: np.ndarray, archive: Archive, ledger: Ledger, seed: int
+    model: Model, watched: Watched, archive: Archive, ledger: Ledger, seed: int
 ) -> dict[str, Any]:
-    matrix = model.encode(values)
+    matrix = model.encode(watched.values)
     p = model.bundle.predict(matrix).p
     judged = _judged(model, archive, ledger)
     told: dict[str, Any] = {
         "outcome": model.bundle.outcome,
         "bundle_sha": model.sha,
         "verdict": model.bundle.verdict,
-        "scores": _score_drift(model, p, seed),
+        "scores": _score_drift(model, p, watched.as_of, archive, ledger, seed),
         "inputs": _input_drift(model, matrix, seed),
         "expected": _expected(p, seed),
         "realised": realised(judged, seed),
@@ -153,18 +154,39 @@ def _has_moved(item: Drift) -> bool:
     return item.verdict in ("moved", "moved much")
 
 
-def _score_drift(model: Model, p: np.ndarray, seed: int) -> dict[str, Any] | None:
-    """Compare the book's probabilities with those out of time in training; None without them."""
-    reference = model.bundle.manifest.get("score_reference")
-    if not reference or not model.bundle.has_reasons:
+def _score_drift(
+    model: Model, p: np.ndarray, as_of: datetime, archive: Archive, ledger: Ledger, seed: int
+) -> dict[str, Any] | None:
+    """Compare the book's probabilities with those of the model's first book; None in that one.
+
+    Not with those out of time in training: other models made them, of other accounts: those whose
+    outcome was known.
+    """
+    first = _first_book(model, archive, ledger)
+    if first is None or first.as_of >= as_of or not model.bundle.has_reasons:
         return None
+    before = ledger.probabilities(first)
+    edges = np.quantile(before, DECILES)
     (found,) = drift_of(
         {model.target: p},
-        {model.target: reference},
-        n_reference=int(reference["n_entities"]),
+        {model.target: histogram(before, edges)},
+        n_reference=len(before),
         seed=seed,
     )
-    return found.as_dict()
+    return found.as_dict() | {"since": to_second(first.as_of)}
+
+
+def _first_book(model: Model, archive: Archive, ledger: Ledger) -> BookEntry | None:
+    """Return the oldest book of the same bundle."""
+    for book in ledger.books(channel="book"):
+        if book.target == model.target:
+            try:
+                answered = archive.release(book.release_id).bundles[book.target]
+            except BellwetherError:
+                continue  # a release that is not kept cannot say what answered
+            if answered["sha"] == model.sha:
+                return book
+    return None
 
 
 def _expected(p: np.ndarray, seed: int) -> dict[str, Any] | None:
@@ -344,7 +366,8 @@ def _drift_words(scores: dict[str, Any] | None, inputs: dict[str, Any] | None) -
     words = []
     if scores is not None and scores["verdict"].startswith("moved"):
         words.append(
-            f"ALARM: the scores {scores['verdict']} since training (PSI {scores['psi']:.2f})"
+            f"ALARM: the scores {scores['verdict']} since the model's first book, of "
+            f"{scores['since'][:10]} (PSI {scores['psi']:.2f})"
         )
     if inputs is None:
         return words

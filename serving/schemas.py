@@ -676,7 +676,7 @@ class Estimated(Contract):
 
 
 class Shift(Contract):
-    """How far one distribution lies from its reference in training."""
+    """How far one distribution lies from its reference."""
 
     name: str
     psi: float | None = Field(description="population stability index; null: too few accounts")
@@ -690,8 +690,14 @@ class Shift(Contract):
     missing_before: float
 
 
+class ScoreShift(Shift):
+    """The same of the scores, against the first book of the same model."""
+
+    since: str = Field(description="day of that book, ISO 8601")
+
+
 class InputShift(Shift):
-    """The same of one input of the model."""
+    """The same of one input of the model, against the rows of the last year it was trained on."""
 
     label: str
     theme: str
@@ -745,7 +751,7 @@ class TargetWatch(Contract):
     outcome: Literal["churn", "contraction", "expansion"]
     bundle_sha: str
     verdict: Verdict
-    scores: Shift | None = Field(description="null: the model keeps no reference")
+    scores: ScoreShift | None = Field(description="null: it is the first book of this model")
     inputs: InputShifts | None
     expected: Expectation | None
     realised: Realised

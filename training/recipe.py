@@ -236,7 +236,6 @@ def train(
     manifest |= {"checks": [check.as_dict() for check in checks]}
     manifest |= _aligned_part(frame)
     manifest |= _fitted_part(frame, fitted, calibration)
-    manifest |= {"score_reference": score_reference(predictions)}
     if target.outcome == "expansion":
         verdict = judgement.verdict
         manifest |= {"growth": growth_part(frame, predictions, folds, company.growth, verdict)}
@@ -655,15 +654,3 @@ def _distribution(column: np.ndarray, recent: np.ndarray) -> dict[str, Any]:
         "quantiles": [float(value) for value in quantiles],
         **histogram(column[recent], quantiles),
     }
-
-
-def score_reference(predictions: pd.DataFrame) -> dict[str, Any]:
-    """Return what the probabilities looked like out of time, one per entity and test period.
-
-    Not those of the training rows: a model is surer of rows it learned from.
-    """
-    headline = predictions[predictions["is_headline"]]
-    p = headline[f"p_{MODEL}"].to_numpy(dtype=np.float64)
-    known = p[~np.isnan(p)]
-    edges = np.quantile(known, REFERENCE_QUANTILES) if len(known) else []
-    return {**histogram(p, edges), "n_entities": int(headline["entity_id"].nunique())}

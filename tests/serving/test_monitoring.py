@@ -105,6 +105,38 @@ def test_an_input_that_moved_is_named(fresh, world, watched, kept):
     assert any("active users" in words for words in told["words"])
 
 
+def first_book(world, watched, level=0.0) -> BookScores:
+    """The model's own book of an earlier month, its log-odds moved by `level`."""
+    model = watched.models[0]
+    logit = model.bundle.predict(model.encode(watched.values)).logit + level
+    n = len(logit)
+    return replace(
+        past_book(world, 9, n=n), probability=sigmoid(logit), logit=logit, band=["low"] * n
+    )
+
+
+def test_the_first_book_of_a_model_has_nothing_to_have_moved_from(fresh, world, watched, kept):
+    run = score_book(fresh, world.release, kept, world.now)
+    told = monitor(fresh, watched, kept, world.now)["targets"]["churn"]
+    assert run.statuses["scored"] > 0
+    assert told["scores"] is None
+
+
+@pytest.mark.parametrize(("level", "verdict"), [(0.0, "steady"), (1.5, "moved much")])
+def test_scores_are_held_against_the_first_book_of_the_same_model(
+    fresh, world, watched, kept, level, verdict
+):
+    other = past_book(world, 6, level=3.0, sha="0" * 64)
+    kept.append_book(replace(other, release_id="of another model"))
+    kept.append_book(first_book(world, watched, level))
+    report = monitor(fresh, watched, kept, world.now)
+    Monitoring.model_validate(report)
+    told = report["targets"]["churn"]
+    assert (told["scores"]["verdict"], told["scores"]["since"][:10]) == (verdict, "2025-09-01")
+    alarms = [words for words in told["words"] if words.startswith("ALARM: the scores")]
+    assert len(alarms) == (verdict != "steady")
+
+
 def test_a_handful_of_accounts_raises_no_alarm(fresh, world, watched, kept):
     report = monitor(fresh, replace(watched, values=watched.values[:12]), kept, world.now)
     inputs = report["targets"]["churn"]["inputs"]
@@ -121,7 +153,8 @@ def test_outcomes_are_set_beside_what_was_said(fresh, world, watched, kept):
     assert (found["n"], found["n_accounts"]) == (900, 300)
     assert found["auc"]["low"] < found["expected_auc"] < found["auc"]["high"]
     assert found["observed_to_expected"]["low"] < 1 < found["observed_to_expected"]["high"]
-    assert not any(words.startswith("ALARM") for words in told["words"])
+    # the only alarm is that the first book, which is made up, is unlike the present one
+    assert [words[:17] for words in told["words"] if "ALARM" in words] == ["ALARM: the scores"]
     assert told["realised_of_this_model"]["n"] == 900
 
 
@@ -168,7 +201,9 @@ def test_it_is_read_over_http_and_as_gauges(fresh, world, watched, kept, client_
         set_gauges(metrics, serving)
         text = metrics.expose().decode()
         assert 'bellwether_realised_scores{target="churn"} 900.0' in text
-        assert 'bellwether_alarms{target="churn"} 0.0' in text
+        assert 'bellwether_alarms{target="churn"} 1.0' in text, "the first book is made up"
+        assert 'bellwether_score_psi{target="churn"}' in text
+        assert 'bellwether_alarms{target="expansion"} 0.0' in text
         assert "bellwether_feature_age_seconds 34200.0" in text
     finally:
         serving.close()
