@@ -57,6 +57,21 @@ COLUMNS = {
     "reason": "the source's own reason, where it has one",
 }
 
+_MOMENT = pa.timestamp("us", tz="UTC")
+_SCHEMA = pa.schema(
+    {
+        "entity_id": pa.string(),
+        "as_of": _MOMENT,
+        "label": pa.float64(),
+        "excluded": pa.string(),
+        "label_known_at": _MOMENT,
+        "decision_at": _MOMENT,
+        "effective_at": _MOMENT,
+        "reason": pa.string(),
+    }
+)
+"""Of `COLUMNS`: a column in which nothing is known has its type all the same."""
+
 DAYS_AT_ONCE = 26
 """Prediction moments labelled in one query: bounds memory."""
 
@@ -688,7 +703,7 @@ def _stamped(rows: pa.Table) -> pa.Table:
         ("effective_day", "effective_at"),
     ):
         frame[moment] = _moments(frame[day])
-    return pa.Table.from_pandas(frame[list(COLUMNS)], preserve_index=False)
+    return pa.Table.from_pandas(frame[list(COLUMNS)], schema=_SCHEMA, preserve_index=False)
 
 
 def _moments(days: pd.Series) -> pd.Series:

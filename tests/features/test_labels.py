@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import ibis
 import pandas as pd
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import features.labels as module
 import features.snapshots
 from configs.company import Target
 from configs.errors import ConfigError, DataError
@@ -22,6 +23,7 @@ from features.labels import (
     build_labels,
     definition,
     departures,
+    labels_at,
     movements,
     require_events,
 )
@@ -225,8 +227,8 @@ def tables():
 
 
 @pytest.fixture(scope="module")
-def labels(tables, company_of, tmp_path_factory):
-    workspace = company_of(
+def workspace(tables, company_of, tmp_path_factory):
+    return company_of(
         tmp_path_factory.mktemp("labels"),
         tables,
         reporting_currency="EUR",
@@ -235,6 +237,10 @@ def labels(tables, company_of, tmp_path_factory):
             name: {"observed_in": "subscriptions"} | target for name, target in TARGETS.items()
         },
     )
+
+
+@pytest.fixture(scope="module")
+def labels(workspace):
     return made(workspace)
 
 
@@ -691,6 +697,20 @@ def test_books_of_earlier_runs_are_not_on_the_grid(company_of, tmp_path):
         "2025-02-01",
         "2025-02-03",
     ]
+
+
+@pytest.mark.parametrize("name", ["logged", "horizon"])
+def test_many_days_labelled_in_parts_are_labelled_as_in_one(workspace, monkeypatch, name):
+    """In the last part nothing happened, so that not one reason is known in it."""
+    target, loaded = workspace.company.targets[name], load_sources(workspace, NOW)
+    days = [date(2025, 1, 1), date(2025, 2, 1), date(2025, 8, 1)]
+    whole = labels_at(workspace, loaded, name, target, days, NOW)
+    last = whole["as_of"].dt.date == days[-1]
+    assert whole["reason"][~last].notna().any()
+    assert whole["reason"][last].isna().all()
+    monkeypatch.setattr(module, "DAYS_AT_ONCE", 1)
+    parts = labels_at(workspace, loaded, name, target, days, NOW)
+    pd.testing.assert_frame_equal(parts, whole)
 
 
 def test_the_definition_says_what_is_asked(labels):
