@@ -5,6 +5,8 @@ The release store and the score ledger share it. Light to import: serving starts
 
 from __future__ import annotations
 
+import sqlite3
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +35,10 @@ from configs.errors import ConfigError, StateError, UnavailableError
 
 BUSY_SECONDS = 30
 """How long one writer waits for another before it gives up."""
+
+_PATIENCE_MS = 1_000 * BUSY_SECONDS
+_LOOK_MS = 2
+"""How long SQLite itself waits for the write lock before it is asked again."""
 
 _WRITES = "bellwether_writes"
 
@@ -139,28 +145,23 @@ def telling(engine: Engine) -> Iterator[None]:
     """
     try:
         yield
-    except DBAPIError as error:
-        if not (error.connection_invalidated or is_outage(error)):
+    except (DBAPIError, sqlite3.Error) as error:
+        if not is_outage(error):
             raise
-        raise unavailable(engine, error) from error
+        raise UnavailableError(
+            f"the database does not answer: {first_line(error)}",
+            where=address(engine),
+            fix="start it, or correct BELLWETHER_LEDGER_URL; then run the same command again",
+        ) from error
 
 
 def is_outage(error: Exception) -> bool:
     """Say whether the database failed, rather than the statement: by a driver or SQLAlchemy."""
-    return type(error).__name__ in {
+    return getattr(error, "connection_invalidated", False) or type(error).__name__ in {
         "OperationalError",
         "InterfaceError",
         "DatabaseError",  # SQLite: the file is damaged, or is none
     }
-
-
-def unavailable(engine: Engine, error: Exception) -> UnavailableError:
-    """Return what is told of a database that failed, without its password."""
-    return UnavailableError(
-        f"the database does not answer: {first_line(error)}",
-        where=address(engine),
-        fix="start it, or correct BELLWETHER_LEDGER_URL; then run the same command again",
-    )
 
 
 def first_line(error: Exception) -> str:
@@ -198,7 +199,7 @@ def _sqlite(url: URL) -> Engine:
     def _configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver's own BEGIN is always deferred
         for pragma in (
-            f"busy_timeout={BUSY_SECONDS * 1000}",
+            f"busy_timeout={_PATIENCE_MS}",
             "page_size=16384",  # of a new file: a batch of scores commits in half the time of 4096
             "journal_mode=WAL",
             "synchronous=FULL",  # an acknowledged commit outlives a power cut
@@ -209,10 +210,38 @@ def _sqlite(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get(_WRITES)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if connection.get_execution_options().get(_WRITES):
+            begin_writing(connection.connection.driver_connection)
+        else:
+            connection.exec_driver_sql("BEGIN")
 
     return engine
+
+
+def begin_writing(connection: Any) -> None:
+    """Begin a write transaction on a SQLite driver's connection, waiting for other writers.
+
+    It asks for the lock every few milliseconds: SQLite's own patience grows to a tenth of a second
+    between two looks, and other processes take their turns meanwhile.
+
+    Raises
+    ------
+    sqlite3.OperationalError
+        Locked beyond `BUSY_SECONDS`; the file cannot be written.
+    """
+    ends = time.monotonic() + BUSY_SECONDS
+    connection.execute(f"PRAGMA busy_timeout={_LOOK_MS}")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() > ends:
+                    raise
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={_PATIENCE_MS}")
 
 
 def _postgresql(url: URL) -> Engine:

@@ -6,7 +6,6 @@ Light to import: serving starts with it.
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -21,12 +20,11 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from configs.errors import DataError, StateError
 from training.database import (
-    BUSY_SECONDS,
     UtcTime,
     address,
+    begin_writing,
     first_line,
-    is_outage,
-    unavailable,
+    telling,
     writing,
 )
 
@@ -35,9 +33,6 @@ ROWS_AT_ONCE = 64
 
 _KEYS_AT_ONCE = 500
 
-_LOOK_MS = 2
-"""How long SQLite itself waits for the write lock before `Appender` asks again."""
-
 Row = tuple[Any, ...]
 
 
@@ -45,9 +40,7 @@ class Appender:
     """Inserts rows into one table, one transaction a call; for one caller at a time.
 
     On SQLite the driver is spoken to directly, over a connection of its own: what SQLAlchemy does
-    for a transaction takes as long as a single score's insert and commit. There it also asks for
-    the write lock every few milliseconds: SQLite's own patience grows to a tenth of a second
-    between two looks, and other processes take their turns meanwhile.
+    for a transaction takes as long as a single score's insert and commit.
 
     Parameters
     ----------
@@ -78,52 +71,34 @@ class Appender:
                 insert_many(connection, self._table, self._names, rows)
             return
         bound = _bound(self._table, self._names, rows, self._engine.dialect)
-        try:
+        with telling(self._engine):
             self._write(list(_sqlite_inserts(self._table, self._names, bound)))
-        except sqlite3.Error as error:
-            if not is_outage(error):
-                raise
-            self.close()  # the next call connects anew
-            raise unavailable(self._engine, error) from error
 
     def close(self) -> None:
         """Let go of the connection."""
         if self._held is not None:
-            self._held.invalidate()  # it is impatient: nobody else gets it
+            self._held.invalidate()
             self._held = None
 
     def _write(self, statements: Sequence[tuple[str, Row]]) -> None:
         connection = self._driver()
-        _begin(connection)
         try:
+            begin_writing(connection)
             for sql, values in statements:
                 connection.execute(sql, values)
             connection.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
+            self.close()  # the next call connects anew
             raise
 
     def _driver(self) -> sqlite3.Connection:
         if self._held is None:
             self._held = self._engine.raw_connection()
-            self._held.cursor().execute(f"PRAGMA busy_timeout={_LOOK_MS}")
         connection = self._held.driver_connection
         assert isinstance(connection, sqlite3.Connection)
         return connection
-
-
-def _begin(connection: sqlite3.Connection) -> None:
-    """Take the write lock, waiting for it as long as any other writer does."""
-    ends = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            return
-        except sqlite3.OperationalError as error:
-            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if not is_busy or time.monotonic() > ends:
-                raise
 
 
 def settle(

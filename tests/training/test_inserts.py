@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, func, select
 
 from configs.errors import UnavailableError
-from training import inserts
+from training import database
 from training.database import UtcTime, open_engine, reading, writing
 from training.inserts import Appender
 
@@ -82,7 +82,7 @@ def test_another_writer_is_waited_for_and_followed_at_once(
 def test_a_lock_that_is_never_given_up_is_told(
     engine: Engine, appender: Appender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inserts, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
     with writing(engine), pytest.raises(UnavailableError, match="locked"):
         appender.append(rows(0, 1))
     appender.append(rows(0, 1))
