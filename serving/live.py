@@ -285,10 +285,8 @@ class Live:
         unique = list(dict.fromkeys(account_ids))
         if not unique:
             return Scored([], [])
-        asked, (stage, now) = (
-            [Asked(i, request_id, channel, owners) for i in unique],
-            self._moment(),
-        )
+        asked = [Asked(entity, request_id, channel, owners) for entity in unique]
+        stage, now = self._moment()
         whole = Scored([], [], [])
         for start in range(0, len(asked), PART_ACCOUNTS):
             part = self._score(stage, asked[start : start + PART_ACCOUNTS], now)

@@ -6,7 +6,7 @@ nothing is called drift or decay that so many cannot support.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -33,6 +33,7 @@ from training.metrics import (
     estimate,
     observed_to_expected,
 )
+from training.releases import Release
 
 DECILES = tuple(k / 10 for k in range(1, 10))
 DRAWS = 200
@@ -162,8 +163,15 @@ def _score_drift(
     Not with those out of time in training: other models made them, of other accounts: those whose
     outcome was known.
     """
-    first = _first_book(model, archive, ledger)
-    if first is None or first.as_of >= as_of or not model.bundle.has_reasons:
+    if not model.bundle.has_reasons:
+        return None
+    books = (
+        book
+        for book, release in _answered(model.target, archive, ledger, "book")
+        if release.bundles[model.target]["sha"] == model.sha
+    )
+    first = next(books, None)
+    if first is None or first.as_of >= as_of:
         return None
     before = ledger.probabilities(first)
     edges = np.quantile(before, DECILES)
@@ -176,17 +184,16 @@ def _score_drift(
     return found.as_dict() | {"since": to_second(first.as_of)}
 
 
-def _first_book(model: Model, archive: Archive, ledger: Ledger) -> BookEntry | None:
-    """Return the oldest book of the same bundle."""
-    for book in ledger.books(channel="book"):
-        if book.target == model.target:
+def _answered(
+    target: str, archive: Archive, ledger: Ledger, channel: str
+) -> Iterator[tuple[BookEntry, Release]]:
+    """Yield the books of a target, oldest first, with the release that answered."""
+    for book in ledger.books(channel=channel):
+        if book.target == target:
             try:
-                answered = archive.release(book.release_id).bundles[book.target]
+                yield book, archive.release(book.release_id)
             except BellwetherError:
-                continue  # a release that is not kept cannot say what answered
-            if answered["sha"] == model.sha:
-                return book
-    return None
+                continue  # a release that is not kept cannot say what it asked
 
 
 def _expected(p: np.ndarray, seed: int) -> dict[str, Any] | None:
@@ -200,15 +207,11 @@ def _books_of(
 ) -> tuple[list[BookEntry], str]:
     """Return the books that asked what the present model asks, and the identity of the question."""
     contract = contract_id(model.contract)
-    found = []
-    for book in ledger.books(channel=channel):
-        if book.target == model.target:
-            try:
-                asked = archive.release(book.release_id).label_contracts[book.target]
-            except BellwetherError:
-                continue  # a release that is not kept cannot say what it asked
-            if contract_id(asked) == contract:
-                found.append(book)
+    found = [
+        book
+        for book, release in _answered(model.target, archive, ledger, channel)
+        if contract_id(release.label_contracts[book.target]) == contract
+    ]
     return found, contract
 
 

@@ -32,6 +32,7 @@ class Trails:
         self._lock = threading.Lock()
         self._books: dict[str, Mapping[str, float]] = {}
         self._known: tuple[str, dict[str, list[tuple[date, float]]]] = ("", {})
+        self._week_before: tuple[str, BookRun | None] = ("", None)
 
     def of(self, run: BookRun) -> Mapping[str, Sequence[tuple[date, float]]]:
         """Return, by account, the risk in each book of the last 12 weeks, oldest first.
@@ -54,6 +55,12 @@ class Trails:
 
         The newest book that was a week old by then, otherwise the oldest there is.
         """
+        with self._lock:
+            if self._week_before[0] != run.run_id:
+                self._week_before = (run.run_id, self._find_week_before(run))
+            return self._week_before[1]
+
+    def _find_week_before(self, run: BookRun) -> BookRun | None:
         past = sorted(
             (item for item in self._runs() if item.as_of < run.as_of),
             key=lambda item: (item.as_of, item.served_at),

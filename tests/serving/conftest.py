@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from serving.book import BookRun, score_book
 from serving.ledger import Ledger
 from serving.live import Live
 from serving.metrics import Metrics
-from training.bundle import Bundle, Calibration, save, sigmoid
+from training.bundle import Bundle, Calibration, load, save, sigmoid
 from training.fit import Recipe, fit
 from training.frame import TrainingFrame
 from training.recipe import reference
@@ -378,6 +378,27 @@ def copy_of() -> Callable[..., Workspace]:
 def release_for() -> Callable[..., Release]:
     """Return a release made of some bundles, not published."""
     return make_release
+
+
+@pytest.fixture(scope="session")
+def recalibrated_for() -> Callable[..., Release]:
+    """Return a release of the published boosters at another level, not published."""
+    return recalibrated
+
+
+def recalibrated(workspace: Workspace, world: World, intercept: float, note: str) -> Release:
+    """Save the published bundles anew with another intercept, and return a release of them."""
+
+    class Features:
+        hash, names = world.feature_hash, world.names
+
+    made = {}
+    for target, part in world.release.bundles.items():
+        bundle = load(workspace.state.bundles / part["sha"])
+        calibration = {**bundle.manifest["calibration"], "intercept": intercept}
+        made[target] = replace(bundle, manifest={**bundle.manifest, "calibration": calibration})
+        save(made[target], workspace.state.bundles)
+    return make_release(workspace, made, Features, note=note)
 
 
 def copied(world: World, folder: Path) -> Workspace:

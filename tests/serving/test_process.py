@@ -19,7 +19,6 @@ import pytest
 
 from serving.gate import MAX_AT_ONCE
 from serving.ledger import Ledger
-from training.bundle import load, save
 from training.releases import open_store, publish, rollback
 
 pytestmark = pytest.mark.slow
@@ -40,19 +39,9 @@ def server(state, service_for):
 
 
 @pytest.fixture(scope="module")
-def other(state, world, release_for):
+def other(state, world, recalibrated_for):
     """Another release of other bundles, so that an answer of mixed bundles would be seen."""
-
-    class Features:
-        hash, names = world.feature_hash, world.names
-
-    made = {}
-    for target, part in world.release.bundles.items():
-        bundle = load(state.state.bundles / part["sha"])
-        calibration = {**bundle.manifest["calibration"], "intercept": 0.4}
-        made[target] = replace(bundle, manifest={**bundle.manifest, "calibration": calibration})
-        save(made[target], state.state.bundles)
-    return release_for(state, made, Features, note="the other one")
+    return recalibrated_for(state, world, 0.4, "the other one")
 
 
 class Load:

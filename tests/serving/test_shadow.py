@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -11,25 +9,14 @@ from configs.errors import ModelError
 from serving.book import read_table, score_book
 from serving.ledger import SHADOW, Ledger
 from serving.live import Live
-from training.bundle import load, save
 from training.releases import current, mirror, open_store
 from training.shadow import publish_shadow, read_shadow, shadow_of, withdraw_shadow
 
 
 @pytest.fixture
-def challenger(fresh, world, release_for):
+def challenger(fresh, world, recalibrated_for):
     """A release of the same boosters, calibrated to a higher level."""
-
-    class Features:
-        hash, names = world.feature_hash, world.names
-
-    made = {}
-    for target, part in world.release.bundles.items():
-        bundle = load(fresh.state.bundles / part["sha"])
-        calibration = {**bundle.manifest["calibration"], "intercept": 0.6}
-        made[target] = replace(bundle, manifest={**bundle.manifest, "calibration": calibration})
-        save(made[target], fresh.state.bundles)
-    return release_for(fresh, made, Features, note="in the shadow")
+    return recalibrated_for(fresh, world, 0.6, "in the shadow")
 
 
 def test_a_release_in_the_shadow_changes_nothing_that_is_published(fresh, world, challenger):

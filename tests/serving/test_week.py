@@ -159,21 +159,27 @@ def earlier_book(state, live, run_id: str, as_of: str) -> None:
 
 
 def test_who_looks_for_the_first_time_is_told_what_a_week_brought(fresh, live):
-    desk, last = Desk(fresh), datetime.fromisoformat(live.book.run.as_of)
-    assert desk.beside_book(live.book, live.book, "ada")["news"] is None, "there is one book only"
+    last = datetime.fromisoformat(live.book.run.as_of)
+
+    def told(who: str, seen: str = "") -> dict | None:
+        desk = Desk(fresh)  # which books are older is found once
+        if seen:
+            desk.casebook.look(who, seen)
+        found = desk.beside_book(live.book, live.book, who)["news"]
+        desk.casebook.close()
+        return found
+
+    assert told("ada") is None, "there is one book only"
     for days in (1, 5):
         earlier_book(fresh.state, live, f"{days}-days", (last - timedelta(days=days)).isoformat())
-    first = desk.beside_book(live.book, live.book, "ben")["news"]
-    assert first["since"] == (last - timedelta(days=5)).isoformat(), "the oldest there is"
+    assert told("ben")["since"] == (last - timedelta(days=5)).isoformat(), "the oldest there is"
     for days in (7, 14):
         earlier_book(fresh.state, live, f"{days}-days", (last - timedelta(days=days)).isoformat())
-    first = desk.beside_book(live.book, live.book, "cyd")["news"]
+    first = told("cyd")
     assert first["since"] == (last - timedelta(days=7)).isoformat()
     assert first["n"] > 0
-    desk.casebook.look("dan", "1-days")
-    told = desk.beside_book(live.book, live.book, "dan")["news"]
-    assert told["since"] == (last - timedelta(days=1)).isoformat(), "what he saw himself"
-    desk.casebook.close()
+    his = told("dan", "1-days")
+    assert his["since"] == (last - timedelta(days=1)).isoformat(), "what he saw himself"
 
 
 def test_news_are_of_the_accounts_somebody_sees(fresh, live):
