@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
@@ -46,6 +46,25 @@ VECTOR_FIELDS = ("values", "past", "facts")
 
 _Found = tuple[datetime | None, dict[str, Any] | None]
 """What Feast's online stores answer per entity: when, and Feast's values by field."""
+
+
+class Held(NamedTuple):
+    """What the online store holds of one entity, as it lies there.
+
+    Attributes
+    ----------
+    as_of : datetime
+        The moment the values stand for, UTC.
+    values, past : bytes
+        A head, then little-endian float64 (`rows_of`).
+    facts : bytes
+        JSON.
+    """
+
+    as_of: datetime
+    values: bytes
+    past: bytes
+    facts: bytes
 
 
 @dataclass(frozen=True)
@@ -285,6 +304,18 @@ class Store:
         ------
         UnavailableError
             When the online store does not answer or was never filled for this feature set.
+        StateError
+            It holds vectors of another length.
+        """
+        return rows_of(self.held(feature_hash, entities), width)
+
+    def held(self, feature_hash: str, entities: Sequence[str]) -> list[Held | None]:
+        """Read what `online` reads, as it lies there; None for unknown entities.
+
+        Raises
+        ------
+        UnavailableError
+            As `online`.
         """
         view = vector_view(feature_hash)
         try:
@@ -295,7 +326,7 @@ class Store:
                 where=f"view {view}",
                 fix="check the store, then run `bellwether features`",
             ) from error
-        return _online_rows(found, width)
+        return [_held(item) for item in found]
 
     def _read(self, view: str, entities: Sequence[str]) -> list[_Found]:
         """Ask the online store itself.
@@ -445,39 +476,56 @@ def vector_view(feature_hash: str) -> str:
     return f"vector_{feature_hash}"
 
 
-def _online_rows(found: Sequence[_Found], width: int) -> OnlineRows:
+def _held(found: _Found) -> Held | None:
+    as_of, row = found
     # SQLite answers nothing for an unknown entity, Redis empty values.
-    known = [row is not None and row["values"].HasField("double_list_val") for _, row in found]
-    rows = [row if is_known else None for (_, row), is_known in zip(found, known, strict=True)]
-    return OnlineRows(
-        is_known=np.array(known, dtype=bool),
-        values=_matrix([row and row["values"] for row in rows], width),
-        past=_matrix([row and row["past"] for row in rows], width),
-        facts=[orjson.loads(row["facts"].string_val) if row else {} for row in rows],
-        as_of=[moment if row else None for (moment, _), row in zip(found, rows, strict=True)],
+    if as_of is None or row is None or not row["values"].HasField("double_list_val"):
+        return None
+    # Written out, a list of doubles is a head and then the doubles as they lie in memory: taken
+    # over whole, it costs less than reading the numbers one by one.
+    return Held(
+        as_of,
+        row["values"].double_list_val.SerializeToString(),
+        row["past"].double_list_val.SerializeToString(),
+        row["facts"].string_val.encode(),
     )
 
 
-def _matrix(vectors: Sequence[Any], width: int) -> np.ndarray:
-    """Return stored vectors as rows, NaN where there is none.
+def rows_of(held: Sequence[Held | None], width: int) -> OnlineRows:
+    """Return what the store holds of some entities as `OnlineRows` of `width` features.
 
-    Written out, a list of doubles is a head and then the doubles as they lie in memory: taken over
-    whole, it costs less than reading the numbers one by one.
+    Raises
+    ------
+    StateError
+        It holds vectors of another length.
     """
-    from feast.protos.feast.types.Value_pb2 import DoubleList
+    return OnlineRows(
+        is_known=np.array([item is not None for item in held], dtype=bool),
+        values=_matrix([item and item.values for item in held], width),
+        past=_matrix([item and item.past for item in held], width),
+        facts=[orjson.loads(item.facts) if item else {} for item in held],
+        as_of=[item.as_of if item else None for item in held],
+    )
 
-    size = DoubleList(val=[0.0] * width).ByteSize()
-    head, nothing = size - 8 * width, np.full(width, np.nan).tobytes()
-    parts = [
-        nothing if item is None else item.double_list_val.SerializeToString()[head:]
-        for item in vectors
-    ]
+
+def _matrix(vectors: Sequence[bytes | None], width: int) -> np.ndarray:
+    """Return stored vectors as rows, NaN where there is none."""
+    head, nothing = _head_size(width), np.full(width, np.nan).tobytes()
+    parts = [nothing if item is None else item[head:] for item in vectors]
     if any(len(part) != 8 * width for part in parts):
         raise StateError(
             f"the online store holds vectors of another length than {width}",
             fix="bellwether features --rebuild",
         )
     return np.frombuffer(b"".join(parts), dtype="<f8").reshape(len(parts), width)
+
+
+@lru_cache(maxsize=8)
+def _head_size(width: int) -> int:
+    from feast.protos.feast.types.Value_pb2 import DoubleList
+
+    size: int = DoubleList(val=[0.0] * width).ByteSize()
+    return size - 8 * width
 
 
 def _import_feast() -> tuple[Any, Any]:

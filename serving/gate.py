@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -45,7 +45,11 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Content-Security-Policy": PAGE_POLICY,
 }
+"""What every answer carries, unless it says otherwise itself."""
+
+_ALWAYS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
 _PORT = re.compile(r":\d+$")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -153,18 +157,24 @@ class _Answer:
         self.clock: asyncio.Timeout | None = None
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
+        is_start = message["type"] == "http.response.start"
+        if is_start:
             self.has_begun = True
-            if self.clock is not None and not self.clock.expired():
-                self.clock.reschedule(None)
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self._request_id
-            headers.setdefault("Content-Security-Policy", PAGE_POLICY)
-            for name, value in SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
-        async with asyncio.timeout(SEND_SECONDS):
-            await self._send(message)
+            headers = message.setdefault("headers", [])
+            present = {name for name, _ in headers}
+            headers.extend(item for item in _ALWAYS if item[0] not in present)
+            headers.append((b"x-request-id", self._request_id.encode()))
+        if self.clock is None or self.clock.expired():
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._send(message)
+            return
+        # The clock of the request goes on as that of each part: another would cost as much again.
+        if not is_start:
+            self.clock.reschedule(asyncio.get_running_loop().time() + SEND_SECONDS)
+        await self._send(message)
+        if is_start or message.get("more_body", False):
+            self.clock.reschedule(None)
 
     async def problem(self, document: dict[str, Any], scope: Scope, receive: Receive) -> None:
         """Answer with a problem, unless part of another answer is out already."""

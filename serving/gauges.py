@@ -17,6 +17,8 @@ def set_gauges(metrics: Metrics, live: Live) -> None:
     metrics.set("ready", float(live.is_ready()))
     for part in PARTS:
         metrics.set("degraded", float(part in live.notes), part)
+    if live.stage is not None:
+        metrics.set("ready_answers", float(len(live.stage.recall)))
     now = live.clock()
     if live.stage is not None and live.stage.scorer.peers.as_of:
         # the peers lie beside the vectors that the online store was filled with

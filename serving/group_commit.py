@@ -53,7 +53,9 @@ class GroupWriter:
         settle: Callable[[list[Record]], None],
     ) -> None:
         self._commit, self._settle = commit, settle
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        # Who waits for room, and the thread that waits for work: one does not wake the other.
+        self._room, self._work = threading.Condition(lock), threading.Condition(lock)
         self._turn = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
         self._n_rows = 0
@@ -82,14 +84,14 @@ class GroupWriter:
         return [item.future for item in items]
 
     def _wake(self) -> None:
-        with self._changed:
+        with self._work:
             if self._waiting:
-                self._changed.notify_all()
+                self._work.notify()
 
     def _queue(self, callers: Sequence[list[Record]], wait_seconds: float) -> list[_Waiting]:
         items = [_Waiting(records, Future()) for records in callers]
-        with self._changed:
-            has_room = self._changed.wait_for(
+        with self._room:
+            has_room = self._room.wait_for(
                 lambda: self._is_closed or self._n_rows < WAITING_ROWS, wait_seconds
             )
             if self._is_closed:
@@ -105,9 +107,10 @@ class GroupWriter:
 
     def close(self) -> None:
         """Commit what waits and end the thread."""
-        with self._changed:
+        with self._work:
             self._is_closed = True
-            self._changed.notify_all()
+            self._work.notify_all()
+            self._room.notify_all()
         self._thread.join()
 
     def _run(self) -> None:
@@ -117,20 +120,20 @@ class GroupWriter:
 
     def _has_work(self) -> bool:
         """Wait for callers; false when closed and drained."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or bool(self._waiting))
+        with self._work:
+            self._work.wait_for(lambda: self._is_closed or bool(self._waiting))
             return bool(self._waiting)
 
     def _take(self) -> list[_Waiting]:
         """Return the next group of callers who still wait."""
         group: list[_Waiting] = []
         n_rows = 0
-        with self._changed:
+        with self._room:
             while self._waiting and n_rows < GROUP_ROWS:
                 group.append(self._waiting.popleft())
                 n_rows += len(group[-1].records)
             self._n_rows -= n_rows
-            self._changed.notify_all()
+            self._room.notify_all()
         return [item for item in group if item.future.set_running_or_notify_cancel()]
 
     def _write(self, group: list[_Waiting]) -> None:

@@ -286,12 +286,10 @@ class Jobs:
                 scored = live.score(
                     chunk, request_id=claim.job.job_id, channel="batch", owners=owners
                 )
-                others = {item.get("release_id") for item in scored.answers} - {None, parts.name}
-                if others:
+                if scored.release_id != parts.name:
                     return False
                 live.ledger.append([*scored.rows, *scored.shadow])
-                option = orjson.OPT_APPEND_NEWLINE
-                _write(path, b"".join(orjson.dumps(item, option=option) for item in scored.answers))
+                _write(path, b"".join(item.body + b"\n" for item in scored.given))
             n_done, seen_at = start + len(chunk), datetime.now(UTC)
             self._change(claim, n_done=n_done, release_id=parts.name, seen_at=seen_at)
         return True

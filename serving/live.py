@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from configs.company import load_company
 from configs.errors import BellwetherError, ConfigError, StateError, UnavailableError
 from configs.places import Places, Workspace
 from configs.state import State
-from features.store import OnlineRows, Store
+from features.store import Held, OnlineRows, Store, rows_of
 from serving.access import read_capacities, read_managers, seen, sees
+from serving.ahead import Ahead
 from serving.archive import Archive
 from serving.book import BookRun, read_latest, read_ranks, read_table
 from serving.changes import change_of
@@ -37,6 +39,7 @@ from serving.keys import Keyring, KeyStore
 from serving.ledger import Ledger, ScoreRow, new_score_ids, pack_features
 from serving.people import People
 from serving.phrases import FAILED
+from serving.recall import ROOM_BYTES, Basis, Given, Recall, basis_of
 from serving.scoring import Scorer, kept_facts, load_peers, newest_vectors, status
 from serving.shadow import shadow_rows
 from serving.stages import Observe, measured
@@ -54,6 +57,9 @@ JOB_SECONDS = 1.0
 
 CHECK_SECONDS = 5.0
 """How often the background check looks for a new release, new vectors and a new book."""
+
+AHEAD_SECONDS = 1.0
+"""How often a worker looks whether answers can be computed ahead."""
 
 PART_ACCOUNTS = 128
 """Accounts of a batch that are scored and handed to the ledger together."""
@@ -95,6 +101,7 @@ class Stage:
     store: Store
     vectors: str
     shadow: Scorer | None = None
+    recall: Recall = field(default_factory=Recall)
 
     @property
     def release(self) -> Release:
@@ -108,17 +115,25 @@ class Scored:
 
     Attributes
     ----------
-    answers : list of dict
+    given : list of Given
         One per account asked, in that order; every score carries its ``score_id``.
     rows : list of ScoreRow
         One per account and target, without repeats.
     shadow : list of ScoreRow
         The same accounts by the release in the shadow; for the ledger alone.
+    release_id : str
+        Of a batch: what answered all of it.
     """
 
-    answers: list[dict[str, Any]]
+    given: list[Given]
     rows: list[ScoreRow]
     shadow: list[ScoreRow] = field(default_factory=list)
+    release_id: str = ""
+
+    @property
+    def answers(self) -> list[Mapping[str, Any]]:
+        """The answers as plain values."""
+        return [item.value for item in self.given]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +155,19 @@ class Live:
         The company.
     clock : callable
         Returns now, UTC.
+    room_bytes : int
+        What answers may take that are kept to be given again (`serving.recall`).
     """
 
-    def __init__(self, workspace: Workspace, clock: Callable[[], datetime] | None = None) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        clock: Callable[[], datetime] | None = None,
+        room_bytes: int = ROOM_BYTES,
+    ) -> None:
         self.workspace = workspace
         self.clock = clock or workspace.company.clock
+        self.room_bytes = room_bytes
         self.stage: Stage | None = None
         self.book: Book | None = None
         self.monitoring: dict[str, Any] | None = None
@@ -174,6 +197,7 @@ class Live:
         work: dict[str, Callable[[], None]] = {
             "refresh": partial(self._keep_looking, check_seconds),
             "jobs": self._work,
+            "ahead": self._compute_ahead,
         }
         if self.workspace.company.webhooks:
             work["webhooks"] = self._send
@@ -287,27 +311,21 @@ class Live:
             return Scored([], [])
         asked = [Asked(entity, request_id, channel, owners) for entity in unique]
         stage, now = self._moment()
-        whole = Scored([], [], [])
+        whole = Scored([], [], [], stage.release.release_id)
         for start in range(0, len(asked), PART_ACCOUNTS):
             part = self._score(stage, asked[start : start + PART_ACCOUNTS], now)
-            keep([*part.rows, *part.shadow])
-            whole.answers.extend(part.answers)
-            whole.rows.extend(part.rows)
-            whole.shadow.extend(part.shadow)
-        by_id = dict(zip(unique, whole.answers, strict=True))
-        return replace(whole, answers=[by_id[entity] for entity in account_ids])
+            keep([row for one in part for row in (*one.rows, *one.shadow)])
+            for one in part:
+                whole.given.extend(one.given)
+                whole.rows.extend(one.rows)
+                whole.shadow.extend(one.shadow)
+        by_id = dict(zip(unique, whole.given, strict=True))
+        return replace(whole, given=[by_id[entity] for entity in account_ids])
 
     def score_each(self, asked: Sequence[Asked]) -> list[Scored]:
         """Score accounts that several callers ask for, as `score` does; one result per ask."""
         stage, now = self._moment()
-        scored, start = self._score(stage, asked, now), 0
-        each = []
-        for ask, answer in zip(asked, scored.answers, strict=True):
-            end = start + len(answer.get("scores", ()))
-            beside = [row for row in scored.shadow if _is_of(ask, row)]
-            each.append(Scored([answer], scored.rows[start:end], beside))
-            start = end
-        return each
+        return self._score(stage, asked, now)
 
     def _keep_each(self, scored: Sequence[Scored]) -> list[Future[int]]:
         started = time.perf_counter()
@@ -319,7 +337,7 @@ class Live:
         """Return what answers, and the clock: one of each for everything in a request."""
         return self.current(), self.clock()
 
-    def _score(self, stage: Stage, asked: Sequence[Asked], now: datetime) -> Scored:
+    def _score(self, stage: Stage, asked: Sequence[Asked], now: datetime) -> list[Scored]:
         try:
             with measured(self.observe_stage):
                 return _score_together(stage, asked, now)
@@ -397,6 +415,28 @@ class Live:
                     self.jobs.run_next(self, datetime.now(UTC))
                 except Exception:
                     logger.exception("a score job failed")
+
+    def _compute_ahead(self) -> None:
+        """Have the answers of the book ready, those with most at stake first."""
+        ahead = Ahead(self._remember_answers, self._stop.wait)
+        while not self._stop.wait(AHEAD_SECONDS):
+            stage, book, today = self.stage, self.book, self.clock().date()
+            if stage is None or book is None or stage.shadow is not None:
+                continue
+            ahead.run(
+                stage.recall,
+                today,
+                book.table["account_id"].to_pylist(),
+                partial(self._answers, stage.recall, today),
+            )
+
+    def _answers(self, recall: Recall, day: date) -> bool:
+        stage = self.stage
+        return stage is not None and stage.recall is recall and self.clock().date() == day
+
+    def _remember_answers(self, account_ids: Sequence[str]) -> None:
+        stage, now = self._moment()
+        _score_together(stage, [Asked(entity, "", "api", None) for entity in account_ids], now)
 
     def _keep_looking(self, check_seconds: float) -> None:
         while not self._stop.wait(check_seconds):
@@ -480,7 +520,7 @@ class Live:
         store = Store(self.workspace)
         if not store.is_ready(scorer.feature_hash):
             return None
-        stage = Stage(scorer, store, "")
+        stage = Stage(scorer, store, "", recall=Recall(self.room_bytes))
         _warm(stage, self.clock())
         for model in scorer.models:
             model.bundle.warm()
@@ -501,7 +541,9 @@ class Live:
         ranks = book.ranks if book is not None and is_same else NO_RANKS
         if ranks is not scorer.ranks:
             scorer = scorer.with_ranks(ranks)
-        return replace(stage, scorer=scorer, vectors=vectors)
+        if scorer is stage.scorer:
+            return stage
+        return replace(stage, scorer=scorer, vectors=vectors, recall=Recall(self.room_bytes))
 
 
 def workspace_from_environment(environment: Mapping[str, str]) -> Workspace:
@@ -561,53 +603,100 @@ def _warm(stage: Stage, now: datetime) -> None:
     scorer.score([""], OnlineRows(np.ones(1, dtype=bool), nothing, nothing, [facts], [now]), now)
 
 
-def _is_of(ask: Asked, row: ScoreRow) -> bool:
-    return (row.entity_id, row.request_id) == (ask.account_id, ask.request_id)
-
-
-def _score_together(stage: Stage, asked: Sequence[Asked], now: datetime) -> Scored:
-    scorer, account_ids = stage.scorer, [ask.account_id for ask in asked]
+def _score_together(stage: Stage, asked: Sequence[Asked], now: datetime) -> list[Scored]:
+    """Answer from memory what may be, and compute the rest; one result per ask."""
     with timed("read"):
-        rows = stage.store.online(scorer.feature_hash, scorer.width, account_ids)
+        held = stage.store.held(stage.scorer.feature_hash, [ask.account_id for ask in asked])
+    with timed("recall"):
+        bases = [item and basis_of(item, now) for item in held]
+        known = _recalled(stage, asked, bases, now)
+    computed = [i for i, scored in enumerate(known) if scored is None]
+    if computed:
+        scored = _computed(stage, [asked[i] for i in computed], [held[i] for i in computed], now)
+        with timed("recall"):
+            for i, one in zip(computed, scored, strict=True):
+                known[i] = one
+                if (basis := bases[i]) is not None and one.rows:
+                    stage.recall.keep(one.given[0], one.rows, basis)
+    return [one for one in known if one is not None]
+
+
+def _recalled(
+    stage: Stage, asked: Sequence[Asked], bases: Sequence[Basis | None], now: datetime
+) -> list[Scored | None]:
+    """Return per ask the answer that is due again, None where there is none.
+
+    While a release is in the shadow there is none: it scores what the published one does.
+    """
+    if stage.shadow is not None:
+        return [None] * len(asked)
+    kept = [
+        stage.recall.find(ask.account_id, basis) if basis else None
+        for ask, basis in zip(asked, bases, strict=True)
+    ]
+    at = datetime.now(UTC)
+    score_ids = iter(new_score_ids(at, sum(len(item.rows) for item in kept if item)))
+    given: list[Scored | None] = []
+    for ask, item in zip(asked, kept, strict=True):
+        if item is None or not sees(ask.owners, {"owner_id": item.owner_id}):
+            given.append(None)
+            continue
+        ids = list(islice(score_ids, len(item.rows)))
+        answer, rows = item.again(ids, ask.request_id, ask.channel, now, at)
+        given.append(Scored([answer], rows))
+    return given
+
+
+def _computed(
+    stage: Stage, asked: Sequence[Asked], held: Sequence[Held | None], now: datetime
+) -> list[Scored]:
+    account_ids = [ask.account_id for ask in asked]
+    rows = rows_of(held, stage.scorer.width)
     if any(ask.owners is not None for ask in asked):
         is_seen = np.array(
             [sees(ask.owners, facts) for ask, facts in zip(asked, rows.facts, strict=True)],
             dtype=bool,
         )
         rows = replace(rows, is_known=rows.is_known & is_seen)
-    answers = scorer.score(account_ids, rows, now)
-    kept = ledger_rows(stage, answers, rows, now, asked)
-    return Scored(answers, kept, _in_shadow(stage, kept, rows, account_ids))
+    answers = stage.scorer.score(account_ids, rows, now)
+    kept = iter(ledger_rows(stage, answers, rows, now, asked))
+    given = [
+        Scored([Given(answer)], list(islice(kept, len(answer.get("scores", ())))))
+        for answer in answers
+    ]
+    return given if stage.shadow is None else _in_shadow(stage.shadow, given, rows)
 
 
-def _in_shadow(
-    stage: Stage, kept: Sequence[ScoreRow], rows: OnlineRows, account_ids: Sequence[str]
-) -> list[ScoreRow]:
+def _in_shadow(shadow: Scorer, given: Sequence[Scored], rows: OnlineRows) -> list[Scored]:
     """Score the same accounts in the shadow; trouble there costs nobody an answer."""
-    if stage.shadow is None:
-        return []
-    positions = {entity: i for i, entity in enumerate(account_ids)}
+    shown = [row for one in given for row in one.rows]
+    positions = {one.given[0].value["account_id"]: i for i, one in enumerate(given)}
+    beside: dict[tuple[str, str], list[ScoreRow]] = {}
     try:
-        return shadow_rows(stage.shadow, kept, rows, positions)
+        for row in shadow_rows(shadow, shown, rows, positions):
+            beside.setdefault((row.entity_id, row.request_id), []).append(row)
     except Exception:
         logger.exception("the shadow cannot score")
-        return []
+        return list(given)
+    return [
+        replace(one, shadow=beside.get((one.rows[0].entity_id, one.rows[0].request_id), []))
+        if one.rows
+        else one
+        for one in given
+    ]
 
 
-def _score_alone(stage: Stage, asked: Sequence[Asked], now: datetime) -> Scored:
-    answers: list[dict[str, Any]] = []
-    rows: list[ScoreRow] = []
+def _score_alone(stage: Stage, asked: Sequence[Asked], now: datetime) -> list[Scored]:
+    given: list[Scored] = []
     for ask in asked:
         try:
-            one = _score_together(stage, [ask], now)
+            given += _score_together(stage, [ask], now)
         except BellwetherError:
             raise
         except Exception:
             logger.exception("an account cannot be scored", extra={"request_id": ask.request_id})
-            one = Scored([{"account_id": ask.account_id, **status(FAILED)}], [])
-        answers += one.answers
-        rows += one.rows
-    return Scored(answers, rows)
+            given.append(Scored([Given({"account_id": ask.account_id, **status(FAILED)})], []))
+    return given
 
 
 def ledger_rows(

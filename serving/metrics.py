@@ -22,6 +22,7 @@ STAGE_SECONDS = (
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "ready": ("1 when a score asked for now would be answered.", ()),
     "degraded": ("1 while something is wrong with a part; /v1/health says what.", ("part",)),
+    "ready_answers": ("Accounts whose answer is known while nothing it rests on changes.", ()),
     "feature_age_seconds": ("Age of the features in the online store.", ()),
     "book_age_seconds": ("Age of the last published book.", ()),
     "score_psi": ("How far the scores moved since the model's first book.", ("target",)),
@@ -57,11 +58,12 @@ class Metrics:
 
         self._stages = Histogram(
             "bellwether_stage_seconds",
-            "Time of one scoring by stage: read, encode, predict, explain, words, ledger.",
+            "Time of one scoring by stage: read, recall, encode, predict, explain, words, ledger.",
             ("stage",),
             buckets=STAGE_SECONDS,
             registry=self.registry,
         )
+        self._by_stage: dict[str, Histogram] = {}
         self._gauges = {
             name: Gauge(
                 f"bellwether_{name}",
@@ -75,7 +77,9 @@ class Metrics:
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """Count the time of one stage."""
-        self._stages.labels(stage).observe(seconds)
+        if stage not in self._by_stage:
+            self._by_stage[stage] = self._stages.labels(stage)
+        self._by_stage[stage].observe(seconds)
 
     def set(self, name: str, value: float, *labels: str) -> None:
         """Set one of `GAUGES`."""

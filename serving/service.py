@@ -3,7 +3,8 @@
 Configured by the environment: ``BELLWETHER_COMPANY`` (folder of the configuration),
 ``BELLWETHER_STATE`` (state directory), ``BELLWETHER_HOSTS`` (host names answered to),
 ``BELLWETHER_WORKERS`` (processes), ``BELLWETHER_CHECK_SECONDS`` (how often each looks for a new
-release), ``BELLWETHER_LOG_LEVEL``, and the addresses of `configs.places`.
+release), ``BELLWETHER_RECALL_MB`` (memory of each for answers that are due again, 0 for none),
+``BELLWETHER_LOG_LEVEL``, and the addresses of `configs.places`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from serving.gate import LOOPBACK
 from serving.live import CHECK_SECONDS, Live, workspace_from_environment
 from serving.logs import log_as_json
 from serving.metrics import Metrics
+from serving.recall import ROOM_BYTES
 
 switch_off_telemetry()
 with warnings.catch_warnings():
@@ -75,7 +77,8 @@ class Bellwether:
     def __init__(self) -> None:
         log_as_json(os.environ.get("BELLWETHER_LOG_LEVEL", "INFO"))
         self.metrics = Metrics()
-        self.live = Live(workspace_from_environment(os.environ))
+        room_bytes = 2**20 * int(os.environ.get("BELLWETHER_RECALL_MB", ROOM_BYTES // 2**20))
+        self.live = Live(workspace_from_environment(os.environ), room_bytes=room_bytes)
         self.live.observe_stage = self.metrics.observe_stage
         self.live.start(float(os.environ.get("BELLWETHER_CHECK_SECONDS", CHECK_SECONDS)))
         _leave_loaded_alone()

@@ -1,4 +1,4 @@
-"""Where the time of an answer goes: read, encode, predict, explain, words, ledger.
+"""Where the time of an answer goes: read, recall, encode, predict, explain, words, ledger.
 
 A stage measures itself wherever it runs; nothing is kept unless somebody asked on this thread, so
 the scoring core stays free of clocks and metrics.
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-STAGES = ("read", "encode", "predict", "explain", "words", "ledger")
+STAGES = ("read", "recall", "encode", "predict", "explain", "words", "ledger")
 """Where there are reasons, the prediction falls out of the explanation: both are ``explain``."""
 
 Observe = Callable[[str, float], None]

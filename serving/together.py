@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 from configs.errors import UnavailableError
@@ -52,10 +52,9 @@ class Together(Generic[Ask, Given]):
         keep: Callable[[Sequence[Given]], Sequence[Future[int]]],
     ) -> None:
         self._answer, self._keep = answer, keep
-        self._waiting: deque[_Waiting[Ask, Given]] = deque()
-        self._lock = threading.Lock()
-        self._is_running = False
-        self._pool = ThreadPoolExecutor(1, "together")
+        self._waiting: SimpleQueue[_Waiting[Ask, Given] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="together", daemon=True)
+        self._thread.start()
 
     async def ask(self, ask: Ask, within_seconds: float) -> Given:
         """Return what an ask is given, once it is committed.
@@ -67,11 +66,7 @@ class Together(Generic[Ask, Given]):
         """
         loop = asyncio.get_running_loop()
         waiting: _Waiting[Ask, Given] = _Waiting(ask, loop, loop.create_future())
-        with self._lock:
-            self._waiting.append(waiting)
-            is_first, self._is_running = not self._is_running, True
-        if is_first:
-            self._pool.submit(self._run)
+        self._waiting.put(waiting)
         try:
             return await asyncio.wait_for(waiting.future, within_seconds)
         except TimeoutError as error:
@@ -82,7 +77,8 @@ class Together(Generic[Ask, Given]):
 
     def close(self) -> None:
         """Answer who waits, then end the thread."""
-        self._pool.shutdown()
+        self._waiting.put(None)
+        self._thread.join()
 
     def _run(self) -> None:
         while group := self._take():
@@ -95,11 +91,16 @@ class Together(Generic[Ask, Given]):
                 _give(group, given, kept)
 
     def _take(self) -> list[_Waiting[Ask, Given]]:
-        with self._lock:
-            n = min(len(self._waiting), MAX_TOGETHER)
-            self._is_running = n > 0
-            group = [self._waiting.popleft() for _ in range(n)]
-        return [item for item in group if not item.future.cancelled()] or group
+        """Wait for somebody; return all who wait by then, nobody when it is closed."""
+        group: list[_Waiting[Ask, Given]] = []
+        while not group or (len(group) < MAX_TOGETHER and not self._waiting.empty()):
+            item = self._waiting.get()
+            if item is None:
+                self._waiting.put(None)  # for the next look: who came before is answered first
+                break
+            if not item.future.cancelled():
+                group.append(item)
+        return group
 
 
 def _give(

@@ -204,6 +204,9 @@ def _sqlite(url: URL) -> Engine:
             "journal_mode=WAL",
             "synchronous=FULL",  # an acknowledged commit outlives a power cut
             "wal_autocheckpoint=2000",  # 32 MB: pages written often are copied back once
+            "cache_size=-16384",  # 16 MB: the index by account is written all over
+            # What a statement of many rows might have to undo else goes through a file of its own.
+            "temp_store=MEMORY",
             "foreign_keys=ON",
         ):
             connection.execute(f"PRAGMA {pragma}")
@@ -229,19 +232,29 @@ def begin_writing(connection: Any) -> None:
     sqlite3.OperationalError
         Locked beyond `BUSY_SECONDS`; the file cannot be written.
     """
-    ends = time.monotonic() + BUSY_SECONDS
-    connection.execute(f"PRAGMA busy_timeout={_LOOK_MS}")
+    make_impatient(connection)
     try:
-        while True:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError as error:
-                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                if not is_busy or time.monotonic() > ends:
-                    raise
+        take_write_lock(connection)
     finally:
         connection.execute(f"PRAGMA busy_timeout={_PATIENCE_MS}")
+
+
+def make_impatient(connection: sqlite3.Connection) -> None:
+    """Have SQLite itself wait for a lock no longer than `take_write_lock` wants, from here on."""
+    connection.execute(f"PRAGMA busy_timeout={_LOOK_MS}")
+
+
+def take_write_lock(connection: sqlite3.Connection) -> None:
+    """Begin a write transaction as `begin_writing`, on a connection that was made impatient."""
+    ends = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > ends:
+                raise
 
 
 def _postgresql(url: URL) -> Engine:

@@ -22,8 +22,9 @@ from configs.errors import DataError, StateError
 from training.database import (
     UtcTime,
     address,
-    begin_writing,
     first_line,
+    make_impatient,
+    take_write_lock,
     telling,
     writing,
 )
@@ -83,7 +84,7 @@ class Appender:
     def _write(self, statements: Sequence[tuple[str, Row]]) -> None:
         connection = self._driver()
         try:
-            begin_writing(connection)
+            take_write_lock(connection)
             for sql, values in statements:
                 connection.execute(sql, values)
             connection.execute("COMMIT")
@@ -94,10 +95,13 @@ class Appender:
             raise
 
     def _driver(self) -> sqlite3.Connection:
+        is_new = self._held is None
         if self._held is None:
             self._held = self._engine.raw_connection()
         connection = self._held.driver_connection
         assert isinstance(connection, sqlite3.Connection)
+        if is_new:
+            make_impatient(connection)
         return connection
 
 

@@ -30,6 +30,7 @@ from serving.api.whatif import whatif
 from serving.door import is_public
 from serving.gate import LOOPBACK, Admit, Gate, Show
 from serving.gauges import set_gauges
+from serving.lane import Lane, route_named
 from serving.pages.routes import pages, problem_page
 from serving.problems import is_for_people, of_error, problem, response
 
@@ -72,7 +73,8 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.openapi = describer(app, schemas.BODIES)  # type: ignore[method-assign]
-    app.include_router(scores(get_live, get_metrics))
+    by_id = scores(get_live, get_metrics)
+    app.include_router(by_id)
     app.include_router(changes(get_live))
     for group in (book, whatif, jobs, intake):
         app.include_router(group(get_live))
@@ -88,6 +90,7 @@ def create_app(
         (HTTPException, _http),
     ):
         app.add_exception_handler(kind, _answering(show, told))
+    app.add_middleware(Lane, route=route_named(by_id, "score_one"))
     app.add_middleware(
         Gate,
         observe=_observer(get_metrics),

@@ -21,12 +21,13 @@ from starlette.responses import Response
 from configs.errors import UnavailableError, did_you_mean
 from serving import schemas
 from serving.access import SCORE, caller_of
-from serving.api.answers import GetLive, GetMetrics, json_answer, json_response
+from serving.api.answers import GetLive, GetMetrics, json_response
 from serving.api.bodies import invalid, json_of
 from serving.api.openapi import guarded, problems
 from serving.live import Asked, Live, Scored
 from serving.phrases import INVALID, UNKNOWN
-from serving.problems import ProblemError, item_problem
+from serving.problems import OF_STATUS, ProblemError, item_problem
+from serving.recall import Given
 from serving.schemas import MAX_BATCH, MAX_ID_LENGTH
 from serving.scoring import status
 
@@ -58,11 +59,11 @@ def scores(get_live: GetLive, get_metrics: GetMetrics) -> APIRouter:
         if not is_account_id(account_id):
             raise ProblemError("invalid-account-id", status(INVALID)["status_text"])
         scored = await answered(get_live(request), account_id, request)
-        answer = scored.answers[0]
-        get_metrics(request).count_accounts({answer["status"]: 1})
-        if answer["status"] == UNKNOWN:
+        given = scored.given[0]
+        get_metrics(request).count_accounts({given.status: 1})
+        if given.status == UNKNOWN:
             raise ProblemError("unknown-account", f"no account {account_id!r} in the book")
-        return json_answer(answer)
+        return json_response(given.body)
 
     @router.post(
         "/scores",
@@ -120,15 +121,14 @@ def _batch(
         owners=owners,
         keep=lambda rows: committed.append(live.ledger.submit(rows)),
     )
-    results = batch_results(asked, scored.answers)
-    counts = dict(Counter(item["status"] for item in results))
-    releases = {item["release_id"] for item in results if item.get("release_id")}
+    results = batch_results(asked, scored.given)
+    counts = dict(Counter(item.status for item in results))
     body = orjson.dumps(
         {
             "request_id": request_id,
-            "release_id": next(iter(releases), release_id),
+            "release_id": scored.release_id or release_id,
             "counts": counts,
-            "results": results,
+            "results": [orjson.Fragment(item.body) for item in results],
         }
     )
     return body, counts, committed
@@ -172,16 +172,21 @@ def parse_batch(content_type: str, body: bytes) -> list[Any]:
     return ids
 
 
-def batch_results(asked: Sequence[Any], answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def batch_results(asked: Sequence[Any], given: Sequence[Given]) -> list[Given]:
     """Put answers and refusals in the order asked; those that are problems say so."""
-    valid = iter(answers)
-    results = []
-    for item in asked:
-        answer = (
+    valid = iter(given)
+    return [
+        _with_problem(
             next(valid)
             if is_account_id(item)
-            else {"account_id": str(item)[:MAX_ID_LENGTH], **status(INVALID)}
+            else Given({"account_id": str(item)[:MAX_ID_LENGTH], **status(INVALID)})
         )
-        wrong = item_problem(answer["status"], answer["account_id"])
-        results.append({**answer, "problem": wrong} if wrong else answer)
-    return results
+        for item in asked
+    ]
+
+
+def _with_problem(given: Given) -> Given:
+    if given.status not in OF_STATUS:
+        return given
+    wrong = item_problem(given.status, given.value["account_id"])
+    return Given({**given.value, "problem": wrong})

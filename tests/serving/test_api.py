@@ -214,7 +214,7 @@ def test_a_ledger_that_does_not_commit_in_time_withholds_the_score(away, client_
 class NoStore:
     """An online store that is away."""
 
-    def online(self, *_):
+    def held(self, *_):
         raise UnavailableError("the online store does not answer")
 
     def is_ready(self, _):

@@ -11,7 +11,7 @@ import serving.live as module
 from configs.errors import StateError, UnavailableError
 from configs.places import Workspace
 from configs.state import State
-from features.store import OnlineRows
+from features.store import Held
 from serving.ledger import Ledger
 from serving.live import Live, Stage
 from training.bundle import load
@@ -160,10 +160,10 @@ class OneBadAccount:
     def __init__(self, store, bad: str) -> None:
         self._store, self._bad = store, bad
 
-    def online(self, feature_hash, width, entities) -> OnlineRows:
+    def held(self, feature_hash, entities) -> list[Held | None]:
         if self._bad in entities:
             raise ValueError("setting an array element with a sequence")
-        return self._store.online(feature_hash, width, entities)
+        return self._store.held(feature_hash, entities)
 
 
 def test_one_bad_account_costs_nobody_else_an_answer(serving):

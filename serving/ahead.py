@@ -1,0 +1,83 @@
+"""The book's answers computed ahead, in quiet moments: most who ask get one that is ready.
+
+A quarter of one processor at most, and nothing is kept anywhere but in memory (`serving.recall`):
+a score exists when it is given out. An account whose data moves on is computed when it is asked
+for, as everything is until its turn has come.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import date
+from typing import Any
+
+from configs.errors import BellwetherError
+from serving.recall import Recall
+
+logger = logging.getLogger("bellwether.serving")
+
+PART_ACCOUNTS = 8
+"""Accounts computed at once: a few milliseconds in which callers may have to wait."""
+
+PAUSES = 3.0
+"""How long it pauses after a part, in times of what the part took."""
+
+Due = tuple[Recall, date]
+
+
+class Ahead:
+    """Fills the recall of each stage, once a day.
+
+    Parameters
+    ----------
+    compute : callable
+        Computes and remembers the answers for some accounts.
+    wait : callable
+        Waits for some seconds; true when it is time to end.
+    """
+
+    def __init__(
+        self, compute: Callable[[Sequence[str]], Any], wait: Callable[[float], bool]
+    ) -> None:
+        self._compute, self._wait = compute, wait
+        self._done: Due | None = None
+
+    def run(
+        self, recall: Recall, today: date, accounts: Iterable[str], is_due: Callable[[], bool]
+    ) -> None:
+        """Compute what is not known yet, in the order given, until there is no room.
+
+        Parameters
+        ----------
+        recall : Recall
+            Where the answers go.
+        today : date
+            The day they are of.
+        accounts : iterable of str
+            Whom; the most important first.
+        is_due : callable
+            Whether it is this stage and day that answers still; asked between parts.
+        """
+        if self._done == (recall, today):
+            return
+        for part in _parts(list(accounts)):
+            if recall.is_full:
+                break
+            started = time.perf_counter()
+            try:
+                self._compute(part)
+            except BellwetherError:
+                return  # the store does not answer: later, from the beginning
+            except Exception:
+                # Who asks for the account is told; the others are not made to wait for it.
+                logger.debug("answers cannot be computed ahead", exc_info=True)
+            if self._wait(PAUSES * (time.perf_counter() - started)) or not is_due():
+                return
+        self._done = (recall, today)
+
+
+def _parts(accounts: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(accounts), PART_ACCOUNTS):
+        yield accounts[start : start + PART_ACCOUNTS]
