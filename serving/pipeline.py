@@ -288,6 +288,9 @@ def serve_command(
         "BELLWETHER_STATE": str(workspace.state.root.resolve()),
         "BELLWETHER_DATA": str(workspace.data.resolve()),
     }
+    # BentoML empties its home's folder of metrics when it starts: another service's with it.
+    home = workspace.state.root.resolve() / "bentoml" / str(port)
+    environment.setdefault("BENTOML_HOME", str(home))
     return command, environment
 
 

@@ -2,9 +2,9 @@
 
 As any release of trees it also has draws, twice as many trees again, that say how sure a score is.
 
-Fitted to the features of a simulated company and published in its state directory. How well it
-predicts is not judged here, so it skips folds, search and gates; everything that costs time when
-it answers is what any release has.
+Fitted to the features of a simulated company and published in its state directory, with its book.
+How well it predicts is not judged here, so it skips folds, search and gates; everything that costs
+time when it answers is what any release has.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 from configs.places import Workspace
 from features.build import Built
 from features.labels import definition
+from serving.book import score_book
+from serving.ledger import Ledger
 from training.bench.company import simulated
 from training.bundle import Bundle, Calibration, save
 from training.dataset import training_frame
@@ -70,6 +72,9 @@ def reference_release(
             _write_one_booster(workspace, frame, recipe)
     release = _release(workspace, built, bundles)
     publish(store, release, standing.release_id if standing else None, note="benchmark")
+    progress("scoring its book")
+    with Ledger.open(workspace) as ledger:
+        score_book(workspace, release, ledger, workspace.company.clock())
     return workspace, release
 
 

@@ -24,6 +24,11 @@ from serving.pipeline import serve_command
 
 PATIENCE_SECONDS = 300.0
 
+READY_ANSWERS = "bellwether_ready_answers "
+
+WORKERS_APART_SECONDS = 2.0
+"""Of several workers one tells the metrics; the others do the same at nearly the same time."""
+
 MLMODEL = """\
 artifact_path: model
 flavors:
@@ -99,6 +104,24 @@ def _wait(process: subprocess.Popen[bytes], port: int, ready: str, log: Path) ->
     raise UnavailableError("a server did not start", where=str(log))
 
 
+def wait_for_answers(server: Running, n_accounts: int) -> None:
+    """Wait until ours has the answers of so many accounts ready."""
+    end = time.perf_counter() + PATIENCE_SECONDS
+    while time.perf_counter() < end:
+        connection = http.client.HTTPConnection(HOST, server.port, timeout=5)
+        try:
+            connection.request("GET", "/metrics")
+            lines = connection.getresponse().read().decode().splitlines()
+        finally:
+            connection.close()
+        ready = [float(line.split()[-1]) for line in lines if line.startswith(READY_ANSWERS)]
+        if ready and ready[0] >= n_accounts:
+            time.sleep(WORKERS_APART_SECONDS)
+            return
+        time.sleep(0.1)
+    raise UnavailableError("the answers of the book were not computed ahead")
+
+
 def _answers(port: int, path: str) -> bool:
     connection = http.client.HTTPConnection(HOST, port, timeout=5)
     try:
@@ -111,11 +134,15 @@ def _answers(port: int, path: str) -> bool:
 
 
 @contextmanager
-def ours(workspace: Workspace, log: Path, workers: int = 1) -> Iterator[Running]:
+def ours(
+    workspace: Workspace, log: Path, workers: int = 1, recall_mb: int | None = None
+) -> Iterator[Running]:
     """Run the service of a company, as `bellwether serve` does."""
     port = free_port()
     command, environment = serve_command(workspace, port)
     environment["BELLWETHER_WORKERS"] = str(workers)
+    if recall_mb is not None:
+        environment["BELLWETHER_RECALL_MB"] = str(recall_mb)
     with running(command, environment, port, "/readyz", log) as found:
         yield found
 

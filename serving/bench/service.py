@@ -18,6 +18,7 @@ from serving.bench import servers
 from serving.bench.load import Load, get, post, run
 from serving.bench.reference import BOOSTER_FILE
 from serving.bench.servers import Running
+from serving.book import read_latest, read_table
 from serving.scoring import newest_vectors
 from training.bench.measure import Measure, quantiles
 from training.releases import Release
@@ -27,6 +28,8 @@ CONCURRENCY = 8
 
 CORES = 2
 """Workers where a service that may use all cores is measured."""
+
+ANEW = "each computed when asked"
 
 GOALS = {"bare": 4.0, "mlflow": 5.0, "batch": 5_000.0, "start": 4.0}
 
@@ -69,8 +72,12 @@ class _Book:
 def _book(workspace: Workspace, release: Release) -> _Book:
     folder = newest_vectors(workspace.state, release.feature_set["hash"])
     assert folder is not None  # a published release has its book
-    rows = pq.read_table(folder / "part.parquet", columns=["entity_id", "values", "facts"])
-    kept = [row for row in rows.to_pylist() if orjson.loads(row["facts"])["status"] == "scored"]
+    run = read_latest(workspace.state)
+    assert run is not None  # the reference release has one
+    told = read_table(run).select(["account_id", "status"]).to_pylist()
+    scored = {row["account_id"] for row in told if row["status"] == "scored"}
+    rows = pq.read_table(folder / "part.parquet", columns=["entity_id", "values"])
+    kept = [row for row in rows.to_pylist() if row["entity_id"] in scored]
     values = [[0.0 if x != x else x for x in row["values"]] for row in kept]
     return _Book([row["entity_id"] for row in kept], release.feature_set["names"], values)
 
@@ -131,58 +138,80 @@ def _all_seconds(loads: Sequence[Load]) -> list[float]:
 def measure(
     workspace: Workspace, release: Release, folder: Path, sizes: Sizes = Sizes()
 ) -> list[Measure]:
-    """Return latency, throughput and batches of the running service beside its peers."""
+    """Return latency, throughput and batches of the running service beside its peers.
+
+    Once as it runs, with the answers of the book computed ahead, and once with every answer
+    computed when it is asked for.
+    """
     book, rng, log = _book(workspace, release), random.Random(7), folder / "servers.log"  # noqa: S311
     with ExitStack() as stack:
         ours = stack.enter_context(servers.ours(workspace, log))
+        anew = stack.enter_context(servers.ours(workspace, log, recall_mb=0))
         bare = stack.enter_context(servers.bare(log))
         booster = workspace.state.root / BOOSTER_FILE
         mlflow = stack.enter_context(servers.mlflow(booster, folder, log))
+        servers.wait_for_answers(ours, len(book.ids))
+
+        def asked(server: Running, n: int, at_once: int) -> Callable[[], Load]:
+            return lambda: _load(server, _singles(book, n, rng), at_once)
+
+        def told(n: int, at_once: int) -> Callable[[], Load]:
+            return lambda: _load(mlflow, _invocations(book, n, rng), at_once)
+
+        def batches(server: Running, at_once: int) -> Callable[[], Load]:
+            return lambda: _load(server, _batches(book, sizes, rng), at_once)
+
         constant = [get("/constant")]
+        one = sizes.singles
         single = _in_turns(
             sizes.rounds,
             {
-                "ours": lambda: _load(ours, _singles(book, sizes.singles, rng), 1),
-                "bare": lambda: _load(bare, constant * sizes.singles, 1),
-                "mlflow": lambda: _load(mlflow, _invocations(book, sizes.singles // 4, rng), 1),
+                "ours": asked(ours, one, 1),
+                "anew": asked(anew, one, 1),
+                "bare": lambda: _load(bare, constant * one, 1),
+                "mlflow": told(one // 4, 1),
             },
         )
+        several = sizes.many
         many = _in_turns(
             sizes.rounds,
             {
-                "ours": lambda: _load(ours, _singles(book, sizes.many, rng), CONCURRENCY),
-                "bare": lambda: _load(bare, constant * sizes.many, CONCURRENCY),
-                "mlflow": lambda: _load(
-                    mlflow, _invocations(book, sizes.many // 4, rng), CONCURRENCY
-                ),
+                "ours": asked(ours, several, CONCURRENCY),
+                "anew": asked(anew, several, CONCURRENCY),
+                "bare": lambda: _load(bare, constant * several, CONCURRENCY),
+                "mlflow": told(several // 4, CONCURRENCY),
             },
         )
         both = stack.enter_context(servers.ours(workspace, log, workers=CORES))
-        batches = _in_turns(
+        both_anew = stack.enter_context(servers.ours(workspace, log, workers=CORES, recall_mb=0))
+        servers.wait_for_answers(both, len(book.ids))
+        by_batch = _in_turns(
             sizes.rounds,
             {
-                "1 at once": lambda: _load(ours, _batches(book, sizes, rng), 1),
-                "2 at once": lambda: _load(ours, _batches(book, sizes, rng), 2),
+                "1 at once": batches(ours, 1),
                 # of few connections one worker may take all
-                f"{2 * CORES} at once, {CORES} workers": lambda: _load(
-                    both, _batches(book, sizes, rng), 2 * CORES
-                ),
+                f"{2 * CORES} at once, {CORES} workers": batches(both, 2 * CORES),
+                f"1 at once, {ANEW}": batches(anew, 1),
+                f"{2 * CORES} at once, {CORES} workers, {ANEW}": batches(both_anew, 2 * CORES),
             },
         )
     return [
-        _latency(single),
-        _throughput(many),
-        *(_batch(loads, sizes, how) for how, loads in batches.items()),
+        _latency(single, "ours", ""),
+        _latency(single, "anew", f", {ANEW}"),
+        _throughput(many, "ours", ""),
+        _throughput(many, "anew", f", {ANEW}"),
+        *(_batch(loads, sizes, how) for how, loads in by_batch.items()),
     ]
 
 
-def _latency(loads: dict[str, list[Load]]) -> Measure:
+def _latency(loads: dict[str, list[Load]], name: str, how: str) -> Measure:
     found = {
-        name: quantiles(_all_seconds(each)) | _processor_ms(each) for name, each in loads.items()
+        server: quantiles(_all_seconds(each)) | _processor_ms(each)
+        for server, each in loads.items()
     }
-    ours, bare = found["ours"]["p50_ms"], found["bare"]["p50_ms"]
+    ours, bare = found[name]["p50_ms"], found["bare"]["p50_ms"]
     return Measure(
-        "one account by id, one connection, p50",
+        f"one account by id, one connection, p50{how}",
         ours,
         "ms",
         "a constant from the same kind of server",
@@ -198,14 +227,14 @@ def _rate(loads: Sequence[Load]) -> float:
     return statistics.median(load.per_second for load in loads)
 
 
-def _throughput(loads: dict[str, list[Load]]) -> Measure:
-    ours, theirs = _rate(loads["ours"]), _rate(loads["mlflow"])
+def _throughput(loads: dict[str, list[Load]], name: str, how: str) -> Measure:
+    ours, theirs = _rate(loads[name]), _rate(loads["mlflow"])
     detail: dict[str, Any] = {
-        name: quantiles(_all_seconds(each)) | _processor_ms(each) | {"per_second": _rate(each)}
-        for name, each in loads.items()
+        server: quantiles(_all_seconds(each)) | _processor_ms(each) | {"per_second": _rate(each)}
+        for server, each in loads.items()
     }
     return Measure(
-        f"one account by id, {CONCURRENCY} connections, one worker each",
+        f"one account by id, {CONCURRENCY} connections, one worker each{how}",
         ours,
         "/s",
         "mlflow models serve, no reasons",

@@ -14,7 +14,7 @@ TINY = service.Sizes(rounds=1, singles=4, many=8, batches=1, batch=20, starts=1)
 
 
 @pytest.fixture
-def workspace(world):
+def workspace(world, book):
     """The small company, with a booster for servers that know one per model."""
     sha = world.release.bundles["churn"]["sha"]
     text = (world.workspace.state.bundles / sha / "model_7.txt").read_text()
@@ -25,11 +25,12 @@ def workspace(world):
 @pytest.mark.slow
 def test_the_service_is_measured_beside_its_peers(workspace, world, tmp_path):
     found = service.measure(workspace, world.release, tmp_path, TINY)
-    single, many, *batches = found
-    assert set(single.detail) == {"ours", "bare", "mlflow"}
+    single, anew, many, _, *batches = found
+    assert set(single.detail) == {"ours", "anew", "bare", "mlflow"}
+    assert anew.ours == anew.detail["anew"]["p50_ms"]
     assert all(item.ours > 0 for item in found)
     assert many.ratio == pytest.approx(many.ours / many.theirs)
-    assert len(batches) == 3
+    assert len(batches) == 4
     assert all(item.detail["answer_bytes_per_account"] > 1_000 for item in batches)
 
 
