@@ -45,14 +45,23 @@ class GroupWriter:
         Commits records in one transaction, quickly.
     settle : callable
         Commits one caller's records that `commit` refused, or says why they cannot be.
+    commit_at_once : callable
+        Commits records if that can be done without waiting, and says whether it was.
+    is_untidy, tidy : callable
+        Whether there is something to put in order beside, and what does it: between groups, on the
+        writer's thread.
     """
 
     def __init__(
         self,
         commit: Callable[[list[Record]], None],
         settle: Callable[[list[Record]], None],
+        commit_at_once: Callable[[list[Record]], bool] = lambda _: False,
+        is_untidy: Callable[[], bool] = lambda: False,
+        tidy: Callable[[], None] = lambda: None,
     ) -> None:
-        self._commit, self._settle = commit, settle
+        self._is_untidy, self._tidy = is_untidy, tidy
+        self._commit, self._settle, self._commit_at_once = commit, settle, commit_at_once
         lock = threading.Lock()
         # Who waits for room, and the thread that waits for work: one does not wake the other.
         self._room, self._work = threading.Condition(lock), threading.Condition(lock)
@@ -83,9 +92,19 @@ class GroupWriter:
         self._wake()
         return [item.future for item in items]
 
+    def commit_now(self, records: list[Record]) -> bool:
+        """Commit records on this thread if nobody else waits or writes; say whether it was done."""
+        if self._is_closed or self._waiting or not self._turn.acquire(blocking=False):
+            return False
+        try:
+            return self._commit_at_once(records)
+        finally:
+            self._turn.release()
+            self._wake()
+
     def _wake(self) -> None:
-        with self._work:
-            if self._waiting:
+        if self._waiting or self._is_untidy():
+            with self._work:
                 self._work.notify()
 
     def _queue(self, callers: Sequence[list[Record]], wait_seconds: float) -> list[_Waiting]:
@@ -117,12 +136,14 @@ class GroupWriter:
         while self._has_work():
             with self._turn:
                 self._write(self._take())
+            if self._is_untidy():
+                self._tidy()
 
     def _has_work(self) -> bool:
-        """Wait for callers; false when closed and drained."""
+        """Wait for callers, or for something to put in order; false when closed and drained."""
         with self._work:
-            self._work.wait_for(lambda: self._is_closed or bool(self._waiting))
-            return bool(self._waiting)
+            self._work.wait_for(lambda: self._is_closed or bool(self._waiting) or self._is_untidy())
+            return bool(self._waiting) or not self._is_closed
 
     def _take(self) -> list[_Waiting]:
         """Return the next group of callers who still wait."""

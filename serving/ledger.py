@@ -397,7 +397,13 @@ class Ledger:
         self._wait_seconds = wait_seconds
         self._process = os.getpid()
         self._appender = Appender(self.engine, scores_table, _RECORD_NAMES)
-        self._writer = GroupWriter(self._appender.append, self._settle)
+        self._writer = GroupWriter(
+            self._appender.append,
+            self._settle,
+            self._appender.append_at_once,
+            lambda: self._appender.is_untidy,
+            self._appender.tidy,
+        )
 
     @classmethod
     def open(cls, workspace: Workspace) -> Ledger:
@@ -465,6 +471,17 @@ class Ledger:
                 told |= {} if records else {i: _done(0)}
         told |= zip(kept, self._writer.commit(list(kept.values())), strict=True)
         return [told[i] for i in range(len(callers))]
+
+    def commit_now(self, rows: Sequence[ScoreRow]) -> bool:
+        """Commit rows if that can be done without waiting for anybody; say whether it was done.
+
+        For a thread that must not wait. What is not done can be appended in any other way.
+        """
+        self._check_process()
+        try:
+            return self._writer.commit_now(self._records(rows))
+        except DataError:
+            return False  # whoever appends it is told why
 
     def append(self, rows: Sequence[ScoreRow]) -> int:
         """Commit rows, then return how many; all of them, or none and an error.

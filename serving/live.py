@@ -58,6 +58,9 @@ JOB_SECONDS = 1.0
 CHECK_SECONDS = 5.0
 """How often the background check looks for a new release, new vectors and a new book."""
 
+AT_ONCE_SECONDS = 0.02
+"""How long the event loop may be held up before a thread reads and commits again."""
+
 AHEAD_SECONDS = 1.0
 """How often a worker looks whether answers can be computed ahead."""
 
@@ -177,7 +180,8 @@ class Live:
         self.singles = ThreadPoolExecutor(2, "single")
         self.batches = ThreadPoolExecutor(2, "batch")
         self.probes = ThreadPoolExecutor(1, "probe")
-        self.together = Together(self.score_each, self._keep_each)
+        self.together = Together(self.score_each, self._keep_each, self._at_once)
+        self._slow_until = 0.0
         self.archive = Archive(workspace.state)
         self.managers: dict[str, str] = {}
         self.capacities: dict[str, int] = {}
@@ -332,6 +336,35 @@ class Live:
         committed = self.ledger.commit_each([[*item.rows, *item.shadow] for item in scored])
         self.observe_stage("ledger", time.perf_counter() - started)
         return committed
+
+    def _at_once(self, asked: Sequence[Asked]) -> list[Scored | None]:
+        """Give again, in the event loop, what is known and embedded stores can confirm and keep.
+
+        None where an answer has to be computed, where a store is another machine's, where another
+        writes to the ledger, and for a while after the disk was slow: a thread does it then.
+        """
+        nothing: list[Scored | None] = [None] * len(asked)
+        stage, started = self.stage, time.perf_counter()
+        if stage is None or stage.shadow is not None or started < self._slow_until:
+            return nothing
+        known = [i for i, ask in enumerate(asked) if ask.account_id in stage.recall]
+        if not known or self.workspace.places.redis_url is not None:
+            return nothing
+        try:
+            with measured(self.observe_stage):
+                _, _, found = _known(stage, [asked[i] for i in known], self.clock())
+                rows = [row for scored in found if scored for row in scored.rows]
+                with timed("ledger"):
+                    is_kept = bool(rows) and self.ledger.commit_now(rows)
+        except Exception:
+            logger.debug("nothing can be given at once", exc_info=True)
+            return nothing
+        took = time.perf_counter() - started
+        if took > AT_ONCE_SECONDS:
+            self._slow_until = started + min(100 * took, CLOSE_SECONDS)
+        for i, scored in zip(known, found if is_kept else (), strict=False):
+            nothing[i] = scored
+        return nothing
 
     def _moment(self) -> tuple[Stage, datetime]:
         """Return what answers, and the clock: one of each for everything in a request."""
@@ -605,11 +638,7 @@ def _warm(stage: Stage, now: datetime) -> None:
 
 def _score_together(stage: Stage, asked: Sequence[Asked], now: datetime) -> list[Scored]:
     """Answer from memory what may be, and compute the rest; one result per ask."""
-    with timed("read"):
-        held = stage.store.held(stage.scorer.feature_hash, [ask.account_id for ask in asked])
-    with timed("recall"):
-        bases = [item and basis_of(item, now) for item in held]
-        known = _recalled(stage, asked, bases, now)
+    held, bases, known = _known(stage, asked, now)
     computed = [i for i, scored in enumerate(known) if scored is None]
     if computed:
         scored = _computed(stage, [asked[i] for i in computed], [held[i] for i in computed], now)
@@ -619,6 +648,17 @@ def _score_together(stage: Stage, asked: Sequence[Asked], now: datetime) -> list
                 if (basis := bases[i]) is not None and one.rows:
                     stage.recall.keep(one.given[0], one.rows, basis)
     return [one for one in known if one is not None]
+
+
+def _known(
+    stage: Stage, asked: Sequence[Asked], now: datetime
+) -> tuple[list[Held | None], list[Basis | None], list[Scored | None]]:
+    """Return per ask what the store holds, the basis of an answer, and the answer if it is due."""
+    with timed("read"):
+        held = stage.store.held(stage.scorer.feature_hash, [ask.account_id for ask in asked])
+    with timed("recall"):
+        bases = [item and basis_of(item, now) for item in held]
+        return held, bases, _recalled(stage, asked, bases, now)
 
 
 def _recalled(

@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -27,12 +28,13 @@ class JsonLines(logging.Formatter):
         'lost redis://me:***@h'
         """
         line: dict[str, Any] = {
-            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "at": _instant(int(1_000 * record.created)),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
+        given = record.__dict__
+        line |= {name: given[name] for name in FIELDS if name in given}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return without_passwords(orjson.dumps(line, default=str).decode())
@@ -44,7 +46,24 @@ def without_passwords(text: str) -> str:
     >>> without_passwords("host:6379,password=secret,db=1 postgresql://me:secret@host/db")
     'host:6379,password=***,db=1 postgresql://me:***@host/db'
     """
+    if "://" not in text and "password" not in text.lower():
+        return text
     return _PASSWORD.sub(lambda m: f"{m[1]}***@" if m[1] else f"{m[2]}***", text)
+
+
+def _instant(milliseconds: int) -> str:
+    """Return an instant since 1970 in ISO 8601, UTC.
+
+    >>> _instant(1_771_234_567_089)
+    '2026-02-16T09:36:07.089+00:00'
+    """
+    seconds, rest = divmod(milliseconds, 1_000)
+    return f"{_second(seconds)}.{rest:03d}+00:00"
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def log_as_json(level: str = "INFO") -> None:

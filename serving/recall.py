@@ -134,6 +134,9 @@ class Recall:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def __contains__(self, entity: str) -> bool:
+        return entity in self._kept
+
     @property
     def is_full(self) -> bool:
         """Whether a further answer would cost another its place."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -234,22 +234,28 @@ def begin_writing(connection: Any) -> None:
     """
     make_impatient(connection)
     try:
-        take_write_lock(connection)
+        execute_patiently(connection, "BEGIN IMMEDIATE")
     finally:
         connection.execute(f"PRAGMA busy_timeout={_PATIENCE_MS}")
 
 
 def make_impatient(connection: sqlite3.Connection) -> None:
-    """Have SQLite itself wait for a lock no longer than `take_write_lock` wants, from here on."""
+    """Have SQLite itself wait for a lock no longer than `execute_patiently` wants, from here on."""
     connection.execute(f"PRAGMA busy_timeout={_LOOK_MS}")
 
 
-def take_write_lock(connection: sqlite3.Connection) -> None:
-    """Begin a write transaction as `begin_writing`, on a connection that was made impatient."""
+def execute_patiently(connection: sqlite3.Connection, sql: str, values: Sequence[Any] = ()) -> None:
+    """Execute a statement that needs the write lock, on a connection that was made impatient.
+
+    Raises
+    ------
+    sqlite3.OperationalError
+        As `begin_writing`.
+    """
     ends = time.monotonic() + BUSY_SECONDS
     while True:
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(sql, values)
             return
         except sqlite3.OperationalError as error:
             is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY

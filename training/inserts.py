@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -22,15 +22,21 @@ from configs.errors import DataError, StateError
 from training.database import (
     UtcTime,
     address,
+    execute_patiently,
     first_line,
     make_impatient,
-    take_write_lock,
     telling,
     writing,
 )
 
-ROWS_AT_ONCE = 64
+ROWS_AT_ONCE = 256
 """Rows that SQLite inserts by one statement, at most."""
+
+WAL_PAGES = 2_000
+"""Pages of SQLite's log, 32 MB, after which it is copied back; those written often once."""
+
+PAGES_A_COMMIT, ROWS_A_PAGE = 3, 4
+"""What a commit adds to the log, about: the ends of the table and its indices, and its rows."""
 
 _KEYS_AT_ONCE = 500
 
@@ -56,6 +62,7 @@ class Appender:
     def __init__(self, engine: Engine, table: Table, names: tuple[str, ...]) -> None:
         self._engine, self._table, self._names = engine, table, names
         self._held: PoolProxiedConnection | None = None
+        self._n_pages = 0
 
     def append(self, rows: Sequence[Row]) -> None:
         """Insert and commit rows: all of them, or none and an error.
@@ -74,6 +81,44 @@ class Appender:
         bound = _bound(self._table, self._names, rows, self._engine.dialect)
         with telling(self._engine):
             self._write(list(_sqlite_inserts(self._table, self._names, bound)))
+        self._count(len(rows))
+
+    def append_at_once(self, rows: Sequence[Row]) -> bool:
+        """Insert and commit rows if nothing stands in the way; say whether it was done.
+
+        For a thread that must not wait: false when another writes, on any trouble, for many rows
+        and on other databases than SQLite. Nothing is kept then, and `append` tells why.
+        """
+        if self._engine.dialect.name != "sqlite" or not 0 < len(rows) <= ROWS_AT_ONCE:
+            return False
+        bound = _bound(self._table, self._names, rows, self._engine.dialect)
+        [(sql, values)] = _sqlite_inserts(self._table, self._names, bound)
+        try:
+            self._driver().execute(sql, values)
+        except (sqlite3.Error, DBAPIError):
+            return False
+        self._count(len(rows))
+        return True
+
+    @property
+    def is_untidy(self) -> bool:
+        """Whether it is time to `tidy`."""
+        return self._n_pages >= WAL_PAGES
+
+    def tidy(self) -> None:
+        """Copy what was committed from SQLite's log into the database, and begin the log anew.
+
+        SQLite would do it within a commit, which then takes a hundred times as long. On another
+        thread it holds nobody up but for the moment in which the log is begun anew.
+        """
+        self._n_pages = 0
+        with closing(self._engine.raw_connection()) as connection:
+            for how in ("PASSIVE", "RESTART"):
+                with suppress(sqlite3.Error):  # somebody reads, or the disk is full: later
+                    connection.execute(f"PRAGMA wal_checkpoint({how})").close()
+
+    def _count(self, n_rows: int) -> None:
+        self._n_pages += PAGES_A_COMMIT + n_rows // ROWS_A_PAGE
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -84,7 +129,10 @@ class Appender:
     def _write(self, statements: Sequence[tuple[str, Row]]) -> None:
         connection = self._driver()
         try:
-            take_write_lock(connection)
+            if len(statements) == 1:  # is a transaction by itself
+                execute_patiently(connection, *statements[0])
+                return
+            execute_patiently(connection, "BEGIN IMMEDIATE")
             for sql, values in statements:
                 connection.execute(sql, values)
             connection.execute("COMMIT")
@@ -102,6 +150,8 @@ class Appender:
         assert isinstance(connection, sqlite3.Connection)
         if is_new:
             make_impatient(connection)
+            # `tidy` comes long before
+            connection.execute(f"PRAGMA wal_autocheckpoint={10 * WAL_PAGES}")
         return connection
 
 
@@ -242,24 +292,20 @@ def _sqlite_inserts(
         start += n_rows
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=2 * ROWS_AT_ONCE)
 def _many(head: str, values: str, n_rows: int) -> str:
     return f"{head} VALUES {', '.join([values] * n_rows)}"
 
 
 def _parts(n_rows: int) -> Iterator[int]:
-    """Split a number of rows into few sizes that come again, so that statements do too.
+    """Split a number of rows into sizes that come again, so that statements do too.
 
-    >>> list(_parts(150))
-    [64, 64, 16, 4, 2]
+    >>> list(_parts(600)), list(_parts(14))
+    ([256, 256, 88], [14])
     """
-    size = ROWS_AT_ONCE
     while n_rows:
-        if size <= n_rows:
-            n_rows -= size
-            yield size
-        else:
-            size //= 2
+        yield min(n_rows, ROWS_AT_ONCE)
+        n_rows -= min(n_rows, ROWS_AT_ONCE)
 
 
 @lru_cache(maxsize=16)

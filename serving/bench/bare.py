@@ -28,6 +28,7 @@ async def constant() -> Response:
     workers=1,
     traffic={"timeout": 60},
     metrics={"enabled": False},
+    tracing={"excluded_urls": [".*"]},
     logging={"access": {"enabled": False}},
 )
 @asgi_app(app, path="/")
