@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from configs.errors import BellwetherError
 from serving.access import Caller
 from serving.logs import FIELDS
-from serving.problems import ProblemError, of_error, problem, response
+from serving.problems import ProblemError, of_error, of_fault, problem, response
 
 logger = logging.getLogger("bellwether.serving")
 
@@ -121,8 +121,7 @@ class Gate:
             await answer.problem(of_error(error, request_id), scope, receive)
         except Exception:
             logger.exception("a request failed", extra={"request_id": request_id})
-            document = problem("internal-error", "the log has the details", instance=request_id)
-            await answer.problem(document, scope, receive)
+            await answer.problem(of_fault(request_id), scope, receive)
         finally:
             self._n_at_once -= 1
             seconds, route = time.perf_counter() - started, route_template(scope)

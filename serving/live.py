@@ -42,9 +42,9 @@ from serving.phrases import FAILED
 from serving.recall import ROOM_BYTES, Basis, Given, Recall, basis_of
 from serving.scoring import Scorer, kept_facts, load_peers, newest_vectors, status
 from serving.shadow import shadow_rows
-from serving.stages import Observe, measured
+from serving.stages import Observe, collected, measured, tell
 from serving.stages import stage as timed
-from serving.together import Together
+from serving.together import Together, later
 from serving.watch import read_monitoring
 from serving.webhooks import Outbox, endpoints_of
 from training.releases import Release, mark_served, read_current, read_served
@@ -351,7 +351,7 @@ class Live:
         if not known or self.workspace.places.redis_url is not None:
             return nothing
         try:
-            with measured(self.observe_stage):
+            with collected() as spent:
                 _, _, found = _known(stage, [asked[i] for i in known], self.clock())
                 rows = [row for scored in found if scored for row in scored.rows]
                 with timed("ledger"):
@@ -359,6 +359,7 @@ class Live:
         except Exception:
             logger.debug("nothing can be given at once", exc_info=True)
             return nothing
+        later(tell, self.observe_stage, spent)
         took = time.perf_counter() - started
         if took > AT_ONCE_SECONDS:
             self._slow_until = started + min(100 * took, CLOSE_SECONDS)

@@ -252,6 +252,11 @@ def problem(
     return document
 
 
+def of_fault(instance: str) -> dict[str, Any]:
+    """Return the problem of a fault of ours; what it was is nobody's business but the log's."""
+    return problem("internal-error", "the log has the details", instance=instance)
+
+
 def item_problem(status: str, account_id: str) -> dict[str, Any] | None:
     """Return the problem of one account of a batch; None when its status is none."""
     slug = OF_STATUS.get(status)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -52,11 +52,25 @@ class stage:  # noqa: N801  reads like a statement: with stage("encode"):
 @contextmanager
 def measured(observe: Observe) -> Iterator[None]:
     """Tell `observe` the seconds of each stage that ran on this thread within the block."""
+    with collected() as spent:
+        try:
+            yield
+        finally:
+            tell(observe, spent)
+
+
+@contextmanager
+def collected() -> Iterator[dict[str, float]]:
+    """Give the seconds of each stage that ran on this thread within the block, when it is over."""
     spent: dict[str, float] = {}
     _thread.spent = spent
     try:
-        yield
+        yield spent
     finally:
         _thread.spent = None
-        for name, seconds in spent.items():
-            observe(name, seconds)
+
+
+def tell(observe: Observe, spent: Mapping[str, float]) -> None:
+    """Tell `observe` the seconds of each stage."""
+    for name, seconds in spent.items():
+        observe(name, seconds)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -27,6 +28,15 @@ LOOKS = 3
 
 Ask = TypeVar("Ask")
 Given = TypeVar("Given")
+
+
+def later(work: Callable[..., object], *given: object) -> None:
+    """Do something in the event loop once those who can go on by now have gone on.
+
+    For what is counted: it need not hold up an answer.
+    """
+    loop = asyncio.get_running_loop()
+    loop.call_soon(loop.call_soon, partial(work, *given))
 
 
 @dataclass(frozen=True, slots=True)

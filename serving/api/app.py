@@ -32,7 +32,7 @@ from serving.gate import LOOPBACK, Admit, Gate, Show
 from serving.gauges import set_gauges
 from serving.lane import Lane, route_named
 from serving.pages.routes import pages, problem_page
-from serving.problems import is_for_people, of_error, problem, response
+from serving.problems import is_for_people, of_error, of_fault, problem, response
 
 DESCRIPTION = """
 Which accounts will leave, which will grow: how early, why, how sure.
@@ -50,9 +50,7 @@ only, and `/v1/health` says so.
 """
 
 
-def create_app(
-    get_live: GetLive, get_metrics: GetMetrics, hosts: Iterable[str] = LOOPBACK
-) -> FastAPI:
+def create_app(get_live: GetLive, get_metrics: GetMetrics, hosts: Iterable[str] = LOOPBACK) -> Gate:
     """Return the application: API, pages, and a last route that keeps 404 in our shape.
 
     Parameters
@@ -88,17 +86,17 @@ def create_app(
         (BellwetherError, of_error),
         (RequestValidationError, _invalid),
         (HTTPException, _http),
+        (Exception, lambda _, instance: of_fault(instance)),  # the gate gets it too, and logs it
     ):
         app.add_exception_handler(kind, _answering(show, told))
-    app.add_middleware(Lane, route=route_named(by_id, "score_one"))
-    app.add_middleware(
-        Gate,
+    # Around the framework, not within: what it does for every request is not for the lane.
+    return Gate(
+        Lane(app, route_named(by_id, "score_one")),
         observe=_observer(get_metrics),
         admit=_admission(get_live),
         show=show,
         hosts=tuple(hosts),
     )
-    return app
 
 
 def _showing(get_live: GetLive) -> Show:

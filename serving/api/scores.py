@@ -30,6 +30,7 @@ from serving.problems import OF_STATUS, ProblemError, item_problem
 from serving.recall import Given
 from serving.schemas import MAX_BATCH, MAX_ID_LENGTH
 from serving.scoring import status
+from serving.together import later
 
 AccountId = Annotated[
     str,
@@ -60,7 +61,7 @@ def scores(get_live: GetLive, get_metrics: GetMetrics) -> APIRouter:
             raise ProblemError("invalid-account-id", status(INVALID)["status_text"])
         scored = await answered(get_live(request), account_id, request)
         given = scored.given[0]
-        get_metrics(request).count_accounts({given.status: 1})
+        later(get_metrics(request).count_accounts, {given.status: 1})
         if given.status == UNKNOWN:
             raise ProblemError("unknown-account", f"no account {account_id!r} in the book")
         return json_response(given.body)

@@ -33,6 +33,7 @@ from features.store import Store
 from features.vector import build_vectors, feature_set, matrix
 from serving.api import create_app
 from serving.book import BookRun, score_book
+from serving.gate import Gate
 from serving.ledger import Ledger
 from serving.live import Live
 from serving.metrics import Metrics
@@ -319,7 +320,7 @@ def live(world, book) -> Iterator[Live]:
     serving.close()
 
 
-def app_of(serving: Live, metrics: Metrics | None = None) -> FastAPI:
+def app_of(serving: Live, metrics: Metrics | None = None) -> Gate:
     shared = metrics or Metrics()
     return create_app(lambda _: serving, lambda _: shared)
 
@@ -327,7 +328,7 @@ def app_of(serving: Live, metrics: Metrics | None = None) -> FastAPI:
 class Client:
     """Calls the application in process, one request at a time."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: Gate) -> None:
         self.app = app
 
     def request(self, method: str, path: str, **options) -> httpx.Response:
