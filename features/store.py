@@ -12,7 +12,7 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -290,6 +290,8 @@ class Store:
     def materialize(self, features: FeatureSet, day: date) -> None:
         """Load the vectors of one book into the online store."""
         moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        if not self._workspace.places.redis_url:
+            _let_readers_read(self._workspace.state.feast / ONLINE)
         with _telling("the online store"):
             self._feast.materialize(
                 start_date=moment - timedelta(hours=1),
@@ -441,6 +443,15 @@ def _telling(what: str) -> Iterator[None]:
             where="the folder feast of the state directory, or what stands in for it",
             fix="delete the folder STATE/feast and run the same command again: it is made anew",
         ) from error
+
+
+def _let_readers_read(path: Path) -> None:
+    """Have SQLite keep a log beside the file, so that who loads a book keeps no reader waiting.
+
+    Feast leaves it at a journal: while a large book is loaded, nobody reads then.
+    """
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(path, timeout=5)) as database:
+        database.execute("PRAGMA journal_mode=WAL")  # stays; when it is in use, at the next load
 
 
 def _is_registry(path: Path) -> bool:

@@ -128,6 +128,12 @@ labels_table = Table(
 )
 
 
+class Json(str):
+    """A value that is written as JSON already."""
+
+    __slots__ = ()
+
+
 class ScoreRow(NamedTuple):
     """One score as it was served. One row per score_id.
 
@@ -154,7 +160,7 @@ class ScoreRow(NamedTuple):
     feature_set : str
         Hash that names the order of the vector.
     reasons : list
-        As shown, plain JSON values.
+        As shown, plain JSON values; `Json` in a row that is written once more.
     channel : str
         One of `CHANNELS`; ``shadow`` was never shown to anybody.
     facts : mapping
@@ -848,9 +854,9 @@ class Ledger:
         for row in rows:
             _check_score(row)
             if row.facts is not facts:  # the targets of an account share theirs
-                facts, told = row.facts, _dump(row.facts)
+                facts, told = row.facts, as_json(row.facts)
             values: list[Any] = [self.company, *row]
-            values[_REASONS], values[_FACTS] = _dump(row.reasons), told
+            values[_REASONS], values[_FACTS] = as_json(row.reasons), told
             records.append(tuple(values))
         return records
 
@@ -947,8 +953,8 @@ def _book_records(book: BookScores, part: slice, company: str) -> list[dict[str,
             "logit": logit,
             "band": band,
             "features": vector.tobytes(),
-            "reasons": _dump(reasons),
-            "facts": _dump(facts),
+            "reasons": as_json(reasons),
+            "facts": as_json(facts),
         }
         for entity_id, probability, logit, band, vector, reasons, facts in zip(
             ids,
@@ -1002,7 +1008,10 @@ def _row(values: Sequence[Any]) -> ScoreRow:
     return ScoreRow(**record | plain)
 
 
-def _dump(value: Sequence[Any] | Mapping[str, Any]) -> str:
+def as_json(value: Sequence[Any] | Mapping[str, Any]) -> str:
+    """Return a value as the ledger writes it."""
+    if isinstance(value, Json):
+        return value
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 

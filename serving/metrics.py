@@ -63,7 +63,9 @@ class Metrics:
             buckets=STAGE_SECONDS,
             registry=self.registry,
         )
+        # The library's own look-up takes a lock and as long as the count.
         self._by_stage: dict[str, Histogram] = {}
+        self._by_request: dict[tuple[str, str, int], Histogram] = {}
         self._gauges = {
             name: Gauge(
                 f"bellwether_{name}",
@@ -88,7 +90,10 @@ class Metrics:
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""
-        self._requests.labels(method, route, str(status)).observe(seconds)
+        key = (method, route, status)
+        if key not in self._by_request:
+            self._by_request[key] = self._requests.labels(method, route, str(status))
+        self._by_request[key].observe(seconds)
 
     def count_accounts(self, counts: dict[str, int]) -> None:
         """Count accounts by the status they were answered with."""

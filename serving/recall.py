@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from features.store import Held
-from serving.ledger import ScoreRow
+from serving.ledger import Json, ScoreRow, as_json
 
 ROOM_BYTES = 128 * 2**20
 """What the answers of one process may take: those of about 10,000 accounts."""
 
-_ENTRY_BYTES = 2_000
+_ENTRY_BYTES = 1_500
 """What an entry takes beside its texts, about."""
 
 
@@ -82,16 +82,13 @@ class Kept(NamedTuple):
     pieces : tuple of bytes
         Its JSON, cut where the ids of its scores stand.
     rows : tuple of ScoreRow
-        In the order of the ids; without reasons and facts.
-    beside : tuple of bytes
-        Per row its reasons and facts, as JSON.
+        In the order of the ids; their reasons are `Json`.
     """
 
     basis: Basis
     owner_id: str | None
     pieces: tuple[bytes, ...]
     rows: tuple[ScoreRow, ...]
-    beside: tuple[bytes, ...]
 
     def again(
         self, score_ids: Sequence[str], request_id: str, channel: str, now: datetime, at: datetime
@@ -99,20 +96,12 @@ class Kept(NamedTuple):
         """Return the answer and its ledger rows under new ids, served `at` an instant."""
         ids = [*map(str.encode, score_ids), b""]
         body = b"".join(chain.from_iterable(zip(self.pieces, ids, strict=True)))
-        rows = []
-        for row, score_id, told in zip(self.rows, score_ids, self.beside, strict=True):
-            reasons, facts = orjson.loads(told)
-            rows.append(
-                row._replace(
-                    score_id=score_id,
-                    request_id=request_id,
-                    served_at=at,
-                    channel=channel,
-                    clock=now,
-                    reasons=reasons,
-                    facts=facts,
-                )
+        rows = [
+            row._replace(
+                score_id=score_id, request_id=request_id, served_at=at, channel=channel, clock=now
             )
+            for row, score_id in zip(self.rows, score_ids, strict=True)
+        ]
         return Given(body=body, status="scored"), rows
 
 
@@ -165,8 +154,7 @@ class Recall:
             basis,
             given.value.get("owner_id"),
             (*pieces, body),
-            tuple(row._replace(reasons=(), facts={}, clock=None) for row in rows),
-            tuple(orjson.dumps((row.reasons, row.facts)) for row in rows),
+            tuple(row._replace(reasons=Json(as_json(row.reasons))) for row in rows),
         )
         with self._lock:
             entity = rows[0].entity_id
@@ -183,7 +171,7 @@ class Recall:
 
 
 def _size(kept: Kept) -> int:
-    texts = chain(kept.pieces, kept.beside, (kept.rows[0].features,))
+    texts = chain(kept.pieces, (row.reasons for row in kept.rows), (kept.rows[0].features,))
     return _ENTRY_BYTES + sum(map(len, texts))
 
 

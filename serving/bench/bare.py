@@ -1,4 +1,7 @@
-"""An empty BentoML service with our settings: a constant at ``/constant``, nothing loaded."""
+"""Two empty BentoML services, a constant at ``/constant`` and nothing loaded.
+
+One as BentoML ships it, one with everything switched off that ours switches off.
+"""
 
 from __future__ import annotations
 
@@ -33,4 +36,10 @@ async def constant() -> Response:
 )
 @asgi_app(app, path="/")
 class Bare:
-    """Nothing."""
+    """Nothing, with our settings."""
+
+
+@service(name="shipped", workers=1)
+@asgi_app(app, path="/")
+class Shipped:
+    """Nothing, with BentoML's settings."""

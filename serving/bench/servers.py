@@ -148,12 +148,13 @@ def ours(
 
 
 @contextmanager
-def bare(log: Path) -> Iterator[Running]:
-    """Run the empty service."""
+def bare(log: Path, service: str = "Bare") -> Iterator[Running]:
+    """Run an empty service of `serving.bench.bare`."""
     port = free_port()
-    command = [sys.executable, "-m", "bentoml", "serve", "serving.bench.bare:Bare"]
+    command = [sys.executable, "-m", "bentoml", "serve", f"serving.bench.bare:{service}"]
     command += ["--host", HOST, "--port", str(port)]
-    with running(command, {**os.environ, **SWITCHES}, port, "/readyz", log) as found:
+    home = {"BENTOML_HOME": str(log.parent.resolve() / "bentoml" / str(port))}
+    with running(command, {**os.environ, **SWITCHES, **home}, port, "/readyz", log) as found:
         yield found
 
 

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import copytree, ignore_patterns, rmtree
 from typing import Any
 
 import orjson
 import pyarrow.parquet as pq
 
 from configs.places import Workspace
+from configs.state import State
 from serving.bench import servers
 from serving.bench.load import Load, get, post, run
 from serving.bench.reference import BOOSTER_FILE
@@ -30,6 +32,8 @@ CORES = 2
 """Workers where a service that may use all cores is measured."""
 
 ANEW = "each computed when asked"
+
+EMPTY = {"shipped": "its own settings", "bare": "all off that we switch off"}
 
 GOALS = {"bare": 4.0, "mlflow": 5.0, "batch": 5_000.0, "start": 4.0}
 
@@ -53,8 +57,8 @@ class Sizes:
     """
 
     rounds: int = 5
-    singles: int = 200
-    many: int = 400
+    singles: int = 400
+    many: int = 1_200
     batches: int = 6
     batch: int = 500
     starts: int = 3
@@ -135,6 +139,13 @@ def _all_seconds(loads: Sequence[Load]) -> list[float]:
     return [seconds for load in loads for seconds in load.seconds]
 
 
+def _with_own_ledger(workspace: Workspace, root: Path) -> Workspace:
+    """Return the same company in a state directory of its own, its ledger empty."""
+    rmtree(root, ignore_errors=True)
+    copytree(workspace.state.root, root, ignore=ignore_patterns("ledger", "bentoml", ".scratch"))
+    return replace(workspace, state=State(root))
+
+
 def measure(
     workspace: Workspace, release: Release, folder: Path, sizes: Sizes = Sizes()
 ) -> list[Measure]:
@@ -146,8 +157,10 @@ def measure(
     book, rng, log = _book(workspace, release), random.Random(7), folder / "servers.log"  # noqa: S311
     with ExitStack() as stack:
         ours = stack.enter_context(servers.ours(workspace, log))
-        anew = stack.enter_context(servers.ours(workspace, log, recall_mb=0))
+        apart = _with_own_ledger(workspace, folder / "anew")
+        anew = stack.enter_context(servers.ours(apart, log, recall_mb=0))
         bare = stack.enter_context(servers.bare(log))
+        shipped = stack.enter_context(servers.bare(log, "Shipped"))
         booster = workspace.state.root / BOOSTER_FILE
         mlflow = stack.enter_context(servers.mlflow(booster, folder, log))
         servers.wait_for_answers(ours, len(book.ids))
@@ -169,6 +182,7 @@ def measure(
                 "ours": asked(ours, one, 1),
                 "anew": asked(anew, one, 1),
                 "bare": lambda: _load(bare, constant * one, 1),
+                "shipped": lambda: _load(shipped, constant * one, 1),
                 "mlflow": told(one // 4, 1),
             },
         )
@@ -183,7 +197,7 @@ def measure(
             },
         )
         both = stack.enter_context(servers.ours(workspace, log, workers=CORES))
-        both_anew = stack.enter_context(servers.ours(workspace, log, workers=CORES, recall_mb=0))
+        both_anew = stack.enter_context(servers.ours(apart, log, workers=CORES, recall_mb=0))
         servers.wait_for_answers(both, len(book.ids))
         by_batch = _in_turns(
             sizes.rounds,
@@ -196,25 +210,26 @@ def measure(
             },
         )
     return [
-        _latency(single, "ours", ""),
-        _latency(single, "anew", f", {ANEW}"),
+        _latency(single, "ours", "shipped", ""),
+        _latency(single, "ours", "bare", ""),
+        _latency(single, "anew", "shipped", f", {ANEW}"),
         _throughput(many, "ours", ""),
         _throughput(many, "anew", f", {ANEW}"),
         *(_batch(loads, sizes, how) for how, loads in by_batch.items()),
     ]
 
 
-def _latency(loads: dict[str, list[Load]], name: str, how: str) -> Measure:
+def _latency(loads: dict[str, list[Load]], name: str, peer: str, how: str) -> Measure:
     found = {
         server: quantiles(_all_seconds(each)) | _processor_ms(each)
         for server, each in loads.items()
     }
-    ours, bare = found[name]["p50_ms"], found["bare"]["p50_ms"]
+    ours, bare = found[name]["p50_ms"], found[peer]["p50_ms"]
     return Measure(
         f"one account by id, one connection, p50{how}",
         ours,
         "ms",
-        "a constant from the same kind of server",
+        f"a constant from an empty BentoML service, {EMPTY[peer]}",
         bare,
         ours / bare,
         f"≤ {GOALS['bare']:g} × a constant",

@@ -25,8 +25,12 @@ def workspace(world, book):
 @pytest.mark.slow
 def test_the_service_is_measured_beside_its_peers(workspace, world, tmp_path):
     found = service.measure(workspace, world.release, tmp_path, TINY)
-    single, anew, many, _, *batches = found
-    assert set(single.detail) == {"ours", "anew", "bare", "mlflow"}
+    single, strict, anew, many, _, *batches = found
+    assert set(single.detail) == {"ours", "anew", "bare", "shipped", "mlflow"}
+    assert (single.theirs, strict.theirs) == (
+        single.detail["shipped"]["p50_ms"],
+        single.detail["bare"]["p50_ms"],
+    )
     assert anew.ours == anew.detail["anew"]["p50_ms"]
     assert all(item.ours > 0 for item in found)
     assert many.ratio == pytest.approx(many.ours / many.theirs)
