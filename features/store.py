@@ -290,14 +290,18 @@ class Store:
     def materialize(self, features: FeatureSet, day: date) -> None:
         """Load the vectors of one book into the online store."""
         moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        if not self._workspace.places.redis_url:
-            _let_readers_read(self._workspace.state.feast / ONLINE)
+        is_embedded = not self._workspace.places.redis_url
         with _telling("the online store"):
+            if is_embedded:
+                # Feast leaves it at a journal: while a large book is loaded, nobody reads then.
+                _order(self._workspace.state.feast / ONLINE, "journal_mode=WAL")
             self._feast.materialize(
                 start_date=moment - timedelta(hours=1),
                 end_date=moment + timedelta(seconds=1),
                 feature_views=[vector_view(features.hash)],
             )
+            if is_embedded:
+                _order(self._workspace.state.feast / ONLINE, "wal_checkpoint(TRUNCATE)")
 
     def online(self, feature_hash: str, width: int, entities: Sequence[str]) -> OnlineRows:
         """Read the vectors of some entities, unknown ones included, in the order asked.
@@ -445,13 +449,10 @@ def _telling(what: str) -> Iterator[None]:
         ) from error
 
 
-def _let_readers_read(path: Path) -> None:
-    """Have SQLite keep a log beside the file, so that who loads a book keeps no reader waiting.
-
-    Feast leaves it at a journal: while a large book is loaded, nobody reads then.
-    """
+def _order(path: Path, pragma: str) -> None:
+    """Have SQLite change how it keeps a file; when it is in use it stays as it is until later."""
     with suppress(sqlite3.OperationalError), closing(sqlite3.connect(path, timeout=5)) as database:
-        database.execute("PRAGMA journal_mode=WAL")  # stays; when it is in use, at the next load
+        database.execute(f"PRAGMA {pragma}")
 
 
 def _is_registry(path: Path) -> bool:

@@ -16,7 +16,8 @@ import numpy as np
 from configs.errors import did_you_mean
 from features.store import OnlineRows
 from serving.access import sees
-from serving.live import Live, Stage
+from serving.answering import Stage
+from serving.live import Live
 from serving.phrases import UNKNOWN, instant
 from serving.problems import ProblemError
 

@@ -21,10 +21,11 @@ from starlette.responses import Response
 from configs.errors import UnavailableError, did_you_mean
 from serving import schemas
 from serving.access import SCORE, caller_of
+from serving.answering import Asked, Scored
 from serving.api.answers import GetLive, GetMetrics, json_response
 from serving.api.bodies import invalid, json_of
 from serving.api.openapi import guarded, problems
-from serving.live import Asked, Live, Scored
+from serving.live import Live
 from serving.phrases import INVALID, UNKNOWN
 from serving.problems import OF_STATUS, ProblemError, item_problem
 from serving.recall import Given

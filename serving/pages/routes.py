@@ -25,11 +25,12 @@ from starlette.staticfiles import StaticFiles
 from configs.errors import BellwetherError
 from features.catalog import THEMES
 from serving.access import READ, SCORE, WRITE, Needs, caller_of
+from serving.answering import Scored
 from serving.escalations import COLUMNS as ESCALATION_COLUMNS
 from serving.escalations import escalated
 from serving.exports import cell, csv_lines, csv_text
 from serving.listing import Chosen, Filters, choose
-from serving.live import Book, Live, Scored
+from serving.live import Book, Live
 from serving.pages import (
     account,
     audits,

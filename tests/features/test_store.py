@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import socket
+import sqlite3
 import threading
 import time
 import uuid
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
@@ -21,7 +23,7 @@ from configs.state import State
 from features.signals import FAMILIES
 from features.snapshots import build_snapshots, read_snapshot
 from features.sources import load_sources
-from features.store import Store, vector_view
+from features.store import ONLINE, Store, vector_view
 from features.vector import build_vectors, feature_set, matrix, past_day
 
 NOW = datetime(2025, 4, 1, 6, tzinfo=UTC)
@@ -111,6 +113,20 @@ def read(book: Book, store: Store, entities: list[str]):
 @pytest.fixture(scope="module")
 def embedded(book):
     return filled(book, book.store())
+
+
+def test_who_loads_a_book_keeps_no_reader_waiting(book, embedded):
+    file = embedded._workspace.state.feast / ONLINE
+    ids, _ = book.values(book.days[-1])
+    with closing(sqlite3.connect(file)) as loading:
+        assert loading.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        loading.execute("BEGIN EXCLUSIVE")
+        [(table,)] = loading.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        loading.execute(f'UPDATE "{table}" SET event_ts = event_ts')
+        started = time.perf_counter()
+        assert read(book, embedded, ids).is_known.all()
+        assert time.perf_counter() - started < 1
+        loading.rollback()
 
 
 def assert_same(book: Book, store: Store, day: date) -> None:

@@ -419,6 +419,15 @@ def test_serving_to_others_takes_keys_and_names(world, monkeypatch, tmp_path):
     assert Key("a", "", "", "", NOW, NOW).ends_at() == NOW
 
 
+def test_services_on_one_machine_keep_their_metrics_apart(world, monkeypatch):
+    monkeypatch.delenv("BENTOML_HOME", raising=False)
+    homes = {serve_command(world.workspace, port)[1]["BENTOML_HOME"] for port in (3101, 3102)}
+    assert len(homes) == 2
+    assert all(home.startswith(str(world.workspace.state.root.resolve())) for home in homes)
+    monkeypatch.setenv("BENTOML_HOME", "/somewhere")
+    assert serve_command(world.workspace, 3101)[1]["BENTOML_HOME"] == "/somewhere"
+
+
 def test_a_port_that_is_taken_is_told_before_anything_starts(world):
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))

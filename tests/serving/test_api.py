@@ -9,9 +9,10 @@ import orjson
 import pytest
 
 from configs.errors import UnavailableError
+from serving.answering import Stage
 from serving.gate import MAX_BODY_BYTES, PAGE_POLICY
 from serving.ledger import Ledger
-from serving.live import Live, Stage
+from serving.live import Live
 from serving.metrics import Metrics
 from serving.problems import MEDIA_TYPE, OF_STATUS, TYPES
 from serving.schemas import (

@@ -12,8 +12,9 @@ from configs.errors import StateError, UnavailableError
 from configs.places import Workspace
 from configs.state import State
 from features.store import Held
+from serving.answering import Stage
 from serving.ledger import Ledger
-from serving.live import Live, Stage
+from serving.live import Live
 from training.bundle import load
 from training.releases import current, open_store, publish, rollback
 

@@ -15,7 +15,7 @@ from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, func, s
 from configs.errors import UnavailableError
 from training import database
 from training.database import UtcTime, open_engine, reading, writing
-from training.inserts import Appender
+from training.inserts import PAGES_A_COMMIT, ROWS_AT_ONCE, WAL_PAGES, Appender
 
 metadata = MetaData()
 notes = Table(
@@ -119,3 +119,51 @@ def test_what_it_holds_is_patient_for_nobody_else(engine: Engine, appender: Appe
     appender.close()
     with reading(engine) as connection:
         assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 30_000
+
+
+def test_what_can_be_done_at_once_is_done(engine: Engine, appender: Appender) -> None:
+    assert appender.append_at_once(rows(0, 3))
+    assert appender.append_at_once(rows(3, ROWS_AT_ONCE))
+    assert count(engine) == 3 + ROWS_AT_ONCE
+
+
+def test_what_cannot_be_done_at_once_is_left_undone_and_waited_for_by_nobody(
+    engine: Engine, appender: Appender
+) -> None:
+    appender.append(rows(0, 1))
+    with writing(engine):
+        started = time.perf_counter()
+        assert not appender.append_at_once(rows(1, 2))
+        assert time.perf_counter() - started < 0.5
+    assert not appender.append_at_once([])
+    assert not appender.append_at_once(rows(1, ROWS_AT_ONCE + 1))
+    assert not appender.append_at_once([*rows(5, 1), *rows(0, 1)]), "one of them is there already"
+    assert count(engine) == 1
+    assert appender.append_at_once(rows(1, 2))
+
+
+def log_pages(engine: Engine) -> tuple[int, int]:
+    """Return the pages of SQLite's log, and those of them that were copied back."""
+    with reading(engine) as connection:
+        _, pages, copied = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").one()
+    return int(pages), int(copied)
+
+
+def test_the_log_is_copied_back_when_it_is_long_and_not_within_a_commit(
+    engine: Engine, appender: Appender
+) -> None:
+    n = WAL_PAGES // PAGES_A_COMMIT + 1
+    for i in range(n):
+        assert not appender.is_untidy
+        appender.append(rows(i, 1))
+    assert appender.is_untidy
+    with reading(engine) as connection:
+        connection.exec_driver_sql("SELECT count(*) FROM notes").one()
+        appender.tidy()  # whoever reads holds nobody up, and is held up by nobody
+    assert not appender.is_untidy
+    appender.append(rows(n, 1))
+    appender.tidy()
+    appender.append(rows(n + 1, 1))
+    pages, _ = log_pages(engine)
+    assert 0 < pages < 10, "the log was begun anew"
+    assert count(engine) == n + 2
