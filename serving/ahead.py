@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from typing import Any
 
@@ -23,8 +24,6 @@ PART_ACCOUNTS = 8
 
 PAUSES = 3.0
 """How long it pauses after a part, in times of what the part took."""
-
-Due = tuple[Recall, date]
 
 
 class Ahead:
@@ -42,10 +41,14 @@ class Ahead:
         self, compute: Callable[[Sequence[str]], Any], wait: Callable[[float], bool]
     ) -> None:
         self._compute, self._wait = compute, wait
-        self._done: Due | None = None
+        self._done: tuple[weakref.ref[Recall], date] | None = None
+
+    def is_done(self, recall: Recall, today: date) -> bool:
+        """Say whether a stage has its answers of today."""
+        return self._done is not None and (self._done[0](), self._done[1]) == (recall, today)
 
     def run(
-        self, recall: Recall, today: date, accounts: Iterable[str], is_due: Callable[[], bool]
+        self, recall: Recall, today: date, accounts: Sequence[str], is_due: Callable[[], bool]
     ) -> None:
         """Compute what is not known yet, in the order given, until there is no room.
 
@@ -55,14 +58,13 @@ class Ahead:
             Where the answers go.
         today : date
             The day they are of.
-        accounts : iterable of str
+        accounts : sequence of str
             Whom; the most important first.
         is_due : callable
             Whether it is this stage and day that answers still; asked between parts.
         """
-        if self._done == (recall, today):
-            return
-        for part in _parts(list(accounts)):
+        recall.forget_other_days(today)
+        for part in _parts(accounts):
             if recall.is_full:
                 break
             started = time.perf_counter()
@@ -75,7 +77,7 @@ class Ahead:
                 logger.debug("answers cannot be computed ahead", exc_info=True)
             if self._wait(PAUSES * (time.perf_counter() - started)) or not is_due():
                 return
-        self._done = (recall, today)
+        self._done = (weakref.ref(recall), today)
 
 
 def _parts(accounts: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -123,13 +123,16 @@ class Gate:
                 scope["state"]["caller"] = self._admit(scope, headers)
                 await self.app(scope, _limited(receive), answer)
         except TimeoutError:
-            words = f"no answer within {ANSWER_SECONDS:g} s"
-            await answer.problem(problem("unavailable", words, instance=request_id), scope, receive)
+            if answer.clock is None or answer.clock.expired():
+                words = f"no answer within {ANSWER_SECONDS:g} s"
+                late = problem("unavailable", words, instance=request_id)
+                await answer.problem(late, scope, receive)
+            else:  # of another clock than ours
+                await self._fault(answer, request_id, scope, receive)
         except BellwetherError as error:
             await answer.problem(of_error(error, request_id), scope, receive)
         except Exception:
-            logger.exception("a request failed", extra={"request_id": request_id})
-            await answer.problem(of_fault(request_id), scope, receive)
+            await self._fault(answer, request_id, scope, receive)
         finally:
             self._n_at_once -= 1
             seconds, route = time.perf_counter() - started, route_template(scope)
@@ -138,6 +141,12 @@ class Gate:
                 told = (request_id, scope["method"], route, answer.status, round(seconds, 6))
                 # past the search for the line of code that logs: it is always this one
                 logger.handle(makeLogRecord(_RECORD | dict(zip(FIELDS, told, strict=True))))
+
+    async def _fault(
+        self, answer: _Answer, request_id: str, scope: Scope, receive: Receive
+    ) -> None:
+        logger.exception("a request failed", extra={"request_id": request_id})
+        await answer.problem(of_fault(request_id), scope, receive)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         if self._n_at_once > self._max_at_once:
@@ -178,8 +187,7 @@ class _Answer:
                 await self._send(message)
             return
         # The clock of the request goes on as that of each part: another would cost as much again.
-        if not is_start:
-            self.clock.reschedule(asyncio.get_running_loop().time() + SEND_SECONDS)
+        self.clock.reschedule(asyncio.get_running_loop().time() + SEND_SECONDS)
         await self._send(message)
         if is_start or message.get("more_body", False):
             self.clock.reschedule(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -12,6 +13,8 @@ from typing import Any
 
 from configs.errors import StateError, UnavailableError
 from training.database import BUSY_SECONDS
+
+logger = logging.getLogger("bellwether.serving")
 
 GROUP_ROWS = 5_000
 """Rows from which a group takes no further caller."""
@@ -137,7 +140,10 @@ class GroupWriter:
             with self._turn:
                 self._write(self._take())
             if self._is_untidy():
-                self._tidy()
+                try:
+                    self._tidy()
+                except Exception as error:  # later again: nobody waits for it
+                    logger.warning("the ledger is not put in order: %s", type(error).__name__)
 
     def _has_work(self) -> bool:
         """Wait for callers, or for something to put in order; false when closed and drained."""

@@ -478,6 +478,11 @@ class Ledger:
         told |= zip(kept, self._writer.commit(list(kept.values())), strict=True)
         return [told[i] for i in range(len(callers))]
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is a file of this machine."""
+        return self.engine.dialect.name == "sqlite"
+
     def commit_now(self, rows: Sequence[ScoreRow]) -> bool:
         """Commit rows if that can be done without waiting for anybody; say whether it was done.
 

@@ -292,7 +292,8 @@ class Live:
         if stage is None or stage.shadow is not None or started < self._slow_until:
             return nothing
         known = [i for i, ask in enumerate(asked) if ask.account_id in stage.recall]
-        if not known or self.workspace.places.redis_url is not None:
+        is_near = self.workspace.places.redis_url is None and self.ledger.is_embedded
+        if not known or not is_near:
             return nothing
         try:
             with collected() as spent:
@@ -401,12 +402,10 @@ class Live:
             stage, book, today = self.stage, self.book, self.clock().date()
             if stage is None or book is None or stage.shadow is not None:
                 continue
-            ahead.run(
-                stage.recall,
-                today,
-                book.table["account_id"].to_pylist(),
-                partial(self._answers, stage.recall, today),
-            )
+            if not ahead.is_done(stage.recall, today):
+                accounts = book.table["account_id"].to_pylist()
+                is_due = partial(self._answers, stage.recall, today)
+                ahead.run(stage.recall, today, accounts, is_due)
 
     def _answers(self, recall: Recall, day: date) -> bool:
         stage = self.stage

@@ -131,6 +131,12 @@ class Recall:
         """Whether a further answer would cost another its place."""
         return self._n_bytes >= 0.95 * self._room_bytes
 
+    def forget_other_days(self, today: date) -> None:
+        """Make room of the answers of other days: they are not due any more."""
+        with self._lock:
+            for entity in [e for e, kept in self._kept.items() if kept.basis.day != today]:
+                self._forget(entity)
+
     def find(self, entity: str, basis: Basis) -> Kept | None:
         """Return the answer that is due for an account on this basis, if it is known."""
         with self._lock:

@@ -9,6 +9,7 @@ in the event loop: to hand it to a thread and back takes longer.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -22,6 +23,8 @@ from configs.errors import UnavailableError
 
 MAX_TOGETHER = 64
 """Who is scored at once, at most."""
+
+logger = logging.getLogger("bellwether.serving")
 
 LOOKS = 3
 """How often the event loop looks for further callers that have come before it answers these."""
@@ -70,6 +73,7 @@ class Together(Generic[Ask, Given]):
         at_once: Callable[[Sequence[Ask]], Sequence[Given | None]] | None = None,
     ) -> None:
         self._answer, self._keep, self._at_once = answer, keep, at_once
+        self._is_closed = False
         self._arrived: dict[asyncio.AbstractEventLoop, list[_Waiting[Ask, Given]]] = {}
         self._waiting: SimpleQueue[_Waiting[Ask, Given] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="together", daemon=True)
@@ -81,8 +85,10 @@ class Together(Generic[Ask, Given]):
         Raises
         ------
         UnavailableError
-            It was not within the time.
+            It was not within the time, or nobody is answered any more.
         """
+        if self._is_closed:
+            raise UnavailableError("the service ends")
         loop = asyncio.get_running_loop()
         waiting: _Waiting[Ask, Given] = _Waiting(ask, loop, loop.create_future())
         if self._at_once is None:
@@ -109,17 +115,22 @@ class Together(Generic[Ask, Given]):
             self._answer_at_once(loop)
 
     def _answer_at_once(self, loop: asyncio.AbstractEventLoop) -> None:
-        arrived = self._arrived.pop(loop)
-        assert self._at_once is not None  # nobody arrives without
-        given = self._at_once([item.ask for item in arrived])
+        arrived = [item for item in self._arrived.pop(loop) if not item.future.done()]
+        given: Sequence[Given | None] = [None] * len(arrived)
+        if self._at_once is not None and arrived:
+            try:
+                given = self._at_once([item.ask for item in arrived])
+            except Exception:
+                logger.exception("nothing can be answered at once")
         for item, answer in zip(arrived, given, strict=True):
             if answer is None:
                 self._waiting.put(item)
-            elif not item.future.done():
+            else:
                 item.future.set_result(answer)
 
     def close(self) -> None:
         """Answer who waits, then end the thread."""
+        self._is_closed = True
         self._waiting.put(None)
         self._thread.join()
 

@@ -236,7 +236,12 @@ def begin_writing(connection: Any) -> None:
     try:
         execute_patiently(connection, "BEGIN IMMEDIATE")
     finally:
-        connection.execute(f"PRAGMA busy_timeout={_PATIENCE_MS}")
+        make_patient(connection)
+
+
+def make_patient(connection: sqlite3.Connection) -> None:
+    """Have SQLite itself wait for a lock, as every connection does at first."""
+    connection.execute(f"PRAGMA busy_timeout={_PATIENCE_MS}")
 
 
 def make_impatient(connection: sqlite3.Connection) -> None:

@@ -25,6 +25,7 @@ from training.database import (
     execute_patiently,
     first_line,
     make_impatient,
+    make_patient,
     telling,
     writing,
 )
@@ -109,13 +110,24 @@ class Appender:
         """Copy what was committed from SQLite's log into the database, and begin the log anew.
 
         SQLite would do it within a commit, which then takes a hundred times as long. On another
-        thread it holds nobody up but for the moment in which the log is begun anew.
+        thread it holds nobody up but for the moment in which the log is begun anew; while somebody
+        reads, that is left for the next time.
+
+        Raises
+        ------
+        UnavailableError
+            The database cannot be opened.
         """
         self._n_pages = 0
-        with closing(self._engine.raw_connection()) as connection:
-            for how in ("PASSIVE", "RESTART"):
-                with suppress(sqlite3.Error):  # somebody reads, or the disk is full: later
-                    connection.execute(f"PRAGMA wal_checkpoint({how})").close()
+        with telling(self._engine), closing(self._engine.raw_connection()) as held:
+            connection = held.driver_connection
+            assert isinstance(connection, sqlite3.Connection)
+            make_impatient(connection)
+            try:
+                for how in ("PASSIVE", "RESTART"):
+                    connection.execute(f"PRAGMA wal_checkpoint({how})").fetchall()
+            finally:
+                make_patient(connection)
 
     def _count(self, n_rows: int) -> None:
         self._n_pages += PAGES_A_COMMIT + n_rows // ROWS_A_PAGE

@@ -178,7 +178,8 @@ def _answering(
 
     async def answer(request: Request, error: Exception) -> Response:
         answer = show(request.scope, told(error, request.state.request_id))
-        answer.headers.update(getattr(error, "headers", None) or {})
+        if isinstance(error, HTTPException):
+            answer.headers.update(error.headers or {})
         return answer
 
     return answer

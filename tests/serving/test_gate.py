@@ -145,3 +145,38 @@ def test_a_length_that_is_none_is_refused(length):
             return await http.post("/", headers={"Content-Length": length})
 
     assert asyncio.run(ask()).status_code == 413
+
+
+@pytest.mark.parametrize("error", [TimeoutError("of a socket"), ValueError("of ours")])
+def test_a_fault_within_is_a_problem_and_logged_once(error, caplog):
+    async def breaks(scope, receive, send):
+        raise error
+
+    async def ask():
+        app, told = guarded(breaks)
+        async with client(app) as http:
+            return await http.get("/"), told
+
+    answer, told = asyncio.run(ask())
+    assert (answer.status_code, told) == (500, [500])
+    assert answer.json()["type"] == "/v1/problems/internal-error"
+    assert [record.message for record in caplog.records] == ["a request failed"]
+
+
+def test_what_an_answer_says_of_itself_is_left_and_the_rest_is_added():
+    async def framed(scope, receive, send):
+        headers = {"X-Frame-Options": "SAMEORIGIN"}
+        await PlainTextResponse("page", headers=headers)(scope, receive, send)
+
+    async def ask():
+        app, _ = guarded(framed)
+        async with client(app) as http:
+            return await http.get("/")
+
+    answer = asyncio.run(ask())
+    assert answer.headers.get_list("x-frame-options") == ["SAMEORIGIN"]
+    for name, value in gate.SECURITY_HEADERS.items():
+        assert answer.headers.get_list(name) == [
+            value if name != "X-Frame-Options" else "SAMEORIGIN"
+        ]
+    assert answer.headers["x-request-id"]

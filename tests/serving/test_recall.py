@@ -292,6 +292,20 @@ def test_after_a_slow_disk_a_thread_commits_for_a_while(serving, monkeypatch):
     assert asyncio.run(ask(serving, IDS[:1]))[0].given[0].status == "scored"
 
 
+def test_who_has_gone_is_given_no_score(serving):
+    asyncio.run(ask(serving, IDS[:3]))
+    n_before = n_scores(serving)
+
+    async def go():
+        waiting = asyncio.ensure_future(ask(serving, IDS[:3]))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.sleep(0.2)
+
+    asyncio.run(go())
+    assert n_scores(serving) == n_before
+
+
 def test_trouble_in_the_event_loop_is_told_by_the_thread(serving, monkeypatch):
     asyncio.run(ask(serving, IDS[:1]))
 
@@ -350,11 +364,9 @@ def test_parts_are_computed_in_order_with_pauses_once_a_day():
     assert [entity for part in machine.computed for entity in part] == MANY
     assert max(map(len, machine.computed)) == PART_ACCOUNTS
     assert all(seconds >= PAUSES * 0.001 for seconds in machine.waited)
-    ahead.run(recall, TODAY, MANY, lambda: True)
-    assert len(machine.computed) == 3
-    ahead.run(recall, TODAY + timedelta(days=1), MANY, lambda: True)
-    ahead.run(Recall(), TODAY + timedelta(days=1), MANY, lambda: True)
-    assert len(machine.computed) == 9
+    assert ahead.is_done(recall, TODAY)
+    assert not ahead.is_done(recall, TODAY + timedelta(days=1))
+    assert not ahead.is_done(Recall(), TODAY)
 
 
 def test_it_stops_for_another_stage_and_begins_again_after_an_outage():
@@ -368,6 +380,22 @@ def test_it_stops_for_another_stage_and_begins_again_after_an_outage():
     machine.fails = [ValueError("a broken account")]
     ahead.run(recall, TODAY, MANY, lambda: True)
     assert len(machine.computed) == 3, "one part is broken, the others are not"
+
+
+def test_answers_of_yesterday_make_room_for_todays(serving):
+    bodies(serving)
+    recall = Recall(serving.current().recall._n_bytes // 2)
+    serving.stage = replace(serving.current(), recall=recall)
+    now = serving.clock()
+    ready = []
+    ahead = Ahead(serving._remember_answers, lambda _: False)
+    for days in (0, 1):
+        serving.clock = lambda days=days: now + timedelta(days=days)
+        today = serving.clock().date()
+        ahead.run(recall, today, IDS, lambda: True)
+        assert ahead.is_done(recall, today)
+        ready.append(sum(kept.basis.day == today for kept in recall._kept.values()))
+    assert ready[0] == ready[1] > len(IDS) / 3
 
 
 def test_a_full_recall_is_left_as_it_is():

@@ -99,3 +99,43 @@ def test_what_breaks_is_told_and_the_next_one_is_answered():
         asyncio.run(together.ask("bad", 5.0))
     assert asyncio.run(together.ask("good", 5.0)) == "good"
     together.close()
+
+
+def test_what_is_known_is_given_at_once_and_the_rest_by_the_thread():
+    together = Together(
+        lambda asked: [f"{ask}, computed" for ask in asked],
+        kept,
+        lambda asked: [f"{ask}, known" if ask < "c" else None for ask in asked],
+    )
+    found = asyncio.run(many(together, ["a", "c", "b", "d"]))
+    together.close()
+    assert found == ["a, known", "c, computed", "b, known", "d, computed"]
+
+
+def test_those_who_came_meanwhile_are_looked_up_together():
+    groups: list[list[int]] = []
+
+    def at_once(asked):
+        groups.append(list(asked))
+        return [10 * ask for ask in asked]
+
+    together = Together(list, kept, at_once)
+    assert asyncio.run(many(together, range(20))) == [10 * i for i in range(20)]
+    together.close()
+    assert groups == [list(range(20))]
+
+
+def test_a_fault_at_once_leaves_it_to_the_thread():
+    def at_once(_):
+        raise ValueError("broken")
+
+    together = Together(list, kept, at_once)
+    assert asyncio.run(many(together, ["a", "b"])) == ["a", "b"]
+    together.close()
+
+
+def test_after_the_end_nobody_is_kept_waiting():
+    together = Together(list, kept)
+    together.close()
+    with pytest.raises(UnavailableError, match="ends"):
+        asyncio.run(together.ask("a", 60.0))
