@@ -55,8 +55,8 @@ JOB_SECONDS = 1.0
 CHECK_SECONDS = 5.0
 """How often the background check looks for a new release, new vectors and a new book."""
 
-AT_ONCE_SECONDS = 0.02
-"""How long the event loop may be held up before a thread reads and commits again."""
+AT_ONCE_SECONDS, AT_ONCE_SHARE = 0.02, 0.1
+"""From when a disk is slow, and for what share of the time it may hold up the event loop then."""
 
 AHEAD_SECONDS = 1.0
 """How often a worker looks whether answers can be computed ahead."""
@@ -307,7 +307,7 @@ class Live:
         later(tell, self.observe_stage, spent)
         took = time.perf_counter() - started
         if took > AT_ONCE_SECONDS:
-            self._slow_until = started + min(100 * took, CLOSE_SECONDS)
+            self._slow_until = started + took / AT_ONCE_SHARE
         for i, scored in zip(known, found if is_kept else (), strict=False):
             nothing[i] = scored
         return nothing

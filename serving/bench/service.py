@@ -25,7 +25,7 @@ from serving.scoring import newest_vectors
 from training.bench.measure import Measure, quantiles
 from training.releases import Release
 
-CONCURRENCY = 8
+CONCURRENCY = 16
 """Connections at once where throughput is measured."""
 
 CORES = 2
@@ -57,7 +57,7 @@ class Sizes:
     """
 
     rounds: int = 5
-    singles: int = 400
+    singles: int = 800
     many: int = 1_200
     batches: int = 6
     batch: int = 500
