@@ -23,7 +23,7 @@ from features.store import Held
 from serving.ledger import Json, ScoreRow, as_json
 
 ROOM_BYTES = 128 * 2**20
-"""What the answers of one process may take: those of about 10,000 accounts."""
+"""What the answers of one process may take: those of about 11,000 accounts."""
 
 _ENTRY_BYTES = 1_500
 """What an entry takes beside its texts, about."""
