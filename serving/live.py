@@ -291,26 +291,28 @@ class Live:
         stage, started = self.stage, time.perf_counter()
         if stage is None or stage.shadow is not None or started < self._slow_until:
             return nothing
+        ledger = self._ledger
+        if ledger is None or not ledger.is_embedded or self.workspace.places.redis_url is not None:
+            return nothing
         known = [i for i, ask in enumerate(asked) if ask.account_id in stage.recall]
-        is_near = self.workspace.places.redis_url is None and self.ledger.is_embedded
-        if not known or not is_near:
+        if not known:
             return nothing
         try:
             with collected() as spent:
                 _, _, found = known_answers(stage, [asked[i] for i in known], self.clock())
                 rows = [row for scored in found if scored for row in scored.rows]
                 with timed("ledger"):
-                    is_kept = bool(rows) and self.ledger.commit_now(rows)
+                    is_kept = bool(rows) and ledger.commit_now(rows)
         except Exception:
             logger.debug("nothing can be given at once", exc_info=True)
             return nothing
+        finally:
+            took = time.perf_counter() - started
+            if took > AT_ONCE_SECONDS:
+                self._slow_until = started + took / AT_ONCE_SHARE
         later(tell, self.observe_stage, spent)
-        took = time.perf_counter() - started
-        if took > AT_ONCE_SECONDS:
-            self._slow_until = started + took / AT_ONCE_SHARE
-        for i, scored in zip(known, found if is_kept else (), strict=False):
-            nothing[i] = scored
-        return nothing
+        given = dict(zip(known, found, strict=True)) if is_kept else {}
+        return [given.get(i) for i in range(len(asked))]
 
     def _moment(self) -> tuple[Stage, datetime]:
         """Return what answers, and the clock: one of each for everything in a request."""
