@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import resource
 import shutil
 import signal
@@ -45,7 +46,7 @@ def other(state, world, recalibrated_for):
 
 
 class Load:
-    """A few clients that ask all the time; every answer is kept."""
+    """A few clients that ask all the time, for batches and singles; every answer is kept."""
 
     def __init__(self, server, n_clients: int = 3) -> None:
         self.server, self.answers, self.errors = server, [], []
@@ -58,6 +59,9 @@ class Load:
                 try:
                     answer = http.post("/v1/scores", json={"account_ids": IDS})
                     self.answers.append((answer.status_code, answer.json()))
+                    for entity in random.sample(IDS, 10):
+                        answer = http.get(f"/v1/accounts/{entity}/score")
+                        self.answers.append((answer.status_code, as_batch(answer.json())))
                 except httpx.TransportError as error:
                     self.errors.append(error)
                     time.sleep(0.05)
@@ -74,6 +78,11 @@ class Load:
 
     def releases(self) -> set[str]:
         return {body["release_id"] for _, body in self.answers}
+
+
+def as_batch(single: dict) -> dict:
+    """Return the answer for one account in the shape of a batch."""
+    return {"release_id": single.get("release_id"), "results": [single]}
 
 
 def bundles_of(result) -> set[tuple[str, str]]:
