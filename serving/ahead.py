@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
@@ -64,7 +64,8 @@ class Ahead:
             Whether it is this stage and day that answers still; asked between parts.
         """
         recall.forget_other_days(today)
-        for part in _parts(accounts):
+        for start in range(0, len(accounts), PART_ACCOUNTS):
+            part = accounts[start : start + PART_ACCOUNTS]
             if recall.is_full:
                 break
             started = time.perf_counter()
@@ -78,8 +79,3 @@ class Ahead:
             if self._wait(PAUSES * (time.perf_counter() - started)) or not is_due():
                 return
         self._done = (weakref.ref(recall), today)
-
-
-def _parts(accounts: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(accounts), PART_ACCOUNTS):
-        yield accounts[start : start + PART_ACCOUNTS]

@@ -255,8 +255,6 @@ class Live:
             Nothing is published.
         """
         unique = list(dict.fromkeys(account_ids))
-        if not unique:
-            return Scored([], [])
         asked = [Asked(entity, request_id, channel, owners) for entity in unique]
         stage, now = self._moment()
         whole = Scored([], [], [], stage.release.release_id)
@@ -310,7 +308,7 @@ class Live:
             took = time.perf_counter() - started
             if took > AT_ONCE_SECONDS:
                 self._slow_until = started + took / AT_ONCE_SHARE
-        later(tell, self.observe_stage, spent)
+        later(partial(tell, self.observe_stage, spent))
         given = dict(zip(known, found, strict=True)) if is_kept else {}
         return [given.get(i) for i in range(len(asked))]
 
@@ -406,10 +404,10 @@ class Live:
                 continue
             if not ahead.is_done(stage.recall, today):
                 accounts = book.table["account_id"].to_pylist()
-                is_due = partial(self._answers, stage.recall, today)
+                is_due = partial(self._is_current, stage.recall, today)
                 ahead.run(stage.recall, today, accounts, is_due)
 
-    def _answers(self, recall: Recall, day: date) -> bool:
+    def _is_current(self, recall: Recall, day: date) -> bool:
         stage = self.stage
         return stage is not None and stage.recall is recall and self.clock().date() == day
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MutexValue, ValueClass
@@ -64,8 +66,7 @@ class Metrics:
             registry=self.registry,
         )
         # The library's own look-up takes a lock and as long as the count.
-        self._by_stage: dict[str, Histogram] = {}
-        self._by_request: dict[tuple[str, str, int], Histogram] = {}
+        self._stage, self._request = cache(self._stages.labels), cache(self._requests.labels)
         self._gauges = {
             name: Gauge(
                 f"bellwether_{name}",
@@ -79,9 +80,7 @@ class Metrics:
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """Count the time of one stage."""
-        if stage not in self._by_stage:
-            self._by_stage[stage] = self._stages.labels(stage)
-        self._by_stage[stage].observe(seconds)
+        self._stage(stage).observe(seconds)
 
     def set(self, name: str, value: float, *labels: str) -> None:
         """Set one of `GAUGES`."""
@@ -90,10 +89,7 @@ class Metrics:
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""
-        key = (method, route, status)
-        if key not in self._by_request:
-            self._by_request[key] = self._requests.labels(method, route, str(status))
-        self._by_request[key].observe(seconds)
+        self._request(method, route, str(status)).observe(seconds)
 
     def count_accounts(self, counts: dict[str, int]) -> None:
         """Count accounts by the status they were answered with."""

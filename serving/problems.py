@@ -257,10 +257,9 @@ def of_fault(instance: str) -> dict[str, Any]:
     return problem("internal-error", "the log has the details", instance=instance)
 
 
-def item_problem(status: str, account_id: str) -> dict[str, Any] | None:
-    """Return the problem of one account of a batch; None when its status is none."""
-    slug = OF_STATUS.get(status)
-    return problem(slug, f"{account_id}: {STATUS_WORDS[status]}") if slug else None
+def item_problem(status: str, account_id: str) -> dict[str, Any]:
+    """Return the problem of one account of a batch; its status is in `OF_STATUS`."""
+    return problem(OF_STATUS[status], f"{account_id}: {STATUS_WORDS[status]}")
 
 
 def response(document: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:

@@ -26,20 +26,21 @@ MAX_TOGETHER = 64
 
 logger = logging.getLogger("bellwether.serving")
 
-LOOKS = 3
-"""How often the event loop looks for further callers that have come before it answers these."""
+LOOKS = 4
+"""Turns of the event loop in which further callers may come before these are answered."""
 
 Ask = TypeVar("Ask")
 Given = TypeVar("Given")
 
 
-def later(work: Callable[..., object], *given: object) -> None:
-    """Do something in the event loop once those who can go on by now have gone on.
+def later(work: Callable[[], object], turns: int = 2) -> None:
+    """Do something in the event loop some turns later, without waiting for anything.
 
-    For what is counted: it need not hold up an answer.
+    After two turns those who could go on by now have gone on: what is only counted need not hold
+    up an answer.
     """
     loop = asyncio.get_running_loop()
-    loop.call_soon(loop.call_soon, partial(work, *given))
+    loop.call_soon(work if turns == 1 else partial(later, work, turns - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,11 @@ class _Waiting(Generic[Ask, Given]):
     ask: Ask
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Given]
+
+
+def _nothing(asked: Sequence[object]) -> list[None]:
+    """Return that each ask takes longer."""
+    return [None] * len(asked)
 
 
 class Together(Generic[Ask, Given]):
@@ -70,7 +76,7 @@ class Together(Generic[Ask, Given]):
         self,
         answer: Callable[[Sequence[Ask]], Sequence[Given]],
         keep: Callable[[Sequence[Given]], Sequence[Future[int]]],
-        at_once: Callable[[Sequence[Ask]], Sequence[Given | None]] | None = None,
+        at_once: Callable[[Sequence[Ask]], Sequence[Given | None]] = _nothing,
     ) -> None:
         self._answer, self._keep, self._at_once = answer, keep, at_once
         self._is_closed = False
@@ -91,13 +97,10 @@ class Together(Generic[Ask, Given]):
             raise UnavailableError("the service ends")
         loop = asyncio.get_running_loop()
         waiting: _Waiting[Ask, Given] = _Waiting(ask, loop, loop.create_future())
-        if self._at_once is None:
-            self._waiting.put(waiting)
-        else:
-            arrived = self._arrived.setdefault(loop, [])
-            arrived.append(waiting)
-            if len(arrived) == 1:  # all who came with this one are in before it is called
-                loop.call_soon(self._look_again, loop, LOOKS)
+        arrived = self._arrived.setdefault(loop, [])
+        arrived.append(waiting)
+        if len(arrived) == 1:
+            later(partial(self._answer_at_once, loop), LOOKS)
         try:
             async with asyncio.timeout(within_seconds):
                 return await waiting.future
@@ -107,21 +110,15 @@ class Together(Generic[Ask, Given]):
                 "given out"
             ) from error
 
-    def _look_again(self, loop: asyncio.AbstractEventLoop, n_times: int) -> None:
-        """Let the loop read what has come meanwhile, without waiting for it; then answer."""
-        if n_times:
-            loop.call_soon(self._look_again, loop, n_times - 1)
-        else:
-            self._answer_at_once(loop)
-
     def _answer_at_once(self, loop: asyncio.AbstractEventLoop) -> None:
         arrived = [item for item in self._arrived.pop(loop) if not item.future.done()]
+        if not arrived:
+            return
         given: Sequence[Given | None] = [None] * len(arrived)
-        if self._at_once is not None and arrived:
-            try:
-                given = self._at_once([item.ask for item in arrived])
-            except Exception:
-                logger.exception("nothing can be answered at once")
+        try:
+            given = self._at_once([item.ask for item in arrived])
+        except Exception:
+            logger.exception("nothing can be answered at once")
         for item, answer in zip(arrived, given, strict=True):
             if answer is None:
                 self._waiting.put(item)

@@ -297,27 +297,14 @@ def _sqlite_inserts(
 ) -> Iterator[tuple[str, Row]]:
     """Return statements of many rows each, with their values."""
     head, _, values = _insert_sql(table, "sqlite", names).partition(" VALUES ")
-    start = 0
-    for n_rows in _parts(len(rows)):
-        part = rows[start : start + n_rows]
-        yield _many(head, values, n_rows), tuple(chain.from_iterable(part))
-        start += n_rows
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows[start : start + ROWS_AT_ONCE]
+        yield _many(head, values, len(part)), tuple(chain.from_iterable(part))
 
 
 @lru_cache(maxsize=2 * ROWS_AT_ONCE)
 def _many(head: str, values: str, n_rows: int) -> str:
     return f"{head} VALUES {', '.join([values] * n_rows)}"
-
-
-def _parts(n_rows: int) -> Iterator[int]:
-    """Split a number of rows into sizes that come again, so that statements do too.
-
-    >>> list(_parts(600)), list(_parts(14))
-    ([256, 256, 88], [14])
-    """
-    while n_rows:
-        yield min(n_rows, ROWS_AT_ONCE)
-        n_rows -= min(n_rows, ROWS_AT_ONCE)
 
 
 @lru_cache(maxsize=16)

@@ -62,7 +62,7 @@ def scores(get_live: GetLive, get_metrics: GetMetrics) -> APIRouter:
             raise ProblemError("invalid-account-id", status(INVALID)["status_text"])
         scored = await answered(get_live(request), account_id, request)
         given = scored.given[0]
-        later(get_metrics(request).count_accounts, {given.status: 1})
+        later(partial(get_metrics(request).count_accounts, {given.status: 1}))
         if given.status == UNKNOWN:
             raise ProblemError("unknown-account", f"no account {account_id!r} in the book")
         return json_response(given.body)
@@ -78,9 +78,8 @@ def scores(get_live: GetLive, get_metrics: GetMetrics) -> APIRouter:
         """Return one answer per account in the order asked; a bad one never fails the others."""
         asked = parse_batch(request.headers.get("content-type", ""), await request.body())
         live = get_live(request)
-        release_id = live.current().release.release_id
         owners = caller_of(request).owners(live.managers)
-        work = partial(_batch, live, asked, request.state.request_id, owners, release_id)
+        work = partial(_batch, live, asked, request.state.request_id, owners)
         loop = asyncio.get_running_loop()
         body, counts, committed = await loop.run_in_executor(live.batches, work)
         get_metrics(request).count_accounts(counts)
@@ -108,7 +107,6 @@ def _batch(
     asked: Sequence[Any],
     request_id: str,
     owners: frozenset[str] | None,
-    release_id: str,
 ) -> tuple[bytes, dict[str, int], list[Future[int]]]:
     """Score a batch; return the answer, accounts by status, and when it may be given out.
 
@@ -128,7 +126,7 @@ def _batch(
     body = orjson.dumps(
         {
             "request_id": request_id,
-            "release_id": scored.release_id or release_id,
+            "release_id": scored.release_id,
             "counts": counts,
             "results": [orjson.Fragment(item.body) for item in results],
         }

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,12 +108,8 @@ def wait_for_answers(server: Running, n_accounts: int) -> None:
     """Wait until ours has the answers of so many accounts ready."""
     end = time.perf_counter() + PATIENCE_SECONDS
     while time.perf_counter() < end:
-        connection = http.client.HTTPConnection(HOST, server.port, timeout=5)
-        try:
-            connection.request("GET", "/metrics")
-            lines = connection.getresponse().read().decode().splitlines()
-        finally:
-            connection.close()
+        _, metrics = _get(server.port, "/metrics")
+        lines = metrics.decode().splitlines()
         ready = [float(line.split()[-1]) for line in lines if line.startswith(READY_ANSWERS)]
         if ready and ready[0] >= n_accounts:
             time.sleep(WORKERS_APART_SECONDS)
@@ -123,14 +119,18 @@ def wait_for_answers(server: Running, n_accounts: int) -> None:
 
 
 def _answers(port: int, path: str) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
     try:
-        connection.request("GET", path)
-        return connection.getresponse().status == 200
+        status, _ = _get(port, path)
     except OSError:
         return False
-    finally:
-        connection.close()
+    return status == 200
+
+
+def _get(port: int, path: str) -> tuple[int, bytes]:
+    with closing(http.client.HTTPConnection(HOST, port, timeout=5)) as connection:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
 
 
 @contextmanager

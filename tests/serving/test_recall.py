@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import time
 from dataclasses import replace
 from datetime import date, timedelta
@@ -312,8 +311,7 @@ def test_trouble_in_the_event_loop_is_told_by_the_thread(serving, monkeypatch):
     def held(*_):
         raise UnavailableError("the online store does not answer")
 
-    stage = copy.copy(serving.current())
-    monkeypatch.setattr(stage.store, "held", held)
+    monkeypatch.setattr(serving.current().store, "held", held)
     with pytest.raises(UnavailableError, match="does not answer"):
         asyncio.run(ask(serving, IDS[:1]))
 

@@ -57,6 +57,8 @@ def test_rows_come_back_as_they_were(engine: Engine, appender: Appender) -> None
     with reading(engine) as connection:
         found = connection.execute(select(notes).order_by(notes.c.id)).all()
     assert [tuple(row) for row in found] == rows(0, 150)
+    appender.append(rows(150, 2 * ROWS_AT_ONCE + 88))
+    assert count(engine) == 150 + 2 * ROWS_AT_ONCE + 88
 
 
 def test_another_writer_is_waited_for_and_followed_at_once(
