@@ -76,6 +76,9 @@ class Load:
         for thread in self._threads:
             thread.join()
 
+    def n_batches(self) -> int:
+        return sum(len(body.get("results", ())) > 1 for _, body in list(self.answers))
+
     def releases(self) -> set[str]:
         return {body["release_id"] for _, body in self.answers}
 
@@ -165,11 +168,11 @@ def test_a_release_reaches_running_workers_without_a_dropped_or_mixed_answer(
 ):
     store = open_store(state)
     with Load(server) as load_:
-        server.wait_until(lambda: len(load_.answers) > 5)
+        server.wait_until(lambda: load_.n_batches() > 5)
         publish(store, other, world.release.release_id)
         server.wait_until(lambda: served_by(server) == {other.release_id})
-        n_before = len(load_.answers)
-        server.wait_until(lambda: len(load_.answers) > n_before + 5)
+        n_before = load_.n_batches()
+        server.wait_until(lambda: load_.n_batches() > n_before + 5)
         rollback(store)
         server.wait_until(lambda: served_by(server) == {world.release.release_id})
         publish(store, other, world.release.release_id)
@@ -221,7 +224,7 @@ def test_a_tampered_bundle_is_refused_loudly_and_the_old_one_serves(server, stat
 
 def test_a_kill_during_batches_loses_no_acknowledged_score(server, state):
     with Load(server, n_clients=4) as load_:
-        server.wait_until(lambda: len(load_.answers) > 15)
+        server.wait_until(lambda: load_.n_batches() > 15)
         server.kill()
     acknowledged = {
         part["score_id"]
