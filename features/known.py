@@ -13,6 +13,10 @@ import ibis
 import ibis.expr.types as ir
 
 from features.daily import LATEST_BY, version_key, visibility
+from features.revenue.terms import one_state
+
+STATE = {"subscription_id", "ended_day", "end_reason", "renews_day"}
+"""What it takes to see that later terms replace earlier ones."""
 
 
 def as_known(table: str, daily: ir.Table, grid: ir.Table, *, history: bool = False) -> ir.Table:
@@ -33,6 +37,7 @@ def as_known(table: str, daily: ir.Table, grid: ir.Table, *, history: bool = Fal
     -------
     ibis.Table
         The grid's columns, the daily columns, and ``age`` = as_of_day − day, in days, ≥ 0.
+        Subscription terms that later ones replace have ended (`features.revenue.terms.one_state`).
     """
     joined = grid.join(
         daily,
@@ -50,7 +55,10 @@ def as_known(table: str, daily: ir.Table, grid: ir.Table, *, history: bool = Fal
     }
     unknowable = [name for name in visibility(table) if name in rows.columns and name not in hidden]
     rows = rows.mutate(**hidden).drop(*unknowable)
-    return latest_versions(table, rows, ["as_of_day"], history=history)
+    rows = latest_versions(table, rows, ["as_of_day"], history=history)
+    if table == "subscriptions" and set(rows.columns) >= STATE:
+        return one_state(rows, ["as_of_day"])
+    return rows
 
 
 def latest_versions(

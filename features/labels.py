@@ -36,8 +36,10 @@ from configs.state import new_folder, read_manifest
 from features.compute import KEY
 from features.daily import to_daily
 from features.engine import connect
-from features.growth import MOVE_FACTS, allowances, kinds_of_rows, with_kinds
+from features.growth import allowances, kinds_of_rows
 from features.known import latest_versions
+from features.revenue.changes import revenue_changes
+from features.revenue.terms import COMEBACK_DAYS, departures, read_with_hindsight
 from features.snapshots import STANDING, Snapshots, day_index, standing_at
 from features.standing import activity_table, grace_days
 
@@ -77,10 +79,6 @@ DAYS_AT_ONCE = 26
 
 UNITS = "entitlements"
 KINDS_FILE = "kinds.parquet"
-
-LOST = ("churned", "payment_failure")
-COMEBACK_DAYS = 30
-"""Terms that begin this soon after others ended continue them: the account did not leave."""
 
 
 @dataclass(frozen=True)
@@ -277,7 +275,7 @@ def _kinds(target: Target, tables: Mapping[str, ir.Table], windows: ir.Table) ->
     """Return `Labels.kinds`; None where no terms tell what kind of growth it was."""
     if target.outcome != "expansion" or target.observed_in != "subscriptions":
         return None
-    moves = movements(tables["subscriptions"], tables.get(UNITS))
+    moves = revenue_changes(tables["subscriptions"], tables.get(UNITS))
     rows = kinds_of_rows(windows, moves).order_by("as_of_day", "entity_id").to_pandas()
     rows["as_of"] = _moments(rows.pop("as_of_day"))
     return pa.Table.from_pandas(rows, preserve_index=False)
@@ -299,25 +297,12 @@ def _tables_with_hindsight(
         seen = days.filter(days.known_day <= today)
         tables[name] = latest_versions(name, seen, history=has_versions)
     if "subscriptions" in tables:
-        tables["subscriptions"] = with_announced_ends(tables["subscriptions"], today)
+        tables["subscriptions"] = read_with_hindsight(tables["subscriptions"], today)
     if UNITS in loaded.tables:
         source = engine.read_parquet(loaded.tables[UNITS].path)
         days = to_daily(UNITS, source, None, history=False, currency=company.reporting_currency)
         tables[UNITS] = allowances(days.filter(days.known_day <= today))
     return tables
-
-
-def with_announced_ends(terms: ir.Table, today: int) -> ir.Table:
-    """Return terms with an end where notice was given and the end is not on record yet.
-
-    They are taken to end at their renewal, or when the notice period is over. Once that lies
-    `COMEBACK_DAYS` back and they still hold, the notice evidently did not.
-    """
-    served = terms.notice_day + terms.notice_period_days.fill_null(0.0).cast("int64")
-    end = ibis.ifelse(terms.renews_day >= terms.notice_day, terms.renews_day, served)
-    end = ibis.coalesce(end, served)
-    is_announced = terms.ended_day.isnull() & (end + COMEBACK_DAYS >= today)
-    return terms.mutate(ended_day=is_announced.fill_null(False).ifelse(end, terms.ended_day))
 
 
 def _windows(standing: ir.Table, target: Target, company: Company) -> ir.Table:
@@ -380,42 +365,9 @@ def _observers(target: Target) -> Observer:
     return observed[target.outcome, target.observed_in]
 
 
-def departures(terms: ir.Table, grace_days: int) -> ir.Table:
-    """Return one row per time an account left: decided, effective, reason.
-
-    An account leaves on the day terms end for good (lost, or for no stated reason) when no other
-    terms hold then or begin within the grace. It was decided on the earliest notice given for
-    what ended that day, else on the day itself.
-    """
-    ended = terms.filter(terms.ended_day.notnull())
-    is_lost = ended.end_reason.isnull() | ended.end_reason.isin(LOST)
-    ends = ended.group_by("entity_id", "ended_day").agg(
-        notice_day=ended.notice_day.min(),
-        reason=ended.end_reason.min(where=is_lost),
-        n_lost=ended.count(where=is_lost),
-    )
-    ends = ends.filter(ends.n_lost > 0)
-    others = terms.select("entity_id", began=terms.day, until=terms.ended_day)
-    stays = ends.join(
-        others,
-        [
-            ends.entity_id == others.entity_id,
-            others.began <= ends.ended_day + grace_days,
-            others.until.isnull() | (others.until > ends.ended_day),
-        ],
-    )
-    left = ends.anti_join(stays, ["entity_id", "ended_day"])
-    return left.select(
-        "entity_id",
-        "reason",
-        effective_day=left.ended_day,
-        decision_day=ibis.least(ibis.coalesce(left.notice_day, left.ended_day), left.ended_day),
-    )
-
-
 def _churn_in_terms(asked: Asked) -> ir.Table:
     terms = asked.table("subscriptions")
-    gone = departures(terms, COMEBACK_DAYS)
+    gone = departures(terms)
     pairs = asked.windows.join(gone, "entity_id")
     ahead = pairs.filter(pairs.effective_day > pairs.as_of_day)
     first = ahead.group_by([*KEY, "opens_day", "closes_day"]).agg(
@@ -432,94 +384,10 @@ def _churn_in_terms(asked: Asked) -> ir.Table:
     )
 
 
-def movements(terms: ir.Table, units: ir.Table | None = None) -> ir.Table:
-    """Return changes of recurring revenue, one row per start or loss of terms.
-
-    Columns: entity_id, day, change, and kind and product of a rise (`features.growth`); `units`
-    are allowances over time, which tell growth by use.
-
-    A subscription that begins again within `COMEBACK_DAYS` of its end goes on. Signed uplifts and
-    currency effects (the revenue before is put at the rate of the terms that follow it) are no
-    movement, nor are the first terms of an account, nor what its own terms were merged into.
-    """
-    chain = ibis.window(group_by=["entity_id", "subscription_id"], order_by=["day"])
-    steps = terms.mutate(
-        follows_day=terms.day.lead().over(chain),
-        first_day=terms.day.min().over(ibis.window(group_by="entity_id")),
-        escalator=terms.escalator.fill_null(0.0) if "escalator" in terms.columns else 0.0,
-        currency=terms.currency if "currency" in terms.columns else ibis.null("string"),
-    )
-    goes_on = (steps.follows_day <= steps.ended_day + COMEBACK_DAYS).fill_null(False)
-    reason = steps.end_reason.fill_null("churned")
-    steps = steps.mutate(
-        is_lost=steps.ended_day.notnull() & ~goes_on & reason.isin(LOST),
-        is_merged=steps.ended_day.notnull() & ~goes_on & (reason == "merged"),
-    )
-    return ibis.union(_began(steps, chain, units), _ceased(steps))
-
-
-def _began(steps: ir.Table, chain: ibis.window, units: ir.Table | None) -> ir.Table:
-    """Return terms that began after others: their revenue, less what went before at its due."""
-    gone = steps.is_lost | steps.is_merged
-    kept = steps.mutate(held=gone.ifelse(0.0, steps.arr))
-    before = kept.mutate(
-        day_before=kept.day.lag().over(chain),
-        held=kept.held.lag().over(chain),
-        rate_before=kept.currency_rate.lag().over(chain),
-        is_same=(kept.currency == kept.currency.lag().over(chain)).fill_null(False),
-        due=ibis.ifelse(kept.end_reason == "renewed", kept.escalator, 0.0).lag().over(chain),
-    )
-    rate = before.is_same.ifelse(before.currency_rate / before.rate_before, 1.0)
-    owed = before.held * rate * (1.0 + before.due.fill_null(0.0))
-    is_new = before.day_before.isnull()
-    rows = before.mutate(
-        is_new=is_new,
-        owed=owed,
-        change=before.arr - is_new.ifelse(0.0, owed),
-        **_before(before, chain),
-    )
-    began = rows.filter(~rows.is_new | (rows.day > rows.first_day))
-    return with_kinds(began, units).select("entity_id", "day", "change", *MOVE_FACTS)
-
-
-def _before(steps: ir.Table, chain: ibis.window) -> dict[str, ir.Value]:
-    """Return what terms were before, and since when the account has their product, where told."""
-    told = {
-        f"{name}_before": steps[name].lag().over(chain)
-        for name in ("seats", "plan")
-        if name in steps.columns
-    }
-    told["reason_before"] = steps.end_reason.lag().over(chain)
-    if "product" in steps.columns:
-        ever = ibis.window(group_by=["entity_id", "product"])
-        told["first_of_product"] = steps.day.min().over(ever)
-    return told
-
-
-def _ceased(steps: ir.Table) -> ir.Table:
-    """Return what ended and does not go on; merged terms where the account has others then."""
-    others = steps.select("entity_id", began=steps.day, until=steps.ended_day)
-    merged = steps.filter(steps.is_merged)
-    into = merged.semi_join(
-        others,
-        [
-            merged.entity_id == others.entity_id,
-            others.began <= merged.ended_day,
-            others.until.isnull() | (others.until > merged.ended_day),
-        ],
-    )
-    ceased = ibis.union(
-        steps.filter(steps.is_lost).select("entity_id", "ended_day", "arr"),
-        into.select("entity_id", "ended_day", "arr"),
-    )
-    nothing = {name: ibis.null("string") for name in MOVE_FACTS}
-    return ceased.select("entity_id", day=ceased.ended_day, change=-ceased.arr, **nothing)
-
-
 def _movement_in_terms(asked: Asked) -> ir.Table:
     terms = asked.table("subscriptions", "arr")
     sign = 1.0 if asked.target.outcome == "expansion" else -1.0
-    pairs = asked.windows.join(movements(terms), "entity_id")
+    pairs = asked.windows.join(revenue_changes(terms), "entity_id")
     ahead = pairs.filter(pairs.day > pairs.as_of_day, pairs.day <= pairs.closes_day)
     ahead = ahead.mutate(moved=ahead.change * sign, is_inside=ahead.day > ahead.opens_day)
     sums = ahead.group_by([*KEY, "closes_day", "arr"]).agg(
@@ -528,7 +396,7 @@ def _movement_in_terms(asked: Asked) -> ir.Table:
         day=ahead.day.min(where=ahead.is_inside & (ahead.moved > 0)),
         day_early=ahead.day.min(where=~ahead.is_inside & (ahead.moved > 0)),
     )
-    gone = departures(terms, COMEBACK_DAYS)
+    gone = departures(terms)
     leavers = sums.semi_join(
         gone,
         [
@@ -684,12 +552,14 @@ def _judge(windows: ir.Table, happened: ir.Table, today: int, target: Target) ->
 
 
 def _not_asked(rows: ir.Table, target: Target) -> list[tuple[ir.BooleanValue, str]]:
-    """Return who is no example of a movement of revenue, however it ended: neither yes nor no."""
+    """Return the rows that are no example of a movement of revenue, and why."""
     cases = []
     if target.outcome == "expansion":
         cases.append((~rows.has_room, "no_room_to_grow"))
     if target.outcome != "churn" and target.observed_in == "subscriptions":
         cases.append((rows.arr.isnull(), "recurring revenue not known"))
+    if target.observed_in == "subscriptions":
+        cases.append(((rows.arr == 0).fill_null(False), "no paid terms"))
     return cases
 
 
@@ -792,10 +662,7 @@ __all__ = [
     "Labels",
     "build_labels",
     "definition",
-    "departures",
     "label_moments",
     "labels_at",
-    "movements",
     "require_events",
-    "with_announced_ends",
 ]

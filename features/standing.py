@@ -17,6 +17,7 @@ from configs.errors import ConfigError
 from features.compute import KEY
 from features.contracts import TABLES
 from features.known import as_known
+from features.revenue.terms import attach, paid, resolve_terms
 from features.signals.commercial import is_live, term_days
 from features.status import STATUSES, Status
 
@@ -91,36 +92,33 @@ def _with_activity(grid: ir.Table, daily: Mapping[str, ir.Table]) -> ir.Table:
 
 def _with_terms(result: ir.Table, rows: ir.Table, cohort: Cohort) -> ir.Table:
     rows = rows if "arr" in rows.columns else rows.mutate(arr=ibis.null("float64"))
+    terms = _with_fates(rows)
+    held = terms.fate == "held"
     largest_first = ibis.window(
         group_by=KEY,
         order_by=[
-            ibis.desc(is_live(rows)),
-            ibis.desc(ibis.coalesce(rows.arr, 0.0)),
-            rows.renews_day,
-            rows.subscription_id,
-            rows.day,
+            ibis.desc(held),
+            ibis.desc(ibis.coalesce(terms.arr, 0.0)),
+            terms.renews_day,
+            terms.subscription_id,
+            terms.day,
         ],
     )
-    ranked = rows.mutate(_rank=ibis.row_number().over(largest_first))
-    main = ranked._rank == 0
-    live = is_live(ranked)
-    late = (ranked.as_of_day - ranked.ended_day) <= grace_days(term_days(ranked), cohort)
+    ranked = terms.mutate(_rank=ibis.row_number().over(largest_first))
+    main = (ranked._rank == 0) & (ranked.fate == "held")
+    counts = ranked.fate.isin(("held", "awaits"))
+    is_unknown = ranked.arr.isnull().any(where=counts).fill_null(False)
     facts = ranked.group_by(KEY).agg(
-        arr=ranked.arr.sum(where=live),
-        n_live=ranked.count(where=live),
-        _renews=ranked.renews_day.max(where=main & live),
-        _notice_period=ranked.notice_period_days.max(where=main & live).cast("int64"),
-        _term=term_days(ranked).max(where=main & live),
-        _notice_given=(ranked.notice_day <= ranked.as_of_day)
-        .fill_null(False)
-        .any(where=main & live),
-        _awaits=(ranked.end_reason.isin(("renewed", "changed"))).fill_null(False).any(where=late),
+        # One amount that is not known makes the sum unknown: a part is not the whole.
+        arr=is_unknown.ifelse(ibis.null("float64"), ranked.arr.sum(where=counts)),
+        n_live=ranked.count(where=ranked.fate == "held"),
+        _renews=ranked.renews_day.max(where=main),
+        _notice_period=ranked.notice_period_days.max(where=main).cast("int64"),
+        _term=term_days(ranked).max(where=main),
+        _notice_given=(ranked.notice_day <= ranked.as_of_day).fill_null(False).any(where=main),
+        _awaits=(ranked.fate == "awaits").any(),
     )
-    joined = result.left_join(facts, KEY)
-    joined = joined.select(
-        *(joined[name] for name in result.columns),
-        *(joined[name] for name in facts.columns if name not in KEY),
-    )
+    joined = attach(result, facts, KEY, *(name for name in facts.columns if name not in KEY))
     ahead = joined._renews >= joined.as_of_day
     under = (ahead & (joined._term >= SHORT_TERM_DAYS)).fill_null(False)
     late_days = joined.as_of_day - joined._renews
@@ -142,6 +140,15 @@ def _with_terms(result: ir.Table, rows: ir.Table, cohort: Cohort) -> ir.Table:
         renews_day=renews,
         notice_day=renews - joined._notice_period.fill_null(0),
     )
+
+
+def _with_fates(rows: ir.Table) -> ir.Table:
+    """Return all terms with their fate: unpaid ones hold until they end, and are never lost."""
+    kept = [*rows.columns, "fate"]
+    resolved = resolve_terms(rows, rows.as_of_day, ["as_of_day"]).select(*kept)
+    free = rows.filter(~paid(rows))
+    fate = free.ended_day.isnull().ifelse("held", "continued")
+    return ibis.union(resolved, free.mutate(fate=fate).select(*kept))
 
 
 def _with_room(result: ir.Table, rows: ir.Table, room: Room) -> ir.Table:

@@ -10,7 +10,9 @@ import pytest
 from features.contracts import TABLES
 from features.daily import daily_schema, to_daily
 from features.growth import allowances, kinds_of_rows
-from features.labels import movements
+from features.revenue.changes import revenue_changes
+from features.revenue.terms import read_with_hindsight
+from features.snapshots import day_index
 from features.world import simulate
 
 FIRST = {"product": "core", "seats": 10.0, "plan": "basic", "arr": 1000.0}
@@ -82,7 +84,9 @@ def _table(schema: dict[str, str], rows: list[dict[str, object]]) -> ibis.Table:
 def moves() -> pd.DataFrame:
     terms = _table(daily_schema("subscriptions"), _terms())
     units = allowances(_table(daily_schema("entitlements"), _units()))
-    return ibis.duckdb.connect(threads=1).execute(movements(terms, units))
+    return ibis.duckdb.connect(threads=1).execute(
+        revenue_changes(read_with_hindsight(terms, 400), units)
+    )
 
 
 @pytest.mark.parametrize("account", EXPECTED)
@@ -115,7 +119,8 @@ def test_kinds_agree_with_the_truth_of_the_simulated_company():
                      history=False, currency="EUR")  # fmt: skip
     states = to_daily("entitlements", _source(world, "entitlements"), None, history=False,
                       currency="EUR")  # fmt: skip
-    moves = ibis.duckdb.connect(threads=1).execute(movements(terms, allowances(states)))
+    resolved = read_with_hindsight(terms, day_index(world.now.date()))
+    moves = ibis.duckdb.connect(threads=1).execute(revenue_changes(resolved, allowances(states)))
     rises = moves[moves["change"] > 0].sort_values("change")
     rises["decided_on"] = pd.to_datetime(rises["day"] - 1, unit="D")
     shown = rises.drop_duplicates(["entity_id", "day"], keep="last")

@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from features.snapshots import day_index, index_day
-from training.validation.forecast.inputs import Inputs
-from training.validation.forecast.measures import BAND, coverage_tolerance, crps, is_covered
-from training.validation.forecast.movements import (
+from features.revenue.retention import (
     known_terms,
     levels,
     quarter_name,
@@ -20,6 +17,9 @@ from training.validation.forecast.movements import (
     retained,
     retention,
 )
+from features.snapshots import day_index, index_day
+from training.validation.forecast.inputs import Inputs
+from training.validation.forecast.measures import BAND, coverage_tolerance, crps, is_covered
 from training.validation.forecast.outlook import Beliefs, Period, draw_chain, due_content, quantiles
 from training.validation.forecast.shock import Shock, estimate_shock
 from training.validation.forecast.standing import Asked, Book, due_in, known_share

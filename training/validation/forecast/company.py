@@ -11,13 +11,7 @@ import pandas as pd
 
 from configs.company import Company, Target
 from configs.errors import DataError
-from features.labels import COMEBACK_DAYS
-from features.snapshots import index_day
-from training.validation.forecast import spend
-from training.validation.forecast.backtest import Scored, backtest, past_shock, scored
-from training.validation.forecast.inputs import Inputs
-from training.validation.forecast.magnitudes import past_magnitudes
-from training.validation.forecast.movements import (
+from features.revenue.retention import (
     DEFINITIONS,
     KINDS,
     first_years,
@@ -29,6 +23,12 @@ from training.validation.forecast.movements import (
     retained,
     retention,
 )
+from features.revenue.terms import COMEBACK_DAYS
+from features.snapshots import index_day
+from training.validation.forecast import spend
+from training.validation.forecast.backtest import Scored, backtest, past_shock, scored
+from training.validation.forecast.inputs import Inputs
+from training.validation.forecast.magnitudes import past_magnitudes
 from training.validation.forecast.outlook import Beliefs, outlook
 from training.validation.forecast.standing import Asked, Book, book_at
 
@@ -255,6 +255,11 @@ class Maker:
         if len(waiting):
             words.append(
                 f"{len(waiting)} accounts without a score are given the mean chance of their kind."
+            )
+        if self.inputs.unpriced:
+            words.append(
+                f"{len(self.inputs.unpriced)} accounts are left out: they hold terms whose ARR is "
+                "not known."
             )
         if self.growth is None:
             words.append("No expansion target is trained: growth is drawn at its past rate.")

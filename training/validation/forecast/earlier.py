@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from configs.company import Company
+from features.revenue.retention import quarter_of
 from features.snapshots import day_index
 from training.baselines import fit_constant
 from training.fit import Recipe, choose_rung, fit
@@ -20,7 +21,6 @@ from training.recipe import calibrated_forward
 from training.sampling import MODEL
 from training.splits import MIN_CLASS_ACCOUNTS, count_events
 from training.validation.forecast.backtest import moment_of
-from training.validation.forecast.movements import quarter_of
 
 
 def scored_earlier(frame: TrainingFrame, company: Company, before: pd.Timestamp) -> pd.DataFrame:

@@ -14,8 +14,8 @@ from configs.places import Workspace
 from features.build import Built
 from features.daily import to_daily
 from features.engine import connect
+from features.revenue.retention import TERM_COLUMNS
 from features.snapshots import STANDING, day_index, index_day
-from training.validation.forecast.movements import TERM_COLUMNS
 
 UNASSIGNED = "unassigned"
 
@@ -30,8 +30,8 @@ class Inputs:
     Attributes
     ----------
     terms : pandas.DataFrame or None
-        Every version of every subscription row, columns of `movements.TERM_COLUMNS`, ARR at one
-        constant rate per currency; None without subscriptions or without ARR.
+        Every version of every subscription row, columns of
+        `features.revenue.retention.TERM_COLUMNS`; None without subscriptions or without ARR.
     deals : pandas.DataFrame or None
         Every version of every opportunity, columns of `DEAL_COLUMNS`; None without.
     names : pandas.DataFrame
@@ -44,6 +44,8 @@ class Inputs:
         Target to its labels (`features.labels.COLUMNS`).
     why_not : str
         Why there are no terms, in words; empty where there are.
+    unpriced : tuple of str
+        Accounts left out because terms they hold have no ARR.
     """
 
     terms: pd.DataFrame | None
@@ -53,6 +55,7 @@ class Inputs:
     days: tuple[int, ...]
     labels: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     why_not: str = ""
+    unpriced: tuple[str, ...] = ()
 
     @property
     def today(self) -> int:
@@ -64,14 +67,16 @@ def read_inputs(workspace: Workspace, built: Built) -> Inputs:
     """Read what a company's forecast is made from; the caller holds the state directory's lock."""
     engine = connect(workspace.state.root / ".scratch")
     currency = workspace.company.reporting_currency
-    tables = {name: _daily(engine, built, name, currency) for name in ("subscriptions",
-              "opportunities") if name in built.loaded.tables}  # fmt: skip
-    today = day_index(built.snapshots.book_on)
-    terms, why_not = None, "there are no subscriptions"
+    tables = {
+        name: _daily(engine, built, name, currency)
+        for name in ("subscriptions", "opportunities")
+        if name in built.loaded.tables
+    }
+    terms, why_not, unpriced = None, "there are no subscriptions", ()
     if "subscriptions" in tables:
-        rates = _rates(built, today)
         try:
-            terms, why_not = priced_terms(tables["subscriptions"], rates, currency), ""
+            terms, unpriced = priced_terms(tables["subscriptions"], currency)
+            why_not = ""
         except DataError as error:
             why_not = error.what
     files = built.snapshots.sets[STANDING]
@@ -83,62 +88,55 @@ def read_inputs(workspace: Workspace, built: Built) -> Inputs:
         days=tuple(day_index(day) for day in built.snapshots.days),
         labels={name: item.frame for name, item in built.labels.items()},
         why_not=why_not,
+        unpriced=unpriced,
     )
 
 
 def _daily(engine: Any, built: Built, name: str, currency: str) -> pd.DataFrame:
-    info = built.loaded.tables[name]
-    source = engine.read_parquet(info.path)
-    # Without rates: money stays in its own currency, to be put at one constant rate.
-    rows = to_daily(name, source, None, history=info.history, currency=currency)
+    tables = built.loaded.tables
+    rates = engine.read_parquet(tables["rates"].path) if "rates" in tables else None
+    source = engine.read_parquet(tables[name].path)
+    rows = to_daily(name, source, rates, history=tables[name].history, currency=currency)
     frame: pd.DataFrame = rows.to_pandas()
     return frame
 
 
-def _rates(built: Built, today: int) -> Mapping[str, float] | None:
-    """Return the last rate of every currency, or None when there is no table of rates."""
-    info = built.loaded.tables.get("rates")
-    if info is None:
-        return None
-    rates = pq.read_table(info.path, columns=["currency", "as_of_on", "rate"]).to_pandas()
-    rates = rates.sort_values("as_of_on", kind="stable")
-    seen = rates[pd.to_datetime(rates["as_of_on"]) <= pd.Timestamp(index_day(today))]
-    latest = (seen if len(seen) else rates).drop_duplicates("currency", keep="last")
-    return dict(zip(latest["currency"], latest["rate"].astype(float), strict=True))
+def priced_terms(daily: pd.DataFrame, currency: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the terms the ledger reads, columns of `TERM_COLUMNS`, from the daily table.
 
-
-def priced_terms(
-    daily: pd.DataFrame, rates: Mapping[str, float] | None, currency: str
-) -> pd.DataFrame:
-    """Return terms with their ARR in one currency at constant rates.
+    The second value names the accounts left out: they hold terms whose ARR is not known.
 
     Raises
     ------
     DataError
         No ARR at all, or a currency without a rate.
     """
+    is_foreign = pd.Series(False, index=daily.index)
+    if "currency" in daily:
+        is_foreign = daily["currency"].notna() & (daily["currency"] != currency)
+    unrated = is_foreign & daily["currency_rate"].isna()
+    if unrated.any():
+        lacking = sorted(set(daily.loc[unrated, "currency"]))
+        raise DataError(
+            f"ARR is in several currencies, and {', '.join(lacking)} has no rate to {currency} "
+            f"({int(unrated.sum())} of {len(daily)} rows)",
+            where="tables.rates",
+            fix="add the currency to the table of rates",
+        )
     if "arr" not in daily or daily["arr"].notna().sum() == 0:
         raise DataError(
             "no subscription has an ARR",
             where="tables.subscriptions.columns.arr",
             fix="map arr, the annual recurring revenue of the terms",
         )
-    own = daily["currency"].fillna(currency) if "currency" in daily else currency
-    factors = pd.Series(own, index=daily.index).map({**(rates or {}), currency: 1.0})
-    if factors.isna().any():
-        lacking = sorted(set(pd.Series(own, index=daily.index)[factors.isna()]))
-        raise DataError(
-            f"ARR is in several currencies, and {', '.join(lacking)} has no rate to {currency} "
-            f"({int(factors.isna().sum())} of {len(daily)} rows)",
-            where="tables.rates",
-            fix="add the currency to the table of rates",
-        )
-    optional = {name: daily.get(name) for name in TERM_COLUMNS}
-    frame = pd.DataFrame(optional, index=daily.index)
-    numbers = [name for name in TERM_COLUMNS if name.endswith("_days") or name.endswith("_day")]
-    frame[[*numbers, "escalator"]] = frame[[*numbers, "escalator"]].astype("float64")
-    frame["arr"] = daily["arr"].astype("float64") * factors
-    return frame.astype({"day": "int64", "known_day": "int64"})
+    frame = pd.DataFrame({name: daily.get(name) for name in TERM_COLUMNS}, index=daily.index)
+    numbers = [n for n in TERM_COLUMNS if n.endswith(("_days", "_day", "_rate"))]
+    numbers += ["escalator", "arr"]
+    frame[numbers] = frame[numbers].astype("float64")
+    is_unknown = frame["arr"].isna() & frame["ended_day"].isna()
+    unpriced = tuple(sorted(frame.loc[is_unknown, "entity_id"].unique()))
+    priced = frame[~frame["entity_id"].isin(unpriced)]
+    return priced.astype({"day": "int64", "known_day": "int64"}), unpriced
 
 
 def _deals(daily: pd.DataFrame | None) -> pd.DataFrame | None:

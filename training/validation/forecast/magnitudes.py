@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from training.validation.forecast.movements import retained
+from features.revenue.retention import retained
 from training.validation.forecast.simulate import Changes, table_of
 
 FEWEST = 20
@@ -85,7 +85,7 @@ def past_magnitudes(
     Parameters
     ----------
     terms, steps : pandas.DataFrame
-        As known at `at` (`movements.known_terms`, `movements.levels`).
+        As known at `at` (`features.revenue.retention`: `known_terms`, `levels`).
     first, at : int
         Day indices.
     span_days : int
@@ -109,8 +109,8 @@ def _period(terms: pd.DataFrame, steps: pd.DataFrame, start: int, end: int) -> p
     due = due_between(terms, start, end)
     return pd.DataFrame(
         {
-            "factor": stayed["end"] / stayed["start"],
-            "start": stayed["start"],
+            "factor": stayed["end"] / stayed["base"],
+            "start": stayed["base"],
             "is_due": stayed.index.isin(due),
         }
     )
@@ -118,7 +118,7 @@ def _period(terms: pd.DataFrame, steps: pd.DataFrame, start: int, end: int) -> p
 
 def due_between(terms: pd.DataFrame, start: int, end: int) -> np.ndarray:
     """Return the accounts with a renewal in ``[start, end)`` of terms that held at `start`."""
-    held = (terms["day"] <= start) & ~(terms["ended_day"] <= start)
+    held = (terms["day"] <= start) & ~(terms["stops_day"] <= start)
     inside = (terms["renews_day"] >= start) & (terms["renews_day"] < end)
     found: np.ndarray = terms.loc[held & inside, "entity_id"].unique()
     return found

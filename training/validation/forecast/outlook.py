@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from features.revenue.retention import quarter_name, quarter_of, retained, retention
 from features.snapshots import index_day
 from training.validation.forecast.magnitudes import Magnitudes
-from training.validation.forecast.movements import quarter_name, quarter_of, retained, retention
 from training.validation.forecast.shock import Shock
 from training.validation.forecast.simulate import Drawn, simulate
 from training.validation.forecast.standing import (

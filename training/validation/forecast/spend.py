@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from configs.company import Company
+from features.revenue.retention import quarter_name, quarters
 from training.validation.forecast.backtest import moment_of, past_shock, scored, summary
 from training.validation.forecast.inputs import Inputs
 from training.validation.forecast.measures import crps, is_covered
-from training.validation.forecast.movements import quarter_name, quarters
 from training.validation.forecast.outlook import quantiles
 from training.validation.forecast.shock import Shock
 from training.validation.forecast.simulate import Changes, Step, simulate, table_of

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from features.labels import COMEBACK_DAYS
+from features.revenue.retention import known_terms, levels, position
+from features.revenue.terms import COMEBACK_DAYS
 from training.validation.forecast.inputs import UNASSIGNED, Inputs
 from training.validation.forecast.magnitudes import Magnitudes
-from training.validation.forecast.movements import known_terms, levels, position
 from training.validation.forecast.simulate import Step
 
 WON, LOST = ("closed_won", "closed won", "won"), ("closed_lost", "closed lost", "lost")
@@ -129,7 +129,7 @@ def _with_chances(
 
 def _announced(terms: pd.DataFrame, at: int) -> pd.DataFrame:
     """Return when terms under notice end: at the renewal, or when the notice period is over."""
-    given = terms[terms["notice_day"].notna() & terms["ended_day"].isna()]
+    given = terms[terms["notice_day"].notna() & (terms["fate"] == "held")]
     served = given["notice_day"] + given["notice_period_days"].fillna(0.0)
     renewal = given["renews_day"].where(given["renews_day"] >= given["notice_day"]) + 1
     day = renewal.fillna(served)

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from configs.company import Company, parse_company
+from features.revenue.retention import TERM_COLUMNS
 from features.snapshots import day_index, index_day
 from training.validation.content import plain
 from training.validation.forecast.company import company_forecast
 from training.validation.forecast.drawing import past_chart, periods_chart
 from training.validation.forecast.inputs import Inputs
-from training.validation.forecast.movements import TERM_COLUMNS
 from training.validation.forecast.words import lines
 
 FIRST, TODAY = date(2024, 1, 1), date(2026, 1, 1)
@@ -56,7 +56,7 @@ def life(seed: int = 5) -> pd.DataFrame:
             rows.append(
                 (f"a{i:03d}", "s", day + 1, day + 1, end + 1 if over else np.nan,
                  ("churned" if leaves else "renewed") if over else None,
-                 end if is_contract else np.nan, np.nan, np.nan, 0.0, arr)
+                 end if is_contract else np.nan, np.nan, np.nan, 0.0, arr, None, None, 1.0)
             )  # fmt: skip
             if not over or leaves:
                 break

@@ -11,9 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.errors import DataError
-from features.snapshots import day_index
-from training.validation.forecast.inputs import priced_terms
-from training.validation.forecast.movements import (
+from features.revenue.retention import (
     KINDS,
     TERM_COLUMNS,
     first_years,
@@ -26,6 +24,8 @@ from training.validation.forecast.movements import (
     retained,
     retention,
 )
+from features.snapshots import day_index
+from training.validation.forecast.inputs import priced_terms
 
 
 def after(text: str | None) -> float:
@@ -49,6 +49,9 @@ def terms(*rows: tuple, known: dict[int, str] | None = None) -> pd.DataFrame:
                 "notice_period_days": np.nan,
                 "escalator": 0.0,
                 "arr": float(arr),
+                "product": None,
+                "currency": None,
+                "currency_rate": 1.0,
             }
             for i, (account, subscription, started, ended, reason, arr) in enumerate(rows)
         ]
@@ -162,21 +165,47 @@ def test_a_late_renewal_counts_as_there_until_the_interruption_is_too_long():
     assert position(levels(known_terms(rows, later), later), later)["late"] == 0.0
 
 
-def test_rates_that_move_are_no_movement():
-    daily = terms(
-        ("uk", "s", "2024-01-01", "2025-02-01", "changed", 100),
-        ("uk", "s", "2025-02-01", None, None, 100),
-    ).assign(currency="GBP")
-    priced = priced_terms(daily, {"GBP": 1.2}, "EUR")
-    assert priced["arr"].tolist() == [120.0, 120.0]
-    found = retention(retained(levels(known_terms(priced, NOW), NOW), *Q1))
+def rated(rows: pd.DataFrame, *rates: float) -> pd.DataFrame:
+    """Terms in pounds, at the rate of the day each began."""
+    own = rows.assign(currency="GBP", currency_rate=list(rates))
+    return own.assign(arr=own["arr"] * own["currency_rate"])
+
+
+def test_rates_that_move_are_no_movement_and_today_is_at_the_rate_of_today():
+    daily = rated(
+        terms(
+            ("uk", "2024", "2023-01-01", "2024-02-01", "renewed", 80),
+            ("uk", "2025", "2024-02-01", "2025-02-01", "renewed", 100),
+            ("uk", "2026", "2025-02-01", None, None, 100),
+        ),
+        1.0, 1.2, 1.1,
+    )  # fmt: skip
+    priced, unpriced = priced_terms(daily, "EUR")
+    steps = levels(known_terms(priced, NOW), NOW)
+    assert unpriced == ()
+    assert position(steps, NOW)["uk"] == 110.0
+    assert steps["after"].tolist() == [88.0, 110.0]
+    found = retention(retained(steps, *Q1))
     assert (found["grr"], found["nrr"]) == (1.0, 1.0)
 
 
 def test_a_currency_without_a_rate_is_refused_by_name():
-    daily = terms(("x", "s", "2024-01-01", None, None, 100)).assign(currency="JPY")
+    daily = terms(("x", "s", "2024-01-01", None, None, np.nan)).assign(currency="JPY")
     with pytest.raises(DataError, match="JPY has no rate to EUR \\(1 of 1 rows\\)"):
-        priced_terms(daily, None, "EUR")
+        priced_terms(daily.assign(currency_rate=np.nan), "EUR")
+
+
+def test_accounts_with_terms_of_unknown_revenue_are_named_and_left_out():
+    daily = terms(
+        ("known", "s", "2024-01-01", None, None, 100),
+        ("part", "s", "2024-01-01", None, None, 100),
+        ("part", "t", "2024-01-01", None, None, np.nan),
+        ("once", "s", "2023-01-01", "2024-01-01", "renewed", np.nan),
+        ("once", "s", "2024-01-01", None, None, 70),
+    )
+    priced, unpriced = priced_terms(daily, "EUR")
+    assert unpriced == ("part",)
+    assert set(priced["entity_id"]) == {"known", "once"}
 
 
 def test_a_negative_arr_is_refused_by_account():
@@ -188,7 +217,27 @@ def test_a_negative_arr_is_refused_by_account():
 def test_no_arr_at_all_is_told():
     daily = terms(("x", "s", "2024-01-01", None, None, 100)).drop(columns="arr")
     with pytest.raises(DataError, match="no subscription has an ARR"):
-        priced_terms(daily, None, "EUR")
+        priced_terms(daily, "EUR")
+
+
+def test_revenue_that_moves_to_another_account_is_neither_loss_nor_growth():
+    rows = terms(
+        ("sold", "s1", "2024-01-01", "2025-02-10", "changed", 300),
+        ("buyer", "own", "2024-01-01", None, None, 500),
+        ("buyer", "s1", "2025-02-10", None, None, 330),
+    )
+    steps = levels(known_terms(rows, NOW), NOW)
+    found = retention(retained(steps, *Q1))
+    assert (found["start"], found["end"], found["merged"]) == (800.0, 830.0, 0.0)
+    assert (found["expansion"], found["churn"], found["lost_accounts"]) == (30.0, 0.0, 0)
+    assert found["nrr"] == pytest.approx(830 / 800)
+    told = movements(steps)
+    told = told[told["day"] > Q1[0]]
+    assert list(zip(told["entity_id"], told["kind"], told["change"], strict=True)) == [
+        ("buyer", "merged", 300.0),
+        ("buyer", "expansion", 30.0),
+        ("sold", "merged", -300.0),
+    ]
 
 
 def test_cohorts_and_quarters_have_names(steps):
@@ -217,6 +266,7 @@ def books(draw) -> pd.DataFrame:
     columns = ["entity_id", "subscription_id", "day", "ended_day", "end_reason", "arr"]
     table = pd.DataFrame(rows, columns=columns).astype({"arr": "float64", "ended_day": "float64"})
     table["known_day"] = table["day"]
+    table["currency_rate"] = 1.0
     return table.reindex(columns=list(TERM_COLUMNS)).assign(
         entity_id=table["entity_id"].map("e{}".format),
         subscription_id=table["subscription_id"].map("s{}".format),
