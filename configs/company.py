@@ -69,6 +69,12 @@ class TableMapping(Model):
         description="the table keeps every version of a row (each with known_at), so attributes "
         "may be used as features",
     )
+    unfold: Literal["year", "quarter", "month", "off"] | None = Field(
+        None,
+        description="subscriptions only: the billing period of rows whose renewal date is "
+        "overwritten at each renewal; they become one row per period. Without it the pattern is "
+        "recognised and reported; `off` takes rows as they are",
+    )
 
 
 class Grid(Model):

@@ -102,6 +102,7 @@ TABLES: dict[str, SourceTable] = {
             "region": Column("text", "region", visible_from=VERSIONS),
             "parent_account_id": Column("id", "the parent account", visible_from=VERSIONS),
             "owner_id": Column("id", "the CSM", visible_from=VERSIONS),
+            "is_test": Column("flag", "a test or demo account: left out everywhere"),
         },
     ),
     "subscriptions": SourceTable(
@@ -246,7 +247,14 @@ TABLES: dict[str, SourceTable] = {
             "paid_on": Column("day", "paid", visible_from="paid_on"),
             "amount": Column("number", "amount in `currency`; negative for a credit"),
             "currency": Column("text", "ISO 4217"),
-            "is_failed_charge": Column("flag", "an automatic charge failed"),
+            "status": Column(
+                "text",
+                "status; draft, void, deleted, canceled and uncollectible invoices are left out",
+                visible_from=VERSIONS,
+            ),
+            "is_failed_charge": Column(
+                "flag", "an automatic charge failed: no spend, no activity, a warning sign"
+            ),
         },
         activity=True,
         order=(("issued_on", "paid_on"),),

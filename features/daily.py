@@ -18,6 +18,7 @@ import ibis
 import ibis.expr.types as ir
 
 from features.contracts import ROW, TABLES, VERSIONS, Column, SourceTable
+from features.revenue.spend import is_sale
 
 EPOCH = "1970-01-01"
 TERM_FACTS = ("renews_on", "ended_on", "end_reason", "notice_at", "notice_period_days")
@@ -166,10 +167,12 @@ def to_daily(
         Columns of `daily_schema` that the source has; usage is summed per account, user, product,
         feature, day and known day. ``currency_rate`` is reporting currency per unit of ``arr``'s,
         ``arr_constant`` is ``arr`` at the first rate of its currency, whenever the terms began.
-        Amounts in a currency without a rate are null.
+        Amounts in a currency without a rate are null, and so are those of failed charges. Test
+        accounts, events with a quantity of zero, and drafts and voided invoices are left out.
     """
     spec = TABLES[table]
     names = usable_columns(table, source.columns, history=history)
+    source = _counted(table, source)
     source = source.mutate(_rate=ibis.literal(1.0), _first_rate=ibis.literal(1.0))
     if "arr" in names:
         source = source.mutate(_unconverted=source["arr"])
@@ -200,6 +203,25 @@ def to_daily(
     )
     rows = _last_of_day(rows, table, history=history).drop("_happened", "_known")
     return _usage_per_day(rows) if table == "usage_events" else rows
+
+
+def _counted(table: str, source: ir.Table) -> ir.Table:
+    """Leave out what is neither activity nor revenue.
+
+    That is test accounts, invoices that ask for no money (drafts, voided ones), the amounts of
+    charges that failed, and events with a quantity of zero.
+    """
+    present = set(source.columns)
+    if table == "accounts" and "is_test" in present:
+        return source.filter(~source.is_test.fill_null(False))
+    if table == "usage_events" and "quantity" in present:
+        return source.filter(source.quantity.isnull() | (source.quantity > 0))
+    if table == "invoices":
+        source = source.filter(is_sale(source))
+        if {"is_failed_charge", "amount"} <= present:
+            failed = source.is_failed_charge.fill_null(False)
+            return source.mutate(amount=failed.ifelse(ibis.null("float64"), source.amount))
+    return source
 
 
 def _last_of_day(rows: ir.Table, table: str, *, history: bool) -> ir.Table:

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 import features.daily
 import features.growth
 import features.known
-from configs.company import Company, Target, midnight
+from configs.company import Cohort, Company, Target, midnight
 from configs.errors import ConfigError, DataError
 from configs.hashing import code_digest, digest
 from configs.places import Workspace
@@ -39,9 +39,10 @@ from features.engine import connect
 from features.growth import allowances, kinds_of_rows
 from features.known import latest_versions
 from features.revenue.changes import revenue_changes
-from features.revenue.terms import COMEBACK_DAYS, departures, read_with_hindsight
+from features.revenue.spend import billing_cycles, daily_spend, spent_within
+from features.revenue.terms import COMEBACK_DAYS, attach, departures, read_with_hindsight
 from features.snapshots import STANDING, Snapshots, day_index, standing_at
-from features.standing import activity_table, grace_days
+from features.standing import activity_rows, activity_table, grace_days
 
 if TYPE_CHECKING:
     from ibis.backends.duckdb import Backend
@@ -179,7 +180,9 @@ def labels_at(
         part = list(days[start : start + DAYS_AT_ONCE])
         standing = standing_at(engine, workspace, loaded, part)
         windows = _windows(standing, target, workspace.company)
-        happened = _observers(target)(Asked(windows, tables, name, target))
+        happened = _observers(target)(
+            Asked(windows, tables, name, target, workspace.company.cohort)
+        )
         rows = _judge(windows, happened, today, target)
         parts.append(_stamped(rows.order_by("as_of_day", "entity_id").to_pyarrow()))
     return pa.concat_tables(parts).to_pandas()
@@ -225,7 +228,7 @@ def label_moments(
         rows = pa.Table.from_pandas(frame.assign(has_room=True), preserve_index=False)
         standing = ibis.memtable(rows)
         windows = _windows(standing, target, company)
-        happened = _observers(target)(Asked(windows, tables, name, target))
+        happened = _observers(target)(Asked(windows, tables, name, target, company.cohort))
         judged = _judge(windows, happened, today, target).order_by("as_of_day", "entity_id")
         table = _stamped(judged.to_pyarrow()).to_pandas()
         found[name] = table.assign(so_far=_so_far(happened, windows, target))
@@ -260,7 +263,7 @@ def _write(
     folder: Path,
 ) -> None:
     windows = _windows(standing, target, company)
-    happened = _observers(target)(Asked(windows, tables, name, target))
+    happened = _observers(target)(Asked(windows, tables, name, target, company.cohort))
     rows = _judge(windows, happened, today, target)
     frame = _stamped(rows.order_by("as_of_day", "entity_id").to_pyarrow())
     contract = _contract(name, target, company, frame)
@@ -319,12 +322,13 @@ def _windows(standing: ir.Table, target: Target, company: Company) -> ir.Table:
 
 @dataclass(frozen=True)
 class Asked:
-    """What an observer is asked: the windows, the tables with hindsight, and the target."""
+    """What an observer reads: the windows, the tables with hindsight, target and cohort."""
 
     windows: ir.Table
     tables: Mapping[str, ir.Table]
     name: str
     target: Target
+    cohort: Cohort
 
     def table(self, name: str, *columns: str) -> ir.Table:
         """Return a table the target is observed in, or say that the company lacks it."""
@@ -431,42 +435,66 @@ def _silence(asked: Asked) -> ir.Table:
             f"target {asked.name} is observed in activity, and no activity table is mapped",
             where=f"targets.{asked.name}.observed_in",
         )
-    days = asked.tables[table].select("entity_id", "day").distinct()
+    days = activity_rows(table, asked.tables[table]).select("entity_id", "day").distinct()
     pairs = asked.windows.join(days, "entity_id")
     active = pairs.filter(pairs.day > pairs.opens_day, pairs.day <= pairs.closes_day)
-    seen = active.select(*KEY).distinct().mutate(is_seen=ibis.literal(True))
-    joined = asked.windows.left_join(seen, KEY)
+    seen = active.select(*KEY).distinct()
+    if table == "invoices":
+        seen = seen.union(_paid_ahead(asked, days), distinct=True)
+    joined = attach(asked.windows, seen.mutate(is_seen=ibis.literal(True)), KEY, "is_seen")
     # Silence has no date of decision: the whole window is the outcome.
-    return joined.select(
-        *(joined[key] for key in KEY),
-        decision_day=ibis.null("int64"),
-        effective_day=ibis.null("int64"),
-        reason=ibis.null("string"),
-        happened=joined.is_seen.isnull(),
+    return joined.select(*KEY, **_UNDATED, happened=joined.is_seen.isnull())
+
+
+def _paid_ahead(asked: Asked, charges: ir.Table) -> ir.Table:
+    """Return the windows that end before the account's next charge is due and late."""
+    cycles = billing_cycles(asked.tables["invoices"])
+    cycles = cycles.filter(cycles.cycle_days.notnull()).select("entity_id", "cycle_days")
+    pairs = asked.windows.join(charges, "entity_id")
+    before = pairs.filter(pairs.day <= pairs.opens_day)
+    last = before.group_by([*KEY, "closes_day"]).agg(last_day=before.day.max())
+    joined = last.join(cycles, "entity_id")
+    late = grace_days(joined.cycle_days, asked.cohort)
+    return joined.filter(joined.last_day + joined.cycle_days + late >= joined.closes_day).select(
+        *KEY
     )
+
+
+_UNDATED = {
+    "decision_day": ibis.null("int64"),
+    "effective_day": ibis.null("int64"),
+    "reason": ibis.null("string"),
+}
+"""Of outcomes that have no day of their own."""
 
 
 def _movement_in_spend(asked: Asked) -> ir.Table:
-    """Compare spend in the window with the mean of equally long spans of the last 364 days."""
-    invoices = asked.table("invoices", "amount").select("entity_id", "day", "amount")
-    pairs = asked.windows.join(invoices, "entity_id")
-    after = (pairs.day > pairs.opens_day) & (pairs.day <= pairs.closes_day)
-    before = (pairs.day <= pairs.as_of_day) & (pairs.day > pairs.as_of_day - 364)
-    sums = pairs.group_by([*KEY, "tenure_days"]).agg(
-        spent=pairs.amount.sum(where=after), usual=pairs.amount.sum(where=before)
+    """Compare what the window's days cost with the usual cost of as many days.
+
+    Usual is the spend of the last 364 days, or of the days since the first charge where these are
+    fewer. Charges are spread over the days they pay for (`features.revenue.spend.daily_spend`), so
+    that a window holds no whole bill more or less. Without at least `horizon_days` of charges there
+    is nothing usual: ``happened`` is null.
+    """
+    asked.table("invoices", "amount")
+    spend = daily_spend(asked.tables["invoices"])
+    pairs = asked.windows.join(spend, "entity_id")
+    year_ago = pairs.as_of_day - 364
+    pairs = pairs.mutate(
+        after=spent_within(pairs, pairs.opens_day, pairs.closes_day),
+        before=spent_within(pairs, year_ago, pairs.as_of_day),
+        billed_days=ibis.least(pairs.as_of_day - pairs.first_day + 1, 364),
     )
-    observed = ibis.greatest(ibis.least(sums.tenure_days, 364), asked.target.horizon_days)
-    usual = ibis.coalesce(sums.usual, 0.0) * asked.target.horizon_days / observed
-    spent = ibis.coalesce(sums.spent, 0.0)
-    up = spent.round(2) >= (usual * (1 + asked.target.margin)).round(2)
-    down = spent.round(2) <= (usual * (1 - asked.target.margin)).round(2)
-    return sums.select(
-        *KEY,
-        decision_day=ibis.null("int64"),
-        effective_day=ibis.null("int64"),
-        reason=ibis.null("string"),
-        happened=(up if asked.target.outcome == "expansion" else down & (spent > 0)) & (usual > 0),
+    sums = pairs.group_by(KEY).agg(
+        spent=pairs.after.sum(), usual=pairs.before.sum(), billed_days=pairs.billed_days.max()
     )
+    horizon = asked.target.horizon_days
+    usual = sums.usual * horizon / ibis.greatest(sums.billed_days, 1)
+    up = sums.spent.round(2) >= (usual * (1 + asked.target.margin)).round(2)
+    down = (sums.spent.round(2) <= (usual * (1 - asked.target.margin)).round(2)) & (sums.spent > 0)
+    moved = (up if asked.target.outcome == "expansion" else down) & (usual > 0)
+    is_usual = sums.billed_days >= horizon
+    return sums.select(*KEY, **_UNDATED, happened=is_usual.ifelse(moved, ibis.null("boolean")))
 
 
 def _in_outcomes(asked: Asked) -> ir.Table:
@@ -531,6 +559,7 @@ def _judge(windows: ir.Table, happened: ir.Table, today: int, target: Target) ->
         (already.fill_null(False) & (target.outcome == "churn"), "already decided"),
         (inside_gap.fill_null(False), "decided inside the lead time"),
         *_not_asked(joined, target),
+        *_no_usual_spend(joined, target),
         (settles > today, "window not yet observed"),
         else_=ibis.null("string"),
     )
@@ -561,6 +590,13 @@ def _not_asked(rows: ir.Table, target: Target) -> list[tuple[ir.BooleanValue, st
     if target.observed_in == "subscriptions":
         cases.append(((rows.arr == 0).fill_null(False), "no paid terms"))
     return cases
+
+
+def _no_usual_spend(rows: ir.Table, target: Target) -> list[tuple[ir.BooleanValue, str]]:
+    """Return the rows whose spend has nothing usual to be compared with."""
+    if target.observed_in == "activity" and target.outcome != "churn":
+        return [(rows.happened.isnull(), "billed for too short a time")]
+    return []
 
 
 def _stamped(rows: pa.Table) -> pa.Table:

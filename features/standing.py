@@ -17,6 +17,7 @@ from configs.errors import ConfigError
 from features.compute import KEY
 from features.contracts import TABLES
 from features.known import as_known
+from features.revenue.spend import LONGEST_CYCLE, billing_cycles, is_charge
 from features.revenue.terms import attach, paid, resolve_terms
 from features.signals.commercial import is_live, term_days
 from features.status import STATUSES, Status
@@ -44,6 +45,15 @@ COLUMNS = {
 def activity_table(tables: Mapping[str, object]) -> str | None:
     """Return the table whose rows say that an account is active: usage first."""
     return next((name for name in ACTIVITY if name in tables), None)
+
+
+def activity_rows(name: str, daily: ir.Table) -> ir.Table:
+    """Return the rows of an activity table that show an account doing something.
+
+    A credit note, a refund, a failed charge and a charge of nothing do not; neither do events with
+    a quantity of zero, which daily tables leave out.
+    """
+    return daily.filter(is_charge(daily)) if name == "invoices" else daily
 
 
 def standing_table(
@@ -84,7 +94,8 @@ def _with_activity(grid: ir.Table, daily: Mapping[str, ir.Table]) -> ir.Table:
     table = activity_table(daily)
     if table is None:
         return grid.mutate(last_active_days=ibis.null("int64"))
-    rows = as_known(table, daily[table].select("entity_id", "day", "known_day").distinct(), grid)
+    days = activity_rows(table, daily[table]).select("entity_id", "day", "known_day").distinct()
+    rows = as_known(table, days, grid)
     last = rows.group_by(KEY).agg(last_active_days=rows.age.min())
     joined = grid.left_join(last, KEY)
     return joined.select(*(joined[name] for name in grid.columns), "last_active_days")
@@ -195,18 +206,15 @@ def _in_cents(money: ir.Value) -> ir.Value:
 
 def _with_spend(result: ir.Table, daily: Mapping[str, ir.Table], cohort: Cohort) -> ir.Table:
     """Return the standing without contracts: active or silent, worth what is spent."""
+    result = result.mutate(arr=ibis.null("float64"), _silent_days=cohort.active_within_days)
     if "invoices" in daily and "amount" in daily["invoices"].columns:
         rows = as_known("invoices", daily["invoices"], result.select("entity_id", "as_of_day"))
-        spent = rows.group_by(KEY).agg(arr=rows.amount.sum(where=rows.age < 364))
-        joined = result.left_join(spent, KEY)
-        # Who was never invoiced spends nothing; more credits than charges are no negative worth.
-        spend = ibis.coalesce(joined.arr, 0.0).clip(lower=0.0)
-        result = joined.select(*(joined[name] for name in result.columns), arr=_in_cents(spend))
-    else:
-        result = result.mutate(arr=ibis.null("float64"))
+        result = _with_billing(
+            result, rows, cohort, is_activity=activity_table(daily) == "invoices"
+        )
     status = ibis.cases(
         (result.last_active_days.isnull(), "insufficient_data"),
-        (result.last_active_days > cohort.active_within_days, "closed"),
+        (result.last_active_days > result._silent_days, "closed"),
         (result.tenure_days < cohort.min_tenure_days, "too_new"),
         else_="scored",
     )
@@ -218,4 +226,38 @@ def _with_spend(result: ir.Table, daily: Mapping[str, ir.Table], cohort: Cohort)
     )
 
 
-__all__ = ["COLUMNS", "STATUSES", "Status", "activity_table", "grace_days", "standing_table"]
+def _with_billing(
+    result: ir.Table, rows: ir.Table, cohort: Cohort, *, is_activity: bool
+) -> ir.Table:
+    """Add the spend of a year, and how long who is billed regularly may be silent.
+
+    A yearly charge counts until the next one is due and late: it comes a few days later than the
+    364 days that other charges are counted for.
+    """
+    cycles = billing_cycles(rows, ["as_of_day"])
+    due = attach(rows, cycles, KEY, "cycle_days", "last_day")
+    late = due.cycle_days + grace_days(due.cycle_days, cohort)
+    is_yearly = (due.cycle_days == LONGEST_CYCLE).fill_null(False)
+    counts = is_yearly.ifelse(
+        (due.as_of_day - due.last_day <= late) & (due.last_day - due.day < LONGEST_CYCLE // 2),
+        due.age < 364,
+    )
+    facts = due.group_by(KEY).agg(spent=due.amount.sum(where=counts), _late=late.max())
+    joined = attach(result, facts, KEY, "spent", "_late")
+    # Accounts that were never invoiced spend nothing; credits beyond the charges are not worth.
+    spend = ibis.coalesce(joined.spent, 0.0).clip(lower=0.0)
+    patience = ibis.greatest(joined._late.fill_null(0), cohort.active_within_days)
+    return joined.mutate(
+        arr=_in_cents(spend), _silent_days=patience if is_activity else joined._silent_days
+    )
+
+
+__all__ = [
+    "COLUMNS",
+    "STATUSES",
+    "Status",
+    "activity_rows",
+    "activity_table",
+    "grace_days",
+    "standing_table",
+]

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +19,13 @@ from configs.places import Workspace
 from configs.state import new_folder, read_manifest, write_json_atomically
 from features import contracts
 from features.contracts import TABLES
-from features.sources import casts, databases, mapping, profile, raw, rules, table
+from features.sources import casts, databases, mapping, profile, raw, rules, table, unfold
 from features.sources.gaps import GAPS
 from features.sources.mapping import check_tables, inputs_of, map_table, mapping_of
 from features.sources.raw import RawInput, fingerprint, open_input
 from features.sources.sql import literal
 
-CODE = (contracts, casts, databases, mapping, profile, raw, rules, table)
+CODE = (contracts, casts, databases, mapping, profile, raw, rules, table, unfold)
 """Modules whose change makes every table new."""
 
 MIN_ACCOUNTS = 2
@@ -69,6 +69,8 @@ class TableInfo:
         Input → rows it holds.
     identity : str
         Changes with the input, the mapping, the contract or the code.
+    unfolded : Unfolded
+        Rows that span several billing periods, and the rows they became.
     """
 
     name: str
@@ -88,6 +90,7 @@ class TableInfo:
     profile: dict[str, dict[str, int]]
     inputs: dict[str, int]
     identity: str
+    unfolded: unfold.Unfolded = field(default_factory=unfold.Unfolded)
 
     @property
     def quarantine(self) -> Path:
@@ -297,6 +300,11 @@ def _build_one(
         manifest.update(
             table.build_table(connection, mapped, list(used.values()), accounts, folder)
         )
+        if name == "subscriptions":
+            wanted = mapping_of(workspace.company, name).unfold
+            path = folder / table.DATA
+            done = unfold.unfold_terms(connection, path, manifest["columns"], wanted)
+            manifest["unfolded"] = asdict(done)
     return manifest
 
 
@@ -344,6 +352,7 @@ def _info(folder: Path, name: str, manifest: Mapping[str, Any], now: datetime) -
             "identity",
         )
     }
+    plain["unfolded"] = unfold.Unfolded(**manifest.get("unfolded", {}))
     return TableInfo(
         name=name,
         path=path,
