@@ -8,10 +8,11 @@ from datetime import datetime
 import duckdb
 
 from configs.places import Workspace
-from features.quality import relations, rows, times
+from features.quality import relations, revenue, rows, times
 from features.quality.codes import CODES
 from features.quality.context import Context, naive_utc
 from features.quality.report import Issue, QualityReport, worst_first
+from features.quality.understood import read_ledger, understand
 from features.sources import Loaded
 from features.sources.sql import literal
 
@@ -30,6 +31,11 @@ CHECKS: tuple[Callable[[Context], Iterator[Issue]], ...] = (
     relations.test_account_issues,
     relations.contradiction_issues,
     relations.presence_issues,
+    revenue.amount_issues,
+    revenue.term_coverage_issues,
+    revenue.unfolded_issues,
+    revenue.rhythm_issues,
+    revenue.uncounted_issues,
 )
 
 FACTS = (
@@ -74,6 +80,9 @@ def check_quality(workspace: Workspace, loaded: Loaded, now: datetime) -> Qualit
             )
         context = Context(connection, workspace, loaded, clock)
         issues = [issue for check in CHECKS for issue in check(context)]
+        ledger = read_ledger(context)
+        issues += revenue.ledger_issues(context, ledger)
+        understood = understand(context, ledger)
     return QualityReport(
         company=workspace.company.title or workspace.company.name,
         now=now.isoformat(),
@@ -83,4 +92,5 @@ def check_quality(workspace: Workspace, loaded: Loaded, now: datetime) -> Qualit
             for name, info in loaded.tables.items()
         },
         gaps=loaded.gaps,
+        understood=understood,
     )

@@ -182,7 +182,7 @@ CODES: dict[str, Code] = {
     "test_accounts": Code(
         "accounts that look like tests or demos",
         "warning",
-        "leave them out in the mapping of accounts: sql: SELECT … WHERE …",
+        "map tables.accounts.columns.is_test, for example: name ILIKE '%test%'",
     ),
     "contradicting_churn": Code(
         "accounts whose terms and outcomes disagree about leaving",
@@ -203,6 +203,59 @@ CODES: dict[str, Code] = {
         "owners that the owners table does not have",
         "info",
         "load every CSM into owners",
+    ),
+    "renewed_into_nothing": Code(
+        "terms that ended as renewed or changed, and nothing follows",
+        "error",
+        "export the terms that followed, or set end_reason to churned where the account left",
+    ),
+    "lost_on_one_day": Code(
+        "many accounts lost on one day",
+        "error",
+        "if billing moved to another system that day, map both under one set of account ids and "
+        "close the gap between their terms",
+    ),
+    "merged_into_unknown": Code(
+        "merged terms whose new account is not known: its rise counts as growth",
+        "warning",
+        "keep the subscription_id of a subscription that moves to another account",
+    ),
+    "live_terms_without_arr": Code(
+        "terms that hold and have no amount",
+        "error",
+        "fill arr at the source, or map it from the price and the quantity",
+    ),
+    "unpaid_accounts": Code(
+        "accounts that never paid: their trials and free plans are no losses when they end",
+        "info",
+        "nothing, when these are trials or free plans; otherwise map their arr",
+    ),
+    "activity_without_terms": Code(
+        "accounts with activity that are in no subscription",
+        "error",
+        "export ended subscriptions too: billing systems often delete them",
+    ),
+    "overwritten_terms": Code(
+        "renewal dates that are overwritten in place at each renewal",
+        "error",
+        "confirm with tables.subscriptions.unfold: year (quarter, month), or, if these are "
+        "contracts that really run so long, set it to off",
+    ),
+    "unfolded_terms": Code(
+        "subscriptions read as one row per billing period, as configured",
+        "info",
+        "nothing",
+    ),
+    "silent_by_habit": Code(
+        "accounts that are usually silent for longer than silence is waited for",
+        "error",
+        "raise horizon_days and cohort.active_within_days above their usual pause, or observe the "
+        "outcome in subscriptions",
+    ),
+    "not_counted": Code(
+        "rows that are neither activity nor revenue",
+        "info",
+        "nothing: they are left out of both",
     ),
     "empty_table": Code(
         "tables that are there without rows",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from features.quality.codes import CODES, Severity
+
+if TYPE_CHECKING:
+    from features.quality.understood import Understood
 
 GRADES = "ABCDF"
 WARNING_STEPS = (0.01, 0.10)
@@ -94,6 +97,8 @@ class QualityReport:
         Table → rows read, kept, set aside, copies, columns, span, basis of ``known_at``.
     gaps : dict of str to str
         Absent tables and what their absence removes.
+    understood : Understood or None
+        The company in numbers.
     """
 
     company: str
@@ -101,6 +106,7 @@ class QualityReport:
     issues: tuple[Issue, ...]
     tables: Mapping[str, Mapping[str, Any]]
     gaps: Mapping[str, str]
+    understood: Understood | None = None
 
     @property
     def grade(self) -> str:
@@ -113,13 +119,16 @@ class QualityReport:
             "company": self.company,
             "now": self.now,
             "grade": self.grade,
+            "understood": self.understood.as_dict() if self.understood else None,
             "issues": [issue.as_dict() for issue in self.issues],
             "tables": {name: dict(facts) for name, facts in self.tables.items()},
             "gaps": dict(self.gaps),
         }
 
     def render(self, console: Console) -> None:
-        """Print tables, issues and gaps."""
+        """Print what was understood, then tables, issues and gaps."""
+        if self.understood:
+            self.understood.render(console)
         console.print(Text(f"Data quality of {self.company}: grade {self.grade}", style="bold"))
         console.print(self._tables_view())
         if self.issues:

@@ -119,7 +119,7 @@ def recognised(connection: duckdb.DuckDBPyConnection) -> Period | None:
 
 
 def _is_long(months: int) -> str:
-    """SQL: a row spans more than one and a half billing periods."""
+    """Return SQL for: a row spans more than one and a half billing periods."""
     last = "least(coalesce(over_on, renews_on), renews_on)"
     return f"date_diff('day', started_on, {last}) > {months * 30.44 * 1.5:.0f}"
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.errors import DataError
+from features.revenue.reading import priced_terms
 from features.revenue.retention import (
     KINDS,
     TERM_COLUMNS,
@@ -25,7 +26,6 @@ from features.revenue.retention import (
     retention,
 )
 from features.snapshots import day_index
-from training.validation.forecast.inputs import priced_terms
 
 
 def after(text: str | None) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -12,9 +11,8 @@ import pyarrow.parquet as pq
 from configs.errors import DataError
 from configs.places import Workspace
 from features.build import Built
-from features.daily import to_daily
 from features.engine import connect
-from features.revenue.retention import TERM_COLUMNS
+from features.revenue.reading import daily_frame, priced_terms
 from features.snapshots import STANDING, day_index, index_day
 
 UNASSIGNED = "unassigned"
@@ -68,7 +66,7 @@ def read_inputs(workspace: Workspace, built: Built) -> Inputs:
     engine = connect(workspace.state.root / ".scratch")
     currency = workspace.company.reporting_currency
     tables = {
-        name: _daily(engine, built, name, currency)
+        name: daily_frame(engine, built.loaded, name, currency)
         for name in ("subscriptions", "opportunities")
         if name in built.loaded.tables
     }
@@ -90,53 +88,6 @@ def read_inputs(workspace: Workspace, built: Built) -> Inputs:
         why_not=why_not,
         unpriced=unpriced,
     )
-
-
-def _daily(engine: Any, built: Built, name: str, currency: str) -> pd.DataFrame:
-    tables = built.loaded.tables
-    rates = engine.read_parquet(tables["rates"].path) if "rates" in tables else None
-    source = engine.read_parquet(tables[name].path)
-    rows = to_daily(name, source, rates, history=tables[name].history, currency=currency)
-    frame: pd.DataFrame = rows.to_pandas()
-    return frame
-
-
-def priced_terms(daily: pd.DataFrame, currency: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the terms the ledger reads, columns of `TERM_COLUMNS`, from the daily table.
-
-    The second value names the accounts left out: they hold terms whose ARR is not known.
-
-    Raises
-    ------
-    DataError
-        No ARR at all, or a currency without a rate.
-    """
-    is_foreign = pd.Series(False, index=daily.index)
-    if "currency" in daily:
-        is_foreign = daily["currency"].notna() & (daily["currency"] != currency)
-    unrated = is_foreign & daily["currency_rate"].isna()
-    if unrated.any():
-        lacking = sorted(set(daily.loc[unrated, "currency"]))
-        raise DataError(
-            f"ARR is in several currencies, and {', '.join(lacking)} has no rate to {currency} "
-            f"({int(unrated.sum())} of {len(daily)} rows)",
-            where="tables.rates",
-            fix="add the currency to the table of rates",
-        )
-    if "arr" not in daily or daily["arr"].notna().sum() == 0:
-        raise DataError(
-            "no subscription has an ARR",
-            where="tables.subscriptions.columns.arr",
-            fix="map arr, the annual recurring revenue of the terms",
-        )
-    frame = pd.DataFrame({name: daily.get(name) for name in TERM_COLUMNS}, index=daily.index)
-    numbers = [n for n in TERM_COLUMNS if n.endswith(("_days", "_day", "_rate"))]
-    numbers += ["escalator", "arr"]
-    frame[numbers] = frame[numbers].astype("float64")
-    is_unknown = frame["arr"].isna() & frame["ended_day"].isna()
-    unpriced = tuple(sorted(frame.loc[is_unknown, "entity_id"].unique()))
-    priced = frame[~frame["entity_id"].isin(unpriced)]
-    return priced.astype({"day": "int64", "known_day": "int64"}), unpriced
 
 
 def _deals(daily: pd.DataFrame | None) -> pd.DataFrame | None:
