@@ -37,6 +37,12 @@ ALLOWANCE_DAYS = 420
 SEEN_DAYS = 364
 """How far back the last sign of a person is looked for."""
 
+PACE_DAYS = 84
+"""Over how long the pace of an allowance is measured."""
+
+SOON_SHARE, SOON_WEEKS = 0.6, 26
+"""An allowance used this far asks for more when it is full within so many weeks at its pace."""
+
 BY_SEAT, BY_UNIT = "seats", "units"
 
 Facts = dict[str, Any]
@@ -106,11 +112,14 @@ def candidate_facts(
         ``contact``: whom to ask, or None. Empty where nothing is known of its terms.
     """
     full = fullest(book, held)
+    nearly_full = book.company.growth.nearly_full
     offers = {
-        "seats": seat_offers(held, full, dict(zip(ids, seat_use.tolist(), strict=True))),
+        "seats": seat_offers(
+            held, full, dict(zip(ids, seat_use.tolist(), strict=True)), nearly_full
+        ),
         "tier": tier_offers(held, book.company.room),
         "product": product_offers(held, book.company.room),
-        "usage": unit_offers(full),
+        "usage": unit_offers(full, nearly_full),
     }
     rules = rules_of(full, offers["seats"], book.company.growth)
     blocked = [overdue(book), open_opportunities(book)]
@@ -180,9 +189,13 @@ def fullest(book: Book, held: pd.DataFrame) -> pd.DataFrame:
     """Return the allowances as known last: one row per entity_id and product.
 
     Columns: used, limit, share (used over limit), weeks (whole weeks since it has been nearly full
-    in every state known; 0 when it is not), and unit: seats where the allowance is the seats held.
+    in every state known; 0 when it is not), full_in_weeks (weeks until it is full at the pace of
+    the last `PACE_DAYS`; NaN where use does not grow), and unit: seats where the allowance is the
+    seats held.
     """
-    columns = ["entity_id", "product", "used", "limit", "share", "weeks", "unit"]
+    columns = [
+        "entity_id", "product", "used", "limit", "share", "weeks", "full_in_weeks", "unit",
+    ]  # fmt: skip
     if not book.has("entitlements", "used", "limit"):
         return pd.DataFrame(columns=columns)
     today = day_index(book.on)
@@ -198,9 +211,13 @@ def fullest(book: Book, held: pd.DataFrame) -> pd.DataFrame:
         used=states.used.argmax(states.day),
         limit=states["limit"].argmax(states.day),
         since=states.day.min(where=in_run),
+        last_day=states.day.max(),
+        used_before=states.used.argmax(states.day, where=states.day <= today - PACE_DAYS),
+        day_before=states.day.max(where=states.day <= today - PACE_DAYS),
     )
     rows = book.read(found.order_by("entity_id", "product"))
     rows["share"] = rows["used"] / rows["limit"]
+    rows["full_in_weeks"] = _full_in_weeks(rows)
     rows["weeks"] = ((today - rows["since"]) // 7).fillna(0).astype("int64")
     seats = held.set_index(["entity_id", "product"])["seats"]
     bought = seats.reindex(pd.MultiIndex.from_frame(rows[["entity_id", "product"]])).to_numpy()
@@ -208,29 +225,49 @@ def fullest(book: Book, held: pd.DataFrame) -> pd.DataFrame:
     return rows[columns]
 
 
+def _full_in_weeks(rows: pd.DataFrame) -> pd.Series:
+    """Return the weeks until an allowance is used up, if use goes on growing as it did."""
+    days = rows["last_day"] - rows["day_before"]
+    per_day = (rows["used"] - rows["used_before"]) / days.where(days > 0)
+    left = (rows["limit"] - rows["used"]).clip(lower=0.0)
+    return (left / per_day.where(per_day > 0) / 7.0).astype("float64")
+
+
+def is_wanted(rows: pd.DataFrame, nearly_full: float) -> pd.Series:
+    """Return which allowances ask for more: nearly full, or full soon at their pace."""
+    is_soon = (rows["share"] >= SOON_SHARE) & (rows["full_in_weeks"] <= SOON_WEEKS)
+    return (rows["share"] >= nearly_full) | is_soon
+
+
 def seat_offers(
-    held: pd.DataFrame, full: pd.DataFrame, seat_use: Mapping[str, float]
+    held: pd.DataFrame, full: pd.DataFrame, seat_use: Mapping[str, float], nearly_full: float
 ) -> dict[str, Facts]:
-    """Return more seats: whoever has seats and is not at the most these terms allow."""
+    """Return more seats, for accounts whose seats are nearly full or will be soon.
+
+    Seats at the most that the terms allow are not offered. Where no allowance is recorded the share
+    of seats with an active user stands in.
+    """
     seats = held[held["seats"] > 0]
     is_capped = (seats["seats"] >= seats["max_seats"]).fillna(False)
     open_seats = seats[~is_capped].sort_values("arr", kind="stable", ascending=False)
     main = open_seats.drop_duplicates("entity_id").set_index("entity_id")
-    by_seat = _fullest_first(full[full["unit"] == BY_SEAT])
+    recorded = full[full["unit"] == BY_SEAT]
+    wanted = _fullest_first(recorded[is_wanted(recorded, nearly_full)])
+    without = set(main.index) - set(recorded["entity_id"])
     offers = {}
     for entity, product, bought in zip(main.index, main["product"], main["seats"], strict=True):
-        row = by_seat.get(entity)
-        share = row["share"] if row else seat_use.get(entity, float("nan"))
-        words = allowance_words(row) if row else _seats_in_use(share, bought)
-        offers[entity] = {"product": (row or {}).get("product") or product or None, "text": words}
-        offers[entity]["share"] = None if np.isnan(share) else round(share, 4)
+        row, share = wanted.get(entity), seat_use.get(entity, float("nan"))
+        if row:
+            offers[entity] = _allowance_offer(row, row["product"] or product)
+        elif entity in without and share >= nearly_full:
+            text = f"{share * bought:,.0f} people active in 28 days on {bought:,.0f} seats"
+            offers[entity] = {"product": product or None, "text": text, "share": round(share, 4)}
     return offers
 
 
-def _seats_in_use(share: float, seats: float) -> str:
-    if np.isnan(share):
-        return f"{seats:,.0f} seats, their use not known"
-    return f"{share * seats:,.0f} of {seats:,.0f} seats in use in 28 days"
+def _allowance_offer(row: Mapping[str, Any], product: str) -> Facts:
+    text, share = allowance_words(row), round(row["share"], 4)
+    return {"product": product or None, "text": text, "share": share}
 
 
 def _fullest_first(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -240,29 +277,34 @@ def _fullest_first(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def allowance_words(row: Mapping[str, Any]) -> str:
-    """Return how full an allowance is, and for how long.
+    """Return how full an allowance is, for how long, or when it will be.
 
-    >>> allowance_words({"used": 47.0, "limit": 50.0, "unit": "seats", "weeks": 8})
-    '47 of 50 seats, 8 weeks'
+    >>> row = {"used": 47.0, "limit": 50.0, "unit": "seats", "weeks": 8, "full_in_weeks": 3.2}
+    >>> allowance_words(row)
+    '47 of 50 seats used, nearly full for 8 weeks'
     >>> allowance_words({"used": 1150.0, "limit": 1000.0, "unit": "units", "weeks": 1})
-    '1,150 of 1,000 units, 1 week'
-    >>> allowance_words({"used": 20.0, "limit": 50.0, "unit": "seats", "weeks": 0})
-    '20 of 50 seats'
+    '1,150 of 1,000 units used, nearly full for 1 week'
+    >>> allowance_words(row | {"used": 40.0, "weeks": 0})
+    '40 of 50 seats used, full in about 3 weeks at its pace'
+    >>> allowance_words(row | {"weeks": 0, "full_in_weeks": float("nan")})
+    '47 of 50 seats used'
     """
-    words = f"{row['used']:,.0f} of {row['limit']:,.0f} {row['unit']}"
-    weeks = int(row["weeks"])
-    return f"{words}, {weeks} week{'s' if weeks != 1 else ''}" if weeks else words
+    words = f"{row['used']:,.0f} of {row['limit']:,.0f} {row['unit']} used"
+    weeks, ahead = int(row["weeks"]), row.get("full_in_weeks", float("nan"))
+    if weeks:
+        return f"{words}, nearly full for {weeks} week{'s' if weeks != 1 else ''}"
+    if 0 < ahead <= SOON_WEEKS:
+        n = max(1, round(ahead))
+        return f"{words}, full in about {n} week{'s' if n != 1 else ''} at its pace"
+    return words
 
 
-def unit_offers(full: pd.DataFrame) -> dict[str, Facts]:
-    """Return more units of the fullest product that is sold by use."""
+def unit_offers(full: pd.DataFrame, nearly_full: float) -> dict[str, Facts]:
+    """Return more units, for accounts whose fullest allowance is nearly full or will be soon."""
+    units = full[full["unit"] == BY_UNIT]
     return {
-        entity: {
-            "product": row["product"],
-            "text": allowance_words(row),
-            "share": round(row["share"], 4),
-        }
-        for entity, row in _fullest_first(full[full["unit"] == BY_UNIT]).items()
+        entity: _allowance_offer(row, row["product"])
+        for entity, row in _fullest_first(units[is_wanted(units, nearly_full)]).items()
     }
 
 

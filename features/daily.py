@@ -42,6 +42,9 @@ order, so the same rows give the same bytes on any number of threads."""
 MADE_FROM = {"arr_constant": "arr"}
 """Daily columns that are made from a source column, and lack where it does."""
 
+_NO_PRODUCT = ibis.literal("")
+"""``line`` of terms without a product: the product as a key."""
+
 MONEY = {"subscriptions": ("arr",), "opportunities": ("amount",), "invoices": ("amount",)}
 """Amounts reported in one currency, at the rate of the day the row happened."""
 
@@ -132,7 +135,7 @@ def daily_schema(table: str) -> dict[str, str]:
     }
     extra = {
         "usage_events": {"events": "float64"},
-        "subscriptions": {"currency_rate": "float64", "arr_constant": "float64"},
+        "subscriptions": {"currency_rate": "float64", "arr_constant": "float64", "line": "string"},
     }
     return {
         "entity_id": "string",
@@ -166,7 +169,8 @@ def to_daily(
     ibis.Table
         Columns of `daily_schema` that the source has; usage is summed per account, user, product,
         feature, day and known day. ``currency_rate`` is reporting currency per unit of ``arr``'s,
-        ``arr_constant`` is ``arr`` at the first rate of its currency, whenever the terms began.
+        ``arr_constant`` is ``arr`` at the first rate of its currency, whenever the terms began;
+        ``line`` is the product, empty where there is none.
         Amounts in a currency without a rate are null, and so are those of failed charges. Test
         accounts, events with a quantity of zero, and drafts and voided invoices are left out.
     """
@@ -189,6 +193,7 @@ def to_daily(
     columns |= _unrecorded(table, columns)
     if table == "subscriptions":
         columns["currency_rate"] = source["_rate"]
+        columns["line"] = columns["product"].fill_null("") if "product" in columns else _NO_PRODUCT
         if "arr" in columns:
             constant = source["_unconverted"].cast("float64") * source["_first_rate"]
             columns["arr_constant"] = constant - constant % STEP

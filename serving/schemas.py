@@ -164,14 +164,16 @@ class Candidate(Contract):
     """What could be sold to the account, and whether it may be asked now."""
 
     kind: Literal["seats", "tier", "product", "usage"] | None = Field(
-        description="of the kinds open to it the one its own use speaks for (an allowance full for "
-        "weeks, units beyond it), else the likeliest; null: no room for any"
+        description="the kind its own use speaks for (an allowance that is nearly full or soon "
+        "will be), else the one that past growths of accounts in such a state tell; null: not "
+        "known, or no room for any (`basis`)"
     )
     kind_text: str | None
     product: str | None = Field(description="of what; null where the terms do not say")
-    basis: Literal["measured", "rules", "none"] = Field(
+    basis: Literal["measured", "rules", "unknown", "none"] = Field(
         description="measured: chance and amount are backtested for this kind; rules: too few past "
-        "growths, so a plain rule names the kind and there is no chance or amount"
+        "growths, so a plain rule names the kind and there is no chance or amount; unknown: likely "
+        "to grow, and nothing tells how: chance and amount are those of any growth"
     )
     basis_text: str
     n_events: int = Field(description="past growths of the kind at this company")

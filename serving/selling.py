@@ -28,6 +28,7 @@ KIND_WORDS = {
 BASIS_WORDS = {
     "measured": "measured on past growths",
     "rules": "a rule, not measured",
+    "unknown": "likely to grow, kind unknown",
     "none": "nothing on offer",
 }
 
@@ -68,6 +69,8 @@ class Seller:
         Kind to p10, p50, p90 and mean of the revenue added over the revenue before.
     n_events : mapping of str to int
         Kind to the past growths it rests on.
+    told : tuple of str
+        Kinds whose chance by the state of an account beats one share for all, beyond chance.
     """
 
     target: str
@@ -76,6 +79,7 @@ class Seller:
     shares: np.ndarray
     uplift: Mapping[str, Mapping[str, float]]
     n_events: Mapping[str, int]
+    told: tuple[str, ...] = ()
     _choices: dict[tuple[Any, ...], Choice] = field(default_factory=dict, compare=False)
 
     @classmethod
@@ -95,6 +99,7 @@ class Seller:
             shares,
             {kind: told["uplift"] for kind, told in kinds.items() if told["basis"] == "measured"},
             {kind: told["n_events"] for kind, told in kinds.items()},
+            tuple(kind for kind in kinds if kinds[kind].get("backtest", {}).get("beats_flat")),
         )
 
     def add_to(self, answers: Sequence[Plain], facts: Sequence[Facts], values: np.ndarray) -> None:
@@ -119,7 +124,7 @@ class Seller:
         key = (cell, tuple(offers), tuple(rules), is_withheld)
         if key not in self._choices:
             shares = [0.0] * len(KINDS) if is_withheld else self.shares[cell].tolist()
-            self._choices[key] = _choose(offers, shares, rules)
+            self._choices[key] = _choose(offers, shares, rules, self.told)
         return self._choices[key]
 
     def _candidate(self, answer: Plain, facts: Facts, cell: int) -> Plain | None:
@@ -130,20 +135,26 @@ class Seller:
             return None
         offers = growth["kinds"]
         kind, basis, share, rest = self._choice(offers, cell, growth.get("rules", ()), is_withheld)
-        if kind is None and not is_withheld:
+        if kind is None and not is_withheld and basis != "unknown":
             return None
         offer = offers.get(kind, {})
         chance = part["probability"] * share if part is not None and share else None
+        if basis == "unknown":
+            chance = part["probability"]
         blockers = self._blockers(answer, growth["blockers"], is_withheld)
         return {
             "kind": kind,
-            "kind_text": KIND_WORDS.get(kind or ""),
+            "kind_text": "kind unknown" if basis == "unknown" else KIND_WORDS.get(kind or ""),
             "product": offer.get("product"),
             "basis": basis,
             "basis_text": BASIS_WORDS[basis],
             "n_events": self.n_events.get(kind, 0) if kind else 0,
             "probability": chance,
-            **self.amounts(kind, answer["arr"], chance),
+            **(
+                self.amounts(kind, answer["arr"], chance)
+                if kind
+                else self.any_amount(answer["arr"], chance)
+            ),
             "evidence": [offer["text"]] if offer else [],
             "others": [self._other(answer, offers[name], name, part) for name, part in rest],
             "contact": growth["contact"],
@@ -181,6 +192,17 @@ class Seller:
             "expected_added_arr": round(chance * uplift["mean"] * arr, 2),
         }
 
+    def any_amount(self, arr: float | None, chance: float | None) -> Plain:
+        """Return what a growth of unknown kind is worth: the mean of all kinds by their events."""
+        weights = {kind: self.n_events[kind] for kind in self.uplift}
+        if arr is None or arr <= 0 or chance is None or not sum(weights.values()):
+            return {"added_arr": None, "expected_added_arr": None}
+        gained = sum(self.uplift[kind]["mean"] * n for kind, n in weights.items())
+        return {
+            "added_arr": None,
+            "expected_added_arr": round(chance * gained / sum(weights.values()) * arr, 2),
+        }
+
     def _blockers(
         self, answer: Plain, known: Sequence[Mapping[str, str]], is_withheld: bool
     ) -> list[Mapping[str, str]]:
@@ -213,27 +235,41 @@ def kept_candidate(candidate: Mapping[str, Any]) -> Plain:
     }
 
 
-def _choose(offers: Facts, shares: Sequence[float], rules: Sequence[str]) -> Choice:
-    """Return the likeliest kind that the account's own use speaks for, else that is open.
+def _choose(
+    offers: Facts, shares: Sequence[float], rules: Sequence[str], told: Sequence[str] = ()
+) -> Choice:
+    """Return the kind that the account's own use speaks for, or that its state tells.
 
-    >>> offers = {"seats": {}, "usage": {}}
+    An allowance that is full or soon will be speaks for itself. A plan or a product is named only
+    where past growths show that the state of an account tells the kind (`told`); otherwise the
+    kind is unknown.
+
+    >>> offers = {"seats": {"share": 0.9}, "usage": {"share": 1.1}, "tier": {}}
     >>> _choose(offers, [0.2, 0.5, 0.0, 0.1], [])
     ('seats', 'measured', 0.2, (('usage', 0.1),))
     >>> _choose(offers, [0.2, 0.5, 0.0, 0.1], ["usage"])
     ('usage', 'measured', 0.1, (('seats', 0.2),))
-    >>> _choose(offers, [0.2, 0.5, 0.0, 0.1], ["usage", "seats"])
-    ('seats', 'measured', 0.2, (('usage', 0.1),))
-    >>> _choose(offers, [0.0, 0.5, 0.0, 0.0], ["usage", "seats"])
+    >>> _choose({"tier": {}}, [0.2, 0.5, 0.0, 0.1], [])
+    (None, 'unknown', 1.0, ())
+    >>> _choose({"tier": {}}, [0.2, 0.5, 0.0, 0.1], [], ["tier"])
+    ('tier', 'measured', 0.5, ())
+    >>> _choose({"usage": {"share": 1.1}}, [0.0, 0.5, 0.0, 0.0], ["usage", "seats"])
     ('usage', 'rules', 0.0, ())
+    >>> _choose(offers, [0.0, 0.0, 0.0, 0.0], [])
+    (None, 'none', 0.0, ())
     """
-    told = dict(zip(KINDS, shares, strict=True))
-    is_open = [kind for kind in KINDS if kind in offers and told[kind] > 0]
-    measured = sorted(is_open, key=lambda kind: -told[kind])
+    share_of = dict(zip(KINDS, shares, strict=True))
+    is_shown = [kind for kind in KINDS if "share" in offers.get(kind, {}) or kind in told]
+    is_open = [kind for kind in is_shown if kind in offers and share_of[kind] > 0]
+    measured = sorted(is_open, key=lambda kind: -share_of[kind])
     if measured:
         kind = next((name for name in measured if name in rules), measured[0])
-        return kind, "measured", told[kind], tuple((k, told[k]) for k in measured if k != kind)
+        rest = tuple((name, share_of[name]) for name in measured if name != kind)
+        return kind, "measured", share_of[kind], rest
     named = next((kind for kind in rules if kind in offers), None)
-    return named, "rules" if named else "none", 0.0, ()
+    if named:
+        return named, "rules", 0.0, ()
+    return (None, "unknown", 1.0, ()) if any(shares) else (None, "none", 0.0, ())
 
 
 def _timing(renewal: Mapping[str, Any] | None, until: str) -> Plain:

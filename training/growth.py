@@ -32,6 +32,9 @@ PRIOR_EVENTS = 10.0
 QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
 TOLD = (*KINDS, UNKNOWN_KIND)
 
+Z_95 = 1.96
+"""Standard errors of a 95 % limit."""
+
 NOT_KNOWN = "the kinds of past growth are not known: there are no terms that tell them"
 
 Plain = dict[str, Any]
@@ -290,8 +293,10 @@ def measured_kind(tested: pd.DataFrame, kind: str) -> Plain:
     -------
     dict
         n (accounts, each once per test period), events, expected, observed_to_expected, brier,
-        brier_flat (shares of everybody instead), auc; n_amounts and n_inside (growths whose uplift
-        lay within P10 to P90, of which 8 in 10 should), and the 95 % interval of that share.
+        brier_flat (one share for all instead), beats_flat (its Brier score is lower beyond chance:
+        the lower 95 % limit of the difference is above 0), auc; n_amounts and n_inside (growths
+        whose uplift lay within P10 to P90, of which 8 in 10 should), and the 95 % interval of that
+        share.
     """
     y = (tested["happened"] == kind).to_numpy(dtype=np.float64)
     p, flat = (tested[f"{name}_{kind}"].to_numpy(dtype=np.float64) for name in ("p", "flat"))
@@ -308,12 +313,21 @@ def measured_kind(tested: pd.DataFrame, kind: str) -> Plain:
         "observed_to_expected": events / expected if expected else None,
         "brier": none_if_nan(np.mean((p - y) ** 2)) if len(y) else None,
         "brier_flat": none_if_nan(np.mean((flat - y) ** 2)) if len(y) else None,
+        "beats_flat": _beats(p, flat, y),
         "auc": none_if_nan(_auc(y, p, tested["fold"].to_numpy())),
         "n_amounts": int(asked.sum()),
         "n_inside": int(inside.sum()),
         "inside_low": interval[0],
         "inside_high": interval[1],
     }
+
+
+def _beats(p: np.ndarray, flat: np.ndarray, y: np.ndarray) -> bool:
+    """Whether a Brier score is surely lower than that of one share for all."""
+    if len(y) < 2:
+        return False
+    gain = (flat - y) ** 2 - (p - y) ** 2
+    return bool(gain.mean() > Z_95 * gain.std(ddof=1) / np.sqrt(len(gain)))
 
 
 def _auc(y: np.ndarray, p: np.ndarray, fold: np.ndarray) -> float:

