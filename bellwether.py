@@ -223,6 +223,33 @@ def check(
         report.render(console)
 
 
+@app.command()
+def revenue(
+    company: CompanyArgument,
+    state: StateOption = None,
+    data: DataOption = None,
+    movements: Annotated[
+        Path | None, typer.Option(help="Write every movement of ARR to this CSV file.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print ARR, losses and growth by quarter with GRR and NRR, as finance can check them."""
+    from features.quality import company_revenue
+    from features.sources import load_sources
+
+    workspace = workspace_of(company, state, data)
+    now = workspace.company.clock()
+    with workspace.state.lock("revenue"):
+        found, rows = company_revenue(workspace, load_sources(workspace, now), now)
+    if movements is not None:
+        rows.to_csv(movements, index=False)
+        steps_beside(as_json)(f"wrote {len(rows):,} movements to {movements}")
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), indent=1, default=str))
+    else:
+        found.render(console)
+
+
 def _check_table(workspace: Workspace, as_json: bool) -> None:
     from training.tables.frame import build_table
 

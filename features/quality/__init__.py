@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 import duckdb
+import pandas as pd
 
+from configs.errors import DataError
 from configs.places import Workspace
 from features.quality import relations, revenue, rows, times
 from features.quality.codes import CODES
 from features.quality.context import Context, naive_utc
 from features.quality.report import Issue, QualityReport, worst_first
-from features.quality.understood import read_ledger, understand
+from features.quality.understood import Understood, read_ledger, understand
+from features.revenue.retention import product_movements
 from features.sources import Loaded
 from features.sources.sql import literal
 
-__all__ = ["CODES", "Issue", "QualityReport", "check_quality"]
+__all__ = ["CODES", "Issue", "QualityReport", "check_quality", "company_revenue"]
 
 CHECKS: tuple[Callable[[Context], Iterator[Issue]], ...] = (
     rows.row_issues,
@@ -54,6 +58,43 @@ FACTS = (
 )
 
 
+@contextmanager
+def _opened(workspace: Workspace, loaded: Loaded, now: datetime) -> Iterator[Context]:
+    clock = naive_utc(now)
+    with duckdb.connect() as connection:
+        for name, info in loaded.tables.items():
+            connection.execute(
+                f"CREATE VIEW {name} AS SELECT * FROM read_parquet({literal(info.path)}) "
+                f"WHERE known_at <= TIMESTAMP '{clock}'"
+            )
+        yield Context(connection, workspace, loaded, clock)
+
+
+def company_revenue(
+    workspace: Workspace, loaded: Loaded, now: datetime
+) -> tuple[Understood, pd.DataFrame]:
+    """Return what was understood of a company's revenue, and every movement of its ARR.
+
+    The frame has the columns of `features.revenue.retention.MOVEMENT_COLUMNS`.
+
+    Raises
+    ------
+    DataError
+        There is no recurring revenue to show.
+    """
+    with _opened(workspace, loaded, now) as context:
+        ledger = read_ledger(context)
+        if isinstance(ledger, str):
+            raise DataError(
+                f"no recurring revenue: {ledger}",
+                where="tables.subscriptions",
+                fix="map subscriptions with started_on, ended_on and arr",
+            )
+        currency = workspace.company.reporting_currency
+        rows = product_movements(ledger.terms, ledger.today, currency)
+        return understand(context, ledger), rows
+
+
 def check_quality(workspace: Workspace, loaded: Loaded, now: datetime) -> QualityReport:
     """Grade the loaded tables and name every issue.
 
@@ -71,14 +112,7 @@ def check_quality(workspace: Workspace, loaded: Loaded, now: datetime) -> Qualit
     QualityReport
         Issues worst first, and the grade of the worst: A to F.
     """
-    clock = naive_utc(now)
-    with duckdb.connect() as connection:
-        for name, info in loaded.tables.items():
-            connection.execute(
-                f"CREATE VIEW {name} AS SELECT * FROM read_parquet({literal(info.path)}) "
-                f"WHERE known_at <= TIMESTAMP '{clock}'"
-            )
-        context = Context(connection, workspace, loaded, clock)
+    with _opened(workspace, loaded, now) as context:
         issues = [issue for check in CHECKS for issue in check(context)]
         ledger = read_ledger(context)
         issues += revenue.ledger_issues(context, ledger)

@@ -87,7 +87,8 @@ def known_terms(terms: pd.DataFrame, at: int) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Columns of `TERM_COLUMNS`, and fate, stops_day, next_id, next_day and moved_arr of
-        `features.revenue.terms.resolve_terms`; arr at the rate of the terms that continue them.
+        `features.revenue.terms.resolve_terms`; arr at the rate of the terms that continue them;
+        arr_own in their own currency.
 
     Raises
     ------
@@ -104,7 +105,8 @@ def known_terms(terms: pd.DataFrame, at: int) -> pd.DataFrame:
         end_reason=seen["end_reason"].where(is_over),
         notice_day=seen["notice_day"].where(seen["notice_day"] <= at),
     )
-    return _at_last_rate(_resolved(visible, at))
+    resolved = _resolved(visible, at)
+    return _at_last_rate(resolved.assign(arr_own=resolved["arr"] / resolved["currency_rate"]))
 
 
 def _resolved(terms: pd.DataFrame, at: int) -> pd.DataFrame:
@@ -155,6 +157,72 @@ def _refuse_negative(terms: pd.DataFrame) -> None:
             where=f"subscriptions.arr, first of account {negative.iloc[0]}",
             fix="map credits as a lower arr of the terms they reduce",
         )
+
+
+MOVEMENT_COLUMNS = {
+    "account_id": "the account",
+    "product": "the product; empty where terms name none",
+    "on": "first day on which the ARR is another",
+    "kind": "the account's movement on that day, a key of `KINDS`",
+    "product_kind": "the same of the product alone",
+    "currency": "of the terms",
+    "change_own": "change of ARR in that currency",
+    "change": "change of ARR in the reporting currency",
+    "before": "ARR of the product before, in the reporting currency",
+    "after": "ARR of the product after",
+    "account_after": "ARR of the account after",
+}
+
+
+def product_movements(terms: pd.DataFrame, until: int, currency: str) -> pd.DataFrame:
+    """Return every movement by account and product: the ledger, as finance checks it.
+
+    Parameters
+    ----------
+    terms : pandas.DataFrame
+        From `known_terms` at `until`.
+    until : int
+        Day index of the last midnight looked at.
+    currency : str
+        The reporting currency, of terms that name none.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of `MOVEMENT_COLUMNS`, by day, account and product. The changes of an account on a
+        day add up to its movement in `movements`. A day on which one product replaces another at
+        the same ARR has rows of both, and no kind: the account did not move.
+    """
+    named = terms.assign(
+        product=terms["product"].fillna(""),
+        currency=terms["currency"].fillna(currency),
+        arr=terms["arr"].fillna(0.0),
+        arr_own=terms["arr_own"].fillna(0.0),
+    )
+    key = ["entity_id", "product", "currency"]
+    starts = named[[*key, "day"]].assign(change=named["arr"], change_own=named["arr_own"])
+    stops = named[key].assign(
+        day=named["stops_day"], change=-named["arr"], change_own=-named["arr_own"]
+    )
+    stops = stops[named["stops_day"] <= until].astype({"day": "int64"})
+    rows = pd.concat([starts, stops]).groupby([*key, "day"], as_index=False).sum()
+    rows = rows[rows["change"].round(2) != 0].sort_values(["entity_id", "day", "product"])
+    of_product = rows.groupby(["entity_id", "product"])
+    rows["after"] = of_product["change"].cumsum().round(2).clip(lower=0.0)
+    rows["before"] = rows.groupby(["entity_id", "product"])["after"].shift(1, fill_value=0.0)
+    rows["product_kind"] = kind_of(
+        rows["before"].to_numpy(), rows["after"].to_numpy(), of_product.cumcount().to_numpy()
+    )
+    steps = levels(terms, until)
+    of_account = movements(steps).drop_duplicates(["entity_id", "day"], keep="last")
+    rows = rows.merge(of_account[["entity_id", "day", "kind"]], how="left", on=["entity_id", "day"])
+    rows["account_after"] = rows.groupby("entity_id")["change"].cumsum().round(2)
+    rows["account_after"] = rows.groupby(["entity_id", "day"])["account_after"].transform("last")
+    rows["on"] = [str(index_day(int(day) - 1)) for day in rows["day"]]
+    money = ["change", "change_own"]
+    rows[money] = rows[money].round(2)
+    found = rows.rename(columns={"entity_id": "account_id"})[list(MOVEMENT_COLUMNS)]
+    return found.sort_values(["on", "account_id", "product"]).reset_index(drop=True)
 
 
 def levels(terms: pd.DataFrame, until: int) -> pd.DataFrame:
