@@ -255,7 +255,13 @@ def _continuations(rows: ir.Table, within: Sequence[str], comeback_days: int) ->
 
 
 def _transfers(rows: ir.Table, within: Sequence[str], comeback_days: int) -> ir.Table:
-    """Return ended rows whose subscription goes on under another account: to_entity, to_day."""
+    """Return ended rows whose subscription goes on under another account: to_entity, to_day.
+
+    Ids that several accounts use, such as the name of a plan, are no sign of a move.
+    """
+    owners = ibis.window(group_by=[*within, "subscription_id"])
+    rows = rows.mutate(_n_owners=rows.entity_id.nunique().over(owners))
+    rows = rows.filter(rows._n_owners == 2)
     ended = rows.filter(rows.ended_day.notnull())
     ended = ended.select(
         *within, "entity_id", "subscription_id", "day", "line", "ended_day", "_arr"
