@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
@@ -22,6 +22,7 @@ from configs.quiet import SWITCHES
 from features.build import Built, build_features, refuse_ready_table
 from features.quality import QualityReport, check_quality
 from features.sources import Loaded, load_sources
+from serving import reconcile
 from serving.access import read_managers
 from serving.archive import Archive
 from serving.book import BookRun, answers_of, read_latest, read_table, score_book, watched_book
@@ -38,6 +39,7 @@ from serving.monitoring import monitor
 from serving.outcomes import join_outcomes
 from serving.people import People
 from serving.proof import forecast, keep_forecast, sections_of
+from serving.reconcile import disagreements
 from serving.replay import Replay, replay
 from serving.scoring import newest_vectors
 from serving.webhooks import announce_escalations
@@ -458,6 +460,11 @@ def _report(
     rows = list(answers_of(workspace, release, now))
     sections = sections_of(workspace, built, trained, release, rows, now, progress)
     keep_forecast(workspace, sections["forecast"])
+    found = disagreements(rows, sections["forecast"], quality.understood, built.loaded)
+    keep_disagreements(workspace, found)
+    if found:
+        quality = quality.with_issue(reconcile.issue(found))
+        progress(f"totals disagree: {'; '.join(found)}")
     paths = build_report(
         workspace,
         quality=quality.as_dict(),
@@ -473,6 +480,13 @@ def _report(
         health_parts=health_parts(built.loaded),
     )
     return paths.html
+
+
+def keep_disagreements(workspace: Workspace, found: Sequence[str]) -> None:
+    """Write which totals of the newest scores disagree, for the pages."""
+    run = read_latest(workspace.state)
+    if run is not None:
+        reconcile.keep(workspace, run.run_id, found)
 
 
 def _summary(

@@ -20,7 +20,7 @@ from features.revenue.retention import product_movements
 from features.sources import Loaded
 from features.sources.sql import literal
 
-__all__ = ["CODES", "Issue", "QualityReport", "check_quality", "company_revenue"]
+__all__ = ["CODES", "Issue", "QualityReport", "Understood", "check_quality", "company_revenue"]
 
 CHECKS: tuple[Callable[[Context], Iterator[Issue]], ...] = (
     rows.row_issues,

@@ -257,6 +257,11 @@ CODES: dict[str, Code] = {
         "info",
         "nothing: they are left out of both",
     ),
+    "totals_disagree": Code(
+        "totals that must agree and do not",
+        "error",
+        "please report this, and trust none of the totals named until it is explained",
+    ),
     "empty_table": Code(
         "tables that are there without rows",
         "warning",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -112,6 +112,10 @@ class QualityReport:
     def grade(self) -> str:
         """The grade of the worst issue, A to F."""
         return max((issue.grade for issue in self.issues), default="A")
+
+    def with_issue(self, issue: Issue) -> QualityReport:
+        """Return the report with one more issue."""
+        return replace(self, issues=worst_first([*self.issues, issue]))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""

@@ -46,6 +46,7 @@ from serving.pages.render import PRIVATE, STATIC, account_url, page
 from serving.pages.rightness import how_right
 from serving.phrases import STATUS_WORDS, UNKNOWN
 from serving.problems import ProblemError, headers_of, of_error, problem, slug_of
+from serving.reconcile import kept
 
 REPORT = "latest.html"
 REPORT_POLICY = (
@@ -514,6 +515,7 @@ def common(live: Live, here: str) -> dict[str, Any]:
         "currency": company.reporting_currency,
         "release_id": stage.release.release_id if stage else None,
         "notes": live.notes,
+        "disagreements": kept(live.workspace, live.book.run.run_id) if live.book else [],
     }
 
 
@@ -524,6 +526,7 @@ OUTSIDE = {
     "here": "",
     "company": "",
     "release_id": None,
+    "disagreements": [],
 }
 """What a page takes that tells nothing of the company."""
 

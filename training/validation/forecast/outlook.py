@@ -218,7 +218,8 @@ def renewals_due(book: Book, cuts: Mapping[str, float], trained_days: float) -> 
     Returns
     -------
     list of dict
-        quarter, accounts, arr; signed_arr and known_lost_arr (settled); open_arr; and of what is
+        quarter, accounts, arr; late_accounts and late_arr (of them, renewals that are overdue);
+        signed_arr and known_lost_arr (settled); open_arr; and of what is
         open: at_risk_accounts and at_risk_arr (all ARR of accounts in the raised bands),
         expected_lost (probability times ARR over all), and where the CSM gave a commit: commit_arr,
         commit_lost, model_lost (both on the same accounts). expected_lost is None where the
@@ -231,8 +232,15 @@ def renewals_due(book: Book, cuts: Mapping[str, float], trained_days: float) -> 
         known = table["arr"].to_numpy() * (1.0 - known_share(book, book.at, end + 1))
         due = table.assign(known_lost=known)[due_in(book, start, end)]
         is_tested = bool((due["renews_day"].fillna(book.at) - book.at <= trained_days).all())
+        late = due[due["is_pending"]]
         found.append(
-            {"quarter": quarter_name(start), **due_content(due, cuts), "is_tested": is_tested}
+            {
+                "quarter": quarter_name(start),
+                **due_content(due, cuts),
+                "late_accounts": len(late),
+                "late_arr": float(late["arr"].sum()),
+                "is_tested": is_tested,
+            }
         )
         if not is_tested:
             found[-1] |= {"expected_lost": None}

@@ -1,0 +1,139 @@
+"""Totals that must agree: between scores, pages, forecast, revenue ledger and raw files.
+
+Checked at every run. What does not agree is an error in the quality report and a banner on the
+pages; the numbers themselves are shown as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from configs.places import Workspace
+from configs.state import read_json, write_json_atomically
+from features.quality import Issue, Understood
+from features.revenue.retention import quarter_name
+from features.snapshots import day_index
+from features.sources import Loaded
+
+FILE = "disagreements.json"
+CODE = "totals_disagree"
+CENTS = 0.05
+"""Amounts may differ by rounding alone: this much per account."""
+
+GONE = "closed"
+
+Plain = Mapping[str, Any]
+
+
+def disagreements(
+    rows: Sequence[Plain], forecast: Plain, understood: Understood | None, loaded: Loaded
+) -> list[str]:
+    """Return every total that does not agree with another, in words; empty when all do.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        The answers of all accounts, as served.
+    forecast : mapping
+        Content of the forecast (`training.validation.forecast.company.company_forecast`).
+    understood : Understood or None
+        What `bellwether check` shows.
+    loaded : Loaded
+        The tables, for the lines that were read.
+    """
+    found = [*_lines(loaded), *_answers(rows)]
+    if understood is not None and understood.arr is not None:
+        found += _pair("ARR today", "the revenue ledger", understood.arr, "the scores", _arr(rows))
+    if forecast.get("kind") == "recurring":
+        found += _forecast(rows, forecast)
+    return found
+
+
+def issue(found: Sequence[str]) -> Issue:
+    """Return the disagreements as one issue of the quality report."""
+    return Issue(CODE, "", len(found), None, "; ".join(found), ("every total",))
+
+
+def keep(workspace: Workspace, run_id: str, found: Sequence[str]) -> None:
+    """Write the disagreements where the pages read them."""
+    path = workspace.state.reports / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json_atomically(path, {"run_id": run_id, "found": list(found)})
+
+
+def kept(workspace: Workspace, run_id: str) -> list[str]:
+    """Return the disagreements of a score run; empty when it has none or was not checked."""
+    try:
+        told = read_json(workspace.state.reports / FILE)
+    except FileNotFoundError:
+        return []
+    return list(told["found"]) if told["run_id"] == run_id else []
+
+
+def _arr(rows: Iterable[Plain]) -> float:
+    return float(sum(row.get("arr") or 0.0 for row in rows))
+
+
+def _pair(what: str, one: str, a: float, other: str, b: float, n: int = 100) -> Iterator[str]:
+    if abs(a - b) > CENTS * max(n, 1):
+        yield f"{what} is {a:,.2f} in {one} and {b:,.2f} in {other}"
+
+
+def _lines(loaded: Loaded) -> Iterator[str]:
+    """Rows read are kept, set aside or copies; none is missing."""
+    for name, info in loaded.tables.items():
+        told = info.rows + info.rows_quarantined + info.rows_duplicate
+        if told != info.rows_read:
+            yield f"{name}: {info.rows_read:,} rows were read, {told:,} are accounted for"
+
+
+def _answers(rows: Sequence[Plain]) -> Iterator[str]:
+    names = {row["account_id"] for row in rows}
+    if len(names) != len(rows):
+        yield f"{len(rows):,} answers for {len(names):,} accounts"
+    worth = [row for row in rows if row["status"] == GONE and (row.get("arr") or 0.0) > 0]
+    if worth and any((row.get("renewal") or {}).get("renews_on") for row in worth):
+        yield f"{len(worth):,} closed accounts have ARR under contract"
+
+
+def _forecast(rows: Sequence[Plain], forecast: Plain) -> Iterator[str]:
+    n = int(forecast["accounts"])
+    yield from _pair("ARR today", "the forecast", forecast["arr"], "the scores", _arr(rows), n)
+    paying = sum((row.get("arr") or 0.0) > 0 for row in rows)
+    if paying != n:
+        yield f"the forecast holds {n:,} accounts with ARR, the scores {paying:,}"
+    yield from _renewals(rows, forecast)
+    for period in forecast["periods"]:
+        for kind in ("segment", "owner"):
+            parts = [group["base"] for group in period["groups"] if group["kind"] == kind]
+            if parts:
+                whole = period["base"]
+                what = f"ARR at the start of {period['name']}"
+                yield from _pair(what, "all", whole, f"the sum by {kind}", sum(parts), n)
+
+
+def _renewals(rows: Sequence[Plain], forecast: Plain) -> Iterator[str]:
+    """Renewals due per quarter: the forecast against the scores. Late ones have no date there."""
+    by_quarter: dict[str, list[float]] = {}
+    for row in rows:
+        renewal = row.get("renewal") or {}
+        if renewal.get("renews_on") and (row.get("arr") or 0.0) > 0:
+            name = quarter_name(_day(renewal["renews_on"]))
+            by_quarter.setdefault(name, []).append(float(row["arr"]))
+    for due in forecast["renewals"]:
+        own = by_quarter.get(due["quarter"], [])
+        late = int(due.get("late_accounts", 0))
+        if due["accounts"] - late != len(own):
+            yield (
+                f"renewals due in {due['quarter']}: {due['accounts'] - late:,} accounts in the "
+                f"forecast, {len(own):,} in the scores"
+            )
+        arr = due["arr"] - due.get("late_arr", 0.0)
+        what = f"ARR that renews in {due['quarter']}"
+        yield from _pair(what, "the forecast", arr, "the scores", sum(own), len(own))
+
+
+def _day(text: str) -> int:
+    return day_index(date.fromisoformat(text[:10]))
