@@ -159,7 +159,18 @@ class Target(Model):
         description="accounts under contract are asked about this renewal, whenever it is; "
         "otherwise about the horizon",
     )
+    end_reasons: tuple[Literal["churned", "payment_failure"], ...] = Field(
+        ("churned", "payment_failure"),
+        description="churn in subscriptions: the reasons that count as this outcome. Accounts that "
+        "leave for another one are no example of it. Terms that end without a reason are churned",
+    )
     label_version: Annotated[int, Field(ge=1)] = 1
+
+    @model_validator(mode="after")
+    def _has_reasons(self) -> Target:
+        if not self.end_reasons:
+            raise ValueError("end_reasons names no reason: nothing could ever happen")
+        return self
 
 
 Setting = Literal[

@@ -39,7 +39,7 @@ from features.engine import connect
 from features.growth import allowances, kinds_of_rows
 from features.known import latest_versions
 from features.revenue.changes import revenue_changes
-from features.revenue.spend import billing_cycles, daily_spend, spent_within
+from features.revenue.spend import billing_cycles, expected_charges, is_charge, usual_days
 from features.revenue.terms import COMEBACK_DAYS, attach, departures, read_with_hindsight
 from features.snapshots import STANDING, Snapshots, day_index, standing_at
 from features.standing import activity_rows, activity_table, grace_days
@@ -385,6 +385,7 @@ def _churn_in_terms(asked: Asked) -> ir.Table:
         "effective_day",
         "reason",
         happened=(first.decision_day > first.opens_day) & (first.decision_day <= first.closes_day),
+        is_other=~first.reason.fill_null("churned").isin(asked.target.end_reasons),
     )
 
 
@@ -469,32 +470,49 @@ _UNDATED = {
 
 
 def _movement_in_spend(asked: Asked) -> ir.Table:
-    """Compare what the window's days cost with the usual cost of as many days.
+    """Compare what the window cost with what as many days usually cost.
 
-    Usual is the spend of the last 364 days, or of the days since the first charge where these are
-    fewer. Charges are spread over the days they pay for (`features.revenue.spend.daily_spend`), so
-    that a window holds no whole bill more or less. Without at least `horizon_days` of charges there
-    is nothing usual: ``happened`` is null.
+    Usual is the spend of the last 364 days, or since the first charge. Accounts billed in a regular
+    cycle are compared by the charge, so that a window with one bill more or less is no movement;
+    without a charge in the window nothing moved. An account with less than `horizon_days` of
+    charges has nothing usual: ``happened`` is null.
     """
-    asked.table("invoices", "amount")
-    spend = daily_spend(asked.tables["invoices"])
-    pairs = asked.windows.join(spend, "entity_id")
-    year_ago = pairs.as_of_day - 364
-    pairs = pairs.mutate(
-        after=spent_within(pairs, pairs.opens_day, pairs.closes_day),
-        before=spent_within(pairs, year_ago, pairs.as_of_day),
-        billed_days=ibis.least(pairs.as_of_day - pairs.first_day + 1, 364),
+    sums = _spend_around(asked)
+    horizon, margin = asked.target.horizon_days, asked.target.margin
+    fewest = ibis.greatest(expected_charges(sums.cycle_days, horizon), 1)
+    is_regular = sums.cycle_days.notnull()
+    spent = is_regular.ifelse(sums.spent / ibis.greatest(sums.n_after, fewest), sums.spent)
+    usual = is_regular.ifelse(
+        sums.usual / ibis.greatest(sums.n_before, 1),
+        sums.usual * horizon / ibis.greatest(sums.billed_days, 1),
     )
-    sums = pairs.group_by(KEY).agg(
-        spent=pairs.after.sum(), usual=pairs.before.sum(), billed_days=pairs.billed_days.max()
-    )
-    horizon = asked.target.horizon_days
-    usual = sums.usual * horizon / ibis.greatest(sums.billed_days, 1)
-    up = sums.spent.round(2) >= (usual * (1 + asked.target.margin)).round(2)
-    down = (sums.spent.round(2) <= (usual * (1 - asked.target.margin)).round(2)) & (sums.spent > 0)
+    up = spent.round(2) >= (usual * (1 + margin)).round(2)
+    down = (spent.round(2) <= (usual * (1 - margin)).round(2)) & (spent > 0)
     moved = (up if asked.target.outcome == "expansion" else down) & (usual > 0)
     is_usual = sums.billed_days >= horizon
     return sums.select(*KEY, **_UNDATED, happened=is_usual.ifelse(moved, ibis.null("boolean")))
+
+
+def _spend_around(asked: Asked) -> ir.Table:
+    """Return per window: spent, usual (both sums), n_after, n_before (charges), billed_days."""
+    rows = asked.table("invoices", "amount").filter(lambda t: t.amount.notnull())
+    cycles = billing_cycles(rows).select("entity_id", "cycle_days")
+    first = rows.filter(is_charge(rows)).group_by("entity_id").agg(first_day=lambda t: t.day.min())
+    rows = rows.select("entity_id", "day", "amount", is_charge=is_charge(rows))
+    rows = attach(attach(rows, cycles, ["entity_id"], "cycle_days"), first, ["entity_id"],
+                  "first_day")  # fmt: skip
+    pairs = asked.windows.join(rows, "entity_id")
+    after = (pairs.day > pairs.opens_day) & (pairs.day <= pairs.closes_day)
+    back = usual_days(pairs.cycle_days)
+    before = (pairs.day <= pairs.as_of_day) & (pairs.day > pairs.as_of_day - back)
+    return pairs.group_by(KEY).agg(
+        spent=pairs.amount.sum(where=after).fill_null(0.0),
+        usual=pairs.amount.sum(where=before).fill_null(0.0),
+        n_after=pairs.day.nunique(where=after & pairs.is_charge),
+        n_before=pairs.day.nunique(where=before & pairs.is_charge),
+        cycle_days=pairs.cycle_days.max(),
+        billed_days=ibis.least(pairs.as_of_day.max() - pairs.first_day.max() + 1, 364),
+    )
 
 
 def _in_outcomes(asked: Asked) -> ir.Table:
@@ -560,6 +578,7 @@ def _judge(windows: ir.Table, happened: ir.Table, today: int, target: Target) ->
         (inside_gap.fill_null(False), "decided inside the lead time"),
         *_not_asked(joined, target),
         *_no_usual_spend(joined, target),
+        *_other_reason(joined),
         (settles > today, "window not yet observed"),
         else_=ibis.null("string"),
     )
@@ -599,6 +618,13 @@ def _no_usual_spend(rows: ir.Table, target: Target) -> list[tuple[ir.BooleanValu
     return []
 
 
+def _other_reason(rows: ir.Table) -> list[tuple[ir.BooleanValue, str]]:
+    """Return the rows of accounts that left for a reason that is not asked about."""
+    if "is_other" not in rows.columns:
+        return []
+    return [((rows.is_other & rows.happened).fill_null(False), "left for another reason")]
+
+
 def _stamped(rows: pa.Table) -> pa.Table:
     """Turn day indices into UTC timestamps."""
     frame = rows.to_pandas()
@@ -635,6 +661,14 @@ def _contract(name: str, target: Target, company: Company, table: pa.Table) -> d
         "entities": int(used["entity_id"].nunique()),
         "event_rows": len(events),
         "event_entities": int(events["entity_id"].nunique()),
+        "reasons": {
+            str(reason): int(n)
+            for reason, n in events.fillna({"reason": "not stated"})
+            .drop_duplicates(["entity_id", "effective_at"])["reason"]
+            .value_counts()
+            .sort_index()
+            .items()
+        },
         "excluded": {
             str(reason): int(count)
             for reason, count in frame["excluded"].value_counts().sort_index().items()
@@ -663,6 +697,8 @@ def definition(target: Target, company: Company) -> str:
         else "as given in the labels table",
     )
     asks_renewal = target.outcome == "churn" and target.observed_in == "subscriptions"
+    if asks_renewal and len(target.end_reasons) == 1:
+        what += f", by the reason {target.end_reasons[0]}"
     if asks_renewal and target.until_renewal:
         what += (
             "; for an account under contract, by the renewal date plus "

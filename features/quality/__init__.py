@@ -62,10 +62,16 @@ FACTS = (
 def _opened(workspace: Workspace, loaded: Loaded, now: datetime) -> Iterator[Context]:
     clock = naive_utc(now)
     with duckdb.connect() as connection:
+        real = "true"
+        if "is_test" in loaded.info("accounts").columns:
+            path = literal(loaded.info("accounts").path)
+            tests = f"SELECT account_id FROM read_parquet({path}) WHERE is_test"
+            real = f"account_id NOT IN ({tests})"
         for name, info in loaded.tables.items():
+            has_own = name != "accounts" and "account_id" in info.columns
             connection.execute(
                 f"CREATE VIEW {name} AS SELECT * FROM read_parquet({literal(info.path)}) "
-                f"WHERE known_at <= TIMESTAMP '{clock}'"
+                f"WHERE known_at <= TIMESTAMP '{clock}' AND {real if has_own else 'true'}"
             )
         yield Context(connection, workspace, loaded, clock)
 

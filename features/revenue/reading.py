@@ -18,11 +18,19 @@ if TYPE_CHECKING:
 
 
 def daily_frame(engine: Backend, loaded: Loaded, name: str, currency: str) -> pd.DataFrame:
-    """Return a canonical table on whole days, money in the reporting currency."""
+    """Return a canonical table on whole days, money in the reporting currency.
+
+    Rows of test accounts are left out.
+    """
     rates = engine.read_parquet(loaded.tables["rates"].path) if "rates" in loaded.tables else None
     info = loaded.tables[name]
     source = engine.read_parquet(info.path)
     rows = to_daily(name, source, rates, history=info.history, currency=currency)
+    accounts = loaded.info("accounts")
+    if "is_test" in accounts.columns:
+        people = engine.read_parquet(accounts.path)
+        tests = people.filter(people.is_test).select(entity_id=people.account_id)
+        rows = rows.anti_join(tests, "entity_id")
     frame: pd.DataFrame = rows.to_pandas()
     return frame
 

@@ -1,4 +1,4 @@
-"""What counts as a charge, how often an account is billed, and what it spends per day.
+"""What counts as a charge, and how often an account is billed.
 
 For companies without subscriptions: invoices are the only record of revenue.
 """
@@ -82,38 +82,13 @@ def billing_cycles(invoices: ir.Table, within: Sequence[str] = ()) -> ir.Table:
     )
 
 
-def daily_spend(invoices: ir.Table) -> ir.Table:
-    """Return what was billed, spread over the days it pays for.
-
-    Returns
-    -------
-    ibis.Table
-        One row per invoice line: entity_id, amount, from_day and to_day (the amount pays for the
-        days ``from_day <= d < to_day``), first_day (of the account's first charge). Accounts that
-        are billed irregularly pay for the day of the invoice alone. A charge lasts until the next
-        one, where that comes about a cycle later, else for one cycle.
-    """
-    rows = invoices.filter(invoices.amount.notnull())
-    cycles = billing_cycles(invoices)
-    charges = rows.filter(is_charge(rows)).select("entity_id", "day").distinct()
-    order = ibis.window(group_by="entity_id", order_by="day")
-    ahead = charges.mutate(_next=charges.day.lead().over(order))
-    first = charges.group_by("entity_id").agg(first_day=charges.day.min())
-    joined = rows.left_join(first, "entity_id").left_join(cycles, "entity_id")
-    joined = joined.select(*(joined[name] for name in ("entity_id", "day", "amount", "first_day",
-                                                       "cycle_days")))  # fmt: skip
-    found = joined.left_join(ahead, ["entity_id", "day"])
-    length = found._next - found.day
-    is_next = ((length - found.cycle_days).abs() <= 0.5 * found.cycle_days).fill_null(False)
-    lasts = ibis.coalesce(is_next.ifelse(length, found.cycle_days), 1)
-    return found.select(
-        "entity_id", "amount", "first_day", from_day=found.day, to_day=found.day + lasts
-    )
+def usual_days(cycle_days: ir.Value) -> ir.Value:
+    """Return the days back over which an account's usual spend is measured: a year of charges."""
+    is_yearly = (cycle_days == LONGEST_CYCLE).fill_null(False)
+    return is_yearly.ifelse(LONGEST_CYCLE + CYCLES[-1][1], 364)
 
 
-def spent_within(spend: ir.Table, opens: ir.Value, closes: ir.Value) -> ir.Value:
-    """Return, per row of `daily_spend`, the amount that pays for the days ``(opens, closes]``."""
-    first = ibis.greatest(spend.from_day, opens + 1)
-    last = ibis.least(spend.to_day, closes + 1)
-    days = ibis.greatest(last - first, 0)
-    return spend.amount * days / (spend.to_day - spend.from_day)
+def expected_charges(cycle_days: ir.Value, horizon_days: int) -> ir.Value:
+    """Return the fewest charges of a regular cycle that a span of days holds, be they late."""
+    days = cycle_days.cast("float64")
+    return ((horizon_days - days / 2.0) / days).floor()

@@ -158,6 +158,7 @@ GIVEN = [
 TARGETS = {
     "renewal": {"outcome": "churn"},
     "horizon": {"outcome": "churn", "until_renewal": False},
+    "unpaid": {"outcome": "churn", "until_renewal": False, "end_reasons": ["payment_failure"]},
     "lead": {"outcome": "churn", "until_renewal": False, "lead_time_days": 30},
     "expansion": {"outcome": "expansion"},
     "expansion_lead": {"outcome": "expansion", "lead_time_days": 30},
@@ -320,6 +321,17 @@ def test_this_renewal_with_its_grace(at, name, label, known):
     row = at("renewal", name)
     assert told(row) == label
     assert row["label_known_at"] == pd.Timestamp(known, tz="UTC")
+
+
+def test_failed_payments_and_cancellations_can_be_outcomes_of_their_own(at, labels):
+    assert told(at("unpaid", "unpaid")) == 1
+    assert told(at("unpaid", "e_31")) == "left for another reason"
+    assert told(at("unpaid", "unstated")) == "left for another reason"
+    assert told(at("unpaid", "stays")) == 0
+    reasons = labels["horizon"].contract["reasons"]
+    assert reasons["payment_failure"] == 1
+    assert reasons["churned"] > 5
+    assert labels["unpaid"].contract["reasons"] == {"payment_failure": 1}
 
 
 def test_windows_that_are_not_over_are_dropped_with_the_early_leavers_in_them(at):
@@ -485,7 +497,6 @@ def spending(company_of, tmp_path_factory):
         if name != "new"
         for k, on in enumerate(["2024-01-10", "2024-04-10", "2024-07-10", "2024-10-10"])
     ]
-    # 182 days old, 100 so far: usual for 91 days is 50
     bills.append({"account_id": "new", "invoice_id": "n", "issued_on": "2024-10-10", "amount": 100})
     bills += [
         {
@@ -537,11 +548,14 @@ def test_silence(spending):
 
 
 def test_spend_against_the_usual(spending):
-    growth = spending["growth"]["label"].astype(int).to_dict()
-    decline = spending["decline"]["label"].astype(int).to_dict()
-    assert {name for name, label in growth.items() if label} == {"up", "new"}
+    growth, decline = (spending[name]["label"] for name in ("growth", "decline"))
+    assert set(growth[growth == 1].index) == {"up"}
     # no spend at all is silence, not a contraction
-    assert {name for name, label in decline.items() if label} == {"down"}
+    assert set(decline[decline == 1].index) == {"down"}
+    excluded = spending["growth"]["excluded"].dropna()
+    # billed for 83 days: there is no usual spend of 91 days yet
+    assert excluded["new"] == "billed for too short a time"
+    assert not set(growth.dropna().index) - {"flat", "up", "nearly", "down", "less", "none"}
 
 
 def test_too_little_to_tell_apart_is_an_error_that_counts(spending, company_of, tmp_path):
