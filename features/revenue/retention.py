@@ -118,11 +118,12 @@ def _resolved(terms: pd.DataFrame, at: int) -> pd.DataFrame:
     with duckdb.connect() as connection:
         connection.register("terms", pa.table(columns | {"at": pa.array([at] * len(terms))}))
         found: pd.DataFrame = connection.sql(_query()).df()
-    days = [name for name in found if str(name).endswith("_day")]
+    days = [str(name) for name in found if str(name).endswith("_day")]
     text = [name for name, kind in _TYPES.items() if kind == "string"] + ["next_id", "fate"]
-    found[days] = found[days].astype("float64")
-    found[text] = found[text].astype(object).where(found[text].notna(), None)
-    return found.drop(columns=["line", "at"]).astype({"day": "int64", "known_day": "int64"})
+    typed = found.astype(dict.fromkeys(days, "float64"))
+    for name in text:
+        typed[name] = found[name].astype(object).where(found[name].notna(), None)
+    return typed.drop(columns=["line", "at"]).astype({"day": "int64", "known_day": "int64"})
 
 
 @cache

@@ -519,7 +519,7 @@ def common(live: Live, here: str) -> dict[str, Any]:
     }
 
 
-OUTSIDE = {
+OUTSIDE: dict[str, Any] = {
     "is_outside": True,
     "known_on": None,
     "is_old": False,

@@ -70,7 +70,8 @@ def read_inputs(workspace: Workspace, built: Built) -> Inputs:
         for name in ("subscriptions", "opportunities")
         if name in built.loaded.tables
     }
-    terms, why_not, unpriced = None, "there are no subscriptions", ()
+    terms, why_not = None, "there are no subscriptions"
+    unpriced: tuple[str, ...] = ()
     if "subscriptions" in tables:
         try:
             terms, unpriced = priced_terms(tables["subscriptions"], currency)
