@@ -92,7 +92,7 @@ def model_card(
         _opening(target, manifest),
         _section("What is predicted", _table(_pairs(manifest.get("label_contract")))),
         _section("Data", _table(_data(manifest, evaluation))),
-        _section("Model", _table(_model(manifest))),
+        _section("Model", _table(_model(manifest, evaluation))),
         _section("Evidence", _evidence(manifest)),
         _section("How good it is", _measures(evaluation, manifest)),
         _section("When the accounts are dealt into folds anew", _repeats(evaluation)),
@@ -211,7 +211,7 @@ def _range(mapping: Mapping[str, Any], low: str, high: str) -> str | None:
     return f"{mapping[low]} to {mapping[high]}"
 
 
-def _model(manifest: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _model(manifest: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[tuple[str, Any]]:
     rung, calibration = _part(manifest, "rung"), _part(manifest, "calibration")
     features = manifest.get("features")
     return _known(
@@ -219,6 +219,7 @@ def _model(manifest: Mapping[str, Any]) -> list[tuple[str, Any]]:
             ("kind", manifest.get("kind")),
             ("rung of the ladder", rung.get("name")),
             ("why", rung.get("reason")),
+            ("tuning", evaluation.get("tuning") or None),
             ("features", len(features) if isinstance(features, Sequence) else None),
             ("calibration", calibration.get("rule")),
             ("calibration slope applied", calibration.get("slope")),

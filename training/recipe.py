@@ -73,7 +73,7 @@ class Plan:
     trials : pandas.DataFrame
         The search's trials; empty without one.
     note : str
-        What could not be searched and why; empty otherwise.
+        What tuning gained, or why nothing was searched; empty where there is nothing to tune.
     nested : tuple of Recipe
         One per fold over accounts, each chosen on the training rows of its fold alone.
     """
@@ -220,7 +220,8 @@ def train(
         company,
         target=frame.target,
         over=folds.over,
-        notes=[*folds.notes, *([plan.note] if plan.note else [])],
+        notes=folds.notes,
+        tuning=plan.note,
     )
     say("checking the method")
     checks = run_checks(
@@ -281,6 +282,7 @@ def evaluated(
     target: str,
     over: str,
     notes: Sequence[str],
+    tuning: str,
 ) -> Evaluation:
     """Measure out-of-time predictions the way the company asks for (`training.evaluate`)."""
     settings = company.training
@@ -290,7 +292,9 @@ def evaluated(
         company.serving.capacity_per_month,
         settings.fold_days,
     )
-    return evaluate(predictions, folds, drawing, target=target, over=over, notes=notes)
+    return evaluate(
+        predictions, folds, drawing, target=target, over=over, notes=notes, tuning=tuning
+    )
 
 
 def folds_of(frame: TrainingFrame, company: Company) -> Folds:

@@ -151,6 +151,7 @@ def target_content(study: Study, drawing: Drawing, marks: PassMarks) -> Plain:
         "cuts": dict(study.cuts),
         "missed": audit.missed_events(rows, bands),
         "notes": list(study.evaluation["notes"]),
+        "tuning": study.evaluation.get("tuning", ""),
         **found,
     }
 
