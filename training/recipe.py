@@ -576,8 +576,13 @@ def _manifest(
         "gates": judgement.as_dict()["gates"],
         "metrics": evaluation.summary(),
         "catalogue_version": catalogue_version(),
-        "built_with": {name: version(name) for name in ("lightgbm", "numpy", "scikit-learn")},
+        "built_with": built_with(),
     }
+
+
+def built_with() -> dict[str, str]:
+    """Return the versions of the libraries that decide what is fitted."""
+    return {name: version(name) for name in ("lightgbm", "numpy", "scikit-learn")}
 
 
 def _fitted_part(

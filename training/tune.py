@@ -22,6 +22,7 @@ import pandas as pd
 from optuna.study import MaxTrialsCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from configs.code import code_digest
 from configs.company import Tuning
 from configs.hashing import digest
 from training.bundle import logit_of
@@ -346,13 +347,13 @@ def _row_losses(recipe: Recipe, fold: _InnerFold, grown: lightgbm.Booster | None
 
 
 def study_name(recipe: Recipe, frame: TrainingFrame, folds: Folds, space: Space = SPACE) -> str:
-    """Return the identity of a search: data, folds, recipe, space and what is minimised."""
+    """Return the identity of a search: data, folds, recipe, space and code."""
     identity = digest(
         frame.fingerprint(),
         [[str(fold.cutoff), str(fold.until), len(fold.train)] for fold in folds.folds],
         recipe.as_dict(),
         dict(space),
-        [MAX_ROUNDS, PATIENCE, SEARCH_ROWS, LEVEL_FREE],
+        code_digest(__name__),
     )
     return f"{frame.target}-{identity}"
 

@@ -356,3 +356,10 @@ def test_noise_asks_for_a_tight_prior(frame, folds, small):
     shuffled = small.with_columns(frame, rows={"label": rng.permutation(frame.rows["label"])})
     recipe = Recipe("linear", "churn")
     assert choose_strength(recipe, shuffled, folds) == STRENGTHS[0]
+
+
+def test_other_code_is_another_study(frame, folds, monkeypatch):
+    """Trials that were measured another way are not taken up."""
+    first = study_name(RECIPE, frame, folds)
+    monkeypatch.setattr("training.tune.code_digest", lambda name: f"another {name}")
+    assert study_name(RECIPE, frame, folds) != first

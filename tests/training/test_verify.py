@@ -11,6 +11,7 @@ import pytest
 from configs.errors import ModelError, StateError
 from configs.places import Workspace
 from configs.state import MANIFEST, State, read_json, write_json_atomically
+from training import run
 from training.bundle import bundle_identity, save
 from training.recipe import Plan, train
 from training.run import candidates, keep
@@ -133,3 +134,18 @@ def test_a_training_that_kept_too_little_says_so(spoiled):
     (candidate.folder / "inputs.json").unlink()
     with pytest.raises(StateError, match="did not keep"):
         verify(spoiled, candidate)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("code_digest", lambda *_: "another"),
+        ("built_with", lambda: {"lightgbm": "9.0"}),
+    ],
+)
+def test_a_training_is_new_with_other_code_or_libraries(kept, monkeypatch, name, value):
+    workspace, frame, _ = kept
+    first = run._identity(workspace, frame, {})
+    assert run._identity(workspace, frame, {}) == first
+    monkeypatch.setattr(run, name, value)
+    assert run._identity(workspace, frame, {}) != first
