@@ -538,7 +538,10 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
         )
         for gate in gates
     ]
-    return _table(rows, ("", "gate", "required", "found"))
+    if not rows:
+        return ""
+    table = _table(rows, ("", "gate", "required", "found"))
+    return f"{table}\n\nA gate goes by the value found, or by the limit that it names."
 
 
 def _checks(manifest: Mapping[str, Any]) -> str:

@@ -1,4 +1,8 @@
-"""The gates between a fitted model and its promotion. Pure: an evaluation in, a verdict out."""
+"""The gates between a fitted model and its promotion. Pure: an evaluation in, a verdict out.
+
+A gate has to open or close, so it goes by the value, or by the limit of the interval that it names.
+Where the interval of a value reaches both sides of the mark, the gate's words say so.
+"""
 
 from __future__ import annotations
 
@@ -93,13 +97,13 @@ def judge(evaluation: Evaluation, rung: Rung, gates: Gates) -> Judgement:
         _near_one(
             "calibration_level",
             "the level is right: observed over expected events",
-            _value(evaluation, "observed_to_expected"),
+            evaluation.models[MODEL]["observed_to_expected"],
             gates,
         ),
         _near_one(
             "calibration_slope",
             "the spread is right: slope of recalibration",
-            _value(evaluation, "calibration_slope"),
+            evaluation.models[MODEL]["calibration_slope"],
             gates,
         ),
         _too_good(evaluation, gates),
@@ -209,31 +213,34 @@ def _discrimination(evaluation: Evaluation, gates: Gates) -> Gate:
 
 
 def _calendar(evaluation: Evaluation) -> Gate:
-    gain: float | None = evaluation.differences["calendar"]["auc"]["value"]
+    found: Mapping[str, Any] = evaluation.differences["calendar"]["auc"]
+    gain: float | None = found["value"]
     return Gate(
         "calendar",
         "it knows more than the calendar",
         gain,
         "> 0",
         gain is not None and gain > 0,
-        f"AUC above that of days to renewal by segment: {_shown(gain)}",
+        f"AUC above that of days to renewal by segment: {_against(found, 0.0)}",
     )
 
 
-def _near_one(code: str, title: str, value: float | None, gates: Gates) -> Gate:
+def _near_one(code: str, title: str, found: Mapping[str, Any], gates: Gates) -> Gate:
     most = gates.max_calibration_ratio
+    value: float | None = found["value"]
     return Gate(
         code,
         title,
         value,
         f"{1.0 / most:.2f} to {most:.2f}",
         value is not None and 1.0 / most <= value <= most,
-        f"{_shown(value)}, ideal 1",
+        f"{_against(found, 1.0 / most, most)}, ideal 1",
     )
 
 
 def _too_good(evaluation: Evaluation, gates: Gates) -> Gate:
-    value = _value(evaluation, "auc")
+    found: Mapping[str, Any] = evaluation.models[MODEL]["auc"]
+    value: float | None = found["value"]
     passed = value is not None and value <= gates.max_auc
     return Gate(
         "too_good",
@@ -241,7 +248,7 @@ def _too_good(evaluation: Evaluation, gates: Gates) -> Gate:
         value,
         f"<= {gates.max_auc}",
         passed,
-        f"out-of-time AUC {_shown(value)}"
+        f"out-of-time AUC {_against(found, gates.max_auc)}"
         + ("" if passed else ": suspected leak, a feature may know the outcome"),
     )
 
@@ -267,8 +274,8 @@ def _lead_time(evaluation: Evaluation, gates: Gates) -> tuple[Gate, ...]:
             value,
             f">= {gates.min_lead_auc}",
             value is not None and value >= gates.min_lead_auc,
-            f"AUC {_interval(found)} {item['days']} days before the {item['counted_from']}, "
-            f"{item['events']:,} events among {item['n']:,} rows",
+            f"AUC {_against(found, gates.min_lead_auc)} {item['days']} days before the "
+            f"{item['counted_from']}, {item['events']:,} events among {item['n']:,} rows",
         ),
     )
 
@@ -326,6 +333,20 @@ def _interval(found: Mapping[str, Any]) -> str:
     return f"{_shown(found['value'])} ({_shown(found['low'])} to {_shown(found['high'])})"
 
 
+def _against(found: Mapping[str, Any], *marks: float) -> str:
+    """Return an estimate with its interval, and whether the interval leaves a mark undecided.
+
+    >>> _against({"value": 1.22, "low": 0.96, "high": 1.52}, 0.75, 1.33)
+    '1.220 (0.960 to 1.520, on both sides of 1.33)'
+    """
+    low, high = found["low"], found["high"]
+    if low is None or high is None:
+        return _interval(found)
+    crossed = [f"{mark:.3g}" for mark in marks if low < mark < high]
+    sides = f", on both sides of {' and '.join(crossed)}" if crossed else ""
+    return f"{_interval(found)[:-1]}{sides})"
+
+
 def _champion(evaluation: Evaluation, gates: Gates) -> tuple[Gate, ...]:
     """Compare with the champion, draw by draw on the same rows: its recipe, and the model itself.
 
@@ -366,5 +387,5 @@ def _no_worse(code: str, title: str, loss: Mapping[str, Any], gates: Gates, riva
         value,
         f"<= {gates.champion_tolerance}",
         value is not None and value <= gates.champion_tolerance,
-        f"log-loss against {rival} {_interval(loss)} (negative is better)",
+        f"log-loss against {rival} {_against(loss, gates.champion_tolerance)} (negative is better)",
     )

@@ -169,7 +169,7 @@ def _criteria(
         *band_criteria(found["bands"], marks),
         *calibration_criteria(model, marks),
         *lead_criteria(found["lead"], marks, applies=applies, why_not=why_not),
-        *leakage_criteria(study.gates, study.checks),
+        *leakage_criteria(model["auc"], study.checks, marks),
     ]
 
 

@@ -41,7 +41,7 @@ GLOSSARY: dict[str, str] = {
     "capacity, the highest scores first, each account once per test period.",
     "Calendar": "A comparison that knows only the days to renewal and the segment.",
     "Proven, promising, not proven": "Proven: every mark set beforehand is met. Promising: better "
-    "than chance, with marks still open or missed. Not proven: neither.",
+    "than chance, with marks undecided or missed. Not proven: neither.",
     "Inconclusive, suspect": "Inconclusive: too few events to say. Suspect: something points to a "
     "leak, so no number may be used yet.",
 }

@@ -114,7 +114,7 @@ def build_report(
         A target lacks its evaluation, its predictions or its place in the release.
     """
     _refuse_incomplete(contracts, evaluations, out_of_time, release)
-    marks = marks or PassMarks()
+    marks = marks or PassMarks(max_auc=workspace.company.gates.max_auc)
     studies = {
         target: Study(
             target,
