@@ -739,10 +739,13 @@ class Realised(Contract):
     events: int
     from_: str | None = Field(alias="from", description="first prediction moment")
     to: str | None
-    auc: Estimated | None
+    auc: Estimated | None = Field(description="over pairs of accounts of the same month")
+    auc_pooled: Estimated | None = Field(description="over pairs of all months together")
     brier: Estimated | None
     observed_to_expected: Estimated | None
-    expected_auc: float | None
+    expected_auc: float | None = Field(
+        description="`auc` that these scores' own probabilities imply"
+    )
 
 
 class TargetWatch(Contract):

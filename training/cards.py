@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from features.kinds import KINDS
+from training.metrics import AUC_POOLED, AUC_WITHIN
 
 VERDICTS = {
     "promotable": "Every gate was met.",
@@ -17,7 +18,8 @@ VERDICTS = {
     "no_signal": "No signal was found: the base rate is served, without reasons.",
 }
 MEASURES = {
-    "auc": "AUC",
+    "auc": AUC_WITHIN,
+    "auc_pooled": AUC_POOLED,
     "average_precision": "average precision",
     "log_loss": "log-loss",
     "brier": "Brier score",
@@ -347,7 +349,13 @@ def _lead_table(counted_from: str, items: Sequence[Mapping[str, Any]]) -> str:
         )
         for item in items
     ]
-    head = ("days ahead", "rows", "events", *(_words(name) for name in _EARLY), "calendar's AUC")
+    head = (
+        "days ahead",
+        "rows",
+        "events",
+        *(_words(name) for name in _EARLY),
+        f"calendar's {AUC_WITHIN}",
+    )
     about = (
         f"Counted from the {counted_from}: the row scored nearest, within {_cell(within, 1)} days"
     )
@@ -517,7 +525,7 @@ def _growth(manifest: Mapping[str, Any]) -> str:
         "past growths",
         "tested: happened / expected",
         "O/E",
-        "AUC",
+        AUC_WITHIN,
         "Brier / with one share for all",
         "added to revenue: median (P10 to P90)",
         "tested within P10 to P90",

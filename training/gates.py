@@ -14,6 +14,7 @@ from configs.company import Gates
 from training.checks.check import CheckResult
 from training.evaluate import Evaluation
 from training.fit import Rung
+from training.metrics import AUC_WITHIN
 from training.sampling import MODEL
 from training.splits import NOT_OUT_OF_TIME
 
@@ -152,7 +153,7 @@ def _signal(evaluation: Evaluation, gates: Gates) -> tuple[Gate, ...]:
             low,
             f"> {gates.no_signal_auc_lower}",
             low is not None and low > gates.no_signal_auc_lower,
-            f"lower 95 % limit of out-of-time AUC {_shown(low)}",
+            f"lower 95 % limit of {AUC_WITHIN} {_shown(low)}",
         ),
         Gate(
             "signal_probability",
@@ -208,7 +209,7 @@ def _discrimination(evaluation: Evaluation, gates: Gates) -> Gate:
         low,
         f"> {gates.min_auc_lower}",
         low is not None and low > gates.min_auc_lower,
-        f"lower 95 % limit of out-of-time AUC {_shown(low)}",
+        f"lower 95 % limit of {AUC_WITHIN} {_shown(low)}",
     )
 
 
@@ -221,7 +222,7 @@ def _calendar(evaluation: Evaluation) -> Gate:
         gain,
         "> 0",
         gain is not None and gain > 0,
-        f"AUC above that of days to renewal by segment: {_against(found, 0.0)}",
+        f"{AUC_WITHIN}, above that of days to renewal by segment: {_against(found, 0.0)}",
     )
 
 
@@ -248,7 +249,7 @@ def _too_good(evaluation: Evaluation, gates: Gates) -> Gate:
         value,
         f"<= {gates.max_auc}",
         passed,
-        f"out-of-time AUC {_against(found, gates.max_auc)}"
+        f"{AUC_WITHIN} {_against(found, gates.max_auc)}"
         + ("" if passed else ": suspected leak, a feature may know the outcome"),
     )
 
@@ -274,7 +275,7 @@ def _lead_time(evaluation: Evaluation, gates: Gates) -> tuple[Gate, ...]:
             value,
             f">= {gates.min_lead_auc}",
             value is not None and value >= gates.min_lead_auc,
-            f"AUC {_against(found, gates.min_lead_auc)} {item['days']} days before the "
+            f"{AUC_WITHIN} {_against(found, gates.min_lead_auc)} {item['days']} days before the "
             f"{item['counted_from']}, {item['events']:,} events among {item['n']:,} rows",
         ),
     )
@@ -299,11 +300,12 @@ def _segments(evaluation: Evaluation, gates: Gates) -> tuple[Gate, ...]:
             "segments",
             "no segment falls apart",
             worst["auc"]["value"],
-            f"AUC not surely below {gates.min_segment_auc}, observed/expected not surely outside "
-            f"{1.0 / gates.max_segment_ratio:.2f} to {gates.max_segment_ratio:.2f}",
+            f"{AUC_WITHIN} not surely below {gates.min_segment_auc}, observed/expected not surely "
+            f"outside {1.0 / gates.max_segment_ratio:.2f} to {gates.max_segment_ratio:.2f}",
             not apart,
             "; ".join(apart)
-            or f"the weakest of {len(parts)} is {worst['slice']}: AUC {_interval(worst['auc'])}",
+            or f"the weakest of {len(parts)} is {worst['slice']}: {AUC_WITHIN} "
+            f"{_interval(worst['auc'])}",
         ),
     )
 
@@ -314,7 +316,7 @@ def _falls_apart(item: Mapping[str, Any], gates: Gates) -> list[str]:
     most = gates.max_segment_ratio
     wrong = []
     if _or(ranking["high"], 1.0) < gates.min_segment_auc:
-        wrong.append(f"{item['slice']}: AUC {_interval(ranking)}")
+        wrong.append(f"{item['slice']}: {AUC_WITHIN} {_interval(ranking)}")
     if _or(level["low"], 0.0) > most or _or(level["high"], most) < 1.0 / most:
         wrong.append(f"{item['slice']}: observed/expected {_interval(level)}")
     return wrong

@@ -492,7 +492,8 @@ def out_of_time(
     scored["raw"] = fit(recipe, train_rows).raw(test_rows)
     if champion is not None:
         scored["raw_champion"] = fit(champion, train_rows).raw(test_rows)
-    wanted = baselines_for(frame) if fold.repeat == 1 else {}
+    is_growth = recipe.outcome == "expansion"
+    wanted = baselines_for(frame, is_growth=is_growth) if fold.repeat == 1 else {}
     for name, fit_baseline in wanted.items():
         scored[f"p_{name}"] = fit_baseline(train_rows)(test_rows)
     return scored

@@ -98,7 +98,7 @@ def test_a_card_holds_every_part() -> None:
         "| training rows, one per account and moment | 12,345 |",
         "| rung of the ladder | trees |",
         "| tuning | tuning lowered log-loss from 0.2400 to 0.2346 |",
-        "| AUC | 0.710 (0.650 to 0.770) |",
+        "| AUC within test periods | 0.710 (0.650 to 0.770) |",
         "| calibration slope | – |",
         "| calendar | 0.600 (0.550 to 0.650) | – | – | – |",
         "| model − calendar | 0.110 (0.020 to 0.200) | – | – | – |",

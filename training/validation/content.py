@@ -33,9 +33,11 @@ from training.validation.verdict import (
 Plain = dict[str, Any]
 
 TOP_ISSUES = 6
+BLANK: Mapping[str, None] = {"value": None, "low": None, "high": None}
 
 SHOWN_MEASURES = (
     "auc",
+    "auc_pooled",
     "lift_at_capacity",
     "capture_at_capacity",
     "arr_capture_at_capacity",
@@ -232,7 +234,10 @@ def _models(evaluation: Mapping[str, Any], names: Sequence[str]) -> list[Plain]:
             "name": name,
             "title": MODELS[name],
             "difference": evaluation["differences"].get(name, {}).get("auc"),
-            **{measure: evaluation["models"][name][measure] for measure in SHOWN_MEASURES},
+            **{
+                measure: evaluation["models"][name].get(measure, BLANK)
+                for measure in SHOWN_MEASURES
+            },
         }
         for name in names
     ]

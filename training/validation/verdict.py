@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from training.metrics import AUC_WITHIN
 from training.validation.phrases import NBSP, Outcome, estimated, fixed, listing, plural
 
 Status = Literal["met", "missed", "undecided", "not measured", "does not apply"]
@@ -229,7 +230,7 @@ def ranking_criteria(
     return [
         criterion(
             "discrimination",
-            "ranks accounts well (AUC)",
+            f"ranks accounts well ({AUC_WITHIN})",
             model["auc"],
             f"lower limit above {fixed(marks.min_auc)}",
             lower_above(model["auc"], marks.min_auc),
@@ -239,7 +240,7 @@ def ranking_criteria(
             "calendar",
             f"ranks better than the calendar, {calendar['at'].replace('days', 'days ahead')}",
             gain,
-            "difference in AUC, lower limit above 0",
+            f"difference in {AUC_WITHIN}, lower limit above 0",
             lower_above(gain, 0.0),
             "signed",
         ),
@@ -369,7 +370,7 @@ def leakage_criteria(
         found.append(
             criterion(
                 "too_good",
-                "not too good to be true (AUC)",
+                f"not too good to be true ({AUC_WITHIN})",
                 area,
                 f"at most {marks.max_auc}",
                 at_most(area, marks.max_auc),

@@ -61,7 +61,9 @@ NOTES: Mapping[str, str] = {
 }
 
 RANKING: Mapping[str, Measure] = {
-    name: measure for name, measure in MEASURES.items() if name == "auc" or "capacity" in name
+    name: measure
+    for name, measure in MEASURES.items()
+    if name.startswith("auc") or "capacity" in name
 }
 """What is asked of a score that is no probability."""
 
@@ -347,7 +349,13 @@ def _without(item: Criterion, words: str) -> Criterion:
 
 
 def _models(found: Plain, names: Sequence[str]) -> list[Plain]:
-    shown = ("auc", "lift_at_capacity", "capture_at_capacity", "arr_capture_at_capacity")
+    shown = (
+        "auc",
+        "auc_pooled",
+        "lift_at_capacity",
+        "capture_at_capacity",
+        "arr_capture_at_capacity",
+    )
     return [
         {
             "name": name,
