@@ -398,7 +398,8 @@ def _expected_words(found: dict[str, Any] | None) -> list[str]:
     area = (
         "too few events expected for an AUC"
         if found["auc"] is None
-        else f"AUC {found['auc']:.2f} ({found['auc_low']:.2f}–{found['auc_high']:.2f})"
+        else f"AUC within the book {found['auc']:.2f} "
+        f"({found['auc_low']:.2f}–{found['auc_high']:.2f})"
     )
     return [
         f"to be expected of this book: {found['events']:.0f} events "

@@ -661,7 +661,10 @@ class ModelCard(BaseModel):
     label_contract: dict[str, Any]
     verdict: Verdict
     base_rate: float = Field(ge=0, le=1)
-    metrics: dict[str, Any] = Field(description="out of time, each with its interval")
+    metrics: dict[str, Any] = Field(
+        description="out of time, each with its interval; `auc` over pairs of accounts of the same "
+        "test period, `auc_pooled` over pairs of all periods together"
+    )
     calibration: dict[str, Any]
     features: list[dict[str, Any]] = Field(description="what the model looks at, in words")
     config_hash: str

@@ -179,6 +179,14 @@ def test_the_ladder_follows_the_events(small, accounts, kind):
         assert found.bundle.predictor.kind == kind
 
 
+def test_the_bundle_tells_the_auc_of_the_evaluation(trained):
+    kept, found = trained.bundle.manifest["metrics"], trained.evaluation.models["model"]
+    assert (kept["auc"], kept["auc_pooled"]) == (found["auc"], found["auc_pooled"])
+    gates = {gate.code: gate for gate in trained.judgement.gates}
+    assert gates["too_good"].value == found["auc"]["value"]
+    assert gates["discrimination"].value == found["auc"]["low"]
+
+
 def test_settings_are_searched_only_on_what_the_cutoff_knew(frame, small, tmp_path):
     words = []
     company = small.company(tuning=Tuning(trials=2, inner_folds=1))
