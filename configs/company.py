@@ -268,7 +268,7 @@ class Gates(Model):
 
     min_events: Annotated[int, Field(ge=1)] = 100
     min_folds: Annotated[int, Field(ge=1)] = 3
-    min_auc_lower: Share = Field(0.60, description="lower 95 % limit of out-of-time AUC")
+    min_auc_lower: Share = Field(0.60, description="lower 95 % limit of AUC within test periods")
     no_signal_auc_lower: Share = Field(
         0.50, description="a lower limit at or below this publishes the base rate"
     )

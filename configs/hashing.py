@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 
@@ -29,24 +26,3 @@ def file_digest(path: Path) -> str:
     """Return the full SHA-256 of one file's bytes."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def code_digest(modules: Iterable[ModuleType]) -> str:
-    """Return the identity of what `modules` do: comments, docstrings and layout do not count."""
-    return digest([_meaning(Path(str(module.__file__))) for module in modules])
-
-
-def _meaning(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            node.body = [item for item in node.body if not _is_prose(item)]
-    return ast.dump(tree)
-
-
-def _is_prose(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from configs.code import code_digest
 from configs.company import Company
 from configs.errors import ConfigError
 from configs.hashing import digest
@@ -133,6 +134,7 @@ def fill_store(
         # views name their files by full path: a state directory that was moved is declared again
         "views": digest(
             features.hash,
+            code_digest("features.store"),
             sorted(workspace.company.targets),
             workspace.company.exclude_features,
             workspace.state.root.absolute(),

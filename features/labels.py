@@ -12,7 +12,6 @@ Unlike features, labels read the sources with hindsight: everything known by ``n
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -25,12 +24,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import features.daily
-import features.growth
-import features.known
+from configs.code import code_digest
 from configs.company import Cohort, Company, Target, midnight
 from configs.errors import ConfigError, DataError
-from configs.hashing import code_digest, digest
+from configs.hashing import digest
 from configs.places import Workspace
 from configs.state import new_folder, read_manifest
 from features.compute import KEY
@@ -126,7 +123,7 @@ def build_labels(
     # The grid's own as_ofs: the folder also keeps the books of earlier runs.
     paths = [str(snapshots.sets[STANDING].path(day)) for day in snapshots.days]
     standing = engine.read_parquet(paths)
-    code = code_digest([sys.modules[__name__], features.daily, features.growth, features.known])
+    code = code_digest(__name__)
     made = {}
     for name, target in workspace.company.targets.items():
         identity = digest(

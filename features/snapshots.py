@@ -22,21 +22,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-import features.compute
-import features.contracts
-import features.daily
-import features.known
-import features.standing
+from configs.code import code_digest
 from configs.company import grid_moments, midnight
 from configs.errors import DataError
-from configs.hashing import code_digest, digest
+from configs.hashing import digest
 from configs.places import Workspace
 from configs.state import new_folder, read_manifest
 from features.catalog import FeatureInfo
 from features.compute import KEY, family_table
 from features.daily import date_day, to_daily, visibility
 from features.engine import connect
-from features.signals import FAMILIES, MODULES, commercial, declare
+from features.signals import FAMILIES
 from features.signals.declare import Family
 from features.standing import ACTIVITY, activity_table, standing_table
 
@@ -176,8 +172,7 @@ def build_snapshots(
     columns = {name: set(table.columns) for name, table in daily.items()}
     build = _Build(workspace, daily, history, days, _fingerprints(daily, days), progress)
     snapshots = Snapshots(days=tuple(days))
-    shared = (features.compute, features.known, features.daily, features.contracts)
-    code = code_digest([*MODULES, declare, *shared])
+    code = code_digest(__name__)
     for family in FAMILIES:
         lacks = family.lacking(columns)
         usable = family.without(lacks)
@@ -192,7 +187,7 @@ def build_snapshots(
             version = digest(code, [item.name for item in usable.columns], identity)
             snapshots.sets[family.name] = _build_set(build, usable, version)
     standing = digest(
-        code_digest([features.standing, commercial, *shared]),
+        code,
         workspace.company.cohort.model_dump(),
         workspace.company.room.model_dump(),
         {name: sorted(columns[name]) for name in sorted(columns)},
@@ -236,7 +231,7 @@ def daily_tables(
     }
     rates_print = loaded.tables["rates"].identity if "rates" in loaded.tables else ""
     identity = digest(company.reporting_currency, sorted(history.items()))
-    code = code_digest([features.daily, features.contracts])
+    code = code_digest(__name__)
     daily = {}
     for name, info in loaded.tables.items():
         if name in NOT_SIGNALS:

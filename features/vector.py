@@ -19,10 +19,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import features.candidates
-import features.growth
+from configs.code import code_digest
 from configs.company import Company
-from configs.hashing import code_digest, digest
+from configs.hashing import digest
 from configs.places import Workspace
 from configs.state import new_folder, read_json, read_manifest, write_json_atomically
 from features.candidates import Book, candidate_facts, held_terms, product_shares
@@ -108,6 +107,7 @@ def build_vectors(workspace: Workspace, loaded: Loaded, snapshots: Snapshots) ->
     folder = workspace.state.snapshots / "vector" / served.hash / str(snapshots.book_on)
     wanted = {
         "features": served.hash,
+        "code": code_digest(__name__),
         "book": _book_identity(snapshots, loaded),
         "candidates": _candidates_identity(workspace.company, loaded),
     }
@@ -154,9 +154,8 @@ def _book_identity(snapshots: Snapshots, loaded: Loaded) -> str:
 
 
 def _candidates_identity(company: Company, loaded: Loaded) -> str:
-    """Return the identity of all that `features.candidates` reads and does."""
+    """Return the identity of all that `features.candidates` reads."""
     return digest(
-        code_digest([features.candidates, features.growth]),
         company.growth.model_dump(),
         company.room.model_dump(),
         {name: info.identity for name, info in sorted(loaded.tables.items())},

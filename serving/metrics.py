@@ -31,7 +31,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "inputs_moved": ("Inputs that moved since training, as far as the book can show.", ("target",)),
     "alarms": ("Alarms of the last look at drift and performance.", ("target",)),
     "expected_auc": ("AUC that calibrated probabilities of the book imply.", ("target",)),
-    "realised_auc": ("AUC of past scores that have an outcome.", ("target",)),
+    "realised_auc": ("AUC within months of past scores that have an outcome.", ("target",)),
     "realised_scores": ("Past scores that have an outcome.", ("target",)),
 }
 """Gauges by name: what they are, and their labels. They are set when they are read."""

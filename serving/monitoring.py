@@ -22,18 +22,20 @@ from serving.phrases import to_second
 from serving.scoring import Model
 from serving.watch import LATEST, Watched
 from training.drift import Drift, drift_of, histogram
-from training.expected import expected_performance
+from training.expected import expected_auc, expected_performance
 from training.explain import is_circumstance
 from training.metrics import (
     Measure,
     Sample,
     auc,
+    auc_pooled,
     bootstrap,
     brier,
     estimate,
     observed_to_expected,
 )
 from training.releases import Release
+from training.sampling import month_codes
 
 DECILES = tuple(k / 10 for k in range(1, 10))
 DRAWS = 200
@@ -53,6 +55,7 @@ ASSUMPTION = (
 
 _MEASURES: dict[str, Measure] = {
     "auc": auc,
+    "auc_pooled": auc_pooled,
     "brier": brier,
     "observed_to_expected": observed_to_expected,
 }
@@ -240,9 +243,9 @@ def realised(judged: Judged, seed: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        n, n_accounts, events, from and to (prediction moments); auc, brier and
-        observed_to_expected as value, low, high, and expected_auc; those are None below
-        `MIN_EVENTS` events or non-events.
+        n, n_accounts, events, from and to (prediction moments); auc (pairs within a month),
+        auc_pooled (pairs of all months), brier and observed_to_expected as value, low, high, and
+        expected_auc (within a month); those are None below `MIN_EVENTS` events or non-events.
     """
     rows = sorted(range(len(judged.p)), key=lambda i: judged.as_of[i])[-MOST_ROWS:]
     judged = _take(judged, rows)
@@ -257,9 +260,10 @@ def realised(judged: Judged, seed: int) -> dict[str, Any]:
     }
     if min(events, len(rows) - events) < MIN_EVENTS:
         return told
-    drawn = bootstrap(_sample(judged, judged.p), _MEASURES, draws=DRAWS, seed=seed)
+    sample = _sample(judged, judged.p)
+    drawn = bootstrap(sample, _MEASURES, draws=DRAWS, seed=seed)
     told |= {name: estimate(values).as_dict() for name, values in drawn.items()}
-    return told | {"expected_auc": expected_performance(judged.p, seed=seed).auc}
+    return told | {"expected_auc": expected_auc(sample.p, sample.cohort)}
 
 
 def _sample(judged: Judged, p: np.ndarray) -> Sample:
@@ -269,7 +273,7 @@ def _sample(judged: Judged, p: np.ndarray) -> Sample:
         np.zeros(len(p)),
         np.full(len(p), np.nan),
         np.unique(np.array(judged.entity_id), return_inverse=True)[1],
-        np.unique([moment.timestamp() for moment in judged.as_of], return_inverse=True)[1],
+        month_codes(judged.as_of),
     )
 
 
@@ -349,9 +353,10 @@ def _realised_words(found: dict[str, Any]) -> list[str]:
         ]
     area, ratio = found["auc"], found["observed_to_expected"]
     words = [
-        f"AUC so far {area['value']:.2f} ({area['low']:.2f}–{area['high']:.2f}) on {found['n']:,} "
-        f"scores with {found['events']} events; events came {ratio['value']:.2f} times as often "
-        f"as estimated ({ratio['low']:.2f}–{ratio['high']:.2f})"
+        f"AUC within months so far {area['value']:.2f} ({area['low']:.2f}–{area['high']:.2f}), "
+        f"over all months together {found['auc_pooled']['value']:.2f}, on {found['n']:,} scores "
+        f"with {found['events']} events; events came {ratio['value']:.2f} times as often as "
+        f"estimated ({ratio['low']:.2f}–{ratio['high']:.2f})"
     ]
     is_off = not 1 / OFF_LEVEL <= ratio["value"] <= OFF_LEVEL
     if is_off and not ratio["low"] <= 1.0 <= ratio["high"]:
@@ -393,7 +398,8 @@ def _expected_words(found: dict[str, Any] | None) -> list[str]:
     area = (
         "too few events expected for an AUC"
         if found["auc"] is None
-        else f"AUC {found['auc']:.2f} ({found['auc_low']:.2f}–{found['auc_high']:.2f})"
+        else f"AUC within the book {found['auc']:.2f} "
+        f"({found['auc_low']:.2f}–{found['auc_high']:.2f})"
     )
     return [
         f"to be expected of this book: {found['events']:.0f} events "

@@ -663,7 +663,10 @@ class ModelCard(BaseModel):
     label_contract: dict[str, Any]
     verdict: Verdict
     base_rate: float = Field(ge=0, le=1)
-    metrics: dict[str, Any] = Field(description="out of time, each with its interval")
+    metrics: dict[str, Any] = Field(
+        description="out of time, each with its interval; `auc` over pairs of accounts of the same "
+        "test period, `auc_pooled` over pairs of all periods together"
+    )
     calibration: dict[str, Any]
     features: list[dict[str, Any]] = Field(description="what the model looks at, in words")
     config_hash: str
@@ -741,10 +744,13 @@ class Realised(Contract):
     events: int
     from_: str | None = Field(alias="from", description="first prediction moment")
     to: str | None
-    auc: Estimated | None
+    auc: Estimated | None = Field(description="over pairs of accounts of the same month")
+    auc_pooled: Estimated | None = Field(description="over pairs of all months together")
     brier: Estimated | None
     observed_to_expected: Estimated | None
-    expected_auc: float | None
+    expected_auc: float | None = Field(
+        description="`auc` that these scores' own probabilities imply"
+    )
 
 
 class TargetWatch(Contract):

@@ -504,7 +504,7 @@ def test_features_whose_code_changed_are_not_scored_by_the_old_model(
 ):
     before = files_of(finished.folder / "state" / "scores")
     known = snapshots.code_digest
-    monkeypatch.setattr(snapshots, "code_digest", lambda modules: known(modules)[::-1])
+    monkeypatch.setattr(snapshots, "code_digest", lambda name: known(name)[::-1])
     done = run_command("score", *finished.options)
     assert_told(done, 6, "features changed since the published model was trained")
     assert files_of(finished.folder / "state" / "scores") == before

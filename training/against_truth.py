@@ -21,7 +21,7 @@ from features.build import Built
 from features.world.files import TRUTH
 from training.bundle import Bundle, Scores, load, logit_of
 from training.explain import MAX_RAISES, explain_rows
-from training.metrics import auc, log_loss, none_if_nan
+from training.metrics import AUC_WITHIN, auc, log_loss, none_if_nan
 from training.rules import Applied, rules_of
 from training.run import Candidate
 from training.sampling import sample_of
@@ -420,7 +420,7 @@ def _membership(named: Sequence[Sequence[str]], place: Mapping[str, int]) -> np.
 
 
 _CELLS = {
-    "AUC": ("auc", 7),
+    AUC_WITHIN: ("auc", len(AUC_WITHIN) + 2),
     "log-loss": ("log_loss", 10),
     "O/E": ("observed_to_expected", 7),
     "rank corr": ("correlation", 11),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
-from training.bundle import sigmoid
+from training.bundle import logit_of, sigmoid
 from training.fit import fit_all_columns, fit_encoder
 from training.frame import TrainingFrame
 from training.metrics import logistic_fit
@@ -16,6 +17,9 @@ FEATURE_BINS = 10
 
 MANY_RULES = 4
 """From so many rules on, accounts are pooled."""
+
+FLATTEST, STEEPEST = 1e-10, 25.0
+"""Log-odds per standard deviation, and to the furthest row, within which no two scores tie."""
 
 Scorer = Callable[[TrainingFrame], np.ndarray]
 """Turns rows into probabilities."""
@@ -101,27 +105,55 @@ def has_health_score(frame: TrainingFrame) -> bool:
     return bool(frame.rows["health_score"].nunique() > 1)
 
 
-def fit_health_score(train: TrainingFrame) -> Scorer:
+def fit_health_score(train: TrainingFrame, *, is_growth: bool = False) -> Scorer:
     """Turn the company's own score, as it stood, into probabilities: the best it could have done.
 
-    A logistic curve over the score; rows without one get the rate of such rows.
+    A logistic curve over the score, as flat as it has to be but never turned round and never so
+    steep that rows tie: it ranks accounts as the score itself does, so both have the same AUC.
+    Rows without a score get the rate of such rows.
+
+    Parameters
+    ----------
+    train : TrainingFrame
+        Rows to fit on.
+    is_growth : bool
+        A healthier score should mean the event is more likely, not less.
     """
     score, label = _health(train), train.label
     known = ~np.isnan(score)
     missing_rate = (label[~known].sum() + SHRINK_ROWS * label.mean()) / (
         (~known).sum() + SHRINK_ROWS
     )
-    intercept, slope, _ = logistic_fit(score[known], label[known], np.ones((1, known.sum())))
-    usable = bool(np.isfinite(slope[0]))
+    curve = _rising_curve(score[known] if is_growth else -score[known], label[known], label.mean())
 
     def predict(frame: TrainingFrame) -> np.ndarray:
         values = _health(frame)
         p = np.full(len(values), missing_rate)
         here = ~np.isnan(values)
-        p[here] = sigmoid(intercept[0] + slope[0] * values[here]) if usable else label.mean()
+        p[here] = curve(values[here] if is_growth else -values[here])
         return p
 
     return predict
+
+
+def _rising_curve(
+    risk: np.ndarray, label: np.ndarray, rate: float
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Fit a logistic curve that rises with `risk`; where none fits, it lies flat near `rate`."""
+    center, width = (risk.mean(), risk.std() or 1.0) if len(risk) else (0.0, 1.0)
+    z = (risk - center) / width
+    level = (label.sum() + SHRINK_ROWS * rate) / (len(label) + SHRINK_ROWS)
+    intercept, slope = float(logit_of(level)), FLATTEST
+    if len(risk):
+        a, b, _ = logistic_fit(z, label, np.ones((1, len(z))))
+        if np.isfinite(a[0]) and np.isfinite(b[0]) and b[0] > FLATTEST:
+            steepest = STEEPEST / max(float(np.abs(z).max()), 1.0)
+            intercept, slope = float(a[0]), min(float(b[0]), steepest)
+
+    def curve(values: np.ndarray) -> np.ndarray:
+        return sigmoid(intercept + slope * (values - center) / width)
+
+    return curve
 
 
 def _health(frame: TrainingFrame) -> np.ndarray:
@@ -134,7 +166,7 @@ def fit_logistic(train: TrainingFrame) -> Scorer:
     return lambda frame: sigmoid(fitted.raw(frame))
 
 
-BASELINES: Mapping[str, Callable[[TrainingFrame], Scorer]] = {
+BASELINES: dict[str, Callable[[TrainingFrame], Scorer]] = {
     "constant": fit_constant,
     "calendar": fit_calendar,
     "rules": fit_rules,
@@ -145,7 +177,9 @@ BASELINES: Mapping[str, Callable[[TrainingFrame], Scorer]] = {
 """Every baseline by the name it has in reports."""
 
 
-def baselines_for(train: TrainingFrame) -> dict[str, Callable[[TrainingFrame], Scorer]]:
+def baselines_for(
+    train: TrainingFrame, *, is_growth: bool = False
+) -> dict[str, Callable[[TrainingFrame], Scorer]]:
     """Return the baselines these rows allow: no health score, no such baseline; no rules, none."""
     lacking = {
         name
@@ -155,4 +189,5 @@ def baselines_for(train: TrainingFrame) -> dict[str, Callable[[TrainingFrame], S
         )
         if not is_there
     }
-    return {name: fit for name, fit in BASELINES.items() if name not in lacking}
+    fits = BASELINES | {"health_score": partial(fit_health_score, is_growth=is_growth)}
+    return {name: fit for name, fit in fits.items() if name not in lacking}

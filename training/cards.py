@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from features.kinds import KINDS
+from training.metrics import AUC_POOLED, AUC_WITHIN
 
 VERDICTS = {
     "promotable": "Every gate was met.",
@@ -17,7 +18,8 @@ VERDICTS = {
     "no_signal": "No signal was found: the base rate is served, without reasons.",
 }
 MEASURES = {
-    "auc": "AUC",
+    "auc": AUC_WITHIN,
+    "auc_pooled": AUC_POOLED,
     "average_precision": "average precision",
     "log_loss": "log-loss",
     "brier": "Brier score",
@@ -92,7 +94,7 @@ def model_card(
         _opening(target, manifest),
         _section("What is predicted", _table(_pairs(manifest.get("label_contract")))),
         _section("Data", _table(_data(manifest, evaluation))),
-        _section("Model", _table(_model(manifest))),
+        _section("Model", _table(_model(manifest, evaluation))),
         _section("Evidence", _evidence(manifest)),
         _section("How good it is", _measures(evaluation, manifest)),
         _section("When the accounts are dealt into folds anew", _repeats(evaluation)),
@@ -211,7 +213,7 @@ def _range(mapping: Mapping[str, Any], low: str, high: str) -> str | None:
     return f"{mapping[low]} to {mapping[high]}"
 
 
-def _model(manifest: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _model(manifest: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[tuple[str, Any]]:
     rung, calibration = _part(manifest, "rung"), _part(manifest, "calibration")
     features = manifest.get("features")
     return _known(
@@ -219,6 +221,7 @@ def _model(manifest: Mapping[str, Any]) -> list[tuple[str, Any]]:
             ("kind", manifest.get("kind")),
             ("rung of the ladder", rung.get("name")),
             ("why", rung.get("reason")),
+            ("tuning", evaluation.get("tuning") or None),
             ("features", len(features) if isinstance(features, Sequence) else None),
             ("calibration", calibration.get("rule")),
             ("calibration slope applied", calibration.get("slope")),
@@ -346,7 +349,13 @@ def _lead_table(counted_from: str, items: Sequence[Mapping[str, Any]]) -> str:
         )
         for item in items
     ]
-    head = ("days ahead", "rows", "events", *(_words(name) for name in _EARLY), "calendar's AUC")
+    head = (
+        "days ahead",
+        "rows",
+        "events",
+        *(_words(name) for name in _EARLY),
+        f"calendar's {AUC_WITHIN}",
+    )
     about = (
         f"Counted from the {counted_from}: the row scored nearest, within {_cell(within, 1)} days"
     )
@@ -516,7 +525,7 @@ def _growth(manifest: Mapping[str, Any]) -> str:
         "past growths",
         "tested: happened / expected",
         "O/E",
-        "AUC",
+        AUC_WITHIN,
         "Brier / with one share for all",
         "added to revenue: median (P10 to P90)",
         "tested within P10 to P90",
@@ -537,7 +546,10 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
         )
         for gate in gates
     ]
-    return _table(rows, ("", "gate", "required", "found"))
+    if not rows:
+        return ""
+    table = _table(rows, ("", "gate", "required", "found"))
+    return f"{table}\n\nA gate goes by the value found, or by the limit that it names."
 
 
 def _checks(manifest: Mapping[str, Any]) -> str:

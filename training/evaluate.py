@@ -112,6 +112,8 @@ class Evaluation:
         The model in each test period, with intervals, see `training.periods.by_period`.
     stability : dict
         How far the periods lie apart, in numbers and words, see `training.periods.stability`.
+    tuning : str
+        What the search of settings gained, in words; empty where there was nothing to tune.
     """
 
     target: str
@@ -137,6 +139,7 @@ class Evaluation:
     workload: Plain = field(default_factory=dict)
     periods: list[Plain] = field(default_factory=list)
     stability: Plain = field(default_factory=dict)
+    tuning: str = ""
 
     def as_dict(self) -> Plain:
         """Return plain JSON content."""
@@ -163,6 +166,7 @@ def evaluate(
     target: str,
     over: str,
     notes: Iterable[str] = (),
+    tuning: str = "",
     measures: Mapping[str, Measure] = MEASURES,
 ) -> Evaluation:
     """Measure out-of-time predictions.
@@ -182,6 +186,8 @@ def evaluate(
     over : str
         What the folds hold out: ``time`` or ``accounts``.
     notes : iterable of str
+        Kept with the result.
+    tuning : str
         Kept with the result.
     measures : mapping of str to Measure
         What to measure; ``auc`` among them.
@@ -219,6 +225,7 @@ def evaluate(
         reliability=reliability(model.label, model.p, model.entity),
         repeats=_repeats(predictions, drawing),
         notes=list(notes),
+        tuning=tuning,
         champion_since=_champion_since(headline, drawing),
         **_in_time(predictions, headline, names, drawing, sliced, over),
     )

@@ -84,12 +84,28 @@ def expected_performance(p: np.ndarray, *, seed: int) -> Expected:
     )
 
 
-def expected_auc(p: np.ndarray) -> float:
+def expected_auc(p: np.ndarray, period: np.ndarray | None = None) -> float:
     """Return ``Σ pᵢ(1−pⱼ)·[pᵢ > pⱼ]`` over ``Σ pᵢ(1−pⱼ)``, pairs i ≠ j, ties counted half.
 
+    Parameters
+    ----------
+    p : numpy.ndarray
+        (rows,) probabilities.
+    period : numpy.ndarray, optional
+        (rows,) codes: pairs are taken within a period, as in `training.metrics.auc`.
+
+    Examples
+    --------
     >>> round(expected_auc(np.array([0.9, 0.1])), 4)  # 0.81 / (0.81 + 0.01)
     0.9878
     """
+    codes = np.zeros(len(p)) if period is None else period
+    concordant, pairs = np.sum([_pairs(p[codes == code]) for code in np.unique(codes)], axis=0)
+    return float(concordant / pairs)
+
+
+def _pairs(p: np.ndarray) -> tuple[float, float]:
+    """Return the expected pairs in the right order, and all pairs of an event and another row."""
     order = np.argsort(p, kind="stable")
     starts = np.flatnonzero(np.diff(p[order], prepend=-np.inf) > 0)
     events = np.add.reduceat(p[order], starts)
@@ -97,7 +113,7 @@ def expected_auc(p: np.ndarray) -> float:
     with_itself = np.add.reduceat(p[order] * (1.0 - p[order]), starts)
     below = np.cumsum(others) - others
     concordant = (events * below + 0.5 * (events * others - with_itself)).sum()
-    return float(concordant / (p.sum() * (1.0 - p).sum() - with_itself.sum()))
+    return float(concordant), float(p.sum() * (1.0 - p).sum() - with_itself.sum())
 
 
 def _drawn(p: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

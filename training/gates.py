@@ -1,4 +1,8 @@
-"""The gates between a fitted model and its promotion. Pure: an evaluation in, a verdict out."""
+"""The gates between a fitted model and its promotion. Pure: an evaluation in, a verdict out.
+
+A gate has to open or close, so it goes by the value, or by the limit of the interval that it names.
+Where the interval of a value reaches both sides of the mark, the gate's words say so.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from configs.company import Gates
 from training.checks.check import CheckResult
 from training.evaluate import Evaluation
 from training.fit import Rung
+from training.metrics import AUC_WITHIN
 from training.sampling import MODEL
 from training.splits import NOT_OUT_OF_TIME
 
@@ -93,13 +98,13 @@ def judge(evaluation: Evaluation, rung: Rung, gates: Gates) -> Judgement:
         _near_one(
             "calibration_level",
             "the level is right: observed over expected events",
-            _value(evaluation, "observed_to_expected"),
+            evaluation.models[MODEL]["observed_to_expected"],
             gates,
         ),
         _near_one(
             "calibration_slope",
             "the spread is right: slope of recalibration",
-            _value(evaluation, "calibration_slope"),
+            evaluation.models[MODEL]["calibration_slope"],
             gates,
         ),
         _too_good(evaluation, gates),
@@ -148,7 +153,7 @@ def _signal(evaluation: Evaluation, gates: Gates) -> tuple[Gate, ...]:
             low,
             f"> {gates.no_signal_auc_lower}",
             low is not None and low > gates.no_signal_auc_lower,
-            f"lower 95 % limit of out-of-time AUC {_shown(low)}",
+            f"lower 95 % limit of {AUC_WITHIN} {_shown(low)}",
         ),
         Gate(
             "signal_probability",
@@ -204,36 +209,39 @@ def _discrimination(evaluation: Evaluation, gates: Gates) -> Gate:
         low,
         f"> {gates.min_auc_lower}",
         low is not None and low > gates.min_auc_lower,
-        f"lower 95 % limit of out-of-time AUC {_shown(low)}",
+        f"lower 95 % limit of {AUC_WITHIN} {_shown(low)}",
     )
 
 
 def _calendar(evaluation: Evaluation) -> Gate:
-    gain: float | None = evaluation.differences["calendar"]["auc"]["value"]
+    found: Mapping[str, Any] = evaluation.differences["calendar"]["auc"]
+    gain: float | None = found["value"]
     return Gate(
         "calendar",
         "it knows more than the calendar",
         gain,
         "> 0",
         gain is not None and gain > 0,
-        f"AUC above that of days to renewal by segment: {_shown(gain)}",
+        f"{AUC_WITHIN}, above that of days to renewal by segment: {_against(found, 0.0)}",
     )
 
 
-def _near_one(code: str, title: str, value: float | None, gates: Gates) -> Gate:
+def _near_one(code: str, title: str, found: Mapping[str, Any], gates: Gates) -> Gate:
     most = gates.max_calibration_ratio
+    value: float | None = found["value"]
     return Gate(
         code,
         title,
         value,
         f"{1.0 / most:.2f} to {most:.2f}",
         value is not None and 1.0 / most <= value <= most,
-        f"{_shown(value)}, ideal 1",
+        f"{_against(found, 1.0 / most, most)}, ideal 1",
     )
 
 
 def _too_good(evaluation: Evaluation, gates: Gates) -> Gate:
-    value = _value(evaluation, "auc")
+    found: Mapping[str, Any] = evaluation.models[MODEL]["auc"]
+    value: float | None = found["value"]
     passed = value is not None and value <= gates.max_auc
     return Gate(
         "too_good",
@@ -241,7 +249,7 @@ def _too_good(evaluation: Evaluation, gates: Gates) -> Gate:
         value,
         f"<= {gates.max_auc}",
         passed,
-        f"out-of-time AUC {_shown(value)}"
+        f"{AUC_WITHIN} {_against(found, gates.max_auc)}"
         + ("" if passed else ": suspected leak, a feature may know the outcome"),
     )
 
@@ -267,8 +275,8 @@ def _lead_time(evaluation: Evaluation, gates: Gates) -> tuple[Gate, ...]:
             value,
             f">= {gates.min_lead_auc}",
             value is not None and value >= gates.min_lead_auc,
-            f"AUC {_interval(found)} {item['days']} days before the {item['counted_from']}, "
-            f"{item['events']:,} events among {item['n']:,} rows",
+            f"{AUC_WITHIN} {_against(found, gates.min_lead_auc)} {item['days']} days before the "
+            f"{item['counted_from']}, {item['events']:,} events among {item['n']:,} rows",
         ),
     )
 
@@ -292,11 +300,12 @@ def _segments(evaluation: Evaluation, gates: Gates) -> tuple[Gate, ...]:
             "segments",
             "no segment falls apart",
             worst["auc"]["value"],
-            f"AUC not surely below {gates.min_segment_auc}, observed/expected not surely outside "
-            f"{1.0 / gates.max_segment_ratio:.2f} to {gates.max_segment_ratio:.2f}",
+            f"{AUC_WITHIN} not surely below {gates.min_segment_auc}, observed/expected not surely "
+            f"outside {1.0 / gates.max_segment_ratio:.2f} to {gates.max_segment_ratio:.2f}",
             not apart,
             "; ".join(apart)
-            or f"the weakest of {len(parts)} is {worst['slice']}: AUC {_interval(worst['auc'])}",
+            or f"the weakest of {len(parts)} is {worst['slice']}: {AUC_WITHIN} "
+            f"{_interval(worst['auc'])}",
         ),
     )
 
@@ -307,7 +316,7 @@ def _falls_apart(item: Mapping[str, Any], gates: Gates) -> list[str]:
     most = gates.max_segment_ratio
     wrong = []
     if _or(ranking["high"], 1.0) < gates.min_segment_auc:
-        wrong.append(f"{item['slice']}: AUC {_interval(ranking)}")
+        wrong.append(f"{item['slice']}: {AUC_WITHIN} {_interval(ranking)}")
     if _or(level["low"], 0.0) > most or _or(level["high"], most) < 1.0 / most:
         wrong.append(f"{item['slice']}: observed/expected {_interval(level)}")
     return wrong
@@ -324,6 +333,20 @@ def _interval(found: Mapping[str, Any]) -> str:
     '0.700 (0.620 to not measurable)'
     """
     return f"{_shown(found['value'])} ({_shown(found['low'])} to {_shown(found['high'])})"
+
+
+def _against(found: Mapping[str, Any], *marks: float) -> str:
+    """Return an estimate with its interval, and whether the interval leaves a mark undecided.
+
+    >>> _against({"value": 1.22, "low": 0.96, "high": 1.52}, 0.75, 1.33)
+    '1.220 (0.960 to 1.520, on both sides of 1.33)'
+    """
+    low, high = found["low"], found["high"]
+    if low is None or high is None:
+        return _interval(found)
+    crossed = [f"{mark:.3g}" for mark in marks if low < mark < high]
+    sides = f", on both sides of {' and '.join(crossed)}" if crossed else ""
+    return f"{_interval(found)[:-1]}{sides})"
 
 
 def _champion(evaluation: Evaluation, gates: Gates) -> tuple[Gate, ...]:
@@ -366,5 +389,5 @@ def _no_worse(code: str, title: str, loss: Mapping[str, Any], gates: Gates, riva
         value,
         f"<= {gates.champion_tolerance}",
         value is not None and value <= gates.champion_tolerance,
-        f"log-loss against {rival} {_interval(loss)} (negative is better)",
+        f"log-loss against {rival} {_against(loss, gates.champion_tolerance)} (negative is better)",
     )

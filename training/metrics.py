@@ -9,7 +9,7 @@ measure takes `weights` of shape (draws, rows) and returns one value per draw.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
 
@@ -104,6 +104,14 @@ def auc(sample: Sample, weights: np.ndarray) -> np.ndarray:
         concordant += (positive * (negatives_below + 0.5 * negative)).sum(axis=1)
         pairs += positive.sum(axis=1) * negative.sum(axis=1)
     return _ratio(concordant, pairs)
+
+
+def auc_pooled(sample: Sample, weights: np.ndarray) -> np.ndarray:
+    """Return the same over pairs of all test periods together, as others compute it.
+
+    It also rewards a score for following the season, and punishes it for missing the season.
+    """
+    return auc(replace(sample, cohort=None), weights)
 
 
 def average_precision(sample: Sample, weights: np.ndarray) -> np.ndarray:
@@ -304,6 +312,7 @@ Measure = Callable[[Sample, np.ndarray], np.ndarray]
 
 MEASURES: Mapping[str, Measure] = {
     "auc": auc,
+    "auc_pooled": auc_pooled,
     "average_precision": average_precision,
     "log_loss": log_loss,
     "brier": brier,
@@ -316,6 +325,9 @@ MEASURES: Mapping[str, Measure] = {
     "arr_capture_at_capacity": arr_capture,
 }
 """Every measure by the name it has in reports."""
+
+AUC_WITHIN, AUC_POOLED = "AUC within test periods", "AUC over all periods together"
+"""What `auc` and `auc_pooled` are called wherever they are shown."""
 
 
 SUMS = (log_loss, brier, brier_skill, observed_to_expected, lift, capture, arr_capture)
@@ -392,6 +404,8 @@ def _drawn(
     for name, measure in measures.items():
         if measure is auc:
             found[name] = auc_of_counts(sample, counts)
+        elif measure is auc_pooled:
+            found[name] = auc_of_counts(replace(sample, cohort=None), counts)
         elif measure in SUMS:
             found[name] = measure(sample, summed)
         else:

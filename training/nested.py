@@ -37,7 +37,7 @@ def choose(
     trials : pandas.DataFrame
         Of the search (`training.tune.Search`); empty without one.
     note : str
-        Why the default was kept; empty otherwise.
+        What the search gained, or why the default was kept; empty without a search.
     """
     inner = make_folds(
         known,

@@ -124,9 +124,9 @@ def _words(periods: Sequence[Mapping[str, Plain]], found: Plain) -> str:
     rate, area, level = found["rate"], found["auc"], found["observed_to_expected"]
     said = (
         f"over {len(periods)} test periods {_percent(rate['lowest'])} to "
-        f"{_percent(rate['highest'])} had the event; AUC ran from {area['lowest']:.2f} to "
-        f"{area['highest']:.2f}{_beyond(area)}, observed over expected events from "
-        f"{level['lowest']:.2f} to {level['highest']:.2f}{_beyond(level)}"
+        f"{_percent(rate['highest'])} had the event; the AUC of a period ran from "
+        f"{area['lowest']:.2f} to {area['highest']:.2f}{_beyond(area)}, observed over "
+        f"expected events from {level['lowest']:.2f} to {level['highest']:.2f}{_beyond(level)}"
     )
     if level["moved"] != "yes":
         return said

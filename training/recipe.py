@@ -73,7 +73,7 @@ class Plan:
     trials : pandas.DataFrame
         The search's trials; empty without one.
     note : str
-        What could not be searched and why; empty otherwise.
+        What tuning gained, or why nothing was searched; empty where there is nothing to tune.
     nested : tuple of Recipe
         One per fold over accounts, each chosen on the training rows of its fold alone.
     """
@@ -220,7 +220,8 @@ def train(
         company,
         target=frame.target,
         over=folds.over,
-        notes=[*folds.notes, *([plan.note] if plan.note else [])],
+        notes=folds.notes,
+        tuning=plan.note,
     )
     say("checking the method")
     checks = run_checks(
@@ -281,6 +282,7 @@ def evaluated(
     target: str,
     over: str,
     notes: Sequence[str],
+    tuning: str,
 ) -> Evaluation:
     """Measure out-of-time predictions the way the company asks for (`training.evaluate`)."""
     settings = company.training
@@ -290,7 +292,9 @@ def evaluated(
         company.serving.capacity_per_month,
         settings.fold_days,
     )
-    return evaluate(predictions, folds, drawing, target=target, over=over, notes=notes)
+    return evaluate(
+        predictions, folds, drawing, target=target, over=over, notes=notes, tuning=tuning
+    )
 
 
 def folds_of(frame: TrainingFrame, company: Company) -> Folds:
@@ -488,7 +492,8 @@ def out_of_time(
     scored["raw"] = fit(recipe, train_rows).raw(test_rows)
     if champion is not None:
         scored["raw_champion"] = fit(champion, train_rows).raw(test_rows)
-    wanted = baselines_for(frame) if fold.repeat == 1 else {}
+    is_growth = recipe.outcome == "expansion"
+    wanted = baselines_for(frame, is_growth=is_growth) if fold.repeat == 1 else {}
     for name, fit_baseline in wanted.items():
         scored[f"p_{name}"] = fit_baseline(train_rows)(test_rows)
     return scored
@@ -572,8 +577,13 @@ def _manifest(
         "gates": judgement.as_dict()["gates"],
         "metrics": evaluation.summary(),
         "catalogue_version": catalogue_version(),
-        "built_with": {name: version(name) for name in ("lightgbm", "numpy", "scikit-learn")},
+        "built_with": built_with(),
     }
+
+
+def built_with() -> dict[str, str]:
+    """Return the versions of the libraries that decide what is fitted."""
+    return {name: version(name) for name in ("lightgbm", "numpy", "scikit-learn")}
 
 
 def _fitted_part(

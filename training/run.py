@@ -12,88 +12,33 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from configs.code import code_digest
 from configs.company import Company
 from configs.errors import DataError, StateError, UnavailableError
-from configs.hashing import code_digest, digest, file_digest
+from configs.hashing import digest, file_digest
 from configs.places import Workspace
 from configs.rules import shipped as shipped_rules
 from configs.state import new_folder, read_json, read_manifest, write_json_atomically
-from features import kinds
 from features.build import Built
 from features.store import training_service
-from training import (
-    alerts,
-    baselines,
-    calibrate,
-    encode,
-    evaluate,
-    fit,
-    gates,
-    growth,
-    leads,
-    metrics,
-    models,
-    nested,
-    outlook,
-    periods,
-    pooled,
-    recipe,
-    rules,
-    sampling,
-    splits,
-    study,
-    tune,
-)
 from training import bundle as bundles
+from training import rules
 from training.cards import FIGURES, model_card
-from training.checks import aligned, columns, context, measure
-from training.checks import registry as checks
 from training.checks.context import Evidence
 from training.checks.evidence import gather
 from training.dataset import training_frame
 from training.figures import aligned_svg, folds_svg, reliability_svg
 from training.fit import Recipe
 from training.frame import TrainingFrame
-from training.recipe import Trained, train
+from training.recipe import Trained, built_with, train
 from training.registry import TrainingRecord, flat_metrics, log_training
 from training.releases import check_bundle, read_current
-from training.validation.forecast import earlier
 from training.validation.forecast.earlier import scored_earlier
 
 Progress = Callable[[str], None]
 
-SCIENCE = (
-    aligned,
-    alerts,
-    baselines,
-    bundles,
-    calibrate,
-    columns,
-    context,
-    earlier,
-    encode,
-    evaluate,
-    fit,
-    gates,
-    growth,
-    kinds,
-    leads,
-    measure,
-    metrics,
-    models,
-    nested,
-    outlook,
-    periods,
-    pooled,
-    recipe,
-    rules,
-    sampling,
-    splits,
-    study,
-    tune,
-    *checks.modules(),
-)
-"""Modules whose change makes every training out of date."""
+CODE = ("training.run", "training.tables.run")
+"""Modules that train: a change of them, or of anything they import, makes every training new."""
 
 EVIDENCE = (
     "evaluation.json",
@@ -325,7 +270,8 @@ def _identity(workspace: Workspace, frame: TrainingFrame, contract: dict[str, An
         workspace.company.config_hash,
         contract,
         rules.as_kept(shipped_rules()),
-        code_digest(SCIENCE),
+        code_digest(*CODE),
+        built_with(),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,17 @@ def lead_days(rows: pd.DataFrame) -> np.ndarray:
         (rows["decision_at"] - rows["as_of"]).dt.total_seconds() / 86_400.0
     ).to_numpy(dtype=np.float64)
     return days
+
+
+def month_codes(moments: Iterable[datetime]) -> np.ndarray:
+    """Return the calendar month of each moment as codes 0..m−1: the periods of served scores.
+
+    >>> month_codes([datetime(2026, 1, 5), datetime(2026, 2, 2), datetime(2026, 1, 26)]).tolist()
+    [0, 1, 0]
+    """
+    months = [f"{moment:%Y-%m}" for moment in moments]
+    codes: np.ndarray = np.unique(months, return_inverse=True)[1]
+    return codes
 
 
 def step_days(predictions: pd.DataFrame) -> float:

@@ -17,7 +17,7 @@ import pandas as pd
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
@@ -105,7 +105,10 @@ def open_study(url: str, name: str, *, seed: int) -> Iterator[optuna.Study]:
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:
-    """Return one row per trial, by number."""
+    """Return one row per trial, by number.
+
+    A pruned trial has no value: Optuna's would be its loss on the first folds alone.
+    """
     return pd.DataFrame([_row(trial) for trial in study.get_trials(deepcopy=False)])
 
 
@@ -113,7 +116,7 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
     return {
         "number": trial.number,
         "state": trial.state.name.lower(),
-        "value": trial.value,
+        "value": trial.value if trial.state is TrialState.COMPLETE else None,
         "rounds": trial.user_attrs.get("rounds"),
         "seconds": trial.duration.total_seconds() if trial.duration else None,
         "worker": trial.user_attrs.get("worker"),

@@ -22,8 +22,10 @@ import pandas as pd
 from optuna.study import MaxTrialsCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from configs.code import code_digest
 from configs.company import Tuning
 from configs.hashing import digest
+from training.bundle import logit_of
 from training.fit import (
     Fitted,
     Recipe,
@@ -95,12 +97,13 @@ class Search:
     rounds : int
         Boosting rounds at which they did best.
     trials : pandas.DataFrame
-        One row per trial: number, state, value (mean log-loss over inner folds), rounds, seconds,
-        worker (the process that ran it) and one column per setting.
+        One row per trial: number, state, value (mean log-loss over inner folds; none where the
+        trial was pruned), rounds, seconds, worker (the process that ran it) and one column per
+        setting.
     study : str
         Name of the study in the storage.
     note : str
-        Why the best trial was not taken; empty when it was.
+        In words: by how much tuning lowered the log-loss, or why the default is kept.
     """
 
     trees: dict[str, float]
@@ -194,20 +197,17 @@ def _chosen(study: optuna.Study, runner: _Runner, table: pd.DataFrame) -> Search
 
     The default is first given the rounds its own learning curves ask for, by the same rule.
     """
-    default, note = runner.task.recipe, ""
+    default = chosen = tried = runner.task.recipe
     for trial in (_trial_of(study, default), study.best_trial):
         if trial is None:
             continue
-        found = replace(default, trees=dict(trial.params), rounds=int(trial.user_attrs["rounds"]))
-        gain, error = gain_over(default, found, runner.folds, runner.grown)
-        if gain >= error:
-            default, note = found, ""
-        else:
-            note = (
-                f"the search found no settings clearly better than the default (log-loss lower by "
-                f"{gain:.4f}, standard error {error:.4f}), so the default is kept"
-            )
-    return Search(dict(default.trees), default.rounds, table, runner.task.name, note)
+        tried = replace(default, trees=dict(trial.params), rounds=int(trial.user_attrs["rounds"]))
+        if compared(chosen, tried, runner.folds, runner.grown).is_clear:
+            chosen = tried
+    is_taken = chosen is not default
+    found = compared(default, chosen if is_taken else tried, runner.folds, runner.grown)
+    note = found.words(is_taken=is_taken)
+    return Search(dict(chosen.trees), chosen.rounds, table, runner.task.name, note)
 
 
 def _trial_of(study: optuna.Study, recipe: Recipe) -> FrozenTrial | None:
@@ -250,29 +250,85 @@ Grown = Mapping[tuple[tuple[str, float], ...], Sequence[lightgbm.Booster]]
 """Boosters by the settings they were grown with, one per fold."""
 
 
-def gain_over(
-    default: Recipe, found: Recipe, folds: Sequence[_InnerFold], grown: Grown
-) -> tuple[float, float]:
-    """Return how much log-loss `found` saves over `default`, and its standard error.
+@dataclass(frozen=True)
+class Compared:
+    """Two recipes on the same test rows of the same inner folds.
 
-    Boosters that were grown already are used again, others are grown. The best of many trials
-    looks better than it is; it is taken only when it wins by more than the noise of the comparison
-    (the one-standard-error rule of Breiman et al., 1984), clustered by entity because the rows of
-    one entity are not independent.
+    Attributes
+    ----------
+    before, after : float
+        Mean level-free log-loss of the default and of the settings found.
+    error : float
+        Standard error of the difference.
     """
-    gains, entities = [], []
-    known = [grown.get(_key(recipe.trees)) for recipe in (default, found)]
-    for step, fold in enumerate(folds):
-        before, after = (
-            _row_losses(recipe, fold, boosters[step] if boosters else None)
-            for recipe, boosters in zip((default, found), known, strict=True)
+
+    before: float
+    after: float
+    error: float
+
+    @property
+    def gain(self) -> float:
+        """Log-loss saved; negative where the settings found do worse."""
+        return self.before - self.after
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the settings found win by more than the noise of the comparison.
+
+        The best of many trials looks better than it is, hence the one-standard-error rule of
+        Breiman et al. (1984).
+        """
+        return self.gain > 0.0 and self.gain >= self.error
+
+    def words(self, *, is_taken: bool) -> str:
+        """Return the comparison in a sentence for reports.
+
+        >>> print(Compared(0.24, 0.2346, 0.001).words(is_taken=True))
+        tuning lowered log-loss from 0.2400 to 0.2346 on the test rows of the search (standard \
+error of the difference 0.0010)
+        >>> print(Compared(0.24, 0.2524, 0.0077).words(is_taken=False))
+        tuning found nothing better than the default settings, which are kept: log-loss on the \
+test rows of the search 0.2400 with them, 0.2524 with the best settings tried
+        """
+        if is_taken:
+            return (
+                f"tuning lowered log-loss from {self.before:.4f} to {self.after:.4f} on the test "
+                f"rows of the search (standard error of the difference {self.error:.4f})"
+            )
+        if self.gain <= 0.0:
+            return (
+                "tuning found nothing better than the default settings, which are kept: log-loss "
+                f"on the test rows of the search {self.before:.4f} with them, {self.after:.4f} "
+                "with the best settings tried"
+            )
+        return (
+            f"tuning lowered log-loss from {self.before:.4f} to {self.after:.4f} on the test rows "
+            f"of the search, which may be chance (standard error of the difference "
+            f"{self.error:.4f}): the default settings are kept"
         )
-        gains.append(before - after)
-        entities.append(fold.entity)
-    gain = np.concatenate(gains)
-    codes = np.unique(np.concatenate(entities), return_inverse=True)[1]
+
+
+def compared(default: Recipe, found: Recipe, folds: Sequence[_InnerFold], grown: Grown) -> Compared:
+    """Return the log-loss of two recipes on the same rows, and the error of their difference.
+
+    Boosters that were grown already are used again, others are grown. The error is clustered by
+    entity, because the rows of one entity are not independent.
+    """
+    known = [grown.get(_key(recipe.trees)) for recipe in (default, found)]
+    before, after = (
+        np.concatenate(
+            [
+                _row_losses(recipe, fold, boosters[step] if boosters else None)
+                for step, fold in enumerate(folds)
+            ]
+        )
+        for recipe, boosters in zip((default, found), known, strict=True)
+    )
+    gain = before - after
+    codes = np.unique(np.concatenate([fold.entity for fold in folds]), return_inverse=True)[1]
     sums = np.bincount(codes, weights=gain - gain.mean())
-    return float(gain.mean()), float(np.sqrt((sums**2).sum()) / len(gain))
+    error = float(np.sqrt((sums**2).sum()) / len(gain))
+    return Compared(float(before.mean()), float(after.mean()), error)
 
 
 def _key(settings: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
@@ -280,25 +336,24 @@ def _key(settings: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
 
 
 def _row_losses(recipe: Recipe, fold: _InnerFold, grown: lightgbm.Booster | None) -> np.ndarray:
-    booster = grown
-    if booster is None or booster.current_iteration() < recipe.rounds:
-        booster = lightgbm.train(
-            {**fold.train.params, **recipe.trees, "seed": recipe.seeds[0]},
-            fold.train,
-            num_boost_round=recipe.rounds,
-        )
+    """Return the test rows' losses after the recipe's rounds; a booster with fewer grows on."""
+    settings = {**fold.train.params, **recipe.trees, "seed": recipe.seeds[0]}
+    booster = grown or lightgbm.train(settings, fold.train, num_boost_round=recipe.rounds)
+    while booster.current_iteration() < recipe.rounds:
+        if booster.update():
+            break  # no leaf can be split any more
     raw = booster.predict(fold.matrix, raw_score=True, num_iteration=recipe.rounds, num_threads=1)
     return level_free_losses(np.asarray(raw), fold.label)
 
 
 def study_name(recipe: Recipe, frame: TrainingFrame, folds: Folds, space: Space = SPACE) -> str:
-    """Return the identity of a search: data, folds, recipe, space and what is minimised."""
+    """Return the identity of a search: data, folds, recipe, space and code."""
     identity = digest(
         frame.fingerprint(),
         [[str(fold.cutoff), str(fold.until), len(fold.train)] for fold in folds.folds],
         recipe.as_dict(),
         dict(space),
-        [MAX_ROUNDS, PATIENCE, SEARCH_ROWS, LEVEL_FREE],
+        code_digest(__name__),
     )
     return f"{frame.target}-{identity}"
 
@@ -354,9 +409,19 @@ class _Runner:
             trial.report(float(mean.min()), step)
             if step < len(self.folds) - 1 and trial.should_prune():
                 raise optuna.TrialPruned
-        trial.set_user_attr("rounds", int(mean.argmin()) + 1)
-        self._keep(recipe, boosters, float(mean.min()))
-        return float(mean.min())
+        rounds = int(mean.argmin()) + 1
+        value = self._value(replace(recipe, rounds=rounds), boosters)
+        trial.set_user_attr("rounds", rounds)
+        self._keep(recipe, boosters, value)
+        return value
+
+    def _value(self, recipe: Recipe, boosters: list[lightgbm.Booster]) -> float:
+        """Return the mean loss over folds after the same rounds in each.
+
+        The mean curve takes a fold that stopped early to stay where it stopped; here it goes on.
+        """
+        losses = map(_row_losses, [recipe] * len(boosters), self.folds, boosters)
+        return float(np.mean([part.mean() for part in losses]))
 
     def _keep(self, recipe: Recipe, boosters: list[lightgbm.Booster], value: float) -> None:
         """Keep the boosters of the default and of the best so far: the two are compared at last."""
@@ -413,8 +478,13 @@ def _learning_curve(
     return np.array(history["test"][LEVEL_FREE]), booster
 
 
-def _level_free(raw: np.ndarray, rows: lightgbm.Dataset) -> tuple[str, float, bool]:
-    return LEVEL_FREE, level_free_loss(raw, np.asarray(rows.get_label(), np.float64)), False
+def _level_free(p: np.ndarray, rows: lightgbm.Dataset) -> tuple[str, float, bool]:
+    """Measure a round for LightGBM, which hands out probabilities under its own objective.
+
+    Log-odds come to a `feval` only under an objective of the caller's own.
+    """
+    label = np.asarray(rows.get_label(), dtype=np.float64)
+    return LEVEL_FREE, level_free_loss(logit_of(p), label), False
 
 
 def level_free_loss(raw: np.ndarray, label: np.ndarray) -> float:

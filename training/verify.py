@@ -183,6 +183,7 @@ def verify(workspace: Workspace, candidate: Candidate) -> Verified:
         target=candidate.target,
         over=kept.inputs["over"],
         notes=kept.inputs["notes"],
+        tuning=kept.plan.note,
     )
     _compare_evidence(result, kept, evaluation)
     return result

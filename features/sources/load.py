@@ -13,20 +13,17 @@ from typing import Any, Literal
 
 import duckdb
 
+from configs.code import code_digest
 from configs.errors import ConfigError, DataError, StateError
-from configs.hashing import code_digest, digest
+from configs.hashing import digest
 from configs.places import Workspace
 from configs.state import new_folder, read_manifest, write_json_atomically
-from features import contracts
 from features.contracts import TABLES
-from features.sources import casts, databases, mapping, profile, raw, rules, table, unfold
+from features.sources import table, unfold
 from features.sources.gaps import GAPS
 from features.sources.mapping import check_tables, inputs_of, map_table, mapping_of
 from features.sources.raw import RawInput, fingerprint, open_input
 from features.sources.sql import literal
-
-CODE = (contracts, casts, databases, mapping, profile, raw, rules, table, unfold)
-"""Modules whose change makes every table new."""
 
 MIN_ACCOUNTS = 2
 
@@ -226,7 +223,7 @@ def _identities(
     workspace: Workspace, names: list[str], prints: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, str]:
     """Name the content of each table; all but accounts depend on which accounts exist."""
-    code = code_digest(CODE)
+    code = code_digest(__name__)
     own = {
         name: digest(
             code,

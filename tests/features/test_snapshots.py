@@ -179,6 +179,14 @@ def test_the_second_run_builds_nothing(ledger):
     assert second.snapshots == first.snapshots
 
 
+def test_changed_code_is_a_new_version_of_every_set(ledger, monkeypatch):
+    first = Run(ledger)
+    monkeypatch.setattr("features.snapshots.code_digest", lambda name: f"another {name}")
+    second = Run(ledger)
+    for name, item in second.snapshots.sets.items():
+        assert item.version != first.snapshots.sets[name].version
+
+
 def test_a_new_day_builds_only_itself(ledger):
     held = files(Run(ledger).snapshots)
     later = Run(ledger, NOW + timedelta(days=1))

@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import features.snapshots
+import features.vector
+from configs.state import read_manifest
 from features.catalog import FeatureInfo
 from features.signals import FAMILIES
 from features.snapshots import Snapshots, build_snapshots
@@ -254,3 +256,14 @@ def test_an_empty_book():
     peers, groups = peer_table(np.empty((0, 2)), book(0), ONE)
     assert groups == []
     assert peers == {"all": {"words": "all accounts", "n": 0, "quartiles": {}}}
+
+
+def test_vectors_are_made_again_when_their_code_changes(made, monkeypatch):
+    folder = build_vectors(*made)
+    first = (folder / "manifest.json").stat().st_mtime_ns
+    assert build_vectors(*made) == folder
+    assert (folder / "manifest.json").stat().st_mtime_ns == first
+    monkeypatch.setattr(features.vector, "code_digest", lambda name: f"another {name}")
+    assert build_vectors(*made) == folder
+    assert (folder / "manifest.json").stat().st_mtime_ns > first
+    assert read_manifest(folder)["code"] == "another features.vector"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from configs.state import write_json_atomically
@@ -20,6 +21,7 @@ from serving.outcomes import contract_id, join_outcomes
 from serving.schemas import Monitoring
 from training.bundle import sigmoid
 from training.releases import new_release
+from training.validation import served
 
 
 @pytest.fixture(scope="module")
@@ -253,3 +255,45 @@ def test_a_book_whose_release_is_lost_is_told_and_left_out(fresh, world, kept):
 def test_a_scored_book_is_watched(fresh, world, kept):
     score_book(fresh, world.release, kept, world.now)
     assert {book.channel for book in kept.books()} == {"book"}
+
+
+def judged_over(months, level, n=200, seed=4) -> Judged:
+    """Scores of two books a month whose ranking is good and whose level follows `level`."""
+    rng = np.random.default_rng(seed)
+    moments = [datetime(2025, month, day, tzinfo=UTC) for month in months for day in (3, 17)]
+    ids, as_of, p, label = [], [], [], []
+    for moment in moments:
+        chance = sigmoid(level(moment.month) + rng.normal(size=n))
+        ids += [f"a{i}" for i in range(n)]
+        as_of += [moment] * n
+        p.append(chance)
+        label.append((rng.random(n) < chance).astype(float))
+    return Judged(ids, ["m"] * len(ids), as_of, np.concatenate(p), np.concatenate(label))
+
+
+def test_the_track_record_and_the_monitoring_tell_the_same_auc():
+    judged = judged_over(range(1, 5), lambda month: -2.0 + 0.8 * (month % 2))
+    closed = pd.DataFrame(
+        {
+            "entity_id": judged.entity_id,
+            "as_of": pd.to_datetime(judged.as_of),
+            "label": judged.label,
+            "p": judged.p,
+            "arr": 1.0,
+        }
+    )
+    recorded, found = served._measures(closed, seed=3), realised(judged, 3)
+    for name in ("auc", "auc_pooled"):
+        assert recorded[name]["value"] == found[name]["value"]
+    assert found["auc"]["value"] < found["auc_pooled"]["value"]
+
+
+def test_a_level_that_moves_with_the_season_promises_no_ranking():
+    """Within a month all scores are alike: nothing is promised, and nothing is missed."""
+    judged = judged_over(range(1, 7), lambda month: -3.0 + month)
+    months = np.array([moment.month for moment in judged.as_of])
+    flat = replace(judged, p=sigmoid(-3.0 + months))
+    found = realised(flat, 3)
+    assert found["expected_auc"] == pytest.approx(0.5)
+    assert found["auc"]["value"] == pytest.approx(0.5)
+    assert found["auc_pooled"]["value"] > 0.6

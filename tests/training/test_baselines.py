@@ -81,3 +81,32 @@ def test_rows_without_a_health_score_get_their_own_rate(frame, small):
     rows = small.with_columns(frame, rows={"health_score": gone})
     p = BASELINES["health_score"](rows)(rows)
     assert p[np.isnan(gone)].min() > p[~np.isnan(gone)].max()
+
+
+def raw_and_fitted(small, frame, score, *, is_growth):
+    """AUC of a score as it stood and of its fitted curve, on rows the curve was not fitted on."""
+    rows = small.with_columns(frame, rows={"health_score": score})
+    fold = make_folds(rows, folds=1, fold_days=182).folds[0]
+    train, test = rows.take(fold.train), rows.take(fold.test)
+    p = baselines_for(train, is_growth=is_growth)["health_score"](train)(test)
+    assert np.isfinite(p).all()
+    assert ((p > 0) & (p < 1)).all()
+    known = test.rows["health_score"].notna().to_numpy()
+    value = test.rows["health_score"].to_numpy()[known]
+    raw = value if is_growth else -value
+    return area(test.label[known], raw), area(test.label[known], p[known])
+
+
+@pytest.mark.parametrize("is_growth", [False, True])
+@pytest.mark.parametrize("kind", ["fair", "turned round", "overwritten", "whole", "with gaps"])
+def test_the_fitted_curve_ranks_as_the_score_itself(frame, small, kind, is_growth):
+    fair = frame.rows["health_score"].to_numpy()
+    score = {
+        "fair": fair,
+        "turned round": -fair,
+        "overwritten": np.where(frame.label == 1, fair / 10.0, 90.0 + fair / 10.0),
+        "whole": np.round(fair / 20.0),
+        "with gaps": np.where(np.arange(len(frame)) % 3 == 0, np.nan, fair),
+    }[kind]
+    raw, fitted = raw_and_fitted(small, frame, score, is_growth=is_growth)
+    assert fitted == raw

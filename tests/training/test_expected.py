@@ -51,3 +51,17 @@ def test_too_few_expected_events_give_no_auc():
 
 def test_scores_that_do_not_vary_tell_nothing_apart():
     assert expected_performance(np.full(100, 0.2), seed=1).auc == pytest.approx(0.5)
+
+
+def test_within_periods_only_pairs_of_a_period_count():
+    rng = np.random.default_rng(8)
+    period = np.repeat([0, 1, 2], 40)
+    p = np.clip(rng.uniform(0.05, 0.4, 120) + 0.2 * period, 0.01, 0.99)
+    above = below = 0.0
+    for i in range(120):
+        for j in range(120):
+            if i != j and period[i] == period[j]:
+                above += p[i] * (1 - p[j]) * ((p[i] > p[j]) + 0.5 * (p[i] == p[j]))
+                below += p[i] * (1 - p[j])
+    assert expected_auc(p, period) == pytest.approx(above / below, rel=1e-12)
+    assert expected_auc(p) > expected_auc(p, period) + 0.02

@@ -153,7 +153,7 @@ def test_a_short_horizon_has_no_lead_time_gate():
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (part(auc=(0.40, 0.32, 0.49)), "small: AUC 0.400 (0.320 to 0.490)"),
+        (part(auc=(0.40, 0.32, 0.49)), "small: AUC within test periods 0.400 (0.320 to 0.490)"),
         (part(level=(2.0, 1.6, 2.5)), "small: observed/expected 2.000 (1.600 to 2.500)"),
         (part(level=(0.4, 0.3, 0.6)), "small: observed/expected 0.400"),
     ],

@@ -13,7 +13,7 @@ from features.catalog import FeatureInfo
 from training.bundle import load, save, sigmoid
 from training.encode import Encoder
 from training.explain import explain_rows
-from training.fit import Recipe
+from training.fit import DEFAULT_TREES, Recipe
 from training.metrics import Sample, auc
 from training.recipe import calibrated_forward, pooled_calibration, reference, train
 from training.splits import make_folds
@@ -179,6 +179,14 @@ def test_the_ladder_follows_the_events(small, accounts, kind):
         assert found.bundle.predictor.kind == kind
 
 
+def test_the_bundle_tells_the_auc_of_the_evaluation(trained):
+    kept, found = trained.bundle.manifest["metrics"], trained.evaluation.models["model"]
+    assert (kept["auc"], kept["auc_pooled"]) == (found["auc"], found["auc_pooled"])
+    gates = {gate.code: gate for gate in trained.judgement.gates}
+    assert gates["too_good"].value == found["auc"]["value"]
+    assert gates["discrimination"].value == found["auc"]["low"]
+
+
 def test_settings_are_searched_only_on_what_the_cutoff_knew(frame, small, tmp_path):
     words = []
     company = small.company(tuning=Tuning(trials=2, inner_folds=1))
@@ -189,6 +197,21 @@ def test_settings_are_searched_only_on_what_the_cutoff_knew(frame, small, tmp_pa
     fold = found.folds["n_train"].tolist()
     assert any(f"{n:,} rows" in line for n in fold)
     assert "verdict" in words[-1]
+    assert found.evaluation.tuning == found.plan.note
+    assert "log-loss" in found.plan.note
+    assert not found.evaluation.notes
+
+
+def test_settings_that_win_the_search_are_published(frame, small, tmp_path, monkeypatch):
+    blunt = {**DEFAULT_TREES, "lambda_l2": 1e6, "learning_rate": 1e-4}
+    monkeypatch.setattr("training.recipe.starting_trees", lambda *_: blunt)
+    company = small.company(tuning=Tuning(trials=4, inner_folds=1))
+    found = train(frame, company, storage_url=f"sqlite:///{tmp_path / 'optuna.db'}")
+    best = found.trials.loc[found.trials["value"].idxmin()]
+    kept = found.bundle.manifest["recipe"]
+    assert kept["trees"] == {name: best[name] for name in DEFAULT_TREES}
+    assert kept["rounds"] == best["rounds"]
+    assert found.evaluation.tuning.startswith("tuning lowered log-loss from 0.")
 
 
 def test_a_champion_is_refitted_on_the_same_folds(frame, small):

@@ -1,5 +1,6 @@
 import math
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -10,10 +11,14 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import optuna
 import pytest
 from pydantic import ValidationError
+from scipy.optimize import brentq
+from scipy.special import expit
+from sklearn.metrics import log_loss
 from sqlalchemy import create_engine, make_url, text
 
 from configs.company import Tuning
@@ -28,7 +33,7 @@ from training.tune import (
     _part,
     _Runner,
     choose_strength,
-    gain_over,
+    compared,
     search,
     space_for,
     study_name,
@@ -58,10 +63,12 @@ def test_it_finds_bounded_settings_and_tells_its_trials(frame, folds, url, capfd
     first = found.trials.iloc[0]
     assert {name: first[name] for name in DEFAULT_TREES} == DEFAULT_TREES
     best = found.trials.loc[found.trials["value"].idxmin()]
-    wanted = DEFAULT_TREES if found.note else {name: best[name] for name in SPACE}
-    assert found.trees == wanted
-    rounds = {RECIPE.rounds, first["rounds"]} if found.note else {best["rounds"]}
-    assert found.rounds in rounds
+    if found.trees == DEFAULT_TREES:
+        assert found.rounds in {RECIPE.rounds, first["rounds"]}
+    else:
+        assert found.trees == {name: best[name] for name in SPACE}
+        assert found.rounds == best["rounds"]
+        assert found.note.startswith("tuning lowered log-loss from 0.")
     assert capfd.readouterr() == ("", "")
 
 
@@ -146,14 +153,84 @@ def test_a_trial_learns_from_whole_accounts_of_a_part_that_is_always_the_same(fr
     assert _part(frame, len(frame)) is frame
 
 
-def test_boosters_that_are_there_lose_what_boosters_grown_for_it_lose(frame, folds):
-    task = Task(RECIPE, frame, folds, Tuning(), SPACE, "")
-    runner = _Runner(task, 0.0)
+@pytest.fixture
+def runner(frame, folds) -> _Runner:
+    return _Runner(Task(RECIPE, frame, folds, Tuning(), SPACE, ""), 0.0)
+
+
+def loss_of_log_odds(booster, fold, rounds: int) -> float:
+    """Log-loss of the margins after the shift that makes their mean the observed rate."""
+    raw = booster.predict(fold.matrix, raw_score=True, num_iteration=rounds)
+    rate = fold.label.mean()
+    shift = brentq(lambda by: expit(raw + by).mean() - rate, -20.0, 20.0, xtol=1e-13)
+    return log_loss(fold.label, expit(raw + shift))
+
+
+def test_the_learning_curve_is_the_loss_of_the_log_odds(runner):
+    for fold in runner.folds:
+        curve, booster = _learning_curve(RECIPE, fold, math.inf)
+        for rounds in (1, int(curve.argmin()) + 1, len(curve)):
+            wanted = loss_of_log_odds(booster, fold, rounds)
+            assert curve[rounds - 1] == pytest.approx(wanted, abs=1e-8)
+        assert booster.best_iteration == curve.argmin() + 1
+
+
+def test_what_is_recorded_of_a_trial_is_the_loss_of_its_boosters(frame, folds, url, runner):
+    found = search(RECIPE, frame, folds, Tuning(trials=6), storage_url=url)
+    finished = found.trials[found.trials["state"] == "complete"]
+    assert len(finished) > 1
+    for trial in finished.to_dict("records"):
+        settings = {name: trial[name] for name in SPACE} | {
+            name: int(trial[name]) for name in SPACE if SPACE[name][0].startswith("int")
+        }
+        rounds = int(trial["rounds"])
+        losses = [
+            loss_of_log_odds(
+                lightgbm.train(
+                    {**fold.train.params, **settings, "seed": RECIPE.seeds[0]},
+                    fold.train,
+                    num_boost_round=rounds,
+                ),
+                fold,
+                rounds,
+            )
+            for fold in runner.folds
+        ]
+        assert trial["value"] == pytest.approx(np.mean(losses), abs=1e-8)
+
+
+@pytest.mark.parametrize("rounds", [25, 399])
+def test_boosters_that_are_there_lose_what_boosters_grown_for_it_lose(runner, rounds):
     boosters = [_learning_curve(RECIPE, fold, math.inf)[1] for fold in runner.folds]
+    assert max(booster.current_iteration() for booster in boosters) < 399
+    default = replace(RECIPE, rounds=rounds)
     found = replace(RECIPE, trees={**DEFAULT_TREES, "num_leaves": 6}, rounds=20)
     there = {tuple(sorted(RECIPE.trees.items())): boosters}
-    again = gain_over(replace(RECIPE, rounds=25), found, runner.folds, {})
-    assert gain_over(replace(RECIPE, rounds=25), found, runner.folds, there) == again
+    again = compared(default, found, runner.folds, {})
+    assert compared(default, found, runner.folds, there) == again
+
+
+def test_both_sides_are_compared_on_the_same_rows(runner):
+    other = replace(RECIPE, trees={**DEFAULT_TREES, "num_leaves": 6}, rounds=20)
+    there, back = (compared(*pair, runner.folds, {}) for pair in ((RECIPE, other), (other, RECIPE)))
+    assert (there.before, there.after, there.error) == (back.after, back.before, back.error)
+    same = compared(other, other, runner.folds, {})
+    assert same.gain == same.error == 0.0
+    assert not same.is_clear
+
+
+def test_settings_that_are_clearly_better_are_taken(frame, folds, url):
+    """From a default that cannot learn, so that the search must win."""
+    blunt = replace(RECIPE, trees={**DEFAULT_TREES, "lambda_l2": 1e6, "learning_rate": 1e-4})
+    found = search(blunt, frame, folds, Tuning(trials=6), storage_url=url)
+    best = found.trials.loc[found.trials["value"].idxmin()]
+    assert found.trees == {name: best[name] for name in SPACE}
+    told = re.fullmatch(
+        r"tuning lowered log-loss from (0\.\d{4}) to (0\.\d{4}) on the test rows of the search "
+        r"\(standard error of the difference 0\.\d{4}\)",
+        found.note,
+    )
+    assert float(told[1]) > float(told[2])
 
 
 SEARCH = """
@@ -279,3 +356,10 @@ def test_noise_asks_for_a_tight_prior(frame, folds, small):
     shuffled = small.with_columns(frame, rows={"label": rng.permutation(frame.rows["label"])})
     recipe = Recipe("linear", "churn")
     assert choose_strength(recipe, shuffled, folds) == STRENGTHS[0]
+
+
+def test_other_code_is_another_study(frame, folds, monkeypatch):
+    """Trials that were measured another way are not taken up."""
+    first = study_name(RECIPE, frame, folds)
+    monkeypatch.setattr("training.tune.code_digest", lambda name: f"another {name}")
+    assert study_name(RECIPE, frame, folds) != first

@@ -11,6 +11,7 @@ import pytest
 from configs.errors import ModelError, StateError
 from configs.places import Workspace
 from configs.state import MANIFEST, State, read_json, write_json_atomically
+from training import run
 from training.bundle import bundle_identity, save
 from training.recipe import Plan, train
 from training.run import candidates, keep
@@ -97,10 +98,12 @@ def test_changed_log_odds_are_named_by_the_numbers_they_move(spoiled):
 def test_a_changed_card_is_named_by_its_line(spoiled):
     card = spoiled.state.training / "churn" / "card.md"
     lines = card.read_text().splitlines()
-    number = next(i for i, line in enumerate(lines) if line.startswith("| AUC |"))
-    lines[number] = "| AUC | 0.990 (0.980 to 0.999) |"
+    number = next(
+        i for i, line in enumerate(lines) if line.startswith("| AUC within test periods |")
+    )
+    lines[number] = "| AUC within test periods | 0.990 (0.980 to 0.999) |"
     card.write_text("\n".join(lines) + "\n")
-    assert f"card.line {number + 1}: kept '| AUC | 0.990" in complaint(spoiled)
+    assert f"card.line {number + 1}: kept '| AUC within test periods | 0.990" in complaint(spoiled)
 
 
 @pytest.mark.parametrize(
@@ -133,3 +136,18 @@ def test_a_training_that_kept_too_little_says_so(spoiled):
     (candidate.folder / "inputs.json").unlink()
     with pytest.raises(StateError, match="did not keep"):
         verify(spoiled, candidate)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("code_digest", lambda *_: "another"),
+        ("built_with", lambda: {"lightgbm": "9.0"}),
+    ],
+)
+def test_a_training_is_new_with_other_code_or_libraries(kept, monkeypatch, name, value):
+    workspace, frame, _ = kept
+    first = run._identity(workspace, frame, {})
+    assert run._identity(workspace, frame, {}) == first
+    monkeypatch.setattr(run, name, value)
+    assert run._identity(workspace, frame, {}) != first

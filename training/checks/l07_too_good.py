@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from training.checks.check import Check, Finding, Severity, issue, not_applicable, passed
 from training.checks.context import Context
+from training.metrics import AUC_WITHIN
 from training.sampling import MODEL
 
 
@@ -23,10 +24,10 @@ class TooGood(Check):
     to_do: ClassVar[str] = "look at the strongest features (BW-L02) and at what they are made of"
 
     def look(self, context: Context) -> Finding:
-        """Hold the out-of-time AUC against the company's limit."""
+        """Hold the AUC within test periods against the company's limit."""
         value = context.evaluation.models[MODEL]["auc"]["value"]
         most = context.company.gates.max_auc
         if value is None:
-            return not_applicable("the out-of-time AUC cannot be measured")
-        words = f"out-of-time AUC {value:.3f}, at most {most} is believed"
+            return not_applicable(f"{AUC_WITHIN} cannot be measured")
+        words = f"{AUC_WITHIN} {value:.3f}, at most {most} is believed"
         return issue(words) if value > most else passed(words)

@@ -9,6 +9,7 @@ import numpy as np
 from training.checks.check import Check, Finding, Severity, issue, not_applicable, passed
 from training.checks.context import Context
 from training.checks.measure import column_aucs, lacks_events
+from training.metrics import AUC_WITHIN
 from training.sampling import MODEL
 
 NOTABLE = 0.60
@@ -48,10 +49,11 @@ class SizeAlone(Check):
         alone = float(max(found, 1.0 - found))
         model = context.evaluation.models[MODEL]["auc"]["value"]
         if model is None:
-            return not_applicable("the out-of-time AUC cannot be measured")
+            return not_applicable(f"{AUC_WITHIN} cannot be measured")
         way = "smaller" if found < 0.5 else "larger"
         words = (
-            f"revenue alone ranks with AUC {alone:.3f} ({way} first), the model with {model:.3f}"
+            f"revenue alone ranks with {AUC_WITHIN} {alone:.3f} ({way} first), the model with "
+            f"{model:.3f}"
         )
         if alone >= NOTABLE and alone - 0.5 >= MOST_OF_IT * (model - 0.5):
             return issue(words)

@@ -19,6 +19,7 @@ from training.metrics import (
     PerEntity,
     Sample,
     auc,
+    auc_pooled,
     bootstrap,
     capture,
     clustered_wilson,
@@ -240,6 +241,7 @@ def plain_sample(rows: pd.DataFrame, risk: np.ndarray, capacity: float | None = 
         flagged,
         rows["arr"].to_numpy(dtype=np.float64),
         entity_codes(rows),
+        rows["fold"].to_numpy(),
     )
 
 
@@ -320,8 +322,8 @@ def health_audit(
     -------
     dict
         status ``absent``, ``too few`` or ``measured``; n, events, coverage (share of rows that
-        have a score); when measured also auc, capture, judgement, bands, missed (events in the
-        low band of either).
+        have a score); when measured also auc, auc_pooled, capture, judgement, bands, missed (events
+        in the low band of either).
     """
     known = rows["health_score"].notna().to_numpy()
     here, own_bands = rows[known].reset_index(drop=True), bands[known]
@@ -335,7 +337,9 @@ def health_audit(
     risk = score if is_growth else -score
     ours = sample_of(here, MODEL, drawing.capacity_per_fold)
     theirs = plain_sample(here, risk, drawing.capacity_per_fold)
-    measured = paired(ours, theirs, {"auc": auc, "capture": capture}, drawing)
+    measured = paired(
+        ours, theirs, {"auc": auc, "auc_pooled": auc_pooled, "capture": capture}, drawing
+    )
     their_bands = same_sizes(risk, own_bands)
     return {
         "status": "measured",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from training.metrics import AUC_WITHIN
 from training.validation.phrases import (
     MODELS,
     Outcome,
@@ -117,7 +118,7 @@ def dot_row(
 
 
 def model_chart(models: Sequence[Plain], folds: Sequence[Plain], mark: float) -> Plain:
-    """Return the AUC of the model and every baseline, pooled, with each test period faintly."""
+    """Return the AUC of the model and every baseline, with each test period faintly."""
     axis = area_axis(
         [item["auc"] for item in models] + [one for fold in folds for one in _points(fold)]
     )
@@ -135,7 +136,7 @@ def model_chart(models: Sequence[Plain], folds: Sequence[Plain], mark: float) ->
         row["faint"] = [axis(value) for value in values if value is not None]
         rows.append(row)
     said = "; ".join(f"{item['title']} {estimated(item['auc'])}" for item in models)
-    return _dots(rows, area_ticks(axis, mark), f"AUC with 95 % intervals. {said}.")
+    return _dots(rows, area_ticks(axis, mark), f"{AUC_WITHIN} with 95 % intervals. {said}.")
 
 
 def _points(fold: Plain) -> list[dict[str, float | None]]:
@@ -161,7 +162,7 @@ def lead_chart(leads: Sequence[Plain], mark: float) -> Plain | None:
         ]
         rows.append(row)
     said = "; ".join(f"{row['label']} {row['text']}" for row in rows)
-    chart = _dots(rows, area_ticks(axis, mark), f"AUC of the model by lead time. {said}.")
+    chart = _dots(rows, area_ticks(axis, mark), f"{AUC_WITHIN} of the model by lead time. {said}.")
     return {**chart, "legend": [{"shape": SHAPES[name], "text": MODELS[name]} for name in shown]}
 
 
@@ -184,7 +185,7 @@ def lead_days_chart(leads: Sequence[Plain], mark: float) -> Plain | None:
         for item in leads
         if "auc" in item
     ]
-    return _area_chart(rows, mark, "AUC by days before the decision") if rows else None
+    return _area_chart(rows, mark, f"{AUC_WITHIN} by days before the decision") if rows else None
 
 
 def quarter_chart(folds: Sequence[Plain], mark: float) -> Plain:
@@ -196,7 +197,7 @@ def quarter_chart(folds: Sequence[Plain], mark: float) -> Plain:
         )
         for item in folds
     ]
-    return _area_chart(rows, mark, "AUC by quarter")
+    return _area_chart(rows, mark, f"{AUC_WITHIN}, by quarter")
 
 
 def _area_chart(areas: Sequence[tuple[str, Plain]], mark: float, title: str) -> Plain:
@@ -276,7 +277,7 @@ def part_chart(parts: Sequence[Plain]) -> Plain:
         for position, item in enumerate(parts)
     ]
     said = "; ".join(f"{row['label']} {row['text']}" for row in rows)
-    return _dots(rows, area_ticks(axis, 0.6), f"AUC of each part alone. {said}.")
+    return _dots(rows, area_ticks(axis, 0.6), f"{AUC_WITHIN} of each part alone. {said}.")
 
 
 CURVE_HEIGHT = 200
@@ -326,7 +327,7 @@ def difference_chart(difference: Mapping[str, float | None], zone: float) -> Pla
         tick(axis, 0.0, "0", "equal"),
         tick(axis, reach, f"+{fixed(reach)}", "model better"),
     ]
-    chart = _dots([row], ticks, f"Difference in AUC {estimated(difference, 'signed')}.")
+    chart = _dots([row], ticks, f"Difference in {AUC_WITHIN} {estimated(difference, 'signed')}.")
     return {**chart, "zones": [{"x": axis(-zone), "width": axis.width(-zone, zone)}]}
 
 

@@ -33,9 +33,11 @@ from training.validation.verdict import (
 Plain = dict[str, Any]
 
 TOP_ISSUES = 6
+BLANK: Mapping[str, None] = {"value": None, "low": None, "high": None}
 
 SHOWN_MEASURES = (
     "auc",
+    "auc_pooled",
     "lift_at_capacity",
     "capture_at_capacity",
     "arr_capture_at_capacity",
@@ -151,6 +153,7 @@ def target_content(study: Study, drawing: Drawing, marks: PassMarks) -> Plain:
         "cuts": dict(study.cuts),
         "missed": audit.missed_events(rows, bands),
         "notes": list(study.evaluation["notes"]),
+        "tuning": study.evaluation.get("tuning", ""),
         **found,
     }
 
@@ -168,7 +171,7 @@ def _criteria(
         *band_criteria(found["bands"], marks),
         *calibration_criteria(model, marks),
         *lead_criteria(found["lead"], marks, applies=applies, why_not=why_not),
-        *leakage_criteria(study.gates, study.checks),
+        *leakage_criteria(model["auc"], study.checks, marks),
     ]
 
 
@@ -231,7 +234,10 @@ def _models(evaluation: Mapping[str, Any], names: Sequence[str]) -> list[Plain]:
             "name": name,
             "title": MODELS[name],
             "difference": evaluation["differences"].get(name, {}).get("auc"),
-            **{measure: evaluation["models"][name][measure] for measure in SHOWN_MEASURES},
+            **{
+                measure: evaluation["models"][name].get(measure, BLANK)
+                for measure in SHOWN_MEASURES
+            },
         }
         for name in names
     ]

@@ -13,7 +13,10 @@ GLOSSARY: dict[str, str] = {
     "95 % interval": "Had the same been measured on another such set of accounts, the value would "
     "lie in such an interval 95 times in 100. Accounts are drawn whole, with all their rows.",
     "AUC": "Of a random account that had the event and a random one that had not, how often the "
-    "first has the higher score. 0.50 is a coin, 1.00 is always.",
+    "first has the higher score. 0.50 is a coin, 1.00 is always. Within test periods both are of "
+    "the same period, as they are when a team chooses among them; this one is meant where no other "
+    "is named, and every mark goes by it. Over all periods together the two may be of different "
+    "ones, so it also measures whether the level of the scores follows the season.",
     "Wilson interval": "The 95 % interval of a share. Rows of one account in several periods are "
     "alike, so they count by what they tell together.",
     "Test period": "A stretch of time later than everything the model had learnt from, labels "
@@ -41,7 +44,7 @@ GLOSSARY: dict[str, str] = {
     "capacity, the highest scores first, each account once per test period.",
     "Calendar": "A comparison that knows only the days to renewal and the segment.",
     "Proven, promising, not proven": "Proven: every mark set beforehand is met. Promising: better "
-    "than chance, with marks still open or missed. Not proven: neither.",
+    "than chance, with marks undecided or missed. Not proven: neither.",
     "Inconclusive, suspect": "Inconclusive: too few events to say. Suspect: something points to a "
     "leak, so no number may be used yet.",
 }

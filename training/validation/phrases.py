@@ -62,7 +62,7 @@ MODEL_NOTES: Mapping[str, str] = {
     "logistic": "every signal, weighed linearly",
     "best_feature": "the one signal that fitted best before each test",
     "rules": "how many of the rules hold that people would look at, none weighed",
-    "health_score": "the company's own score, as it stood then",
+    "health_score": "the company's own score, as it stood then; accounts without one at their rate",
     "calendar": "days to renewal and segment",
     "constant": "the rate known when each test began",
     "champion": "the recipe of the model in use, refitted",

@@ -18,6 +18,7 @@ from configs.errors import DataError
 from configs.hashing import canonical_json, digest
 from configs.places import Workspace
 from configs.state import new_folder, write_text_atomically
+from training.metrics import AUC_POOLED, AUC_WITHIN
 from training.validation import charts, phrases
 from training.validation.audit import EQUIVALENCE
 from training.validation.content import Study, report_content
@@ -114,7 +115,7 @@ def build_report(
         A target lacks its evaluation, its predictions or its place in the release.
     """
     _refuse_incomplete(contracts, evaluations, out_of_time, release)
-    marks = marks or PassMarks()
+    marks = marks or PassMarks(max_auc=workspace.company.gates.max_auc)
     studies = {
         target: Study(
             target,
@@ -217,6 +218,8 @@ def render_page(name: str, content: Mapping[str, Any], marks: PassMarks | None =
         .render(
             content=content,
             marks=marks or PassMarks(),
+            auc_within=AUC_WITHIN,
+            auc_pooled=AUC_POOLED,
             equivalence=EQUIVALENCE,
             style_hash=style_hash(),
         )

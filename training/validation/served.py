@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from training.metrics import Sample, auc, bootstrap, entity_weights, estimate, wilson
+from training.metrics import (
+    Measure,
+    Sample,
+    auc,
+    auc_pooled,
+    bootstrap,
+    entity_weights,
+    estimate,
+    wilson,
+)
+from training.sampling import month_codes
 from training.validation.audit import BANDS
 from training.validation.book import RAISED
 
@@ -151,25 +161,32 @@ def arr_rate(closed: pd.DataFrame, seed: int) -> dict[str, float | None]:
 
 
 def _measures(closed: pd.DataFrame, seed: int) -> Plain | None:
-    """Return AUC and observed over expected; None with too few events to say anything."""
+    """Return AUC within months and over all months, and observed over expected.
+
+    None with too few events to say anything.
+    """
     events = closed.loc[closed["label"] == 1, "entity_id"].nunique()
     if events < FEWEST_EVENTS or closed["label"].min() == closed["label"].max():
         return None
-    months = closed["as_of"].dt.strftime("%Y-%m").astype("category").cat.codes
     sample = Sample(
         closed["label"].to_numpy(dtype=np.float64),
         closed["p"].to_numpy(dtype=np.float64),
         np.zeros(len(closed)),
         closed["arr"].to_numpy(dtype=np.float64),
         closed["entity_id"].astype("category").cat.codes.to_numpy(dtype=np.int64),
-        months.to_numpy(dtype=np.int64),
+        month_codes(closed["as_of"]),
     )
 
     def ratio(sample: Sample, weights: np.ndarray) -> np.ndarray:
         found: np.ndarray = (weights @ sample.label) / (weights @ sample.p)
         return found
 
-    drawn = bootstrap(sample, {"auc": auc, "observed_to_expected": ratio}, draws=DRAWS, seed=seed)
+    measures: dict[str, Measure] = {
+        "auc": auc,
+        "auc_pooled": auc_pooled,
+        "observed_to_expected": ratio,
+    }
+    drawn = bootstrap(sample, measures, draws=DRAWS, seed=seed)
     return {name: estimate(values).as_dict() for name, values in drawn.items()}
 
 

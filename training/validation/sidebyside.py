@@ -14,6 +14,7 @@ from training.metrics import (
     Sample,
     arr_capture,
     auc,
+    auc_pooled,
     bootstrap,
     capture,
     estimate,
@@ -27,6 +28,7 @@ from training.validation.verdict import MIN_VERDICT_EVENTS
 
 MEASURED: Mapping[str, Measure] = {
     "auc": auc,
+    "auc_pooled": auc_pooled,
     "capture": capture,
     "lift": lift,
     "arr_capture": arr_capture,

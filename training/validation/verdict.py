@@ -1,18 +1,19 @@
 """The verdict on a score: pass marks fixed beforehand, each criterion shown, one word at the end.
 
-Pure: numbers in, words out. A mark is met or missed only where the interval says so; an interval
-that holds both is said to leave it open.
+Pure: numbers in, words out. A mark is met only where the whole interval lies on its good side, and
+missed only where the whole interval lies on the other; in between it is undecided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from training.metrics import AUC_WITHIN
 from training.validation.phrases import NBSP, Outcome, estimated, fixed, listing, plural
 
-Status = Literal["met", "missed", "open", "not measured", "does not apply"]
+Status = Literal["met", "missed", "undecided", "not measured", "does not apply"]
 Word = Literal["PROVEN", "PROMISING", "NOT PROVEN", "INCONCLUSIVE", "SUSPECT"]
 Estimated = Mapping[str, float | None]
 
@@ -25,22 +26,24 @@ RANDOM_AUC = 0.5
 
 @dataclass(frozen=True)
 class PassMarks:
-    """What a score must show to be called proven.
+    """What a score must show to be called proven, each with its whole 95 % interval.
 
     Attributes
     ----------
     min_folds, min_events : int
         Test periods in time, and distinct events in them.
     min_auc : float
-        The lower 95 % limit of AUC lies above.
+        AUC lies above.
     min_lift : float
-        The lower 95 % limit of lift at capacity lies above.
+        Lift at capacity lies above.
     min_band_ratio : float
         Event rate of the highest band over that of the lowest.
     calibration : tuple of float
         Observed over expected, and the slope, lie within.
     min_lead_days : float
         Median days from first warning to decision, for accounts under contract.
+    max_auc : float
+        AUC above which a score is not believed.
     """
 
     min_folds: int = 4
@@ -50,6 +53,7 @@ class PassMarks:
     min_band_ratio: float = 3.0
     calibration: tuple[float, float] = (0.8, 1.25)
     min_lead_days: float = 60.0
+    max_auc: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,8 @@ class Criterion:
     threshold : str
         The mark.
     status : str
-        ``met``, ``missed``, ``open`` (the interval holds both), ``not measured``, or
-        ``does not apply``.
+        ``met``, ``missed``, ``undecided`` (the interval holds both, or is not known),
+        ``not measured``, or ``does not apply``.
     value, low, high : float or None
         The numbers behind `found`.
     mark : float or None
@@ -113,49 +117,61 @@ def sample_grade(n_events: float) -> str | None:
     return next((grade for least, grade in GRADES if n_events >= least), None)
 
 
+Ask = Callable[[float, float], bool]
+"""Of the limits of an interval."""
+
+
+def _by_interval(estimate: Estimated, is_met: Ask, is_missed: Ask) -> Status:
+    """Return what an interval says; a value without an interval decides nothing."""
+    value, low, high = estimate["value"], estimate["low"], estimate["high"]
+    if value is None:
+        return "not measured"
+    if low is None or high is None:
+        return "undecided"
+    return "met" if is_met(low, high) else "missed" if is_missed(low, high) else "undecided"
+
+
 def lower_above(estimate: Estimated, mark: float) -> Status:
     """Return whether the whole interval lies above the mark.
 
     >>> lower_above({"value": 0.7, "low": 0.62, "high": 0.78}, 0.6)
     'met'
     >>> lower_above({"value": 0.65, "low": 0.55, "high": 0.75}, 0.6)
-    'open'
+    'undecided'
     """
-    low, high = estimate["low"], estimate["high"]
-    if low is None or high is None:
-        return "not measured"
-    if low > mark:
-        return "met"
-    return "missed" if high <= mark else "open"
+    return _by_interval(estimate, lambda low, _: low > mark, lambda _, high: high <= mark)
 
 
 def at_least(estimate: Estimated, mark: float) -> Status:
-    """Return whether the value reaches the mark, or the interval leaves it open.
+    """Return whether the whole interval reaches the mark.
 
-    >>> at_least({"value": 2.0, "low": 1.0, "high": 4.0}, 3.0)
-    'open'
+    >>> at_least({"value": 4.0, "low": 0.7, "high": 7.3}, 3.0)
+    'undecided'
     """
-    value, high = estimate["value"], estimate["high"]
-    if value is None:
-        return "not measured"
-    if value >= mark:
-        return "met"
-    return "missed" if high is None or high < mark else "open"
+    return _by_interval(estimate, lambda low, _: low >= mark, lambda _, high: high < mark)
+
+
+def at_most(estimate: Estimated, mark: float) -> Status:
+    """Return whether the whole interval stays at or below the mark.
+
+    >>> at_most({"value": 0.94, "low": 0.92, "high": 0.96}, 0.95)
+    'undecided'
+    """
+    return _by_interval(estimate, lambda _, high: high <= mark, lambda low, _: low > mark)
 
 
 def within(estimate: Estimated, marks: tuple[float, float]) -> Status:
-    """Return whether the value lies within the marks, or the interval leaves it open.
+    """Return whether the whole interval lies within the marks.
 
-    >>> within({"value": 1.3, "low": 1.1, "high": 1.5}, (0.8, 1.25))
-    'open'
+    >>> within({"value": 1.22, "low": 0.96, "high": 1.52}, (0.8, 1.25))
+    'undecided'
     """
-    value, low, high = estimate["value"], estimate["low"], estimate["high"]
-    if value is None:
-        return "not measured"
-    if marks[0] <= value <= marks[1]:
-        return "met"
-    outside = low is None or high is None or low > marks[1] or high < marks[0]
-    return "missed" if outside else "open"
+    least, most = marks
+    return _by_interval(
+        estimate,
+        lambda low, high: least <= low and high <= most,
+        lambda low, high: low > most or high < least,
+    )
 
 
 def criterion(
@@ -214,7 +230,7 @@ def ranking_criteria(
     return [
         criterion(
             "discrimination",
-            "ranks accounts well (AUC)",
+            f"ranks accounts well ({AUC_WITHIN})",
             model["auc"],
             f"lower limit above {fixed(marks.min_auc)}",
             lower_above(model["auc"], marks.min_auc),
@@ -224,7 +240,7 @@ def ranking_criteria(
             "calendar",
             f"ranks better than the calendar, {calendar['at'].replace('days', 'days ahead')}",
             gain,
-            "difference in AUC, lower limit above 0",
+            f"difference in {AUC_WITHIN}, lower limit above 0",
             lower_above(gain, 0.0),
             "signed",
         ),
@@ -336,28 +352,29 @@ def lead_criteria(
 
 
 def leakage_criteria(
-    gates: Iterable[Mapping[str, Any]], checks: Sequence[Mapping[str, Any]]
+    area: Estimated | None, checks: Sequence[Mapping[str, Any]], marks: PassMarks
 ) -> list[Criterion]:
     """Return whether anything suggests that a feature knew the outcome.
 
     Parameters
     ----------
-    gates : iterable of mapping
-        Of `training.gates`; ``too_good`` is read.
+    area : Estimated or None
+        AUC of the score; None leaves out whether it is too good.
     checks : sequence of mapping
         Leakage checks with ``title``, ``passed`` (bool, or None when it could not run), ``words``.
+    marks : PassMarks
+        ``max_auc`` is read.
     """
-    too_good = next((gate for gate in gates if gate["code"] == "too_good"), None)
     found = []
-    if too_good is not None:
+    if area is not None:
         found.append(
-            Criterion(
+            criterion(
                 "too_good",
-                "not too good to be true (AUC)",
-                fixed(too_good["value"]),
-                str(too_good["threshold"]).replace("<=", "at most"),
-                "met" if too_good["passed"] else "missed",
-                too_good["value"],
+                f"not too good to be true ({AUC_WITHIN})",
+                area,
+                f"at most {marks.max_auc}",
+                at_most(area, marks.max_auc),
+                mark=marks.max_auc,
             )
         )
     failed = [check for check in checks if check["passed"] is False]
@@ -388,10 +405,12 @@ def verdict(criteria: Sequence[Criterion], outcome: Outcome) -> Verdict:
 
     Notes
     -----
-    SUSPECT: a leakage criterion is missed. INCONCLUSIVE: fewer than 20 events, or fewer events
-    than the mark and an interval that holds both chance and the mark. PROVEN: everything that
-    applies is met. PROMISING: ranks better than chance, the value reaches the mark for AUC and the
-    calendar is not shown to do as well. NOT PROVEN: the rest.
+    SUSPECT: a leakage check failed, or the AUC itself is too good: what would spoil every other
+    mark is suspected before it is certain. INCONCLUSIVE: fewer than 20 events, or fewer events than
+    the mark and an interval that holds both chance and the mark. PROVEN: everything that applies is
+    met; one mark that is undecided or not measured prevents it. PROMISING: ranks better than
+    chance, the value reaches the mark for AUC and the calendar is not shown to do as well. NOT
+    PROVEN: the rest.
     """
     by_code = {item.code: item for item in criteria}
     n_events = by_code["events"].value or 0.0
@@ -416,8 +435,13 @@ def _word(by_code: Mapping[str, Criterion], criteria: Sequence[Criterion], n_eve
 
 
 def _suspicions(criteria: Sequence[Criterion]) -> list[Criterion]:
-    leaks = ("too_good", "leakage")
-    return [item for item in criteria if item.code in leaks and item.status == "missed"]
+    return [item for item in criteria if _is_suspicious(item)]
+
+
+def _is_suspicious(item: Criterion) -> bool:
+    if item.code == "too_good" and item.value is not None and item.mark is not None:
+        return item.value > item.mark
+    return item.code == "leakage" and item.status == "missed"
 
 
 def _is_undecided(by_code: Mapping[str, Criterion]) -> bool:
@@ -446,7 +470,8 @@ def _sentence(
     if word == "SUSPECT":
         asked = listing([f"“{item.title}” ({item.found})" for item in _suspicions(criteria)])
         return (
-            f"Missed: {asked}. A feature may know the outcome; use no score until it is explained."
+            f"A leak is suspected: {asked}. A feature may know the outcome; use no score until it "
+            "is explained."
         )
     if word == "INCONCLUSIVE":
         few = f"{plural(n_events, 'event')} cannot decide it"
@@ -455,12 +480,22 @@ def _sentence(
         return f"{few}: {ranks}, which may be chance."
     if word == "PROVEN":
         return f"{ranks[:1].upper()}{ranks[1:]}, and every mark set beforehand is met."
-    asked_for = [item for item in criteria if item.status != "does not apply"]
-    met = sum(item.status == "met" for item in asked_for)
-    marks = f"{met} of {len(asked_for)} marks are met"
+    marks = _marks(criteria)
     if word == "PROMISING":
         return f"{ranks[:1].upper()}{ranks[1:]}, better than chance; {marks}."
     return f"{ranks[:1].upper()}{ranks[1:]}, short of what was asked; {marks}."
+
+
+def _marks(criteria: Sequence[Criterion]) -> str:
+    """Return how many marks are met, missed and neither, in words."""
+    asked_for = [item.status for item in criteria if item.status != "does not apply"]
+    met = asked_for.count("met")
+    others = [
+        f"{asked_for.count(status)} {status}"
+        for status in ("missed", "undecided", "not measured")
+        if status in asked_for
+    ]
+    return f"{met} of {len(asked_for)} marks are met, {listing(others)}"
 
 
 def _ranks(ranking: Criterion, outcome: Outcome) -> str:

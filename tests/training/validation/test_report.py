@@ -110,6 +110,10 @@ class TestFiles:
     def test_the_page_is_drawn_from_the_json(self, html, content):
         assert render(content) == html
 
+    def test_what_tuning_gained_is_told_and_is_no_limit(self, page, content):
+        assert page.text.count("Tuning lowered log-loss from 0.2400 to 0.2346.") == 2
+        assert not [item for item in content["limits"] if "tuning" in item]
+
     def test_inputs_are_left_alone(self, example, tmp_path):
         before = {name: rows.copy() for name, rows in example.out_of_time.items()}
         made = in_state(example, tmp_path)

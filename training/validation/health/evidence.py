@@ -44,9 +44,6 @@ from training.validation.verdict import (
 )
 from training.validation.warned import LAST_DAYS, LEADS, first_alert_days, starts_of_alerts, warned
 
-TOO_GOOD = 0.95
-"""An AUC above this is more likely a leak than a good score."""
-
 LEAD_LIMIT = 180
 """Days before the decision from which a listing counts as a warning of it."""
 
@@ -64,7 +61,9 @@ NOTES: Mapping[str, str] = {
 }
 
 RANKING: Mapping[str, Measure] = {
-    name: measure for name, measure in MEASURES.items() if name == "auc" or "capacity" in name
+    name: measure
+    for name, measure in MEASURES.items()
+    if name.startswith("auc") or "capacity" in name
 }
 """What is asked of a score that is no probability."""
 
@@ -234,7 +233,7 @@ def _nothing(
             {"difference": blank, "at": "any time"},
             marks,
         ),
-        *leakage_criteria([], list(material.checks)),
+        *leakage_criteria(None, list(material.checks), marks),
     ]
     return {
         "verdict": verdict(criteria, outcome).as_dict(),
@@ -326,13 +325,6 @@ def _criteria(
     marks: PassMarks,
     outcome: Outcome,
 ) -> list[Criterion]:
-    area = measures["auc"]["value"]
-    too_good = {
-        "code": "too_good",
-        "value": area,
-        "threshold": f"<= {TOO_GOOD}",
-        "passed": area is None or area <= TOO_GOOD,
-    }
     ranking = ranking_criteria(measures, calendar, marks)
     if not asked.has_contracts:
         ranking = [_without(item, "month to month") if item.code == "calendar" else item
@@ -348,7 +340,7 @@ def _criteria(
         *calibration,
         *lead_criteria(lead, marks, applies=renews,
                        why_not="no renewal dates to warn ahead of"),
-        *leakage_criteria([too_good], list(checks)),
+        *leakage_criteria(measures["auc"], list(checks), marks),
     ]  # fmt: skip
 
 
@@ -357,7 +349,13 @@ def _without(item: Criterion, words: str) -> Criterion:
 
 
 def _models(found: Plain, names: Sequence[str]) -> list[Plain]:
-    shown = ("auc", "lift_at_capacity", "capture_at_capacity", "arr_capture_at_capacity")
+    shown = (
+        "auc",
+        "auc_pooled",
+        "lift_at_capacity",
+        "capture_at_capacity",
+        "arr_capture_at_capacity",
+    )
     return [
         {
             "name": name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -97,6 +98,16 @@ class TestNumbers:
         told = found["scores"]["model"]
         assert told["warned"] + told["missed"] == len(named)
         assert told["alerts"] == told["true_alerts"] + len(told["false_alarms"])
+
+    def test_the_page_says_which_auc(self, good):
+        page = re.sub(r"<style.*?</style>|<[^>]+>", " ", good.html.read_text(), flags=re.DOTALL)
+        text = re.sub(r"\s+", " ", page)
+        assert text.count("AUC within test periods") > 5
+        assert text.count("AUC over all periods together") >= 1
+        named = r"AUC(?! within test periods| over all periods together| Of a random|s? of 0\.75)"
+        rises = r"AUC rises"  # the finding of a check, of the same score at two distances
+        left = [text[at.start() : at.end() + 40] for at in re.finditer(named, text)]
+        assert [words for words in left if not re.match(rises, words)] == []
 
     def test_same_files_same_bytes(self, made, good, tmp_path):
         again = made.run(tmp_path, *made.company())
