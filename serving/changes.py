@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
-from configs.errors import BellwetherError
+from configs.errors import BellwetherError, StateError
 from features.catalog import THEMES, FeatureInfo
 from serving.archive import Archive
 from serving.ledger import ScoreRow
 from serving.phrases import MEASURES, instant
+from serving.questions import Question, asked_anew, question_of, refuse_mixed
 from training.bundle import RANGE_DEVIATIONS, Bundle
 from training.changed import Changes, Earlier, what_changed
 from training.explain import is_circumstance, theme_names
@@ -48,6 +49,8 @@ class Present:
         (rows,) as served.
     as_of : sequence of datetime
         The prediction moments.
+    questions : sequence of Question
+        What was asked.
     """
 
     bundle: Bundle
@@ -55,17 +58,42 @@ class Present:
     matrix: np.ndarray
     logit: np.ndarray
     as_of: Sequence[datetime]
+    questions: Sequence[Question]
+
+
+def asked_of(archive: Archive, row: ScoreRow, contract: Mapping[str, Any]) -> Question:
+    """Return what a score in the ledger was asked.
+
+    Parameters
+    ----------
+    archive : Archive
+        The releases as kept.
+    row : ScoreRow
+        Its facts say whether there was a renewal ahead.
+    contract : mapping
+        The present label contract: it fills what the score's own release does not say, and stands
+        for a release that is no longer kept.
+    """
+    if not row.facts:
+        return Question("unknown", row.as_of.date())
+    try:
+        own = archive.release(row.release_id).label_contracts.get(row.target, {})
+    except StateError:
+        own = {}
+    return question_of({**contract, **own}, row.facts, row.as_of)
 
 
 def present_of(archive: Archive, rows: Sequence[ScoreRow]) -> Present:
     """Return scores of one release and target, as the ledger has them, to compare others with."""
     bundle = archive.bundle_of(rows[0])
+    contract = bundle.manifest["label_contract"]
     return Present(
         bundle,
         rows[0].bundle_sha,
         archive.matrix(rows, bundle)[0],
         np.array([row.logit for row in rows]),
         [row.as_of for row in rows],
+        [asked_of(archive, row, contract) for row in rows],
     )
 
 
@@ -104,13 +132,21 @@ def compare(
     present : Present
         The scores of one bundle.
     earlier : sequence of ScoreRow or None
-        Row by row; None where there is none.
+        Row by row, asked the same question; None where there is none.
 
     Raises
     ------
     ModelError, StateError
         What answered then is no longer kept, or was changed.
+    DataError
+        An earlier score was asked something else (`serving.questions`).
     """
+    contract = present.bundle.manifest["label_contract"]
+    refuse_mixed(
+        (row.entity_id, asked_of(archive, row, contract), question)
+        for row, question in zip(earlier, present.questions, strict=True)
+        if row is not None
+    )
     groups: dict[tuple[str, str], list[int]] = {}
     for position, row in enumerate(earlier):
         if row is not None:
@@ -152,12 +188,20 @@ def change_of(
         "outcome": bundle.outcome,
         "measure": MEASURES[bundle.outcome],
         "after": _end(now),
+        "is_comparable": True,
     }
     if before is None:
-        return told | {"before": None, "text": "the first score: there is none to compare with"}
+        text = "the first score: there is none to compare with"
+        return told | {"before": None, "is_comparable": None, "text": text}
+    present = present_of(archive, [now])
+    asked = asked_of(archive, before, bundle.manifest["label_contract"])
+    question = present.questions[0]
+    if not asked.is_same(question):
+        text = asked_anew(asked, question, now.as_of.date(), now.probability)
+        return told | {"before": None, "is_comparable": False, "text": text}
     told |= {"before": _end(before), "difference": now.probability - before.probability}
     try:
-        (found,) = compare(archive, present_of(archive, [now]), [before])
+        (found,) = compare(archive, present, [before])
     except BellwetherError as error:
         return told | {"text": f"the change cannot be split into its parts: {error.what}"}
     return told | _told(found, 0, bundle, before.as_of, currency)

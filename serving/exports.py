@@ -41,10 +41,17 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "churn_percentile": (pa.float64(), "share of the book with a lower risk, 0 to 100"),
     "risk_band": (pa.string(), "low, elevated or high: cuts frozen at release"),
     "churn_confidence": (pa.string(), "of the model in this account: high, medium or low"),
-    "churn_change": (pa.float64(), "churn_risk less that of the book before, -1 to 1"),
+    "churn_change": (
+        pa.float64(),
+        "churn_risk less that of the book before, -1 to 1; empty where that answered another "
+        "question, such as the renewal before",
+    ),
     "churn_change_is_clear": (pa.bool_(), "the change is larger than its uncertainty"),
     "churn_change_since": (pa.string(), "day of the book before, ISO 8601"),
-    "churn_change_text": (pa.string(), "the change in words, and what moved it most"),
+    "churn_change_text": (
+        pa.string(),
+        "the change in words, and what moved it most; across a renewal, what is asked now",
+    ),
     "expected_arr_lost": (pa.float64(), "churn_risk × arr"),
     "churn_verdict": (pa.string(), "of the model: promotable, provisional or no_signal"),
     "contraction_risk": (pa.float64(), "probability, 0 to 1"),

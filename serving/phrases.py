@@ -77,6 +77,28 @@ def in_100(p: float) -> str:
     return f"{round(1000 * p)} in 1,000" if p >= 0.0005 else "fewer than 1 in 1,000"
 
 
+def percent(p: float) -> str:
+    """Return a probability in percent, with a decimal where it is small.
+
+    >>> percent(0.274), percent(0.0042), percent(0.0001), percent(0.999)
+    ('27 %', '0.4 %', 'less than 0.1 %', 'more than 99 %')
+    """
+    if p > 0.995:
+        return "more than 99 %"
+    if p >= 0.0095:
+        return f"{round(100 * p)} %"
+    return f"{100 * p:.1f} %" if p >= 0.0005 else "less than 0.1 %"
+
+
+def short_day(day: date) -> str:
+    """Return a day as it is written in sentences.
+
+    >>> short_day(date(2026, 6, 7))
+    '7 Jun 2026'
+    """
+    return f"{day.day} {day:%b %Y}"
+
+
 def asks_renewal(contract: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
     """Say whether an account is asked about its renewal rather than about the horizon."""
     is_asked = contract["outcome"] == "churn" and bool(contract["until_renewal"])

@@ -544,8 +544,15 @@ class Change(Contract):
     target: str
     outcome: Literal["churn", "contraction", "expansion"]
     measure: Literal["churn_risk", "contraction_risk", "expansion_propensity"]
-    before: ChangeEnd | None = Field(description="null: this is the first score")
+    before: ChangeEnd | None = Field(
+        description="null where there is nothing to compare with: this is the first score, or the "
+        "one before was asked something else"
+    )
     after: ChangeEnd
+    is_comparable: bool | None = Field(
+        description="both scores were asked the same question; false across a renewal, where "
+        "`text` says what is asked now; null for the first score"
+    )
     text: str = Field(description="the change as a sentence")
     difference: float | None = Field(None, description="after − before, -1 to 1")
     low: float | None = Field(None, description="lower end of the 90 % range of the difference")

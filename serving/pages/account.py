@@ -81,9 +81,9 @@ def lines(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _changed(
     changes: Sequence[Mapping[str, Any]], risk: Mapping[str, Any] | None
 ) -> Mapping[str, Any] | None:
-    """Return the change of the risk, where there was an earlier score."""
+    """Return the change of the risk, where there was an earlier score, of whatever question."""
     of_risk = [item for item in changes if risk and item["target"] == risk["target"]]
-    return of_risk[0] if of_risk and of_risk[0]["before"] else None
+    return of_risk[0] if of_risk and of_risk[0]["is_comparable"] is not None else None
 
 
 def steps_of(part: Mapping[str, Any]) -> list[tuple[str, float]]:

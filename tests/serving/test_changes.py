@@ -139,7 +139,7 @@ def test_a_retrain_alone_changes_nothing_at_the_account(serving, earlier, retrai
     rows = serving.score([earlier[0].entity_id], request_id="after").rows
     for change in serving.changes(rows):
         assert change["before"]["as_of"] == change["after"]["as_of"]
-        assert not any(change["themes"].values())
+        assert list(change["themes"].values()) == pytest.approx([0.0] * 5, abs=1e-12)
         assert change["time"] == change["circumstances"] == 0.0
         difference = change["after"]["probability"] - change["before"]["probability"]
         assert change["model"] + change["calibration"] == pytest.approx(difference, abs=1e-6)
@@ -205,6 +205,7 @@ def book_of_last_month(world, ledger) -> BookScores:
         logit=scores.logit,
         band=["low"] * len(rows),
         features=vectors,
+        facts=[row.facts for row in rows],
     )
 
 
