@@ -328,7 +328,9 @@ TABLES: dict[str, SourceTable] = {
             "name": Column("text", "name"),
             "team": Column("text", "team"),
             "manager_id": Column("id", "manager"),
-            "capacity": Column("count", "accounts workable in a week"),
+            "capacity": Column(
+                "number", "accounts the CSM can take on in a week; 0.5: one in two weeks", low=0
+            ),
         },
     ),
     "rates": SourceTable(

@@ -29,10 +29,11 @@ from serving.exports import SCHEMA, compact_reasons, csv_lines, flat_row, kept_b
 from serving.ledger import BookScores, Ledger
 from serving.levels import EVERYBODY, LEVELS, band_medians
 from serving.phrases import in_100, notice_words, to_second
-from serving.scoring import Model, Scorer, kept_facts, newest_vectors
+from serving.scoring import Model, Scorer, kept_facts
 from serving.shadow import score_shadow_book
 from serving.watch import Watched
 from serving.webhooks import announce
+from training.bands import newest_vectors
 from training.releases import Release
 
 LATEST = "latest.json"

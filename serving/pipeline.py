@@ -39,8 +39,8 @@ from serving.outcomes import join_outcomes
 from serving.people import People
 from serving.proof import forecast, keep_forecast, sections_of
 from serving.replay import Replay, replay
-from serving.scoring import newest_vectors
 from serving.webhooks import announce_escalations
+from training.bands import newest_vectors
 from training.checks.registry import leakage_marks
 from training.dataset import health_parts
 from training.promote import promote

@@ -598,6 +598,10 @@ class TargetAnswer(Contract):
     verdict: Verdict
     outcome: Literal["churn", "contraction", "expansion"]
     bands: dict[str, float] = Field(description="probability from which each band holds")
+    bands_sized_by: dict[str, Any] | None = Field(
+        description="what the team could work and how many accounts each band held when the "
+        "release was published; null for releases of before bands were sized"
+    )
     predicts: str | None = Field(description="the label in words")
     horizon_days: int
     lead_time_days: int

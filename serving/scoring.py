@@ -19,7 +19,7 @@ import numpy as np
 from configs.company import Company
 from configs.errors import ModelError
 from configs.places import Workspace
-from configs.state import State, read_json, read_manifest
+from configs.state import read_json
 from features.store import OnlineRows
 from serving.phrases import (
     MEASURES,
@@ -35,7 +35,8 @@ from serving.phrases import (
 )
 from serving.selling import Seller
 from serving.stages import stage
-from training.bundle import Bundle, Scores, load
+from training.bands import is_asked, newest_vectors
+from training.bundle import CONFIDENCE_LIMITS, Bundle, Confidence, Scores, load
 from training.explain import Beside, Explanation, Teller, is_circumstance
 from training.releases import Release
 from training.rules import Applied, Flag, rules_of
@@ -100,13 +101,6 @@ class Peers:
         return np.array(rows, dtype=np.float64).reshape(len(groups), width)
 
 
-def newest_vectors(state: State, feature_hash: str) -> Path | None:
-    """Return the finished vector folder of the newest book, if there is one."""
-    folder = state.snapshots / "vector" / feature_hash
-    days = sorted((item for item in folder.glob("*-*-*") if item.is_dir()), reverse=True)
-    return next((item for item in days if read_manifest(item) is not None), None)
-
-
 def load_peers(folder: Path | None, names: Sequence[str]) -> Peers:
     """Read the peers that lie beside a book's vectors; without a book there are none."""
     if folder is None:
@@ -154,6 +148,8 @@ class Model:
         Probability from which each band holds, ascending.
     positions : numpy.ndarray
         Where the model's features stand in the served vector.
+    basis : mapping
+        What the bands were sized by (`training.bands.Frozen`); empty in releases of 0.1.0.
     """
 
     target: str
@@ -162,6 +158,7 @@ class Model:
     contract: Mapping[str, Any]
     cuts: tuple[tuple[float, str], ...]
     positions: np.ndarray
+    basis: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def _theme_columns(self) -> dict[str, np.ndarray]:
@@ -182,7 +179,11 @@ class Model:
 
     def asks(self, facts: Mapping[str, Any]) -> bool:
         """Say whether the question makes sense for an account: who is full cannot grow."""
-        return self.bundle.outcome != "expansion" or facts.get("has_room") is not False
+        return is_asked(self.bundle.outcome, facts)
+
+    def confidence(self, scores: Scores) -> list[Confidence]:
+        """Return the confidence in each score, by the limits frozen at release."""
+        return scores.confidence_at(self.basis.get("confidence_limits", CONFIDENCE_LIMITS))
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Return the model's matrix of served vectors."""
@@ -497,7 +498,8 @@ def _load_model(workspace: Workspace, release: Release, target: str) -> Model:
     contract = {**bundle.manifest["label_contract"], **release.label_contracts[target]}
     cuts = sorted((cut, name) for name, cut in release.bands[target].items())
     positions = np.array([place[name] for name in bundle.encoder.names])
-    return Model(target, sha, bundle, contract, tuple(cuts), positions)
+    basis = release.frozen.get(target, {})
+    return Model(target, sha, bundle, contract, tuple(cuts), positions, basis)
 
 
 def _renewal(facts: Mapping[str, Any], today: date) -> dict[str, Any] | None:
@@ -536,7 +538,7 @@ def _parts(model: Model, scores: Scores) -> list[dict[str, Any]]:
             "bundle_sha": model.sha,
         }
         for i, (p, logit, confidence) in enumerate(
-            zip(scores.p.tolist(), scores.logit.tolist(), scores.confidence, strict=True)
+            zip(scores.p.tolist(), scores.logit.tolist(), model.confidence(scores), strict=True)
         )
     ]
 

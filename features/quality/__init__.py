@@ -30,6 +30,7 @@ CHECKS: tuple[Callable[[Context], Iterator[Issue]], ...] = (
     relations.test_account_issues,
     relations.contradiction_issues,
     relations.presence_issues,
+    relations.capacity_issues,
 )
 
 FACTS = (

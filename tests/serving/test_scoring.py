@@ -18,7 +18,8 @@ from serving.exports import flat_row
 from serving.pages.account import view as account_page
 from serving.pages.render import environment
 from serving.schemas import Answer
-from serving.scoring import Scorer, newest_vectors
+from serving.scoring import Scorer
+from training.bands import newest_vectors
 from training.bundle import Bundle
 from training.fit import constant_rate
 from training.frame import TrainingFrame
