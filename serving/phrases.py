@@ -112,8 +112,10 @@ def window(contract: Mapping[str, Any], facts: Mapping[str, Any], as_of: datetim
     return as_of.date() + timedelta(days=contract["lead_time_days"] + contract["horizon_days"])
 
 
-def estimate(contract: Mapping[str, Any], is_renewal: bool, p: float) -> str:
-    """Return the estimate as a sentence in the account's own terms.
+def estimate(
+    contract: Mapping[str, Any], is_renewal: bool, p: float, until: date | None = None
+) -> str:
+    """Return the estimate as a sentence in the account's own terms, with the day it looks to.
 
     Parameters
     ----------
@@ -123,23 +125,40 @@ def estimate(contract: Mapping[str, Any], is_renewal: bool, p: float) -> str:
         Asked about the renewal (`asks_renewal`).
     p : float
         Probability.
+    until : date, optional
+        Day of the renewal, or the end of the horizon; rows of a table without time have none.
 
     Examples
     --------
     >>> contract = {"outcome": "churn", "horizon_days": 91, "lead_time_days": 0}
-    >>> estimate(contract, True, 0.31)
-    'an estimated 31 in 100 such renewals are lost'
+    >>> estimate(contract, True, 0.31, date(2027, 6, 27))
+    'an estimated 31 in 100 such renewals are lost; this one is due on 27 Jun 2027'
+    >>> estimate(contract, False, 0.31, date(2026, 9, 28))
+    'an estimated 31 in 100 such accounts leave within 91 days, by 28 Sep 2026'
     >>> estimate(contract | {"lead_time_days": 14}, False, 0.31)
     'an estimated 31 in 100 such accounts leave within 91 days, counted from 14 days on'
     """
     if is_renewal:
-        return f"an estimated {in_100(p)} such renewals are lost"
+        due = f"; this one is due on {short_day(until)}" if until else ""
+        return f"an estimated {in_100(p)} such renewals are lost{due}"
     later = contract["lead_time_days"]
     counted = f", counted from {later} days on" if later else ""
     verb = _VERBS[contract["outcome"]]
     days = contract["horizon_days"]
     within = f" within {days} days" if days else ""  # a table without time has no horizon
-    return f"an estimated {in_100(p)} such accounts {verb}{within}{counted}"
+    by = f", by {short_day(until)}" if until and days else ""
+    return f"an estimated {in_100(p)} such accounts {verb}{within}{counted}{by}"
+
+
+def asked_alike(target_contract: Mapping[str, Any], is_renewal: bool, n: int) -> str:
+    """Return whom a percentile is among: accounts that were asked the same kind of question.
+
+    >>> contract = {"horizon_days": 91}
+    >>> asked_alike(contract, True, 461), asked_alike(contract, False, 1)
+    ('461 accounts asked about a renewal', '1 account asked about the next 91 days')
+    """
+    what = "a renewal" if is_renewal else f"the next {target_contract['horizon_days']} days"
+    return f"{n:,} account{'s' if n != 1 else ''} asked about {what}"
 
 
 def notice_words(days: int | None) -> str:

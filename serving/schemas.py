@@ -83,8 +83,10 @@ class Score(Contract):
     lead_time_days: int
     base: float = Field(description="what the model says before it looks at the account")
     percentile: float | None = Field(
-        description="share of the last published book below, 0 to 100; null before there is one"
+        description="share of the accounts of the last published book that were asked the same "
+        "kind of question (`asks_about`) and lie below, 0 to 100; null before there is one"
     )
+    percentile_of: str | None = Field(None, description="among which accounts, in words")
     band: str = Field(description="low, elevated or high: cuts frozen at release")
     confidence: Level = Field(description="of the model in this account")
     verdict: Verdict
@@ -274,7 +276,12 @@ class Answer(Contract):
     risk_band: str | None = None
     contraction_risk: float | None = Field(None, ge=0, le=1)
     expansion_propensity: float | None = Field(None, ge=0, le=1)
-    expected_arr_lost: float | None = Field(None, description="churn_risk × arr")
+    expected_arr_lost: float | None = Field(
+        None, description="churn_risk × arr, a year; by `expected_arr_lost_by`"
+    )
+    expected_arr_lost_by: str | None = Field(
+        None, description="the renewal, or the end of the horizon, ISO 8601 date"
+    )
     data: Data | None = None
     peers: Peers | None = None
     scores: dict[str, Score] | None = Field(None, description="by target")

@@ -25,6 +25,7 @@ from serving.phrases import (
     MEASURES,
     STATUS_WORDS,
     UNKNOWN,
+    asked_alike,
     asks_renewal,
     data_confidence,
     data_notes,
@@ -284,7 +285,7 @@ class Scorer:
     peers : Peers
         Of the newest book.
     ranks : mapping of str to numpy.ndarray
-        Target to the ascending probabilities of the last published book; may be empty.
+        `rank_key` to the ascending probabilities of the last published book; may be empty.
     """
 
     release: Release
@@ -448,29 +449,44 @@ class Scorer:
         currency = self.company.reporting_currency
         scores, why = model.answer(matrix, rows.past, rows.peer, currency)
         flags = model.flags(matrix, rows.past, rows.peer, currency)
-        percentiles = self._percentiles(model.target, scores.p)
         for i, part in enumerate(_parts(model, scores)):
             facts = rows.facts[i]
             if not model.asks(facts):
                 answers[i].setdefault("withheld", {})[model.target] = status(NO_ROOM)
                 continue
             is_renewal = asks_renewal(model.contract, facts)
-            part["text"] = estimate(model.contract, is_renewal, part["probability"])
+            until = window(model.contract, facts, rows.as_of[i])
+            part["text"] = estimate(model.contract, is_renewal, part["probability"], until)
             part["asks_about"] = "renewal" if is_renewal else "horizon"
-            part["until"] = window(model.contract, facts, rows.as_of[i]).isoformat()
-            part["percentile"] = None if percentiles is None else float(percentiles[i])
+            part["until"] = until.isoformat()
+            part |= self._percentile(model, is_renewal, part["probability"])
             part |= _why(why[i], part["probability"])
             part["rules"] = flags[i]
             answers[i].setdefault("scores", {})[model.target] = part
 
-    def _percentiles(self, target: str, p: np.ndarray) -> np.ndarray | None:
-        """Return the share of the published book below each probability, ties counted half."""
-        book = self.ranks.get(target)
+    def _percentile(self, model: Model, is_renewal: bool, p: float) -> dict[str, Any]:
+        """Return the share of like accounts below a probability, ties counted half, and of whom.
+
+        Like accounts are those of the published book that were asked the same kind of question: the
+        chance of losing a renewal is not ranked with the chance of leaving within the horizon.
+        """
+        book = self.ranks.get(rank_key(model.target, is_renewal=is_renewal))
         if book is None or len(book) == 0:
-            return None
+            return {"percentile": None, "percentile_of": None}
         places = np.searchsorted(book, p, "left") + np.searchsorted(book, p, "right")
-        shares: np.ndarray = np.round(50.0 * places / len(book), 1)
-        return shares
+        return {
+            "percentile": round(50.0 * float(places) / len(book), 1),
+            "percentile_of": asked_alike(model.contract, is_renewal, len(book)),
+        }
+
+
+def rank_key(target: str, *, is_renewal: bool) -> str:
+    """Return the name under which a book keeps the probabilities that may be ranked together.
+
+    >>> rank_key("churn", is_renewal=True)
+    'churn:renewal'
+    """
+    return f"{target}:{'renewal' if is_renewal else 'horizon'}"
 
 
 def kept_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -557,5 +573,6 @@ def _add_headline(answer: dict[str, Any]) -> None:
         answer.setdefault(part["measure"], part["probability"])
         if part["outcome"] == "churn":
             answer.setdefault("risk_band", part["band"])
+            answer.setdefault("expected_arr_lost_by", part["until"])
     risk, arr = answer.get("churn_risk"), answer["arr"]
     answer["expected_arr_lost"] = None if risk is None or arr is None else risk * max(arr, 0.0)

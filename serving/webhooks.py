@@ -36,6 +36,7 @@ from sqlalchemy import update as change
 from configs.company import Webhook
 from configs.errors import ConfigError
 from configs.places import Workspace
+from features.status import NOT_CUSTOMERS
 from serving.phrases import to_second
 from serving.questions import move_of, question_of_row, refuse_mixed
 from training.database import UtcTime, open_engine, reading, writing
@@ -231,7 +232,9 @@ def news_of(
     releases = {row["release_id"] for row in known.values()}
     if releases and first["release_id"] not in releases:
         found.insert(0, (RELEASE_PUBLISHED, {"release_id": first["release_id"]}))
-    return [*found, (BOOK_PUBLISHED, {**told, "n_accounts": len(after)})]
+    n_closed = sum(row["status"] in NOT_CUSTOMERS for row in after)
+    counts = {"n_accounts": len(after) - n_closed, "n_closed": n_closed}
+    return [*found, (BOOK_PUBLISHED, {**told, **counts})]
 
 
 def is_clear_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,6 +16,7 @@ from configs.plays import Plays
 from serving.live import Book
 from serving.plays import suggest
 from serving.risks import Event, Risk, lives, queue, tried
+from training.expected_loss import expected_loss
 
 NOBODY = ""
 """Key of the accounts without an owner."""
@@ -35,7 +37,9 @@ class Desk:
     n_overdue, n_snoozed : int
         Plans that are late, and risks that sleep.
     lost : float
-        Expected loss in all their open risks, a year.
+        Expected loss in all their open risks, a year, each up to the day its risk looks to.
+    loss : mapping
+        The same with its frames of time, see `training.expected_loss.ExpectedLoss.as_dict`.
     """
 
     owner_id: str
@@ -46,6 +50,7 @@ class Desk:
     n_overdue: int
     n_snoozed: int
     lost: float
+    loss: Mapping[str, Any]
 
 
 def view(
@@ -79,9 +84,11 @@ def view(
     by_owner: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_owner.setdefault(row["owner_id"] or NOBODY, []).append(row)
+    as_of = date.fromisoformat(book.run.as_of[:10])
+    shown = [row for row in rows if owner is None or (row["owner_id"] or NOBODY) == owner]
     names = {row["owner_id"] or NOBODY: row["owner"] or row["owner_id"] or "" for row in rows}
     desks = [
-        _desk(key, names[key], mine, risks, histories, plays, slots, now)
+        _desk(key, names[key], mine, risks, histories, plays, slots, now, as_of)
         for key, mine in by_owner.items()
         if owner is None or key == owner
     ]
@@ -91,7 +98,7 @@ def view(
         "desks": desks,
         "n_open": sum(len(mine) for mine in by_owner.values()),
         "is_one": len(desks) == 1,
-        "team": _together(desks),
+        "team": _together(desks, _loss(shown, as_of)),
         "owner": owner,
         "per_week": sum(slots.values()),
         "today": now.date(),
@@ -144,7 +151,7 @@ def slots_of(
     return weekly_slots(per_month, weights, stakes)
 
 
-def _together(desks: Sequence[Desk]) -> dict[str, float]:
+def _together(desks: Sequence[Desk], loss: Mapping[str, Any]) -> dict[str, Any]:
     """Return what all owners shown can do and have to do; capacity left over helps nobody else."""
     return {
         "n": sum(len(desk.now) + len(desk.waiting) + desk.n_snoozed for desk in desks),
@@ -153,6 +160,7 @@ def _together(desks: Sequence[Desk]) -> dict[str, float]:
         "n_overdue": sum(desk.n_overdue for desk in desks),
         "n_snoozed": sum(desk.n_snoozed for desk in desks),
         "lost": sum(desk.lost for desk in desks),
+        "loss": loss,
     }
 
 
@@ -174,6 +182,7 @@ def _desk(
     plays: Plays,
     slots: Mapping[str, int],
     now: datetime,
+    as_of: date,
 ) -> Desk:
     today = now.date()
     capacity = slots.get(key, 0)
@@ -193,7 +202,19 @@ def _desk(
         n_overdue=sum(risk.overdue_days(today) is not None for risk in own),
         n_snoozed=sum(risk.is_snoozed(today) for risk in own),
         lost=sum(row["expected_arr_lost"] or 0.0 for row in mine),
+        loss=_loss(mine, as_of),
     )
+
+
+def _loss(rows: Sequence[Mapping[str, Any]], as_of: date) -> dict[str, Any]:
+    """Return what is expected to be lost in some rows, with its frames of time."""
+    asked = [row for row in rows if row["expected_arr_lost"] is not None]
+    return expected_loss(
+        np.array([row["expected_arr_lost"] for row in asked], dtype=np.float64),
+        as_of,
+        [date.fromisoformat(row["churn_until"]) for row in asked],
+        [row["churn_asks_about"] == "renewal" for row in asked],
+    ).as_dict()
 
 
 def _work(
@@ -222,6 +243,8 @@ _SHOWN = (
     "risk_band",
     "arr",
     "expected_arr_lost",
+    "churn_asks_about",
+    "churn_until",
     "days_to_notice",
     "top_reason",
 )

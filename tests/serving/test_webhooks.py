@@ -40,6 +40,7 @@ from serving.webhooks import (
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 ROW = {
+    "status": "scored",
     "account_id": "A-1",
     "risk_band": "low",
     "churn_risk": 0.1,
