@@ -22,13 +22,14 @@ import pyarrow.parquet as pq
 from configs.errors import BellwetherError, StateError
 from configs.places import Workspace
 from configs.state import State, new_folder, read_json, read_manifest, write_json_atomically
+from features.status import NOT_CUSTOMERS
 from features.store import OnlineRows
 from serving.archive import Archive
 from serving.book_changes import changes_of_book
 from serving.exports import SCHEMA, compact_reasons, csv_lines, flat_row, kept_beside, news
 from serving.ledger import BookScores, Ledger
 from serving.levels import EVERYBODY, LEVELS, band_medians
-from serving.phrases import asks_renewal, in_100, notice_words, to_second
+from serving.phrases import asks_renewal, in_100, notice_words, to_second, window
 from serving.scoring import Model, Scorer, kept_facts, rank_key
 from serving.shadow import score_shadow_book
 from serving.watch import Watched
@@ -162,13 +163,21 @@ def watched_book(workspace: Workspace, release: Release) -> Watched:
     """Return the newest book as `serving.monitoring` looks at it."""
     scorer = Scorer.load(workspace, release)
     vectors = _read_vectors(workspace, scorer)
-    chosen = [fact.get("status") == "scored" for fact in vectors.rows.facts]
+    facts = vectors.rows.facts
+    chosen = [fact.get("status") == "scored" for fact in facts]
+    asked = [fact for fact, is_chosen in zip(facts, chosen, strict=True) if is_chosen]
+    last = {
+        model.target: max(window(model.contract, fact, vectors.as_of) for fact in asked)
+        for model in scorer.models
+        if asked
+    }
     return Watched(
         scorer.models,
         vectors.rows.values[np.array(chosen, dtype=bool)],
         vectors.as_of,
         release.release_id,
-        len(vectors.entity_ids),
+        sum(fact.get("status") not in NOT_CUSTOMERS for fact in facts),
+        {target: day.isoformat() for target, day in last.items()},
     )
 
 

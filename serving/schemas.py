@@ -747,6 +747,7 @@ class Expectation(Contract):
     auc_low: float | None
     auc_high: float | None
     assumption: str
+    until: str | None = Field(None, description="the last day the estimates look to, ISO 8601")
 
 
 class Realised(Contract):
