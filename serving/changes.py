@@ -13,7 +13,7 @@ from configs.errors import BellwetherError, StateError
 from features.catalog import THEMES, FeatureInfo
 from serving.archive import Archive
 from serving.ledger import ScoreRow
-from serving.phrases import MEASURES, instant
+from serving.phrases import MEASURES, instant, rounded_to_sum, short_day
 from serving.questions import Question, asked_anew, question_of, refuse_mixed
 from training.bundle import RANGE_DEVIATIONS, Bundle
 from training.changed import Changes, Earlier, what_changed
@@ -245,22 +245,33 @@ def _told(
 
 def change_text(changes: Changes, row: int, since: datetime) -> str:
     """Return one change as a sentence: whether it is clear, and what moved it most."""
-    before, after = 100 * changes.before[row], 100 * changes.after[row]
-    day = f"{since.day} {since:%b %Y}"
+    before, after = 100 * float(changes.before[row]), 100 * float(changes.after[row])
+    day = short_day(since.date())
     if not changes.is_clear[row]:
         return (
             f"no clear change since {day}: {before:.1f} in 100 then, {after:.1f} now, "
             "within what the model can tell apart"
         )
-    strongest = sorted(_sizes(changes, row), key=lambda part: -abs(part[1]))[:MAX_PARTS]
-    moved = [
-        f"{words} {100 * p:+.1f}".replace("-", "−")
-        for words, p in strongest
-        if abs(p) >= SHOWN_POINTS
-    ]
+    sizes = printed_sizes(changes, row)
+    strongest = sorted(sizes, key=lambda part: -abs(part[1]))
+    shown = [part for part in strongest[:MAX_PARTS] if abs(part[1]) >= 100 * SHOWN_POINTS]
+    rest = round(sum(p for _, p in sizes) - sum(p for _, p in shown), 1)
+    parts = [*shown, ("everything else", rest)] if shown and rest else shown
+    moved = [f"{words} {p:+.1f}".replace("-", "−") for words, p in parts]
     direction = "up" if after > before else "down"
     sentence = f"{direction} from {before:.1f} to {after:.1f} in 100 since {day}"
     return f"{sentence}: {'; '.join(moved)}" if moved else sentence
+
+
+def printed_sizes(changes: Changes, row: int) -> list[tuple[str, float]]:
+    """Return every part of a change as it is printed, in points out of 100, in a fixed order.
+
+    Rounded once for all places that print them, so that they add up to the printed difference.
+    """
+    before, after = (round(100 * float(ends[row]), 1) for ends in (changes.before, changes.after))
+    sizes = _sizes(changes, row)
+    printed = rounded_to_sum([100 * p for _, p in sizes], round(after - before, 1))
+    return [(words, p) for (words, _), p in zip(sizes, printed, strict=True)]
 
 
 def _sizes(changes: Changes, row: int) -> list[tuple[str, float]]:
@@ -290,6 +301,11 @@ def _parts(found: Compared, row: int, bundle: Bundle, currency: str) -> list[dic
     made.append(_part("unknown", None, float(unknown[row]), reader.unknown()))
     for kind in ("time", "model", "calibration"):
         made.append(_part(kind, None, float(getattr(found.changes, kind)[row]), []))
+    printed = dict(printed_sizes(found.changes, row))
+    for part in made:
+        part["printed"] = printed[
+            THEMES[part["theme"]] if part["theme"] else PART_WORDS[part["kind"]]
+        ]
     shown = [part for part in made if abs(part["points"]) >= SHOWN_POINTS]
     return sorted(shown, key=lambda part: -abs(part["points"]))
 
@@ -337,9 +353,15 @@ class _Facts:
 
     def _strongest(self, candidates: Iterable[int]) -> list[dict[str, Any]]:
         points = self.found.changes.happened[self.row]
-        members = [i for i in candidates if points[i] != 0]
+        members = [i for i in candidates if points[i] != 0 and self._moves_on_display(i)]
         strongest = sorted(members, key=lambda i: -abs(points[i]))[:MAX_FACTS]
         return [self._fact(i, float(points[i])) for i in strongest]
+
+    def _moves_on_display(self, feature: int) -> bool:
+        """Say whether before and after read differently: others explain nothing to a reader."""
+        info = self.bundle.info[feature]
+        before, after = (self._value(m, feature) for m in (self.found.before, self.found.after))
+        return self._words(before, info) != self._words(after, info)
 
     def _fact(self, feature: int, points: float) -> dict[str, Any]:
         info = self.bundle.info[feature]

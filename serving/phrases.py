@@ -243,3 +243,22 @@ def data_confidence(notes: Sequence[str], missing_share: float) -> str:
     if len(notes) > 1 or missing_share > 0.6:
         return "low"
     return "medium" if notes else "high"
+
+
+def rounded_to_sum(values: Sequence[float], total: float, digits: int = 1) -> list[float]:
+    """Round values so that they add up to `total`: the largest remainders are rounded up.
+
+    Examples
+    --------
+    >>> rounded_to_sum([10.34, 5.36, 4.3], 20.0)
+    [10.3, 5.4, 4.3]
+    >>> round(sum(rounded_to_sum([1 / 3, 1 / 3, 1 / 3], 1.0)), 9)
+    1.0
+    """
+    unit = 10**digits
+    floors = [int(value * unit // 1) for value in values]
+    missing = round(total * unit) - sum(floors)
+    order = sorted(range(len(values)), key=lambda i: -(values[i] * unit - floors[i]))
+    for i in order[: max(missing, 0)]:
+        floors[i] += 1
+    return [floor / unit for floor in floors]

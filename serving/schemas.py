@@ -535,6 +535,11 @@ class ChangeFact(Contract):
 class ChangePart(Contract):
     """One part of a change, in words."""
 
+    printed: float = Field(
+        description="points out of 100 as they are printed: rounded once, so that all parts add up "
+        "to the printed difference"
+    )
+
     kind: Literal["theme", "circumstances", "unknown", "time", "model", "calibration"]
     theme: str | None
     points: float

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from serving.exports import COLUMNS
+from serving.pages.render import in_hundred
 from serving.questions import asked_anew, move_of, question_of_row, refuse_mixed
 
 MOST = 10
@@ -133,8 +134,13 @@ def _moved(before: Mapping[str, Any], row: Mapping[str, Any], shift: int) -> str
 
     >>> _moved({"churn_risk": 0.121}, {"churn_risk": 0.31, "risk_band": "high"}, 1)
     'risk from 12 to 31 in 100, now high'
+    >>> _moved({"churn_risk": 0.152}, {"churn_risk": 0.154, "risk_band": "high"}, 1)
+    'risk 15 in 100, now high'
     """
-    words = f"risk from {100 * before['churn_risk']:.0f} to {100 * row['churn_risk']:.0f} in 100"
+    ends = [in_hundred(end["churn_risk"]) for end in (before, row)]
+    if ends[0] == ends[1]:  # the band changed, the number does not move on display
+        return f"risk {ends[1]} in 100, now {row['risk_band']}"
+    words = f"risk from {ends[0]} to {ends[1]} in 100"
     return f"{words}, now {row['risk_band']}" if shift else words
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
@@ -110,6 +111,14 @@ def test_what_changed_adds_up_to_the_difference(serving, client_for, earlier):
     assert churn["is_clear"]
     assert churn["text"].startswith("up from")
     assert churn["parts"][0]["theme"] == "adoption"
+    ends = [round(100 * churn[end]["probability"], 1) for end in ("after", "before")]
+    named = [float(x.replace("−", "-")) for x in re.findall(r"[+−]\d+\.\d", churn["text"])]
+    assert sum(named) == pytest.approx(ends[0] - ends[1], abs=1e-9), "what is named adds up"
+    assert named[0] == churn["parts"][0]["printed"], "one number for one part"
+    for part in churn["parts"]:
+        for moved in part["facts"]:
+            now, before = moved["text"].rsplit(", before ", 1)
+            assert not now.endswith(f": {before}"), "what reads the same did not move"
     fact = churn["parts"][0]["facts"][0]
     assert fact["text"].startswith("Active users: ")
     assert fact["before"] == 40.0

@@ -147,7 +147,9 @@ def test_news_are_what_is_not_as_it_was(live):
     assert told[gone["account_id"]].text == "is new in the book"
     assert told[notice["account_id"]].kind == "status"
     assert told[worse["account_id"]].kind == "worse"
-    assert re.match(r"risk from \d+ to \d+ in 100, now elevated", told[worse["account_id"]].text)
+    assert re.match(
+        r"risk from [\d.]+ to [\d.]+ in 100, now elevated", told[worse["account_id"]].text
+    )
     assert same["account_id"] not in told
     assert news(present, present) == []
 
