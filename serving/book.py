@@ -393,7 +393,9 @@ def _add_changes(
             continue  # the columns of an outcome are of its first target
         told_of.add(model.bundle.outcome)
         facts = vectors.rows.facts
-        scored = [row | {"facts": facts[position[row["account_id"]]]} for row in kept[model.target]]
+        scored = [
+            {**row, "facts": facts[position[row["account_id"]]]} for row in kept[model.target]
+        ]
         earlier = ledger.last_book(model.target, unlike=(vectors.as_of, scorer.release.release_id))
         values = vectors.rows.values[[position[row["account_id"]] for row in scored]]
         try:

@@ -222,8 +222,8 @@ def news_of(
     ]
     now = {row["account_id"]: row for row in after}
     refuse_mixed(
-        (data["account_id"], *(question_of_row(rows[data["account_id"]]) for rows in (known, now)))
-        for _, data in found
+        (item, question_of_row(known[item]), question_of_row(now[item]))
+        for item in (data["account_id"] for _, data in found)
     )
     first = next(iter(after), None)
     if first is None:

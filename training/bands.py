@@ -71,7 +71,7 @@ def frozen_bands(scores: Scores, base_rate: float, company: Company, counted_in:
     """
     serving = company.serving
     cuts = {
-        name: _cut(scores.p, base_rate, name, workable(serving.capacity_per_month, days))
+        str(name): _cut(scores.p, base_rate, name, workable(serving.capacity_per_month, days))
         for name, days in sorted(serving.band_days.items())
     }
     basis = {

@@ -130,6 +130,7 @@ def waterfall(part: Mapping[str, Any]) -> dict[str, Any]:
         for (name, _), points, start, end in zip(
             steps, printed[1:], edges[1:-1], edges[2:], strict=True
         )
+        if points  # what prints as nothing is no step
     ]
     return {
         "base": {"points": printed[0], "end": round(edges[1] * place, 2)},

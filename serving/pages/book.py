@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from serving.listing import BANDS, SORTS, WORTH, Filters, choices, page_of, positions
 from serving.live import Book
-from serving.pages.portfolio import whole
+from serving.pages.portfolio import growth_until, whole
 from serving.phrases import STATUS_WORDS
 from serving.selling import KIND_WORDS
 
@@ -124,6 +124,7 @@ def view(book: Book, filters: Filters, number: int, *, is_stale: bool) -> dict[s
             ],
             "expansion": list(CANDIDATE_WORDS.items()),
         },
+        "growth_until": growth_until(book.table),
         "has_upsell": _is_known(book.table, "expansion_propensity"),
         "has_candidates": _is_known(book.table, "expansion_kind"),
         "kind_words": KIND_WORDS,

@@ -94,7 +94,11 @@ def _check(
 ) -> None:
     """Refuse news that compare the answers to two questions."""
     refuse_mixed(
-        (item.account_id, *(question_of_row(rows[item.account_id]) for rows in (before, now)))
+        (
+            item.account_id,
+            question_of_row(before[item.account_id]),
+            question_of_row(now[item.account_id]),
+        )
         for item in found
         if item.kind in MOVES
     )

@@ -48,6 +48,7 @@ READ = [
     "expansion_band",
     "churn_asks_about",
     "churn_until",
+    "expansion_until",
     "as_of",
 ]
 """Columns that are needed for it: rows are wide."""
@@ -150,6 +151,7 @@ def view(book: Book) -> dict[str, Any]:
     found = summary(table)
     return {
         "run": book.run,
+        "growth_until": growth_until(table),
         "map": risk_map(table),
         "cells": map_cells(table),
         "risk_edges": RISK_EDGES,
@@ -252,6 +254,12 @@ class _Parts:
 def whole(table: pa.Table) -> Group:
     """Return some rows added up; they need the columns that `_Sums` reads."""
     return _Sums(table).total()
+
+
+def growth_until(table: pa.Table) -> str | None:
+    """Return the last day that a chance of growth looks to, ISO 8601."""
+    found: str | None = pc.max(table["expansion_until"]).as_py()
+    return found
 
 
 class _Sums:
