@@ -83,6 +83,15 @@ def asked_of(archive: Archive, row: ScoreRow, contract: Mapping[str, Any]) -> Qu
     return question_of({**contract, **own}, row.facts, row.as_of)
 
 
+def asked_as_plain(question: Question) -> dict[str, Any]:
+    """Return what a score was asked as plain JSON; nothing where that was not kept."""
+    is_known = question.about != "unknown"
+    return {
+        "asks_about": question.about if is_known else None,
+        "until": question.until.isoformat() if is_known else None,
+    }
+
+
 def present_of(archive: Archive, rows: Sequence[ScoreRow]) -> Present:
     """Return scores of one release and target, as the ledger has them, to compare others with."""
     bundle = archive.bundle_of(rows[0])

@@ -468,6 +468,14 @@ class PastScore(Contract):
     probability: float = Field(ge=0, le=1)
     band: str
     verdict: str
+    asks_about: Literal["renewal", "horizon"] | None = Field(
+        description="what was asked; compare scores of one question only. Null where an earlier "
+        "version did not keep it"
+    )
+    until: str | None = Field(
+        description="the renewal, or the end of the horizon, ISO 8601: another renewal is another "
+        "question"
+    )
     channel: str = Field(description="api, batch, or book: on what occasion")
     reasons: list[PastReason]
 
