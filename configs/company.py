@@ -299,14 +299,34 @@ class Gates(Model):
 class Serving(Model):
     """How scores are shown."""
 
-    bands: dict[Literal["elevated", "high"], float] = Field(
-        default={"elevated": 1.5, "high": 3.0},
-        description="risk bands start at this multiple of the base rate; frozen at release",
-    )
     capacity_per_month: Annotated[int, Field(ge=1)] = Field(
-        40, description="accounts the team can work in a month"
+        40,
+        description="accounts the whole team can work in a month: lift, alerts, bands and the week "
+        "all follow from it; owners.capacity shares it among CSMs",
+    )
+    band_days: dict[Literal["elevated", "high"], Days] = Field(
+        default={"elevated": 182, "high": 91},
+        description="the band and those above it hold as many accounts as the team can work in so "
+        "many days, counted when a release is published; its cuts are frozen there",
     )
     stale_after_days: Days = Field(10, description="features older than this are said to be stale")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_multiples(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and "bands" in raw:
+            raise ValueError(
+                "`bands` (multiples of the base rate) is replaced by `band_days`: bands are sized "
+                "to what the team can work, such as band_days: {elevated: 182, high: 91}"
+            )
+        return raw
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Serving:
+        days = self.band_days
+        if set(days) != {"elevated", "high"} or days["high"] > days["elevated"]:
+            raise ValueError("band_days names elevated and high, and high holds no more days")
+        return self
 
 
 class Checks(Model):

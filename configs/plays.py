@@ -106,9 +106,16 @@ class Plays(Model):
     plays: tuple[Play, ...]
     escalations: tuple[Trigger, ...] = ()
     opening: Opening = Opening()
-    workable_per_week: Annotated[int, Field(ge=1, le=200)] = Field(
-        8, description="accounts one CSM can work in a week, where owners.capacity does not say"
-    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_capacity(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and "workable_per_week" in raw:
+            raise ValueError(
+                "`workable_per_week` is gone: the team's capacity is serving.capacity_per_month in "
+                "company.yaml, and owners.capacity shares it among CSMs"
+            )
+        return raw
 
     @model_validator(mode="after")
     def _unique(self) -> Plays:

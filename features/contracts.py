@@ -201,7 +201,9 @@ TABLES: dict[str, SourceTable] = {
             "respondent_id": Column("id", "who answered"),
             "responded_at": Column("instant", "when", required=True),
             "kind": Column("text", "kind of survey", required=True, values=("nps", "csat", "ces")),
-            "score": Column("number", "nps 0 to 10, csat 1 to 5, ces 1 to 7", required=True, low=0),
+            "score": Column(
+                "number", "nps 0 to 10, csat 1 to 5, ces 1 to 7 (7: easiest)", required=True, low=0
+            ),
             "comment": Column("text", "free text"),
         },
     ),
@@ -334,7 +336,9 @@ TABLES: dict[str, SourceTable] = {
             "name": Column("text", "name"),
             "team": Column("text", "team"),
             "manager_id": Column("id", "manager"),
-            "capacity": Column("count", "accounts workable in a week"),
+            "capacity": Column(
+                "number", "accounts the CSM can take on in a week; 0.5: one in two weeks", low=0
+            ),
         },
     ),
     "rates": SourceTable(

@@ -18,6 +18,9 @@ Status = Literal[
     "closed",
 ]
 
+NOT_CUSTOMERS = ("closed",)
+"""Statuses of accounts that are in no count of customers; they are counted apart."""
+
 STATUSES: dict[Status, str] = {
     "scored": "predicted",
     "too_new": "younger than the minimum tenure",

@@ -35,7 +35,13 @@ if TYPE_CHECKING:
 PAST_DAYS = 84
 """How long ago "before" is, in explanations."""
 
+LEAST_LIFE_DAYS = 28
+"""Days an account must have lived for what has no window of its own to be compared with."""
+
 MIN_PEERS = 20
+
+TENURE = "tenure_days"
+"""The feature that says how old an account is."""
 
 SEAT_USE = "seat_use_28d"
 """The feature that says how full seats are where no allowance is recorded."""
@@ -189,11 +195,32 @@ def _lists(values: np.ndarray) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
 
 
+def lived_through(values: np.ndarray, features: FeatureSet) -> np.ndarray:
+    """Return earlier values without those whose window began before their account did.
+
+    A young account is not compared with itself as it was before it was there: its use in the 84
+    days to a day on which it was 13 days old is its use in 13 days.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        (accounts, features) as they stood at the earlier moment.
+    features : FeatureSet
+        Their windows; ``tenure_days`` among them says how old each account was.
+    """
+    if TENURE not in features.names:
+        return values
+    tenure = values[:, [features.names.index(TENURE)]]
+    needed = np.array([item.window_days or LEAST_LIFE_DAYS for item in features.info], dtype=float)
+    return np.where(tenure >= needed, values, np.nan)
+
+
 def _aligned_past(snapshots: Snapshots, features: FeatureSet, ids: np.ndarray) -> np.ndarray:
     past = np.full((len(ids), len(features.names)), np.nan)
     day = past_day(snapshots)
     if day is not None:
         then_ids, then = matrix(snapshots, features, day)
+        then = lived_through(then, features)
         position = pd.Index(then_ids).get_indexer(pd.Index(ids))
         past[position >= 0] = then[position[position >= 0]]
     return past

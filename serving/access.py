@@ -154,10 +154,17 @@ def read_managers(folder: Path | None) -> dict[str, str]:
     return {owner: who["manager_id"] for owner, who in read_json(path).items() if who["manager_id"]}
 
 
-def read_capacities(folder: Path | None) -> dict[str, int]:
-    """Return how many accounts each owner can work in a week, as told in the newest book."""
+def read_capacities(folder: Path | None) -> dict[str, float]:
+    """Return ``owners.capacity`` of each owner in the newest book: how the team's is shared.
+
+    An owner without one counts as the mean of the others; all count the same where none has one.
+    """
     path = folder / OWNERS if folder else None
     if path is None or not path.is_file():
         return {}
     told = {owner: who.get("capacity") for owner, who in read_json(path).items()}
-    return {owner: int(capacity) for owner, capacity in told.items() if capacity is not None}
+    known = [float(capacity) for capacity in told.values() if capacity is not None]
+    usual = sum(known) / len(known) if known else 1.0
+    return {
+        owner: usual if capacity is None else float(capacity) for owner, capacity in told.items()
+    }

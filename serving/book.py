@@ -22,17 +22,19 @@ import pyarrow.parquet as pq
 from configs.errors import BellwetherError, StateError
 from configs.places import Workspace
 from configs.state import State, new_folder, read_json, read_manifest, write_json_atomically
+from features.status import NOT_CUSTOMERS
 from features.store import OnlineRows
 from serving.archive import Archive
 from serving.book_changes import changes_of_book
 from serving.exports import SCHEMA, compact_reasons, csv_lines, flat_row, kept_beside, news
 from serving.ledger import BookScores, Ledger
 from serving.levels import EVERYBODY, LEVELS, band_medians
-from serving.phrases import in_100, notice_words, to_second
-from serving.scoring import Model, Scorer, kept_facts, newest_vectors
+from serving.phrases import asks_renewal, in_100, notice_words, to_second, window
+from serving.scoring import Model, Scorer, kept_facts, rank_key
 from serving.shadow import score_shadow_book
 from serving.watch import Watched
 from serving.webhooks import announce
+from training.bands import newest_vectors
 from training.releases import Release
 
 LATEST = "latest.json"
@@ -161,13 +163,21 @@ def watched_book(workspace: Workspace, release: Release) -> Watched:
     """Return the newest book as `serving.monitoring` looks at it."""
     scorer = Scorer.load(workspace, release)
     vectors = _read_vectors(workspace, scorer)
-    chosen = [fact.get("status") == "scored" for fact in vectors.rows.facts]
+    facts = vectors.rows.facts
+    chosen = [fact.get("status") == "scored" for fact in facts]
+    asked = [fact for fact, is_chosen in zip(facts, chosen, strict=True) if is_chosen]
+    last = {
+        model.target: max(window(model.contract, fact, vectors.as_of) for fact in asked)
+        for model in scorer.models
+        if asked
+    }
     return Watched(
         scorer.models,
         vectors.rows.values[np.array(chosen, dtype=bool)],
         vectors.as_of,
         release.release_id,
-        len(vectors.entity_ids),
+        sum(fact.get("status") not in NOT_CUSTOMERS for fact in facts),
+        {target: day.isoformat() for target, day in last.items()},
     )
 
 
@@ -228,7 +238,7 @@ def _levels(
 
 
 def read_ranks(run: BookRun) -> dict[str, np.ndarray]:
-    """Return the ascending probabilities of a book, by target."""
+    """Return the ascending probabilities of a book, by `serving.scoring.rank_key`."""
     with np.load(run.folder / RANKS) as stored:
         return {target: stored[target] for target in stored.files}
 
@@ -246,18 +256,19 @@ def _in_words(row: Mapping[str, Any]) -> str:
     >>> row = dict.fromkeys(SCHEMA.names) | {
     ...     "rank": 1, "account_id": "A-1", "name": "Acme", "churn_risk": 0.31, "churn_low": 0.22,
     ...     "churn_high": 0.4, "risk_band": "high", "arr": 84000.0, "currency": "GBP",
-    ...     "expected_arr_lost": 26040.0, "renews_on": "2026-03-12", "days_to_notice": -2,
+    ...     "expected_arr_lost": 26040.0, "churn_until": "2026-03-12",
+    ...     "renews_on": "2026-03-12", "days_to_notice": -2,
     ...     "reasons": ["Active users 4"]}
     >>> print(_in_words(row))
-     1. Acme (A-1): 31 in 100 (22 to 40), high; 26,040 of 84,000 GBP a year
+     1. Acme (A-1): 31 in 100 (22 to 40), high; 26,040 of 84,000 GBP a year by 2026-03-12
         notice deadline passed 2 days ago, renewal 2026-03-12
         + Active users 4
     >>> print(_in_words(row | {"reasons": [], "churn_rung": "rates", "churn_rules": ["It fell"]}))
-     1. Acme (A-1): 31 in 100 (22 to 40), high; 26,040 of 84,000 GBP a year
+     1. Acme (A-1): 31 in 100 (22 to 40), high; 26,040 of 84,000 GBP a year by 2026-03-12
         notice deadline passed 2 days ago, renewal 2026-03-12
         rule: It fell
     >>> print(_in_words(row | {"reasons": [], "renews_on": None, "churn_verdict": "promotable"}))
-     1. Acme (A-1): 31 in 100 (22 to 40), high; 26,040 of 84,000 GBP a year
+     1. Acme (A-1): 31 in 100 (22 to 40), high; 26,040 of 84,000 GBP a year by 2026-03-12
         no single reason stands out
     """
     known = "".join(c if c.isprintable() else " " for c in str(row["name"] or ""))
@@ -282,7 +293,8 @@ def _risk_words(row: Mapping[str, Any]) -> str:
     words = f"{in_100(row['churn_risk'])} ({ends}), {row['risk_band']}"
     if row["expected_arr_lost"] is None:
         return words
-    return f"{words}; {row['expected_arr_lost']:,.0f} of {row['arr']:,.0f} {row['currency']} a year"
+    money = f"{row['expected_arr_lost']:,.0f} of {row['arr']:,.0f} {row['currency']} a year"
+    return f"{words}; {money} by {row['churn_until']}"
 
 
 def _read_vectors(workspace: Workspace, scorer: Scorer) -> _Vectors:
@@ -320,14 +332,23 @@ def _matrix(column: pa.ChunkedArray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _ranks(scorer: Scorer, vectors: _Vectors) -> dict[str, np.ndarray]:
-    """Return the probabilities of all predicted accounts, ascending, by target."""
-    return {model.target: _sorted_scores(model, vectors.rows) for model in scorer.models}
+    """Return the probabilities of all predicted accounts, ascending, by `rank_key`."""
+    return {
+        rank_key(model.target, is_renewal=is_renewal): np.sort(p)
+        for model in scorer.models
+        for is_renewal, p in _by_question(model, vectors.rows).items()
+        if len(p)
+    }
 
 
-def _sorted_scores(model: Model, rows: OnlineRows) -> np.ndarray:
+def _by_question(model: Model, rows: OnlineRows) -> dict[bool, np.ndarray]:
+    """Return the probabilities of those asked about their renewal (True), and of the others."""
     chosen = [fact.get("status") == "scored" and model.asks(fact) for fact in rows.facts]
-    values = rows.values[np.array(chosen, dtype=bool)]
-    return np.sort(model.bundle.probabilities(model.encode(values)))
+    mask = np.array(chosen, dtype=bool)
+    p = model.bundle.probabilities(model.encode(rows.values[mask]))
+    asked = (fact for fact, is_chosen in zip(rows.facts, chosen, strict=True) if is_chosen)
+    renewal = np.array([asks_renewal(model.contract, fact) for fact in asked], dtype=bool)
+    return {True: p[renewal], False: p[~renewal]}
 
 
 def _answers(scorer: Scorer, vectors: _Vectors, now: datetime) -> Iterator[list[dict[str, Any]]]:
@@ -371,7 +392,10 @@ def _add_changes(
         if model.bundle.outcome in told_of:
             continue  # the columns of an outcome are of its first target
         told_of.add(model.bundle.outcome)
-        scored = kept[model.target]
+        facts = vectors.rows.facts
+        scored = [
+            {**row, "facts": facts[position[row["account_id"]]]} for row in kept[model.target]
+        ]
         earlier = ledger.last_book(model.target, unlike=(vectors.as_of, scorer.release.release_id))
         values = vectors.rows.values[[position[row["account_id"]] for row in scored]]
         try:

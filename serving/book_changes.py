@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from serving.archive import Archive
-from serving.changes import Present, change_text, compare
+from serving.changes import Present, asked_of, change_text, compare
 from serving.ledger import ScoreRow
+from serving.questions import Question, asked_anew, question_of
 from serving.scoring import Model
 from training.changed import SMALLEST_CHANGE
 
@@ -34,7 +35,7 @@ def changes_of_book(
     model : Model
         What answers at present.
     scored : sequence of mapping
-        Per account: account_id, probability, logit.
+        Per account: account_id, probability, logit, facts.
     values : numpy.ndarray
         (accounts, vector) the served vectors of the same accounts.
     as_of : datetime
@@ -46,7 +47,8 @@ def changes_of_book(
     -------
     dict
         Account id → change (points of probability, -1 to 1), change_is_clear, change_since (day)
-        and change_text; accounts that are new in the book have none.
+        and change_text; accounts that are new in the book have none. One that was asked something
+        else before, such as an earlier renewal, has change_since and change_text alone.
 
     Raises
     ------
@@ -59,14 +61,17 @@ def changes_of_book(
         for i, row in enumerate(scored)
         if row["account_id"] in before
     ]
+    asked = {i: question_of(model.contract, scored[i]["facts"], as_of) for i, _ in pairs}
+    then = {i: asked_of(archive, row, model.contract) for i, row in pairs}
     told = {
-        row.entity_id: _unclear(scored[i]["probability"] - row.probability, row) for i, row in pairs
+        row.entity_id: _unclear(scored[i]["probability"] - row.probability, row)
+        if then[i].is_same(asked[i])
+        else _asked_anew(then[i], asked[i], as_of, scored[i]["probability"], row)
+        for i, row in pairs
     }
     # Small moves are never called clear, and most accounts move little: no need to explain them.
     moved = [
-        (i, row)
-        for i, row in pairs
-        if abs(scored[i]["probability"] - row.probability) >= SMALLEST_CHANGE
+        (i, row) for i, row in pairs if abs(told[row.entity_id]["change"] or 0.0) >= SMALLEST_CHANGE
     ]
     for start in range(0, len(moved), CHUNK_ROWS):
         part = moved[start : start + CHUNK_ROWS]
@@ -77,6 +82,7 @@ def changes_of_book(
             model.encode(values[positions]),
             np.array([scored[i]["logit"] for i in positions]),
             [as_of] * len(part),
+            [asked[i] for i in positions],
         )
         for found in compare(archive, present, [row for _, row in part]):
             for place, position in enumerate(found.rows):
@@ -94,4 +100,15 @@ def _unclear(difference: float, row: ScoreRow) -> dict[str, Any]:
         "change_is_clear": False,
         "change_since": day,
         "change_text": f"no clear change since {day}",
+    }
+
+
+def _asked_anew(
+    then: Question, now: Question, as_of: datetime, p: float, row: ScoreRow
+) -> dict[str, Any]:
+    return {
+        "change": None,
+        "change_is_clear": None,
+        "change_since": f"{row.as_of:%Y-%m-%d}",
+        "change_text": asked_anew(then, now, as_of.date(), p),
     }

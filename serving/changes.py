@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
-from configs.errors import BellwetherError
+from configs.errors import BellwetherError, StateError
 from features.catalog import THEMES, FeatureInfo
 from serving.archive import Archive
 from serving.ledger import ScoreRow
-from serving.phrases import MEASURES, instant
+from serving.phrases import MEASURES, instant, rounded_to_sum, short_day
+from serving.questions import Question, asked_anew, question_of, refuse_mixed
 from training.bundle import RANGE_DEVIATIONS, Bundle
 from training.changed import Changes, Earlier, what_changed
 from training.explain import is_circumstance, theme_names
@@ -48,6 +49,8 @@ class Present:
         (rows,) as served.
     as_of : sequence of datetime
         The prediction moments.
+    questions : sequence of Question
+        What was asked.
     """
 
     bundle: Bundle
@@ -55,17 +58,51 @@ class Present:
     matrix: np.ndarray
     logit: np.ndarray
     as_of: Sequence[datetime]
+    questions: Sequence[Question]
+
+
+def asked_of(archive: Archive, row: ScoreRow, contract: Mapping[str, Any]) -> Question:
+    """Return what a score in the ledger was asked.
+
+    Parameters
+    ----------
+    archive : Archive
+        The releases as kept.
+    row : ScoreRow
+        Its facts say whether there was a renewal ahead.
+    contract : mapping
+        The present label contract: it fills what the score's own release does not say, and stands
+        for a release that is no longer kept.
+    """
+    if not row.facts:
+        return Question("unknown", row.as_of.date())
+    try:
+        own = archive.release(row.release_id).label_contracts.get(row.target, {})
+    except StateError:
+        own = {}
+    return question_of({**contract, **own}, row.facts, row.as_of)
+
+
+def asked_as_plain(question: Question) -> dict[str, Any]:
+    """Return what a score was asked as plain JSON; nothing where that was not kept."""
+    is_known = question.about != "unknown"
+    return {
+        "asks_about": question.about if is_known else None,
+        "until": question.until.isoformat() if is_known else None,
+    }
 
 
 def present_of(archive: Archive, rows: Sequence[ScoreRow]) -> Present:
     """Return scores of one release and target, as the ledger has them, to compare others with."""
     bundle = archive.bundle_of(rows[0])
+    contract = bundle.manifest["label_contract"]
     return Present(
         bundle,
         rows[0].bundle_sha,
         archive.matrix(rows, bundle)[0],
         np.array([row.logit for row in rows]),
         [row.as_of for row in rows],
+        [asked_of(archive, row, contract) for row in rows],
     )
 
 
@@ -104,13 +141,21 @@ def compare(
     present : Present
         The scores of one bundle.
     earlier : sequence of ScoreRow or None
-        Row by row; None where there is none.
+        Row by row, asked the same question; None where there is none.
 
     Raises
     ------
     ModelError, StateError
         What answered then is no longer kept, or was changed.
+    DataError
+        An earlier score was asked something else (`serving.questions`).
     """
+    contract = present.bundle.manifest["label_contract"]
+    refuse_mixed(
+        (row.entity_id, asked_of(archive, row, contract), question)
+        for row, question in zip(earlier, present.questions, strict=True)
+        if row is not None
+    )
     groups: dict[tuple[str, str], list[int]] = {}
     for position, row in enumerate(earlier):
         if row is not None:
@@ -152,12 +197,20 @@ def change_of(
         "outcome": bundle.outcome,
         "measure": MEASURES[bundle.outcome],
         "after": _end(now),
+        "is_comparable": True,
     }
     if before is None:
-        return told | {"before": None, "text": "the first score: there is none to compare with"}
+        text = "the first score: there is none to compare with"
+        return told | {"before": None, "is_comparable": None, "text": text}
+    present = present_of(archive, [now])
+    asked = asked_of(archive, before, bundle.manifest["label_contract"])
+    question = present.questions[0]
+    if not asked.is_same(question):
+        text = asked_anew(asked, question, now.as_of.date(), now.probability)
+        return told | {"before": None, "is_comparable": False, "text": text}
     told |= {"before": _end(before), "difference": now.probability - before.probability}
     try:
-        (found,) = compare(archive, present_of(archive, [now]), [before])
+        (found,) = compare(archive, present, [before])
     except BellwetherError as error:
         return told | {"text": f"the change cannot be split into its parts: {error.what}"}
     return told | _told(found, 0, bundle, before.as_of, currency)
@@ -201,22 +254,33 @@ def _told(
 
 def change_text(changes: Changes, row: int, since: datetime) -> str:
     """Return one change as a sentence: whether it is clear, and what moved it most."""
-    before, after = 100 * changes.before[row], 100 * changes.after[row]
-    day = f"{since.day} {since:%b %Y}"
+    before, after = 100 * float(changes.before[row]), 100 * float(changes.after[row])
+    day = short_day(since.date())
     if not changes.is_clear[row]:
         return (
             f"no clear change since {day}: {before:.1f} in 100 then, {after:.1f} now, "
             "within what the model can tell apart"
         )
-    strongest = sorted(_sizes(changes, row), key=lambda part: -abs(part[1]))[:MAX_PARTS]
-    moved = [
-        f"{words} {100 * p:+.1f}".replace("-", "−")
-        for words, p in strongest
-        if abs(p) >= SHOWN_POINTS
-    ]
+    sizes = printed_sizes(changes, row)
+    strongest = sorted(sizes, key=lambda part: -abs(part[1]))
+    shown = [part for part in strongest[:MAX_PARTS] if abs(part[1]) >= 100 * SHOWN_POINTS]
+    rest = round(sum(p for _, p in sizes) - sum(p for _, p in shown), 1)
+    parts = [*shown, ("everything else", rest)] if shown and rest else shown
+    moved = [f"{words} {p:+.1f}".replace("-", "−") for words, p in parts]
     direction = "up" if after > before else "down"
     sentence = f"{direction} from {before:.1f} to {after:.1f} in 100 since {day}"
     return f"{sentence}: {'; '.join(moved)}" if moved else sentence
+
+
+def printed_sizes(changes: Changes, row: int) -> list[tuple[str, float]]:
+    """Return every part of a change as it is printed, in points out of 100, in a fixed order.
+
+    Rounded once for all places that print them, so that they add up to the printed difference.
+    """
+    before, after = (round(100 * float(ends[row]), 1) for ends in (changes.before, changes.after))
+    sizes = _sizes(changes, row)
+    printed = rounded_to_sum([100 * p for _, p in sizes], round(after - before, 1))
+    return [(words, p) for (words, _), p in zip(sizes, printed, strict=True)]
 
 
 def _sizes(changes: Changes, row: int) -> list[tuple[str, float]]:
@@ -246,6 +310,11 @@ def _parts(found: Compared, row: int, bundle: Bundle, currency: str) -> list[dic
     made.append(_part("unknown", None, float(unknown[row]), reader.unknown()))
     for kind in ("time", "model", "calibration"):
         made.append(_part(kind, None, float(getattr(found.changes, kind)[row]), []))
+    printed = dict(printed_sizes(found.changes, row))
+    for part in made:
+        part["printed"] = printed[
+            THEMES[part["theme"]] if part["theme"] else PART_WORDS[part["kind"]]
+        ]
     shown = [part for part in made if abs(part["points"]) >= SHOWN_POINTS]
     return sorted(shown, key=lambda part: -abs(part["points"]))
 
@@ -293,9 +362,15 @@ class _Facts:
 
     def _strongest(self, candidates: Iterable[int]) -> list[dict[str, Any]]:
         points = self.found.changes.happened[self.row]
-        members = [i for i in candidates if points[i] != 0]
+        members = [i for i in candidates if points[i] != 0 and self._moves_on_display(i)]
         strongest = sorted(members, key=lambda i: -abs(points[i]))[:MAX_FACTS]
         return [self._fact(i, float(points[i])) for i in strongest]
+
+    def _moves_on_display(self, feature: int) -> bool:
+        """Say whether before and after read differently: others explain nothing to a reader."""
+        info = self.bundle.info[feature]
+        before, after = (self._value(m, feature) for m in (self.found.before, self.found.after))
+        return self._words(before, info) != self._words(after, info)
 
     def _fact(self, feature: int, points: float) -> dict[str, Any]:
         info = self.bundle.info[feature]

@@ -23,6 +23,8 @@ _SHOWN = (
     "risk_band",
     "arr",
     "expected_arr_lost",
+    "churn_asks_about",
+    "churn_until",
     "days_to_notice",
 )
 
@@ -45,7 +47,7 @@ class Escalation:
     stage, days_in_stage, due_on, overdue_days, is_snoozed
         Where the risk stands.
     account_id, name, owner_id, owner, churn_risk, risk_band, arr, expected_arr_lost, days_to_notice
-        As in the book.
+        As in the book, with churn_asks_about and churn_until: the day risk and loss look to.
     """
 
     event_id: str
@@ -68,6 +70,8 @@ class Escalation:
     risk_band: str | None
     arr: float | None
     expected_arr_lost: float | None
+    churn_asks_about: str | None
+    churn_until: str | None
     days_to_notice: int | None
 
 

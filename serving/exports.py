@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
 from itertools import chain
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from serving.scoring import SHOWN_FACTS
 from serving.selling import AMOUNTS, contact_words, kept_candidate
+from training.expected_loss import Frames, part_by
 
 COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "rank": (
@@ -38,20 +40,37 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "churn_low": (pa.float64(), "lower end of the 90 % range"),
     "churn_high": (pa.float64(), "upper end of the 90 % range"),
     "churn_base": (pa.float64(), "what the model says before it looks at the account"),
-    "churn_percentile": (pa.float64(), "share of the book with a lower risk, 0 to 100"),
+    "churn_percentile": (
+        pa.float64(),
+        "share of the accounts asked the same kind of question (`churn_asks_about`) with a lower "
+        "risk, 0 to 100",
+    ),
     "risk_band": (pa.string(), "low, elevated or high: cuts frozen at release"),
     "churn_confidence": (pa.string(), "of the model in this account: high, medium or low"),
-    "churn_change": (pa.float64(), "churn_risk less that of the book before, -1 to 1"),
+    "churn_change": (
+        pa.float64(),
+        "churn_risk less that of the book before, -1 to 1; empty where that answered another "
+        "question, such as the renewal before",
+    ),
     "churn_change_is_clear": (pa.bool_(), "the change is larger than its uncertainty"),
     "churn_change_since": (pa.string(), "day of the book before, ISO 8601"),
-    "churn_change_text": (pa.string(), "the change in words, and what moved it most"),
-    "expected_arr_lost": (pa.float64(), "churn_risk × arr"),
+    "churn_change_text": (
+        pa.string(),
+        "the change in words, and what moved it most; across a renewal, what is asked now",
+    ),
+    "expected_arr_lost": (pa.float64(), "churn_risk × arr, a year; by `churn_until`"),
+    "expected_arr_lost_91d": (
+        pa.float64(),
+        "what of it falls within 91 days of as_of: a renewal counts on its day, a longer horizon "
+        "by its days",
+    ),
     "churn_verdict": (pa.string(), "of the model: promotable, provisional or no_signal"),
     "contraction_risk": (pa.float64(), "probability, 0 to 1"),
     "expansion_propensity": (pa.float64(), "probability, 0 to 1"),
     "expansion_low": (pa.float64(), "lower end of the 90 % range"),
     "expansion_high": (pa.float64(), "upper end of the 90 % range"),
     "expansion_percentile": (pa.float64(), "share of the book with a lower chance, 0 to 100"),
+    "expansion_until": (pa.string(), "day up to which the chance of growth looks"),
     "expansion_band": (pa.string(), "low, elevated or high"),
     "expansion_confidence": (pa.string(), "high, medium or low"),
     "expansion_verdict": (pa.string(), "of the model: promotable, provisional or no_signal"),
@@ -114,6 +133,9 @@ _TICKING = (
     ),
     "expansion_contact_last_active_on",
     "expansion_by_on",
+    "expected_arr_lost_91d",
+    "churn_until",
+    "expansion_until",
     "as_of",
     "updated_at",
     "release_id",
@@ -149,13 +171,25 @@ def flat_row(answer: Mapping[str, Any]) -> dict[str, Any]:
         }
     if "expansion" in firsts:
         row["expansion_band"] = firsts["expansion"]["band"]
+        row["expansion_until"] = firsts["expansion"]["until"]
     elif answer.get("withheld"):
         row["expansion_withheld"] = next(iter(answer["withheld"].values()))["status"]
     if "churn" in firsts:
         row |= _churn_columns(firsts["churn"])
+        row["expected_arr_lost_91d"] = _lost_near(row)
     if candidate := answer.get("expansion"):
         row |= _candidate_columns(candidate)
     return row
+
+
+def _lost_near(row: Mapping[str, Any]) -> float | None:
+    """Return the part of a row's expected loss that falls within `NEAR_DAYS` of its as_of."""
+    if row["expected_arr_lost"] is None:
+        return None
+    as_of = date.fromisoformat(row["as_of"][:10])
+    until, is_renewal = date.fromisoformat(row["churn_until"]), row["churn_asks_about"] == "renewal"
+    part = part_by(Frames(as_of).near_on, as_of, until, is_renewal)
+    return float(row["expected_arr_lost"] * part)
 
 
 def news(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,12 +38,13 @@ from serving.keys import Keyring, KeyStore
 from serving.ledger import Ledger, ScoreRow
 from serving.people import People
 from serving.recall import ROOM_BYTES, Recall
-from serving.scoring import Scorer, load_peers, newest_vectors
+from serving.scoring import Scorer, load_peers
 from serving.stages import Observe, collected, measured, tell
 from serving.stages import stage as timed
 from serving.together import Together, later
 from serving.watch import read_monitoring
 from serving.webhooks import Outbox, endpoints_of
+from training.bands import newest_vectors
 from training.releases import Release, mark_served, read_current, read_served
 from training.shadow import read_shadow
 
@@ -128,7 +129,7 @@ class Live:
         self._slow_until = 0.0
         self.archive = Archive(workspace.state)
         self.managers: dict[str, str] = {}
-        self.capacities: dict[str, int] = {}
+        self.capacities: dict[str, float] = {}
         self._people = People(workspace.company.access, workspace.places.sign_in)
         self._keys: KeyStore | None = None
         self._door: Door | None = None

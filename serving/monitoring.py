@@ -117,7 +117,7 @@ def _of_target(
         "verdict": model.bundle.verdict,
         "scores": _score_drift(model, p, watched.as_of, archive, ledger, seed),
         "inputs": _input_drift(model, matrix, seed),
-        "expected": _expected(p, seed),
+        "expected": _expected(p, seed, watched.until.get(model.target)),
         "realised": realised(judged, seed),
         "realised_of_this_model": realised(_of_bundle(judged, model.sha), seed),
         "shadow": _shadow(model, archive, ledger, judged, seed),
@@ -199,10 +199,11 @@ def _answered(
                 continue  # a release that is not kept cannot say what it asked
 
 
-def _expected(p: np.ndarray, seed: int) -> dict[str, Any] | None:
+def _expected(p: np.ndarray, seed: int, until: str | None) -> dict[str, Any] | None:
     if len(p) == 0:
         return None
-    return expected_performance(p, seed=seed).as_dict() | {"assumption": ASSUMPTION}
+    told = {"assumption": ASSUMPTION, "until": until}
+    return expected_performance(p, seed=seed).as_dict() | told
 
 
 def _books_of(
@@ -401,8 +402,9 @@ def _expected_words(found: dict[str, Any] | None) -> list[str]:
         else f"AUC within the book {found['auc']:.2f} "
         f"({found['auc_low']:.2f}–{found['auc_high']:.2f})"
     )
+    by = f" by {found['until']}" if found["until"] else ""
     return [
-        f"to be expected of this book: {found['events']:.0f} events "
+        f"to be expected of this book{by}: {found['events']:.0f} events "
         f"({found['events_low']:.0f}–{found['events_high']:.0f}), {area}, {found['assumption']}"
     ]
 

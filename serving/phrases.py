@@ -77,6 +77,28 @@ def in_100(p: float) -> str:
     return f"{round(1000 * p)} in 1,000" if p >= 0.0005 else "fewer than 1 in 1,000"
 
 
+def percent(p: float) -> str:
+    """Return a probability in percent, with a decimal where it is small.
+
+    >>> percent(0.274), percent(0.0042), percent(0.0001), percent(0.999)
+    ('27 %', '0.4 %', 'less than 0.1 %', 'more than 99 %')
+    """
+    if p > 0.995:
+        return "more than 99 %"
+    if p >= 0.0095:
+        return f"{round(100 * p)} %"
+    return f"{100 * p:.1f} %" if p >= 0.0005 else "less than 0.1 %"
+
+
+def short_day(day: date) -> str:
+    """Return a day as it is written in sentences.
+
+    >>> short_day(date(2026, 6, 7))
+    '7 Jun 2026'
+    """
+    return f"{day.day} {day:%b %Y}"
+
+
 def asks_renewal(contract: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
     """Say whether an account is asked about its renewal rather than about the horizon."""
     is_asked = contract["outcome"] == "churn" and bool(contract["until_renewal"])
@@ -90,8 +112,10 @@ def window(contract: Mapping[str, Any], facts: Mapping[str, Any], as_of: datetim
     return as_of.date() + timedelta(days=contract["lead_time_days"] + contract["horizon_days"])
 
 
-def estimate(contract: Mapping[str, Any], is_renewal: bool, p: float) -> str:
-    """Return the estimate as a sentence in the account's own terms.
+def estimate(
+    contract: Mapping[str, Any], is_renewal: bool, p: float, until: date | None = None
+) -> str:
+    """Return the estimate as a sentence in the account's own terms, with the day it looks to.
 
     Parameters
     ----------
@@ -101,23 +125,40 @@ def estimate(contract: Mapping[str, Any], is_renewal: bool, p: float) -> str:
         Asked about the renewal (`asks_renewal`).
     p : float
         Probability.
+    until : date, optional
+        Day of the renewal, or the end of the horizon; rows of a table without time have none.
 
     Examples
     --------
     >>> contract = {"outcome": "churn", "horizon_days": 91, "lead_time_days": 0}
-    >>> estimate(contract, True, 0.31)
-    'an estimated 31 in 100 such renewals are lost'
+    >>> estimate(contract, True, 0.31, date(2027, 6, 27))
+    'an estimated 31 in 100 such renewals are lost; this one is due on 27 Jun 2027'
+    >>> estimate(contract, False, 0.31, date(2026, 9, 28))
+    'an estimated 31 in 100 such accounts leave within 91 days, by 28 Sep 2026'
     >>> estimate(contract | {"lead_time_days": 14}, False, 0.31)
     'an estimated 31 in 100 such accounts leave within 91 days, counted from 14 days on'
     """
     if is_renewal:
-        return f"an estimated {in_100(p)} such renewals are lost"
+        due = f"; this one is due on {short_day(until)}" if until else ""
+        return f"an estimated {in_100(p)} such renewals are lost{due}"
     later = contract["lead_time_days"]
     counted = f", counted from {later} days on" if later else ""
     verb = _VERBS[contract["outcome"]]
     days = contract["horizon_days"]
     within = f" within {days} days" if days else ""  # a table without time has no horizon
-    return f"an estimated {in_100(p)} such accounts {verb}{within}{counted}"
+    by = f", by {short_day(until)}" if until and days else ""
+    return f"an estimated {in_100(p)} such accounts {verb}{within}{counted}{by}"
+
+
+def asked_alike(target_contract: Mapping[str, Any], is_renewal: bool, n: int) -> str:
+    """Return whom a percentile is among: accounts that were asked the same kind of question.
+
+    >>> contract = {"horizon_days": 91}
+    >>> asked_alike(contract, True, 461), asked_alike(contract, False, 1)
+    ('461 accounts asked about a renewal', '1 account asked about the next 91 days')
+    """
+    what = "a renewal" if is_renewal else f"the next {target_contract['horizon_days']} days"
+    return f"{n:,} account{'s' if n != 1 else ''} asked about {what}"
 
 
 def notice_words(days: int | None) -> str:
@@ -202,3 +243,22 @@ def data_confidence(notes: Sequence[str], missing_share: float) -> str:
     if len(notes) > 1 or missing_share > 0.6:
         return "low"
     return "medium" if notes else "high"
+
+
+def rounded_to_sum(values: Sequence[float], total: float, digits: int = 1) -> list[float]:
+    """Round values so that they add up to `total`: the largest remainders are rounded up.
+
+    Examples
+    --------
+    >>> rounded_to_sum([10.34, 5.36, 4.3], 20.0)
+    [10.3, 5.4, 4.3]
+    >>> round(sum(rounded_to_sum([1 / 3, 1 / 3, 1 / 3], 1.0)), 9)
+    1.0
+    """
+    unit = 10**digits
+    floors = [int(value * unit // 1) for value in values]
+    missing = round(total * unit) - sum(floors)
+    order = sorted(range(len(values)), key=lambda i: -(values[i] * unit - floors[i]))
+    for i in order[: max(missing, 0)]:
+        floors[i] += 1
+    return [floor / unit for floor in floors]

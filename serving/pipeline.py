@@ -41,8 +41,8 @@ from serving.people import People
 from serving.proof import forecast, keep_forecast, sections_of
 from serving.reconcile import disagreements
 from serving.replay import Replay, replay
-from serving.scoring import newest_vectors
 from serving.webhooks import announce_escalations
+from training.bands import newest_vectors
 from training.checks.registry import leakage_marks
 from training.dataset import health_parts
 from training.promote import promote

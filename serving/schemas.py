@@ -83,8 +83,10 @@ class Score(Contract):
     lead_time_days: int
     base: float = Field(description="what the model says before it looks at the account")
     percentile: float | None = Field(
-        description="share of the last published book below, 0 to 100; null before there is one"
+        description="share of the accounts of the last published book that were asked the same "
+        "kind of question (`asks_about`) and lie below, 0 to 100; null before there is one"
     )
+    percentile_of: str | None = Field(None, description="among which accounts, in words")
     band: str = Field(description="low, elevated or high: cuts frozen at release")
     confidence: Level = Field(description="of the model in this account")
     verdict: Verdict
@@ -276,7 +278,12 @@ class Answer(Contract):
     risk_band: str | None = None
     contraction_risk: float | None = Field(None, ge=0, le=1)
     expansion_propensity: float | None = Field(None, ge=0, le=1)
-    expected_arr_lost: float | None = Field(None, description="churn_risk × arr")
+    expected_arr_lost: float | None = Field(
+        None, description="churn_risk × arr, a year; by `expected_arr_lost_by`"
+    )
+    expected_arr_lost_by: str | None = Field(
+        None, description="the renewal, or the end of the horizon, ISO 8601 date"
+    )
     data: Data | None = None
     peers: Peers | None = None
     scores: dict[str, Score] | None = Field(None, description="by target")
@@ -463,6 +470,14 @@ class PastScore(Contract):
     probability: float = Field(ge=0, le=1)
     band: str
     verdict: str
+    asks_about: Literal["renewal", "horizon"] | None = Field(
+        description="what was asked; compare scores of one question only. Null where an earlier "
+        "version did not keep it"
+    )
+    until: str | None = Field(
+        description="the renewal, or the end of the horizon, ISO 8601: another renewal is another "
+        "question"
+    )
     channel: str = Field(description="api, batch, or book: on what occasion")
     reasons: list[PastReason]
 
@@ -530,6 +545,11 @@ class ChangeFact(Contract):
 class ChangePart(Contract):
     """One part of a change, in words."""
 
+    printed: float = Field(
+        description="points out of 100 as they are printed: rounded once, so that all parts add up "
+        "to the printed difference"
+    )
+
     kind: Literal["theme", "circumstances", "unknown", "time", "model", "calibration"]
     theme: str | None
     points: float
@@ -546,8 +566,15 @@ class Change(Contract):
     target: str
     outcome: Literal["churn", "contraction", "expansion"]
     measure: Literal["churn_risk", "contraction_risk", "expansion_propensity"]
-    before: ChangeEnd | None = Field(description="null: this is the first score")
+    before: ChangeEnd | None = Field(
+        description="null where there is nothing to compare with: this is the first score, or the "
+        "one before was asked something else"
+    )
     after: ChangeEnd
+    is_comparable: bool | None = Field(
+        description="both scores were asked the same question; false across a renewal, where "
+        "`text` says what is asked now; null for the first score"
+    )
     text: str = Field(description="the change as a sentence")
     difference: float | None = Field(None, description="after − before, -1 to 1")
     low: float | None = Field(None, description="lower end of the 90 % range of the difference")
@@ -593,6 +620,10 @@ class TargetAnswer(Contract):
     verdict: Verdict
     outcome: Literal["churn", "contraction", "expansion"]
     bands: dict[str, float] = Field(description="probability from which each band holds")
+    bands_sized_by: dict[str, Any] | None = Field(
+        description="what the team could work and how many accounts each band held when the "
+        "release was published; null for releases of before bands were sized"
+    )
     predicts: str | None = Field(description="the label in words")
     horizon_days: int
     lead_time_days: int
@@ -734,6 +765,7 @@ class Expectation(Contract):
     auc_low: float | None
     auc_high: float | None
     assumption: str
+    until: str | None = Field(None, description="the last day the estimates look to, ISO 8601")
 
 
 class Realised(Contract):

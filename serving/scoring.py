@@ -19,12 +19,13 @@ import numpy as np
 from configs.company import Company
 from configs.errors import ModelError
 from configs.places import Workspace
-from configs.state import State, read_json, read_manifest
+from configs.state import read_json
 from features.store import OnlineRows
 from serving.phrases import (
     MEASURES,
     STATUS_WORDS,
     UNKNOWN,
+    asked_alike,
     asks_renewal,
     data_confidence,
     data_notes,
@@ -35,7 +36,8 @@ from serving.phrases import (
 )
 from serving.selling import Seller
 from serving.stages import stage
-from training.bundle import Bundle, Scores, load
+from training.bands import is_asked, newest_vectors
+from training.bundle import CONFIDENCE_LIMITS, Bundle, Confidence, Scores, load
 from training.explain import Beside, Explanation, Teller, is_circumstance
 from training.releases import Release
 from training.rules import Applied, Flag, rules_of
@@ -100,13 +102,6 @@ class Peers:
         return np.array(rows, dtype=np.float64).reshape(len(groups), width)
 
 
-def newest_vectors(state: State, feature_hash: str) -> Path | None:
-    """Return the finished vector folder of the newest book, if there is one."""
-    folder = state.snapshots / "vector" / feature_hash
-    days = sorted((item for item in folder.glob("*-*-*") if item.is_dir()), reverse=True)
-    return next((item for item in days if read_manifest(item) is not None), None)
-
-
 def load_peers(folder: Path | None, names: Sequence[str]) -> Peers:
     """Read the peers that lie beside a book's vectors; without a book there are none."""
     if folder is None:
@@ -154,6 +149,8 @@ class Model:
         Probability from which each band holds, ascending.
     positions : numpy.ndarray
         Where the model's features stand in the served vector.
+    basis : mapping
+        What the bands were sized by (`training.bands.Frozen`); empty in releases of 0.1.0.
     """
 
     target: str
@@ -162,6 +159,7 @@ class Model:
     contract: Mapping[str, Any]
     cuts: tuple[tuple[float, str], ...]
     positions: np.ndarray
+    basis: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def _theme_columns(self) -> dict[str, np.ndarray]:
@@ -182,7 +180,11 @@ class Model:
 
     def asks(self, facts: Mapping[str, Any]) -> bool:
         """Say whether the question makes sense for an account: who is full cannot grow."""
-        return self.bundle.outcome != "expansion" or facts.get("has_room") is not False
+        return is_asked(self.bundle.outcome, facts)
+
+    def confidence(self, scores: Scores) -> list[Confidence]:
+        """Return the confidence in each score, by the limits frozen at release."""
+        return scores.confidence_at(self.basis.get("confidence_limits", CONFIDENCE_LIMITS))
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Return the model's matrix of served vectors."""
@@ -283,7 +285,7 @@ class Scorer:
     peers : Peers
         Of the newest book.
     ranks : mapping of str to numpy.ndarray
-        Target to the ascending probabilities of the last published book; may be empty.
+        `rank_key` to the ascending probabilities of the last published book; may be empty.
     """
 
     release: Release
@@ -447,29 +449,44 @@ class Scorer:
         currency = self.company.reporting_currency
         scores, why = model.answer(matrix, rows.past, rows.peer, currency)
         flags = model.flags(matrix, rows.past, rows.peer, currency)
-        percentiles = self._percentiles(model.target, scores.p)
         for i, part in enumerate(_parts(model, scores)):
             facts = rows.facts[i]
             if not model.asks(facts):
                 answers[i].setdefault("withheld", {})[model.target] = status(NO_ROOM)
                 continue
             is_renewal = asks_renewal(model.contract, facts)
-            part["text"] = estimate(model.contract, is_renewal, part["probability"])
+            until = window(model.contract, facts, rows.as_of[i])
+            part["text"] = estimate(model.contract, is_renewal, part["probability"], until)
             part["asks_about"] = "renewal" if is_renewal else "horizon"
-            part["until"] = window(model.contract, facts, rows.as_of[i]).isoformat()
-            part["percentile"] = None if percentiles is None else float(percentiles[i])
+            part["until"] = until.isoformat()
+            part |= self._percentile(model, is_renewal, part["probability"])
             part |= _why(why[i], part["probability"])
             part["rules"] = flags[i]
             answers[i].setdefault("scores", {})[model.target] = part
 
-    def _percentiles(self, target: str, p: np.ndarray) -> np.ndarray | None:
-        """Return the share of the published book below each probability, ties counted half."""
-        book = self.ranks.get(target)
+    def _percentile(self, model: Model, is_renewal: bool, p: float) -> dict[str, Any]:
+        """Return the share of like accounts below a probability, ties counted half, and of whom.
+
+        Like accounts are those of the published book that were asked the same kind of question: the
+        chance of losing a renewal is not ranked with the chance of leaving within the horizon.
+        """
+        book = self.ranks.get(rank_key(model.target, is_renewal=is_renewal))
         if book is None or len(book) == 0:
-            return None
+            return {"percentile": None, "percentile_of": None}
         places = np.searchsorted(book, p, "left") + np.searchsorted(book, p, "right")
-        shares: np.ndarray = np.round(50.0 * places / len(book), 1)
-        return shares
+        return {
+            "percentile": round(50.0 * float(places) / len(book), 1),
+            "percentile_of": asked_alike(model.contract, is_renewal, len(book)),
+        }
+
+
+def rank_key(target: str, *, is_renewal: bool) -> str:
+    """Return the name under which a book keeps the probabilities that may be ranked together.
+
+    >>> rank_key("churn", is_renewal=True)
+    'churn:renewal'
+    """
+    return f"{target}:{'renewal' if is_renewal else 'horizon'}"
 
 
 def kept_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -497,7 +514,8 @@ def _load_model(workspace: Workspace, release: Release, target: str) -> Model:
     contract = {**bundle.manifest["label_contract"], **release.label_contracts[target]}
     cuts = sorted((cut, name) for name, cut in release.bands[target].items())
     positions = np.array([place[name] for name in bundle.encoder.names])
-    return Model(target, sha, bundle, contract, tuple(cuts), positions)
+    basis = release.frozen.get(target, {})
+    return Model(target, sha, bundle, contract, tuple(cuts), positions, basis)
 
 
 def _renewal(facts: Mapping[str, Any], today: date) -> dict[str, Any] | None:
@@ -536,7 +554,7 @@ def _parts(model: Model, scores: Scores) -> list[dict[str, Any]]:
             "bundle_sha": model.sha,
         }
         for i, (p, logit, confidence) in enumerate(
-            zip(scores.p.tolist(), scores.logit.tolist(), scores.confidence, strict=True)
+            zip(scores.p.tolist(), scores.logit.tolist(), model.confidence(scores), strict=True)
         )
     ]
 
@@ -555,5 +573,6 @@ def _add_headline(answer: dict[str, Any]) -> None:
         answer.setdefault(part["measure"], part["probability"])
         if part["outcome"] == "churn":
             answer.setdefault("risk_band", part["band"])
+            answer.setdefault("expected_arr_lost_by", part["until"])
     risk, arr = answer.get("churn_risk"), answer["arr"]
     answer["expected_arr_lost"] = None if risk is None or arr is None else risk * max(arr, 0.0)

@@ -260,7 +260,7 @@ def _answers(
             "low": scores.low,
             "high": scores.high,
             "band": [model.band(value) for value in p],
-            "confidence": scores.confidence,
+            "confidence": model.confidence(scores),
             "verdict": bundle.verdict,
             "text": [estimate(model.contract, False, value) for value in p],
             "reasons": [_facts(item, "raises") for item in why],

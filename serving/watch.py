@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,9 @@ class Watched:
     release_id : str
         What is published.
     n_accounts : int
-        All accounts of the book.
+        All customers of the book; closed accounts are none.
+    until : mapping of str to str
+        Target to the last day that its estimates look to, ISO 8601.
     """
 
     models: Sequence[Model]
@@ -39,6 +41,7 @@ class Watched:
     as_of: datetime
     release_id: str
     n_accounts: int
+    until: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_monitoring(folder: Path) -> dict[str, Any] | None:

@@ -36,7 +36,9 @@ from sqlalchemy import update as change
 from configs.company import Webhook
 from configs.errors import ConfigError
 from configs.places import Workspace
+from features.status import NOT_CUSTOMERS
 from serving.phrases import to_second
+from serving.questions import move_of, question_of_row, refuse_mixed
 from training.database import UtcTime, open_engine, reading, writing
 from training.inserts import settle
 
@@ -218,6 +220,11 @@ def news_of(
         for row in after
         if row["account_id"] in known and is_clear_change(known[row["account_id"]], row)
     ]
+    now = {row["account_id"]: row for row in after}
+    refuse_mixed(
+        (item, question_of_row(known[item]), question_of_row(now[item]))
+        for item in (data["account_id"] for _, data in found)
+    )
     first = next(iter(after), None)
     if first is None:
         return []
@@ -225,27 +232,33 @@ def news_of(
     releases = {row["release_id"] for row in known.values()}
     if releases and first["release_id"] not in releases:
         found.insert(0, (RELEASE_PUBLISHED, {"release_id": first["release_id"]}))
-    return [*found, (BOOK_PUBLISHED, {**told, "n_accounts": len(after)})]
+    n_closed = sum(row["status"] in NOT_CUSTOMERS for row in after)
+    counts = {"n_accounts": len(after) - n_closed, "n_closed": n_closed}
+    return [*found, (BOOK_PUBLISHED, {**told, **counts})]
 
 
 def is_clear_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Say whether a band changed by more than what is uncertain in both estimates.
 
     The move has to exceed the root of the summed squares of the two half-ranges towards each
-    other: two 90 % ranges of independent estimates.
+    other: two 90 % ranges of independent estimates. Risks of two renewals are not compared.
 
-    >>> row = {"risk_band": "low", "churn_risk": 0.1, "churn_low": 0.06, "churn_high": 0.14}
-    >>> high = {"risk_band": "high", "churn_risk": 0.4, "churn_low": 0.3, "churn_high": 0.5}
-    >>> near = {"risk_band": "elevated", "churn_risk": 0.12, "churn_low": 0.07, "churn_high": 0.18}
+    >>> row = {"risk_band": "low", "churn_risk": 0.1, "churn_low": 0.06, "churn_high": 0.14,
+    ...        "churn_asks_about": "renewal", "churn_until": "2026-06-27", "as_of": "2026-06-01"}
+    >>> high = row | {"risk_band": "high", "churn_risk": 0.4, "churn_low": 0.3, "churn_high": 0.5}
+    >>> near = row | {"risk_band": "elevated", "churn_risk": 0.12, "churn_low": 0.07,
+    ...               "churn_high": 0.18}
     >>> is_clear_change(row, high), is_clear_change(row, near), is_clear_change(row, row)
     (True, False, False)
+    >>> is_clear_change(row, high | {"churn_until": "2027-06-27"})
+    False
     """
-    ends = [row[name] for row in (before, after) for name in ("churn_risk", "churn_low")]
-    if before["risk_band"] == after["risk_band"] or None in ends:
+    move = move_of(before, after)
+    if before["risk_band"] == after["risk_band"] or move is None:
         return False
     low, high = sorted((before, after), key=lambda row: row["churn_risk"])
     up, down = low["churn_high"] - low["churn_risk"], high["churn_risk"] - high["churn_low"]
-    return bool(high["churn_risk"] - low["churn_risk"] > (up**2 + down**2) ** 0.5)
+    return bool(abs(move) > (up**2 + down**2) ** 0.5)
 
 
 def _band_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,6 +268,8 @@ def _band_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[st
         "band_before": before["risk_band"],
         "churn_risk": after["churn_risk"],
         "churn_risk_before": before["churn_risk"],
+        "churn_asks_about": after["churn_asks_about"],
+        "churn_until": after["churn_until"],
         "top_reason": after["top_reason"],
         "as_of": after["as_of"],
         "release_id": after["release_id"],

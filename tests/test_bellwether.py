@@ -481,7 +481,7 @@ def test_a_damaged_book_does_not_hide_why_a_refresh_failed(finished, run_command
 def test_a_second_release_can_be_taken_back(finished, run_command):
     first = book_of(finished).release_id
     assert f"release {first} is current already" in run_command("promote", *finished.options).out
-    finished.configure(serving={"bands": {"elevated": 1.2, "high": 2.0}})
+    finished.configure(serving={"band_days": {"elevated": 300, "high": 200}})
     trained = run_command("train", *finished.options)
     assert trained.code == 0, trained
     assert "# churn" in trained.out

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from configs.capacity import DAYS_PER_MONTH, workable
 from training.metrics import entity_weights, estimate, none_if_nan
 from training.sampling import (
-    DAYS_PER_MONTH,
     MIN_SLICE_EVENTS,
     MODEL,
     Drawing,
@@ -186,7 +186,7 @@ def on_the_list(predictions: pd.DataFrame, name: str, drawing: Drawing) -> pd.Da
 
 def list_size(predictions: pd.DataFrame, drawing: Drawing) -> int:
     """Return how many new accounts a list takes at every as_of, at least one."""
-    return max(1, round(drawing.capacity_per_month * step_days(predictions) / DAYS_PER_MONTH))
+    return max(1, round(workable(drawing.capacity_per_month, step_days(predictions))))
 
 
 def listed_rows(predictions: pd.DataFrame, name: str, size: int, seed: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -101,9 +101,13 @@ class Scores:
 
     @property
     def confidence(self) -> list[Confidence]:
-        """Confidence of the model in each row: high, medium or low."""
+        """Confidence of the model in each row: high, medium or low, by `CONFIDENCE_LIMITS`."""
+        return self.confidence_at(CONFIDENCE_LIMITS)
+
+    def confidence_at(self, limits: Sequence[float]) -> list[Confidence]:
+        """Return the confidence in each row by the limits a release froze (`training.bands`)."""
         words: tuple[Confidence, ...] = ("high", "medium", "low")
-        return [words[i] for i in np.searchsorted(CONFIDENCE_LIMITS, self.spread)]
+        return [words[i] for i in np.searchsorted(np.asarray(limits), self.spread)]
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ class Changes:
 
     @property
     def happened_by_theme(self) -> RolledUp:
-        """What happened by theme; what became known, or unknown, is neither better nor worse."""
+        """What happened by theme; what became known, or unknown, is apart from the themes."""
         return roll_up(self.happened, self.unknown, membership(self.info))
 
 

@@ -164,8 +164,8 @@ class RolledUp(NamedTuple):
 def roll_up(values: np.ndarray, unknown: np.ndarray, belongs: np.ndarray) -> RolledUp:
     """Sum points (or contributions) by theme, with context and what is not known apart.
 
-    That a value is missing moves the estimate, and says nothing good or bad of the account: it
-    counts for no theme. A circumstance that does not apply stays a circumstance.
+    That a value is missing moves the estimate, and says nothing of the value itself: it counts for
+    no theme, and is shown as a step of its own. A circumstance that does not apply stays one.
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ from configs.company import Company
 from configs.errors import ModelError, UnavailableError
 from configs.places import Workspace
 from training import bundle as bundles
+from training.bands import Frozen, book_scores, frozen_bands, last_tested, newest_vectors
 from training.registry import repair_aliases
 from training.releases import (
     Release,
@@ -32,9 +33,6 @@ Progress = Callable[[str], None]
 
 MIRROR_ATTEMPTS = 20
 """Publications that may overtake one writing of the aliases."""
-
-HIGHEST_CUT = 0.95
-"""Bands are multiples of the base rate, and never start above this probability."""
 
 
 def promote(
@@ -91,16 +89,19 @@ def promote(
         return now_current
     if now_current is not None and not (is_forced or is_shadow):
         _refuse_worse(now_current, candidates)
-    manifests = {name: _manifest(workspace, item) for name, item in candidates.items()}
+    loaded = {name: _bundle(workspace, item) for name, item in candidates.items()}
+    manifests = {name: dict(bundle.manifest) for name, bundle in loaded.items()}
     _check_features(manifests, features, workspace.company)
+    frozen = {
+        name: _frozen(workspace, features, candidates[name], bundle)
+        for name, bundle in loaded.items()
+    }
     release = new_release(
         created_at=created_at,
         bundles=parts,
         feature_set={"hash": features.hash, "names": features.names},
-        bands={
-            name: bands(float(manifest["base_rate"]), workspace.company)
-            for name, manifest in manifests.items()
-        },
+        bands={name: part.cuts for name, part in frozen.items()},
+        frozen={name: part.basis for name, part in frozen.items()},
         reason_catalogue_version=catalogue_version(),
         label_contracts={name: item.contract for name, item in candidates.items()},
         config_hash=workspace.company.config_hash,
@@ -174,23 +175,16 @@ def mirror_aliases(
         progress(f"{target}: its bundle is not registered; `bellwether relog` registers it")
 
 
-def bands(base_rate: float, company: Company) -> dict[str, float]:
-    """Return the probability at which each band starts.
-
-    >>> from configs.company import parse_company
-    >>> raw = {"name": "x", "targets": {"churn": {"outcome": "churn", "observed_in": "activity"}}}
-    >>> bands(0.1, parse_company(raw, where="doc"))
-    {'elevated': 0.15, 'high': 0.3}
-    >>> bands(0.5, parse_company(raw, where="doc"))
-    {'elevated': 0.6, 'high': 0.75}
-    """
-    odds = base_rate / (1.0 - base_rate) if base_rate < 1 else 1e9
-    cuts = {}
-    for name, multiple in company.serving.bands.items():
-        # A multiple of the rate while that is possible, of the odds where rates are high.
-        by_rate, by_odds = base_rate * multiple, odds * multiple / (1.0 + odds * multiple)
-        cuts[str(name)] = round(min(by_rate, by_odds if base_rate > 0.25 else 1.0, HIGHEST_CUT), 6)
-    return cuts
+def _frozen(
+    workspace: Workspace, features: FeatureSet, candidate: Candidate, bundle: bundles.Bundle
+) -> Frozen:
+    """Size the bands of a target by the newest book; without one, by the last moment tested."""
+    folder = newest_vectors(workspace.state, features.hash)
+    if folder is None:
+        scores, counted_in = last_tested(candidate.folder), "the last moment that was tested"
+    else:
+        scores, counted_in = book_scores(folder, bundle, features.names), f"book {folder.name}"
+    return frozen_bands(scores, bundle.base_rate, workspace.company, counted_in)
 
 
 def _is_same(
@@ -216,8 +210,8 @@ def _refuse_worse(release: Release, candidates: dict[str, Candidate]) -> None:
             )
 
 
-def _manifest(workspace: Workspace, item: Candidate) -> dict[str, Any]:
-    return dict(bundles.load(workspace.state.bundles / item.sha, item.sha).manifest)
+def _bundle(workspace: Workspace, item: Candidate) -> bundles.Bundle:
+    return bundles.load(workspace.state.bundles / item.sha, item.sha)
 
 
 def _check_features(

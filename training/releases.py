@@ -93,6 +93,9 @@ class Release:
         ``hash`` and the ordered ``names`` of the served vector.
     bands : dict
         Per target: probability in [0, 1] at which each band starts, frozen here.
+    frozen : dict
+        Per target: what the bands were sized by, and the limits of confidence (`training.bands`).
+        Empty in releases of version 0.1.0, whose bands were multiples of the base rate.
     reason_catalogue_version : str
         Of the wording of reasons.
     label_contracts : dict
@@ -115,6 +118,7 @@ class Release:
     config_hash: str
     evidence: dict[str, Any] = field(default_factory=dict)
     note: str = ""
+    frozen: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plain mapping that is stored and mirrored."""
@@ -209,6 +213,7 @@ def new_release(
     config_hash: str,
     evidence: Mapping[str, Any] | None = None,
     note: str = "",
+    frozen: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Release:
     """Check the parts of a release and give it its id.
 
@@ -217,7 +222,7 @@ def new_release(
     created_at : datetime
         With a zone.
     bundles, feature_set, bands, reason_catalogue_version, label_contracts, config_hash, note
-        As in `Release`.
+        As in `Release`, as is `frozen`.
     evidence : mapping, optional
         Gate results, who and why.
 
@@ -236,6 +241,7 @@ def new_release(
         "config_hash": config_hash,
         "evidence": dict(evidence or {}),
         "note": note,
+        "frozen": {target: dict(part) for target, part in (frozen or {}).items()},
     }
     mistakes = _mistakes(body)
     if mistakes:
@@ -488,7 +494,9 @@ def _before_current(past: Sequence[Publication]) -> str:
 
 
 def _identity(body: Mapping[str, Any]) -> str:
-    return f"{body['created_at'][:10].replace('-', '')}-{digest(plain_json(body), length=10)}"
+    # Releases of before bands were sized have no such part, and keep their identity.
+    parts = {name: part for name, part in body.items() if name != "frozen" or part}
+    return f"{body['created_at'][:10].replace('-', '')}-{digest(plain_json(parts), length=10)}"
 
 
 def _mistakes(body: Mapping[str, Any]) -> list[str]:

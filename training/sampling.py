@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from configs.capacity import DAYS_PER_MONTH, workable
 from training.metrics import Measure, Sample, bootstrap, estimate, flag_top
 from training.splits import entity_codes
 
@@ -21,8 +22,6 @@ CHAMPION_ITSELF = "champion_itself"
 
 MIN_SLICE_EVENTS = 10
 """Events a slice needs before its measures are shown."""
-
-DAYS_PER_MONTH = 30.4375
 
 Plain = dict[str, Any]
 
@@ -49,7 +48,7 @@ class Drawing:
     @property
     def capacity_per_fold(self) -> float:
         """Accounts the team can work in a test period."""
-        return self.capacity_per_month * self.fold_days / DAYS_PER_MONTH
+        return workable(self.capacity_per_month, self.fold_days)
 
 
 def sample_of(rows: pd.DataFrame, name: str, capacity: float) -> Sample:

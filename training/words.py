@@ -138,13 +138,13 @@ def capital(phrase: str) -> str:
 def number(value: float) -> str:
     """Return a number as people write it: three significant digits at most below 100.
 
-    >>> [number(x) for x in (4.0, 3.14159, 0.0123, 1234567.8, -0.0)]
-    ['4', '3.1', '0.012', '1,234,568', '0']
+    >>> [number(x) for x in (4.0, 4.02, 3.14159, 0.0123, 1234567.8, -0.0)]
+    ['4', '4', '3.1', '0.012', '1,234,568', '0']
     """
     size = abs(value)
     if size >= 100 or value == round(value):
         return f"{round(value):,}"
-    return f"{value:.1f}" if size >= 1 else f"{value:.2g}"
+    return f"{value:.1f}".removesuffix(".0") if size >= 1 else f"{value:.2g}"
 
 
 def amount(value: float, unit: str, currency: str = "") -> str:
@@ -236,6 +236,8 @@ def phrase(
     >>> users = FeatureInfo("users_28d", "usage", "active users", "", "count", 28, "adoption")
     >>> phrase(users)(4.0, 16.0, 11.0)
     'Active users 4 in the last 28 days (16 twelve weeks earlier; 11 at similar accounts)'
+    >>> phrase(users)(4.0, 4.02, 11.0)
+    'Active users 4 in the last 28 days (11 at similar accounts)'
     """
     unit, lead = info.unit, capital(info.label)
     window = f" in the last {info.window_days} days" if info.window_days else ""
@@ -250,10 +252,12 @@ def phrase(
     def told(value: float | str | None, past: float | str | None, peer: float | str | None) -> str:
         shown = (value is not None and words(value)) or "not known"
         text = f"{bare if shown[:1].isdigit() else with_colon}{shown}{window}"
-        if past is None:
-            return text if peer is None else f"{text} ({words(peer)}{beside})"
-        if peer is None:
-            return f"{text} ({words(past)}{before})"
-        return f"{text} ({words(past)}{before}; {words(peer)}{beside})"
+        # What reads the same as the value is no comparison.
+        compared = [
+            f"{other}{whose}"
+            for given, whose in ((past, before), (peer, beside))
+            if given is not None and (other := words(given)) != shown
+        ]
+        return f"{text} ({'; '.join(compared)})" if compared else text
 
     return told

@@ -40,6 +40,7 @@ CHECKS: tuple[Callable[[Context], Iterator[Issue]], ...] = (
     revenue.unfolded_issues,
     revenue.rhythm_issues,
     revenue.uncounted_issues,
+    relations.capacity_issues,
 )
 
 FACTS = (

@@ -262,6 +262,12 @@ CODES: dict[str, Code] = {
         "error",
         "please report this, and trust none of the totals named until it is explained",
     ),
+    "capacity_disagrees": Code(
+        "the CSMs' capacities do not add up to the team's",
+        "warning",
+        "set serving.capacity_per_month in company.yaml to what the team can work in a month, or "
+        "correct owners.capacity, the accounts a CSM can take on in a week",
+    ),
     "empty_table": Code(
         "tables that are there without rows",
         "warning",

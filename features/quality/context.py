@@ -29,7 +29,7 @@ SIGNALS: dict[str, str] = {
     "health_scores": "the audit of the score in use",
     "outcomes": "recorded outcomes",
     "labels": "given outcomes",
-    "owners": "capacity per CSM",
+    "owners": "how the team's capacity is shared",
     "rates": "money in other currencies",
 }
 

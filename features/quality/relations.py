@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from configs.capacity import disagreement
 from configs.errors import did_you_mean
 from features.contracts import TABLES
 from features.quality.context import Context, counted
@@ -198,3 +199,16 @@ def presence_issues(context: Context) -> Iterator[Issue]:
             f"{name} ({hint})" if hint else name for name, hint in zip(unused, hints, strict=True)
         ]
         yield context.issue("unused_inputs", "", len(unused), None, ", ".join(named))
+
+
+def capacity_issues(context: Context) -> Iterator[Issue]:
+    """Report CSMs whose capacities do not add up to what the team works."""
+    if not context.has("owners", "capacity"):
+        return
+    rows = context.connection.execute(
+        "SELECT owner_id, last(capacity ORDER BY known_at) FROM owners "
+        "WHERE capacity IS NOT NULL GROUP BY 1"
+    ).fetchall()
+    words = disagreement(context.workspace.company.serving.capacity_per_month, dict(rows))
+    if words:
+        yield context.issue("capacity_disagrees", "owners", len(rows), None, words)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ibis
 import ibis.expr.types as ir
 
 from features.signals.declare import Family, Feature, Helper, Own, Rows, log_ratio, ratio
+from features.signals.sentiment import complains
 
 TOUCHES = "touches"
 CONTACTS = "contacts"
@@ -85,6 +87,30 @@ FAMILY = Family(
             "Days since the account began a contact.",
             "days",
             "relationship",
+            churn_sign=1,
+        ),
+        Helper(
+            "_touch_complaints_182d",
+            Rows(
+                TOUCHES,
+                lambda r: (
+                    ibis.coalesce(complains(r.text), False).cast("int64").sum(where=r.age < 182)
+                ),
+            ),
+        ),
+        Helper(
+            "_touch_notes_182d",
+            Rows(TOUCHES, lambda r: r.text.count(where=r.age < 182)),
+        ),
+        Feature(
+            "complaining_touches_share_182d",
+            Own(lambda o: ratio(o["_touch_complaints_182d"], o["_touch_notes_182d"])),
+            "share of complaining calls and mails",
+            "Share of the calls, mails and meetings of the last 182 days with a note whose note "
+            "has words of plain complaint.",
+            "share",
+            "relationship",
+            182,
             churn_sign=1,
         ),
         Feature(

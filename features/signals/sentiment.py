@@ -11,11 +11,28 @@ from features.signals.support import is_counted
 SURVEYS = "survey_responses"
 TICKETS = "support_tickets"
 
-NEGATIVE_WORDS = (
-    r"(frustrat|disappoint|unacceptable|terrible|useless|broken|angry|awful|worst|unusable"
-    r"|too slow|not working|waste|poor|fed up|unhappy|annoy)"
+_COMPLAINT = (
+    r"(?:frustrat|disappoint|unacceptabl|terribl|useless|broken|angr|awful|worst|unusable"
+    r"|too slow|not working|waste|poor|fed up|unhapp|annoy)"
 )
+
+NEGATIVE_WORDS = rf"\b{_COMPLAINT}"
 """Words of plain complaint. Words about leaving are not here: they are the decision itself."""
+
+_NO = (
+    r"(?:not|no|no longer|never|nothing|none|nobody|without|hardly|neither|nor|used to be"
+    r"|(?:is|was|are|were|do|does|did|has|have|had|would|wo|ai)n['’]?t)"
+)
+_BETWEEN = (
+    r"(?:really|actually|at all|so|that|very|too|quite|completely|totally|entirely|particularly"
+    r"|even|ever|yet|been|be|was|were|is|are|get|getting|feel|feeling|looks?|seems?|any|anything"
+    r"|a|an|the least|in the least|one bit|of it|of them|or)"
+)
+DENIED = rf"\b{_NO}\s+(?:{_BETWEEN}\s+){{0,3}}{_COMPLAINT}\w*"
+"""A complaint that the writer denies: "not broken", "isn't really annoying"."""
+
+STRENGTHENED = r"\bnot (?:only|just|merely|simply)\b"
+"""What looks like a denial and is none: "not only broken"."""
 
 
 def _is(rows: ir.Table, kind: str) -> ir.BooleanValue:
@@ -26,13 +43,19 @@ def _nps(rows: ir.Table) -> ir.BooleanValue:
     return _is(rows, "nps")
 
 
+def _ces(rows: ir.Table) -> ir.BooleanValue:
+    return _is(rows, "ces")
+
+
 def _latest_lowest(rows: ir.Table) -> ir.Value:
     # Without the score in the order, answers of one day would be picked from by chance.
     return rows.age.cast("float64") * 100.0 + rows.score
 
 
-def _complains(text: ir.StringValue) -> ir.BooleanValue:
-    return text.lower().re_search(NEGATIVE_WORDS)
+def complains(text: ir.StringValue) -> ir.BooleanValue:
+    """Say whether a text has words of plain complaint that it does not deny."""
+    plain = text.lower().re_replace(STRENGTHENED, " ").re_replace(DENIED, " ")
+    return plain.re_search(NEGATIVE_WORDS)
 
 
 FAMILY = Family(
@@ -126,12 +149,32 @@ FAMILY = Family(
             182,
             churn_sign=-1,
         ),
+        Feature(
+            "ces_last",
+            Rows(SURVEYS, lambda r: r.score.argmin(_latest_lowest(r), where=_ces(r)), empty=None),
+            "last answer on ease",
+            "The latest customer-effort answer (1 to 7, 7 is easiest) anyone gave in the last 728 "
+            "days, the lowest of several on one day.",
+            "score",
+            "sentiment",
+            churn_sign=-1,
+        ),
+        Feature(
+            "ces_mean_364d",
+            Rows(SURVEYS, lambda r: r.score.mean(where=_ces(r) & (r.age < 364)), empty=None),
+            "ease in surveys",
+            "Mean customer-effort answer (1 to 7, 7 is easiest) of the last 364 days.",
+            "score",
+            "sentiment",
+            364,
+            churn_sign=-1,
+        ),
         Helper(
             "_complaints_84d",
             Rows(
                 TICKETS,
                 lambda r: (
-                    ibis.coalesce(_complains(r.text), False)
+                    ibis.coalesce(complains(r.text), False)
                     .cast("int64")
                     .sum(where=(r.age < 84) & is_counted(r))
                 ),
@@ -156,7 +199,7 @@ FAMILY = Family(
             Rows(
                 SURVEYS,
                 lambda r: (
-                    ibis.coalesce(_complains(r.comment), False).cast("int64").sum(where=r.age < 364)
+                    ibis.coalesce(complains(r.comment), False).cast("int64").sum(where=r.age < 364)
                 ),
             ),
             "complaints in surveys",

@@ -17,6 +17,6 @@ GAPS: dict[str, str] = {
     "health_scores": "the score in use today cannot be audited or compared",
     "outcomes": "losses and gains are derived, not taken from a log of decisions",
     "labels": "outcomes follow our definitions, not one of the company's own",
-    "owners": "no capacity per CSM: one capacity is used for all",
+    "owners": "no capacity per CSM: the team's is shared equally",
     "rates": "money in other currencies than the reporting one cannot be converted",
 }

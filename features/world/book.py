@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from configs.capacity import DAYS_PER_WEEK, workable
 from features.world.calendar import (
     DAY,
     Bools,
@@ -44,6 +45,8 @@ NOTICE_PERIODS, NOTICE_SHARE = (30, 60, 90), (0.35, 0.40, 0.25)
 ESCALATORS, ESCALATOR_SHARE = (0.0, 0.03, 0.05), (0.65, 0.20, 0.15)
 EXISTING_SHARE = 0.70
 ACCOUNTS_PER_OWNER = 40
+TEAM_PER_MONTH = 40
+"""Accounts all CSMs together can work in a month, as the example's company.yaml has it."""
 
 ONSETS = ("B", "Br", "D", "Dr", "F", "G", "Gl", "H", "K", "Kr", "L", "M", "N", "P", "Pl", "Qu")
 ENDINGS = ("alto", "enva", "ivor", "ondra", "ulme", "aveth", "ellow", "irune", "oskel", "umara")
@@ -166,6 +169,7 @@ def owners_table(book: Book, calendar: Calendar) -> pd.DataFrame:
     """Return the owners table: one row per CSM."""
     number = np.arange(n_owners(len(book)))
     team = number % len(REGIONS)
+    share = workable(TEAM_PER_MONTH, DAYS_PER_WEEK) / len(number)
     return pd.DataFrame(
         {
             "owner_id": [owner_id(int(i)) for i in number],
@@ -173,7 +177,7 @@ def owners_table(book: Book, calendar: Calendar) -> pd.DataFrame:
             "name": [f"CSM {i + 1:02d}" for i in number],
             "team": np.array(REGIONS, dtype=object)[team],
             "manager_id": [f"manager-{i + 1}" for i in team],
-            "capacity": pd.array(8 + 2 * (number % 4), dtype="Int64"),
+            "capacity": np.round(share * (0.75 + 0.5 * (number % 2)), 2),
         }
     )
 

@@ -134,6 +134,7 @@ def release_answer(live: Live) -> dict[str, Any]:
                 "verdict": model.bundle.verdict,
                 "outcome": model.bundle.outcome,
                 "bands": {name: cut for cut, name in model.cuts},
+                "bands_sized_by": model.basis or None,
                 "predicts": model.contract.get("words"),
                 "horizon_days": model.contract["horizon_days"],
                 "lead_time_days": model.contract["lead_time_days"],

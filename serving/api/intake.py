@@ -19,6 +19,7 @@ from serving.api.bodies import read_body
 from serving.api.jobs import IdempotencyKey
 from serving.api.openapi import guarded, problems
 from serving.api.scores import AccountId, is_account_id
+from serving.changes import asked_as_plain, asked_of
 from serving.intake import Feedback, ReportedOutcome
 from serving.ledger import ScoreRow
 from serving.live import Live
@@ -103,12 +104,16 @@ def intake(get_live: GetLive) -> APIRouter:
         live = get_live(request)
         if not _visible(live, request)(account_id):
             raise ProblemError("unknown-account", f"no account {account_id!r} in the book")
-        targets = [model.target for model in live.current().scorer.models]
+        contracts = {model.target: model.contract for model in live.current().scorer.models}
         rows = await asyncio.to_thread(
-            lambda: {target: live.ledger.history(account_id, target, limit) for target in targets}
+            lambda: {name: live.ledger.history(account_id, name, limit) for name in contracts}
         )
         told = {
-            target: [_told(row) for row in found if row.channel != "shadow"]
+            target: [
+                _told(row) | asked_as_plain(asked_of(live.archive, row, contracts[target]))
+                for row in found
+                if row.channel != "shadow"
+            ]
             for target, found in rows.items()
         }
         return json_answer({"account_id": account_id, "targets": told})

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from configs.places import Workspace
 from configs.state import State, new_folder
-from serving.scoring import newest_vectors
+from training.bands import newest_vectors
 from training.bench.company import COMPANY
 from training.bench.measure import Measure
 from training.releases import Release

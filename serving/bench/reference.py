@@ -14,17 +14,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from configs.errors import StateError
 from configs.places import Workspace
 from features.build import Built
 from features.labels import definition
 from serving.book import score_book
 from serving.ledger import Ledger
+from training.bands import book_scores, frozen_bands, newest_vectors
 from training.bench.company import simulated
 from training.bundle import Bundle, Calibration, save
 from training.dataset import training_frame
 from training.fit import Fitted, Recipe, fit, with_draws
 from training.frame import TrainingFrame
-from training.promote import bands
 from training.recipe import reference
 from training.releases import Release, current, new_release, open_store, publish
 from training.words import catalogue_version
@@ -118,7 +119,14 @@ def _bundle(workspace: Workspace, frame: TrainingFrame, recipe: Recipe, fitted: 
 
 
 def _release(workspace: Workspace, built: Built, bundles: Mapping[str, Bundle]) -> Release:
-    company = workspace.company
+    company, names = workspace.company, built.features.names
+    folder = newest_vectors(workspace.state, built.features.hash)
+    if folder is None:
+        raise StateError("there is no book to size the bands by", fix="build the features first")
+    frozen = {
+        name: frozen_bands(book_scores(folder, bundle, names), bundle.base_rate, company, "book")
+        for name, bundle in bundles.items()
+    }
     shas = {name: save(bundle, workspace.state.bundles) for name, bundle in bundles.items()}
     return new_release(
         created_at=company.clock(),
@@ -126,7 +134,8 @@ def _release(workspace: Workspace, built: Built, bundles: Mapping[str, Bundle]) 
             name: {"sha": shas[name], "verdict": bundle.verdict} for name, bundle in bundles.items()
         },
         feature_set={"hash": built.features.hash, "names": built.features.names},
-        bands={name: bands(bundle.base_rate, company) for name, bundle in bundles.items()},
+        bands={name: part.cuts for name, part in frozen.items()},
+        frozen={name: part.basis for name, part in frozen.items()},
         reason_catalogue_version=catalogue_version(),
         label_contracts={
             name: {

@@ -21,7 +21,7 @@ from serving.bench.load import Load, get, post, run
 from serving.bench.reference import BOOSTER_FILE
 from serving.bench.servers import Running
 from serving.book import read_latest, read_table
-from serving.scoring import newest_vectors
+from training.bands import newest_vectors
 from training.bench.measure import Measure, quantiles
 from training.releases import Release
 

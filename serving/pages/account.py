@@ -7,11 +7,14 @@ from typing import Any
 
 from features.catalog import THEMES
 from serving.exports import first_per_outcome
-from serving.phrases import VERDICT_WORDS
+from serving.phrases import VERDICT_WORDS, rounded_to_sum
 from training.words import capital
 
 SMALL_POINTS = 0.0005
 """Themes that move the estimate less are added up in one step."""
+
+NOT_KNOWN = "Not known"
+"""The step of what the model makes of values nobody knows."""
 
 BAR_WIDTH, BAR_HEIGHT = 320, 20
 
@@ -42,6 +45,7 @@ def view(answer: Mapping[str, Any], changes: Sequence[Mapping[str, Any]] = ()) -
     """
     firsts = first_per_outcome(answer)
     risk = firsts.get("churn") or firsts.get("contraction")
+    steps = waterfall(risk) if risk and risk["themes"] else None
     return {
         "a": answer,
         "title": answer.get("name") or answer["account_id"],
@@ -54,8 +58,11 @@ def view(answer: Mapping[str, Any], changes: Sequence[Mapping[str, Any]] = ()) -
             if part is not risk and part is not firsts.get("expansion")
         ],
         "changed": _changed(changes, risk),
-        "steps": waterfall(risk) if risk and risk["themes"] else None,
-        "upsell_steps": steps_of(firsts["expansion"]) if "expansion" in firsts else [],
+        "steps": steps,
+        "raises": groups(risk["raises"], steps) if risk else [],
+        "lowers": groups(risk["lowers"], steps) if risk else [],
+        "unknown_points": printed_of(steps).get(NOT_KNOWN, 0.0),
+        "rest_of_change": _rest(_changed(changes, risk)),
         "verdict_words": VERDICT_WORDS,
     }
 
@@ -81,9 +88,9 @@ def lines(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _changed(
     changes: Sequence[Mapping[str, Any]], risk: Mapping[str, Any] | None
 ) -> Mapping[str, Any] | None:
-    """Return the change of the risk, where there was an earlier score."""
+    """Return the change of the risk, where there was an earlier score, of whatever question."""
     of_risk = [item for item in changes if risk and item["target"] == risk["target"]]
-    return of_risk[0] if of_risk and of_risk[0]["before"] else None
+    return of_risk[0] if of_risk and of_risk[0]["is_comparable"] is not None else None
 
 
 def steps_of(part: Mapping[str, Any]) -> list[tuple[str, float]]:
@@ -94,7 +101,7 @@ def steps_of(part: Mapping[str, Any]) -> list[tuple[str, float]]:
     rest = sum(points for name, points in themes.items() if name not in shown)
     if len(shown) < len(themes):
         steps.append(("Everything else", rest))
-    aside = [("Circumstances nobody acts on", part["context"]), ("Not known", part["unknown"])]
+    aside = [("Circumstances nobody acts on", part["context"]), (NOT_KNOWN, part["unknown"])]
     return [*steps, *(step for step in aside if step[1])]
 
 
@@ -123,6 +130,7 @@ def waterfall(part: Mapping[str, Any]) -> dict[str, Any]:
         for (name, _), points, start, end in zip(
             steps, printed[1:], edges[1:-1], edges[2:], strict=True
         )
+        if points  # what prints as nothing is no step
     ]
     return {
         "base": {"points": printed[0], "end": round(edges[1] * place, 2)},
@@ -137,6 +145,41 @@ def waterfall(part: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def printed_of(steps: Mapping[str, Any] | None) -> dict[str, float]:
+    """Return what the waterfall prints of each step, by its name."""
+    return {bar["name"]: bar["points"] for bar in steps["bars"]} if steps else {}
+
+
+def groups(
+    reasons: Sequence[Mapping[str, Any]], steps: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
+    """Return reasons as the page lists them: each theme with the points its step prints.
+
+    The printed points of the facts, and of what else the theme holds (`rest`), add up to them: each
+    number is rounded once.
+    """
+    printed = printed_of(steps)
+    found = []
+    for reason in reasons:
+        name = capital(THEMES.get(reason["theme"], ""))
+        total = printed.get(name, round(100.0 * reason["points"], 1))
+        exact = [100.0 * fact["points"] for fact in reason["facts"]]
+        *facts, rest = rounded_to_sum([*exact, 100.0 * reason["points"] - sum(exact)], total)
+        told = [
+            {**fact, "printed": points} for fact, points in zip(reason["facts"], facts, strict=True)
+        ]
+        found.append({**reason, "printed": total, "facts": told, "rest": rest})
+    return found
+
+
+def _rest(change: Mapping[str, Any] | None) -> float:
+    """Return what the printed parts of a change leave of its printed difference."""
+    if not change or not change.get("parts"):
+        return 0.0
+    ends = [round(100.0 * change[end]["probability"], 1) for end in ("after", "before")]
+    return round(ends[0] - ends[1] - sum(part["printed"] for part in change["parts"]), 1)
+
+
 def axis_end(values: Sequence[float]) -> int:
     """Return the round right end of an axis from 0 that holds all values and some air.
 
@@ -144,22 +187,3 @@ def axis_end(values: Sequence[float]) -> int:
     (35, 5, 100)
     """
     return min(100, (int(max(values) // 5) + 1) * 5)
-
-
-def rounded_to_sum(values: Sequence[float], total: float, digits: int = 1) -> list[float]:
-    """Round values so that they add up to `total`: the largest remainders are rounded up.
-
-    Examples
-    --------
-    >>> rounded_to_sum([10.34, 5.36, 4.3], 20.0)
-    [10.3, 5.4, 4.3]
-    >>> round(sum(rounded_to_sum([1 / 3, 1 / 3, 1 / 3], 1.0)), 9)
-    1.0
-    """
-    unit = 10**digits
-    floors = [int(value * unit // 1) for value in values]
-    missing = round(total * unit) - sum(floors)
-    order = sorted(range(len(values)), key=lambda i: -(values[i] * unit - floors[i]))
-    for i in order[: max(missing, 0)]:
-        floors[i] += 1
-    return [floor / unit for floor in floors]

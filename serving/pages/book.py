@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from serving.listing import BANDS, SORTS, WORTH, Filters, choices, page_of, positions
 from serving.live import Book
+from serving.pages.portfolio import growth_until, whole
 from serving.phrases import STATUS_WORDS
 from serving.selling import KIND_WORDS
 
@@ -65,9 +66,13 @@ TOTALLED = [
     "days_to_notice",
     "arr",
     "expected_arr_lost",
+    "expansion_band",
+    "churn_asks_about",
+    "churn_until",
     "churn_verdict",
     "churn_rung",
     "currency",
+    "as_of",
 ]
 
 
@@ -95,7 +100,7 @@ def view(book: Book, filters: Filters, number: int, *, is_stale: bool) -> dict[s
         "filters": filters,
         "rows": rows,
         "totals": totals(book.table.select(TOTALLED).take(chosen)),
-        "all": len(book.table),
+        "book_totals": whole(book.table),
         "first": (number - 1) * PAGE_ROWS + 1,
         "number": number,
         "last": last,
@@ -119,6 +124,7 @@ def view(book: Book, filters: Filters, number: int, *, is_stale: bool) -> dict[s
             ],
             "expansion": list(CANDIDATE_WORDS.items()),
         },
+        "growth_until": growth_until(book.table),
         "has_upsell": _is_known(book.table, "expansion_propensity"),
         "has_candidates": _is_known(book.table, "expansion_kind"),
         "kind_words": KIND_WORDS,
@@ -139,9 +145,11 @@ def scale(highs: list[float | None]) -> float:
 
 
 def totals(table: pa.Table) -> dict[str, Any]:
-    """Return the sums shown above the table; it needs the columns `TOTALLED`."""
+    """Return the sums shown above the table; it needs the columns `TOTALLED`.
+
+    Closed accounts are rows of the table, and in no count but their own.
+    """
     scored = table.filter(pc.equal(table["status"], "scored"))
-    high = scored.filter(pc.equal(scored["risk_band"], "high"))
     due = scored.filter(
         pc.and_(
             pc.and_(
@@ -151,15 +159,9 @@ def totals(table: pa.Table) -> dict[str, Any]:
             pc.not_equal(scored["risk_band"], "low"),
         )
     )
-    arr, lost = _sum(scored, "arr"), _sum(scored, "expected_arr_lost")
     return {
-        "n": len(table),
-        "n_scored": len(scored),
-        "arr": arr,
-        "lost": lost,
-        "lost_share": lost / arr if arr else None,
-        "n_high": len(high),
-        "arr_high": _sum(high, "arr"),
+        **whole(table).as_dict(),
+        "n_rows": len(table),
         "n_due": len(due),
         "arr_due": _sum(due, "arr"),
         "is_provisional": "provisional" in choices(table, "churn_verdict"),

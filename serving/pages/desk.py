@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import date, datetime
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -21,6 +22,7 @@ from configs.places import Workspace
 from configs.plays import Plays, load_plays
 from serving.book import BookRun, read_table
 from serving.casebook import Casebook, new_event_id
+from serving.changes import asked_of
 from serving.evidence import Evidence
 from serving.exports import first_per_outcome, flat_row
 from serving.levels import EVERYBODY, Levels, levels_of
@@ -211,7 +213,8 @@ class Desk:
             item.target: (item.bundle.outcome, ledger.outcomes(item.target, entity_id=entity))
             for item in models
         }
-        return history_of(rows, outcomes, live.clock().date())
+        asked = partial(asked_of, live.archive, contract=risk.contract)
+        return history_of(rows, outcomes, live.clock().date(), asked)
 
     def _levels(self, answer: Mapping[str, Any], live: Live) -> Levels | None:
         group = (answer.get("peers") or {}).get("text") or EVERYBODY

@@ -1,8 +1,11 @@
-"""How the risk of one account went: each book, with renewals, new models and what came of it."""
+"""How the risk of one account went: each book, with renewals, new models and what came of it.
+
+The line is broken where the account was asked something else, such as the next renewal.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -10,6 +13,8 @@ from typing import Any
 
 from serving.ledger import Outcome, ScoreRow
 from serving.pages.rightness import DID
+from serving.phrases import short_day
+from serving.questions import Question
 
 MOST_POINTS = 120
 """Books that are looked through; a weekly book is drawn for two years."""
@@ -31,6 +36,8 @@ class Point:
         As served.
     release_id : str
         What answered.
+    asked : str
+        What it is the risk of: "renewal 27 Jun 2026", "by 28 Sep 2026".
     then : str
         What came of it: "left", "stayed"; empty while the time asked about is not over.
     x, y : float
@@ -41,6 +48,7 @@ class Point:
     probability: float
     band: str
     release_id: str
+    asked: str
     then: str
     x: float
     y: float
@@ -64,20 +72,23 @@ class History:
     ----------
     points, marks : tuple
         Oldest first.
-    line : str
-        Points of the line, as SVG writes them.
+    lines : tuple of str
+        Points of each stretch of books that asked the same question, as SVG writes them.
     top : int
         Upper end of the scale, in 100.
     """
 
     points: tuple[Point, ...]
     marks: tuple[Mark, ...]
-    line: str
+    lines: tuple[str, ...]
     top: int
 
 
 def history_of(
-    rows: Sequence[ScoreRow], outcomes: Mapping[str, tuple[str, Sequence[Outcome]]], today: date
+    rows: Sequence[ScoreRow],
+    outcomes: Mapping[str, tuple[str, Sequence[Outcome]]],
+    today: date,
+    asked: Callable[[ScoreRow], Question],
 ) -> History | None:
     """Return the history of an account; None before its first book.
 
@@ -89,6 +100,8 @@ def history_of(
         Target to its kind (churn, contraction, expansion) and what became of it, of this account.
     today : date
         Renewals after it are still ahead.
+    asked : callable
+        What a score was asked.
     """
     served = sorted(rows, key=lambda row: row.served_at)
     by_day = sorted({row.as_of.date(): row for row in served}.items())
@@ -106,24 +119,52 @@ def history_of(
     target = kept[-1].target
     kind, found = outcomes.get(target, ("churn", ()))
     then = {item.as_of.date(): (DID if item.label else STAYED)[kind] for item in found}
+    questions = [asked(row) for row in kept]
     points = tuple(
         Point(
             day,
             row.probability,
             row.band,
             row.release_id,
+            _words(question),
             then.get(day, ""),
             across(day),
             round(HEIGHT * (1 - 100 * row.probability / top), 1),
         )
-        for day, row in by_day
+        for (day, row), question in zip(by_day, questions, strict=True)
     )
     return History(
         points,
         tuple(Mark(day, what, text, across(day)) for day, what, text in told),
-        " ".join(f"{point.x},{point.y}" for point in points),
+        tuple(
+            " ".join(f"{points[i].x},{points[i].y}" for i in stretch)
+            for stretch in stretches(questions)
+        ),
         top,
     )
+
+
+def stretches(questions: Sequence[Question]) -> list[list[int]]:
+    """Return the places of neighbours that asked the same question, as one list per stretch.
+
+    >>> june, next_june = (Question("renewal", date(year, 6, 27)) for year in (2026, 2027))
+    >>> stretches([june, june, next_june])
+    [[0, 1], [2]]
+    """
+    found: list[list[int]] = []
+    for place, question in enumerate(questions):
+        if found and questions[found[-1][-1]].is_same(question):
+            found[-1].append(place)
+        else:
+            found.append([place])
+    return found
+
+
+def _words(question: Question) -> str:
+    if question.about == "unknown":
+        return "not kept"
+    ahead = "renewal" if question.about == "renewal" else "by"
+    return f"{ahead} {short_day(question.until)}"
 
 
 Told = tuple[date, str, str]

@@ -1,14 +1,21 @@
-"""What is new since somebody last looked: the book they saw then beside the present one."""
+"""What is new since somebody last looked: the book they saw then beside the present one.
+
+Risks that answered different questions, such as two renewals, are never compared: a renewed account
+is news of its own kind, which says what is asked now.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import pyarrow as pa
 
 from serving.exports import COLUMNS
+from serving.pages.render import in_hundred
+from serving.questions import asked_anew, move_of, question_of_row, refuse_mixed
 
 MOST = 10
 """Pieces of news that are shown; the others are counted."""
@@ -16,7 +23,21 @@ MOST = 10
 SMALLEST_MOVE = 0.02
 """Risks that moved by less than this are no news unless their band changed."""
 
-_READ = ["account_id", "name", "status", "status_text", "churn_risk", "risk_band", "arr"]
+_READ = [
+    "account_id",
+    "name",
+    "status",
+    "status_text",
+    "churn_risk",
+    "churn_asks_about",
+    "churn_until",
+    "risk_band",
+    "arr",
+    "as_of",
+]
+MOVES = ("worse", "better")
+"""Kinds of news that compare two risks."""
+
 _ORDER = {"low": 0, "elevated": 1, "high": 2}
 
 
@@ -31,7 +52,8 @@ class News:
     text : str
         What is new, in words.
     kind : str
-        ``worse``, ``better``, ``status`` or ``new``.
+        ``worse``, ``better``, ``status``, ``new``, or ``asked_anew``: the risk now answers another
+        question, such as the next renewal.
     weight : float
         What it is sorted by: the move of the risk times the revenue; statuses by the revenue.
     """
@@ -59,10 +81,26 @@ def news(earlier: pa.Table, present: pa.Table) -> list[News]:
     before = {row["account_id"]: row for row in earlier.select(_READ).to_pylist()}
     names = [*_READ, "churn_change_is_clear"]
     rows = present.select([name for name in names if name in COLUMNS]).to_pylist()
-    found = [_told(before.get(row["account_id"]), row) for row in rows]
+    found = [item for row in rows if (item := _told(before.get(row["account_id"]), row))]
+    _check(found, before, {row["account_id"]: row for row in rows})
     return sorted(
-        (item for item in found if item is not None),
+        found,
         key=lambda item: (-item.weight, item.account_id),
+    )
+
+
+def _check(
+    found: list[News], before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Refuse news that compare the answers to two questions."""
+    refuse_mixed(
+        (
+            item.account_id,
+            question_of_row(before[item.account_id]),
+            question_of_row(now[item.account_id]),
+        )
+        for item in found
+        if item.kind in MOVES
     )
 
 
@@ -76,7 +114,9 @@ def _told(before: Mapping[str, Any] | None, row: Mapping[str, Any]) -> News | No
         return _news(row, words, kind, arr if kind == "status" else 0.05 * arr)
     if before["churn_risk"] is None or row["churn_risk"] is None:
         return None
-    move = row["churn_risk"] - before["churn_risk"]
+    move = move_of(before, row)
+    if move is None:
+        return _asked_anew(before, row, arr)
     shift = _ORDER.get(row["risk_band"], 0) - _ORDER.get(before["risk_band"], 0)
     if shift == 0 and (abs(move) < SMALLEST_MOVE or row.get("churn_change_is_clear") is False):
         return None
@@ -85,13 +125,26 @@ def _told(before: Mapping[str, Any] | None, row: Mapping[str, Any]) -> News | No
     )
 
 
+def _asked_anew(before: Mapping[str, Any], row: Mapping[str, Any], arr: float) -> News | None:
+    then, now = question_of_row(before), question_of_row(row)
+    if then is None or now is None:
+        return None  # a book of before questions were kept
+    words = asked_anew(then, now, date.fromisoformat(row["as_of"][:10]), row["churn_risk"])
+    return _news(row, words, "asked_anew", 0.05 * arr)
+
+
 def _moved(before: Mapping[str, Any], row: Mapping[str, Any], shift: int) -> str:
     """Return a move in words.
 
     >>> _moved({"churn_risk": 0.121}, {"churn_risk": 0.31, "risk_band": "high"}, 1)
     'risk from 12 to 31 in 100, now high'
+    >>> _moved({"churn_risk": 0.152}, {"churn_risk": 0.154, "risk_band": "high"}, 1)
+    'risk 15 in 100, now high'
     """
-    words = f"risk from {100 * before['churn_risk']:.0f} to {100 * row['churn_risk']:.0f} in 100"
+    ends = [in_hundred(end["churn_risk"]) for end in (before, row)]
+    if ends[0] == ends[1]:  # the band changed, the number does not move on display
+        return f"risk {ends[1]} in 100, now {row['risk_band']}"
+    words = f"risk from {ends[0]} to {ends[1]} in 100"
     return f"{words}, now {row['risk_band']}" if shift else words
 
 

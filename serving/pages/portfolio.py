@@ -16,7 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.status import NOT_CUSTOMERS
 from serving.live import Book
+from training.expected_loss import Frames, shares_by
 
 DIMENSIONS = {
     "segment": "Segment",
@@ -44,6 +46,10 @@ READ = [
     "arr",
     "expected_arr_lost",
     "expansion_band",
+    "churn_asks_about",
+    "churn_until",
+    "expansion_until",
+    "as_of",
 ]
 """Columns that are needed for it: rows are wide."""
 
@@ -59,6 +65,13 @@ COLUMNS = (
     "lost",
     "rate",
     "n_growth",
+    "n_closed",
+    "lost_91d",
+    "lost_91d_on",
+    "lost_year",
+    "lost_year_on",
+    "lost_until",
+    "rate_91d",
 )
 """Columns of the CSV twin."""
 
@@ -87,12 +100,18 @@ class Group:
     key, name : str
         Value of the dimension, and how people call it.
     n, n_scored, n_high : int
-        Accounts, those with a risk, those at high risk.
+        Accounts that are customers, those with a risk, those at high risk.
     arr, arr_high, lost : float
         A year, in the reporting currency: of accounts with a risk, of those at high risk, and
-        risk times revenue summed.
+        risk times revenue summed, of each account up to the day its risk looks to.
     n_growth : int
         Accounts whose chance of growth is high or elevated.
+    n_closed : int
+        Accounts that have left; in no other number.
+    lost_91d, lost_year : float
+        What of `lost` falls within 91 days of as_of, and by the end of the calendar year.
+    lost_91d_on, lost_year_on, lost_until : str or None
+        Those days, and the last day that `lost` looks to, ISO 8601.
     """
 
     key: str
@@ -104,15 +123,26 @@ class Group:
     arr_high: float
     lost: float
     n_growth: int
+    n_closed: int
+    lost_91d: float
+    lost_year: float
+    lost_91d_on: str | None
+    lost_year_on: str | None
+    lost_until: str | None
 
     @property
     def rate(self) -> float | None:
-        """Expected loss over revenue, 0 to 1; None without revenue."""
+        """Expected loss up to `lost_until` over revenue, 0 to 1; None without revenue."""
         return self.lost / self.arr if self.arr > 0 else None
+
+    @property
+    def rate_91d(self) -> float | None:
+        """Expected loss within 91 days over revenue, 0 to 1; None without revenue."""
+        return self.lost_91d / self.arr if self.arr > 0 else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain JSON."""
-        return {**vars(self), "rate": self.rate}
+        return {**vars(self), "rate": self.rate, "rate_91d": self.rate_91d}
 
 
 def view(book: Book) -> dict[str, Any]:
@@ -121,11 +151,12 @@ def view(book: Book) -> dict[str, Any]:
     found = summary(table)
     return {
         "run": book.run,
+        "growth_until": growth_until(table),
         "map": risk_map(table),
         "cells": map_cells(table),
         "risk_edges": RISK_EDGES,
         "top_rates": {
-            name: max((group.rate or 0.0 for group in parts), default=0.0) or 1.0
+            name: max((group.rate_91d or 0.0 for group in parts), default=0.0) or 1.0
             for name, parts in found["groups"].items()
         },
         "dimensions": DIMENSIONS,
@@ -220,6 +251,17 @@ class _Parts:
     share: np.ndarray | None = None
 
 
+def whole(table: pa.Table) -> Group:
+    """Return some rows added up; they need the columns that `_Sums` reads."""
+    return _Sums(table).total()
+
+
+def growth_until(table: pa.Table) -> str | None:
+    """Return the last day that a chance of growth looks to, ISO 8601."""
+    found: str | None = pc.max(table["expansion_until"]).as_py()
+    return found
+
+
 class _Sums:
     """What is added up of a table, as columns of numbers.
 
@@ -237,14 +279,45 @@ class _Sums:
             pc.is_in(table["expansion_band"], pa.array(["high", "elevated"])), dtype=bool
         )
         self.n = len(table)
+        self.is_closed = np.asarray(
+            pc.is_in(table["status"], pa.array(NOT_CUSTOMERS, pa.string())), dtype=bool
+        )
         self._counts = {
-            "n": np.ones(self.n),
+            "n": ~self.is_closed,
             "n_scored": scored,
             "n_high": high,
             "n_growth": scored & growth,
+            "n_closed": self.is_closed,
         }
         lost = scored * _numbers(table["expected_arr_lost"])
         self._money = {"arr": arr, "arr_high": high * arr, "lost": lost}
+        self._days: dict[str, str | None] = {"lost_91d_on": None, "lost_year_on": None}
+        self._until = np.array(
+            [
+                day if has else ""
+                for day, has in zip(table["churn_until"].to_pylist(), scored, strict=True)
+            ],
+            dtype=object,
+        )
+        self._money |= self._in_frames(table, lost)
+
+    def _in_frames(self, table: pa.Table, lost: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what of each loss falls within 91 days, and by the end of the year."""
+        days = [day for day in table["as_of"].to_pylist() if day]
+        if not days:
+            return {"lost_91d": np.zeros(self.n), "lost_year": np.zeros(self.n)}
+        as_of = date.fromisoformat(max(days)[:10])
+        frames = Frames(as_of)
+        self._days = {
+            "lost_91d_on": frames.near_on.isoformat(),
+            "lost_year_on": frames.year_end_on.isoformat(),
+        }
+        until = [date.fromisoformat(day) if day else None for day in self._until]
+        renewal = _is(table["churn_asks_about"], "renewal").tolist()
+        return {
+            "lost_91d": lost * shares_by(frames.near_on, as_of, until, renewal),
+            "lost_year": lost * shares_by(frames.year_end_on, as_of, until, renewal),
+        }
 
     def total(self) -> Group:
         """Return all of it."""
@@ -258,11 +331,14 @@ class _Sums:
         weighed |= {name: values[parts.row] * share for name, values in self._money.items()}
         n = len(parts.keys)
         sums = {name: np.bincount(parts.group, w, n) for name, w in weighed.items()}
+        last = np.full(n, "", dtype=object)
+        np.maximum.at(last, parts.group, self._until[parts.row])
         found = []
         for i, key in enumerate(parts.keys):
             told: dict[str, Any] = {name: int(sums[name][i]) for name in self._counts}
             told |= {name: float(sums[name][i]) for name in self._money}
-            found.append(Group(key=key, name=key, **told))
+            told |= self._days
+            found.append(Group(key=key, name=key, lost_until=last[i] or None, **told))
         return found
 
 
@@ -313,19 +389,20 @@ def _by_product(table: pa.Table) -> _Parts:
 def families(table: pa.Table, sums: _Sums | None = None) -> list[dict[str, Any]]:
     """Return parents with their children, by what is expected to be lost in all of them.
 
-    A family is every account that names the same parent, and the parent itself. Revenue and
+    A family is every customer that names the same parent, and the parent itself. Revenue and
     expected loss are summed; the riskiest member is named. Chains of parents are not followed.
     """
     parts = _by_parent(table)
-    sizes = np.bincount(parts.group, minlength=len(parts.keys))
-    added = (sums or _Sums(table)).of(parts)
+    sums = sums or _Sums(table)
+    added = sums.of(parts)
+    sizes = [group.n for group in added]
     chosen = [i for i in range(len(added)) if sizes[i] > 1]
     chosen.sort(key=lambda i: (-added[i].lost, added[i].key))
     names = dict(zip(table["account_id"].to_pylist(), table["name"].to_pylist(), strict=True))
     risks = _numbers(table["churn_risk"], unknown=-1.0)
     found = []
     for i in chosen[:FAMILIES]:
-        members = parts.row[parts.group == i]
+        members = parts.row[(parts.group == i) & ~sums.is_closed[parts.row]]
         riskiest = table.slice(int(members[np.argmax(risks[members])]), 1).to_pylist()[0]
         family = replace(added[i], name=names.get(added[i].key) or added[i].key)
         found.append({**family.as_dict(), "riskiest": _member(riskiest)})

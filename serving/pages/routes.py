@@ -201,15 +201,18 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
 def _add_week(router: APIRouter, get_live: GetLive, desk_of: Desks) -> None:
     def shown(request: Request, owner: str | None) -> dict[str, Any]:
         live = get_live(request)
-        desk = desk_of(live)
-        return week.view(
-            _book(live, request),
-            desk.casebook.histories(),
-            desk.plays,
-            live.capacities,
-            live.clock(),
-            owner,
+        desk, now = desk_of(live), live.clock()
+        histories, whole = desk.casebook.histories(), live.book
+        per_month = live.workspace.company.serving.capacity_per_month
+        slots = (
+            week.slots_of(whole.table, histories, live.capacities, per_month, now.date())
+            if whole
+            else {}
         )
+        return {
+            **week.view(_book(live, request), histories, desk.plays, slots, now, owner),
+            "per_month": per_month,
+        }
 
     @router.api_route("/week", methods=["GET", "HEAD"])
     def the_week(request: Request, owner: Owner = None) -> Response:

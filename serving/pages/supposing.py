@@ -12,8 +12,8 @@ from typing import Any
 from configs.state import read_json
 from serving.exports import first_per_outcome
 from serving.live import Live
-from serving.scoring import newest_vectors
 from serving.whatif import present, suppose_of
+from training.bands import newest_vectors
 
 SCALES = {"share": "%", "ratio": "%", "log_ratio": "% change"}
 """Units that people read in hundredths."""

@@ -1,4 +1,7 @@
-"""How risks went over the last books: the points of a sparkline, by account."""
+"""How risks went over the last books: the points of a sparkline, by account.
+
+A line holds answers to one question: it begins again when a renewal is past.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,18 @@ import pyarrow.parquet as pq
 
 from configs.state import State, read_manifest
 from serving.book import SCORES, BookRun
+from serving.questions import Question, question_of_row
 
 DAYS = 84
 POINTS_NEEDED = 3
 """Fewer books than this draw no line."""
 
 WIDTH, HEIGHT = 72, 20
+
+_READ = ["account_id", "churn_risk", "churn_asks_about", "churn_until", "as_of"]
+
+Risks = Mapping[str, tuple[float, Question]]
+"""By account: the risk, and what it answers."""
 
 
 class Trails:
@@ -30,14 +39,16 @@ class Trails:
     def __init__(self, state: State) -> None:
         self._state = state
         self._lock = threading.Lock()
-        self._books: dict[str, Mapping[str, float]] = {}
+        self._books: dict[str, Risks] = {}
         self._known: tuple[str, dict[str, list[tuple[date, float]]]] = ("", {})
         self._week_before: tuple[str, BookRun | None] = ("", None)
 
     def of(self, run: BookRun) -> Mapping[str, Sequence[tuple[date, float]]]:
         """Return, by account, the risk in each book of the last 12 weeks, oldest first.
 
-        One book counts per as_of, the one served last. Empty while there are too few books.
+        Only books that asked of the account what the newest one asks: the risks of two renewals
+        are no line. One book counts per as_of, the one served last. Empty while there are too few
+        books.
         """
         with self._lock:
             if self._known[0] != run.run_id:
@@ -82,9 +93,11 @@ class Trails:
         if len(days) < POINTS_NEEDED:
             return {}
         found: dict[str, list[tuple[date, float]]] = {}
+        present = self._risks(run)
         for day, item in days.items():
-            for account, risk in self._risks(item).items():
-                found.setdefault(account, []).append((day, risk))
+            for account, (risk, question) in self._risks(item).items():
+                if account in present and question.is_same(present[account][1]):
+                    found.setdefault(account, []).append((day, risk))
         return found
 
     def _runs(self) -> list[BookRun]:
@@ -96,13 +109,14 @@ class Trails:
                 found.append(BookRun(folder=folder, **manifest))
         return found
 
-    def _risks(self, run: BookRun) -> Mapping[str, float]:
+    def _risks(self, run: BookRun) -> Risks:
         if run.run_id not in self._books:
-            table = pq.read_table(run.folder / SCORES, columns=["account_id", "churn_risk"])
-            pairs = zip(
-                table["account_id"].to_pylist(), table["churn_risk"].to_pylist(), strict=True
-            )
-            self._books[run.run_id] = {who: risk for who, risk in pairs if risk is not None}
+            rows = pq.read_table(run.folder / SCORES, columns=_READ).to_pylist()
+            self._books[run.run_id] = {
+                row["account_id"]: (row["churn_risk"], question)
+                for row in rows
+                if (question := question_of_row(row)) is not None
+            }
         return self._books[run.run_id]
 
 

@@ -18,6 +18,7 @@ from features.contracts import TABLES
 from features.daily import daily_schema, to_daily
 from features.signals import FAMILIES, MODULES, catalogue
 from features.signals.declare import Family, Feature, Helper, Own, Rows
+from features.signals.sentiment import complains
 from features.signals.support import LEAVING_CATEGORIES
 from features.snapshots import NOT_SIGNALS, day_index
 
@@ -114,6 +115,9 @@ LEDGER = {
         answer(10, "nps", 3),
         answer(181, "csat", 2, "awful"),
         answer(182, "csat", 5),
+        answer(20, "ces", 6, "not broken any more"),
+        answer(20, "ces", 2),
+        answer(364, "ces", 1),
     ],
     "subscriptions": [
         terms("s", date(2023, 6, 1), arr=100.0, seats=10, product="core")
@@ -151,9 +155,11 @@ LEDGER = {
     ],
     "touches": [
         {"touched_at": ago(2), "kind": "email", "initiated_by": "us"},
-        {"touched_at": ago(12), "kind": "Call", "initiated_by": "account"},
-        {"touched_at": ago(83), "kind": "email", "initiated_by": "account"},
-        {"touched_at": ago(84), "kind": "meeting", "initiated_by": "account"},
+        {"touched_at": ago(12), "kind": "Call", "initiated_by": "account", "text": "Very ANGRY"},
+        {"touched_at": ago(83), "kind": "email", "initiated_by": "account", "text": "all is well"},
+        {"touched_at": ago(84), "kind": "meeting", "initiated_by": "account"}
+        | {"text": "they are no longer unhappy"},
+        {"touched_at": ago(182), "kind": "email", "initiated_by": "us", "text": "awful"},
     ],
     "contacts": [
         {"contact_id": "c1", "created_at": ago(700), "is_champion": True, "left_at": ago(181)},
@@ -222,6 +228,8 @@ GOLDEN = {
     "nps_answers_364d": 3,
     "nps_detractors_364d": 1,
     "csat_mean_182d": 2.0,
+    "ces_last": 2,
+    "ces_mean_364d": 4.0,
     "complaining_tickets_share_84d": 1 / 2,
     "complaining_comments_364d": 2,
     # commercial: 200 + 25 now; 100 + 40 on 2024-03-02; 200 + 50 on 2024-11-30
@@ -270,6 +278,7 @@ GOLDEN = {
     "meetings_84d": 1,
     "days_since_meeting": 12,
     "days_since_they_reached_out": 12,
+    "complaining_touches_share_182d": 1 / 3,
     "contacts_known": 2,
     "contacts_left_182d": 1,
     "contacts_left_share": 1 / 2,
@@ -324,6 +333,7 @@ def test_nothing_else_is_computed(found):
 UNKNOWN_WITHOUT_ROWS = {
     "usage_gap_ratio", "invoice_gap_ratio", "seat_use_28d", "steps_reached_share",
     "contacts_left_share", "credit_share_364d", "complaining_tickets_share_84d", "nps_change_182d",
+    "complaining_touches_share_182d",
 }  # fmt: skip
 
 
@@ -446,7 +456,7 @@ OF_USERS = {
     "active_users_versus_peers_28d", "stickiness_28d", "top_user_share_28d", "users_new_84d",
     "tickets_per_user_84d", "seat_use_28d",
 }  # fmt: skip
-OF_SURVEYS = {
+OF_SURVEYS = {"ces_last", "ces_mean_364d"} | {
     "nps_last", "nps_mean_364d", "nps_change_182d", "nps_age_days", "nps_answers_364d",
     "nps_detractors_364d", "csat_mean_182d", "complaining_comments_364d",
 }  # fmt: skip
@@ -533,3 +543,29 @@ def test_a_value_computed_from_what_is_lacking_is_lacking_too():
     assert [f.name for f in family.available({}).features] == ["age"]
     assert family.lacking({})["thrice"] == ["touches"]
     assert family.lacking({"touches": set(daily_schema("touches"))}) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_complaint"),
+    [
+        ("It is broken", True),
+        ("We are so annoyed: too slow", True),
+        ("Export not working", True),
+        ("It is not broken", False),
+        ("It isn't really annoying", False),
+        ("It isn’t broken", False),
+        ("nothing is broken", False),
+        ("we are no longer unhappy", False),
+        ("never disappointed", False),
+        ("without any frustration", False),
+        ("not too slow at all", False),
+        ("the sync is unbroken", False),
+        ("not broken, but terrible support", True),
+        ("not only broken", True),
+        ("no answer, and it is broken", True),
+        ("it does not help that it is broken", True),
+    ],
+)
+def test_a_denied_complaint_is_none(text, is_complaint):
+    row = ibis.memtable([{"text": text}])
+    assert complains(row.text).as_scalar().to_pyarrow().as_py() is is_complaint

@@ -24,6 +24,7 @@ from features.vector import (
     account_facts,
     build_vectors,
     feature_set,
+    lived_through,
     matrix,
     past_day,
     peer_table,
@@ -267,3 +268,18 @@ def test_vectors_are_made_again_when_their_code_changes(made, monkeypatch):
     assert build_vectors(*made) == folder
     assert (folder / "manifest.json").stat().st_mtime_ns > first
     assert read_manifest(folder)["code"] == "another features.vector"
+
+
+def test_a_young_account_is_not_compared_with_itself_of_before_its_window(made):
+    """What it did in a window that began before it was there is no comparison."""
+    features = feature_set(made[2])
+    tenure = features.names.index("tenure_days")
+    values = np.ones((3, len(features.names)))
+    values[:, tenure] = (13, 84, 500)
+    kept = ~np.isnan(lived_through(values, features))
+    kept[:, tenure] = True
+    windows = np.array([item.window_days or 28 for item in features.info])
+    windows[tenure] = 0
+    assert not kept[0, windows > 13].any()
+    np.testing.assert_array_equal(kept[1], windows <= 84)
+    assert kept[2].all() == (windows.max() <= 500)

@@ -256,7 +256,7 @@ def make_release(workspace, bundles, features, *, note="") -> Release:
         bands={
             name: {
                 level: min(0.95, factor * bundle.base_rate)
-                for level, factor in company.serving.bands.items()
+                for level, factor in {"elevated": 1.5, "high": 3.0}.items()
             }
             for name, bundle in bundles.items()
         },

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from datetime import timedelta
+from datetime import date, timedelta
 
+import numpy as np
 import orjson
 import pyarrow.parquet as pq
 import pytest
@@ -120,10 +121,34 @@ def test_reasons_are_one_line_per_account_and_target(book):
 
 def test_ranks_are_ascending_probabilities(book):
     ranks = read_ranks(book)
-    assert set(ranks) == {"churn", "expansion"}
+    assert set(ranks) == {"churn:renewal", "churn:horizon", "expansion:horizon"}
+    for target in ("churn", "expansion"):
+        parts = [values for name, values in ranks.items() if name.startswith(f"{target}:")]
+        assert sum(map(len, parts)) == book.statuses["scored"], "each in one"
     for values in ranks.values():
-        assert len(values) == book.statuses["scored"]
         assert (values[1:] >= values[:-1]).all()
+
+
+def test_percentiles_are_among_accounts_that_were_asked_the_same(book):
+    """Recomputed from the exported rows: renewals among renewals, horizons among horizons."""
+    rows = [row for row in read_table(book).to_pylist() if row["churn_risk"] is not None]
+    for asked in ("renewal", "horizon"):
+        mine = [row for row in rows if row["churn_asks_about"] == asked]
+        risks = np.array([row["churn_risk"] for row in mine])
+        assert 20 < len(mine) < len(rows)
+        for row in mine:
+            below = np.mean(risks < row["churn_risk"]) + 0.5 * np.mean(risks == row["churn_risk"])
+            assert row["churn_percentile"] == pytest.approx(100 * below, abs=0.051)
+
+
+def test_money_that_is_expected_to_be_lost_has_its_day_and_its_part_of_91_days(book):
+    for row in read_table(book).to_pylist():
+        if row["expected_arr_lost"] is None:
+            continue
+        end = date.fromisoformat(row["as_of"][:10]) + timedelta(days=91)
+        is_near = date.fromisoformat(row["churn_until"]) <= end
+        assert row["expected_arr_lost_91d"] == (row["expected_arr_lost"] if is_near else 0.0)
+        assert row["expansion_until"] == end.isoformat()
 
 
 def test_the_top_speaks_in_words(book):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
@@ -110,6 +111,14 @@ def test_what_changed_adds_up_to_the_difference(serving, client_for, earlier):
     assert churn["is_clear"]
     assert churn["text"].startswith("up from")
     assert churn["parts"][0]["theme"] == "adoption"
+    ends = [round(100 * churn[end]["probability"], 1) for end in ("after", "before")]
+    named = [float(x.replace("−", "-")) for x in re.findall(r"[+−]\d+\.\d", churn["text"])]
+    assert sum(named) == pytest.approx(ends[0] - ends[1], abs=1e-9), "what is named adds up"
+    assert named[0] == churn["parts"][0]["printed"], "one number for one part"
+    for part in churn["parts"]:
+        for moved in part["facts"]:
+            now, before = moved["text"].rsplit(", before ", 1)
+            assert not now.endswith(f": {before}"), "what reads the same did not move"
     fact = churn["parts"][0]["facts"][0]
     assert fact["text"].startswith("Active users: ")
     assert fact["before"] == 40.0
@@ -139,7 +148,7 @@ def test_a_retrain_alone_changes_nothing_at_the_account(serving, earlier, retrai
     rows = serving.score([earlier[0].entity_id], request_id="after").rows
     for change in serving.changes(rows):
         assert change["before"]["as_of"] == change["after"]["as_of"]
-        assert not any(change["themes"].values())
+        assert list(change["themes"].values()) == pytest.approx([0.0] * 5, abs=1e-12)
         assert change["time"] == change["circumstances"] == 0.0
         difference = change["after"]["probability"] - change["before"]["probability"]
         assert change["model"] + change["calibration"] == pytest.approx(difference, abs=1e-6)
@@ -205,6 +214,7 @@ def book_of_last_month(world, ledger) -> BookScores:
         logit=scores.logit,
         band=["low"] * len(rows),
         features=vectors,
+        facts=[row.facts for row in rows],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from serving.ledger import BookScores, Ledger, Outcome
 from serving.live import Live
 from serving.pages.history import HEIGHT, WIDTH, history_of
+from serving.questions import Question
 
 AS_OF = datetime(2025, 12, 1, tzinfo=UTC)
 ACCOUNT = "A-0030"
@@ -46,12 +48,17 @@ def written(fresh):
         yield fresh, ledger
 
 
+def asked(row) -> Question:
+    """What a row written here was asked: its renewal."""
+    return Question("renewal", date.fromisoformat(row.facts["renews_on"]))
+
+
 def read(ledger, today=date(2026, 3, 2)):
     rows = ledger.history(ACCOUNT, "churn", channel="book")
     kinds = {
         kind: (kind, ledger.outcomes(kind, entity_id=ACCOUNT)) for kind in ("churn", "expansion")
     }
-    return history_of(rows, kinds, today)
+    return history_of(rows, kinds, today, asked)
 
 
 def test_renewals_models_and_outcomes_are_marked_where_they_fell(written):
@@ -65,21 +72,26 @@ def test_renewals_models_and_outcomes_are_marked_where_they_fell(written):
     ]
     assert (found.points[0].x, found.points[-1].x, found.top) == (0.0, WIDTH, 50)
     assert found.points[0].y == round(HEIGHT * (1 - 10 / 50), 1)
-    assert found.line.count(",") == 3
+    assert [line.count(",") for line in found.lines] == [1, 2], "broken at the renewal"
+    assert [point.asked for point in found.points] == [
+        "renewal 20 Dec 2025",
+        "renewal 20 Dec 2026",
+        "renewal 20 Dec 2026",
+    ]
 
 
 def test_a_renewal_ahead_is_no_mark_and_one_that_came_is_due(written):
     rows = written[1].history(ACCOUNT, "churn", channel="book")
-    assert history_of([], {}, AS_OF.date()) is None
-    assert history_of(rows[-1:], {}, date(2025, 12, 19)).marks == ()
-    (mark,) = history_of(rows[-1:], {}, date(2025, 12, 20)).marks
+    assert history_of([], {}, AS_OF.date(), asked) is None
+    assert history_of(rows[-1:], {}, date(2025, 12, 19), asked).marks == ()
+    (mark,) = history_of(rows[-1:], {}, date(2025, 12, 20), asked).marks
     assert mark.text == "renewal due"
 
 
 def test_the_last_score_of_a_day_counts(written):
     rows = written[1].history(ACCOUNT, "churn", channel="book")
     again = rows[0]._replace(probability=0.9, served_at=rows[0].served_at + timedelta(hours=1))
-    assert history_of([*rows, again], {}, date(2026, 3, 2)).points[-1].probability == 0.9
+    assert history_of([*rows, again], {}, date(2026, 3, 2), asked).points[-1].probability == 0.9
 
 
 def test_the_page_shows_it_with_a_table_behind(written, world, client_for):
@@ -95,5 +107,5 @@ def test_the_page_shows_it_with_a_table_behind(written, world, client_for):
     assert "10 Jan 2026: grew" in page
     assert 'class="history-line"' in page
     assert page.count("not known yet") == 2
-    # Nobody kept the model that gave the earlier scores.
-    assert "The change cannot be split into its parts" in page
+    # The earlier scores were asked about another renewal.
+    assert re.search(r"Next renewal \d+ \w+ \d{4}: \d+ %", page)

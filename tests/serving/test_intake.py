@@ -106,6 +106,11 @@ def test_the_history_of_an_account(client):
     assert past[0].score_id == served["score_id"]
     assert past[0].probability == served["probability"]
     assert [score.served_at for score in past] == sorted((s.served_at for s in past), reverse=True)
+    score = client.get("/v1/accounts/A-0033/score").json()["scores"]
+    for target, past in answer.json()["targets"].items():
+        for item in past:
+            asked = {name: score[target][name] for name in ("asks_about", "until")}
+            assert {name: item[name] for name in asked} == asked
     assert client.get("/v1/accounts/nobody/history").status_code == 404
 
 

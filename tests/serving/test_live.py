@@ -113,7 +113,11 @@ def test_a_switch_never_mixes_two_releases(serving, fresh, world, next_release):
 
 def test_percentiles_wait_for_a_book_of_the_same_release(serving, live, book):
     assert serving.current().scorer.ranks == {}
-    assert set(live.current().scorer.ranks) == {"churn", "expansion"}
+    assert set(live.current().scorer.ranks) == {
+        "churn:renewal",
+        "churn:horizon",
+        "expansion:horizon",
+    }
     part = live.score(["A-0030"], request_id="x").answers[0]["scores"]["churn"]
     assert 0 <= part["percentile"] <= 100
 

@@ -19,9 +19,10 @@ from serving.book import read_table
 from serving.gate import PAGE_POLICY
 from serving.levels import BANDS, EVERYBODY, FEWEST, levels_of
 from serving.live import Live
-from serving.pages.account import rounded_to_sum, view
+from serving.pages.account import view
 from serving.pages.render import STATIC, account_url, fact_value, in_hundred
 from serving.pages.routes import REPORT_POLICY
+from serving.phrases import rounded_to_sum
 from training.bench.audit import NOW as AUDITED
 from training.bench.audit import company
 from training.validation.health.asked import Asked

@@ -27,7 +27,9 @@ def scored(rows):
 
 def test_the_total_is_the_book(rows, shown):
     total = shown["total"]
-    assert total.n == len(rows)
+    customers = [row for row in rows if row["status"] != "closed"]
+    assert total.n == len(customers) < len(rows)
+    assert total.n_closed == len(rows) - len(customers)
     assert total.n_scored == len(scored(rows))
     assert total.arr == pytest.approx(sum(row["arr"] or 0.0 for row in scored(rows)))
     assert total.lost == pytest.approx(
@@ -36,12 +38,19 @@ def test_the_total_is_the_book(rows, shown):
     high = [row for row in scored(rows) if row["risk_band"] == "high"]
     assert (total.n_high, total.arr_high) == (len(high), sum(row["arr"] for row in high))
     assert total.rate == total.lost / total.arr
+    within = [row for row in scored(rows) if row["churn_until"] <= "2026-06-01"]
+    assert total.lost_91d == pytest.approx(sum(row["expected_arr_lost"] for row in within))
+    assert 0 < total.lost_91d < total.lost_year == pytest.approx(total.lost)
+    assert (total.lost_91d_on, total.lost_year_on) == ("2026-06-01", "2026-12-31")
+    assert total.lost_until == max(row["churn_until"] for row in scored(rows))
 
 
 def test_every_division_holds_every_account_once(rows, shown):
     assert set(shown["groups"]) == {"segment", "owner_id", "product", "renewal_quarter"}
     for name, parts in shown["groups"].items():
-        assert sum(part.n for part in parts) == len(rows), name
+        assert sum(part.n for part in parts) == shown["total"].n, name
+        assert sum(part.n_closed for part in parts) == shown["total"].n_closed, name
+        assert sum(part.lost_91d for part in parts) == pytest.approx(shown["total"].lost_91d), name
         assert sum(part.n_scored for part in parts) == shown["total"].n_scored, name
         assert sum(part.lost for part in parts) == pytest.approx(shown["total"].lost), name
         assert sum(part.arr for part in parts) == pytest.approx(shown["total"].arr), name
@@ -89,7 +98,8 @@ def test_a_group_leads_to_the_book_of_its_accounts(client, shown):
         key = shown["groups"][dimension][0].key
         assert f'href="/?{dimension}={key}"' in page
         body = client.get("/book.json", params={dimension: key}).json()
-        assert len(body["rows"]) == shown["groups"][dimension][0].n
+        group = shown["groups"][dimension][0]
+        assert len(body["rows"]) == group.n + group.n_closed
     first = shown["groups"]["renewal_quarter"][0]
     start, end = portfolio.days_of_quarter(first.key)
     assert f"renews_from={start}&amp;renews_until={end}" in page

@@ -198,7 +198,7 @@ def test_moving_what_is_not_open_is_refused(plays):
 def test_triggers_fire_on_what_they_name_and_once(plays):
     (fresh,) = lives([opened()])
     assert [item.id for item in fired(plays.escalations, fresh, ROW, NOW)] == ["large_and_near"]
-    calm = ROW | {"arr": 10_000.0}
+    calm = ROW | {"arr": 30_000.0}
     later = NOW + timedelta(days=14)
     assert [item.id for item in fired(plays.escalations, fresh, calm, later)] == ["no_plan"]
     (late,) = lives([opened(), planned(5)])

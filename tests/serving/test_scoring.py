@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 
 import numpy as np
 import pytest
@@ -17,8 +17,10 @@ from serving.book import _ranked
 from serving.exports import flat_row
 from serving.pages.account import view as account_page
 from serving.pages.render import environment
+from serving.phrases import short_day
 from serving.schemas import Answer
-from serving.scoring import Scorer, newest_vectors
+from serving.scoring import Scorer
+from training.bands import newest_vectors
 from training.bundle import Bundle
 from training.fit import constant_rate
 from training.frame import TrainingFrame
@@ -161,9 +163,13 @@ def test_a_range_holds_its_estimate(answers):
 def test_percentiles_count_the_book_below(world, scorer, ids, rows):
     plain = scorer.score(ids, rows, world.now)
     risks = np.sort([answer["churn_risk"] for answer in scored(plain)])
-    ranked = scorer.with_ranks({"churn": risks}).score(ids, rows, world.now)
+    ranked = scorer.with_ranks({"churn:renewal": risks}).score(ids, rows, world.now)
     for answer in scored(ranked):
         part = answer["scores"]["churn"]
+        if part["asks_about"] == "horizon":
+            assert part["percentile"] is part["percentile_of"] is None, "no renewals among them"
+            continue
+        assert part["percentile_of"] == f"{len(risks)} accounts asked about a renewal"
         below = np.mean(risks < part["probability"]) + 0.5 * np.mean(risks == part["probability"])
         assert part["percentile"] == pytest.approx(100 * below, abs=0.051)
         assert answer["scores"]["expansion"]["percentile"] is None
@@ -207,10 +213,12 @@ def test_contracts_are_asked_about_their_renewal(answers):
         if answer["renewal"]:
             assert risk["asks_about"] == "renewal"
             assert risk["until"] == answer["renewal"]["renews_on"]
-            assert risk["text"].endswith("such renewals are lost")
+            day = short_day(date.fromisoformat(risk["until"]))
+            assert risk["text"].endswith(f"such renewals are lost; this one is due on {day}")
         else:
             assert risk["asks_about"] == "horizon"
-            assert risk["text"].endswith("such accounts leave within 91 days")
+            assert risk["text"].endswith("such accounts leave within 91 days, by 1 Jun 2026")
+        assert answer["expected_arr_lost_by"] == risk["until"]
 
 
 def test_without_a_signal_there_are_no_reasons(world, scorer, ids, rows):

@@ -40,11 +40,14 @@ from serving.webhooks import (
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 ROW = {
+    "status": "scored",
     "account_id": "A-1",
     "risk_band": "low",
     "churn_risk": 0.1,
     "churn_low": 0.06,
     "churn_high": 0.14,
+    "churn_asks_about": "renewal",
+    "churn_until": "2026-06-27",
     "top_reason": "Active users 4",
     "as_of": "2026-03-02T00:00:00Z",
     "release_id": "r1",

@@ -112,7 +112,7 @@ def test_the_week_shows_what_is_open_by_owner(client, casebook, world):
     assert {"A-0060", "A-0064", "A-0068"} <= set(shown)
     page = client.get("/week", params={"owner": "csm-0"}).text
     assert all(work["name"] in page for work in mine["now"])
-    assert "can be worked on in a week" in page
+    assert "can be worked on this week" in page
     text = client.get("/week.csv", params={"owner": "csm-0"}).text
     lines = list(csv.DictReader(io.StringIO(text)))
     assert [(line["account_id"], line["when"]) for line in lines] == [
@@ -122,6 +122,11 @@ def test_the_week_shows_what_is_open_by_owner(client, casebook, world):
     assert body["team"]["n"] == body["n_open"]
     assert body["team"]["waiting"] == sum(len(owner["waiting"]) for owner in body["owners"])
     assert body["team"]["capacity"] == sum(owner["capacity"] for owner in body["owners"])
+    # One capacity: all owners together work the week's part of what the whole team works a month.
+    per_month = world.workspace.company.serving.capacity_per_month
+    assert 0 < body["team"]["capacity"] <= round(per_month * 7 / 30.4375)
+    again = next(owner for owner in body["owners"] if owner["owner_id"] == "csm-0")
+    assert again["capacity"] == mine["capacity"], "whoever reads it"
     everybody = client.get("/week").text
     assert everybody.count("/week?owner=") >= 1
     assert "No open risk" in client.get("/week", params={"owner": "nobody"}).text
@@ -142,7 +147,9 @@ def test_news_are_what_is_not_as_it_was(live):
     assert told[gone["account_id"]].text == "is new in the book"
     assert told[notice["account_id"]].kind == "status"
     assert told[worse["account_id"]].kind == "worse"
-    assert re.match(r"risk from \d+ to \d+ in 100, now elevated", told[worse["account_id"]].text)
+    assert re.match(
+        r"risk from [\d.]+ to [\d.]+ in 100, now elevated", told[worse["account_id"]].text
+    )
     assert same["account_id"] not in told
     assert news(present, present) == []
 

@@ -1,16 +1,23 @@
 """The book as it stands now: value by band, what may be lost, who is first, nobody left out.
 
+What is expected says by when: an estimate looks to its renewal or to the end of its horizon, so a
+sum comes with the last of those days and with the part that falls within 91 days. Closed accounts
+are shown by their status and are in no other count.
+
 Rows are the answers of the scored book, one per account, as served and exported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from features.status import STATUSES
+from features.status import NOT_CUSTOMERS, STATUSES
+from training.expected_loss import expected_loss
 from training.validation.audit import BANDS
 from training.validation.phrases import day, outcome_of
 
@@ -58,6 +65,26 @@ def expected_value(pairs: Iterable[tuple[Row, Row]]) -> float:
     return float(sum(score["probability"] * (row.get("arr") or 0.0) for row, score in pairs))
 
 
+def customers(rows: Iterable[Row]) -> list[Row]:
+    """Return the accounts that are customers: closed ones are counted apart."""
+    return [row for row in rows if row["status"] not in NOT_CUSTOMERS]
+
+
+def loss_of(pairs: Sequence[tuple[Row, Row]]) -> Plain | None:
+    """Return the expected value of accounts with its frames of time; None without an account.
+
+    See `training.expected_loss.ExpectedLoss.as_dict`.
+    """
+    if not pairs:
+        return None
+    return expected_loss(
+        np.array([expected_value([pair]) for pair in pairs]),
+        date.fromisoformat(max(str(row["as_of"]) for row, _ in pairs)[:10]),
+        [date.fromisoformat(str(score["until"])[:10]) for _, score in pairs],
+        [score["asks_about"] == "renewal" for _, score in pairs],
+    ).as_dict()
+
+
 def statuses(rows: Sequence[Row]) -> list[Plain]:
     """Return how many accounts have each status and what they are worth: together, all of them."""
     found: dict[str, list[Row]] = {str(status): [] for status in STATUSES}
@@ -87,7 +114,8 @@ def by_band(rows: Sequence[Row], target: str) -> list[Plain]:
     -------
     list of dict
         band, accounts, arr, arr_share (of scored value, 0 to 1), expected_accounts (sum of
-        probabilities), expected_arr (sum of probability times annual value).
+        probabilities), expected_arr (sum of probability times annual value, of each account up to
+        the day it is asked about), expected_arr_91d (what of it falls within 91 days).
     """
     pairs = scored(rows, target)
     whole = value_of(row for row, _ in pairs)
@@ -103,9 +131,13 @@ def by_band(rows: Sequence[Row], target: str) -> list[Plain]:
                 "arr_share": arr / whole if whole else None,
                 "expected_accounts": float(sum(score["probability"] for _, score in inside)),
                 "expected_arr": expected_value(inside),
+                "expected_arr_91d": (loss_of(inside) or _NOTHING)["within_91_days"],
             }
         )
     return table
+
+
+_NOTHING = {"within_91_days": 0.0}
 
 
 def totals(rows: Sequence[Row], target: str) -> Plain:
@@ -124,6 +156,7 @@ def totals(rows: Sequence[Row], target: str) -> Plain:
         "raised_arr": sum(item["arr"] for item in raised),
         "expected_accounts": float(sum(score["probability"] for _, score in pairs)),
         "expected_arr": expected_value(pairs),
+        "loss": loss_of(pairs),
     }
 
 
@@ -138,6 +171,7 @@ def by_question(rows: Sequence[Row], target: str) -> list[Plain]:
             "accounts": len(inside),
             "arr": value_of(row for row, _ in inside),
             "expected_arr": expected_value(inside),
+            "until": max(str(score["until"])[:10] for _, score in inside),
         }
         for asked, inside in sorted(groups.items())
     ]
@@ -215,14 +249,15 @@ def book_now(
     Returns
     -------
     dict
-        as_of, accounts, arr, statuses, and per target: is_growth, has_signal, totals, bands,
-        questions, top.
+        as_of, accounts and arr (of customers), closed (accounts), statuses, and per target:
+        is_growth, has_signal, totals, bands, questions, top.
     """
     rows = book_rows(book)
     return {
         "as_of": max((str(row["as_of"]) for row in rows if row.get("as_of")), default=None),
-        "accounts": len(rows),
-        "arr": value_of(rows),
+        "accounts": len(customers(rows)),
+        "closed": len(rows) - len(customers(rows)),
+        "arr": value_of(customers(rows)),
         "statuses": statuses(rows),
         "targets": {
             target: _book_of(rows, target, contract, released.get(target, {}))

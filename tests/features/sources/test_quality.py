@@ -146,6 +146,7 @@ PLANTED = {
         "A1,2024-01-01,Z9,2024-01-01 09:00:00\n"
         + "".join(f"A{n},2024-01-01,,2024-01-01 09:00:00\n" for n in range(2, 6))
     },
+    "capacity_disagrees": {"owners": "owner_id,capacity\nO1,100\nO2,172\n"},
     "unknown_owners": {
         "accounts": "account_id,created_at,owner_id,known_at\n"
         + "".join(f"A{n},2024-01-01,O{n},2024-01-01 09:00:00\n" for n in range(1, 6)),
@@ -263,3 +264,11 @@ def test_the_terminal_view_shows_grade_tables_issues_and_gaps(small):
     assert "usage_events" in text
     assert CODES["unknown_accounts"].title in text
     assert "no touches" in text
+
+
+def test_capacities_that_add_up_to_the_teams_are_no_issue(small):
+    fine = report_on(small, {"owners": "owner_id,capacity\nO1,5\nO2,4.5\n"})
+    assert "capacity_disagrees" not in {issue.code for issue in fine.issues}
+    owners = {"owners": "owner_id,capacity\nO1,100\nO2,172\n"}
+    issue = issue_of(report_on(small, owners), "capacity_disagrees")
+    assert issue.detail.startswith("owners.capacity adds up to 272 accounts a week, 1,183 a month")

@@ -58,6 +58,27 @@ def test_bands_add_up():
     assert sum(item["expected_arr"] for item in table) == totals(BOOK, "churn")["expected_arr"]
 
 
+def test_what_is_expected_says_by_when_and_closed_accounts_are_in_no_count():
+    later = answer("g", 0.1, 1000.0, asks="renewal")
+    later["scores"]["churn"]["until"] = "2028-02-01"
+    book = [*BOOK, later, answer("h", arr=900.0, status="closed")]
+    found = book_now(book, CONTRACTS, {"churn": {"verdict": "promotable"}})
+    assert (found["accounts"], found["closed"]) == (7, 1)
+    assert found["arr"] == sum(row["arr"] or 0 for row in book) - 900.0
+    assert found["targets"]["churn"]["totals"]["loss"] == {
+        "total": pytest.approx(1300.0),
+        "until": "2028-02-01",
+        "within_91_days": pytest.approx(1200.0),
+        "within_91_days_on": "2026-09-30",
+        "by_year_end": pytest.approx(1200.0),
+        "year_end_on": "2026-12-31",
+    }
+    bands = found["targets"]["churn"]["bands"]
+    assert sum(item["expected_arr_91d"] for item in bands) == pytest.approx(1200.0)
+    asked = {item["asks_about"]: item["until"] for item in found["targets"]["churn"]["questions"]}
+    assert asked == {"renewal": "2028-02-01", "horizon": "2026-09-30"}
+
+
 def test_questions_apart():
     table = {item["asks_about"]: item for item in by_question(BOOK, "churn")}
     assert table["renewal"]["expected_arr"] == 500.0

@@ -1,0 +1,89 @@
+"""What the team can work: the one definition, of which every number of accounts to work follows.
+
+``serving.capacity_per_month`` in company.yaml is the whole team's capacity: the accounts it can
+take on in a month of 30.4375 days. Lift and capture, alerts, the sizes of the bands, the report and
+the week all read it through this module. ``owners.capacity`` (accounts a CSM can take on in a week)
+says how it is shared among CSMs, and never how much it is; `disagreement` compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+DAYS_PER_MONTH = 30.4375
+DAYS_PER_WEEK = 7.0
+
+TOLERANCE = 1.25
+"""The team's capacity and the sum of its CSMs may lie this many times apart."""
+
+
+def workable(per_month: float, days: float) -> float:
+    """Return how many accounts a team can work in some days.
+
+    Parameters
+    ----------
+    per_month : float
+        Accounts a month, of ``serving.capacity_per_month``.
+    days : float
+        How long.
+
+    Examples
+    --------
+    >>> round(workable(40, 91), 1), round(workable(40, 7), 1)
+    (119.6, 9.2)
+    """
+    return per_month * days / DAYS_PER_MONTH
+
+
+def weekly_slots(
+    per_month: float, weights: Mapping[str, float], stakes: Mapping[str, float]
+) -> dict[str, int]:
+    """Return how many accounts each CSM takes on this week; together, what the team can work.
+
+    Each has the whole accounts of their share; what is left of the week goes, one account each, to
+    those who have most at stake.
+
+    Parameters
+    ----------
+    per_month : float
+        Accounts a month, of the whole team.
+    weights : mapping of str to float
+        Owner to their ``owners.capacity``; only the proportions count.
+    stakes : mapping of str to float
+        Owner to what is expected to be lost in their open risks; absent is nothing.
+
+    Examples
+    --------
+    >>> weekly_slots(40, {"ann": 6, "ben": 2, "cyd": 2}, {"cyd": 9.0, "ben": 1.0})
+    {'ann': 5, 'ben': 2, 'cyd': 2}
+    >>> weekly_slots(4, dict.fromkeys("abc", 1), {"b": 5.0})
+    {'a': 0, 'b': 1, 'c': 0}
+    """
+    able = {owner: weight for owner, weight in weights.items() if weight > 0}
+    if not able:
+        return dict.fromkeys(weights, 0)
+    team = workable(per_month, DAYS_PER_WEEK)
+    scale = team / sum(able.values())
+    found = {owner: int(weights[owner] * scale) if owner in able else 0 for owner in weights}
+    left = max(round(team), 1) - sum(found.values())
+    for owner in sorted(able, key=lambda name: (-stakes.get(name, 0.0), name))[: max(left, 0)]:
+        found[owner] += 1
+    return found
+
+
+def disagreement(per_month: float, capacities: Mapping[str, float]) -> str:
+    """Return in words how the team's capacity and the sum of its CSMs disagree; empty if not.
+
+    >>> disagreement(40, {"ann": 5, "ben": 4})
+    ''
+    >>> disagreement(40, {"ann": 100, "ben": 172})
+    'owners.capacity adds up to 272 accounts a week, 1,183 a month; the team works 40 a month'
+    """
+    weekly = sum(capacities.values())
+    summed = weekly * DAYS_PER_MONTH / DAYS_PER_WEEK
+    if not weekly or 1 / TOLERANCE <= summed / per_month <= TOLERANCE:
+        return ""
+    return (
+        f"owners.capacity adds up to {weekly:,.4g} accounts a week, {summed:,.0f} a month; "
+        f"the team works {per_month:,.0f} a month"
+    )
