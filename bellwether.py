@@ -212,6 +212,10 @@ def check(
     workspace = workspace_of(company, state, data)
     now = workspace.company.clock()
     steps = steps_beside(as_json)
+    if workspace.company.webhooks:
+        from serving.webhooks import check_webhooks
+
+        check_webhooks(workspace)
     if workspace.company.table is not None:
         _check_table(workspace, as_json)
         return
@@ -824,17 +828,19 @@ def webhooks(
     state: StateOption = None,
     retry: Annotated[bool, typer.Option("--retry", help="send the dead ones again")] = False,
 ) -> None:
-    """List messages that wait or were given up."""
+    """List messages that wait or were given up, after how many of each there are."""
     from serving.webhooks import DEAD, WAITING, Outbox
 
     outbox = Outbox(workspace_of(company, state, data="."))
     try:
         if retry:
             console.print(f"{outbox.revive(datetime.now(UTC)):,} messages wait again")
+        for (name, what), n in sorted(outbox.counts().items()):
+            console.print(f"{name}: {n:,} {what}")
         table = Table("message", "to", "event", "state", "attempts", "problem", box=None)
         for item in (*outbox.messages(WAITING), *outbox.messages(DEAD)):
             cells = (item.message_id, item.endpoint, item.event, item.state)
-            table.add_row(*cells, str(item.attempts), item.problem or "")
+            table.add_row(*cells, str(item.attempts), _escape(item.problem or ""))
         console.print(table)
     finally:
         outbox.close()

@@ -8,8 +8,9 @@ from typing import Any
 
 from serving.live import Live
 from serving.metrics import Metrics
+from serving.webhooks import DEAD, WAITING
 
-PARTS = ("release", "book", "ledger", "shadow")
+PARTS = ("release", "book", "ledger", "shadow", "webhooks")
 
 
 def set_gauges(metrics: Metrics, live: Live) -> None:
@@ -19,6 +20,9 @@ def set_gauges(metrics: Metrics, live: Live) -> None:
         metrics.set("degraded", float(part in live.notes), part)
     if live.stage is not None:
         metrics.set("ready_answers", float(len(live.stage.recall)))
+    for name in live.workspace.company.webhooks:
+        for state in (WAITING, DEAD):
+            metrics.set("webhook_messages", live.undelivered.get((name, state), 0), name, state)
     now = live.clock()
     if live.stage is not None and live.stage.scorer.peers.as_of:
         # the peers lie beside the vectors that the online store was filled with

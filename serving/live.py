@@ -43,7 +43,7 @@ from serving.stages import Observe, collected, measured, tell
 from serving.stages import stage as timed
 from serving.together import Together, later
 from serving.watch import read_monitoring
-from serving.webhooks import Outbox, endpoints_of
+from serving.webhooks import DEAD, Outbox, check_webhooks, endpoint_of
 from training.releases import Release, mark_served, read_current, read_served
 from training.shadow import read_shadow
 
@@ -135,6 +135,8 @@ class Live:
         self._ledger: Ledger | None = None
         self._intake: Intake | None = None
         self._jobs: Jobs | None = None
+        self._outbox: Outbox | None = None
+        self.undelivered: dict[tuple[str, str], int] = {}
         self._stop = threading.Event()
         self._refreshing = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -147,8 +149,8 @@ class Live:
             "jobs": self._work,
             "ahead": self._compute_ahead,
         }
-        if self.workspace.company.webhooks:
-            work["webhooks"] = self._send
+        for name in self.workspace.company.webhooks:  # one never waits for another
+            work[f"webhook {name}"] = partial(self._send, name)
         for name, run in work.items():
             self._threads.append(threading.Thread(target=run, name=name, daemon=True))
             self._threads[-1].start()
@@ -162,7 +164,7 @@ class Live:
         self.together.close()
         for pool in (self.singles, self.batches, self.probes):
             pool.shutdown()
-        for store in (self._ledger, self._intake, self._jobs, self._keys):
+        for store in (self._ledger, self._intake, self._jobs, self._keys, self._outbox):
             if store is not None:
                 store.close()
 
@@ -373,17 +375,25 @@ class Live:
                 ("release", self._refresh_release),
                 ("shadow", self._refresh_shadow),
                 ("monitoring", self._refresh_monitoring),
+                ("webhooks", self._refresh_webhooks),
             ):
                 self._say(part, _noted(part, look))
 
-    def _send(self) -> None:
+    def _send(self, name: str) -> None:
+        """Send what is due to one webhook, turn after turn; trouble is logged when it changes."""
         outbox: Outbox | None = None
+        said = ""
         while not self._stop.wait(JOB_SECONDS):
             try:
+                endpoint = endpoint_of(self.workspace, name)
                 outbox = outbox or Outbox(self.workspace)
-                outbox.deliver(endpoints_of(self.workspace), datetime.now(UTC))
+                outbox.deliver_to(endpoint, datetime.now(UTC))
+                words = ""
             except Exception as error:
-                logger.warning("webhooks wait: %s", type(error).__name__)
+                words = f"{type(error).__name__}: {getattr(error, 'what', error)}"
+            if words and words != said:
+                logger.warning("the webhook %s waits: %s", name, words)
+            said = words
         if outbox is not None:
             outbox.close()
 
@@ -458,6 +468,20 @@ class Live:
     def _refresh_monitoring(self) -> str:
         self.monitoring = read_monitoring(self.workspace.state.monitoring)
         return ""
+
+    def _refresh_webhooks(self) -> str:
+        """Count what waits and what was given up; what is for no webhook any more is given up."""
+        hooks = self.workspace.company.webhooks
+        if not hooks:
+            return ""
+        if self._outbox is None:
+            self._outbox = Outbox(self.workspace)
+        self._outbox.bury(hooks, datetime.now(UTC))
+        self.undelivered = self._outbox.counts()
+        check_webhooks(self.workspace)
+        dead = {name: n for (name, state), n in self.undelivered.items() if state == DEAD}
+        told = ", ".join(f"{n:,} to {name}" for name, n in sorted(dead.items()))
+        return f"messages were given up: {told}; `bellwether webhooks` lists them" if told else ""
 
     def _refresh_shadow(self) -> str:
         """Score requests in the shadow too, where it takes the same vectors; books always are."""

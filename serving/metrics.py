@@ -25,6 +25,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "ready": ("1 when a score asked for now would be answered.", ()),
     "degraded": ("1 while something is wrong with a part; /v1/health says what.", ("part",)),
     "ready_answers": ("Accounts whose answer is known while nothing it rests on changes.", ()),
+    "webhook_messages": ("Messages that wait or were given up.", ("webhook", "state")),
     "feature_age_seconds": ("Age of the features in the online store.", ()),
     "book_age_seconds": ("Age of the last published book.", ()),
     "score_psi": ("How far the scores moved since the model's first book.", ("target",)),

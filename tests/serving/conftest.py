@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -370,6 +371,12 @@ def service_for() -> Callable[..., contextlib.AbstractContextManager[Server]]:
 
 
 @pytest.fixture(scope="session")
+def starting_for() -> Callable[..., contextlib.AbstractContextManager[Server]]:
+    """Return a way to start the real service on a workspace without waiting for it."""
+    return partial(serving_process, is_awaited=False)
+
+
+@pytest.fixture(scope="session")
 def copy_of() -> Callable[..., Workspace]:
     """Return a way to copy the company's state."""
     return copied
@@ -481,7 +488,9 @@ def children(parent: int) -> dict[int, bytes]:
 
 
 @contextlib.contextmanager
-def serving_process(workspace: Workspace, **settings: str) -> Iterator[Server]:
+def serving_process(
+    workspace: Workspace, *, is_awaited: bool = True, **settings: str
+) -> Iterator[Server]:
     """Start the service as a person would and wait until it is ready; end it and its workers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -505,7 +514,8 @@ def serving_process(workspace: Workspace, **settings: str) -> Iterator[Server]:
         )
         server = Server(f"http://127.0.0.1:{port}", process, log)
         try:
-            server.wait_until(server.is_ready)
+            if is_awaited:
+                server.wait_until(server.is_ready)
             yield server
         finally:
             server.kill()
