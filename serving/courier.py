@@ -75,7 +75,7 @@ def _trusted() -> ssl.SSLContext:
 def _plain(error: Exception) -> str:
     """Return an error in one printable line: receivers choose part of its words.
 
-    >>> _plain(ValueError("bad\\x1b[31m line"))
+    >>> _plain(ValueError(f"bad{chr(27)}[31m line"))
     'ValueError: bad [31m line'
     """
     words = "".join(letter if letter.isprintable() else " " for letter in str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 
 from serving.live import Live
@@ -20,9 +21,8 @@ def set_gauges(metrics: Metrics, live: Live) -> None:
         metrics.set("degraded", float(part in live.notes), part)
     if live.stage is not None:
         metrics.set("ready_answers", float(len(live.stage.recall)))
-    for name in live.workspace.company.webhooks:
-        for state in (WAITING, DEAD):
-            metrics.set("webhook_messages", live.undelivered.get((name, state), 0), name, state)
+    for name, state in product(live.workspace.company.webhooks, (WAITING, DEAD)):
+        metrics.set("webhook_messages", live.undelivered.get((name, state), 0), name, state)
     now = live.clock()
     if live.stage is not None and live.stage.scorer.peers.as_of:
         # the peers lie beside the vectors that the online store was filled with
