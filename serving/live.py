@@ -23,6 +23,7 @@ import pyarrow as pa
 from configs.company import load_company
 from configs.errors import BellwetherError, ConfigError, StateError, UnavailableError
 from configs.places import Places, Workspace
+from configs.plays import load_plays
 from configs.state import State
 from features.store import OnlineRows, Store
 from serving.access import read_capacities, read_managers, seen
@@ -30,6 +31,7 @@ from serving.ahead import Ahead
 from serving.answering import Asked, Scored, Stage, known_answers, score_alone, score_together
 from serving.archive import Archive
 from serving.book import BookRun, read_latest, read_ranks, read_table
+from serving.casebook import Casebook
 from serving.changes import change_of
 from serving.door import Door
 from serving.intake import Intake
@@ -42,6 +44,7 @@ from serving.scoring import Scorer, load_peers, newest_vectors
 from serving.stages import Observe, collected, measured, tell
 from serving.stages import stage as timed
 from serving.together import Together, later
+from serving.trial import Trials
 from serving.watch import read_monitoring
 from serving.webhooks import DEAD, Outbox, check_webhooks, endpoint_of
 from training.releases import Release, mark_served, read_current, read_served
@@ -135,6 +138,8 @@ class Live:
         self._ledger: Ledger | None = None
         self._intake: Intake | None = None
         self._jobs: Jobs | None = None
+        self._casebook: Casebook | None = None
+        self._trials = Trials(workspace.state)
         self._outbox: Outbox | None = None
         self.undelivered: dict[tuple[str, str], int] = {}
         self._stop = threading.Event()
@@ -164,7 +169,8 @@ class Live:
         self.together.close()
         for pool in (self.singles, self.batches, self.probes):
             pool.shutdown()
-        for store in (self._ledger, self._intake, self._jobs, self._keys, self._outbox):
+        stores = (self._ledger, self._intake, self._jobs, self._keys, self._outbox, self._casebook)
+        for store in stores:
             if store is not None:
                 store.close()
 
@@ -371,6 +377,7 @@ class Live:
             for part, look in (
                 ("keys", self._refresh_door),
                 ("ledger", self._open_ledger),
+                ("risks", self._open_casebook),
                 ("book", self._refresh_book),
                 ("release", self._refresh_release),
                 ("shadow", self._refresh_shadow),
@@ -449,6 +456,12 @@ class Live:
             self._jobs = Jobs(self.workspace)
         return ""
 
+    def _open_casebook(self) -> str:
+        """Hold the risks open: on a disk that fills up later, an open file can still be read."""
+        if self._casebook is None and self.workspace.places.ledger_url is None:
+            self._casebook = Casebook.open(self.workspace, load_plays(self.workspace.folder))
+        return ""
+
     def _refresh_book(self) -> str:
         run = read_latest(self.workspace.state)
         if run is not None and (self.book is None or self.book.run.run_id != run.run_id):
@@ -493,7 +506,7 @@ class Live:
             return ""
         known = self.stage.shadow
         if known is None or known.release.release_id != release.release_id:
-            self.stage = replace(self.stage, shadow=Scorer.load(self.workspace, release))
+            self.stage = replace(self.stage, shadow=self._tried(release))
         return ""
 
     def _take_up(self, release: Release | None) -> str:
@@ -515,8 +528,8 @@ class Live:
         return ""
 
     def _next_stage(self, release: Release) -> Stage | None:
-        """Load a release aside; None while its features are not in the online store."""
-        scorer = Scorer.load(self.workspace, release)
+        """Try and load a release aside; None while its features are not in the online store."""
+        scorer = self._tried(release)
         # A new handle: a registry read earlier does not know views declared since.
         store = Store(self.workspace)
         if not store.is_ready(scorer.feature_hash):
@@ -527,6 +540,12 @@ class Live:
             model.bundle.warm()
             self.archive.adopt(model.sha, model.bundle)
         return stage
+
+    def _tried(self, release: Release) -> Scorer:
+        """Load a release that another process has scored a sample with."""
+        vectors = newest_vectors(self.workspace.state, release.feature_set["hash"])
+        self._trials.check(release, vectors)
+        return Scorer.load(self.workspace, release)
 
     def _brought_up_to_date(self, stage: Stage) -> Stage:
         """Return the stage with the peers of the newest vectors and the ranks of the last book."""

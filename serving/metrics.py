@@ -8,6 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MutexValue, ValueClass
 
+from serving.written import catch_up, write_instead_of_mapping
+
 STAGE_SECONDS = (
     0.0001,
     0.00025,
@@ -44,6 +46,7 @@ class Metrics:
     """The metrics of one process; made when the service starts, not at import."""
 
     def __init__(self) -> None:
+        write_instead_of_mapping()
         self.registry = CollectorRegistry()
         self._requests = Histogram(
             "bellwether_request_seconds",
@@ -100,6 +103,7 @@ class Metrics:
     def expose(self) -> bytes:
         """Return the metrics as text: of every worker where several share a folder."""
         if ValueClass is not MutexValue:  # chosen when the library was imported
+            catch_up()
             together = CollectorRegistry()
             MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # untyped library
             return generate_latest(together)
