@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,15 +38,17 @@ from serving.intake import Intake
 from serving.jobs import Jobs
 from serving.keys import Keyring, KeyStore
 from serving.ledger import Ledger, ScoreRow
+from serving.limiter import Limiter
 from serving.people import People
 from serving.recall import ROOM_BYTES, Recall
+from serving.retention import Upkeep
 from serving.scoring import Scorer, load_peers, newest_vectors
 from serving.stages import Observe, collected, measured, tell
 from serving.stages import stage as timed
 from serving.together import Together, later
 from serving.trial import Trials
 from serving.watch import read_monitoring
-from serving.webhooks import DEAD, Outbox, check_webhooks, endpoint_of
+from serving.webhooks import DEAD, KEPT_DAYS, Outbox, check_webhooks, endpoint_of
 from training.releases import Release, mark_served, read_current, read_served
 from training.shadow import read_shadow
 
@@ -60,6 +62,9 @@ CHECK_SECONDS = 5.0
 
 AT_ONCE_SECONDS, AT_ONCE_SHARE = 0.02, 0.1
 """From when a disk is slow, and for what share of the time it may hold up the event loop then."""
+
+TIDY_SECONDS, BREATH_SECONDS = 60.0, 0.05
+"""How often a worker looks whether the ledger is to be tidied; its pause between two writes."""
 
 AHEAD_SECONDS = 1.0
 """How often a worker looks whether answers can be computed ahead."""
@@ -138,6 +143,7 @@ class Live:
         self._ledger: Ledger | None = None
         self._intake: Intake | None = None
         self._jobs: Jobs | None = None
+        self.limiter = Limiter(workspace.company.limits, workspace.state.ledger / "limits")
         self._casebook: Casebook | None = None
         self._trials = Trials(workspace.state)
         self._outbox: Outbox | None = None
@@ -153,6 +159,7 @@ class Live:
             "refresh": partial(self._keep_looking, check_seconds),
             "jobs": self._work,
             "ahead": self._compute_ahead,
+            "upkeep": self._tidy,
         }
         for name in self.workspace.company.webhooks:  # one never waits for another
             work[f"webhook {name}"] = partial(self._send, name)
@@ -167,6 +174,7 @@ class Live:
         for thread in self._threads:  # a job goes on where it was at the next start
             thread.join(max(deadline - time.monotonic(), 0.1))
         self.together.close()
+        self.limiter.close()
         for pool in (self.singles, self.batches, self.probes):
             pool.shutdown()
         stores = (self._ledger, self._intake, self._jobs, self._keys, self._outbox, self._casebook)
@@ -367,7 +375,8 @@ class Live:
             for row in rows
         ]
         return [
-            change_of(self.archive, row, before, currency)
+            # Without its vector, an old score is nothing to compare with.
+            change_of(self.archive, row, before if before and before.features else None, currency)
             for row, before in zip(rows, earlier, strict=True)
         ]
 
@@ -403,6 +412,21 @@ class Live:
             said = words
         if outbox is not None:
             outbox.close()
+
+    def _tidy(self) -> None:
+        """Keep the ledger and the outbox small; one worker of all does it at a time."""
+        while not self._stop.wait(TIDY_SECONDS):
+            try:
+                upkeep = Upkeep(
+                    self.workspace, self.ledger, pause=lambda: self._stop.wait(BREATH_SECONDS)
+                )
+                now = datetime.now(UTC)
+                if upkeep.is_due(now):
+                    logger.info("ledger: %s", upkeep.tidy(now, self.clock()).words)
+                    if self._outbox is not None:
+                        self._outbox.forget(now - timedelta(days=KEPT_DAYS))
+            except Exception as error:
+                logger.warning("the ledger is not tidied: %s: %s", type(error).__name__, error)
 
     def _work(self) -> None:
         while not self._stop.wait(JOB_SECONDS):

@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 
 from configs.errors import BellwetherError, ModelError
-from configs.state import State, write_text_atomically
+from configs.state import MANIFEST, State, write_text_atomically
 from training.bundle import Bundle, load
 from training.releases import Release
 
 TRIAL = "1"
 """Changes with what is looked at: what passed an earlier trial is tried again."""
 
-COMPUTE_SECONDS, WAIT_SECONDS = 30, 180
+COMPUTE_SECONDS, WAIT_SECONDS = 20, 180
 """Time of a processor, and time on the clock, that a trial may take."""
 
 AGAIN_SECONDS = 600.0
@@ -72,30 +72,34 @@ class Trials:
         ModelError
             A bundle cannot be loaded, gives no probabilities, or comes to no end.
         """
-        for target, part in release.bundles.items():
-            with self._lock:
-                self._check(release, target, str(part["sha"]), vectors)
+        with self._lock:
+            new = {t: str(part["sha"]) for t, part in release.bundles.items()}
+            new = {target: sha for target, sha in new.items() if not self._note(sha).is_file()}
+            if not new:
+                return
+            failed_at, error = self._failed.get(release.release_id, (0.0, None))
+            if error is not None and time.monotonic() - failed_at < AGAIN_SECONDS:
+                raise error
+            target, mistake = run_trial(self._state, new, release, vectors)
+            if mistake:
+                raise self._refusal(release, target, mistake)
+            self._failed.pop(release.release_id, None)
+            for sha in new.values():
+                _keep(self._note(sha))
 
-    def _check(self, release: Release, target: str, sha: str, vectors: Path | None) -> None:
-        note = self._state.releases / ".tried" / f"{sha}-{TRIAL}"
-        if note.is_file():
-            return
-        failed_at, error = self._failed.get(sha, (0.0, None))
-        if error is not None and time.monotonic() - failed_at < AGAIN_SECONDS:
-            raise error
-        mistake = run_trial(self._state.bundles / sha, sha, release, vectors)
-        if mistake:
-            told = ModelError(
-                f"release {release.release_id} is refused: the model of {target} {mistake}",
-                where=str(self._state.bundles / sha),
-                fix="bellwether rollback, or train and publish again",
-            )
-            # What was changed is found by its checksum at once, and may be put right at any time.
-            if "damaged" not in mistake:
-                self._failed[sha] = (time.monotonic(), told)
-            raise told
-        self._failed.pop(sha, None)
-        _keep(note)
+    def _note(self, sha: str) -> Path:
+        return self._state.releases / ".tried" / f"{sha}-{TRIAL}"
+
+    def _refusal(self, release: Release, target: str, mistake: str) -> ModelError:
+        told = ModelError(
+            f"release {release.release_id} is refused: the model of {target} {mistake}",
+            where=str(self._state.bundles / str(release.bundles[target]["sha"])),
+            fix="bellwether rollback, or train and publish again",
+        )
+        # What was changed is found by its checksum at once, and may be put right at any time.
+        if "damaged" not in mistake and "no bundle here" not in mistake:
+            self._failed[release.release_id] = (time.monotonic(), told)
+        return told
 
 
 def _keep(note: Path) -> None:
@@ -105,35 +109,59 @@ def _keep(note: Path) -> None:
         return  # tried again next time
 
 
-def run_trial(folder: Path, sha: str, release: Release, vectors: Path | None) -> str:
-    """Try one bundle in another process; return what is wrong, the empty string when nothing is."""
+def run_trial(
+    state: State, shas: Mapping[str, str], release: Release, vectors: Path | None
+) -> tuple[str, str]:
+    """Try bundles in another process.
+
+    Parameters
+    ----------
+    state : State
+        Holds the bundles.
+    shas : mapping of str to str
+        Target to the bundle's checksum.
+    release, vectors : Release, Path
+        As `Trials.check`.
+
+    Returns
+    -------
+    target, mistake : str
+        What is wrong with which; an empty mistake when nothing is.
+    """
     asked = {
-        "folder": str(folder),
-        "sha": sha,
+        "bundles": [
+            {"target": target, "folder": str(state.bundles / sha), "sha": sha}
+            for target, sha in shas.items()
+        ],
         "names": release.feature_set["names"],
         "vectors": str(vectors / "part.parquet") if vectors else "",
     }
     paths = os.pathsep.join(path for path in sys.path if path)
+    command = [sys.executable, "-P", "-m", "serving.trial"]
+    environment = {**os.environ, "PYTHONPATH": paths}
     try:
         done = subprocess.run(  # noqa: S603  our own interpreter and module
-            [sys.executable, "-P", "-m", "serving.trial"],
+            command,
             input=json.dumps(asked),
-            env={**os.environ, "PYTHONPATH": paths},
+            env=environment,
             capture_output=True,
             text=True,
             timeout=WAIT_SECONDS,
             check=False,
         )
-    except subprocess.TimeoutExpired:
-        return f"was not scored within {WAIT_SECONDS} s: does a tree lead back to itself?"
-    return _verdict(done)
+    except subprocess.TimeoutExpired as error:
+        said = (error.stdout or b"").decode().splitlines()
+        words = f"was not scored within {WAIT_SECONDS} s: does a tree lead back to itself?"
+        return (said or list(shas))[-1], words
+    said = done.stdout.splitlines()
+    if done.returncode == _FAILED:
+        return said[-2], said[-1]
+    return (said or list(shas))[-1], _verdict(done)
 
 
 def _verdict(done: subprocess.CompletedProcess[str]) -> str:
     if done.returncode == 0:
         return ""
-    if done.returncode == _FAILED:
-        return done.stdout.strip()
     if done.returncode in {-signal.SIGXCPU, -signal.SIGKILL}:
         return (
             f"came to no end in {COMPUTE_SECONDS} s of computing: does a tree lead back to itself?"
@@ -143,20 +171,26 @@ def _verdict(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def main() -> int:
-    """Try the bundle that standard input names; print what is wrong."""
+    """Try the bundles that standard input names; print each target, and what is wrong with it."""
     limit = (COMPUTE_SECONDS, COMPUTE_SECONDS + 1)
     resource.setrlimit(resource.RLIMIT_CPU, limit)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     asked = json.loads(sys.stdin.read())
-    try:
-        mistake = mistake_in(asked)
-    except BellwetherError as error:
-        mistake = f"cannot be used: {error.what}"
-    except (ValueError, TypeError, KeyError, IndexError, ArithmeticError) as error:
-        mistake = f"cannot be used: {type(error).__name__}: {error}"
-    sys.stdout.write(mistake + "\n")
-    sys.stdout.flush()
-    return _FAILED if mistake else 0
+    # LightGBM writes to standard output whatever it likes: that goes with the errors.
+    told = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    for bundle in asked["bundles"]:
+        print(bundle["target"], file=told)  # noqa: T201  what the other process reads
+        try:
+            mistake = mistake_in({**asked, **bundle})
+        except BellwetherError as error:
+            mistake = f"cannot be used: {error.what}"
+        except (ValueError, TypeError, KeyError, IndexError, ArithmeticError) as error:
+            mistake = f"cannot be used: {type(error).__name__}: {error}"
+        if mistake:
+            print(" ".join(mistake.split()), file=told)  # noqa: T201
+            return _FAILED
+    return 0
 
 
 def mistake_in(asked: Mapping[str, Any]) -> str:
@@ -176,9 +210,11 @@ def mistake_in(asked: Mapping[str, Any]) -> str:
 
     folder = Path(asked["folder"])
     # The text first: to hand LightGBM trees without sense may end the process.
+    manifest = _manifest(folder)
     for path in sorted(folder.glob("*.txt")):
-        mistake = tree_mistake(path.read_text(encoding="utf-8", errors="replace"))
-        if mistake and _is_listed(folder, path.name):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        mistake = tree_mistake(text, len(manifest["encoder"]["names"]))
+        if mistake and path.name in manifest["files"]:
             load(folder, expected_sha=asked["sha"])  # a file that was changed is said to be that
             return f"makes no sense: {path.name}, {mistake}"
     import_lightgbm_alone()
@@ -192,10 +228,13 @@ def mistake_in(asked: Mapping[str, Any]) -> str:
     return _unscored(bundle, account_rows(bundle, asked["names"], asked["vectors"]), "accounts")
 
 
-def _is_listed(folder: Path, name: str) -> bool:
-    """Say whether the manifest names a file: others are not read."""
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    return name in manifest["files"]
+def _manifest(folder: Path) -> dict[str, Any]:
+    """Return a bundle's manifest, unverified; one that cannot be read lists nothing."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {"encoder": {"names": []}, "files": {}}
+    return manifest
 
 
 def _unscored(bundle: Bundle, matrix: np.ndarray, what: str) -> str:
@@ -247,27 +286,28 @@ def account_rows(bundle: Bundle, names: Sequence[str], file: str) -> np.ndarray:
     return bundle.encode({name: columns[name] for name in bundle.encoder.names}).matrix
 
 
-def tree_mistake(text: str) -> str:
+def tree_mistake(text: str, n_features: int) -> str:
     """Return what is wrong with the trees of a model's text; the empty string when nothing is.
 
     >>> lines = ("Tree=0", "num_leaves=2", "left_child=-1", "right_child=0", "leaf_value=0 1")
-    >>> tree_mistake(chr(10).join(lines))
+    >>> tree_mistake(chr(10).join(lines), 3)
     'tree 0 is no tree: its nodes lead to [-1, 0]'
     """
     for number, part in enumerate(_TREE.split(text)[1:]):
         fields = dict(line.split("=", 1) for line in part.splitlines() if "=" in line)
-        mistake = _one_tree_mistake(fields)
+        mistake = _one_tree_mistake(fields, n_features)
         if mistake:
             return f"tree {number} {mistake}"
     return ""
 
 
-def _one_tree_mistake(fields: Mapping[str, str]) -> str:
+def _one_tree_mistake(fields: Mapping[str, str], n_features: int) -> str:
     try:
         n_leaves = int(fields["num_leaves"])
         leaves = np.array(fields["leaf_value"].split(), dtype=np.float64)
         children = [int(word) for side in _SIDES for word in fields.get(side, "").split()]
         cuts = np.array(fields.get("threshold", "").split(), dtype=np.float64)
+        asked = [int(word) for word in fields.get("split_feature", "").split()]
     except (KeyError, ValueError) as error:
         return f"cannot be read: {error}"
     if len(leaves) != n_leaves:
@@ -276,6 +316,8 @@ def _one_tree_mistake(fields: Mapping[str, str]) -> str:
         return f"has a leaf of {leaves[~np.isfinite(leaves)][0]}"
     if np.isnan(cuts).any():
         return "splits at NaN"
+    if any(not 0 <= feature < n_features for feature in asked):
+        return f"asks for feature {max(asked)} of {n_features}"
     # Each inner node but the first, and each leaf (from -1 down), is led to once.
     if n_leaves > 1 and sorted(children) != [*range(-n_leaves, 0), *range(1, n_leaves - 1)]:
         return f"is no tree: its nodes lead to {children[:8]}"

@@ -38,6 +38,7 @@ from serving.gate import Gate
 from serving.ledger import Ledger
 from serving.live import Live
 from serving.metrics import Metrics
+from serving.trial import Trials
 from training.bundle import Bundle, Calibration, load, save, sigmoid
 from training.fit import Recipe, fit
 from training.frame import TrainingFrame
@@ -302,6 +303,7 @@ def build_world(root) -> World:
     }
     release = make_release(workspace, bundles, features)
     publish(open_store(workspace), release, None)
+    Trials(workspace.state).check(release, None)  # copies of the state need not try it again
     return World(workspace, store, release, features.hash, features.names)
 
 

@@ -12,12 +12,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from configs.state import State
 
 pytestmark = pytest.mark.slow
 

@@ -43,7 +43,9 @@ class Texts:
         self.seeds, self.texts = seeds, texts
 
     def files(self):
-        return {f"model_{seed}.txt": text for seed, text in zip(self.seeds, self.texts, strict=True)}
+        return {
+            f"model_{seed}.txt": text for seed, text in zip(self.seeds, self.texts, strict=True)
+        }
 
 
 def field(text: str, name: str, change) -> str:
@@ -71,6 +73,10 @@ def shorter(text: str) -> str:
 
 def outside(text: str) -> str:
     return field(text, "right_child", lambda words: " ".join([*words[:-1], "4000"]))
+
+
+def other_features(text: str) -> str:
+    return field(text, "split_feature", lambda words: " ".join(["9000", *words[1:]]))
 
 
 def unparsable(text: str) -> str:
@@ -105,6 +111,7 @@ NONSENSE = {
             not_a_number,
             shorter,
             outside,
+            other_features,
             unparsable,
             fewer_features,
         )
@@ -190,7 +197,8 @@ def test_a_model_that_comes_to_no_end_is_ended(made, fresh, world, monkeypatch):
     release = made("nan_slope")
     sha = release.bundles[CHURN]["sha"]
     monkeypatch.setattr(module, "WAIT_SECONDS", 0.2)
-    told = run_trial(fresh.state.bundles / sha, sha, release, None)
+    target, told = run_trial(fresh.state, {CHURN: sha}, release, None)
+    assert target == CHURN
     assert "was not scored within" in told
 
 
@@ -214,8 +222,8 @@ def test_sound_trees_have_no_mistake(world, fresh):
     sha = world.release.bundles[CHURN]["sha"]
     bundle = load(fresh.state.bundles / sha)
     assert isinstance(bundle.predictor, Boosters)
-    assert [tree_mistake(text) for text in bundle.predictor.texts] == [""] * len(
-        bundle.predictor.texts
-    )
+    width = len(bundle.encoder.names)
+    assert {tree_mistake(text, width) for text in bundle.predictor.texts} == {""}
+    assert "asks for feature" in tree_mistake(bundle.predictor.texts[0], 1)
     assert json.dumps(bundle.manifest["calibration"])
     assert save(bundle, fresh.state.bundles) == sha
