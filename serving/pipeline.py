@@ -42,6 +42,7 @@ from serving.proof import forecast, keep_forecast, sections_of
 from serving.replay import Replay, replay
 from serving.retention import Tidied, Upkeep
 from serving.scoring import newest_vectors
+from serving.trial import Trials
 from serving.webhooks import announce_escalations
 from training.checks.registry import leakage_marks
 from training.dataset import health_parts
@@ -420,6 +421,8 @@ def _score(
     store = open_store(workspace)
     mirror(store, workspace.state.releases)
     mirror_shadow(store, workspace.state.releases)
+    vectors = newest_vectors(workspace.state, release.feature_set["hash"])
+    Trials(workspace.state).check(release, vectors)
     with Ledger.open(workspace) as ledger:
         run = score_book(workspace, release, ledger, now, progress)
         join_outcomes(workspace, loaded, ledger, now, progress)

@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
@@ -53,11 +54,12 @@ class WrittenDict(MmapedDict):
     """The library's dictionary of one worker's numbers, written to its file rather than mapped."""
 
     def __init__(self, filename: str) -> None:
-        self._fname, self._f = filename, None
+        self._fname, self._f = filename, None  # type: ignore[assignment]  # opened to write
         self._capacity, self._used = ROOM, HEAD
         self._positions: dict[str, int] = {}
         self._changed = threading.Event()
-        self._m = Kept(ROOM, self._changed)
+        self._kept = self._m = Kept(ROOM, self._changed)  # type: ignore[assignment]
+        self._lock = threading.Lock()
         self._m[0:4] = HEAD.to_bytes(4, "little")
         _made.append(self)
         threading.Thread(target=self._keep_writing, name="metrics", daemon=True).start()
@@ -65,9 +67,9 @@ class WrittenDict(MmapedDict):
     def _init_value(self, key: str) -> None:
         """Begin a number; the library holds its lock."""
         while self._used + len(key.encode()) + 32 > self._capacity:
-            self._m.extend(bytes(self._capacity))
+            self._kept.extend(bytes(self._capacity))
             self._capacity *= 2
-        super()._init_value(key)
+        super()._init_value(key)  # type: ignore[no-untyped-call]
 
     def _keep_writing(self) -> None:
         was_written = True
@@ -93,15 +95,23 @@ class WrittenDict(MmapedDict):
         OSError
             There is no room.
         """
-        whole = bytes(self._m)
+        with self._lock:
+            self._write(bytes(self._kept))
+
+    def _write(self, whole: bytes) -> None:
         used = int.from_bytes(whole[:4], "little")
-        file = os.open(self._fname, os.O_WRONLY | os.O_CREAT, 0o600)
+        # Under its name, where others read it, only once there is something in it.
+        is_new = not Path(self._fname).exists()
+        name = f"{self._fname}.new" if is_new else self._fname
+        file = os.open(name, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             for start, end in ((HEAD, used), (0, HEAD)):
                 if os.pwrite(file, whole[start:end], start) != end - start:
                     raise OSError(0, "no room for all of it")
         finally:
             os.close(file)
+        if is_new:
+            os.replace(name, self._fname)  # noqa: PTH105  a name the library glues together
 
 
 def catch_up() -> None:
@@ -116,4 +126,4 @@ def write_instead_of_mapping() -> None:
 
     Call it before the first number of a process is made.
     """
-    values.MmapedDict = WrittenDict
+    values.MmapedDict = WrittenDict  # type: ignore[attr-defined, assignment, misc]
