@@ -163,7 +163,9 @@ class Upkeep:
     def compact(self, through: datetime) -> Tidied:
         """Keep once what scores that were served by an instant share with others."""
         n_rows, start = 0, self._compacted_through()
-        while rows := self._next(start, through, ("features", "reasons", "facts")):
+        # Another may be at it too: what is emptied already has nothing more to share.
+        is_whole = scores_table.c.vector_ref.is_(None)
+        while rows := self._next(start, through, ("features", "reasons", "facts"), is_whole):
             with writing(self.ledger.engine) as connection:
                 self._share(connection, rows)
                 start = rows[-1]["row"]
@@ -173,13 +175,13 @@ class Upkeep:
                 break
         return Tidied(compacted=n_rows)
 
-    def _next(self, after: int, through: datetime, more: Sequence[str] = ()) -> list[Any]:
+    def _next(self, after: int, through: datetime, more: Sequence[str], *where: Any) -> list[Any]:
         """Return the scores that follow a row, up to the first that was served later."""
         table = scores_table
         names = ("row", "served_at", "entity_id", "target", "as_of", "release_id", "bundle_sha")
         query = (
             select(*(table.c[name] for name in (*names, *more)))
-            .where(table.c.company == self._company, table.c.row > after)
+            .where(table.c.company == self._company, table.c.row > after, *where)
             .order_by(table.c.row)
             .limit(ROWS_AT_ONCE)
         )
@@ -232,7 +234,7 @@ class Upkeep:
         refs = {column: bindparam(column) for column in _REF_OF.values()}
         connection.execute(
             update(scores_table)
-            .where(scores_table.c.row == bindparam("this_row"))
+            .where(scores_table.c.row == bindparam("this_row"), scores_table.c.vector_ref.is_(None))
             .values(**emptied, **refs),
             changed,
         )
@@ -241,9 +243,9 @@ class Upkeep:
         self, contents: dict[str, dict[str, Any]], name: str, body: bytes, served_at: datetime
     ) -> str | None:
         """Add one content to those of a transaction; return what it is kept under."""
-        if not body:
-            return None
         kind = _KIND_OF[name]
+        if not body and kind != VECTOR:  # the vector's says that a score is compacted
+            return None
         ref = hashlib.sha256(kind.encode() + b"\x1f" + body).hexdigest()[:32]
         known = contents.get(ref)
         if known is None:

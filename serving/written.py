@@ -126,4 +126,4 @@ def write_instead_of_mapping() -> None:
 
     Call it before the first number of a process is made.
     """
-    values.MmapedDict = WrittenDict  # type: ignore[attr-defined, assignment, misc]
+    values.MmapedDict = WrittenDict  # type: ignore[attr-defined, assignment]

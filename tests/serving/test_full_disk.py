@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 MEGABYTES = 96
 READS = (
     *("/", "/book.csv", "/week", "/escalations", "/portfolio", "/reading", "/audits"),
-    *("/v1/release", "/v1/reasons", "/v1/scores", "/v1/accounts/A-0030/history", "/v1/monitoring"),
+    *("/v1/release", "/v1/reasons", "/v1/scores", "/v1/accounts/A-0030/history"),
     *("/v1/health", "/metrics", "/openapi.json"),
 )
 SCORE = "/v1/accounts/A-0030/score"
@@ -91,7 +91,7 @@ def test_reads_go_on_and_writes_are_refused_until_there_is_room(served, small_di
         for entity in ("A-0030", "A-0031"):
             assert_refused(served.get(f"/v1/accounts/{entity}/score"))
         assert_refused(served.post("/v1/scores", json={"account_ids": ["A-0030", "A-0031"]}))
-        outcome = {"account_id": "A-0030", "outcome": "churn", "decided_on": "2026-03-01"}
+        outcome = {"account_id": "A-0030", "outcome": "churned", "decided_on": "2026-03-01"}
         assert_refused(served.post("/v1/outcomes", json={"outcomes": [outcome]}))
         assert time.monotonic() - began < 30
         assert served.workers() == workers, "no worker died of it"
@@ -104,7 +104,7 @@ def test_a_worker_that_starts_while_the_disk_is_full_answers(served, small_disk)
     with filled(small_disk):
         os.kill(first, signal.SIGKILL)
         served.wait_until(lambda: len(served.workers()) == 2 and first not in served.workers())
-        ends = time.monotonic() + 60
+        ends = time.monotonic() + 20
         while time.monotonic() < ends:
             answer = served.get("/v1/release", headers={"Connection": "close"})
             assert answer.status_code in {200, 503}, answer.text

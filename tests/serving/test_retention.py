@@ -32,7 +32,7 @@ from serving.ledger import (
 from serving.live import Live
 from serving.replay import replay
 from serving.retention import EVERY, Upkeep
-from training.database import reading
+from training.database import reading, writing
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 CLOSED, OPEN = timedelta(days=300), timedelta(days=100)
@@ -124,6 +124,22 @@ def test_compaction_goes_on_where_it_was(world, workspace, ledger):
     assert 0 < stopped.compacted < 2_500
     rest = Upkeep(workspace, ledger).tidy(NOW, NOW)
     assert stopped.compacted + rest.compacted == 2_500
+
+
+def test_two_that_compact_at_the_same_time_lose_nothing(world, workspace, ledger):
+    rows = scored(world, "A-1", CLOSED, 1_500)
+    ledger.append(rows)
+    late = Upkeep(workspace, ledger)
+    late._compacted_through = lambda: 0  # as it was before the other began
+    assert Upkeep(workspace, ledger).tidy(NOW, NOW).compacted == 1_500
+    assert late.tidy(NOW, NOW).compacted == 0
+    with_both = scored(world, "A-2", CLOSED, 1_500)
+    ledger.append(with_both)
+    held = late._next(0, NOW, ("features", "reasons", "facts"), scores_table.c.vector_ref.is_(None))
+    Upkeep(workspace, ledger).tidy(NOW, NOW)
+    with writing(ledger.engine) as connection:
+        late._share(connection, held)
+    assert everything_of(ledger, rows + with_both) == rows + with_both
 
 
 def test_a_compacted_score_can_be_appended_again_and_not_be_changed(world, workspace, ledger):
