@@ -212,6 +212,10 @@ def check(
     workspace = workspace_of(company, state, data)
     now = workspace.company.clock()
     steps = steps_beside(as_json)
+    if workspace.company.webhooks:
+        from serving.webhooks import check_webhooks
+
+        check_webhooks(workspace)
     if workspace.company.table is not None:
         _check_table(workspace, as_json)
         return
@@ -846,22 +850,76 @@ def outcomes(
 
 
 @app.command()
+def ledger(
+    company: CompanyArgument,
+    state: StateOption = None,
+    look: Annotated[
+        bool, typer.Option("--look", help="change nothing, only say how it is")
+    ] = False,
+    compact_after_hours: Annotated[
+        float | None, typer.Option(min=0, help="instead of ledger.compact_after_hours")
+    ] = None,
+    vectors_days: Annotated[
+        int | None, typer.Option(min=100, help="instead of ledger.vectors_days")
+    ] = None,
+    scores_days: Annotated[
+        int | None, typer.Option(min=1, help="instead of ledger.scores_days")
+    ] = None,
+    max_scores: Annotated[
+        int | None, typer.Option(min=1, help="instead of ledger.max_scores")
+    ] = None,
+    open_too: Annotated[
+        bool,
+        typer.Option("--open-too", help="remove scores whose outcome is not known yet as well"),
+    ] = False,
+    shrink: Annotated[
+        bool,
+        typer.Option("--shrink", help="give the space back to the disk; writers wait meanwhile"),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compact the ledger and remove what is old enough, as company.yaml says under `ledger`."""
+    from serving.pipeline import tidy_ledger
+
+    workspace = workspace_of(company, state, data=".")
+    given = {
+        "compact_after_hours": compact_after_hours,
+        "vectors_days": vectors_days,
+        "scores_days": scores_days,
+        "max_scores": max_scores,
+        "keep_open": False if open_too else None,
+    }
+    changed = {name: value for name, value in given.items() if value is not None}
+    keeping = workspace.company.ledger.model_copy(update=changed)
+    told = tidy_ledger(workspace, None if look else keeping, shrink=shrink)
+    if as_json:
+        typer.echo(json.dumps(told, indent=1))
+        return
+    for when in ("before", "after"):
+        size = told[when]["bytes"] / 2**20
+        console.print(f"{when}: {told[when]['scores']:,} scores, {size:,.1f} MB")
+    console.print(told["words"], soft_wrap=True)
+
+
+@app.command()
 def webhooks(
     company: CompanyArgument,
     state: StateOption = None,
     retry: Annotated[bool, typer.Option("--retry", help="send the dead ones again")] = False,
 ) -> None:
-    """List messages that wait or were given up."""
+    """List messages that wait or were given up, after how many of each there are."""
     from serving.webhooks import DEAD, WAITING, Outbox
 
     outbox = Outbox(workspace_of(company, state, data="."))
     try:
         if retry:
             console.print(f"{outbox.revive(datetime.now(UTC)):,} messages wait again")
+        for (name, what), n in sorted(outbox.counts().items()):
+            console.print(f"{name}: {n:,} {what}")
         table = Table("message", "to", "event", "state", "attempts", "problem", box=None)
         for item in (*outbox.messages(WAITING), *outbox.messages(DEAD)):
             cells = (item.message_id, item.endpoint, item.event, item.state)
-            table.add_row(*cells, str(item.attempts), item.problem or "")
+            table.add_row(*cells, str(item.attempts), _escape(item.problem or ""))
         console.print(table)
     finally:
         outbox.close()

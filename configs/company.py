@@ -373,6 +373,45 @@ class Webhook(Model):
     )
 
 
+class Keeping(Model):
+    """How long the ledger keeps scores. Nothing is removed whose outcome is open, unless told."""
+
+    compact_after_hours: Annotated[float, Field(ge=0)] = Field(
+        24,
+        description="older scores keep what they share (vector, reasons, facts) with others once; "
+        "nothing is lost",
+    )
+    vectors_days: Annotated[int, Field(ge=100)] | None = Field(
+        730,
+        description="vectors and reasons that no score gave for so long are removed; a score "
+        "without them can be judged by its outcome, and not be replayed",
+    )
+    scores_days: Annotated[int, Field(ge=1)] | None = Field(
+        1_095, description="scores are removed after so long, once their outcome is known"
+    )
+    max_scores: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="more than these are removed, once their outcome is known: first what repeats "
+        "a score within a month, then the oldest",
+    )
+    keep_open: bool = Field(
+        True, description="false removes scores by age and number whether their outcome is known"
+    )
+
+
+class Limits(Model):
+    """How much callers may ask. Each limit is for all workers of one machine together."""
+
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = Field(
+        6_000,
+        description="of each key and of each person who signs in; null for no limit. As many may "
+        "come at once; who is at this machine while the service is open has no limit",
+    )
+    callers: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default={}, description="the same for single ones: key id, or the name they sign in with"
+    )
+
+
 class Company(Model):
     """Everything a company decides. Hashes to `config_hash`."""
 
@@ -403,6 +442,8 @@ class Company(Model):
     serving: Serving = Serving()
     checks: Checks = Checks()
     access: Access = Access()
+    limits: Limits = Limits()
+    ledger: Keeping = Keeping()
     webhooks: dict[Name, Webhook] = Field(default_factory=dict)
     exclude_features: tuple[str, ...] = Field(
         (), description="features not to train on; shell patterns"
@@ -437,7 +478,8 @@ class Company(Model):
     def config_hash(self) -> str:
         """Identity of the behaviour: changes with any key but places, titles and the clock."""
         places = dict.fromkeys(
-            ("title", "about", "now", "data", "inputs", "access", "webhooks"), True
+            ("title", "about", "now", "data", "inputs", "access", "limits", "ledger", "webhooks"),
+            True,
         )
         behaviour = self.model_dump(
             mode="json", by_alias=True, exclude={**places, "table": {"file", "source"}}

@@ -22,11 +22,27 @@ def read_yaml(path: Path) -> Any:
         It is not YAML, or not text.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  a safe one
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"not readable as YAML: {error}", where=str(path), fix="correct the line it names"
         ) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML of plain values, in which a key written twice is a mistake: the first would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping of a node."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            word = str(key.value)
+            if key.tag != "tag:yaml.org,2002:merge" and word in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {word!r} is written twice", key.start_mark
+                )
+            seen.add(word)
+        return super().construct_mapping(node, deep)
 
 
 def parse(model: type[Read], raw: Any, *, what: str, where: str, fix: str) -> Read:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 
 from serving.live import Live
 from serving.metrics import Metrics
+from serving.webhooks import DEAD, WAITING
 
-PARTS = ("release", "book", "ledger", "shadow")
+PARTS = ("release", "book", "ledger", "shadow", "webhooks")
 
 
 def set_gauges(metrics: Metrics, live: Live) -> None:
@@ -19,6 +21,8 @@ def set_gauges(metrics: Metrics, live: Live) -> None:
         metrics.set("degraded", float(part in live.notes), part)
     if live.stage is not None:
         metrics.set("ready_answers", float(len(live.stage.recall)))
+    for name, state in product(live.workspace.company.webhooks, (WAITING, DEAD)):
+        metrics.set("webhook_messages", live.undelivered.get((name, state), 0), name, state)
     now = live.clock()
     if live.stage is not None and live.stage.scorer.peers.as_of:
         # the peers lie beside the vectors that the online store was filled with

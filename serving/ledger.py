@@ -11,9 +11,11 @@ import hashlib
 import math
 import os
 import secrets
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import closing
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from sqlalchemy import (
     BigInteger,
     Column,
+    Connection,
     Double,
     Index,
     Integer,
@@ -53,6 +56,7 @@ from training.database import (
     address,
     open_engine,
     reading,
+    telling,
     writing,
 )
 from training.inserts import Appender, settle
@@ -61,6 +65,9 @@ SHADOW = "shadow"
 CHANNELS = ("api", "batch", "book", SHADOW)
 BOOK_ROWS = 5_000
 """Rows of a book that are committed at once."""
+
+REFS_AT_ONCE = 500
+"""Contents of compacted scores that are asked for by one query."""
 
 metadata = MetaData()
 
@@ -87,6 +94,10 @@ scores_table = Table(
     Column("channel", String(16), nullable=False),
     Column("facts", Text),
     Column("clock", UtcTime),
+    # What a compacted score shares with others lies in `contents_table`, under these.
+    Column("vector_ref", String(32)),
+    Column("reasons_ref", String(32)),
+    Column("facts_ref", String(32)),
     Index("scores_by_entity", "company", "entity_id", "target"),
 )
 Index(
@@ -97,6 +108,29 @@ Index(
     sqlite_where=scores_table.c.channel == "book",
     postgresql_where=scores_table.c.channel == "book",
 )
+contents_table = Table(
+    "score_contents",
+    metadata,
+    Column("company", String(64), nullable=False),
+    Column("ref", String(32), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("last_served_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("company", "ref"),
+)
+"""Vectors, reasons and facts of compacted scores, each once (`serving.retention`)."""
+
+upkeep_table = Table(
+    "score_upkeep",
+    metadata,
+    Column("company", String(64), nullable=False),
+    Column("step", String(16), nullable=False),
+    Column("through_row", BigInteger().with_variant(Integer, "sqlite"), nullable=False),
+    Column("due_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("company", "step"),
+)
+"""How far compaction came, and when the service tidies next."""
+
 books_table = Table(
     "score_books",
     metadata,
@@ -156,7 +190,8 @@ class ScoreRow(NamedTuple):
     band, verdict : str
         As shown.
     features : bytes
-        The vector, little-endian float64 (`pack_features`).
+        The vector, little-endian float64 (`pack_features`); empty in an old score whose vector is
+        not kept any more (`configs.company.Keeping`).
     feature_set : str
         Hash that names the order of the vector.
     reasons : list
@@ -336,6 +371,9 @@ EVERYTHING = pa.schema(
 _ROW_NAMES = ScoreRow._fields
 _RECORD_NAMES = ("company", *_ROW_NAMES)
 _REASONS, _FACTS = _RECORD_NAMES.index("reasons"), _RECORD_NAMES.index("facts")
+_REFS = ("vector_ref", "reasons_ref", "facts_ref")
+_EMPTIED = ("features", "reasons")
+"""Columns that are empty in a compacted score; a repeated append does not fill them again."""
 _CONTEXT = ("facts", "clock")
 """Columns that a row of an earlier version lacks; a repeated append does not bring them."""
 _OUTCOME_NAMES = tuple(item.name for item in fields(Outcome))
@@ -540,7 +578,9 @@ class Ledger:
         n_new = 0
         for start in range(0, n_rows, BOOK_ROWS):
             part = _book_records(book, slice(start, start + BOOK_ROWS), self.company)
-            n_new += settle(self.engine, scores_table, ("score_id",), part, but=_CONTEXT)
+            n_new += settle(
+                self.engine, scores_table, ("score_id",), part, but=_CONTEXT, emptied=_EMPTIED
+            )
         complete = update(books_table).where(*(books_table.c[name] == entry[name] for name in key))
         with writing(self.engine) as connection:
             connection.execute(complete.values(is_complete=1))
@@ -577,8 +617,13 @@ class Ledger:
         columns = [table.c[name] for name in EVERYTHING.names]
         ours = and_(table.c.company == self.company, table.c.channel != SHADOW)
         with reading(self.engine) as connection:
+            columns.append(table.c.facts_ref)
             found = connection.execute(select(*columns).where(ours).order_by(table.c.row))
             rows = [dict(row) for row in found.mappings()]
+            told = self.contents(connection, (row["facts_ref"] for row in rows if row["facts_ref"]))
+        for row in rows:
+            facts = told.get(row.pop("facts_ref") or "")
+            row["facts"] = row["facts"] if facts is None else facts.decode()
         return pa.Table.from_pylist(rows, EVERYTHING)
 
     def sample(self, n: int) -> list[ScoreRow]:
@@ -592,7 +637,9 @@ class Ledger:
         if not count or n < 1:
             return []
         step = max(1, (last - first + 1) // n)
-        return self._read(and_(ours, (table.c.row - first) % step == 0), table.c.row, limit=n)
+        chosen = and_(ours, (table.c.row - first) % step == 0)
+        # Deleted scores leave gaps, and what was kept of old ones may be too little to replay.
+        return [row for row in self._read(chosen, table.c.row, limit=n) if row.features]
 
     def history(
         self, entity_id: str, target: str, limit: int = 50, *, channel: str | None = None
@@ -833,6 +880,31 @@ class Ledger:
         with reading(self.engine) as connection:
             return int(connection.execute(query).scalar_one())
 
+    def size_bytes(self) -> int:
+        """Return what the database takes: its file, or its tables of scores on a server."""
+        if self.is_embedded:
+            return Path(str(self.engine.url.database)).stat().st_size
+        sizes = [
+            func.pg_total_relation_size(f"{table.name}") for table in (scores_table, contents_table)
+        ]
+        with reading(self.engine) as connection:
+            return sum(connection.execute(select(*sizes)).one())
+
+    def shrink(self) -> None:
+        """Give the space of removed scores back to the disk, which takes room for a copy meanwhile.
+
+        While it runs, nobody else can write. Without it, the space is used by further scores.
+        """
+        if self.is_embedded:
+            with telling(self.engine), closing(self.engine.raw_connection()) as held:
+                for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                    held.cursor().execute(statement).fetchall()
+            return
+        with telling(self.engine), self.engine.connect() as plain:
+            connection = plain.execution_options(isolation_level="AUTOCOMMIT")
+            tables = f"{scores_table.name}, {contents_table.name}"
+            connection.exec_driver_sql(f"VACUUM FULL {tables}")
+
     def close(self) -> None:
         """Commit what waits, refuse what comes, and let go of the database."""
         self._writer.close()
@@ -867,13 +939,27 @@ class Ledger:
 
     def _settle(self, records: Sequence[Record]) -> None:
         named = [dict(zip(_RECORD_NAMES, record, strict=True)) for record in records]
-        settle(self.engine, scores_table, ("score_id",), named, but=_CONTEXT)
+        settle(self.engine, scores_table, ("score_id",), named, but=_CONTEXT, emptied=_EMPTIED)
 
     def _read(self, where: Any, *order: Any, limit: int | None = None) -> list[ScoreRow]:
-        query = select(*(scores_table.c[name] for name in _ROW_NAMES)).where(where)
+        names = (*_ROW_NAMES, *_REFS)
+        query = select(*(scores_table.c[name] for name in names)).where(where)
         with reading(self.engine) as connection:
             found = connection.execute(query.order_by(*order).limit(limit)).all()
-        return [_row(values) for values in found]
+            shared = self.contents(connection, (ref for row in found for ref in row[-3:] if ref))
+        return [_row(values, shared) for values in found]
+
+    def contents(self, connection: Connection, refs: Iterable[str]) -> dict[str, bytes]:
+        """Return what compacted scores share; what is not kept any more is not among it."""
+        table, wanted = contents_table, sorted(set(refs))
+        found: dict[str, bytes] = {}
+        for start in range(0, len(wanted), REFS_AT_ONCE):
+            part = wanted[start : start + REFS_AT_ONCE]
+            query = select(table.c.ref, table.c.body).where(
+                table.c.company == self.company, table.c.ref.in_(part)
+            )
+            found |= {ref: zlib.decompress(body) for ref, body in connection.execute(query)}
+        return found
 
 
 def _is_earlier(table: Table, version: Any, as_of: datetime, present: str) -> Any:
@@ -1003,12 +1089,15 @@ def _outcome_record(outcome: Outcome, company: str, recorded_at: datetime) -> di
     return record | {"company": company, "recorded_at": recorded_at}
 
 
-def _row(values: Sequence[Any]) -> ScoreRow:
-    record = dict(zip(_ROW_NAMES, values, strict=True))
+def _row(values: Sequence[Any], shared: Mapping[str, bytes]) -> ScoreRow:
+    record = dict(zip((*_ROW_NAMES, *_REFS), values, strict=True))
+    vector, reasons, facts = (shared.get(record.pop(name) or "") for name in _REFS)
+    reasons, facts = reasons or record["reasons"], facts or record["facts"]
     plain = {
-        "reasons": orjson.loads(record["reasons"]),
+        "features": vector or record["features"],
+        "reasons": orjson.loads(reasons) if reasons else [],
         # rows of an earlier version have none
-        "facts": orjson.loads(record["facts"]) if record["facts"] else {},
+        "facts": orjson.loads(facts) if facts else {},
     }
     return ScoreRow(**record | plain)
 

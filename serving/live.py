@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import pyarrow as pa
 from configs.company import load_company
 from configs.errors import BellwetherError, ConfigError, StateError, UnavailableError
 from configs.places import Places, Workspace
+from configs.plays import load_plays
 from configs.state import State
 from features.store import OnlineRows, Store
 from serving.access import read_capacities, read_managers, seen
@@ -30,20 +31,24 @@ from serving.ahead import Ahead
 from serving.answering import Asked, Scored, Stage, known_answers, score_alone, score_together
 from serving.archive import Archive
 from serving.book import BookRun, read_latest, read_ranks, read_table
+from serving.casebook import Casebook
 from serving.changes import change_of
 from serving.door import Door
 from serving.intake import Intake
 from serving.jobs import Jobs
 from serving.keys import Keyring, KeyStore
 from serving.ledger import Ledger, ScoreRow
+from serving.limiter import Limiter
 from serving.people import People
 from serving.recall import ROOM_BYTES, Recall
+from serving.retention import Upkeep
 from serving.scoring import Scorer, load_peers
 from serving.stages import Observe, collected, measured, tell
 from serving.stages import stage as timed
 from serving.together import Together, later
+from serving.trial import Trials
 from serving.watch import read_monitoring
-from serving.webhooks import Outbox, endpoints_of
+from serving.webhooks import DEAD, KEPT_DAYS, Outbox, check_webhooks, endpoint_of
 from training.bands import newest_vectors
 from training.releases import Release, mark_served, read_current, read_served
 from training.shadow import read_shadow
@@ -58,6 +63,9 @@ CHECK_SECONDS = 5.0
 
 AT_ONCE_SECONDS, AT_ONCE_SHARE = 0.02, 0.1
 """From when a disk is slow, and for what share of the time it may hold up the event loop then."""
+
+TIDY_SECONDS, BREATH_SECONDS = 60.0, 0.05
+"""How often a worker looks whether the ledger is to be tidied; its pause between two writes."""
 
 AHEAD_SECONDS = 1.0
 """How often a worker looks whether answers can be computed ahead."""
@@ -136,6 +144,11 @@ class Live:
         self._ledger: Ledger | None = None
         self._intake: Intake | None = None
         self._jobs: Jobs | None = None
+        self.limiter = Limiter(workspace.company.limits, workspace.state.ledger / "limits")
+        self._casebook: Casebook | None = None
+        self._trials = Trials(workspace.state)
+        self._outbox: Outbox | None = None
+        self.undelivered: dict[tuple[str, str], int] = {}
         self._stop = threading.Event()
         self._refreshing = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -147,9 +160,10 @@ class Live:
             "refresh": partial(self._keep_looking, check_seconds),
             "jobs": self._work,
             "ahead": self._compute_ahead,
+            "upkeep": self._tidy,
         }
-        if self.workspace.company.webhooks:
-            work["webhooks"] = self._send
+        for name in self.workspace.company.webhooks:  # one never waits for another
+            work[f"webhook {name}"] = partial(self._send, name)
         for name, run in work.items():
             self._threads.append(threading.Thread(target=run, name=name, daemon=True))
             self._threads[-1].start()
@@ -161,9 +175,11 @@ class Live:
         for thread in self._threads:  # a job goes on where it was at the next start
             thread.join(max(deadline - time.monotonic(), 0.1))
         self.together.close()
+        self.limiter.close()
         for pool in (self.singles, self.batches, self.probes):
             pool.shutdown()
-        for store in (self._ledger, self._intake, self._jobs, self._keys):
+        stores = (self._ledger, self._intake, self._jobs, self._keys, self._outbox, self._casebook)
+        for store in stores:
             if store is not None:
                 store.close()
 
@@ -360,7 +376,8 @@ class Live:
             for row in rows
         ]
         return [
-            change_of(self.archive, row, before, currency)
+            # Without its vector, an old score is nothing to compare with.
+            change_of(self.archive, row, before if before and before.features else None, currency)
             for row, before in zip(rows, earlier, strict=True)
         ]
 
@@ -370,23 +387,47 @@ class Live:
             for part, look in (
                 ("keys", self._refresh_door),
                 ("ledger", self._open_ledger),
+                ("risks", self._open_casebook),
                 ("book", self._refresh_book),
                 ("release", self._refresh_release),
                 ("shadow", self._refresh_shadow),
                 ("monitoring", self._refresh_monitoring),
+                ("webhooks", self._refresh_webhooks),
             ):
                 self._say(part, _noted(part, look))
 
-    def _send(self) -> None:
+    def _send(self, name: str) -> None:
+        """Send what is due to one webhook, turn after turn; trouble is logged when it changes."""
         outbox: Outbox | None = None
+        said = ""
         while not self._stop.wait(JOB_SECONDS):
             try:
+                endpoint = endpoint_of(self.workspace, name)
                 outbox = outbox or Outbox(self.workspace)
-                outbox.deliver(endpoints_of(self.workspace), datetime.now(UTC))
+                outbox.deliver_to(endpoint, datetime.now(UTC))
+                words = ""
             except Exception as error:
-                logger.warning("webhooks wait: %s", type(error).__name__)
+                words = f"{type(error).__name__}: {getattr(error, 'what', error)}"
+            if words and words != said:
+                logger.warning("the webhook %s waits: %s", name, words)
+            said = words
         if outbox is not None:
             outbox.close()
+
+    def _tidy(self) -> None:
+        """Keep the ledger and the outbox small; one worker of all does it at a time."""
+        while not self._stop.wait(TIDY_SECONDS):
+            try:
+                upkeep = Upkeep(
+                    self.workspace, self.ledger, pause=lambda: self._stop.wait(BREATH_SECONDS)
+                )
+                now = datetime.now(UTC)
+                if upkeep.is_due(now):
+                    logger.info("ledger: %s", upkeep.tidy(now, self.clock()).words)
+                    if self._outbox is not None:
+                        self._outbox.forget(now - timedelta(days=KEPT_DAYS))
+            except Exception as error:
+                logger.warning("the ledger is not tidied: %s: %s", type(error).__name__, error)
 
     def _work(self) -> None:
         while not self._stop.wait(JOB_SECONDS):
@@ -440,6 +481,12 @@ class Live:
             self._jobs = Jobs(self.workspace)
         return ""
 
+    def _open_casebook(self) -> str:
+        """Hold the risks open: on a disk that fills up later, an open file can still be read."""
+        if self._casebook is None and self.workspace.places.ledger_url is None:
+            self._casebook = Casebook.open(self.workspace, load_plays(self.workspace.folder))
+        return ""
+
     def _refresh_book(self) -> str:
         run = read_latest(self.workspace.state)
         if run is not None and (self.book is None or self.book.run.run_id != run.run_id):
@@ -460,6 +507,20 @@ class Live:
         self.monitoring = read_monitoring(self.workspace.state.monitoring)
         return ""
 
+    def _refresh_webhooks(self) -> str:
+        """Count what waits and what was given up; what is for no webhook any more is given up."""
+        hooks = self.workspace.company.webhooks
+        if not hooks:
+            return ""
+        if self._outbox is None:
+            self._outbox = Outbox(self.workspace)
+        self._outbox.bury(hooks, datetime.now(UTC))
+        self.undelivered = self._outbox.counts()
+        check_webhooks(self.workspace)
+        dead = {name: n for (name, state), n in self.undelivered.items() if state == DEAD}
+        told = ", ".join(f"{n:,} to {name}" for name, n in sorted(dead.items()))
+        return f"messages were given up: {told}; `bellwether webhooks` lists them" if told else ""
+
     def _refresh_shadow(self) -> str:
         """Score requests in the shadow too, where it takes the same vectors; books always are."""
         if self.stage is None:
@@ -470,7 +531,7 @@ class Live:
             return ""
         known = self.stage.shadow
         if known is None or known.release.release_id != release.release_id:
-            self.stage = replace(self.stage, shadow=Scorer.load(self.workspace, release))
+            self.stage = replace(self.stage, shadow=self._tried(release))
         return ""
 
     def _take_up(self, release: Release | None) -> str:
@@ -492,8 +553,8 @@ class Live:
         return ""
 
     def _next_stage(self, release: Release) -> Stage | None:
-        """Load a release aside; None while its features are not in the online store."""
-        scorer = Scorer.load(self.workspace, release)
+        """Try and load a release aside; None while its features are not in the online store."""
+        scorer = self._tried(release)
         # A new handle: a registry read earlier does not know views declared since.
         store = Store(self.workspace)
         if not store.is_ready(scorer.feature_hash):
@@ -504,6 +565,12 @@ class Live:
             model.bundle.warm()
             self.archive.adopt(model.sha, model.bundle)
         return stage
+
+    def _tried(self, release: Release) -> Scorer:
+        """Load a release that another process has scored a sample with."""
+        vectors = newest_vectors(self.workspace.state, release.feature_set["hash"])
+        self._trials.check(release, vectors)
+        return Scorer.load(self.workspace, release)
 
     def _brought_up_to_date(self, stage: Stage) -> Stage:
         """Return the stage with the peers of the newest vectors and the ranks of the last book."""

@@ -8,6 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MutexValue, ValueClass
 
+from serving.written import catch_up, write_instead_of_mapping
+
 STAGE_SECONDS = (
     0.0001,
     0.00025,
@@ -25,6 +27,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "ready": ("1 when a score asked for now would be answered.", ()),
     "degraded": ("1 while something is wrong with a part; /v1/health says what.", ("part",)),
     "ready_answers": ("Accounts whose answer is known while nothing it rests on changes.", ()),
+    "webhook_messages": ("Messages that wait or were given up.", ("webhook", "state")),
     "feature_age_seconds": ("Age of the features in the online store.", ()),
     "book_age_seconds": ("Age of the last published book.", ()),
     "score_psi": ("How far the scores moved since the model's first book.", ("target",)),
@@ -43,6 +46,7 @@ class Metrics:
     """The metrics of one process; made when the service starts, not at import."""
 
     def __init__(self) -> None:
+        write_instead_of_mapping()
         self.registry = CollectorRegistry()
         self._requests = Histogram(
             "bellwether_request_seconds",
@@ -99,6 +103,7 @@ class Metrics:
     def expose(self) -> bytes:
         """Return the metrics as text: of every worker where several share a folder."""
         if ValueClass is not MutexValue:  # chosen when the library was imported
+            catch_up()
             together = CollectorRegistry()
             MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # untyped library
             return generate_latest(together)

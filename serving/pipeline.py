@@ -10,11 +10,12 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from configs.company import Keeping
 from configs.errors import ConfigError, ModelError, StateError
 from configs.places import Workspace
 from configs.plays import load_plays
@@ -41,6 +42,8 @@ from serving.people import People
 from serving.proof import forecast, keep_forecast, sections_of
 from serving.reconcile import disagreements
 from serving.replay import Replay, replay
+from serving.retention import Tidied, Upkeep
+from serving.trial import Trials
 from serving.webhooks import announce_escalations
 from training.bands import newest_vectors
 from training.checks.registry import leakage_marks
@@ -266,6 +269,31 @@ def replay_scores(
     return [replay(archive, row) for row in rows]
 
 
+def tidy_ledger(workspace: Workspace, keeping: Keeping | None, *, shrink: bool) -> dict[str, Any]:
+    """Tidy the ledger; return what was done, and its scores and bytes before and after.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The company.
+    keeping : Keeping or None
+        Limits; None only looks.
+    shrink : bool
+        Give the space back to the disk.
+    """
+    with Ledger.open(workspace) as ledger:
+        before = {"scores": ledger.count(), "bytes": ledger.size_bytes()}
+        done = Tidied()
+        if keeping is not None:
+            done = Upkeep(workspace, ledger, keeping).tidy(
+                datetime.now(UTC), workspace.company.clock()
+            )
+        if shrink:
+            ledger.shrink()
+        after = {"scores": ledger.count(), "bytes": ledger.size_bytes()}
+    return {"before": before, "after": after, "done": asdict(done), "words": done.words}
+
+
 def serve_command(
     workspace: Workspace, port: int, host: str = "127.0.0.1"
 ) -> tuple[list[str], dict[str, str]]:
@@ -395,10 +423,15 @@ def _score(
     store = open_store(workspace)
     mirror(store, workspace.state.releases)
     mirror_shadow(store, workspace.state.releases)
+    vectors = newest_vectors(workspace.state, release.feature_set["hash"])
+    Trials(workspace.state).check(release, vectors)
     with Ledger.open(workspace) as ledger:
         run = score_book(workspace, release, ledger, now, progress)
         join_outcomes(workspace, loaded, ledger, now, progress)
         _watch(workspace, release, ledger, now, progress)
+        done = Upkeep(workspace, ledger).tidy(datetime.now(UTC), now)
+        if done.removed or done.vectors:
+            progress(f"tidied the ledger: {done.words}")
     managers = read_managers(newest_vectors(workspace.state, release.feature_set["hash"]))
     _bring_risks_up_to_date(workspace, run, managers, now, progress)
     return run

@@ -103,6 +103,14 @@ TYPES = _types(
         "Retry-After says; ask for many accounts in one batch rather than one by one.",
     ),
     ProblemType(
+        "rate-limited",
+        429,
+        "Asked too often",
+        "Your key, or you, asked more often in a minute than company.yaml allows under `limits`. "
+        "Wait as long as Retry-After says; ask for many accounts in one batch rather than one by "
+        "one.",
+    ),
+    ProblemType(
         "not-found",
         404,
         "Not found",
@@ -219,11 +227,17 @@ class ProblemError(BellwetherError):
     """A problem to be answered as such."""
 
     def __init__(
-        self, slug: str, detail: str, *, errors: Sequence[Mapping[str, str]] | None = None
+        self,
+        slug: str,
+        detail: str,
+        *,
+        errors: Sequence[Mapping[str, str]] | None = None,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(detail)
         self.kind = TYPES[slug]
         self.errors = errors
+        self.retry_after = retry_after
 
 
 def problem(
@@ -232,8 +246,9 @@ def problem(
     *,
     instance: str = "",
     errors: Sequence[Mapping[str, str]] | None = None,
+    retry_after: int | None = None,
 ) -> dict[str, Any]:
-    """Return a problem document.
+    """Return a problem document; `retry_after` is in seconds, where it is not the usual one.
 
     >>> problem("unknown-account", "no account A-1")["status"]
     404
@@ -249,6 +264,8 @@ def problem(
         document["instance"] = instance
     if errors:
         document["errors"] = list(errors)
+    if retry_after is not None:
+        document["retry_after"] = retry_after
     return document
 
 
@@ -274,7 +291,10 @@ def response(document: Mapping[str, Any], headers: Mapping[str, str] | None = No
 
 def headers_of(document: Mapping[str, Any]) -> dict[str, str]:
     """Return the headers of a problem: nobody keeps it; 429 and 503 say when to come back."""
-    return {"Cache-Control": "no-store", **_ALSO.get(document["status"], {})}
+    headers = {"Cache-Control": "no-store", **_ALSO.get(document["status"], {})}
+    if "retry_after" in document:
+        headers["Retry-After"] = str(document["retry_after"])
+    return headers
 
 
 def slug_of(document: Mapping[str, Any]) -> str:
@@ -290,7 +310,13 @@ def is_for_people(scope: Scope, headers: Headers) -> bool:
 def of_error(error: BellwetherError, instance: str = "") -> dict[str, Any]:
     """Return the problem an error of ours stands for."""
     if isinstance(error, ProblemError):
-        return problem(error.kind.slug, error.what, instance=instance, errors=error.errors)
+        return problem(
+            error.kind.slug,
+            error.what,
+            instance=instance,
+            errors=error.errors,
+            retry_after=error.retry_after,
+        )
     if isinstance(error, UnavailableError):
         return problem("unavailable", error.what, instance=instance)
     if isinstance(error, StateError):

@@ -95,6 +95,9 @@ def replay(archive: Archive, row: ScoreRow) -> Replay:
     row : ScoreRow
         The score.
     """
+    if not row.features:
+        words = "its vector is not kept any more (ledger.vectors_days in company.yaml)"
+        return Replay(row, mistakes=[words])
     try:
         bundle = archive.bundle_of(row)
         features = archive.release(row.release_id).feature_set

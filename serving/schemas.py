@@ -239,6 +239,7 @@ class Problem(BaseModel):
     detail: str
     instance: str | None = None
     errors: list[dict[str, str]] | None = None
+    retry_after: int | None = Field(None, ge=1, description="seconds, as in Retry-After")
 
 
 class HeldProduct(Contract):

@@ -21,9 +21,11 @@ from serving.gate import LOOPBACK
 from serving.live import CHECK_SECONDS, Live, workspace_from_environment
 from serving.logs import log_as_json
 from serving.metrics import Metrics
+from serving.parent import end_with_parent, name_main_process
 from serving.recall import ROOM_BYTES
 
 switch_off_telemetry()
+name_main_process()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # BentoML's own use of pathspec
     from bentoml import asgi_app, get_current_service, on_shutdown, service
@@ -77,6 +79,7 @@ class Bellwether:
     """Scores, reasons and pages of the published release."""
 
     def __init__(self) -> None:
+        end_with_parent()
         log_as_json(os.environ.get("BELLWETHER_LOG_LEVEL", "INFO"))
         self.metrics = Metrics()
         room_bytes = 2**20 * int(os.environ.get("BELLWETHER_RECALL_MB", ROOM_BYTES // 2**20))

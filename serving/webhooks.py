@@ -1,7 +1,8 @@
 """News sent to other systems: signed after Standard Webhooks, at least once, never lost.
 
 What is to be sent is kept in the ledger's database before the book that it tells of is published;
-workers send it, again and again with growing pauses, until it is taken or given up as dead. A band
+workers send it (`serving.courier`), again and again with growing pauses, until it is taken or given
+up as dead. Each endpoint is served by itself: one that is slow or broken holds up no other. A band
 that changed is news only when the move is larger than what is uncertain in it.
 """
 
@@ -10,10 +11,11 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import hmac
-import urllib.error
-import urllib.request
+import re
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,6 +24,7 @@ from urllib.parse import urlsplit
 import orjson
 from sqlalchemy import (
     Column,
+    Index,
     Integer,
     MetaData,
     PrimaryKeyConstraint,
@@ -29,12 +32,14 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    delete,
+    func,
     select,
 )
 from sqlalchemy import update as change
 
 from configs.company import Webhook
-from configs.errors import ConfigError
+from configs.errors import ConfigError, did_you_mean
 from configs.places import Workspace
 from features.status import NOT_CUSTOMERS
 from serving.phrases import to_second
@@ -48,10 +53,16 @@ PAUSES = tuple(
 )
 """After each failed attempt, as Standard Webhooks proposes; after the last one it is dead."""
 
-LEASE = timedelta(seconds=30)
+LEASE = timedelta(seconds=60)
 """A worker that sends something has so long before another may."""
 
-SEND_SECONDS, SECRET_BYTES = 10.0, 24
+AT_ONCE = 50
+"""Messages to one endpoint that are read from the database together."""
+
+KEPT_DAYS = 90
+"""For so long what was delivered or given up is kept, so that the same book is told of once."""
+
+SECRET_BYTES = 24
 WAITING, DELIVERED, DEAD = "waiting", "delivered", "dead"
 BAND_CHANGED, BOOK_PUBLISHED = "account.band_changed", "book.published"
 RELEASE_PUBLISHED, ESCALATED = "release.published", "account.escalated"
@@ -71,7 +82,13 @@ outbox_table = Table(
     Column("due_at", UtcTime, nullable=False),
     Column("problem", Text),
     PrimaryKeyConstraint("company", "message_id"),
+    Index("outbox_by_state", "company", "state", "endpoint", "due_at"),
 )
+
+_HOST = re.compile(
+    r"[a-z0-9_]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9])?)*\.?|[0-9a-f:.]+"
+)
+"""A host name in ASCII, or an address of IP version 6 without its brackets."""
 
 
 @dataclass(frozen=True)
@@ -137,24 +154,125 @@ def endpoints_of(workspace: Workspace) -> dict[str, Endpoint]:
     }
 
 
-def _endpoint(name: str, hook: Webhook, secret: str) -> Endpoint:
-    parts = urlsplit(hook.url)
-    is_near = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "localhost", "::1"}
-    if (parts.scheme != "https" and not is_near) or not parts.hostname or parts.username:
+def endpoint_of(workspace: Workspace, name: str) -> Endpoint:
+    """Return where news of a company goes, of one webhook: mistakes in others do not matter.
+
+    Raises
+    ------
+    ConfigError
+        As `endpoints_of`.
+    """
+    secret = workspace.places.webhook_secrets.get(name, "")
+    return _endpoint(name, workspace.company.webhooks[name], secret)
+
+
+def check_webhooks(workspace: Workspace) -> None:
+    """Check every webhook of a company: address, secret, events, and that none is there twice.
+
+    Raises
+    ------
+    ConfigError
+        Every mistake at once, each with its key.
+    """
+    hooks, secrets = workspace.company.webhooks, workspace.places.webhook_secrets
+    lines = []
+    for name, hook in hooks.items():
+        lines += [f"webhooks.{name}.{words}" for words in _event_mistakes(hook)]
+        try:
+            _endpoint(name, hook, secrets.get(name, ""))
+        except ConfigError as error:
+            lines.append(f"{error.where}: {error.what}" + (f" ({error.fix})" if error.fix else ""))
+    lines += _repeated(hooks)
+    for name in sorted(set(secrets) - set(hooks)) if hooks else ():
+        hint = did_you_mean(name, hooks)
+        lines.append(f"{_variable(name)}: there is no webhook {name}{hint and '; ' + hint}")
+    if lines:
         raise ConfigError(
-            "webhooks go over https, or over http on this machine", where=f"webhooks.{name}.url"
+            "the webhooks have mistakes:\n  " + "\n  ".join(lines),
+            where=str(workspace.folder),
+            fix="correct `webhooks:` in company.yaml and the variables of the environment",
         )
+
+
+def _event_mistakes(hook: Webhook) -> list[str]:
+    if not hook.events:
+        return ["events: none is named, so nothing would be sent; leave it out for all of them"]
+    return [f"events: {event} is named twice" for event, n in Counter(hook.events).items() if n > 1]
+
+
+def _repeated(hooks: Mapping[str, Webhook]) -> list[str]:
+    """Return the pairs of webhooks that would send the same event to the same address."""
+    lines = []
+    names = sorted(hooks)
+    for i, name in enumerate(names):
+        for other in names[:i]:
+            both = set(hooks[name].events) & set(hooks[other].events)
+            if both and _same_place(hooks[name].url, hooks[other].url):
+                lines.append(
+                    f"webhooks.{name}.url: the same address as webhooks.{other}, which would get "
+                    f"{', '.join(sorted(both))} twice"
+                )
+    return lines
+
+
+def _same_place(one: str, other: str) -> bool:
+    def plain(url: str) -> tuple[str, str, str]:
+        parts = urlsplit(url)
+        return parts.netloc.lower(), parts.path.rstrip("/"), parts.query
+
+    return plain(one) == plain(other)
+
+
+def _variable(name: str) -> str:
+    return f"BELLWETHER_WEBHOOK_SECRET_{name.upper()}"
+
+
+def _endpoint(name: str, hook: Webhook, secret: str) -> Endpoint:
+    mistake = _address_mistake(hook.url)
+    if mistake:
+        raise ConfigError(mistake, where=f"webhooks.{name}.url")
     try:
         key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except binascii.Error:
+    except (binascii.Error, ValueError):
         key = b""
     if len(key) < SECRET_BYTES:
         raise ConfigError(
-            f"the secret of the webhook {name} is missing or shorter than {SECRET_BYTES} bytes",
-            where=f"BELLWETHER_WEBHOOK_SECRET_{name.upper()}",
+            f"the secret of the webhook {name} is missing, is not base64, or is shorter than "
+            f"{SECRET_BYTES} bytes",
+            where=_variable(name),
             fix="whsec_$(openssl rand -base64 32)",
         )
     return Endpoint(name, hook.url, tuple(hook.events), key)
+
+
+def _address_mistake(url: str) -> str:
+    """Return what is wrong with an address; the empty string when it can be sent to.
+
+    >>> _address_mistake("https://example.com:99999/in")
+    'the port is no number from 1 to 65535'
+    """
+    if not url.isascii():
+        return "the address is not ASCII; write its host as xn--…, and %XX for letters in its path"
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "the address cannot be read; write it as https://host/path"
+    host = parts.hostname or ""
+    is_near = parts.scheme == "http" and host in {"127.0.0.1", "localhost", "::1"}
+    if parts.scheme != "https" and not is_near:
+        return "webhooks go over https, or over http on this machine"
+    if not host or not _HOST.fullmatch(host):
+        return f"{host!r} is no host name" if host else "the address names no host"
+    if parts.username or parts.password:
+        return "the address may not carry a user or a password: messages are signed instead"
+    return "" if _has_port(url) else "the port is no number from 1 to 65535"
+
+
+def _has_port(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def announce(
@@ -194,10 +312,10 @@ def _keep(
 ) -> int:
     if not workspace.company.webhooks:
         return 0
-    endpoints = endpoints_of(workspace)
+    # Secrets are for sending: one that is missing here must not keep a book from being published.
     outbox = Outbox(workspace)
     try:
-        return outbox.put(news(), endpoints, run_id, now)
+        return outbox.put(news(), workspace.company.webhooks, run_id, now)
     finally:
         outbox.close()
 
@@ -291,16 +409,16 @@ class Outbox:
     def put(
         self,
         news: Iterable[tuple[str, Mapping[str, Any]]],
-        endpoints: Mapping[str, Endpoint],
+        hooks: Mapping[str, Webhook] | Mapping[str, Endpoint],
         book_id: str,
         now: datetime,
     ) -> int:
-        """Keep news for whoever wants it; the same news of the same book is kept once."""
+        """Keep news for every webhook that takes it; the same news of a book is kept once."""
         records = [
-            self._record(endpoint.name, event, data, book_id, now)
+            self._record(name, event, data, book_id, now)
             for event, data in news
-            for endpoint in endpoints.values()
-            if event in endpoint.events
+            for name, hook in hooks.items()
+            if event in hook.events
         ]
         key, free = ("company", "message_id"), ("body", "state", "attempts", "created_at", "due_at")
         return settle(self.engine, outbox_table, key, records, but=[*free, "problem"])
@@ -309,14 +427,65 @@ class Outbox:
         """Return the messages in a state, oldest first."""
         return self._read(outbox_table.c.state == state)
 
-    def deliver(self, endpoints: Mapping[str, Endpoint], now: datetime) -> int:
-        """Send what is due; return how many messages were taken by their receivers."""
-        is_due = and_(outbox_table.c.state == WAITING, outbox_table.c.due_at <= now)
-        return sum(
-            self._attempt(message, endpoints.get(message.endpoint), now)
-            for message in self._read(is_due, limit=50)
-            if self._lease(message, now)
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Return how many messages wait or were given up, by endpoint and state."""
+        table = outbox_table
+        query = (
+            select(table.c.endpoint, table.c.state, func.count())
+            .where(table.c.company == self.company, table.c.state.in_((WAITING, DEAD)))
+            .group_by(table.c.endpoint, table.c.state)
         )
+        with reading(self.engine) as connection:
+            return {(name, state): n for name, state, n in connection.execute(query)}
+
+    def deliver(self, endpoints: Mapping[str, Endpoint], now: datetime) -> int:
+        """Send what is due, to all endpoints at the same time; return how many were taken.
+
+        Messages to endpoints that are not named are given up.
+        """
+        self.bury(endpoints, now)
+        if not endpoints:
+            return 0
+        with ThreadPoolExecutor(len(endpoints), "webhook") as pool:
+            return sum(pool.map(lambda item: self.deliver_to(item, now), endpoints.values()))
+
+    def deliver_to(self, endpoint: Endpoint, now: datetime) -> int:
+        """Send what is due to one endpoint; return how many messages it took."""
+        from serving.courier import send  # not for those who only keep news
+
+        started, n_taken = time.monotonic(), 0
+        is_due = and_(self._waits_at(now), outbox_table.c.endpoint == endpoint.name)
+        for message in self._read(is_due, limit=AT_ONCE):
+            moment = now + timedelta(seconds=time.monotonic() - started)
+            if self._lease(message, moment):
+                problem = send(endpoint, message, moment)
+                n_taken += self._settle(message, problem, now)
+        return n_taken
+
+    def bury(self, known: Iterable[str], now: datetime) -> int:
+        """Give up what waits for endpoints that are not configured any more; return how many."""
+        table = outbox_table
+        lost = and_(self._waits_at(now), table.c.endpoint.not_in(list(known)))
+        with reading(self.engine) as connection:  # a look takes no lock
+            if connection.execute(select(table.c.message_id).where(lost).limit(1)).first() is None:
+                return 0
+        values = {"state": DEAD, "problem": "there is no such webhook any more"}
+        with writing(self.engine) as connection:
+            done = connection.execute(
+                change(table).where(lost).values(attempts=table.c.attempts + 1, **values)
+            )
+        return int(done.rowcount)
+
+    def forget(self, before: datetime) -> int:
+        """Remove what was delivered or given up and is older than an instant; return how many."""
+        table = outbox_table
+        old = and_(
+            table.c.company == self.company,
+            table.c.state != WAITING,
+            table.c.created_at < before,
+        )
+        with writing(self.engine) as connection:
+            return int(connection.execute(delete(table).where(old)).rowcount)
 
     def revive(self, now: datetime) -> int:
         """Send dead messages again, from the first attempt on; return how many."""
@@ -347,17 +516,22 @@ class Outbox:
             "problem": None,
         }
 
+    def _waits_at(self, now: datetime) -> Any:
+        table = outbox_table
+        return and_(
+            table.c.company == self.company, table.c.state == WAITING, table.c.due_at <= now
+        )
+
     def _lease(self, message: Message, now: datetime) -> bool:
         """Keep other workers from sending the same for a while; False when one is at it."""
-        where = and_(outbox_table.c.state == WAITING, outbox_table.c.due_at <= now)
-        return self._change(message, where, due_at=now + LEASE) == 1
+        return self._change(message, self._waits_at(now), due_at=now + LEASE) == 1
 
-    def _attempt(self, message: Message, endpoint: Endpoint | None, now: datetime) -> bool:
-        problem = send(endpoint, message, now) if endpoint else "there is no such webhook any more"
+    def _settle(self, message: Message, problem: str, now: datetime) -> bool:
+        """Keep what became of an attempt; say whether the message was taken."""
         if not problem:
             self._change(message, state=DELIVERED, attempts=message.attempts + 1, problem=None)
             return True
-        is_over = endpoint is None or message.attempts >= len(PAUSES)
+        is_over = message.attempts >= len(PAUSES)
         pause = timedelta() if is_over else PAUSES[message.attempts]
         self._change(
             message,
@@ -382,45 +556,3 @@ class Outbox:
         ordered = query.order_by(table.c.created_at, table.c.message_id).limit(limit)
         with reading(self.engine) as connection:
             return [Message(*row) for row in connection.execute(ordered).all()]
-
-
-def signature(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:
-    """Return the signature of a message: HMAC-SHA256 over ``id.timestamp.body``, version 1.
-
-    Notes
-    -----
-    https://github.com/standard-webhooks/standard-webhooks
-    """
-    signed = f"{message_id}.{timestamp}.".encode() + body
-    return f"v1,{base64.b64encode(hmac.digest(secret, signed, 'sha256')).decode()}"
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_args: Any) -> None:
-        return None
-
-
-def send(endpoint: Endpoint, message: Message, now: datetime) -> str:
-    """Send one message once; return what is wrong, the empty string when it was taken."""
-    body, timestamp = message.body.encode(), int(now.timestamp())
-    request = urllib.request.Request(  # noqa: S310  the configuration allows https and loopback
-        endpoint.url,
-        data=body,
-        method="POST",
-        headers={
-            "Content-Type": "application/json",
-            "User-Agent": "bellwether",
-            "webhook-id": message.message_id,
-            "webhook-timestamp": str(timestamp),
-            "webhook-signature": signature(endpoint.secret, message.message_id, timestamp, body),
-        },
-    )
-    opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=SEND_SECONDS):
-            return ""
-    except urllib.error.HTTPError as error:
-        with error:
-            return f"answered {error.code}"
-    except OSError as error:
-        return f"not reached: {type(error).__name__}"

@@ -299,7 +299,7 @@ def _create_on_postgresql(engine: Engine, metadata: MetaData) -> None:
 
 
 def _create(connection: Connection, metadata: MetaData) -> None:
-    """Create tables, and the columns a table of an earlier version lacks: those may be empty."""
+    """Create tables, and what a table of an earlier version lacks: columns, empty, and indices."""
     metadata.create_all(connection)
     known = inspect(connection)
     for table in metadata.sorted_tables:
@@ -310,3 +310,5 @@ def _create(connection: Connection, metadata: MetaData) -> None:
                 connection.execute(
                     text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
                 )
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)

@@ -174,6 +174,7 @@ def settle(
     records: Sequence[dict[str, Any]],
     *,
     but: Sequence[str] = (),
+    emptied: Sequence[str] = (),
 ) -> int:
     """Insert the records whose key is new, in one transaction; the others must be equal.
 
@@ -189,6 +190,8 @@ def settle(
         One per row.
     but : sequence of str
         Columns that may differ.
+    emptied : sequence of str
+        Columns that may be empty in the database.
 
     Returns
     -------
@@ -206,7 +209,7 @@ def settle(
     for _ in range(3):
         try:
             with writing(engine) as connection:
-                return _insert_new(connection, table, key, records, but)
+                return _insert_new(connection, table, key, records, but, emptied)
         except IntegrityError as error:
             # Another process inserted the same key between our look and our insert: look again.
             clash = first_line(error)
@@ -221,6 +224,7 @@ def _insert_new(
     key: Sequence[str],
     records: Sequence[dict[str, Any]],
     but: Sequence[str],
+    emptied: Sequence[str],
 ) -> int:
     compared = [name for name in (records[0] if records else ()) if name not in but]
     known = _existing(connection, table, key, records)
@@ -230,7 +234,9 @@ def _insert_new(
         row = known.setdefault(identity, record)
         if row is record:
             new.append(record)
-        elif any(row[name] != record[name] for name in compared):
+        elif any(
+            row[name] != record[name] and (row[name] or name not in emptied) for name in compared
+        ):
             words = ", ".join(str(part) for part in identity)
             raise StateError(
                 f"something else is kept under ({words})",

@@ -19,6 +19,8 @@ from configs.company import (
     Gates,
     Grid,
     Growth,
+    Keeping,
+    Limits,
     Room,
     Serving,
     Target,
@@ -41,6 +43,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "gates": Gates,
     "serving": Serving,
     "checks": Checks,
+    "limits": Limits,
+    "ledger": Keeping,
 }
 NOTE_AT = 30
 """Width of a key and its value, before its note begins."""

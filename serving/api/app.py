@@ -131,7 +131,10 @@ def _admission(get_live: GetLive) -> Admit:
     def admit(scope: Scope, headers: Headers) -> Caller | None:
         if is_public(scope["path"]):
             return None
-        return get_live(Request(scope)).door.caller(scope, headers)
+        live = get_live(Request(scope))
+        caller = live.door.caller(scope, headers)
+        live.limiter.check(caller)
+        return caller
 
     return admit
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -37,6 +38,7 @@ from serving.gate import Gate
 from serving.ledger import Ledger
 from serving.live import Live
 from serving.metrics import Metrics
+from serving.trial import Trials
 from training.bundle import Bundle, Calibration, load, save, sigmoid
 from training.fit import Recipe, fit
 from training.frame import TrainingFrame
@@ -301,6 +303,7 @@ def build_world(root) -> World:
     }
     release = make_release(workspace, bundles, features)
     publish(open_store(workspace), release, None)
+    Trials(workspace.state).check(release, None)  # copies of the state need not try it again
     return World(workspace, store, release, features.hash, features.names)
 
 
@@ -367,6 +370,12 @@ def client_for() -> Callable[..., Client]:
 def service_for() -> Callable[..., contextlib.AbstractContextManager[Server]]:
     """Return a way to start the real service on a workspace."""
     return serving_process
+
+
+@pytest.fixture(scope="session")
+def starting_for() -> Callable[..., contextlib.AbstractContextManager[Server]]:
+    """Return a way to start the real service on a workspace without waiting for it."""
+    return partial(serving_process, is_awaited=False)
 
 
 @pytest.fixture(scope="session")
@@ -481,7 +490,9 @@ def children(parent: int) -> dict[int, bytes]:
 
 
 @contextlib.contextmanager
-def serving_process(workspace: Workspace, **settings: str) -> Iterator[Server]:
+def serving_process(
+    workspace: Workspace, *, is_awaited: bool = True, **settings: str
+) -> Iterator[Server]:
     """Start the service as a person would and wait until it is ready; end it and its workers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -505,7 +516,8 @@ def serving_process(workspace: Workspace, **settings: str) -> Iterator[Server]:
         )
         server = Server(f"http://127.0.0.1:{port}", process, log)
         try:
-            server.wait_until(server.is_ready)
+            if is_awaited:
+                server.wait_until(server.is_ready)
             yield server
         finally:
             server.kill()
