@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,13 @@ from training.checks.evidence import gather
 from training.dataset import training_frame
 from training.figures import aligned_svg, folds_svg, reliability_svg
 from training.fit import Recipe
+from training.flavor import rows_of
 from training.frame import TrainingFrame
 from training.recipe import Trained, train
 from training.registry import TrainingRecord, flat_metrics, log_training
 from training.releases import check_bundle, read_current
+from training.sampling import MODEL
+from training.stopwatch import Stopwatch
 from training.validation.forecast import earlier
 from training.validation.forecast.earlier import scored_earlier
 
@@ -252,6 +255,8 @@ def train_frame(
     embedded = f"sqlite:///{workspace.state.training.resolve() / 'optuna.db'}"
     published = champion_bundle(workspace, name)
     champion = recipe_of(published, workspace.company)
+    watch = Stopwatch()
+    began_at = watch.clock()
     trained = train(
         frame,
         workspace.company,
@@ -260,12 +265,24 @@ def train_frame(
         champion=champion,
         published=published,
         evidence=evidence() if evidence else None,
+        stopwatch=watch,
     )
+    ended_at = watch.clock()
     sha = bundles.save(trained.bundle, workspace.state.bundles)
     progress(f"{name}: the starts of earlier quarters, for the backtest of the forecast")
     before = scored_earlier(frame, workspace.company, trained.folds["cutoff"].min())
     candidate = keep(workspace, name, sha, identity, trained, before, contract, published)
-    _log(workspace, candidate, trained, frame, offered or {}, progress)
+    record = _record(workspace, candidate, trained, frame, offered or {})
+    _log(
+        workspace,
+        replace(
+            record,
+            baselines=_baselines(trained, watch),
+            began_at=began_at.isoformat(),
+            ended_at=ended_at.isoformat(),
+        ),
+        progress,
+    )
     return candidate
 
 
@@ -392,17 +409,18 @@ def _figures(trained: Trained) -> dict[str, str]:
     }
 
 
-def _log(
+def _record(
     workspace: Workspace,
     candidate: Candidate,
     trained: Trained,
     frame: TrainingFrame,
     offered: Mapping[str, str],
-    progress: Progress,
-) -> None:
-    """Tell the tracking server; when it is down the record waits and the model is kept."""
+) -> TrainingRecord:
+    """Return what the tracking server is told of a training."""
     evaluation = trained.evaluation.as_dict()
-    record = TrainingRecord(
+    table = workspace.company.table
+    source = offered.get("feature_service")
+    return TrainingRecord(
         target=candidate.target,
         sha=candidate.sha,
         bundle=workspace.state.bundles / candidate.sha,
@@ -421,9 +439,34 @@ def _log(
         checks=[item.as_dict() for item in trained.checks],
         figures=_figures(trained),
         card=(candidate.folder / "card.md").read_text(encoding="utf-8"),
+        rows=rows_of(
+            frame,
+            source=f"Feast feature service {source}" if source else "ready-made table",
+            as_of=table.as_of if table else None,
+            currency=workspace.company.reporting_currency,
+        ),
     )
+
+
+def _baselines(trained: Trained, watch: Stopwatch) -> list[dict[str, Any]]:
+    """Return every baseline with its measures, and when and how long it was fitted and scored."""
+    measured = trained.evaluation.models
+    return [
+        {
+            "name": name,
+            "began_at": part.began_at.isoformat(),
+            "seconds": part.seconds,
+            "metrics": measured[name],
+        }
+        for name, part in watch.parts.items()
+        if name != MODEL
+    ]
+
+
+def _log(workspace: Workspace, record: TrainingRecord, progress: Progress) -> None:
+    """Tell the tracking server; when it is down the record waits and the model is kept."""
     try:
         run = log_training(workspace, record)
-        progress(f"{candidate.target}: registered as {run.model_name} version {run.version}")
+        progress(f"{record.target}: registered as {run.model_name} version {run.version}")
     except UnavailableError as error:
-        progress(f"{candidate.target}: {error.what}; `bellwether relog` sends it later")
+        progress(f"{record.target}: {error.what}; `bellwether relog` sends it later")
