@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -174,12 +174,16 @@ class Candidate:
 
 
 def train_targets(
-    workspace: Workspace, built: Built, progress: Progress = lambda _: None
+    workspace: Workspace,
+    built: Built,
+    progress: Progress = lambda _: None,
+    *,
+    targets: Sequence[str] = (),
 ) -> dict[str, Candidate]:
     """Train each target whose rows, configuration or code changed.
 
     A target that cannot be trained (no events, one account) is told and left out; when none can,
-    that is an error.
+    that is an error. Of `targets`, by default all of the company.
 
     Returns
     -------
@@ -188,7 +192,7 @@ def train_targets(
     """
     candidates, refused = {}, []
     evidence = cache(partial(gather, workspace, built, progress))
-    for name in workspace.company.targets:
+    for name in targets or workspace.company.targets:
         try:
             candidates[name] = train_target(workspace, built, name, progress, evidence)
         except DataError as error:
