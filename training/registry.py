@@ -336,10 +336,10 @@ def _telling(workspace: Workspace, trained: TrainingRecord | None = None) -> Ite
 
 def _is_outage(error: Exception) -> bool:
     from mlflow.exceptions import MlflowException
-    from requests.exceptions import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return isinstance(error, (MlflowException, RequestException, SQLAlchemyError, OSError))
+    # What requests raises is an OSError.
+    return isinstance(error, (MlflowException, SQLAlchemyError, OSError))
 
 
 def _first_line(error: Exception) -> str:

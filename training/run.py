@@ -50,6 +50,7 @@ from training.checks import aligned, columns, context, measure
 from training.checks import registry as checks
 from training.checks.context import Evidence
 from training.checks.evidence import gather
+from training.contract import check_frame
 from training.dataset import training_frame
 from training.figures import aligned_svg, folds_svg, reliability_svg
 from training.fit import Recipe
@@ -255,6 +256,7 @@ def train_frame(
     if known is not None and (read_manifest(known.folder) or {}).get("identity") == identity:
         progress(f"{name}: nothing changed since the last training")
         return known
+    check_frame(frame)
     workspace.state.training.mkdir(parents=True, exist_ok=True)
     embedded = f"sqlite:///{workspace.state.training.resolve() / 'optuna.db'}"
     published = champion_bundle(workspace, name)
