@@ -21,8 +21,6 @@ BENCHES = ("training/bench", "serving/bench")
 OWN = {"configs", "features", "training", "serving", "bellwether", "tests"}
 
 ANOTHERS_NEED = {
-    "numba": "a floor: shap asks for any version, and a resolver may walk back to one that no "
-    "longer builds",
     "shap": "the reference that the explainer is measured against, in tests and benchmarks",
 }
 """Declared for those who install, imported by nothing that is installed."""

@@ -109,7 +109,7 @@ def _faults(cases: pd.DataFrame) -> list[str]:
         ["is_row", "column", "check"], dropna=False, sort=False
     ):
         index = faults["index"].dropna().unique()
-        what = _WORDS.get(check, check)
+        what = _WORDS.get(str(check), check)
         where = f", {len(index):,} rows, the first is {min(index)}" if len(index) else ""
         found.append((is_row[faults.index[0]], f"{column}: {what}{where}"))
     lines = [words for _, words in sorted(found, key=lambda item: item[0])]

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from training.frame import TrainingFrame
@@ -83,29 +84,19 @@ def rows_of(frame: TrainingFrame, *, source: str, as_of: str | None, currency: s
     currency : str
         The reporting currency.
     """
-    head = frame.take(slice_of(EXAMPLE_ROWS, len(frame)))
-    example = head.features.astype(object).where(head.features.notna(), None)
+    head = frame.take(np.arange(min(EXAMPLE_ROWS, len(frame))))
+    example = head.features.copy()
     for name, kind in frame.reading.items():
         if kind == "date":  # read as days before as_of; the model takes the date
             days = pd.to_timedelta(head.features[name], unit="D")
-            example[name] = (head.rows["as_of"] - days).dt.strftime("%Y-%m-%d").where(days.notna())
+            example[name] = (head.rows["as_of"] - days).dt.strftime("%Y-%m-%d")
     if as_of is not None:
         example[as_of] = head.rows["as_of"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Rows(
-        source,
-        len(frame),
-        int(frame.label.sum()),
-        example.where(example.notna(), None).to_dict("records"),
-        as_of,
-        currency,
-    )
-
-
-def slice_of(n: int, total: int) -> Any:
-    """Return the positions of the first `n` of `total` rows."""
-    import numpy as np
-
-    return np.arange(min(n, total))
+    records = [
+        {str(name): None if pd.isna(value) else value for name, value in row.items()}
+        for row in example.to_dict("records")
+    ]
+    return Rows(source, len(frame), int(frame.label.sum()), records, as_of, currency)
 
 
 def save_model(folder: Path, bundle: Path, sha: str, rows: Rows, **identity: str) -> None:

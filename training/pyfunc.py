@@ -23,8 +23,6 @@ from training.tables.kinds import moments
 
 LOADER = __name__
 
-NUMBERS = ("probability", "low", "high", "base", "context", "unknown")
-
 
 @dataclass(frozen=True)
 class Column:
@@ -199,7 +197,7 @@ def _told(why: Explanation | None, p: float) -> dict[str, Any]:
     return {
         "base": why["base"],
         "reasons": [*why["raises"], *why["lowers"]],
-        **{name: why[name] for name in ("themes", "context", "unknown", "circumstances")},  # type: ignore[literal-required]
+        **{name: why[name] for name in ("themes", "context", "unknown", "circumstances")},
     }
 
 
