@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.table import Table
 
 # The rooms carry plain names. A stranger's package of the same name, found first, is told of before
@@ -55,8 +55,35 @@ app = typer.Typer(
     help="Which accounts will leave, which will grow: how early, why, how sure, "
     "and was it right last time.",
 )
-console = Console(highlight=False)
+
+
+class Output(Console):
+    """Standard output: on a terminal as wide as it is; in a pipe or a file, nothing is cut."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Columns and rows there are."""
+        measured = super().size
+        return measured if self.is_terminal else ConsoleDimensions(UNCUT, measured.height)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self._width, self._height = new_size
+
+
+def lines_of(*headers: str) -> Table:
+    """Return a table without lines; where the terminal is narrow, values are folded, not cut."""
+    table = Table(box=None)
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    return table
+
+
+console = Output(highlight=False)
 complaints = Console(stderr=True, highlight=False, soft_wrap=True)  # commands stay in one piece
+
+UNCUT = 1_000_000
+"""Columns of an output that is no terminal."""
 
 SHIPPED = Path(__file__).parent / "configs" / "companies"
 
@@ -173,7 +200,7 @@ def _init_table(folder: Path, table: Path) -> None:
 
     guesses = scaffold_table(folder, table)
     console.print(f"wrote {folder / 'company.yaml'}; guessed, to be checked:", soft_wrap=True)
-    shown = Table("key", "value", "guessed from", "or", box=None)
+    shown = lines_of("key", "value", "guessed from", "or")
     for guess in guesses:
         others = ", ".join(guess.others[:4])
         shown.add_row(guess.key, _escape(str(guess.value)), _escape(guess.why), _escape(others))
@@ -262,7 +289,7 @@ def _check_table(workspace: Workspace, as_json: bool) -> None:
         columns = [asdict(column) for column in made.columns]
         typer.echo(json.dumps({"contract": made.contract, "columns": columns}, indent=1))
         return
-    shown = Table("column", "part", "read as", "missing", "different", "", box=None)
+    shown = lines_of("column", "part", "read as", "missing", "different", "")
     for column in made.columns:
         missing = f"{100 * column.missing:.1f} %" if column.missing else ""
         words = _escape(column.words)
@@ -290,7 +317,7 @@ def catalogue(
     if as_json:
         typer.echo(json.dumps([item.as_dict() for item in features()], indent=1))
         return
-    table = Table("feature", "meaning", "unit", "window", "theme", "churn", "growth", box=None)
+    table = lines_of("feature", "meaning", "unit", "window", "theme", "churn", "growth")
     signs = {1: "raises", -1: "lowers", 0: "free"}
     for item in features():
         window = f"{item.window_days} d" if item.window_days else ""
@@ -309,7 +336,7 @@ def checks(
     if as_json:
         typer.echo(json.dumps(as_dicts(), indent=1))
         return
-    table = Table("code", "about", "severity", "passes when", box=None)
+    table = lines_of("code", "about", "severity", "passes when")
     for item in as_dicts():
         table.add_row(item["code"], item["section"], item["severity"], item["title"])
     console.print(table)
@@ -342,21 +369,40 @@ def features(
 
 
 @app.command()
-def train(company: CompanyArgument, state: StateOption = None, data: DataOption = None) -> None:
-    """Train, tune, calibrate and judge every target; register the challengers."""
-    from features.build import build_features
-    from training.run import train_targets
-    from training.tables.run import train_table
+def train(
+    company: CompanyArgument,
+    state: StateOption = None,
+    data: DataOption = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="train this target only; repeatable; default all")
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(help="trials of the search for settings; default training.tuning.trials"),
+    ] = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"],
+            help="train as if it were this day, UTC: nothing known later is read",
+        ),
+    ] = None,
+) -> None:
+    """Train, tune, calibrate and judge the targets; register the challengers."""
+    from training.retrain import train_company
 
-    workspace, steps = workspace_of(company, state, data), Steps()
-    now = workspace.company.clock()
+    workspace = workspace_of(company, state, data)
     with workspace.state.lock("train"):
-        if workspace.company.table is not None:
-            trained = train_table(workspace, now, steps)
-        else:
-            trained = train_targets(workspace, build_features(workspace, now, steps), steps)
+        trained = train_company(
+            workspace,
+            targets=target or (),
+            trials=trials,
+            as_of=as_of.date() if as_of else None,
+            progress=Steps(),
+        )
         for item in trained.values():
-            console.print((item.folder / "card.md").read_text(encoding="utf-8"), markup=False)
+            card = (item.folder / "card.md").read_text(encoding="utf-8")
+            console.print(card, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -473,7 +519,7 @@ def releases(company: CompanyArgument, state: StateOption = None) -> None:
     from training.shadow import shadow_of
 
     store = open_store(workspace_of(company, state, data="."))
-    table = Table("#", "release", "action", "published", "note", box=None)
+    table = lines_of("#", "release", "action", "published", "note")
     for item in history(store):
         when = f"{item.published_at:%Y-%m-%d %H:%M} UTC"
         table.add_row(str(item.sequence), item.release_id, item.action, when, item.note)
@@ -662,7 +708,7 @@ def holdout(
     workspace = workspace_of(company, state, data=".")
     with workspace.state.lock("holdout"):
         drawn = draw_holdout(workspace, share=share, seed=seed, now=workspace.company.clock())
-    table = Table("stratum", "treated", "left alone", box=None)
+    table = lines_of("stratum", "treated", "left alone")
     for stratum, rows in drawn.accounts.groupby("stratum"):
         held = int((rows["arm"] == "held_out").sum())
         table.add_row(str(stratum), str(len(rows) - held), str(held))
@@ -822,6 +868,20 @@ def serve(
     os.execvpe(command[0], command, environment)  # noqa: S606  our own interpreter, no shell
 
 
+@app.command("mlflow")
+def mlflow_ui(
+    company: CompanyArgument,
+    state: StateOption = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="where to listen")] = 5000,
+) -> None:
+    """Open MLflow's pages of trainings and registered models; on this machine only."""
+    from serving.pipeline import mlflow_command
+
+    command, environment = mlflow_command(workspace_of(company, state, data="."), port)
+    console.print(f"\nMLflow is at [bold]http://127.0.0.1:{port}[/]  (Ctrl-C ends it)")
+    os.execvpe(command[0], command, environment)  # noqa: S606  our own interpreter, no shell
+
+
 @app.command()
 def export(
     company: CompanyArgument,
@@ -916,7 +976,7 @@ def webhooks(
             console.print(f"{outbox.revive(datetime.now(UTC)):,} messages wait again")
         for (name, what), n in sorted(outbox.counts().items()):
             console.print(f"{name}: {n:,} {what}")
-        table = Table("message", "to", "event", "state", "attempts", "problem", box=None)
+        table = lines_of("message", "to", "event", "state", "attempts", "problem")
         for item in (*outbox.messages(WAITING), *outbox.messages(DEAD)):
             cells = (item.message_id, item.endpoint, item.event, item.state)
             table.add_row(*cells, str(item.attempts), _escape(item.problem or ""))
@@ -964,7 +1024,7 @@ def create_key(
 @keys.command("list")
 def list_keys(company: CompanyArgument, state: StateOption = None) -> None:
     """List every key there ever was; secrets are not kept."""
-    table = Table("key", "for", "scopes", "made", "ends", "", box=None)
+    table = lines_of("key", "for", "scopes", "made", "ends", "")
     with _key_store(company, state) as store:
         for key in store.every():
             word = "" if key.ends_at() > datetime.now(UTC) else "over"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -73,7 +74,11 @@ def left_out(built: Built) -> dict[str, dict[str, list[str]]]:
 
 
 def build_features(
-    workspace: Workspace, now: datetime, progress: Progress = lambda _: None
+    workspace: Workspace,
+    now: datetime,
+    progress: Progress = lambda _: None,
+    *,
+    is_served: bool = True,
 ) -> Built:
     """Load the sources, build what is out of date, and fill the feature store.
 
@@ -87,6 +92,9 @@ def build_features(
         The clock, UTC.
     progress : callable
         Is told one line per step.
+    is_served : bool
+        Load the book's vectors into the online store. False to train as of an earlier day: the
+        service goes on with the vectors it has.
 
     Raises
     ------
@@ -98,7 +106,10 @@ def build_features(
     snapshots = build_snapshots(workspace, loaded, now, progress)
     features = feature_set(snapshots)
     store = Store(workspace)
-    fill_store(workspace, loaded, snapshots, features, store, progress)
+    if is_served:
+        fill_store(workspace, loaded, snapshots, features, store, progress)
+    else:
+        declare_only(workspace, snapshots, features, store, progress)
     labels = build_labels(workspace, loaded, snapshots, now, progress)
     return Built(loaded, snapshots, features, labels, store)
 
@@ -156,6 +167,20 @@ def fill_store(
     store.materialize(features, snapshots.book_on)
     marker.mkdir(parents=True, exist_ok=True)
     write_json_atomically(marker / "manifest.json", wanted)
+
+
+def declare_only(
+    workspace: Workspace,
+    snapshots: Snapshots,
+    features: FeatureSet,
+    store: Store,
+    progress: Progress,
+) -> None:
+    """Declare the views to train through; the next `fill_store` declares the book's again."""
+    shutil.rmtree(workspace.state.feast / APPLIED, ignore_errors=True)
+    store.drop_damaged()
+    progress(f"feature store: declaring {len(features.names)} features as of {snapshots.book_on}")
+    store.apply(snapshots, features, workspace.company.targets)
 
 
 def _is_filled(store: Store, features: FeatureSet, folder: Path, book_on: date) -> bool:

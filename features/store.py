@@ -527,7 +527,7 @@ def _matrix(vectors: Sequence[bytes | None], width: int) -> np.ndarray:
     if any(len(part) != 8 * width for part in parts):
         raise StateError(
             f"the online store holds vectors of another length than {width}",
-            fix="bellwether features --rebuild",
+            fix="delete the folder STATE/feast, then: bellwether features COMPANY",
         )
     return np.frombuffer(b"".join(parts), dtype="<f8").reshape(len(parts), width)
 

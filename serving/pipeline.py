@@ -45,10 +45,13 @@ from serving.replay import Replay, replay
 from serving.retention import Tidied, Upkeep
 from serving.trial import Trials
 from serving.webhooks import announce_escalations
+from training.artifacts import FOLDER as ARTIFACTS
+from training.artifacts import artifacts_folder
 from training.bands import newest_vectors
 from training.checks.registry import leakage_marks
 from training.dataset import health_parts
 from training.promote import promote
+from training.registry import DATABASE, tracking_uri
 from training.releases import Release, current, mirror, open_store
 from training.run import Candidate, candidates, train_targets
 from training.shadow import mirror_shadow
@@ -321,6 +324,50 @@ def serve_command(
     # BentoML empties its home's folder of metrics when it starts: another service's with it.
     home = workspace.state.root.resolve() / "bentoml" / str(port)
     environment.setdefault("BENTOML_HOME", str(home))
+    return command, environment
+
+
+def mlflow_command(workspace: Workspace, port: int) -> tuple[list[str], dict[str, str]]:
+    """Return the command and environment of MLflow's server over the company's store.
+
+    It listens on this machine only: it asks nobody for a password. Artifacts are served from the
+    state directory, so that clients of the server find them as those of the store do.
+
+    Raises
+    ------
+    ConfigError
+        The company has a tracking server of its own, or something listens there already.
+    StateError
+        Nothing was trained yet.
+    """
+    url, host = tracking_uri(workspace), "127.0.0.1"
+    if url.startswith(("http://", "https://")):
+        raise ConfigError(
+            "the trainings are on a tracking server of yours, which has these pages",
+            where="BELLWETHER_MLFLOW_URL",
+            fix="open that address in a browser",
+        )
+    folder = artifacts_folder(url)
+    if folder is not None and not folder.with_name(DATABASE).is_file():
+        raise StateError(
+            "nothing was trained here yet",
+            where=str(folder.with_name(DATABASE)),
+            fix=f"bellwether train {workspace.folder}",
+        )
+    _check_free(host, port)
+    command = [sys.executable, "-m", "mlflow", "server"]
+    command += ["--host", host, "--port", str(port), "--workers", "1"]
+    command += ["--allowed-hosts", f"{host}:{port},localhost:{port}"]
+    kept = (folder or workspace.state.mlflow.resolve() / ARTIFACTS).as_uri()
+    environment = {
+        **os.environ,
+        **SWITCHES,
+        # In the environment: an address may hold a password, and commands are seen by everybody.
+        "MLFLOW_BACKEND_STORE_URI": url,
+        "MLFLOW_REGISTRY_STORE_URI": url,
+        "MLFLOW_ARTIFACTS_DESTINATION": kept,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
     return command, environment
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +24,7 @@ from serving.phrases import MEASURES, estimate
 from serving.pipeline import published
 from serving.scoring import Model, Scorer
 from training.bundle import Scores
-from training.explain import Beside, Explanation, explain_rows, points
+from training.explain import Explanation, explain_alone, points
 from training.promote import promote
 from training.releases import Release
 from training.tables.frame import UNDATED, build_table, entity_rows, features_of
@@ -35,8 +34,6 @@ from training.tables.run import feature_set, train_table
 Progress = Callable[[str], None]
 
 SCORES, SCORES_CSV, POINTS = "scores.parquet", "scores.csv", "points.parquet"
-TYPICAL = 0.5
-"""Quantile of the training rows shown beside a value."""
 
 NO_ROWS = "every row of the table has a label, so there is nobody to score"
 
@@ -214,31 +211,9 @@ def _unfit(flat: Flat, values: pd.DataFrame, model: Model) -> list[str]:
 def _explained(
     workspace: Workspace, model: Model, matrix: np.ndarray
 ) -> Sequence[Explanation | None]:
-    bundle = model.bundle
-    if not bundle.has_reasons:
+    if not model.bundle.has_reasons:
         return [None] * len(matrix)
-    typical = np.array([_typical(bundle.manifest["reference"][item.name]) for item in bundle.info])
-    beside = Beside(
-        peer=np.broadcast_to(typical, matrix.shape),
-        peers="typical",
-        currency=workspace.company.reporting_currency,
-    )
-    return explain_rows(
-        bundle.explain(matrix),
-        matrix,
-        bundle.info,
-        outcome=bundle.outcome,
-        levels=bundle.encoder.levels,
-        beside=beside,
-    )
-
-
-def _typical(reference: Mapping[str, Any]) -> float:
-    """Return the median of a number, the most frequent level of a category."""
-    if "shares" in reference:
-        return float(np.argmax(reference["shares"])) if reference["shares"] else np.nan
-    quantiles = reference["quantiles"]
-    return float(quantiles[len(quantiles) // 2]) if quantiles else np.nan
+    return explain_alone(model.bundle, matrix, currency=workspace.company.reporting_currency)
 
 
 def _answers(

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -27,6 +27,7 @@ from configs.company import load_company
 from configs.errors import ConfigError, StateError
 from configs.state import State
 from features import snapshots
+from features.store import Store
 from serving.book import BookRun, read_latest, read_table
 from serving.pipeline import run_company
 from training.releases import read_current
@@ -370,7 +371,148 @@ def test_the_catalogue_lists_every_feature(run_command):
     shown = run_command("catalogue").out
     assert len(listed) > 50
     assert all(item["meaning"] and item["theme"] for item in listed)
-    assert "active" in shown
+    assert "…" not in shown
+    for item, line in zip(listed, shown.splitlines()[1:], strict=True):
+        assert line.split()[0] == item["name"], "one line each, nothing cut"
+        assert item["meaning"] in line
+
+
+LONG = "a-name-longer-than-any-terminal-is-wide-" * 6
+
+
+def test_no_table_is_cut_in_a_pipe(tiny, run_command, monkeypatch):
+    """Names as long as they come, in every table that shows what people wrote."""
+    monkeypatch.setenv("COLUMNS", "40")
+    assert run_command("keys", "create", *tiny.options, "--name", LONG).code == 0
+    assert LONG in run_command("keys", "list", *tiny.options).out
+    frame = pd.DataFrame({"id": range(40), LONG: range(40), "left": ["Yes", "No"] * 20})
+    frame.to_csv(tiny.folder / "table.csv", index=False)
+    folder = tiny.folder / "ready"
+    made = run_command("init", folder, "--table", tiny.folder / "table.csv")
+    assert made.code == 0, made
+    shown = run_command("check", folder, "--state", folder / "state")
+    assert LONG in shown.out, shown
+    for command in (["catalogue"], ["checks"], ["check", *tiny.options]):
+        told = run_command(*command)
+        assert told.code == 0, told
+        assert "…" not in told.out
+
+
+def test_a_narrow_terminal_folds_and_cuts_nothing(run_command):
+    narrow = bellwether.Output(file=io.StringIO(), force_terminal=True, width=40)
+    assert narrow.size.width == 40
+    table = bellwether.lines_of("key", "for")
+    table.add_row("k1", LONG)
+    narrow.print(table)
+    text = narrow.file.getvalue()
+    assert "…" not in text
+    assert LONG in "".join(line.split()[-1] for line in text.splitlines()[1:])
+
+
+TWO_TARGETS = {
+    name: {"outcome": "churn", "observed_in": "subscriptions", "horizon_days": days}
+    for name, days in (("churn", 31), ("slow_churn", 61))
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--target", "slow_churm"], "no target 'slow_churm'.*did you mean \"slow_churn\""),
+        (["--trials", "-1"], "-1 trials cannot be searched.*--trials"),
+        (["--trials", "10001"], "10001 trials cannot be searched"),
+        (["--as-of", "2031-01-01"], "2031-01-01 lies after the company's present, 2026-03-02"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_read(
+    tiny, run_command, options, words
+):
+    tiny.configure(targets=TWO_TARGETS)
+    assert_told(run_command("train", *tiny.options, *options), 2, words)
+    assert not (tiny.folder / "state" / "sources").exists()
+
+
+def test_a_day_that_is_none_is_a_usage_error(tiny, run_command):
+    done = run_command("train", *tiny.options, "--as-of", "31.12.2025")
+    assert done.code == 2
+    assert "31.12.2025" in done.err
+
+
+def test_a_table_without_moments_has_no_earlier_day(tiny, run_command):
+    frame = pd.DataFrame({"id": range(40), "use": range(40), "left": ["Yes", "No"] * 20})
+    frame.to_csv(tiny.folder / "table.csv", index=False)
+    folder = tiny.folder / "ready"
+    assert run_command("init", folder, "--table", tiny.folder / "table.csv").code == 0
+    done = run_command("train", folder, "--state", folder / "state", "--as-of", "2020-01-01")
+    assert_told(done, 2, "do not say which day they describe.*table.as_of")
+
+
+def trained(tiny: Tiny, target: str = "churn") -> dict:
+    """What the latest training of a target kept."""
+    folder = tiny.folder / "state" / "training" / target
+    manifest = json.loads((folder / "manifest.json").read_text())
+    inputs = json.loads((folder / "inputs.json").read_text())
+    return {"sha": manifest["sha"], "inputs": inputs}
+
+
+@pytest.mark.slow
+def test_one_target_is_trained_alone_with_the_trials_asked_for(tiny, run_command):
+    tiny.configure(targets=TWO_TARGETS)
+    done = run_command("train", *tiny.options, "--target", "slow_churn", "--trials", 3)
+    assert done.code == 0, done
+    assert not (tiny.folder / "state" / "training" / "churn").exists()
+    kept = trained(tiny, "slow_churn")["inputs"]["company"]
+    assert kept["training"]["tuning"]["trials"] == 3
+    again = run_command("train", *tiny.options, "--target", "slow_churn", "--trials", 3)
+    assert "slow_churn: nothing changed since the last training" in again.out
+
+
+@pytest.mark.slow
+def test_training_as_of_a_day_is_training_on_what_was_known_then(tiny, run_command, tmp_path):
+    """The same bundle, to the byte, as on files that end on that day."""
+    day = date(2026, 1, 1)
+    done = run_command("train", *tiny.options, "--as-of", day)
+    assert done.code == 0, done
+    frames = tables()
+    ended = frames["subscriptions"]["ended_on"]
+    until = ended.where(ended.map(lambda item: item is not None and item <= day))
+    assert until.notna().sum() < ended.notna().sum()
+    usage = frames["usage_events"]
+    (tmp_path / "then").mkdir()
+    then = Tiny(tmp_path / "then").configure(now=f"{day}T00:00:00Z")
+    then.write(
+        **frames
+        | {
+            "subscriptions": frames["subscriptions"].assign(ended_on=until),
+            "usage_events": usage[usage["occurred_at"] < day],
+        }
+    )
+    assert run_command("train", *then.options).code == 0
+    assert trained(tiny)["sha"] == trained(then)["sha"]
+    assert run_command("train", *tiny.options).code == 0
+    assert trained(tiny)["sha"] != trained(then)["sha"]
+
+
+@pytest.mark.slow
+def test_training_as_of_a_day_leaves_what_is_served(finished, run_command):
+    release = read_current(State(finished.folder / "state").releases)
+    workspace = bellwether.workspace_of(str(finished.folder), str(finished.folder / "state"), None)
+
+    def served() -> str:
+        rows = Store(workspace).online(
+            release.feature_set["hash"], len(release.feature_set["names"]), ["A-01"]
+        )
+        return repr((rows.as_of, rows.values.tolist(), rows.facts))
+
+    before = served()
+    assert repr(datetime(2026, 3, 2, tzinfo=UTC)) in before
+    done = run_command("train", *finished.options, "--as-of", "2026-01-01")
+    assert done.code == 0, done
+    assert served() == before
+    done = run_command("promote", *finished.options, "--force")
+    assert done.code == 0, done
+    assert run_command("score", *finished.options).code == 0
+    assert book_of(finished).as_of[:10] == str(BOOK_ON)
 
 
 @pytest.mark.parametrize("room", ["configs", "features", "training", "serving"])

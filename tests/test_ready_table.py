@@ -18,6 +18,7 @@ import yaml
 import bellwether
 from configs.company import load_company
 from configs.state import State
+from serving.exports import fact_texts
 from training import bundle as bundles
 from training.registry import tracking_uri
 from training.releases import read_current
@@ -224,6 +225,30 @@ def test_it_is_registered(ready):
     client = MlflowClient(tracking_uri(workspace), registry_uri=tracking_uri(workspace))
     version = client.get_model_version_by_alias("ready-churn", "champion")
     assert version.tags["sha"] == ready.release.bundles["churn"]["sha"]
+
+
+def test_the_registered_model_takes_the_rows_of_the_file_and_answers_as_score_does(ready):
+    import mlflow
+
+    workspace = bellwether.workspace_of(str(ready.folder), str(ready.folder / "state"), None)
+    mlflow.set_tracking_uri(tracking_uri(workspace))
+    try:
+        model = mlflow.pyfunc.load_model("models:/ready-churn@champion")
+    finally:
+        mlflow.set_tracking_uri(None)
+    raw = pd.read_csv(ready.folder / "table.csv").iloc[-50:].set_index("customer")
+    found = model.predict(raw.drop(columns="churned"))
+    scores = pq.read_table(ready.scored / "scores.parquet").to_pandas().set_index("account_id")
+    scores = scores.loc[found.index]
+    assert found["probability"].tolist() == scores["churn_risk"].tolist()
+    for name in ("low", "high", "confidence", "base"):
+        assert found[name].tolist() == scores[name].tolist()
+    shown = [
+        fact_texts(reason for reason in reasons if reason["direction"] == "raises")
+        for reasons in found["reasons"]
+    ]
+    assert shown == [list(item) for item in scores["reasons"]]
+    assert any(shown)
 
 
 def test_check_tells_how_every_column_is_read(ready, tmp_path):

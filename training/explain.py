@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
 from configs.errors import DataError
 from features.catalog import THEMES, FeatureInfo
-from training.bundle import Contributions, sigmoid
+from training.bundle import Bundle, Contributions, sigmoid
 from training.words import Direction, Phrase, ReasonCode, column_reason, phrase, reason_code
 
 MAX_RAISES, MAX_LOWERS, MAX_FACTS = 3, 2, 2
@@ -225,6 +225,31 @@ def explain_rows(
     """
     teller = Teller(tuple(info), outcome, levels or {})
     return teller.explain(contributions, columns, beside or Beside())
+
+
+def explain_alone(bundle: Bundle, matrix: np.ndarray, *, currency: str) -> list[Explanation]:
+    """Explain encoded rows from the bundle alone: values next to the typical ones of training.
+
+    For rows without a book: the rows of a ready-made table, and a model loaded from the registry.
+    """
+    typical = np.array([_typical(bundle.manifest["reference"][item.name]) for item in bundle.info])
+    beside = Beside(peer=np.broadcast_to(typical, matrix.shape), peers="typical", currency=currency)
+    return explain_rows(
+        bundle.explain(matrix),
+        matrix,
+        bundle.info,
+        outcome=bundle.outcome,
+        levels=bundle.encoder.levels,
+        beside=beside,
+    )
+
+
+def _typical(reference: Mapping[str, Any]) -> float:
+    """Return the median of a number, the most frequent level of a category."""
+    if "shares" in reference:
+        return float(np.argmax(reference["shares"])) if reference["shares"] else np.nan
+    quantiles = reference["quantiles"]
+    return float(quantiles[len(quantiles) // 2]) if quantiles else np.nan
 
 
 def _code(outcome: str, theme: str, direction: Direction, label: str) -> ReasonCode:

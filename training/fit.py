@@ -8,7 +8,8 @@ resolved events rules and pooled rates, below 150 a logistic regression on a few
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -342,10 +343,31 @@ def dataset(
         frame.label,
         weight=frame.weight if weight is None else weight,
         reference=reference,
+        feature_name=tree_names(encoder.names),
         categorical_feature=list(encoder.category_positions),
         params=tree_settings(recipe, constraints, len(frame)),
         free_raw_data=False,
     )
+
+
+def tree_names(names: Iterable[str]) -> list[str]:
+    """Return feature names as LightGBM's model text can hold them, one each, in the same order.
+
+    Characters that separate names there or belong to JSON become underscores; a name that is empty
+    or taken gets a number. Columns of a ready-made table may be called anything.
+
+    >>> tree_names(["users_28d", "Größe", "a b", 'a"b', ""])
+    ['users_28d', 'Größe', 'a_b', 'a_b_2', 'column']
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        plain = re.sub(r'[\s\x00-\x1f\x7f",:\[\]{}\\]', "_", name) or "column"
+        number, free = 1, plain
+        while free in found:
+            number += 1
+            free = f"{plain}_{number}"
+        found[free] = None
+    return list(found)
 
 
 def fit_boosters(recipe: Recipe, rows: lightgbm.Dataset) -> Boosters:

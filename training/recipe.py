@@ -47,6 +47,7 @@ from training.rules import Applied, as_kept, numeric_names
 from training.rules import refuse_unknown as refuse_unknown_features
 from training.sampling import CHAMPION_ITSELF, MODEL, MODEL_RAW, Drawing
 from training.splits import Fold, Folds, count_events, describe, make_folds
+from training.stopwatch import Stopwatch
 from training.tune import Search, choose_strength, search, space_for
 from training.words import catalogue_version
 
@@ -166,6 +167,7 @@ def train(
     evidence: Evidence | None = None,
     plan: Plan | None = None,
     published: Bundle | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> Trained:
     """Train one target.
 
@@ -192,6 +194,8 @@ def train(
         bundle to the byte.
     published : Bundle, optional
         The champion itself, asked only about cohorts after its own cut-off.
+    stopwatch : Stopwatch, optional
+        Measures the model's fits on the folds (``model``) and every baseline by its name.
 
     Raises
     ------
@@ -209,7 +213,9 @@ def train(
     say(f"{len(frame):,} rows, {rung.n_events} events, {len(folds)} folds: {rung.name}")
     if plan is None:
         plan = make_plan(frame, folds, rung, target, company, storage_url=storage_url, say=say)
-    predictions = scored_forward(frame, folds, plan, champion=champion, say=say)
+    predictions = scored_forward(
+        frame, folds, plan, champion=champion, say=say, stopwatch=stopwatch
+    )
     if published is not None:
         predictions[CHAMPION_ITSELF] = published_since(frame, predictions, published)
     say("measuring")
@@ -439,13 +445,15 @@ def scored_forward(
     *,
     champion: Recipe | None = None,
     say: Progress = lambda _words: None,
+    stopwatch: Stopwatch | None = None,
 ) -> pd.DataFrame:
     """Return out-of-time predictions of the plan and the baselines, calibrated forward in time."""
     parts = []
     for position, fold in enumerate(folds.folds):
         cut = f": cut-off {fold.cutoff:%Y-%m-%d}" if folds.over == "time" else ""
         say(f"fold {fold.number} of {len(folds)}{cut}")
-        parts.append(out_of_time(frame, fold, plan.at(position), champion=champion))
+        recipe = plan.at(position)
+        parts.append(out_of_time(frame, fold, recipe, champion=champion, stopwatch=stopwatch))
     predictions = pd.concat(parts, ignore_index=True)
     predictions[f"p_{MODEL_RAW}"] = sigmoid(predictions["raw"].to_numpy())
     recipes = [plan.at(position) for position in range(len(folds))]
@@ -471,9 +479,14 @@ def _calibrated(
 
 
 def out_of_time(
-    frame: TrainingFrame, fold: Fold, recipe: Recipe, *, champion: Recipe | None = None
+    frame: TrainingFrame,
+    fold: Fold,
+    recipe: Recipe,
+    *,
+    champion: Recipe | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> pd.DataFrame:
-    """Fit at one cut-off and score what came after.
+    """Fit at one cut-off and score what came after; `stopwatch` measures each fit.
 
     Returns
     -------
@@ -482,6 +495,7 @@ def out_of_time(
         fold, repeat, is_headline (of the first repeat), is_newcomer (no training row of the
         entity), raw (log-odds of the recipe), raw_champion where asked for, and ``p_<baseline>``.
     """
+    watch = stopwatch or Stopwatch()
     train_rows, test_rows = frame.take(fold.train), frame.take(fold.test)
     scored = test_rows.rows.copy()
     scored["position"] = fold.test
@@ -489,13 +503,15 @@ def out_of_time(
     scored["repeat"] = fold.repeat
     scored["is_headline"] = np.isin(fold.test, fold.headline) & (fold.repeat == 1)
     scored["is_newcomer"] = ~scored["entity_id"].isin(train_rows.rows["entity_id"])
-    scored["raw"] = fit(recipe, train_rows).raw(test_rows)
+    with watch.part(MODEL):
+        scored["raw"] = fit(recipe, train_rows).raw(test_rows)
     if champion is not None:
         scored["raw_champion"] = fit(champion, train_rows).raw(test_rows)
     is_growth = recipe.outcome == "expansion"
     wanted = baselines_for(frame, is_growth=is_growth) if fold.repeat == 1 else {}
     for name, fit_baseline in wanted.items():
-        scored[f"p_{name}"] = fit_baseline(train_rows)(test_rows)
+        with watch.part(name):
+            scored[f"p_{name}"] = fit_baseline(train_rows)(test_rows)
     return scored
 
 

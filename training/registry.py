@@ -1,4 +1,4 @@
-"""The tracking server: what was tried, and a mirror of what is published. The only room of MLflow.
+"""The tracking server: what was tried, and a mirror of what is published.
 
 A bundle lies in the state directory before anything here begins, and the release store decides
 what is published; so nothing is lost while the server is away, and whatever it says can be
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import getpass
 import math
 import os
 import re
@@ -17,16 +18,22 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from numbers import Real
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from configs.errors import ModelError, UnavailableError
 from configs.hashing import canonical_json
 from configs.places import Workspace
 from configs.state import read_json, write_json_atomically, write_text_atomically
+from training.artifacts import SCHEME, artifact_repository, artifacts_folder
 from training.cards import FIGURES
+from training.flavor import Rows, dataset_input, save_model
+from training.pyfunc import read_bundle_manifest
 from training.releases import Release, check_bundle, plain_json
+from training.study import TRIAL_COLUMNS
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 DATABASE = "mlflow.db"
@@ -35,6 +42,18 @@ PENDING = "pending"
 MAX_PARAM = 500
 MAX_DESCRIPTION = 4_900
 _BATCH_PARAMS, _BATCH_METRICS = 100, 1_000
+
+_MODELS = "models:/"
+"""Source of a version that MLflow loads: a logged model of the tracking server."""
+
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Without it MLflow 3 shows an experiment as one of generative AI, without its runs."""
+
+_OF_THE_MODEL = ("bundle_sha", "verdict", "mlflow.note.content")
+"""Tags of a training that its trials and baselines do not share."""
+
+_STATUSES = {"complete": "FINISHED", "pruned": "KILLED"}
+"""MLflow's status of a run by the state of its trial."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +81,9 @@ class TrainingRecord:
     folds : sequence of mapping
         Per fold, in order: numbers become metrics with the fold as step, all of it a table.
     trials : sequence of mapping
-        Of the search: one table, not one run each.
+        Of the search (`training.study.trials_table`): one table, and one nested run each.
+    baselines : sequence of mapping
+        name, began_at, seconds and metrics of each baseline: one nested run each.
     label_contract, evaluation : mapping
         Kept as JSON.
     gates, checks : sequence of mapping
@@ -71,6 +92,10 @@ class TrainingRecord:
         File name with its suffix (``reliability.svg``) to content.
     card : str
         The model card, Markdown.
+    rows : Rows
+        What it learned from: data set, example, currency.
+    began_at, ended_at : str
+        When the training began and ended, ISO 8601; empty where that is not known.
     """
 
     target: str
@@ -89,6 +114,10 @@ class TrainingRecord:
     checks: Sequence[Mapping[str, Any]] = ()
     figures: Mapping[str, str | bytes] = field(default_factory=dict)
     card: str = ""
+    rows: Rows = field(default_factory=Rows)
+    baselines: Sequence[Mapping[str, Any]] = ()
+    began_at: str = ""
+    ended_at: str = ""
 
 
 @dataclass(frozen=True)
@@ -242,6 +271,8 @@ def _client(workspace: Workspace) -> Any:
     # Read by MLflow when it is imported: nothing leaves the machine, nothing is unpickled.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    # It would copy the lock file of whatever project the command is run in next to the model.
+    os.environ["MLFLOW_UV_AUTO_DETECT"] = "false"
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     # Its defaults keep a training waiting for minutes on a server that is down.
@@ -251,8 +282,38 @@ def _client(workspace: Workspace) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # MLflow's own use of SQLAlchemy 2.1
         from mlflow import MlflowClient
+        from mlflow.store.artifact import artifact_repository_registry as repositories
 
+        # What the entry point does where Bellwether is installed; a source tree has none.
+        repositories._artifact_repository_registry.register(SCHEME, artifact_repository)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextlib.contextmanager
+def _default_store(uri: str) -> Iterator[None]:
+    """Make a store the default of this process for a moment.
+
+    MLflow looks up the model of a new version in the default store, whatever store its client has;
+    without this it would make an empty database in the working directory.
+    """
+    from mlflow.environment_variables import MLFLOW_TRACKING_URI
+    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
+
+    before = MLFLOW_TRACKING_URI.get_raw()
+    try:
+        with _use_tracking_uri(uri):
+            yield
+    finally:
+        if before is not None:
+            MLFLOW_TRACKING_URI.set(before)
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Keep MLflow's advice on signatures and its own deprecated calls off the terminal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextlib.contextmanager
@@ -275,10 +336,10 @@ def _telling(workspace: Workspace, trained: TrainingRecord | None = None) -> Ite
 
 def _is_outage(error: Exception) -> bool:
     from mlflow.exceptions import MlflowException
-    from requests.exceptions import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return isinstance(error, (MlflowException, RequestException, SQLAlchemyError, OSError))
+    # What requests raises is an OSError.
+    return isinstance(error, (MlflowException, SQLAlchemyError, OSError))
 
 
 def _first_line(error: Exception) -> str:
@@ -295,45 +356,162 @@ def _log(workspace: Workspace, trained: TrainingRecord) -> LoggedRun:
     client = _client(workspace)
     name = _ensure_model(client, workspace, trained.target)
     known = _version_of(client, name, trained.sha)
-    if known is not None:
-        version, run_id = known
+    is_known = known is not None and _is_loadable(known)
+    if is_known:
+        version, run_id = str(known.version), str(known.run_id)
         client.set_model_version_tag(name, version, "verdict", trained.verdict)
     else:
-        run_id, source = _log_run(client, workspace, trained)
-        version = _register(client, name, trained, run_id, source)
+        run_id, model_id = _log_run(client, workspace, trained)
+        with _default_store(tracking_uri(workspace)):
+            version = _register(client, name, trained, run_id, model_id)
     client.set_registered_model_alias(name, CHALLENGER, version)
-    return LoggedRun(trained.target, trained.sha, run_id, name, version, known is None)
+    return LoggedRun(trained.target, trained.sha, run_id, name, version, not is_known)
 
 
 def _log_run(client: Any, workspace: Workspace, trained: TrainingRecord) -> tuple[str, str]:
-    """Log everything but the version; return the run and where the bundle lies in it."""
+    """Log everything but the version; return the run and the logged model."""
     experiment = _experiment(client, workspace, model_name(workspace, trained.target))
+    tags = _tags(workspace, trained)
     run = client.create_run(
-        experiment, run_name=f"{trained.target}-{trained.sha[:8]}", tags=_tags(workspace, trained)
+        experiment,
+        start_time=_milliseconds(trained.began_at),
+        run_name=f"{trained.target}-{trained.sha[:8]}",
+        tags=tags,
     )
     run_id: str = run.info.run_id
     try:
-        _log_numbers(client, run_id, trained)
+        model_id = _log_model(client, experiment, run_id, trained)
+        _log_numbers(client, run_id, trained, model_id)
         _log_tables(client, run_id, trained)
         with tempfile.TemporaryDirectory() as folder:
             _write_artifacts(Path(folder), trained)
             client.log_artifacts(run_id, folder)
-        client.log_artifacts(run_id, str(trained.bundle), "bundle")
-        _check_upload(client, run_id, trained)
-        client.set_terminated(run_id)
+        _log_children(client, experiment, run_id, trained, tags)
+        client.finalize_logged_model(model_id, "READY")
+        client.set_terminated(run_id, end_time=_milliseconds(trained.ended_at))
     except BaseException:
         # The first error is the one to tell; a server that is away cannot note the second.
         with contextlib.suppress(Exception):
             client.set_terminated(run_id, status="FAILED")
         raise
-    return run_id, f"{run.info.artifact_uri}/bundle"
+    return run_id, model_id
 
 
-def _register(client: Any, name: str, trained: TrainingRecord, run_id: str, source: str) -> str:
+def _log_model(client: Any, experiment: str, run_id: str, trained: TrainingRecord) -> str:
+    """Log the bundle as a model that MLflow loads, with the rows it learned from."""
+    from mlflow.entities import LoggedModelOutput
+
+    model = client.create_logged_model(
+        experiment,
+        name=trained.target,
+        source_run_id=run_id,
+        tags={"sha": trained.sha, "verdict": trained.verdict},
+        params={_metric_name(name): _param(value) for name, value in trained.params.items()},
+        model_type="bellwether",
+    )
+    model_id: str = model.model_id
+    with tempfile.TemporaryDirectory() as aside, _no_warnings():
+        folder = Path(aside) / "model"
+        save_model(
+            folder, trained.bundle, trained.sha, trained.rows, run_id=run_id, model_id=model_id
+        )
+        client.log_model_artifacts(model_id, str(folder))
+        _check_upload(client, model_id, folder)
+    manifest = read_bundle_manifest(trained.bundle)
+    rows = dataset_input(trained.target, trained.fingerprint, trained.rows, manifest)
+    client.log_inputs(run_id, datasets=[rows])
+    client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
+    return model_id
+
+
+def _log_children(
+    client: Any, experiment: str, run_id: str, trained: TrainingRecord, tags: Mapping[str, str]
+) -> None:
+    """Log every trial and every baseline as a nested run, with the time it really took."""
+    shared = {name: value for name, value in tags.items() if name not in _OF_THE_MODEL}
+    shared["mlflow.parentRunId"] = run_id
+    for child in (*map(_trial, trained.trials), *map(_baseline, trained.baselines)):
+        if child.began_at:
+            _log_child(client, experiment, child, shared)
+
+
+@dataclass(frozen=True)
+class _Child:
+    """One nested run."""
+
+    name: str
+    kind: str
+    began_at: str
+    seconds: float
+    status: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+
+
+def _trial(row: Mapping[str, Any]) -> _Child:
+    settings = {name: value for name, value in row.items() if name not in TRIAL_COLUMNS}
+    state = str(row.get("state", ""))
+    return _Child(
+        f"trial-{row['number']}",
+        "trial",
+        row.get("began_at") or "",
+        row["seconds"] if _is_number(row.get("seconds")) else 0.0,
+        _STATUSES.get(state, "FAILED"),
+        {**settings, "state": state},
+        {"log_loss": row.get("value"), "rounds": row.get("rounds"), "seconds": row.get("seconds")},
+    )
+
+
+def _baseline(row: Mapping[str, Any]) -> _Child:
+    return _Child(
+        f"baseline-{row['name']}",
+        "baseline",
+        row["began_at"],
+        row["seconds"],
+        "FINISHED",
+        {"baseline": row["name"]},
+        {**flat_metrics(row["metrics"]), "seconds": row["seconds"]},
+    )
+
+
+def _log_child(client: Any, experiment: str, child: _Child, tags: Mapping[str, str]) -> None:
+    from mlflow.entities import Metric, Param
+
+    began = datetime.fromisoformat(child.began_at)
+    ended = _milliseconds((began + timedelta(seconds=child.seconds)).isoformat())
+    run = client.create_run(
+        experiment,
+        start_time=_milliseconds(child.began_at),
+        run_name=child.name,
+        tags={**tags, "kind": child.kind},
+    )
+    client.log_batch(
+        run.info.run_id,
+        metrics=[
+            Metric(_metric_name(name), float(value), ended, 0)
+            for name, value in child.metrics.items()
+            if _is_number(value)
+        ],
+        params=[Param(_metric_name(name), _param(value)) for name, value in child.params.items()],
+    )
+    client.set_terminated(run.info.run_id, status=child.status, end_time=ended)
+
+
+def _milliseconds(moment: str) -> int | None:
+    """Return an ISO moment as MLflow counts it; None for now.
+
+    >>> _milliseconds("1970-01-01T00:00:02.5+00:00")
+    2500
+    """
+    return round(datetime.fromisoformat(moment).timestamp() * 1_000) if moment else None
+
+
+def _register(client: Any, name: str, trained: TrainingRecord, run_id: str, model_id: str) -> str:
     version = client.create_model_version(
         name,
-        source=source,
+        source=f"{_MODELS}{model_id}",
         run_id=run_id,
+        model_id=model_id,
         tags={
             "sha": trained.sha,
             "config_hash": trained.config_hash,
@@ -345,21 +523,25 @@ def _register(client: Any, name: str, trained: TrainingRecord, run_id: str, sour
 
 
 def _experiment(client: Any, workspace: Workspace, name: str) -> str:
-    """Return the experiment's id; in the embedded store its artifacts lie beside the database.
+    """Return the experiment's id, of the kind whose runs MLflow shows as model training.
 
-    MLflow keeps the absolute path it was made with. After the state directory was moved, the old
-    experiment keeps its runs under another name, so that nothing is written to the old place.
+    In the embedded store its artifacts are kept under an address without the path of the state
+    directory, which may be moved. An experiment of version 0.1.0, which has an absolute path, keeps
+    its runs under another name.
     """
-    embedded = workspace.places.tracking_url is None
-    place = (workspace.state.mlflow.resolve() / "artifacts").as_uri() if embedded else None
+    embedded = artifacts_folder(tracking_uri(workspace)) is not None
+    place = f"{SCHEME}:/{quote(name)}" if embedded else None
     found = client.get_experiment_by_name(name)
     if found is not None and place is not None and found.artifact_location != place:
-        client.rename_experiment(found.experiment_id, f"{name}-moved-{found.experiment_id}")
+        client.rename_experiment(found.experiment_id, f"{name}-earlier-{found.experiment_id}")
         found = None
     if found is None:
-        return str(client.create_experiment(name, artifact_location=place))
+        return str(client.create_experiment(name, artifact_location=place, tags=_EXPERIMENT_TAGS))
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
+    for tag, value in _EXPERIMENT_TAGS.items():
+        if tag not in found.tags:
+            client.set_experiment_tag(found.experiment_id, tag, value)
     return str(found.experiment_id)
 
 
@@ -377,15 +559,28 @@ def _ensure_model(client: Any, workspace: Workspace, target: str) -> str:
     return name
 
 
-def _version_of(client: Any, name: str, sha: str) -> tuple[str, str] | None:
-    """Return the version that holds a bundle, and its run."""
+def _version_of(client: Any, name: str, sha: str) -> Any:
+    """Return the version that holds a bundle; None without one.
+
+    Versions of 0.1.0 are folders that MLflow cannot load: they count where there is no other.
+    """
     found = client.search_model_versions(f"name = '{name}' and tags.sha = '{sha}'")
-    first = min(found, key=lambda version: int(version.version), default=None)
-    return None if first is None else (str(first.version), str(first.run_id))
+    return min(found, key=lambda item: (not _is_loadable(item), int(item.version)), default=None)
+
+
+def _is_loadable(version: Any) -> bool:
+    return str(version.source).startswith(_MODELS)
 
 
 def _tags(workspace: Workspace, trained: TrainingRecord) -> dict[str, str]:
+    from mlflow.utils.git_utils import get_git_commit
+
+    commit = get_git_commit(str(Path(__file__).parent))
     return {
+        "mlflow.source.name": f"bellwether train {workspace.company.name}",
+        "mlflow.source.type": "LOCAL",
+        **({"mlflow.source.git.commit": commit} if commit else {}),
+        **_user(),
         "company": workspace.company.name,
         "target": trained.target,
         "bundle_sha": trained.sha,
@@ -396,12 +591,19 @@ def _tags(workspace: Workspace, trained: TrainingRecord) -> dict[str, str]:
     }
 
 
-def _log_numbers(client: Any, run_id: str, trained: TrainingRecord) -> None:
+def _user() -> dict[str, str]:
+    """Return who trained, as MLflow shows it; nothing for a user id without a name."""
+    with contextlib.suppress(KeyError, OSError):
+        return {"mlflow.user": getpass.getuser()}
+    return {}
+
+
+def _log_numbers(client: Any, run_id: str, trained: TrainingRecord, model_id: str) -> None:
     from mlflow.entities import Metric, Param
 
     now = time.time_ns() // 1_000_000
     metrics = [
-        Metric(_metric_name(name), float(value), now, 0)
+        Metric(_metric_name(name), float(value), now, 0, model_id=model_id)
         for name, value in trained.metrics.items()
         if _is_number(value)
     ]
@@ -434,15 +636,24 @@ def _write_artifacts(folder: Path, trained: TrainingRecord) -> None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def _check_upload(client: Any, run_id: str, trained: TrainingRecord) -> None:
-    """Compare names and sizes of what arrived with the bundle."""
-    arrived = {
-        item.path.removeprefix("bundle/"): item.file_size
-        for item in client.list_artifacts(run_id, "bundle")
+def _check_upload(client: Any, model_id: str, folder: Path) -> None:
+    """Compare names and sizes of what arrived with the model's files."""
+    arrived = dict(_arrived(client, model_id, None))
+    sent = {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in folder.rglob("*")
+        if path.is_file()
     }
-    sent = {path.name: path.stat().st_size for path in trained.bundle.iterdir()}
     if arrived != sent:
-        raise OSError(f"of {len(sent)} bundle files, {len(arrived)} arrived whole")
+        raise OSError(f"of {len(sent)} model files, {len(arrived)} arrived whole")
+
+
+def _arrived(client: Any, model_id: str, path: str | None) -> Iterator[tuple[str, int]]:
+    for item in client.list_logged_model_artifacts(model_id, path):
+        if item.is_dir:
+            yield from _arrived(client, model_id, item.path)
+        else:
+            yield item.path, item.file_size
 
 
 def _models_of(client: Any, workspace: Workspace) -> list[Any]:
@@ -458,13 +669,13 @@ def _mirror_target(
         return None
     aliases = {alias: str(version) for alias, version in (model.aliases or {}).items()}
     found = _version_of(client, model.name, wanted["sha"]) if wanted else None
-    version = found[0] if found else None
+    version = str(found.version) if found else None
     _set_alias(client, model.name, aliases, CHAMPION, version)
     before = aliases.get(CHAMPION)
     if previous is not None:
         part = previous.bundles.get(model.tags["target"])
         past = _version_of(client, model.name, part["sha"]) if part else None
-        _set_alias(client, model.name, aliases, PREVIOUS, past[0] if past else None)
+        _set_alias(client, model.name, aliases, PREVIOUS, str(past.version) if past else None)
     elif before is not None and before != version:
         _set_alias(client, model.name, aliases, PREVIOUS, before)
     if version is not None and wanted is not None:
@@ -499,7 +710,8 @@ def _as_plain(trained: TrainingRecord) -> dict[str, Any]:
 
 def _from_plain(plain: Mapping[str, Any]) -> TrainingRecord:
     figures = {name: base64.b64decode(content) for name, content in plain["figures"].items()}
-    return TrainingRecord(**{**plain, "bundle": Path(plain["bundle"]), "figures": figures})
+    read = {"bundle": Path(plain["bundle"]), "figures": figures}
+    return TrainingRecord(**{**plain, **read, "rows": Rows(**plain.get("rows", {}))})
 
 
 def _check_numbers(trained: TrainingRecord) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,17 @@ from training import rules
 from training.cards import FIGURES, model_card
 from training.checks.context import Evidence
 from training.checks.evidence import gather
+from training.contract import check_frame
 from training.dataset import training_frame
 from training.figures import aligned_svg, folds_svg, reliability_svg
 from training.fit import Recipe
+from training.flavor import rows_of
 from training.frame import TrainingFrame
 from training.recipe import Trained, built_with, train
 from training.registry import TrainingRecord, flat_metrics, log_training
 from training.releases import check_bundle, read_current
+from training.sampling import MODEL
+from training.stopwatch import Stopwatch
 from training.validation.forecast.earlier import scored_earlier
 
 Progress = Callable[[str], None]
@@ -116,12 +120,16 @@ class Candidate:
 
 
 def train_targets(
-    workspace: Workspace, built: Built, progress: Progress = lambda _: None
+    workspace: Workspace,
+    built: Built,
+    progress: Progress = lambda _: None,
+    *,
+    targets: Sequence[str] = (),
 ) -> dict[str, Candidate]:
     """Train each target whose rows, configuration or code changed.
 
     A target that cannot be trained (no events, one account) is told and left out; when none can,
-    that is an error.
+    that is an error. Of `targets`, by default all of the company.
 
     Returns
     -------
@@ -130,7 +138,7 @@ def train_targets(
     """
     candidates, refused = {}, []
     evidence = cache(partial(gather, workspace, built, progress))
-    for name in workspace.company.targets:
+    for name in targets or workspace.company.targets:
         try:
             candidates[name] = train_target(workspace, built, name, progress, evidence)
         except DataError as error:
@@ -193,10 +201,13 @@ def train_frame(
     if known is not None and (read_manifest(known.folder) or {}).get("identity") == identity:
         progress(f"{name}: nothing changed since the last training")
         return known
+    check_frame(frame)
     workspace.state.training.mkdir(parents=True, exist_ok=True)
     embedded = f"sqlite:///{workspace.state.training.resolve() / 'optuna.db'}"
     published = champion_bundle(workspace, name)
     champion = recipe_of(published, workspace.company)
+    watch = Stopwatch()
+    began_at = watch.clock()
     trained = train(
         frame,
         workspace.company,
@@ -205,12 +216,24 @@ def train_frame(
         champion=champion,
         published=published,
         evidence=evidence() if evidence else None,
+        stopwatch=watch,
     )
+    ended_at = watch.clock()
     sha = bundles.save(trained.bundle, workspace.state.bundles)
     progress(f"{name}: the starts of earlier quarters, for the backtest of the forecast")
     before = scored_earlier(frame, workspace.company, trained.folds["cutoff"].min())
     candidate = keep(workspace, name, sha, identity, trained, before, contract, published)
-    _log(workspace, candidate, trained, frame, offered or {}, progress)
+    record = _record(workspace, candidate, trained, frame, offered or {})
+    _log(
+        workspace,
+        replace(
+            record,
+            baselines=_baselines(trained, watch),
+            began_at=began_at.isoformat(),
+            ended_at=ended_at.isoformat(),
+        ),
+        progress,
+    )
     return candidate
 
 
@@ -338,17 +361,18 @@ def _figures(trained: Trained) -> dict[str, str]:
     }
 
 
-def _log(
+def _record(
     workspace: Workspace,
     candidate: Candidate,
     trained: Trained,
     frame: TrainingFrame,
     offered: Mapping[str, str],
-    progress: Progress,
-) -> None:
-    """Tell the tracking server; when it is down the record waits and the model is kept."""
+) -> TrainingRecord:
+    """Return what the tracking server is told of a training."""
     evaluation = trained.evaluation.as_dict()
-    record = TrainingRecord(
+    table = workspace.company.table
+    source = offered.get("feature_service")
+    return TrainingRecord(
         target=candidate.target,
         sha=candidate.sha,
         bundle=workspace.state.bundles / candidate.sha,
@@ -367,9 +391,34 @@ def _log(
         checks=[item.as_dict() for item in trained.checks],
         figures=_figures(trained),
         card=(candidate.folder / "card.md").read_text(encoding="utf-8"),
+        rows=rows_of(
+            frame,
+            source=f"Feast feature service {source}" if source else "ready-made table",
+            as_of=table.as_of if table else None,
+            currency=workspace.company.reporting_currency,
+        ),
     )
+
+
+def _baselines(trained: Trained, watch: Stopwatch) -> list[dict[str, Any]]:
+    """Return every baseline with its measures, and when and how long it was fitted and scored."""
+    measured = trained.evaluation.models
+    return [
+        {
+            "name": name,
+            "began_at": part.began_at.isoformat(),
+            "seconds": part.seconds,
+            "metrics": measured[name],
+        }
+        for name, part in watch.parts.items()
+        if name != MODEL
+    ]
+
+
+def _log(workspace: Workspace, record: TrainingRecord, progress: Progress) -> None:
+    """Tell the tracking server; when it is down the record waits and the model is kept."""
     try:
         run = log_training(workspace, record)
-        progress(f"{candidate.target}: registered as {run.model_name} version {run.version}")
+        progress(f"{record.target}: registered as {run.model_name} version {run.version}")
     except UnavailableError as error:
-        progress(f"{candidate.target}: {error.what}; `bellwether relog` sends it later")
+        progress(f"{record.target}: {error.what}; `bellwether relog` sends it later")

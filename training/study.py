@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import optuna
@@ -22,6 +23,9 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from configs.errors import ConfigError, UnavailableError
+
+TRIAL_COLUMNS = ("number", "state", "value", "rounds", "began_at", "seconds", "worker")
+"""What the table of trials says of every trial, besides the settings it tried."""
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 5, 15
 OPEN_ATTEMPTS, OPEN_PAUSE_SECONDS = 4, 0.5
@@ -105,7 +109,7 @@ def open_study(url: str, name: str, *, seed: int) -> Iterator[optuna.Study]:
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:
-    """Return one row per trial, by number.
+    """Return one row per trial, by number: the columns of `TRIAL_COLUMNS`, then the settings.
 
     A pruned trial has no value: Optuna's would be its loss on the first folds alone.
     """
@@ -118,10 +122,16 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
         "state": trial.state.name.lower(),
         "value": trial.value if trial.state is TrialState.COMPLETE else None,
         "rounds": trial.user_attrs.get("rounds"),
+        "began_at": _instant(trial.datetime_start),
         "seconds": trial.duration.total_seconds() if trial.duration else None,
         "worker": trial.user_attrs.get("worker"),
         **trial.params,
     }
+
+
+def _instant(local: datetime | None) -> str | None:
+    """Return ISO text in UTC of a moment as Optuna keeps it: local time without a zone."""
+    return None if local is None else local.astimezone(UTC).isoformat()
 
 
 @contextmanager

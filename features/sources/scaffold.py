@@ -10,7 +10,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from configs.company import (
     COMPANY_FILE,
@@ -161,7 +160,7 @@ def _keys(model: type[BaseModel]) -> list[str]:
 
 
 def _has_default(field: FieldInfo) -> bool:
-    return field.default is not PydanticUndefined
+    return not field.is_required() and field.default_factory is None
 
 
 def _key(name: str, field: FieldInfo) -> str:

@@ -17,8 +17,10 @@ from training.fit import (
     fit_all_columns,
     fit_encoder,
     full_design,
+    tree_names,
+    with_draws,
 )
-from training.models import MISSING, model_text, predictor_from_files, tree_contributions
+from training.models import MISSING, Boosters, model_text, predictor_from_files, tree_contributions
 
 KINDS = ("lightgbm", "linear", "rates")
 
@@ -219,3 +221,56 @@ def test_model_text_without_parameters_predicts_the_same(frame):
     again = lightgbm.Booster(model_str=model_text(booster.model_to_string()))
     matrix = frame.features[["users_28d", "nps"]].to_numpy()
     np.testing.assert_array_equal(again.predict(matrix), booster.predict(matrix))
+
+
+ODD_NAMES = (
+    "a b", 'a"b', "a,b", "a\\b", "a\nb", "a\u2028b", "{a}: [b]", "", "Größe", "x=y", "Tree=0",
+    "end of trees", "a_b", "a_b_2", "tree_sizes", "🚀", "x" * 400,
+)  # fmt: skip
+
+
+def test_the_model_text_names_its_features(frame):
+    recipe = Recipe("lightgbm", "churn", seeds=(1,), rounds=3, threads=1)
+    fitted = with_draws(recipe, fit(recipe, frame), frame)
+    assert "draw_0.txt" in fitted.predictor.files()
+    for text in fitted.predictor.files().values():
+        (line,) = [line for line in text.splitlines() if line.startswith("feature_names=")]
+        assert line.removeprefix("feature_names=").split(" ") == list(fitted.encoder.names)
+        assert lightgbm.Booster(model_str=text).feature_name() == list(fitted.encoder.names)
+
+
+def test_columns_of_any_name_are_fitted_and_read_back_by_lightgbm_and_the_explainer():
+    names = tree_names(ODD_NAMES)
+    assert len(set(names)) == len(ODD_NAMES)
+    rng = np.random.default_rng(3)
+    matrix = rng.normal(size=(600, len(names)))
+    label = (matrix[:, 0] + matrix[:, 3] - matrix[:, -1] > 0).astype(float)
+    settings = {"objective": "binary", "verbosity": -1, "num_threads": 1}
+    grown = lightgbm.train(settings, lightgbm.Dataset(matrix, label, feature_name=names), 5)
+    assert grown.dump_model()["feature_names"] == names
+    text = model_text(grown.model_to_string())
+    again = lightgbm.Booster(model_str=text)
+    assert again.feature_name() == names
+    np.testing.assert_array_equal(again.predict(matrix), grown.predict(matrix))
+    base, values = Boosters((1,), (text,)).contributions(matrix)
+    np.testing.assert_allclose(
+        base + values.sum(axis=1), grown.predict(matrix, raw_score=True), atol=1e-9
+    )
+
+
+def test_a_bundle_without_feature_names_is_read_as_before(frame):
+    """Bundles of version 0.1.0 call their features Column_0, Column_1, …"""
+    fitted = fit(Recipe("lightgbm", "churn", seeds=(1,), rounds=5, threads=1), frame)
+    names = " ".join(fitted.encoder.names)
+    unnamed = " ".join(f"Column_{i}" for i in range(len(fitted.encoder.names)))
+    files = {
+        name: text.replace(f"feature_names={names}", f"feature_names={unnamed}")
+        for name, text in fitted.predictor.files().items()
+    }
+    assert "Column_0" in files["model_1.txt"]
+    old = predictor_from_files("lightgbm", files, [1])
+    matrix = odd_rows(fitted, frame)
+    np.testing.assert_array_equal(old.raw(matrix), fitted.predictor.raw(matrix))
+    np.testing.assert_array_equal(
+        old.contributions(matrix)[1], fitted.predictor.contributions(matrix)[1]
+    )

@@ -7,22 +7,33 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import training.registry as module
 from configs.company import Company, Target
-from configs.errors import ModelError, UnavailableError
-from configs.hashing import file_digest
+from configs.errors import DataError, ModelError, UnavailableError
 from configs.places import Places, Workspace
-from configs.state import MANIFEST, State, write_json_atomically
+from configs.state import State
+from features.catalog import FeatureInfo
+from training.artifacts import artifact_repository, inside
+from training.bundle import Bundle, load, save, sigmoid
+from training.explain import explain_alone
+from training.fit import Recipe, constant_rate, fit, fit_encoder, with_draws
+from training.flavor import rows_of
+from training.frame import TrainingFrame
+from training.pyfunc import _load_pyfunc
+from training.recipe import reference
 from training.registry import (
     TrainingRecord,
     log_training,
@@ -61,20 +72,95 @@ def client(company: Workspace) -> Any:
     return module._client(company)
 
 
+@cache
+def small_frame() -> TrainingFrame:
+    """Rows of 300 accounts with numbers, unknown values and a category."""
+    rng = np.random.default_rng(3)
+    n = 600
+    users, plan = rng.poisson(12, n).astype(float), rng.choice(["basic", "pro", "enterprise"], n)
+    nps = np.where(rng.random(n) < 0.3, np.nan, rng.integers(0, 11, n).astype(float))
+    chance = sigmoid(-0.15 * (users - 10) + 0.8 * (plan == "basic") - 0.8)
+    as_of = pd.Series(pd.Timestamp("2025-01-01", tz="UTC"), range(n), dtype="datetime64[us, UTC]")
+    rows = pd.DataFrame(
+        {
+            "entity_id": [f"a{i // 2:03d}" for i in range(n)],
+            "as_of": as_of,
+            "label": (rng.random(n) < chance).astype("int8"),
+            "label_known_at": as_of + pd.Timedelta(days=105),
+            "decision_at": pd.Series(pd.NaT, range(n), dtype="datetime64[us, UTC]"),
+            "arr": 1_000.0,
+            "segment": "all",
+            "is_under_contract": False,
+            "days_to_renewal": np.nan,
+            "health_score": np.nan,
+        }
+    )
+    info = (
+        FeatureInfo("users_28d", "usage", "active users", "", "count", 28, "adoption", -1, 1),
+        FeatureInfo("nps", "sentiment", "last NPS answer", "", "score", None, "sentiment", -1, 0),
+        FeatureInfo("plan", "commercial", "plan", "", "score", None, "context"),
+        FeatureInfo("tickets_28d", "support", "tickets", "", "count", 28, "support", 1, 0),
+    )
+    values = {"users_28d": users, "nps": nps, "plan": plan, "tickets_28d": rng.poisson(2.0, n)}
+    features = pd.DataFrame(values).astype({"tickets_28d": "float64", "plan": "object"})
+    return TrainingFrame("churn", rows, features, info)
+
+
+@cache
+def grown() -> Bundle:
+    """Two boosters with draws, a category among their features."""
+    frame, recipe = small_frame(), Recipe("lightgbm", "churn", seeds=(1, 2), rounds=150, threads=1)
+    fitted = with_draws(recipe, fit(recipe, frame), frame)
+    matrix = fitted.encoder.encode(frame.features).matrix
+    manifest = {
+        "target": "churn",
+        "outcome": "churn",
+        "verdict": "promotable",
+        "label_contract": {},
+        "seeds": [1, 2],
+        "base_rate": float(frame.label.mean()),
+        "features": [item.as_dict() for item in frame.info],
+        "encoder": fitted.encoder.as_dict(),
+        "reference": reference(fitted.encoder, matrix),
+        "calibration": {
+            "slope": 0.9,
+            "intercept": -0.1,
+            "covariance": [0.01, 0.0, 0.02],
+            "rule": "affine",
+            "n_events": 90,
+        },
+    }
+    return Bundle(manifest, fitted.predictor)
+
+
+CALIBRATION_NONE = {
+    "slope": 1.0, "intercept": 0.0, "covariance": [0.0, 0.0, 0.0], "rule": "identity",
+    "n_events": 0,
+}  # fmt: skip
+
+
+def trial(number: int) -> dict[str, Any]:
+    """A row of `training.study.trials_table`; the last trial was pruned."""
+    return {
+        "number": number,
+        "state": "pruned" if number == 2 else "complete",
+        "value": 0.5 - number / 100,
+        "rounds": float("nan") if number == 2 else 40 + number,
+        "began_at": f"2026-03-02T07:0{number}:00+00:00",
+        "seconds": 12.25 + number,
+        "worker": "host:1",
+        "num_leaves": 4 + number,
+        "learning_rate": 0.04,
+    }
+
+
 def record(company: Workspace, content: str = "tree", **changes: Any) -> TrainingRecord:
-    aside = company.state.bundles / "new"
-    aside.mkdir(parents=True, exist_ok=True)
-    (aside / "model.txt").write_text(content)
-    sums = {"model.txt": file_digest(aside / "model.txt")}
-    write_json_atomically(aside / MANIFEST, {"kind": "rates", "files": sums})
-    sha = file_digest(aside / MANIFEST)
-    folder = company.state.bundles / sha
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    bundle = replace(grown(), manifest={**grown().manifest, "evidence": content})
+    sha = save(bundle, company.state.bundles)
     base = TrainingRecord(
         target="churn",
         sha=sha,
-        bundle=folder,
+        bundle=company.state.bundles / sha,
         verdict="promotable",
         fingerprint="d" * 16,
         config_hash="c0",
@@ -84,7 +170,20 @@ def record(company: Workspace, content: str = "tree", **changes: Any) -> Trainin
             {"fold": 1, "cutoff": "2025-01-01", "auc": 0.70},
             {"fold": 2, "cutoff": "2025-04-01", "auc": 0.72},
         ],
-        trials=[{"number": k, "loss": 0.5 - k / 100, "state": "COMPLETE"} for k in range(3)],
+        trials=[trial(k) for k in range(3)],
+        baselines=[
+            {
+                "name": "logistic",
+                "began_at": "2026-03-02T08:00:00+00:00",
+                "seconds": 41.5,
+                "metrics": {"auc": {"value": 0.66, "low": 0.6, "high": 0.7}},
+            }
+        ],
+        began_at="2026-03-02T07:00:00+00:00",
+        ended_at="2026-03-02T08:30:00+00:00",
+        rows=rows_of(
+            small_frame(), source="Feast feature service churn", as_of=None, currency="EUR"
+        ),
         label_contract={"horizon_days": 91},
         evaluation={"n_events": 120, "slope": float("nan")},
         gates=[{"code": "events", "passed": True}],
@@ -114,8 +213,8 @@ def aliases(client: Any, company: Workspace, target: str = "churn") -> dict[str,
     return {alias: str(version) for alias, version in model.aliases.items()}
 
 
-def artifacts(client: Any, run_id: str) -> Path:
-    return Path(unquote(urlparse(client.get_run(run_id).info.artifact_uri).path))
+def artifacts(company: Workspace, client: Any, run_id: str) -> Path:
+    return inside(company.state.mlflow / "artifacts", client.get_run(run_id).info.artifact_uri)
 
 
 def test_a_training_is_logged_whole(company: Workspace, client: Any) -> None:
@@ -133,12 +232,154 @@ def test_a_training_is_logged_whole(company: Workspace, client: Any) -> None:
     assert len(run.data.params["names"]) == module.MAX_PARAM
     assert run.data.tags["data_fingerprint"] == "d" * 16
     assert run.data.tags["bundle_sha"] == trained.sha
-    assert client.search_runs([run.info.experiment_id]) != []
+    assert (run.info.end_time - run.info.start_time) / 1_000 == 90 * 60
+
+
+def test_runs_are_shown_as_model_training_with_source_and_commit(
+    company: Workspace, client: Any
+) -> None:
+    run = client.get_run(log_training(company, record(company)).run_id)
+    experiment = client.get_experiment(run.info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert run.data.tags["mlflow.source.name"] == "bellwether train acme"
+    assert run.data.tags["mlflow.source.type"] == "LOCAL"
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"],
+        cwd=Path(module.__file__).parent,
+        capture_output=True,
+        text=True,
+    )
+    commit = head.stdout.strip() if head.returncode == 0 else None
+    assert run.data.tags.get("mlflow.source.git.commit") == commit
+
+
+def test_an_experiment_without_a_kind_gets_one(company: Workspace, client: Any) -> None:
+    client.create_experiment("acme-churn", artifact_location="mlflow-artifacts:/acme-churn")
+    run = client.get_run(log_training(company, record(company)).run_id)
+    found = client.get_experiment(run.info.experiment_id)
+    assert (found.name, found.tags["mlflow.experimentKind"]) == (
+        "acme-churn", "custom_model_development",
+    )  # fmt: skip
+
+
+def test_trials_and_baselines_are_nested_runs_with_their_own_durations(
+    company: Workspace, client: Any
+) -> None:
+    logged = log_training(company, record(company))
+    experiment = client.get_run(logged.run_id).info.experiment_id
+    nested = client.search_runs(
+        [experiment], f"tags.`mlflow.parentRunId` = '{logged.run_id}'", max_results=100
+    )
+    runs = {run.info.run_name: run for run in nested}
+    assert sorted(runs) == ["baseline-logistic", "trial-0", "trial-1", "trial-2"]
+    seconds = {name: (r.info.end_time - r.info.start_time) / 1_000 for name, r in runs.items()}
+    assert seconds == {
+        "baseline-logistic": 41.5, "trial-0": 12.25, "trial-1": 13.25, "trial-2": 14.25,
+    }  # fmt: skip
+    assert [runs[f"trial-{k}"].info.status for k in range(3)] == ["FINISHED", "FINISHED", "KILLED"]
+    assert runs["trial-1"].data.params == {
+        "num_leaves": "5", "learning_rate": "0.04", "state": "complete",
+    }  # fmt: skip
+    assert runs["trial-1"].data.metrics == {"log_loss": 0.49, "rounds": 41, "seconds": 13.25}
+    assert runs["baseline-logistic"].data.metrics["auc_low"] == 0.6
+    assert {run.data.tags["kind"] for run in nested} == {"trial", "baseline"}
+    assert not any("bundle_sha" in run.data.tags for run in nested)
+
+
+def test_the_rows_are_logged_as_a_data_set_and_the_metrics_with_the_model(
+    company: Workspace, client: Any
+) -> None:
+    import mlflow.data
+
+    run = client.get_run(log_training(company, record(company)).run_id)
+    (used,) = run.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("churn training rows", "d" * 16)
+    assert {tag.key: tag.value for tag in used.tags} == {"mlflow.data.context": "training"}
+    columns = json.loads(used.dataset.schema)["mlflow_colspec"]
+    names = [item.name for item in small_frame().info]
+    assert [item["name"] for item in columns] == [*names, "label"]
+    profile = json.loads(used.dataset.profile)
+    assert profile["num_rows"] == len(small_frame())
+    assert profile["num_events"] == small_frame().label.sum()
+    assert "Feast feature service churn" in str(mlflow.data.get_source(used).to_dict())
+    (output,) = run.outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert {item.key: item.value for item in model.metrics}["auc"] == 0.71
+
+
+def champion(company: Workspace, trained: TrainingRecord) -> Any:
+    """Return the champion as MLflow's users load it."""
+    import mlflow
+
+    log_training(company, trained)
+    repair_aliases(company, release(churn=trained))
+    mlflow.set_tracking_uri(tracking_uri(company))
+    try:
+        return mlflow.pyfunc.load_model("models:/acme-churn@champion")
+    finally:
+        mlflow.set_tracking_uri(None)
+
+
+def test_the_champion_is_loaded_and_answers_for_named_columns(company: Workspace) -> None:
+    trained = record(company)
+    model = champion(company, trained)
+    inputs = model.metadata.signature.inputs
+    names = [item.name for item in small_frame().info]
+    assert inputs.input_names() == names
+    assert str(inputs.input_dict()["plan"].type) == "DataType.string"
+    assert {str(inputs.input_dict()[name].type) for name in names if name != "plan"} == {
+        "DataType.double"
+    }
+    rows = small_frame().features.iloc[:40]
+    assert {"basic", "pro", "enterprise"} == set(rows["plan"])
+    assert rows["nps"].isna().any()
+    shuffled = rows[names[::-1]].assign(account="not looked at").set_axis(range(7, 47))
+    found = model.predict(shuffled)
+    bundle = load(trained.bundle, trained.sha)
+    matrix = bundle.encode(rows).matrix
+    scores, why = bundle.predict(matrix), explain_alone(bundle, matrix, currency="EUR")
+    assert list(found.index) == list(range(7, 47))
+    assert list(found.columns) == model.metadata.signature.outputs.input_names()
+    for name, wanted in (("probability", scores.p), ("low", scores.low), ("high", scores.high)):
+        assert found[name].tolist() == wanted.tolist()
+    assert found["confidence"].tolist() == scores.confidence
+    assert found["reasons"].tolist() == [[*item["raises"], *item["lowers"]] for item in why]
+    assert any(found["reasons"])
+    for name in ("base", "themes", "context", "unknown", "circumstances"):
+        assert found[name].tolist() == [item[name] for item in why]  # type: ignore[literal-required]
+    total = found["base"] + found["context"] + found["unknown"]
+    total += [sum(themes.values()) for themes in found["themes"]]
+    assert total.to_numpy() == pytest.approx(found["probability"].to_numpy(), abs=1e-12)
+    assert model.predict(model.input_example)["probability"].tolist() == scores.p[:3].tolist()
+
+
+def test_a_column_that_is_missing_is_named(company: Workspace) -> None:
+    from mlflow.exceptions import MlflowException
+
+    model = champion(company, record(company))
+    rows = small_frame().features.iloc[:2]
+    with pytest.raises(MlflowException, match="users_28d"):
+        model.predict(rows.drop(columns="users_28d"))
+    with pytest.raises(ModelError, match="checksum"):
+        _load_pyfunc(str(record(company, "another").bundle), {"sha": "0" * 64})
+    with pytest.raises(DataError, match="1 of 4 columns"):
+        _load_pyfunc(str(record(company).bundle)).predict(rows.drop(columns="users_28d"))
+
+
+def test_without_a_signal_the_base_rate_is_answered_without_reasons(company: Workspace) -> None:
+    frame = small_frame()
+    encoder = fit_encoder(frame)
+    manifest = {**grown().manifest, "verdict": "no_signal", "calibration": CALIBRATION_NONE}
+    sha = save(Bundle(manifest, constant_rate(frame, encoder)), company.state.bundles)
+    model = champion(company, record(company, sha=sha, bundle=company.state.bundles / sha))
+    found = model.predict(frame.features.iloc[:2])
+    assert found["reasons"].tolist() == [[], []]
+    assert found["base"].tolist() == found["probability"].tolist()
 
 
 def test_artifacts_lie_beside_the_database(company: Workspace, client: Any) -> None:
     trained = record(company)
-    folder = artifacts(client, log_training(company, trained).run_id)
+    folder = artifacts(company, client, log_training(company, trained).run_id)
     assert folder.is_relative_to(company.state.mlflow.resolve())
     assert (folder / "model_card.md").read_text() == trained.card
     assert json.loads((folder / "evaluation.json").read_text()) == {"n_events": 120, "slope": None}
@@ -146,12 +387,28 @@ def test_artifacts_lie_beside_the_database(company: Workspace, client: Any) -> N
     assert (folder / "figures" / "reliability.svg").read_text() == "<svg/>"
     assert (folder / "figures" / "raw.png").read_bytes() == b"\x89PNG"
     table = json.loads((folder / "trials.json").read_text())
-    assert table["columns"] == ["number", "loss", "state"]
+    assert table["columns"] == list(trial(0))
     assert len(table["data"]) == 3
-    for name in ("model.txt", MANIFEST):
-        assert (folder / "bundle" / name).read_bytes() == (trained.bundle / name).read_bytes()
-    suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}
-    assert suffixes == {".json", ".md", ".svg", ".png", ".txt"}
+
+
+def test_the_model_holds_the_bundle_and_no_pickle(company: Workspace, client: Any) -> None:
+    trained = record(company)
+    log_training(company, trained)
+    (model,) = client.search_logged_models(
+        [client.get_run(client.get_model_version("acme-churn", "1").run_id).info.experiment_id]
+    )
+    assert (model.name, model.status.value, model.model_type) == ("churn", "READY", "bellwether")
+    folder = company.state.mlflow / "artifacts" / "acme-churn" / "models" / model.model_id
+    files = [path for path in (folder / "artifacts").rglob("*") if path.is_file()]
+    names = {path.name for path in files}
+    assert {"MLmodel", "model_1.txt", "draw_0.txt", "manifest.json", "input_example.json"} <= names
+    kept = folder / "artifacts" / "data" / trained.sha
+    for path in trained.bundle.iterdir():
+        assert (kept / path.name).read_bytes() == path.read_bytes()
+    assert {path.suffix for path in files} == {"", ".json", ".txt", ".yaml"}
+    for path in company.state.mlflow.rglob("*"):
+        if path.is_file() and path.suffix != ".png" and path.name != module.DATABASE:
+            path.read_text(encoding="utf-8")  # text throughout: nothing to unpickle
 
 
 def test_a_bundle_becomes_a_version_and_the_challenger(company: Workspace, client: Any) -> None:
@@ -161,7 +418,7 @@ def test_a_bundle_becomes_a_version_and_the_challenger(company: Workspace, clien
     version = client.get_model_version("acme-churn", "1")
     assert version.status == "READY"
     assert version.run_id == logged.run_id
-    assert version.source.endswith("/bundle")
+    assert version.source.startswith("models:/m-")
     assert version.tags == {"sha": trained.sha, "config_hash": "c0", "verdict": "promotable"}
     assert aliases(client, company) == {"challenger": "1"}
     second = log_training(company, record(company, "another tree"))
@@ -178,7 +435,7 @@ def test_the_same_bundle_is_not_logged_twice(company: Workspace, client: Any) ->
 
 def test_a_damaged_bundle_is_not_logged(company: Workspace, client: Any) -> None:
     trained = record(company)
-    (trained.bundle / "model.txt").write_text("tampered")
+    (trained.bundle / "model_1.txt").write_text("tampered")
     with pytest.raises(ModelError, match="checksums"):
         log_training(company, trained)
     assert client.search_registered_models() == []
@@ -210,7 +467,7 @@ def test_nothing_is_registered_before_everything_is_there(
     (logged,) = relog(company)
     assert logged.version == "1"
     assert aliases(client, company) == {"challenger": "1"}
-    folder = artifacts(client, logged.run_id)
+    folder = artifacts(company, client, logged.run_id)
     assert (folder / "figures" / "raw.png").read_bytes() == b"\x89PNG"
     assert relog(company) == []
 
@@ -383,16 +640,111 @@ def test_another_company_on_the_same_server_is_left_alone(
     assert aliases(client, other) == {"champion": "1"}
 
 
-def test_a_state_directory_may_be_moved(company: Workspace, tmp_path: Path) -> None:
-    log_training(company, record(company))
-    moved = workspace(tmp_path / "moved")
-    shutil.copytree(company.state.root, moved.state.root)
-    shutil.rmtree(company.state.root)
+READER = """
+import json, sys
+import pandas as pd
+import mlflow
+
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/acme-churn@champion")
+client = mlflow.MlflowClient()
+run = client.get_run(client.get_model_version_by_alias("acme-churn", "champion").run_id)
+artifacts = sorted(item.path for item in client.list_artifacts(run.info.run_id))
+p = model.predict(model.input_example)["probability"].tolist()
+print(json.dumps({"p": p, "artifacts": artifacts}))
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> dict[str, str]:
+    """The environment of a process in which this source tree is installed, plug-in and all."""
+    root = Path(module.__file__).resolve().parents[1]
+    declared = tomllib.loads((root / "pyproject.toml").read_text())["project"]["entry-points"]
+    metadata = tmp_path / "site" / "bellwether_source-0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Name: bellwether-source\nVersion: 0\n")
+    lines = [
+        line
+        for group, points in declared.items()
+        for line in (f"[{group}]", *(f"{name} = {where}" for name, where in points.items()))
+    ]
+    (metadata / "entry_points.txt").write_text("\n".join(lines))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(metadata.parent), str(root)])}
+
+
+def test_a_moved_state_directory_is_loaded_by_mlflow_alone(
+    company: Workspace, tmp_path: Path, installed: dict[str, str]
+) -> None:
+    trained = record(company)
+    champion(company, trained)
+    moved = workspace(tmp_path / "elsewhere" / "moved")
+    moved.state.root.parent.mkdir()
+    shutil.move(company.state.root, moved.state.root)
+    read = subprocess.run(
+        [sys.executable, "-c", READER, tracking_uri(moved)],
+        env=installed, cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert read.returncode == 0, read.stderr
+    found = json.loads(read.stdout)
+    bundle = load(moved.state.bundles / trained.sha, trained.sha)
+    matrix = bundle.encode(small_frame().features.iloc[:3]).matrix
+    assert found["p"] == bundle.predict(matrix).p.tolist()
+    assert "model_card.md" in found["artifacts"]
+    assert not company.state.root.exists(), "nothing was written to the old place"
     logged = log_training(moved, record(moved, "after the move"))
     assert logged.version == "2"
-    client = module._client(moved)
-    assert artifacts(client, logged.run_id).is_relative_to(moved.state.mlflow.resolve())
     assert not company.state.root.exists()
+    database = (moved.state.mlflow / module.DATABASE).read_bytes()
+    assert str(tmp_path / "state of acme").encode() not in database
+
+
+def test_an_experiment_of_an_earlier_version_keeps_its_runs_under_another_name(
+    company: Workspace, client: Any
+) -> None:
+    old = client.create_experiment("acme-churn", artifact_location="file:///gone/mlflow/artifacts")
+    run = client.get_run(log_training(company, record(company)).run_id)
+    assert client.get_experiment(old).name == f"acme-churn-earlier-{old}"
+    assert client.get_experiment(run.info.experiment_id).name == "acme-churn"
+
+
+def test_a_version_mlflow_cannot_load_is_registered_again(company: Workspace, client: Any) -> None:
+    """Version 0.1.0 registered the bare folder of a bundle; the same bundle is trained again."""
+    trained = record(company)
+    client.create_registered_model("acme-churn", tags={"company": "acme", "target": "churn"})
+    client.create_model_version(
+        "acme-churn", source=trained.bundle.as_uri(), tags={"sha": trained.sha}
+    )
+    repair_aliases(company, release(churn=trained))
+    assert aliases(client, company) == {"champion": "1"}, "until there is a better one"
+    assert log_training(company, trained).version == "2"
+    repair_aliases(company, release(churn=trained))
+    assert aliases(client, company)["champion"] == "2"
+
+
+def test_an_address_outside_the_artifacts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="outside"):
+        inside(tmp_path, "mlflow-artifacts:/a/../../secret")
+    with pytest.raises(ValueError, match="outside"):
+        inside(tmp_path, "mlflow-artifacts:/%2e%2e/secret")
+
+
+def test_addresses_of_a_server_are_left_to_mlflow() -> None:
+    from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+
+    found = artifact_repository("mlflow-artifacts:/x", "http://127.0.0.1:9")
+    assert type(found) is MlflowArtifactsRepository
+
+
+def test_the_default_store_of_the_process_is_left_as_it_was(
+    company: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///of-the-caller.db")
+    log_training(company, record(company))
+    assert mlflow.get_tracking_uri() == "sqlite:///of-the-caller.db"
+    assert not list(tmp_path.glob("*.db")), "nor is a database made in the working directory"
 
 
 def test_nothing_is_sent_or_unpickled(company: Workspace, client: Any) -> None:

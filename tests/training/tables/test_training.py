@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import date
+
+import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 
 from configs.company import Training
+from training.bundle import load
 from training.recipe import train
+from training.registry import tracking_uri
+from training.retrain import train_company
 from training.tables.frame import build_table
 
 
@@ -84,3 +91,62 @@ def test_ibm_telco_reaches_the_honest_number(real_data):
     )
     assert found.judgement.verdict == "provisional"
     assert [gate.code for gate in found.judgement.failed] == ["folds"]
+
+
+def registered(workspace):
+    """Train the table, and load the challenger as MLflow's users do."""
+    candidates = train_company(workspace)
+    mlflow.set_tracking_uri(tracking_uri(workspace))
+    try:
+        model = mlflow.pyfunc.load_model(f"models:/{workspace.company.name}-churn@challenger")
+    finally:
+        mlflow.set_tracking_uri(None)
+    sha = candidates["churn"].sha
+    return model, load(workspace.state.bundles / sha, sha)
+
+
+def test_a_registered_table_takes_flags_dates_and_text_as_the_file_has_them(bring, world):
+    workspace = bring("static", world.static())
+    model, bundle = registered(workspace)
+    reading = bundle.manifest["reading"]
+    assert {"flag", "date", "category", "number"} == set(reading.values())
+    types = {item.name: str(item.type) for item in model.metadata.signature.inputs}
+    assert list(types) == list(bundle.encoder.names)
+    assert types["plan"] == "DataType.string"
+    frame = build_table(workspace, workspace.company.clock()).frame
+    wanted = bundle.predict(bundle.encode(frame.features).matrix).p
+    raw = pd.read_csv(workspace.data / "table.csv").set_index("customer")
+    found = model.predict(raw)["probability"]
+    np.testing.assert_array_equal(found.loc[frame.rows["entity_id"]], wanted)
+    example = model.predict(model.input_example)["probability"]
+    np.testing.assert_array_equal(example, wanted[: len(example)])
+    alone = model.predict(raw.iloc[[7]])["probability"]
+    assert alone.tolist() == [found.iloc[7]]
+
+
+def test_a_registered_table_with_moments_reads_dates_before_them(bring, world):
+    table = world.timed()
+    table["began"] = "2022-01-01"
+    table.loc[::3, "began"] = "2022-10-05"
+    workspace = bring("timed", table)
+    model, bundle = registered(workspace)
+    assert bundle.manifest["reading"]["began"] == "date"
+    assert "month" in model.metadata.signature.inputs.input_names()
+    frame = build_table(workspace, workspace.company.clock()).frame
+    wanted = bundle.predict(bundle.encode(frame.features).matrix).p
+    raw = table.set_index(["month", "account"], drop=False)
+    asked = zip(frame.rows["as_of"].dt.strftime("%Y-%m-%d"), frame.rows["entity_id"], strict=True)
+    np.testing.assert_array_equal(model.predict(raw.loc[list(asked)])["probability"], wanted)
+    example = model.predict(model.input_example)["probability"]
+    np.testing.assert_array_equal(example, wanted[: len(example)])
+
+
+def test_a_table_with_moments_is_trained_as_of_a_day(bring, world):
+    table, day = world.timed(), date(2024, 2, 1)
+    workspace = bring("timed", table)
+    as_then = train_company(workspace, as_of=day)["churn"]
+    assert as_then.contract["used_rows"] < len(table)
+    known_to = load(workspace.state.bundles / as_then.sha).manifest["labels_known_to"]
+    assert pd.Timestamp(known_to) <= pd.Timestamp(day, tz="UTC")
+    known = pd.to_datetime(table["month"]) + pd.Timedelta(days=60) <= pd.Timestamp(day)
+    assert as_then.contract["used_rows"] == known.sum()

@@ -1,0 +1,219 @@
+"""What is imported is declared, and what is declared is used."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SHIPPED = ("configs", "features", "training", "serving", "bellwether.py")
+BENCHES = ("training/bench", "serving/bench")
+OWN = {"configs", "features", "training", "serving", "bellwether", "tests"}
+
+ANOTHERS_NEED = {
+    "shap": "the reference that the explainer is measured against, in tests and benchmarks",
+}
+"""Declared for those who install, imported by nothing that is installed."""
+
+THROUGH = {"cryptography": "pyjwt", "jsonschema-rs": "schemathesis"}
+"""Imported by tests, and brought by an extra or the interface of a declared package."""
+
+TOOLS = {
+    "import-linter": "lint-imports",
+    "ipykernel": "kernelspec",
+    "mypy": "mypy",
+    "nbstripout": "nbstripout",
+    "pandas-stubs": "mypy",
+    "pre-commit": "pre-commit",
+    "pytest-xdist": "--numprocesses",
+    "ruff": "ruff",
+    "types-pyyaml": "mypy",
+    "uv": "uv pip",
+}
+"""Development tools that nothing imports, and the word by which something runs them."""
+
+RUN_BY = ("Makefile", ".pre-commit-config.yaml", ".ci/run", "tests", "notebooks")
+
+
+def plain(name: str) -> str:
+    """Return a distribution's name as PyPI compares it.
+
+    >>> plain("PyYAML"), plain("prometheus_client>=0.20")
+    ('pyyaml', 'prometheus-client')
+    """
+    bare = re.split(r"[\s\[<>=!~;]", name.strip(), maxsplit=1)[0]
+    return re.sub(r"[-_.]+", "-", bare).lower()
+
+
+def named(requirements: Iterable[str]) -> set[str]:
+    return {plain(item) for item in requirements}
+
+
+RUNTIME = named(DECLARED["project"]["dependencies"])
+DEV = named(DECLARED["project"]["optional-dependencies"]["dev"])
+AUDIT = named(DECLARED["dependency-groups"]["audit"])
+EXTRA = named(
+    line
+    for line in (ROOT / "requirements-extra.in").read_text().splitlines()
+    if line.strip() and not line.startswith("#")
+)
+
+
+def files(*places: str) -> Iterator[Path]:
+    for place in places:
+        path = ROOT / place
+        yield from [path] if path.is_file() else sorted(path.rglob("*.py"))
+
+
+def imported(source: str) -> Iterator[tuple[str, str]]:
+    """Name the top-level package of every import with the whole module, wherever it stands."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.split(".")[0], alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module.split(".")[0], node.module
+
+
+DISTRIBUTIONS = packages_distributions()
+
+
+def used(
+    paths: Iterable[Path], take: Callable[[str], Iterable[tuple[str, str]]] = imported
+) -> dict[str, set[str]]:
+    """Return the distributions that files import, each with the files."""
+    found: dict[str, set[str]] = {}
+    for path in paths:
+        for top, module in take(path.read_text(encoding="utf-8")):
+            if top in sys.stdlib_module_names or top in OWN:
+                continue
+            found.setdefault(_provider(top, module), set()).add(str(path.relative_to(ROOT)))
+    return found
+
+
+def _provider(top: str, module: str) -> str:
+    """Return the distribution of a module: of several that share its top, the one of its name."""
+    if module.startswith("google.protobuf"):
+        return "protobuf"
+    providers = [plain(item) for item in DISTRIBUTIONS.get(top, [top])]
+    return plain(top) if plain(top) in providers else providers[0]
+
+
+def is_bench(path: Path) -> bool:
+    return any(path.is_relative_to(ROOT / bench) for bench in BENCHES)
+
+
+SHIPPED_USE = used(path for path in files(*SHIPPED) if not is_bench(path))
+BENCH_USE = used(files(*BENCHES))
+TEST_USE = used(files("tests"))
+
+
+def test_what_is_shipped_imports_only_what_is_declared():
+    lacking = {name: where for name, where in SHIPPED_USE.items() if name not in RUNTIME}
+    assert lacking == {}
+
+
+def test_benchmarks_and_tests_import_only_what_a_developer_has():
+    known = RUNTIME | DEV | EXTRA
+    lacking = {
+        name: where
+        for name, where in (*BENCH_USE.items(), *TEST_USE.items())
+        if name not in known and name not in THROUGH
+    }
+    assert lacking == {}
+
+
+def test_what_is_declared_is_imported_by_what_is_shipped():
+    unused = RUNTIME - set(SHIPPED_USE) - set(ANOTHERS_NEED)
+    assert unused == set()
+
+
+@pytest.mark.parametrize("name", sorted(ANOTHERS_NEED))
+def test_what_is_declared_for_another_reason_is_declared_and_not_imported(name):
+    assert name in RUNTIME
+    assert name not in SHIPPED_USE
+
+
+def test_what_developers_install_is_used():
+    told = "\n".join(
+        path.read_text(encoding="utf-8")
+        for place in RUN_BY
+        for path in ([ROOT / place] if (ROOT / place).is_file() else (ROOT / place).rglob("*.*"))
+        if path.is_file() and path.suffix in {"", ".py", ".ipynb", ".yaml"}
+        if path != Path(__file__)
+    )
+    cells = [
+        cell.source
+        for path in (ROOT / "notebooks").glob("*.ipynb")
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "code"
+    ]
+    in_notebooks = {plain(top) for cell in cells for top, _ in imported(cell)}
+    unused = {
+        name
+        for name in DEV - set(TEST_USE) - set(BENCH_USE) - in_notebooks
+        if TOOLS.get(name, "\0") not in told
+    }
+    assert unused == set()
+
+
+def test_the_light_install_declares_what_an_audit_imports():
+    """Modules that `bellwether audit` reaches, followed through our own imports."""
+    seen: set[Path] = set()
+    waiting = [ROOT / "training/validation/health/run.py"]
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for module in _of_ours(path.read_text(encoding="utf-8")):
+            base = ROOT / module.replace(".", "/")
+            waiting += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
+    lacking = set(used(seen, _at_the_top)) - AUDIT
+    assert len(seen) > 10
+    assert lacking == set()
+
+
+def _at_the_top(source: str) -> Iterator[tuple[str, str]]:
+    """Name what a module imports when it is imported itself."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from imported(ast.unparse(node))
+
+
+def _of_ours(source: str) -> Iterator[str]:
+    """Name our own modules that are imported when a module is: at its top."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in OWN:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_the_hooks_call_what_exists():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for repository in config["repos"]:
+        assert repository["repo"] == "local", "hooks run what the lock file installs"
+        for hook in repository["hooks"]:
+            command, target = hook["entry"].split()
+            assert command == "make"
+            assert target in targets
+
+
+def test_every_declared_package_is_locked():
+    locked = {
+        plain(line)
+        for name in ("requirements.lock", "requirements-extra.lock")
+        for line in (ROOT / name).read_text().splitlines()
+        if line[:1].isalnum()
+    }
+    assert (RUNTIME | DEV | EXTRA) - locked == set()
