@@ -15,7 +15,7 @@ from training.encode import Columns
 from training.models import Boosters
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", PendingDeprecationWarning)  # shap's own use of matplotlib
+    warnings.simplefilter("ignore")  # shap's own use of matplotlib; progress bars without widgets
     import shap
 
 
