@@ -54,6 +54,9 @@ CONFIG_HEAD = """\
 # sources are declared with their full paths.
 """
 
+CACHE_SECONDS = 60
+"""How long Feast's own tools may hold the registry: a load notes its beginning and end there."""
+
 JOIN_KEY = "entity_id"
 FOREVER = timedelta(days=36500)
 RETRY_AFTER_SECONDS = (0.01, 0.03, 0.1, 0.3)
@@ -134,17 +137,21 @@ class Store:
             # Feast looks for the registry of a configuration in the folder a command is run in.
             settings["registry"]["path"] = str(folder / REGISTRY)
         feast = store(config=config(**settings, repo_path=folder))
-        # Without it, requests fail while a materialisation runs. As a setting, Feast takes it for
-        # SQL registries alone; it is heeded on any.
+        # Without it, requests fail while a materialisation runs.
         feast.registry.serve_features_while_materializing = True
         return feast
 
     def _settings(self) -> dict[str, Any]:
         """Return Feast's settings; paths are below the store's folder."""
         places = self._workspace.places
-        registry: dict[str, Any] = {"path": REGISTRY}
+        registry: dict[str, Any] = {"path": REGISTRY, "cache_ttl_seconds": CACHE_SECONDS}
         if places.registry_url:
-            registry = {"registry_type": "sql", "path": _with_driver(places.registry_url)}
+            registry |= {
+                "registry_type": "sql",
+                "path": _with_driver(places.registry_url),
+                # For a file, Feast heeds it too and warns that it has no effect.
+                "serve_features_while_materializing": True,
+            }
         online: dict[str, Any] = {"type": "sqlite", "path": ONLINE}
         if places.redis_url:
             online = {

@@ -543,7 +543,8 @@ def test_the_file_names_variables_and_never_what_they_hold(book, password):
         for name, value in environment.items():
             patch.setenv(name, value)
         found = yaml.safe_load(os.path.expandvars(text))
-    assert found["registry"] == {"registry_type": "sql", "path": registry_url}
+    assert found["registry"] == store._settings()["registry"]
+    assert found["registry"]["path"] == registry_url
     wanted = store._settings()["online_store"]
     assert found["online_store"] == wanted
     assert wanted["connection_string"].startswith(redis_url + ",socket_connect_timeout=1")
