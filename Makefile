@@ -12,10 +12,10 @@ V := .venv/bin
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo sample test bench spark check format lock clean
+.PHONY: help setup demo sample notebooks test bench spark check format lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: .venv/.ready ## install everything from the lock file into .venv
 
@@ -37,6 +37,11 @@ endif
 sample: ## the committed sample report, made anew from the simulated company
 	$(MAKE) demo SERVE=0
 	cp $(STATE)/reports/latest.html .github/sample-report.html
+
+notebooks: .venv/.ready ## the committed notebooks, executed on the simulated company, with their charts
+	$(MAKE) demo SERVE=0
+	BELLWETHER_STATE=$(abspath $(STATE)) BELLWETHER_DATA=$(abspath $(DEMO_DATA)) $(V)/jupyter-execute --inplace notebooks/*.ipynb
+	$(V)/nbstripout --keep-output --keep-count --extra-keys "metadata.language_info.version cell.metadata.execution" notebooks/*.ipynb
 
 test: .venv/.ready ## run every test
 	$(V)/pytest --numprocesses auto --dist loadfile

@@ -34,7 +34,8 @@ if _strangers := [
     )
     sys.exit(2)
 
-from configs.company import load_company
+from configs.company import SHIPPED as SHIPPED
+from configs.company import company_folder, load_company
 from configs.errors import BellwetherError, ConfigError, ModelError, did_you_mean
 from configs.places import Places, Workspace, data_folder
 from configs.quiet import switch_off_telemetry
@@ -85,8 +86,6 @@ complaints = Console(stderr=True, highlight=False, soft_wrap=True)  # commands s
 UNCUT = 1_000_000
 """Columns of an output that is no terminal."""
 
-SHIPPED = Path(__file__).parent / "configs" / "companies"
-
 CompanyArgument = Annotated[
     str, typer.Argument(help="a company folder, or the name of a shipped example")
 ]
@@ -119,21 +118,6 @@ def options(
 ) -> None:
     """Take the options that stand before the command."""
     settings.is_debug = debug
-
-
-def company_folder(name: str) -> Path:
-    """Return the folder of a company, by path or by the name of a shipped example."""
-    if Path(name).exists():
-        return Path(name)
-    if (SHIPPED / name).is_dir():
-        return SHIPPED / name
-    known = [path.name for path in SHIPPED.iterdir() if path.is_dir()]
-    raise ConfigError(
-        f"there is no company folder {name!r}",
-        where=f"looked at {Path(name).absolute()}, then among the examples: "
-        + ", ".join(sorted(known)),
-        fix=did_you_mean(name, known) or f"bellwether init {name}   writes one to start from",
-    )
 
 
 def workspace_of(company: str, state: str | None, data: str | None) -> Workspace:

@@ -21,6 +21,9 @@ from configs.table import TABLE_INPUT, ReadyTable, target_of
 
 COMPANY_FILE = "company.yaml"
 
+SHIPPED = Path(__file__).with_name("companies")
+"""The examples, by name."""
+
 
 class Input(Model):
     """A raw table as it lies somewhere: a file, or a table of a named connection."""
@@ -310,6 +313,11 @@ class Serving(Model):
         "many days, counted when a release is published; its cuts are frozen there",
     )
     stale_after_days: Days = Field(10, description="features older than this are said to be stale")
+    online_by_name_up_to: Annotated[int, Field(ge=0)] = Field(
+        10_000,
+        description="with more accounts, Feast's online store holds no features by name, only the "
+        "vectors that are served; 1,000 accounts take 1.6 s and 22 MB; changes no score",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -482,7 +490,9 @@ class Company(Model):
             True,
         )
         behaviour = self.model_dump(
-            mode="json", by_alias=True, exclude={**places, "table": {"file", "source"}}
+            mode="json",
+            by_alias=True,
+            exclude={**places, "table": {"file", "source"}, "serving": {"online_by_name_up_to"}},
         )
         return digest(behaviour)
 
@@ -491,6 +501,27 @@ class Company(Model):
         if self.now is None:
             return datetime.now(UTC)
         return self.now.replace(tzinfo=UTC) if self.now.tzinfo is None else self.now.astimezone(UTC)
+
+
+def company_folder(name: str) -> Path:
+    """Return the folder of a company, by path or by the name of a shipped example.
+
+    Raises
+    ------
+    ConfigError
+        There is neither.
+    """
+    if Path(name).exists():
+        return Path(name)
+    if (SHIPPED / name).is_dir():
+        return SHIPPED / name
+    known = [path.name for path in SHIPPED.iterdir() if path.is_dir()]
+    raise ConfigError(
+        f"there is no company folder {name!r}",
+        where=f"looked at {Path(name).absolute()}, then among the examples: "
+        + ", ".join(sorted(known)),
+        fix=did_you_mean(name, known) or f"bellwether init {name}   writes one to start from",
+    )
 
 
 def load_company(folder: Path) -> Company:

@@ -140,7 +140,11 @@ def fill_store(
     """
     for name in store.drop_damaged():
         progress(f"feature store: {name} was damaged, it is made again")
+    store.write_config()
     folder = build_vectors(workspace, loaded, snapshots)
+    n_accounts = pq.read_metadata(folder / "part.parquet").num_rows
+    limit = workspace.company.serving.online_by_name_up_to
+    is_named = n_accounts <= limit
     wanted = {
         # views name their files by full path: a state directory that was moved is declared again
         "views": digest(
@@ -149,6 +153,7 @@ def fill_store(
             sorted(workspace.company.targets),
             workspace.company.exclude_features,
             workspace.state.root.absolute(),
+            is_named,
         ),
         "book": read_manifest(folder),
         # Feast keeps absolute paths: a state directory that was moved is declared anew.
@@ -162,8 +167,15 @@ def fill_store(
         progress("feature store: unchanged")
         return
     progress(f"feature store: declaring {len(features.names)} features")
-    store.apply(snapshots, features, workspace.company.targets)
-    progress(f"feature store: loading {vector_view(features.hash)} of {snapshots.book_on}")
+    store.apply(snapshots, features, workspace.company.targets, is_named=is_named)
+    by_name = (
+        f"{len(features.versions)} families by name"
+        if is_named
+        else f"nothing by name: {n_accounts:,} accounts, serving.online_by_name_up_to is {limit:,}"
+    )
+    progress(
+        f"feature store: loading {vector_view(features.hash)} of {snapshots.book_on}, and {by_name}"
+    )
     store.materialize(features, snapshots.book_on)
     marker.mkdir(parents=True, exist_ok=True)
     write_json_atomically(marker / "manifest.json", wanted)

@@ -1,7 +1,9 @@
 """Feast, and the only importer of it: views over snapshots, point-in-time joins, online reads.
 
 Two views of one truth. Training joins named columns, one view per signal family; online serving
-reads one vector view per feature set, because Feast's cost is per value read.
+reads one vector view per feature set, because Feast's cost is per value read. The family views are
+online too, for notebooks and the `feast` command, which find the store by its
+``feature_store.yaml``.
 """
 
 from __future__ import annotations
@@ -22,9 +24,11 @@ from unittest.mock import patch
 
 import numpy as np
 import orjson
+import yaml
 
 from configs.errors import StateError, UnavailableError
 from configs.places import Workspace
+from configs.state import write_text_atomically
 from features.catalog import FeatureInfo, is_kept
 
 if TYPE_CHECKING:
@@ -37,9 +41,28 @@ if TYPE_CHECKING:
 REGISTRY, ONLINE = "registry.db", "online.db"
 """The embedded registry and online store, below the state's ``feast``: both can be made again."""
 
+CONFIG = "feature_store.yaml"
+"""What Feast's own tools read, below the state's ``feast``."""
+
+CONFIG_HEAD = """\
+# The feature store of this company, for notebooks and the `feast` command:
+#   feast -c STATE/feast feature-views list
+#   feast.FeatureStore(repo_path="STATE/feast").get_online_features(...)
+# `bellwether features` writes this file, declares the views and loads them. `feast apply` would
+# delete every view here, because no file of this folder declares one. Addresses of servers come
+# from the environment. After the state directory was moved, run `bellwether features` once: the
+# sources are declared with their full paths.
+"""
+
+CACHE_SECONDS = 60
+"""How long Feast's own tools may hold the registry: a load notes its beginning and end there."""
+
 JOIN_KEY = "entity_id"
 FOREVER = timedelta(days=36500)
 RETRY_AFTER_SECONDS = (0.01, 0.03, 0.1, 0.3)
+
+VECTOR = "vector_"
+"""How names of vector views begin; no family is called so."""
 
 VECTOR_FIELDS = ("values", "past", "facts")
 """What the vector view holds of an entity."""
@@ -99,31 +122,44 @@ class Store:
 
     @cached_property
     def _feast(self) -> FeatureStore:
+        from sqlalchemy import NullPool
+
         store, config = _import_feast()
-        folder = self._workspace.state.feast.absolute()  # Feast puts relative paths below this
+        folder = self._workspace.state.feast.absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        feast = store(config=config(**self._settings(folder)))
-        # Without it, requests fail while a materialisation runs. As a setting, Feast takes it for
-        # SQL registries alone; it is heeded on any.
+        settings = self._settings()
+        # 0 is for ever: a handle sees what was declared before it was made, and nothing later.
+        settings["registry"]["cache_ttl_seconds"] = 0
+        if self._workspace.places.registry_url:
+            # read once per handle: no connection is worth keeping, or sharing with a fork
+            settings["registry"]["sqlalchemy_config_kwargs"] = {"poolclass": NullPool}
+        else:
+            # Feast looks for the registry of a configuration in the folder a command is run in.
+            settings["registry"]["path"] = str(folder / REGISTRY)
+        feast = store(config=config(**settings, repo_path=folder))
+        # Without it, requests fail while a materialisation runs.
         feast.registry.serve_features_while_materializing = True
         return feast
 
-    def _settings(self, folder: Path) -> dict[str, Any]:
-        from sqlalchemy import NullPool
-
+    def _settings(self) -> dict[str, Any]:
+        """Return Feast's settings; paths are below the store's folder."""
         places = self._workspace.places
-        # 0 is for ever: a handle sees what was declared before it was made, and nothing later.
-        registry: dict[str, Any] = {"path": str(folder / REGISTRY), "cache_ttl_seconds": 0}
+        registry: dict[str, Any] = {"path": REGISTRY, "cache_ttl_seconds": CACHE_SECONDS}
         if places.registry_url:
             registry |= {
                 "registry_type": "sql",
                 "path": _with_driver(places.registry_url),
-                # read once per handle: no connection is worth keeping, or sharing with a fork
-                "sqlalchemy_config_kwargs": {"poolclass": NullPool},
+                # For a file, Feast heeds it too and warns that it has no effect.
+                "serve_features_while_materializing": True,
             }
-        online: dict[str, Any] = {"type": "sqlite", "path": str(folder / ONLINE)}
+        online: dict[str, Any] = {"type": "sqlite", "path": ONLINE}
         if places.redis_url:
-            online = {"type": "redis", "connection_string": _patient_for_seconds(places.redis_url)}
+            online = {
+                "type": "redis",
+                "connection_string": _patient_for_seconds(places.redis_url),
+                # Else a book that is loaded again for the same day would keep its old values.
+                "skip_dedup": True,
+            }
         return {
             "project": self._workspace.company.name,
             "provider": "local",
@@ -131,8 +167,21 @@ class Store:
             "offline_store": {"type": "duckdb"},
             "online_store": online,
             "entity_key_serialization_version": 3,
-            "repo_path": str(folder),
         }
+
+    def write_config(self) -> None:
+        """Write ``feature_store.yaml``, which holds the names of addresses and not their values."""
+        places = self._workspace.places
+        settings = self._settings()
+        if places.registry_url:
+            settings["registry"]["path"] = _Literal("${BELLWETHER_FEAST_REGISTRY_URL}")
+        if places.redis_url:
+            limits = settings["online_store"]["connection_string"].removeprefix(places.redis_url)
+            settings["online_store"]["connection_string"] = _Literal("${BELLWETHER_REDIS}" + limits)
+        text = CONFIG_HEAD + yaml.dump(settings, Dumper=_Dumper, sort_keys=False)
+        path = self._workspace.state.feast / CONFIG
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text_atomically(path, text)
 
     def drop_damaged(self) -> list[str]:
         """Remove embedded files that cannot be read; return the names of those that were.
@@ -151,8 +200,18 @@ class Store:
                 path.unlink()
         return damaged
 
-    def apply(self, snapshots: Snapshots, features: FeatureSet, targets: Iterable[str]) -> None:
-        """Declare entity, views and one feature service per target; remove nothing else.
+    def apply(
+        self,
+        snapshots: Snapshots,
+        features: FeatureSet,
+        targets: Iterable[str],
+        *,
+        is_named: bool = True,
+    ) -> None:
+        """Declare entity, views and one feature service per target.
+
+        Of what was declared before, family views are removed that are built no more or online no
+        more, with their online values; vector views stay, for releases that read them.
 
         Parameters
         ----------
@@ -162,20 +221,36 @@ class Store:
             Names the vector view.
         targets : iterable of str
             One feature service each.
+        is_named : bool
+            Whether family views are online.
         """
         with _telling("the feature registry"):
             feast = self._feast  # imports it in our way, before any part of it
-            feast.apply(self._declared(snapshots, features, targets))
+            gone = [
+                view
+                for view in self._family_views()
+                if view.name not in features.versions or view.online != is_named
+            ]
+            if gone:
+                feast.apply([], objects_to_delete=gone, partial=False)
+            feast.apply(self._declared(snapshots, features, targets, is_named))
+
+    def _family_views(self) -> list[FeatureView]:
+        """Return the family views as they are declared at present."""
+        views: list[FeatureView] = self._feast.list_feature_views()
+        return [view for view in views if not view.name.startswith(VECTOR)]
 
     def _declared(
-        self, snapshots: Snapshots, features: FeatureSet, targets: Iterable[str]
+        self, snapshots: Snapshots, features: FeatureSet, targets: Iterable[str], is_named: bool
     ) -> list[Any]:
         from feast import Entity, ValueType
 
         entity = Entity(
             name=self._workspace.company.entity, join_keys=[JOIN_KEY], value_type=ValueType.STRING
         )
-        views = [self._family_view(entity, snapshots.sets[name]) for name in features.versions]
+        views = [
+            self._family_view(entity, snapshots.sets[name], is_named) for name in features.versions
+        ]
         services = [self._training_service(target, views) for target in targets]
         return [entity, *views, self._vector_view(entity, features), *services]
 
@@ -192,7 +267,7 @@ class Store:
             file_format=ParquetFormat(),
         )
 
-    def _family_view(self, entity: Any, snapshot_set: SnapshotSet) -> FeatureView:
+    def _family_view(self, entity: Any, snapshot_set: SnapshotSet, is_named: bool) -> FeatureView:
         from feast import FeatureView, Field
         from feast.types import Float64
 
@@ -205,7 +280,7 @@ class Store:
                 for item in snapshot_set.info
             ],
             source=self._source(snapshot_set.family, snapshot_set.glob),
-            online=False,
+            online=is_named,
         )
 
     def _training_service(self, target: str, views: Sequence[FeatureView]) -> FeatureService:
@@ -288,7 +363,7 @@ class Store:
         return ordered.astype("float64").set_index(rows.index)
 
     def materialize(self, features: FeatureSet, day: date) -> None:
-        """Load the vectors of one book into the online store."""
+        """Load one book into the online store: its vectors, then family views that are online."""
         moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
         is_embedded = not self._workspace.places.redis_url
         with _telling("the online store"):
@@ -298,7 +373,10 @@ class Store:
             self._feast.materialize(
                 start_date=moment - timedelta(hours=1),
                 end_date=moment + timedelta(seconds=1),
-                feature_views=[vector_view(features.hash)],
+                feature_views=[
+                    vector_view(features.hash),  # first: it is what is served
+                    *(view.name for view in self._family_views() if view.online),
+                ],
             )
             if is_embedded:
                 _order(self._workspace.state.feast / ONLINE, "wal_checkpoint(TRUNCATE)")
@@ -376,12 +454,28 @@ class Store:
         return self._feast.get_feature_view(name)
 
     def holds(self, features: FeatureSet, entity: str, day: date) -> bool:
-        """Say whether the online store can be read and has this entity as of this book."""
+        """Say whether the online store can be read and has this entity as of this book.
+
+        It has it as a vector, and by name in every family view that is online.
+        """
+        moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
         try:
             rows = self.online(features.hash, len(features.names), [entity])
-        except UnavailableError:
+            by_name = self._moments_by_name(entity)
+        except Exception:  # Feast raises whatever its store's driver raises
             return False
-        return rows.as_of[0] == datetime(day.year, day.month, day.day, tzinfo=UTC)
+        return rows.as_of[0] == moment and all(at == moment.timestamp() for at in by_name)
+
+    def _moments_by_name(self, entity: str) -> list[float]:
+        """Return what moment each family view that is online has of an entity; 0 for none."""
+        first = {view.name: view.features[0].name for view in self._family_views() if view.online}
+        if not first:
+            return []
+        found = self._feast.get_online_features(
+            features=[f"{family}:{name}" for family, name in first.items()],
+            entity_rows=[{JOIN_KEY: entity}],
+        ).to_dict(include_event_timestamps=True)
+        return [found[f"{name}__ts"][0] for name in first.values()]
 
     def declares(self, targets: Iterable[str]) -> bool:
         """Say whether the registry can be read and has a service for each target."""
@@ -399,6 +493,19 @@ class Store:
         except Exception:  # any failure means: not ready
             return False
         return bool(view.materialization_intervals)  # while the first book is loaded there is none
+
+
+class _Literal(str):
+    """A value that holds a variable: written so that any character may come of it."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML with such values as blocks."""
+
+
+_Dumper.add_representer(
+    _Literal, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|")
+)
 
 
 def _with_driver(url: str) -> str:
@@ -485,7 +592,7 @@ def training_service(target: str) -> str:
 
 def vector_view(feature_hash: str) -> str:
     """Return the name of the vector view of a feature set."""
-    return f"vector_{feature_hash}"
+    return f"{VECTOR}{feature_hash}"
 
 
 def _held(found: _Found) -> Held | None:

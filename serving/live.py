@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from configs.company import load_company
+from configs.company import company_folder, load_company
 from configs.errors import BellwetherError, ConfigError, StateError, UnavailableError
 from configs.places import Places, Workspace
 from configs.plays import load_plays
@@ -608,13 +608,22 @@ def workspace_from_environment(environment: Mapping[str, str]) -> Workspace:
         raise ConfigError(
             f"{' and '.join(missing)} not set",
             where="the environment",
-            fix="bellwether serve COMPANY sets them",
+            fix="`bellwether serve COMPANY` sets them; for a Bento, set both to a company folder "
+            "(or the name of a shipped example) and its state directory",
         )
-    folder = Path(environment["BELLWETHER_COMPANY"])
+    folder = company_folder(environment["BELLWETHER_COMPANY"])
     company = load_company(folder)
+    folder = folder.parent if folder.is_file() else folder
     data = Path(environment.get("BELLWETHER_DATA") or folder)
-    state = State(Path(environment["BELLWETHER_STATE"]).resolve())
-    return Workspace(company, folder, data, state, Places.from_environment(environment))
+    root = Path(environment["BELLWETHER_STATE"]).resolve()
+    if not root.is_dir():
+        raise ConfigError(
+            "there is no state directory",
+            where=f"BELLWETHER_STATE, {root}",
+            fix=f"bellwether run {company.name} --state FOLDER makes one; name it with its full "
+            "path, because a Bento runs in a folder of its own",
+        )
+    return Workspace(company, folder, data, State(root), Places.from_environment(environment))
 
 
 def _noted(part: str, look: Callable[[], str]) -> str:

@@ -334,16 +334,28 @@ def test_a_notebook_runs_on_the_state(line, path, tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     notebook = nbformat.read(path, as_version=4)
+    committed = kinds_of(notebook)
     client = NotebookClient(notebook, timeout=240, kernel_name="tour")
     client.execute(cwd=str(ROOT / "notebooks"))
     shown = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
     assert all(shown), "every cell shows something"
-    last = shown[-1][-1]["data"]["text/plain"]
-    assert ENDS_WITH[path.stem] in last
+    assert kinds_of(notebook) == committed, "tables and charts as they are committed"
+    last = shown[-1][-1]
+    assert ENDS_WITH[path.stem] in (last.get("text") or last["data"]["text/plain"])
+
+
+def kinds_of(notebook: nbformat.NotebookNode) -> list[set[str]]:
+    """What each cell shows: streams by name, data by type."""
+    return [
+        {kind for output in cell.outputs for kind in (output.get("name"), *output.get("data", {}))}
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    ]
 
 
 ENDS_WITH = {
     "explain_an_account": "log-odds",
+    "model_quality": "to be expected of this book",
     "health_score_validity": "BW-L01",
     "retrain_and_compare": "champion",
     "tour": "at similar accounts",

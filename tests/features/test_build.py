@@ -16,6 +16,7 @@ from configs.errors import ConfigError
 from configs.state import State
 from features.build import build_features
 from features.signals import FAMILIES
+from features.store import CONFIG as STORE_CONFIG
 from features.store import Store
 from features.vector import matrix
 
@@ -130,6 +131,21 @@ def test_an_online_store_that_was_lost_is_filled_again(copied):
     (copied.state.feast / "online.db").unlink()
     assert [words.split(":")[0] for words in steps(copied)] == ["feature store"] * 2
     assert steps(copied) == []
+
+
+def test_a_large_book_is_not_loaded_by_name(copied):
+    """By name, each value takes a row of its own: how many accounts are too many is a setting."""
+    serving = copied.company.serving.model_copy(update={"online_by_name_up_to": 3})
+    company = copied.company.model_copy(update={"serving": serving})
+    assert company.config_hash == copied.company.config_hash  # changes no score
+    large = replace(copied, company=company)
+    said = steps(large)
+    assert said[-1].endswith("nothing by name: 4 accounts, serving.online_by_name_up_to is 3")
+    views = Store(large)._feast.list_feature_views()
+    assert [view.name.split("_")[0] for view in views if view.online] == ["vector"]
+    assert steps(large) == []
+    assert steps(copied)[-1].endswith("families by name")
+    assert (copied.state.feast / STORE_CONFIG).is_file()
 
 
 def test_a_build_that_ended_before_its_store_was_filled_is_completed(copied, monkeypatch):

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 import uuid
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
 import features.snapshots
 from configs.errors import StateError, UnavailableError
@@ -23,7 +30,7 @@ from configs.state import State
 from features.signals import FAMILIES
 from features.snapshots import build_snapshots, read_snapshot
 from features.sources import load_sources
-from features.store import ONLINE, Store, vector_view
+from features.store import CONFIG, ONLINE, Store, vector_view
 from features.vector import build_vectors, feature_set, matrix, past_day
 
 NOW = datetime(2025, 4, 1, 6, tzinfo=UTC)
@@ -121,8 +128,10 @@ def test_who_loads_a_book_keeps_no_reader_waiting(book, embedded):
     with closing(sqlite3.connect(file)) as loading:
         assert loading.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         loading.execute("BEGIN EXCLUSIVE")
-        [(table,)] = loading.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        loading.execute(f'UPDATE "{table}" SET event_ts = event_ts')
+        tables = loading.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        assert len(tables) == 1 + len(book.features.versions)
+        for (table,) in tables:
+            loading.execute(f'UPDATE "{table}" SET event_ts = event_ts')
         started = time.perf_counter()
         assert read(book, embedded, ids).is_known.all()
         assert time.perf_counter() - started < 1
@@ -360,7 +369,8 @@ def test_a_first_book_half_loaded_is_not_ready(book, monkeypatch):
     monkeypatch.setattr(provider, "materialize_single_feature_view", look_first)
     store.materialize(book.features, book.days[-2])
     store.materialize(book.features, book.days[-1])
-    assert seen == [False, True]
+    # the vectors are loaded first, then the families by name
+    assert seen == [False, *[True] * (2 * len(book.features.versions) + 1)]
 
 
 def test_another_process_of_the_same_state_reads_the_same(book, embedded):
@@ -397,12 +407,147 @@ def test_a_registry_that_is_down_is_told_without_its_password(book):
 
 
 def test_limits_of_a_redis_connection_are_added_where_none_are_given(book):
-    settings = book.store(redis_url="host:6379,db=3,socket_timeout=9")._settings(
-        book.workspace.state.feast
-    )
+    settings = book.store(redis_url="host:6379,db=3,socket_timeout=9")._settings()
     parts = settings["online_store"]["connection_string"].split(",")
     assert parts[:3] == ["host:6379", "db=3", "socket_timeout=9"]
     assert {part.split("=")[0] for part in parts[3:]} == {"socket_connect_timeout", "retry"}
+
+
+# Feast's own tools
+
+
+def sdk(store: Store, folder: Path | None = None):
+    """The store as a notebook opens it: by the file that lies in its folder."""
+    from feast import FeatureStore
+
+    store.write_config()
+    return FeatureStore(repo_path=str(folder or store._workspace.state.feast))
+
+
+def every_name(book: Book) -> list[str]:
+    return [f"{info.family}:{info.name}" for info in book.features.info]
+
+
+def by_name(book: Book, opened, ids: list[str]) -> np.ndarray:
+    """Every feature of some accounts as Feast's users ask for it: by view and name."""
+    found = opened.get_online_features(
+        features=every_name(book), entity_rows=[{"entity_id": name} for name in ids]
+    ).to_dict()
+    assert found["entity_id"] == ids
+    columns = [found[name] for name in book.features.names]
+    return np.array(columns, dtype=float).T
+
+
+def assert_same_by_name(book: Book, opened, store: Store, day: date) -> None:
+    """Name by name, the online value is the snapshot's and the vector's; strangers have none."""
+    ids, values = book.values(day)
+    assert np.isfinite(values).any(axis=0).sum() > 10
+    found = by_name(book, opened, [*ids, "nobody"])
+    np.testing.assert_array_equal(found[:-1], values)
+    np.testing.assert_array_equal(found[:-1], read(book, store, ids).values)
+    assert np.isnan(found[-1]).all()
+
+
+def test_a_notebook_reads_online_and_offline_values_by_name(book, embedded, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # from whatever folder it is run in
+    opened, day = sdk(embedded), book.days[-1]
+    assert_same_by_name(book, opened, embedded, day)
+    ids, values = book.values(day)
+    asked = pd.DataFrame({"entity_id": ids, "event_timestamp": pd.Timestamp(day, tz="UTC")})
+    offline = opened.get_historical_features(entity_df=asked, features=every_name(book)).to_df()
+    ordered = offline.set_index("entity_id").loc[ids, book.features.names]
+    np.testing.assert_array_equal(ordered.to_numpy(dtype=float), values)
+    served = opened.get_online_features(
+        features=opened.get_feature_service("churn_training"),
+        entity_rows=[{"entity_id": ids[0]}],
+    ).to_dict()
+    assert set(served) == {"entity_id", *book.features.names}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_feast_command_lists_the_views(book, embedded, tmp_path):
+    embedded.write_config()
+    command = [str(Path(sys.executable).with_name("feast"))]
+    command += ["--chdir", str(embedded._workspace.state.feast), "feature-views", "list"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    views = {line.split()[0]: line.split()[-1] for line in done.stdout.splitlines()[1:]}
+    names = [*book.features.versions, vector_view(book.features.hash)]
+    assert views == dict.fromkeys(names, "AVAILABLE_ONLINE")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_was_moved_is_read_where_it_is(book, tmp_path):
+    store = filled(book, book.store())
+    store.write_config()
+    there = tmp_path / "elsewhere"
+    shutil.move(store._workspace.state.feast, there)
+    opened = sdk(store, there)
+    ids, values = book.values(book.days[-1])
+    np.testing.assert_array_equal(by_name(book, opened, ids), values)
+    assert str(store._workspace.state.root) not in (there / CONFIG).read_text()
+
+
+def test_family_views_may_be_left_out_of_the_online_store(book):
+    store = filled(book, book.store())
+    ids, _ = book.values(book.days[-1])
+    store.apply(book.snapshots, book.features, ["churn"], is_named=False)
+    store.materialize(book.features, book.days[-1])
+    assert_same(book, store, book.days[-1])
+    assert store.holds(book.features, ids[0], book.days[-1])
+    opened = sdk(store)
+    online = {view.name for view in opened.list_feature_views() if view.online}
+    assert online == {vector_view(book.features.hash)}
+    # What was loaded before is gone, so that it cannot be taken for current.
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        by_name(book, opened, ids)
+    assert_same_by_name(book, sdk(filled(book, store)), store, book.days[-1])
+
+
+def test_a_family_that_is_built_no_more_is_declared_no_more(book):
+    store = filled(book, book.store())
+    [kept, gone] = book.features.versions
+    fewer = replace(
+        book.features,
+        info=tuple(item for item in book.features.info if item.family == kept),
+        versions={kept: book.features.versions[kept]},
+    )
+    store.apply(book.snapshots, fewer, ["churn"])
+    views = {view.name for view in sdk(store).list_feature_views()}
+    assert views == {kept, vector_view(book.features.hash), vector_view(fewer.hash)}
+    assert gone not in views
+
+
+def test_values_by_name_that_were_lost_are_noticed(book):
+    store = filled(book, book.store())
+    ids, _ = book.values(book.days[-1])
+    assert store.holds(book.features, ids[0], book.days[-1])
+    name = store._workspace.company.name
+    with closing(sqlite3.connect(store._workspace.state.feast / ONLINE)) as database:
+        database.execute(f'DELETE FROM "{name}_journey"')
+        database.commit()
+    assert not store.holds(book.features, ids[0], book.days[-1])
+
+
+@pytest.mark.parametrize("password", ["plain", "a #b: c", "[x]{y}", "it's", 'a"b\\n', "%40&*!|>"])
+def test_the_file_names_variables_and_never_what_they_hold(book, password):
+    redis_url = f"cache:6379,password={password},socket_timeout=9"
+    registry_url = f"postgresql+psycopg://someone:{password}@db/feast"
+    store = book.store(redis_url=redis_url, registry_url=registry_url)
+    store.write_config()
+    text = (store._workspace.state.feast / CONFIG).read_text()
+    assert password not in text
+    assert "someone" not in text
+    environment = {"BELLWETHER_REDIS": redis_url, "BELLWETHER_FEAST_REGISTRY_URL": registry_url}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        found = yaml.safe_load(os.path.expandvars(text))
+    assert found["registry"] == store._settings()["registry"]
+    assert found["registry"]["path"] == registry_url
+    wanted = store._settings()["online_store"]
+    assert found["online_store"] == wanted
+    assert wanted["connection_string"].startswith(redis_url + ",socket_connect_timeout=1")
 
 
 # Servers
@@ -432,6 +577,37 @@ def test_redis_holds_the_same_rows(book, on_redis):
     rows = read(book, store, ["nobody", NAMES[1], NAMES[1]])
     assert rows.is_known.tolist() == [False, True, True]
     assert_historical(book, store)
+
+
+@pytest.mark.server
+def test_a_notebook_reads_redis_and_postgresql_by_name(book, on_redis, registry_url, monkeypatch):
+    workspace = on_redis._workspace
+    places = replace(workspace.places, registry_url=registry_url)
+    store = filled(book, Store(replace(workspace, places=places)))
+    monkeypatch.setenv("BELLWETHER_REDIS", places.redis_url)
+    monkeypatch.setenv("BELLWETHER_FEAST_REGISTRY_URL", registry_url)
+    opened = sdk(store)
+    assert_same_by_name(book, opened, store, book.days[-1])
+    opened.registry.read_engine.dispose()
+    opened.registry.write_engine.dispose()
+
+
+@pytest.mark.server
+def test_on_redis_a_book_of_the_same_day_is_replaced(book, on_redis):
+    """Late data change the values of a day that was loaded before."""
+    filled(book, on_redis)
+    day, folder = book.days[-1], on_redis._workspace.state.snapshots
+    shutil.copytree(folder.resolve(), folder.with_name("changed"))
+    folder.unlink()
+    folder.with_name("changed").rename(folder)
+    changed = folder / "vector" / book.features.hash / str(day) / "part.parquet"
+    table = pq.read_table(changed)
+    column = pa.array([[1.0] * len(book.features.names)] * len(table), table["values"].type)
+    pq.write_table(table.set_column(table.column_names.index("values"), "values", column), changed)
+    again = Store(on_redis._workspace)
+    again.apply(book.snapshots, book.features, ["churn"])
+    again.materialize(book.features, day)
+    assert (read(book, again, book.values(day)[0]).values == 1.0).all()
 
 
 @pytest.mark.server

@@ -491,13 +491,18 @@ def children(parent: int) -> dict[int, bytes]:
 
 @contextlib.contextmanager
 def serving_process(
-    workspace: Workspace, *, is_awaited: bool = True, **settings: str
+    workspace: Workspace,
+    what: str = "serving.service:Bellwether",
+    folder: Path = ROOT,
+    *,
+    is_awaited: bool = True,
+    **settings: str,
 ) -> Iterator[Server]:
     """Start the service as a person would and wait until it is ready; end it and its workers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    command = [sys.executable, "-m", "bentoml", "serve", "serving.service:Bellwether"]
+    command = [sys.executable, "-m", "bentoml", "serve", what]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     root = workspace.state.root
     environment = {
@@ -512,7 +517,7 @@ def serving_process(
     log = root.parent / "serve.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=out, stderr=out, start_new_session=True
+            command, cwd=folder, env=environment, stdout=out, stderr=out, start_new_session=True
         )
         server = Server(f"http://127.0.0.1:{port}", process, log)
         try:
