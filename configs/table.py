@@ -12,6 +12,8 @@ from configs.model import Model, Name
 
 ColumnKind = Literal["number", "flag", "category", "date", "drop"]
 Sign = Literal[-1, 0, 1]
+Written = Literal["day_first", "month_first", "decimal_comma", "decimal_point"]
+"""How a text is read that can be read in two ways: 01/02/2024, or 1,234."""
 
 TABLE_INPUT: Name = "table"
 """The input a `file` becomes."""

@@ -8,7 +8,7 @@ from datetime import datetime
 import duckdb
 
 from configs.places import Workspace
-from features.quality import relations, rows, times
+from features.quality import families, outages, reading, relations, rows, times
 from features.quality.codes import CODES
 from features.quality.context import Context, naive_utc
 from features.quality.report import Issue, QualityReport, worst_first
@@ -19,11 +19,18 @@ __all__ = ["CODES", "Issue", "QualityReport", "check_quality"]
 
 CHECKS: tuple[Callable[[Context], Iterator[Issue]], ...] = (
     rows.row_issues,
+    reading.line_issues,
+    reading.file_issues,
+    reading.mark_issues,
+    reading.sql_issues,
+    reading.repeated_issues,
     times.visibility_issues,
     times.writing_issues,
     times.arrival_issues,
     times.stale_issues,
     times.gap_issues,
+    outages.partial_outage_issues,
+    families.family_issues,
     relations.currency_issues,
     relations.term_issues,
     relations.account_issues,
@@ -79,7 +86,11 @@ def check_quality(workspace: Workspace, loaded: Loaded, now: datetime) -> Qualit
         now=now.isoformat(),
         issues=worst_first(issues),
         tables={
-            name: {**{fact: getattr(info, fact) for fact in FACTS}, "columns": list(info.columns)}
+            name: {
+                **{fact: getattr(info, fact) for fact in FACTS},
+                "columns": list(info.columns),
+                "read": info.read,
+            }
             for name, info in loaded.tables.items()
         },
         gaps=loaded.gaps,
