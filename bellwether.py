@@ -546,6 +546,9 @@ def audit(
     day_first: Annotated[
         bool | None, typer.Option("--day-first/--month-first", help="how 3/4/2025 is read")
     ] = None,
+    decimal_comma: Annotated[
+        bool | None, typer.Option("--decimal-comma/--decimal-point", help="how 1,234 is read")
+    ] = None,
     draws: Annotated[int, typer.Option(min=100, max=10_000, help="of the bootstrap")] = 1000,
     today: Annotated[str | None, typer.Option(help="the clock, YYYY-MM-DD; default now")] = None,
     pdf: PdfOption = False,
@@ -574,6 +577,7 @@ def audit(
         has_contracts=contracts,
         is_probability=probability,
         day_first=day_first,
+        decimal=options.decimal_option(decimal_comma),
         draws=draws,
     )
     made = make(scores, outcomes, out, asked, steps_beside(as_json))

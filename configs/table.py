@@ -26,6 +26,11 @@ class LabelColumn(Model):
     positive: str | None = Field(
         None, description="the value that means it happened; by default 1, true or yes"
     )
+    negative: tuple[str, ...] | None = Field(
+        None,
+        description="the values that mean it did not happen, where there are more than two; rows "
+        "with any other value have no label",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -39,6 +44,12 @@ class LabelColumn(Model):
         if isinstance(value, bool):
             return "true" if value else "false"
         return str(value) if isinstance(value, int | float) else value
+
+    @field_validator("negative", mode="before")
+    @classmethod
+    def _as_texts(cls, value: Any) -> Any:
+        values = value if isinstance(value, list | tuple) else None if value is None else [value]
+        return None if values is None else tuple(cls._as_text(item) for item in values)
 
 
 class ReadyTable(Model):
@@ -81,6 +92,11 @@ class ReadyTable(Model):
         default_factory=dict,
         description="how a column is read, where that is not seen: number, flag, category, date, "
         "drop",
+    )
+    written: dict[str, Written] = Field(
+        default_factory=dict,
+        description="column: how its text is to be read where that cannot be seen: day_first, "
+        "month_first, decimal_comma, decimal_point",
     )
     words: dict[str, str] = Field(
         default_factory=dict, description="what a column is called in reasons"

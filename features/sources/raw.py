@@ -179,9 +179,27 @@ def open_input(connection: duckdb.DuckDBPyConnection, workspace: Workspace, name
 
 
 def open_files(
-    connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Path], place: str
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    files: Sequence[Path],
+    place: str,
+    *,
+    any_ending: bool = False,
 ) -> RawInput:
     """Make files readable as ``raw.<name>`` (with row numbers) and as ``<name>`` (without).
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        Where they are opened.
+    name : str
+        Of the input.
+    files : sequence of Path
+        CSV or Parquet.
+    place : str
+        For messages.
+    any_ending : bool
+        Whatever is not called Parquet is read as CSV.
 
     Raises
     ------
@@ -194,11 +212,8 @@ def open_files(
     lines, notes = Lines(), ()
     with reading(place):
         if all(path.suffix.lower() in PARQUET_ENDINGS for path in files):
-            connection.execute(
-                f"CREATE VIEW raw.{ident(name)} AS SELECT row_number() OVER () AS {ROW}, * "
-                f"FROM read_parquet({text_list(files)})"
-            )
-        elif all(path.name.lower().endswith(CSV_ENDINGS) for path in files):
+            _open_parquet(connection, name, files)
+        elif any_ending or all(path.name.lower().endswith(CSV_ENDINGS) for path in files):
             lines, notes = _stage_csv(connection, name, files)
         else:
             raise ConfigError(
@@ -207,6 +222,20 @@ def open_files(
                 fix=f"endings read: .parquet, {', '.join(CSV_ENDINGS)}",
             )
     return _opened(connection, name, place, lines, notes)
+
+
+def _open_parquet(connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Path]) -> None:
+    try:
+        connection.execute(
+            f"CREATE VIEW raw.{ident(name)} AS SELECT row_number() OVER () AS {ROW}, * "
+            f"FROM read_parquet({text_list(files)})"
+        )
+    except (duckdb.InvalidInputException, duckdb.IOException) as error:
+        raise SourceError(
+            f"{files[0].name} is no readable Parquet file: {str(error).splitlines()[0]}",
+            where=str(files[0]),
+            fix="export it again; a file that is cut short has lost its end",
+        ) from error
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection, name: str) -> None:

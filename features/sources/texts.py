@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,9 +12,9 @@ from features.sources.sql import literal
 MISSING = frozenset(
     {
         "", "-", "--", "—", "–", "?", "\\n", "na", "n/a", "n.a.", "nan", "nat", "<na>", "nil",
-        "null", "(null)", "none", "(none)", "(blank)", "undefined", "inf", "+inf", "-inf", "infinity",
-        "+infinity", "-infinity", "#n/a", "#na", "#null!", "#value!", "#ref!", "#div/0!", "#name?",
-        "#num!",
+        "null", "(null)", "none", "(none)", "(blank)", "undefined", "inf", "+inf", "-inf",
+        "infinity", "+infinity", "-infinity", "#n/a", "#na", "#null!", "#value!", "#ref!",
+        "#div/0!", "#name?", "#num!",
     }
 )  # fmt: skip
 """Texts that mean nothing is there, in lower case, in every kind of column and every reader."""
@@ -23,6 +24,15 @@ WORDS_MISSING = MISSING - {"na"}
 
 UNKNOWN = frozenset({"unknown", "unk", "n/k", "not known", "tbd", "not available", "not set"})
 """Words that are missing among numbers, dates and flags; among words they are a word."""
+
+MONEY = frozenset(
+    {
+        "arr", "mrr", "acv", "tcv", "ltv", "clv", "amount", "price", "revenue", "spend", "charge",
+        "charges", "fee", "fees", "cost", "value", "salary", "payment", "balance", "billing",
+        "invoice", "budget", "sales", "turnover",
+    }
+)  # fmt: skip
+"""Words of a column's name by which it holds amounts of money."""
 
 TRUE = ("true", "t", "yes", "y", "1", "1.0", "on", "x", "wahr", "ja", "vrai", "oui", "si", "sí")
 FALSE = ("false", "f", "no", "n", "0", "0.0", "off", "falsch", "nein", "faux", "non")
@@ -70,3 +80,13 @@ def is_missing(text: str) -> str:
 def ask(name: str, *answers: str) -> str:
     """Return the line of configuration that decides how a column is read."""
     return f"say which:  written: {{{name}: {' or '.join(answers)}}}"
+
+
+def is_money(name: str) -> bool:
+    """Return whether a column is named for amounts of money.
+
+    >>> is_money("MonthlyCharges"), is_money("ARR"), is_money("seats_used"), is_money("carrier")
+    (True, True, False, False)
+    """
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
+    return any(word in MONEY for word in re.split(r"[^a-z]+", apart.lower()))
