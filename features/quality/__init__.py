@@ -24,6 +24,7 @@ CHECKS: tuple[Callable[[Context], Iterator[Issue]], ...] = (
     reading.mark_issues,
     reading.sql_issues,
     reading.repeated_issues,
+    reading.label_day_issues,
     times.visibility_issues,
     times.writing_issues,
     times.arrival_issues,

@@ -140,6 +140,11 @@ CODES: dict[str, Code] = {
         "info",
         "nothing: there is no prediction on such a day; otherwise check created_at",
     ),
+    "labels_extend_grid": Code(
+        "days of labels that are no moments of the grid",
+        "info",
+        "nothing: each such day is added to the moments for which features are built",
+    ),
     "before_first_term": Code(
         "usage from before the account's first term",
         "warning",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from configs.company import grid_moments
 from features.contracts import TABLES
 from features.quality.context import Context, counted
 from features.quality.report import Issue
@@ -104,3 +105,18 @@ def repeated_issues(context: Context) -> Iterator[Issue]:
                 detail,
                 advice=f"map it under tables.{info.name}.columns:  event_id: {column}",
             )
+
+
+def label_day_issues(context: Context) -> Iterator[Issue]:
+    """Report days of the labels table that the grid does not have of itself."""
+    if not context.has("labels"):
+        return
+    found = context.connection.execute("SELECT DISTINCT as_of_on FROM labels ORDER BY 1").fetchall()
+    days = [day for (day,) in found]
+    if not days:
+        return
+    grid = set(grid_moments(context.workspace.company.grid.every, days[0], days[-1]))
+    other = [day for day in days if day not in grid]
+    if other:
+        detail = f"{counted(len(other), len(days), 'days')}, such as {other[0]}"
+        yield context.issue("labels_extend_grid", "labels", len(other), len(days), detail)
