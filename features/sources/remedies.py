@@ -25,12 +25,12 @@ CHANGES: Mapping[str, str] = {
     "left({0}, 15)": "in their first 15 characters",
     "ltrim({0}, '0')": "without zeros in front",
     "replace({0}, '-', '')": "without hyphens",
-    "regexp_replace({0}, '^[^0-9]+', '')": "without the letters in front",
     "split_part({0}, '-', -1)": "behind their last hyphen",
     "split_part({0}, '_', -1)": "behind their last underscore",
     "split_part({0}, ':', -1)": "behind their last colon",
     "split_part({0}, '/', -1)": "behind their last slash",
     "split_part({0}, '.', 1)": "before their first point",
+    "regexp_replace({0}, '^[^0-9]+', '')": "without the letters in front",
     "regexp_replace({0}, '[^A-Za-z0-9]', '', 'g')": "in their letters and digits",
     "lower(regexp_replace({0}, '[^A-Za-z0-9]', '', 'g'))": "in their letters and digits, whatever "
     "the case",
