@@ -240,6 +240,8 @@ def _check_table(workspace: Workspace, as_json: bool) -> None:
         )
     console.print(shown)
     console.print(_contract_words(made.contract), soft_wrap=True, markup=False)
+    for note in made.contract["file_notes"]:
+        console.print(note, soft_wrap=True, markup=False)
     for word, meaning in made.contract["label_words"].items():
         console.print(f"  {word}: {meaning}", soft_wrap=True, markup=False)
 

@@ -42,8 +42,9 @@ class _Loader(yaml.SafeLoader):
         """Count how deep a value lies."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(
-                None, None, f"nested more than {MAX_DEPTH} levels deep", self.peek_event().start_mark
+                None, None, f"nested more than {MAX_DEPTH} levels deep", mark
             )
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -54,7 +55,9 @@ class _Loader(yaml.SafeLoader):
         node = super().get_single_node()
         if node is not None and _size(node, {}) > MAX_VALUES:
             raise yaml.MarkedYAMLError(
-                None, None, f"its references (&, *) stand for more than {MAX_VALUES:,} values",
+                None,
+                None,
+                f"its references (&, *) stand for more than {MAX_VALUES:,} values",
                 node.start_mark,
             )
         return node
@@ -68,7 +71,9 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str | int | float | bool) and key in seen:
                 raise yaml.MarkedYAMLError(
-                    f"the key {key!r} stands twice, first", seen[key], "and again",
+                    f"the key {key!r} stands twice, first",
+                    seen[key],
+                    "and again",
                     key_node.start_mark,
                 )
             if isinstance(key, str | int | float | bool):

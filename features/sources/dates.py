@@ -15,7 +15,7 @@ from features.sources.sql import literal
 from features.sources.texts import Question, ask
 
 _TIME = (
-    r"^[\s,T]*(\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)\s*([AaPp]\.?[Mm]\.?)?\s*"
+    r"^[\s,T]*(\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s*([AaPp]\.?[Mm]\.?)?\s*"
     r"(Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?$"
 )
 _ISO = r"^\d{4}[-/]\d{1,2}[-/]\d{1,2}(?:[T ,].*)?$"
@@ -91,7 +91,9 @@ def tally_sql(given: str) -> str:
         f"AS dotted, any_value(t) FILTER ({first} > 12) AS eg_first, "
         f"any_value(t) FILTER ({second} > 12) AS eg_second, count(*) AS given, "
         f"coalesce(bool_and({midnight}), false) AS midnight, "
-        f"count(*) FILTER (regexp_matches(t, '(?i)[0-9] ?[ap]\\.?m\\.?$')) AS noon FROM {given}"
+        f"count(*) FILTER (regexp_matches(t, {literal(_ISO)}) AND "
+        f"(TRY_CAST(t AS TIMESTAMP) IS NULL OR regexp_matches(t, '(?i)[0-9] ?[ap]\\.?m\\.?$'))) "
+        f"AS odd_iso FROM {given}"
     )
 
 
@@ -115,7 +117,7 @@ def decide_dates(
         Days and months stand in both orders, or nothing says in which.
     """
     shapes = tuple(shape for shape in _SHAPES if shape != "iso" and tally[shape])
-    if tally["noon"] and "iso" not in shapes:
+    if tally["odd_iso"]:
         shapes = (*shapes, "iso")
     said = [f"{_SAID[shape]}, such as {tally[f'eg_{shape}']}" for shape in shapes if shape in _SAID]
     order = False
@@ -233,6 +235,7 @@ def _time_of(rest: str) -> str:
     clock, half, zone = (
         f"regexp_extract({rest}, {literal(_TIME)}, {group})" for group in (1, 2, 3)
     )
+    clock = f"replace({clock}, ',', '.')"
     formats = "['%I:%M %p', '%I:%M:%S %p']"
     halved = (
         f"strftime(try_strptime({clock} || ' ' || upper(replace({half}, '.', '')), {formats}), "

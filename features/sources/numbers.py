@@ -47,6 +47,8 @@ class Numbers:
         What the mark in ``1,234`` and in ``1.234`` is.
     scale : float
         Of a value with a percent sign.
+    is_money : bool
+        12m is twelve millions; otherwise only where a currency mark says so, as it may be months.
     marks : tuple of str
         Currency marks seen.
     words : str
@@ -57,6 +59,7 @@ class Numbers:
     comma: Literal["thousand", "decimal"] = "thousand"
     dot: Literal["thousand", "decimal"] = "decimal"
     scale: float = 1.0
+    is_money: bool = False
     marks: tuple[str, ...] = ()
     words: str = ""
 
@@ -116,7 +119,8 @@ def decide_numbers(name: str, item: Question, tally: Mapping[str, Any]) -> Numbe
     _refuse_mixed(name, item, tally, scale)
     marks = tuple(tally["marks"] or ())
     is_plain = tally["eg_odd"] is None and dot == "decimal"
-    return Numbers(is_plain, comma, dot, scale, marks, _number_words(tally, comma, dot, scale))
+    words = _number_words(tally, comma, dot, scale)
+    return Numbers(is_plain, comma, dot, scale, item.is_money, marks, words)
 
 
 def _number_words(tally: Mapping[str, Any], comma: str, dot: str, scale: float) -> str:
@@ -207,7 +211,7 @@ def number_sql(text: str, style: Numbers) -> str:
     return (
         f"list_transform([{{'p': {p}, 'b': {body}, 't': {text}}}], lambda bw: "
         f"CASE WHEN regexp_matches(bw.t, {literal(_PLAIN)}) AND NOT {_is_either('bw.t', style)} "
-        f"THEN TRY_CAST(bw.t AS DOUBLE) WHEN bw.b = '' THEN NULL "
+        f"THEN TRY_CAST(bw.t AS DOUBLE) WHEN bw.b = '' OR {_is_unit('bw.p', style)} THEN NULL "
         f"ELSE TRY_CAST({_decimal('bw.b', style)} AS DOUBLE) * {_sign('bw.p')} * {_times('bw.p')} "
         f"* CASE WHEN bw.p.after = '%' THEN {style.scale} ELSE 1 END END)[1]"
     )
@@ -234,6 +238,11 @@ def _decimal(body: str, style: Numbers) -> str:
         f"CASE WHEN {is_comma} THEN replace(replace({body}, '.', ''), ',', '.') "
         f"ELSE replace({body}, ',', '') END"
     )
+
+
+def _is_unit(p: str, style: Numbers) -> str:
+    """Whether a letter behind a number may be a unit rather than a multiple."""
+    return f"({not style.is_money} AND {p}.times <> '' AND {p}.mark = '' AND {p}.after = '')"
 
 
 def _sign(p: str) -> str:

@@ -88,7 +88,9 @@ def trace(
     plain = Traced(name, inputs[name].rows, rows_out)
     try:
         kept = _rows_kept(connection, sql, name, inputs[name], with_filters=True)
-        joined = _rows_kept(connection, sql, name, inputs[name], with_filters=False)
+        joined = kept
+        if kept is not None and kept < plain.rows_in:
+            joined = _rows_kept(connection, sql, name, inputs[name], with_filters=False)
     except duckdb.Error:
         return plain  # it groups, or the parser's tree has a part that cannot be followed
     if kept is None or joined is None:

@@ -26,6 +26,7 @@ from training.tables.kinds import (
     Kind,
     Seen,
     convert,
+    dates_of,
     how_of,
     is_text,
     moments,
@@ -37,6 +38,7 @@ from training.tables.labels import read_label
 UNDATED = pd.Timestamp("1970-01-01", tz="UTC")
 """The as_of of a static table that does not say which day it describes."""
 
+DATED = frozenset({"as_of", "label_known_at", "decided_at"})
 ALSO_FEATURES = ("segment", "arr", "mrr")
 """Columns that have a part of their own and may still be learned from."""
 
@@ -143,6 +145,7 @@ def table_of(company: Company, flat: Flat, now: datetime) -> Table:
     order = rows[used].sort_values(["as_of", "entity_id"]).index
     contract = _contract(company, rows, excluded, flat.malformed) | {
         "label_words": label.words,
+        "file_notes": list(flat.notes),
         "columns_left_out": {name: item.words for name, item in seen.items() if item.kind is None},
     }
     frame = TrainingFrame(
@@ -153,7 +156,7 @@ def table_of(company: Company, flat: Flat, now: datetime) -> Table:
         reading,
         contract,
     )
-    columns = tuple(_column(table, raw[used], str(name), seen) for name in raw.columns)
+    columns = tuple(_column(table, raw[used], str(name), seen, how) for name in raw.columns)
     return Table(frame, columns, contract, raw[~used].reset_index(drop=True))
 
 
@@ -399,7 +402,9 @@ def _contract(
     }
 
 
-def _column(table: ReadyTable, raw: pd.DataFrame, name: str, seen: Mapping[str, Seen]) -> Column:
+def _column(
+    table: ReadyTable, raw: pd.DataFrame, name: str, seen: Mapping[str, Seen], how: How
+) -> Column:
     values = text_of(raw[name]) if is_text(raw[name]) else raw[name]
     parts = [key for key, column in table.named.items() if column == name]
     found = seen.get(name)
@@ -407,6 +412,8 @@ def _column(table: ReadyTable, raw: pd.DataFrame, name: str, seen: Mapping[str, 
     if found is not None:
         parts = ["feature" if kind else "left out", *parts]
     words = found.words if found else ""
+    if set(parts) & DATED:
+        words = dates_of(raw[name], how).words
     if kind == "number":
         words = _and_infinite(words, raw[name])
     return Column(

@@ -17,7 +17,18 @@ from features.sources.cells import FLAGS, is_text
 from features.sources.cells import texts as text_of
 from features.sources.texts import FALSE, MISSING, TRUE, UNKNOWN, is_money
 
-__all__ = ["How", "Kind", "Seen", "convert", "how_of", "is_text", "moments", "see", "text_of"]
+__all__ = [
+    "How",
+    "Kind",
+    "Seen",
+    "convert",
+    "dates_of",
+    "how_of",
+    "is_text",
+    "moments",
+    "see",
+    "text_of",
+]
 
 Kind = Literal["number", "flag", "category", "date"]
 
@@ -78,7 +89,8 @@ def _numbers(column: pd.Series, how: How) -> cells.Read:
     return cells.numbers(column, told=how.told.get(name), is_money=is_money(name))
 
 
-def _moments(column: pd.Series, how: How) -> cells.Read:
+def dates_of(column: pd.Series, how: How) -> cells.Read:
+    """Return a column as moments, and how it is written; see `features.sources.cells.moments`."""
     told = how.told.get(str(column.name))
     return cells.moments(column, told=told, day_first=how.day_first)
 
@@ -154,7 +166,7 @@ def _given_kind(given: pd.Series, how: How) -> tuple[Kind, str]:
         is_flag = set(found.values.unique()) <= {0, 1}
         return ("flag" if is_flag else "number"), found.words
     if is_date.mean() >= MOSTLY:
-        read = _moments(given, how)
+        read = dates_of(given, how)
         if read.values.notna().all():
             return "date", read.words
         raise _mixed(str(given.name), given, read.values.notna(), "dates")
@@ -238,4 +250,4 @@ def moments(column: pd.Series, how: How = PLAIN) -> pd.Series:
     """
     if pd.api.types.is_numeric_dtype(column):
         column = _plain_numbers(column).astype("string").astype("object")
-    return _moments(column, how).values
+    return dates_of(column, how).values
