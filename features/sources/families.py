@@ -52,10 +52,18 @@ def write_tops(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     connection.execute(f"COPY tops TO {literal(folder / PARENTS)} (FORMAT parquet)")
 
 
-def rolled_up(rows: str, accounts: Path) -> str:
-    """Return the SQL of rows that count for the topmost parent of their account."""
-    parents = accounts.with_name(PARENTS)
-    if not parents.is_file():
+def rolled_up(rows: str, accounts: Path | None) -> str:
+    """Return the SQL of rows that count for the topmost parent of their account, if they have one.
+
+    Parameters
+    ----------
+    rows : str
+        SQL name of the rows.
+    accounts : Path or None
+        The canonical accounts; None for rows of no account.
+    """
+    parents = None if accounts is None else accounts.with_name(PARENTS)
+    if parents is None or not parents.is_file():
         return f"SELECT * FROM {rows}"
     return (
         f"SELECT {rows}.* REPLACE (coalesce(top, {rows}.account_id) AS account_id) FROM {rows} "

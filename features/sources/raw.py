@@ -209,7 +209,8 @@ def open_files(
         They cannot be read, or have different headers.
     """
     _prepare(connection, name)
-    lines, notes = Lines(), ()
+    lines = Lines()
+    notes: tuple[str, ...] = ()
     with reading(place):
         if all(path.suffix.lower() in PARQUET_ENDINGS for path in files):
             _open_parquet(connection, name, files)

@@ -124,7 +124,7 @@ def _stage(
         f"cast_rows AS ({_cast_query(mapped, spec, profile, types)}), "
         f"clean_rows AS ({_clean_query(spec, types)}), "
         f"known_rows AS ({_known_query(mapped, spec)}), "
-        f"family_rows AS ({rolled_up('known_rows', accounts) if owned else 'FROM known_rows'}), "
+        f"family_rows AS ({rolled_up('known_rows', accounts if owned else None)}), "
         f"joined AS (SELECT family_rows.*{extra} FROM family_rows {join if owned else ''}) "
         f"SELECT *, {_broken(rules, sets_aside=True)} AS reasons, "
         f"{_broken(rules, sets_aside=False)} AS notes FROM joined"
