@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import numpy as np
@@ -26,6 +26,7 @@ PLAIN_DATE = (
 )
 """Texts that can be nothing but a date."""
 
+Dtype = Literal["float64", "datetime64[us]"]
 FLAGS: Mapping[str, float] = {**dict.fromkeys(TRUE, 1.0), **dict.fromkeys(FALSE, 0.0)}
 
 
@@ -127,7 +128,7 @@ def _as(kind: Any, style: Style) -> Any:
 
 
 def _read(
-    column: pd.Series, question: Question, sql: Any, dtype: str, day_first: bool | None = None
+    column: pd.Series, question: Question, sql: Any, dtype: Dtype, day_first: bool | None = None
 ) -> Read:
     """Decide how the distinct texts are written, read them, and put them back in their rows."""
     found = given(column)

@@ -35,7 +35,10 @@ _GZIP = b"\x1f\x8b"
 _BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"),
          (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))  # fmt: skip
 _NAMES = {"utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "utf-32": "UTF-32",
-          "cp1252": "Windows-1252 (Latin-1)"}  # fmt: skip
+          "cp1252": "Windows-1252 (Latin-1)", "latin-1": "Latin-1"}  # fmt: skip
+_SPECIAL, _UNDEFINED = re.compile(r"[^\x00-\x7f]"), re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
+MOSTLY_UTF8 = 0.5
+"""Share of broken characters up to which a file is UTF-8 all the same."""
 _DATED = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([T ].*)?|\d{1,2}[./-]\d{1,2}[./-]\d{2,4}.*")
 _COUNTED = re.compile(r"[-+]?\d+([.,]\d+)*")
 
@@ -56,6 +59,8 @@ class Scan:
         There are double quotes.
     is_plain : bool
         UTF-8 with the line ends of Unix or Windows.
+    broken : int
+        Characters of a file in UTF-8 that are none: they are replaced.
     """
 
     encoding: str
@@ -63,10 +68,13 @@ class Scan:
     longest: int
     has_quotes: bool
     is_plain: bool
+    broken: int = 0
 
     @property
     def note(self) -> str:
         """What a reader should know about the encoding; empty for UTF-8."""
+        if self.broken:
+            return f"UTF-8 with {self.broken:,} broken characters, which read as \ufffd"
         name = _NAMES.get(self.encoding)
         return f"not UTF-8: read as {name}" if name else ""
 
@@ -182,8 +190,8 @@ def _encoding(path: Path, head: bytes) -> str:
 
 
 def _measured(path: Path, encoding: str) -> Scan:
-    lines = longest = quotes = lone = 0
-    is_utf8 = True
+    lines = longest = quotes = lone = broken = special = 0
+    is_1252 = True
     with opened(path) as handle:
         while block := handle.readlines(BLOCK):
             lines += len(block) - block.count(b"\n") - block.count(b"\r\n")
@@ -191,10 +199,14 @@ def _measured(path: Path, encoding: str) -> Scan:
             joined = b"".join(block)
             quotes += joined.count(b'"')
             lone += joined.count(b"\r") - joined.count(b"\r\n")
-            is_utf8 = is_utf8 and _is_utf8(joined)
-    if not is_utf8:
-        return Scan("cp1252", 0, longest, quotes > 0, False)
-    return Scan(encoding, lines, longest, quotes > 0, lone == 0)
+            if not _is_utf8(joined):
+                text = joined.decode("utf-8", errors="replace")
+                broken += text.count("\ufffd")
+                special += len(_SPECIAL.findall(text))
+                is_1252 = is_1252 and not _UNDEFINED.search(joined)
+    if broken > MOSTLY_UTF8 * special:
+        return Scan("cp1252" if is_1252 else "latin-1", 0, longest, quotes > 0, False)
+    return Scan(encoding, lines, longest, quotes > 0, lone == 0 and not broken, broken)
 
 
 def _is_utf8(block: bytes) -> bool:
@@ -311,10 +323,27 @@ class Cleaner:
         self._shapes: set[str] = set()
 
     def write(self, path: Path, encoding: str, copy: Path) -> None:
-        """Write the copy: UTF-8, with one header line."""
+        """Write the copy: UTF-8, with one header line.
+
+        Raises
+        ------
+        SourceError
+            The file is cut short in the middle of a character.
+        """
+        try:
+            self._write(path, encoding, copy)
+        except UnicodeDecodeError as error:
+            raise SourceError(
+                f"the file is not whole {_NAMES.get(encoding, encoding)}: {error}",
+                where=str(path),
+                fix=f"export it again as UTF-8, or try: iconv -f {encoding} -t utf-8 -c OLD > NEW",
+            ) from error
+
+    def _write(self, path: Path, encoding: str, copy: Path) -> None:
+        errors = "replace" if encoding.startswith("utf-8") else "strict"
         with (
             opened(path) as raw,
-            io.TextIOWrapper(raw, encoding=encoding, newline=None) as handle,
+            io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline=None) as handle,
             copy.open("w", encoding="utf-8", newline="") as out,
         ):
             writer = csv.writer(out, delimiter=self.delimiter, lineterminator="\n")

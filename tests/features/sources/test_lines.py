@@ -123,6 +123,7 @@ def test_no_mixture_of_broken_lines_loses_one(tmp_path, pieces):
         ("u.csv", b"A1,2024-03-01,5\nA2,2024-03-02,6\n", "no header but holds values", "names"),
         ("u.csv", b"A1,5,5\nA2,6,6\n", "no header but holds values: A1, 5, 5", "names"),
         ("u.csv", b"a,b,A\n1,2,3\n", "names a column twice: A, a", "a name of its own"),
+        ("u.csv", "a,b\nx,é\n".encode("utf-16")[:-1], "not whole UTF-16", "iconv -f utf-16"),
         ("u.parquet", b"not parquet", "no readable Parquet", "export it again"),
     ],
 )
@@ -138,3 +139,18 @@ def test_files_that_cannot_be_read_say_why(tmp_path, name, content, words, fix):
 def test_columns_may_be_numbered_or_be_years(tmp_path, header):
     (tmp_path / "u.csv").write_text(f"{header}\n7,8,9\n")
     assert list(read_path(tmp_path / "u.csv").rows) == header.split(",")
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "note"),
+    [
+        ("name\nMüller\nfrühe Bücher\n".encode() + b"M\xfcller\n", "Müller", "1 broken character"),
+        ("name\nMüller\n".encode("latin-1") + b"\x81\n", "Müller", "Latin-1"),
+        ("name\nMüller\n".encode("utf-16-be"), "Müller", "UTF-16"),
+    ],
+)
+def test_encodings_that_are_not_quite_one(tmp_path, content, words, note):
+    (tmp_path / "u.csv").write_bytes(content)
+    flat = read_path(tmp_path / "u.csv")
+    assert flat.rows["name"][0] == words
+    assert note in flat.notes[0]

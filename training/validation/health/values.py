@@ -70,7 +70,7 @@ def read_dates(
     if pd.api.types.is_numeric_dtype(column):
         column = read_words(column)
     try:
-        read = cells.moments(column.rename(name or column.name), told=told, day_first=proven)
+        read = cells.moments(column.rename(name or str(column.name)), told=told, day_first=proven)
     except SourceError as error:
         fix = "--day-first or --month-first says which" if "two ways" in error.what else error.fix
         raise SourceError(error.what, where=error.where, fix=fix) from error
