@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from configs.table import Written
 from features.sources.dates import Dates, iso_sql
-from features.sources.numbers import Numbers, number_sql
+from features.sources.numbers import Numbers, number_sql, plain_values
 from features.sources.sql import literal
 from features.sources.texts import FALSE, MISSING, TRUE, UNKNOWN, WORDS_MISSING, Question
-from features.sources.written import Decided, Style, decide
+from features.sources.written import Style, decide
 
 PLAIN_DATE = (
     r"^\d{4}[-/]\d{1,2}[-/]\d{1,2}(?:[T ].*)?$|^\d{1,2}[./-]\d{1,2}[./-]\d{4}(?:[T ,].*)?$|"
@@ -25,6 +25,10 @@ PLAIN_DATE = (
     r"^[A-Za-z]{3,9}\.?\s+\d{1,2}(?:st|nd|rd|th)?,?\s+\d{4}.*$|^\d{4}-\d{2}$"
 )
 """Texts that can be nothing but a date."""
+
+SLASHED = r"^\d{1,2}[./-]\d{1,2}[./-]\d{2,4}"
+PROBED, MOSTLY = 200, 0.8
+"""Cells of a column looked at first, and the share of them that makes it one of slashed dates."""
 
 Dtype = Literal["float64", "datetime64[us]"]
 FLAGS: Mapping[str, float] = {**dict.fromkeys(TRUE, 1.0), **dict.fromkeys(FALSE, 0.0)}
@@ -134,16 +138,21 @@ def _read(
     found = given(column)
     codes, distinct = pd.factorize(found)
     name = str(column.name)
-    with _table(distinct) as connection:
-        style = decide(connection, "cells", {name: question}, day_first=day_first).sure()[name]
-        rows = connection.execute(f"SELECT {sql(style)} AS v FROM cells").df()["v"]
+    plain = plain_values(name, question, distinct) if question.kind == "number" else None
+    if plain is not None:
+        rows, words = pd.Series(plain, dtype="float64"), ""
+    else:
+        with _table(distinct) as connection:
+            style = decide(connection, "cells", {name: question}, day_first=day_first).sure()[name]
+            rows = connection.execute(f"SELECT {sql(style)} AS v FROM cells").df()["v"]
+        words = style.words
     values = rows.astype(dtype).reindex(codes).set_axis(found.index).reindex(column.index)
-    return Read(values.astype(dtype), style.words)
+    return Read(values.astype(dtype), words)
 
 
 @contextmanager
 def _table(distinct: Any) -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection:
+    with duckdb.connect(config={"threads": 1}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("cells", pa.table({"t": pa.array(distinct, pa.string())}))
         yield connection
@@ -157,16 +166,18 @@ def proven_order(frame: pd.DataFrame) -> bool | None:
 
 
 def _proof(column: pd.Series) -> bool | None:
-    found = given(column)
-    slashed = found[found.str.contains(r"^\d{1,2}[./-]\d{1,2}[./-]\d{2,4}")]
-    if slashed.empty or len(slashed) < 0.8 * len(found):
+    if not _are_slashed(given(column.dropna().head(PROBED))):
         return None
-    return _decided(slashed).day_first
+    found = given(column)
+    if not _are_slashed(found):
+        return None
+    with _table(found.unique()) as connection:
+        return decide(connection, "cells", {"t": Question("t", "time")}).day_first
 
 
-def _decided(column: pd.Series) -> Decided:
-    with _table(column.unique()) as connection:
-        return decide(connection, "cells", {"t": Question("t", "time")})
+def _are_slashed(found: pd.Series) -> bool:
+    """Whether texts are mostly dates whose order must be known."""
+    return bool(len(found) and found.str.contains(SLASHED).mean() >= MOSTLY)
 
 
 def look_like_dates(column: pd.Series) -> pd.Series:

@@ -7,7 +7,8 @@ error asks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -62,6 +63,36 @@ class Numbers:
     is_money: bool = False
     marks: tuple[str, ...] = ()
     words: str = ""
+
+
+def plain_values(name: str, item: Question, texts: Sequence[str]) -> list[float] | None:
+    """Return numbers that all are as computers write them, without a database; None otherwise.
+
+    Raises
+    ------
+    SourceError
+        A point may part thousands or decimals, and nothing decides.
+
+    >>> plain_values("x", Question("t", "number"), ["1", "-2.5", "1e3", "1.234"])
+    [1.0, -2.5, 1000.0, 1.234]
+    >>> plain_values("x", Question("t", "number"), ["1,5"]) is None
+    True
+    """
+    if not all(re.match(_PLAIN, text) for text in texts):
+        return None
+    bodies = [text.lstrip("+-") for text in texts]
+    either = [text for text in bodies if re.fullmatch(_EITHER.format(mark=r"\."), text)]
+    dotted = sum("." in text for text in bodies)
+    whole = [len(text) for text in bodies if text.isdigit()]
+    tally = {
+        "either_dot": len(either),
+        "eg_either_dot": next(iter(either), None),
+        "comma": 0,
+        "point": dotted - len(either),
+        "bare_small": sum(length <= 3 for length in whole),
+        "bare_large": sum(length > 3 for length in whole),
+    }
+    return [float(text) for text in texts] if _dot(name, item, tally) == "decimal" else None
 
 
 def tally_sql(given: str) -> str:
