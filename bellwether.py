@@ -282,6 +282,10 @@ def _check_table(workspace: Workspace, as_json: bool) -> None:
         )
     console.print(shown)
     console.print(_contract_words(made.contract), soft_wrap=True, markup=False)
+    for note in made.contract["file_notes"]:
+        console.print(note, soft_wrap=True, markup=False)
+    for word, meaning in made.contract["label_words"].items():
+        console.print(f"  {word}: {meaning}", soft_wrap=True, markup=False)
 
 
 def _contract_words(contract: dict[str, Any]) -> str:
@@ -607,6 +611,9 @@ def audit(
     day_first: Annotated[
         bool | None, typer.Option("--day-first/--month-first", help="how 3/4/2025 is read")
     ] = None,
+    decimal_comma: Annotated[
+        bool | None, typer.Option("--decimal-comma/--decimal-point", help="how 1,234 is read")
+    ] = None,
     draws: Annotated[int, typer.Option(min=100, max=10_000, help="of the bootstrap")] = 1000,
     today: Annotated[str | None, typer.Option(help="the clock, YYYY-MM-DD; default now")] = None,
     pdf: PdfOption = False,
@@ -635,6 +642,7 @@ def audit(
         has_contracts=contracts,
         is_probability=probability,
         day_first=day_first,
+        decimal=options.decimal_option(decimal_comma),
         draws=draws,
     )
     made = make(scores, outcomes, out, asked, steps_beside(as_json))

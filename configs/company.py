@@ -17,7 +17,7 @@ from configs.hashing import digest
 from configs.model import Days, Model, Name, Share
 from configs.reading import parse, read_yaml
 from configs.rules import Rules
-from configs.table import TABLE_INPUT, ReadyTable, target_of
+from configs.table import TABLE_INPUT, ReadyTable, Written, target_of
 
 COMPANY_FILE = "company.yaml"
 
@@ -67,6 +67,16 @@ class TableMapping(Model):
         0, description="without `known_at`: days after it happened that a row becomes visible"
     )
     timezone: str = Field("UTC", description="of timestamps written without a zone")
+    written: dict[str, Written] = Field(
+        default_factory=dict,
+        description="our column: how its text is to be read where that cannot be seen: day_first, "
+        "month_first, decimal_comma, decimal_point",
+    )
+    roll_up: bool = Field(
+        False,
+        description="of accounts: an account with a parent is part of its topmost parent, for "
+        "which its rows count in every table",
+    )
     history: bool = Field(
         False,
         description="the table keeps every version of a row (each with known_at), so attributes "

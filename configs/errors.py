@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 
@@ -69,6 +69,23 @@ class UnavailableError(BellwetherError):
     """Something we depend on (a database, a store) does not answer."""
 
     exit_code = 7
+
+
+def joined(errors: Sequence[BellwetherError]) -> BellwetherError:
+    """Return one error that says all of several, of the kind of the first.
+
+    >>> print(joined([ConfigError("a", fix="b"), ConfigError("c")]))
+    2 mistakes:
+    1. a
+      to do: b
+    2. c
+    """
+    said = {str(error): error for error in errors}
+    first = errors[0]
+    if len(said) == 1:
+        return first
+    lines = [f"{number}. {text}" for number, text in enumerate(said, start=1)]
+    return type(first)("\n".join([f"{len(said)} mistakes:", *lines]))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -12,17 +12,21 @@ from configs.errors import ConfigError, did_you_mean
 
 Read = TypeVar("Read", bound=BaseModel)
 
+MAX_DEPTH = 40
+MAX_VALUES = 100_000
+"""Deeper or larger than any configuration is."""
+
 
 def read_yaml(path: Path) -> Any:
-    """Return what a YAML file holds.
+    """Return what a YAML (or JSON) file holds.
 
     Raises
     ------
     ConfigError
-        It is not YAML, or not text.
+        It is not YAML, or not text; a key stands twice, or it is nested or repeated beyond reason.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  a safe one
+        return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)  # noqa: S506
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"not readable as YAML: {error}", where=str(path), fix="correct the line it names"
@@ -30,19 +34,66 @@ def read_yaml(path: Path) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML of plain values, in which a key written twice is a mistake: the first would be lost."""
+    """Reads plain values only; refuses a key that stands twice, and values that grow too large."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return the mapping of a node."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            word = str(key.value)
-            if key.tag != "tag:yaml.org,2002:merge" and word in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {word!r} is written twice", key.start_mark
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Count how deep a value lies."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(
+                None, None, f"nested more than {MAX_DEPTH} levels deep", mark
+            )
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def get_single_node(self) -> Any:
+        """Refuse a file that its own references make large, before anything is built of it."""
+        node = super().get_single_node()
+        if node is not None and _size(node, {}) > MAX_VALUES:
+            raise yaml.MarkedYAMLError(
+                None,
+                None,
+                f"its references (&, *) stand for more than {MAX_VALUES:,} values",
+                node.start_mark,
+            )
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Refuse a key that stands twice."""
+        seen: dict[Any, Any] = {}
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str | int | float | bool) and key in seen:
+                raise yaml.MarkedYAMLError(
+                    f"the key {key!r} stands twice, first",
+                    seen[key],
+                    "and again",
+                    key_node.start_mark,
                 )
-            seen.add(word)
-        return super().construct_mapping(node, deep)
+            if isinstance(key, str | int | float | bool):
+                seen[key] = key_node.start_mark
+        return super().construct_mapping(node, deep=deep)
+
+
+def _size(node: Any, known: dict[int, int]) -> int:
+    """Return how many values a node stands for, its references counted each time."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = MAX_VALUES + 1  # what contains itself never ends
+        parts = (
+            node.value
+            if isinstance(node, yaml.SequenceNode)
+            else [part for pair in node.value for part in pair]
+        )
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(node)]
 
 
 def parse(model: type[Read], raw: Any, *, what: str, where: str, fix: str) -> Read:

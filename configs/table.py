@@ -12,6 +12,8 @@ from configs.model import Model, Name
 
 ColumnKind = Literal["number", "flag", "category", "date", "drop"]
 Sign = Literal[-1, 0, 1]
+Written = Literal["day_first", "month_first", "decimal_comma", "decimal_point"]
+"""How a text is read that can be read in two ways: 01/02/2024, or 1,234."""
 
 TABLE_INPUT: Name = "table"
 """The input a `file` becomes."""
@@ -23,6 +25,11 @@ class LabelColumn(Model):
     column: str
     positive: str | None = Field(
         None, description="the value that means it happened; by default 1, true or yes"
+    )
+    negative: tuple[str, ...] | None = Field(
+        None,
+        description="the values that mean it did not happen, where there are more than two; rows "
+        "with any other value have no label",
     )
 
     @model_validator(mode="before")
@@ -37,6 +44,12 @@ class LabelColumn(Model):
         if isinstance(value, bool):
             return "true" if value else "false"
         return str(value) if isinstance(value, int | float) else value
+
+    @field_validator("negative", mode="before")
+    @classmethod
+    def _as_texts(cls, value: Any) -> Any:
+        values = value if isinstance(value, list | tuple) else None if value is None else [value]
+        return None if values is None else tuple(cls._as_text(item) for item in values)
 
 
 class ReadyTable(Model):
@@ -79,6 +92,11 @@ class ReadyTable(Model):
         default_factory=dict,
         description="how a column is read, where that is not seen: number, flag, category, date, "
         "drop",
+    )
+    written: dict[str, Written] = Field(
+        default_factory=dict,
+        description="column: how its text is to be read where that cannot be seen: day_first, "
+        "month_first, decimal_comma, decimal_point",
     )
     words: dict[str, str] = Field(
         default_factory=dict, description="what a column is called in reasons"

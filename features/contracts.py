@@ -22,6 +22,9 @@ Kind = Literal["id", "text", "instant", "day", "number", "count", "flag"]
 ROW = "row"
 """Visible with the row, from the row's ``known_at``."""
 
+MOST = 1e15
+"""No amount, quantity or limit is larger, in any currency: beyond, it is a mistake."""
+
 VERSIONS = "versions"
 """Overwritten in place by most systems: visible only where the mapping says ``history: true``."""
 
@@ -87,6 +90,10 @@ def _account() -> Column:
     return Column("id", "the account", required=True)
 
 
+def _event() -> Column:
+    return Column("id", "the event's own id: an event delivered again is counted once")
+
+
 TABLES: dict[str, SourceTable] = {
     "accounts": SourceTable(
         "account",
@@ -124,9 +131,9 @@ TABLES: dict[str, SourceTable] = {
             ),
             "notice_at": Column("instant", "notice was given", visible_from="notice_at"),
             "notice_period_days": Column("count", "days before renewal that notice is due"),
-            "arr": Column("number", "annual recurring revenue, in `currency`", low=0),
+            "arr": Column("number", "annual recurring revenue, in `currency`", low=0, high=MOST),
             "currency": Column("text", "ISO 4217"),
-            "seats": Column("count", "seats bought"),
+            "seats": Column("count", "seats bought", high=MOST),
             "max_seats": Column(
                 "count", "most seats these terms could have: by contract, or people to seat"
             ),
@@ -151,7 +158,8 @@ TABLES: dict[str, SourceTable] = {
             "occurred_at": Column("instant", "when it happened", required=True),
             "product": Column("text", "product"),
             "feature": Column("text", "what was used"),
-            "quantity": Column("number", "how much; 1 when absent", low=0),
+            "quantity": Column("number", "how much; 1 when absent", low=0, high=MOST),
+            "event_id": _event(),
         },
         activity=True,
     ),
@@ -163,9 +171,9 @@ TABLES: dict[str, SourceTable] = {
             "account_id": _account(),
             "product": Column("text", "product", required=True),
             "occurred_on": Column("day", "from when these values hold", required=True),
-            "limit": Column("number", "units included", low=0),
-            "used": Column("number", "units used in the month before", low=0),
-            "list_price": Column("number", "list price per unit and year", low=0),
+            "limit": Column("number", "units included", low=0, high=MOST),
+            "used": Column("number", "units used in the month before", low=0, high=MOST),
+            "list_price": Column("number", "list price per unit and year", low=0, high=MOST),
         },
     ),
     "support_tickets": SourceTable(
@@ -205,6 +213,7 @@ TABLES: dict[str, SourceTable] = {
                 "number", "nps 0 to 10, csat 1 to 5, ces 1 to 7 (7: easiest)", required=True, low=0
             ),
             "comment": Column("text", "free text"),
+            "event_id": _event(),
         },
     ),
     "contacts": SourceTable(
@@ -230,7 +239,7 @@ TABLES: dict[str, SourceTable] = {
             "opportunity_id": Column("id", "the opportunity", required=True),
             "changed_at": Column("instant", "when it came to stand like this", required=True),
             "kind": Column("text", "kind", values=("renewal", "expansion", "new")),
-            "amount": Column("number", "annual amount in `currency`"),
+            "amount": Column("number", "annual amount in `currency`", low=-MOST, high=MOST),
             "currency": Column("text", "ISO 4217"),
             "stage": Column("text", "stage"),
             "commit": Column("number", "the CSM's own probability or commit", low=0, high=1),
@@ -247,7 +256,9 @@ TABLES: dict[str, SourceTable] = {
             "issued_on": Column("day", "issued", required=True),
             "due_on": Column("day", "due"),
             "paid_on": Column("day", "paid", visible_from="paid_on"),
-            "amount": Column("number", "amount in `currency`; negative for a credit"),
+            "amount": Column(
+                "number", "amount in `currency`; negative for a credit", low=-MOST, high=MOST
+            ),
             "currency": Column("text", "ISO 4217"),
             "status": Column(
                 "text",
@@ -272,6 +283,7 @@ TABLES: dict[str, SourceTable] = {
             "initiated_by": Column("text", "who began", values=("account", "us")),
             "play": Column("text", "the play, when it is one"),
             "text": Column("text", "note"),
+            "event_id": _event(),
         },
     ),
     "milestones": SourceTable(
@@ -310,6 +322,7 @@ TABLES: dict[str, SourceTable] = {
                 "text", "what", required=True, values=("churn", "contraction", "expansion")
             ),
             "reason": Column("text", "their reason"),
+            "event_id": _event(),
         },
     ),
     "labels": SourceTable(
@@ -348,7 +361,9 @@ TABLES: dict[str, SourceTable] = {
         {
             "currency": Column("text", "ISO 4217", required=True),
             "as_of_on": Column("day", "the day it holds", required=True),
-            "rate": Column("number", "reporting currency per unit", required=True, low=1e-9),
+            "rate": Column(
+                "number", "reporting currency per unit", required=True, low=1e-9, high=MOST
+            ),
         },
     ),
 }

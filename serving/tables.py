@@ -28,7 +28,7 @@ from training.explain import Explanation, explain_alone, points
 from training.promote import promote
 from training.releases import Release
 from training.tables.frame import UNDATED, build_table, entity_rows, features_of
-from training.tables.kinds import is_text, text_of
+from training.tables.kinds import how_of, is_text, text_of
 from training.tables.run import feature_set, train_table
 
 Progress = Callable[[str], None]
@@ -176,9 +176,10 @@ def _rows(
         raise DataError("there is no row to score", where=flat.place)
     named = [name for name in (table.id, table.as_of) if name is not None]
     _refuse_lacking([*named, *reading], [str(name) for name in flat.rows], flat.place)
-    keys = entity_rows(table, flat.rows, flat.place).reset_index(drop=True)
-    values = features_of(flat.rows, reading, entity_rows(table, flat.rows, flat.place)["as_of"])
-    return keys, values, tuple(_unfit(flat, values, model))
+    how = how_of(table, flat.rows)
+    keys = entity_rows(table, flat.rows, flat.place, how)
+    values = features_of(flat.rows, reading, keys["as_of"], how)
+    return keys.reset_index(drop=True), values, tuple(_unfit(flat, values, model))
 
 
 def _refuse_lacking(wanted: Sequence[str], known: Sequence[str], place: str) -> None:

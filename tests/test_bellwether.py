@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import os
@@ -185,6 +186,35 @@ def no_yaml(tiny):
     (tiny.folder / "company.yaml").write_text("a: [1")
 
 
+def packed(tiny, content):
+    inputs = {name: f"{name}.csv" for name in ("accounts", "subscriptions")}
+    tiny.configure(inputs={**inputs, "usage_events": "usage_events.csv.gz"})
+    (tiny.folder / "usage_events.csv.gz").write_bytes(content)
+
+
+def cut_short(tiny):
+    packed(tiny, gzip.compress((tiny.folder / "usage_events.csv").read_bytes())[:-200])
+
+
+def not_packed(tiny):
+    packed(tiny, (tiny.folder / "usage_events.csv").read_bytes())
+
+
+def key_twice(tiny):
+    with (tiny.folder / "company.yaml").open("a") as handle:
+        handle.write("name: other\n")
+
+
+def too_deep(tiny):
+    with (tiny.folder / "company.yaml").open("a") as handle:
+        handle.write(f"about: {'[' * 5000}\n")
+
+
+def mistakes_in_two_tables(tiny):
+    tiny.write(subscriptions=tables()["subscriptions"].drop(columns="started_on"))
+    absent_column(tiny)
+
+
 def unknown_column_in_mapping(tiny):
     tiny.configure(tables={"usage_events": {"columns": {"occurred_at": "hapened_at"}}})
 
@@ -206,6 +236,11 @@ BAD_COMPANIES = [
     (unknown_target_key, 2, 'horizon_day: unknown key; did you mean "horizon_days"'),
     (no_yaml, 2, "not readable as YAML"),
     (unknown_column_in_mapping, 3, "hapened_at"),
+    (cut_short, 3, "gzip file is cut short"),
+    (not_packed, 3, "not compressed with gzip"),
+    (key_twice, 2, "the key 'name' stands twice"),
+    (too_deep, 2, "nested more than 40 levels deep"),
+    (mistakes_in_two_tables, 3, "2 mistakes:.*started_on.*occurred_at"),
     (nobody_leaves, 4, "churn"),
 ]
 

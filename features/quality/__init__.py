@@ -11,7 +11,7 @@ import pandas as pd
 
 from configs.errors import DataError
 from configs.places import Workspace
-from features.quality import relations, revenue, rows, times
+from features.quality import families, outages, reading, relations, revenue, rows, times
 from features.quality.codes import CODES
 from features.quality.context import Context, naive_utc
 from features.quality.report import Issue, QualityReport, worst_first
@@ -24,11 +24,19 @@ __all__ = ["CODES", "Issue", "QualityReport", "Understood", "check_quality", "co
 
 CHECKS: tuple[Callable[[Context], Iterator[Issue]], ...] = (
     rows.row_issues,
+    reading.line_issues,
+    reading.file_issues,
+    reading.mark_issues,
+    reading.sql_issues,
+    reading.repeated_issues,
+    reading.label_day_issues,
     times.visibility_issues,
     times.writing_issues,
     times.arrival_issues,
     times.stale_issues,
     times.gap_issues,
+    outages.partial_outage_issues,
+    families.family_issues,
     relations.currency_issues,
     relations.term_issues,
     relations.account_issues,
@@ -129,7 +137,11 @@ def check_quality(workspace: Workspace, loaded: Loaded, now: datetime) -> Qualit
         now=now.isoformat(),
         issues=worst_first(issues),
         tables={
-            name: {**{fact: getattr(info, fact) for fact in FACTS}, "columns": list(info.columns)}
+            name: {
+                **{fact: getattr(info, fact) for fact in FACTS},
+                "columns": list(info.columns),
+                "read": info.read,
+            }
             for name, info in loaded.tables.items()
         },
         gaps=loaded.gaps,

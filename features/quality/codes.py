@@ -33,6 +33,63 @@ CODES: dict[str, Code] = {
         "error",
         "export the file again with every text in double quotes",
     ),
+    "lines_lost": Code(
+        "lines of a file that are neither kept nor set aside",
+        "error",
+        "please report this; until then, export the file again with every text in double quotes",
+    ),
+    "other_encoding": Code(
+        "files that are not UTF-8",
+        "info",
+        "check a name with special letters; to be sure, save as UTF-8: "
+        "iconv -f cp1252 -t utf-8 OLD > NEW (from UTF-16: -f utf-16)",
+    ),
+    "written_otherwise": Code(
+        "columns that are not written as computers do, and how they are read",
+        "info",
+        "check an example; `written:` in the mapping says it otherwise",
+    ),
+    "other_currency": Code(
+        "amounts that carry the mark of another currency than they are taken for",
+        "error",
+        "map `currency`, or correct reporting_currency",
+    ),
+    "sql_loses_rows": Code(
+        "rows that a join in `sql` loses",
+        "error",
+        "use LEFT JOIN, so that rows without a partner are counted; then correct what they are "
+        "joined by",
+    ),
+    "sql_doubles_rows": Code(
+        "rows that a join in `sql` yields more than once",
+        "error",
+        "join by a column that is unique on the other side",
+    ),
+    "sql_rows": Code(
+        "`sql` yields another number of rows than its input has",
+        "info",
+        "nothing, when WHERE or GROUP BY is meant to do so",
+    ),
+    "repeated_events": Code(
+        "events delivered more than once, each time counted",
+        "error",
+        "map event_id, so that each event counts once",
+    ),
+    "delivered_again": Code(
+        "events delivered again, counted once by their event_id",
+        "info",
+        "nothing",
+    ),
+    "other_event": Code(
+        "rows with the event_id of an event at another time, counted as that event",
+        "warning",
+        "map as event_id a column that is different for every event",
+    ),
+    "rolled_up": Code(
+        "accounts that count as part of their topmost parent",
+        "info",
+        "nothing: roll_up asks for it",
+    ),
     "missing_values": Code(
         "rows without a value they must have",
         "error",
@@ -41,7 +98,7 @@ CODES: dict[str, Code] = {
     "unparsable_values": Code(
         "values that are not of their kind",
         "error",
-        "correct them at the source, or convert them in the mapping: strptime(day, '%d/%m/%Y')",
+        "correct them at the source, or convert them in the mapping",
     ),
     "out_of_bounds": Code(
         "values outside their possible range",
@@ -77,6 +134,16 @@ CODES: dict[str, Code] = {
         "facts from before their account began",
         "error",
         "map created_at to the true beginning; what lies before it cannot be trusted in time",
+    ),
+    "labels_before_account": Code(
+        "labels of days before their account began",
+        "info",
+        "nothing: there is no prediction on such a day; otherwise check created_at",
+    ),
+    "labels_extend_grid": Code(
+        "days of labels that are no moments of the grid",
+        "info",
+        "nothing: each such day is added to the moments for which features are built",
     ),
     "before_first_term": Code(
         "usage from before the account's first term",
@@ -157,6 +224,18 @@ CODES: dict[str, Code] = {
         "days on which company-wide usage nearly stops",
         "warning",
         "check the tracking on these days; an outage looks like every account leaving",
+    ),
+    "partial_outage": Code(
+        "many accounts fall silent at one time while the others go on",
+        "error",
+        "check the tracking of these accounts (a region, a version, a tenant): an outage looks "
+        "like leaving",
+    ),
+    "activity_on_children": Code(
+        "accounts with terms whose activity lies on accounts below them",
+        "error",
+        "set roll_up: true under tables.accounts, so that an account counts as part of its "
+        "topmost parent",
     ),
     "currency_without_rate": Code(
         "amounts in a currency without a rate, left unknown",

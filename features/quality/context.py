@@ -68,10 +68,12 @@ class Context:
         names = [item[0] for item in relation.description]
         return dict(zip(names, relation.fetchone() or (None,) * len(names), strict=True))
 
-    def issue(self, code: str, table: str, rows: int, whole: int | None, detail: str) -> Issue:
-        """Report a finding; `whole` is what `rows` is a share of."""
+    def issue(
+        self, code: str, table: str, rows: int, whole: int | None, detail: str, advice: str = ""
+    ) -> Issue:
+        """Report a finding; `whole` is what `rows` is a share of, `advice` what to do about it."""
         share = min(1.0, rows / whole) if whole else None
-        return Issue(code, table, rows, share, detail, self.affects(table))
+        return Issue(code, table, rows, share, detail, self.affects(table), advice)
 
     def affects(self, table: str) -> tuple[str, ...]:
         """Name the predictions that rest on a table."""

@@ -40,6 +40,8 @@ class Issue:
         The numbers in words.
     affects : tuple of str
         The predictions that rest on it.
+    advice : str
+        What to do about this one; empty where the code's own advice says it.
     """
 
     code: str
@@ -48,6 +50,12 @@ class Issue:
     share: float | None
     detail: str
     affects: tuple[str, ...]
+    advice: str = ""
+
+    @property
+    def to_do(self) -> str:
+        """What to do about it."""
+        return self.advice or CODES[self.code].to_do
 
     @property
     def severity(self) -> Severity:
@@ -77,7 +85,7 @@ class Issue:
             "severity": self.severity,
             "grade": self.grade,
             "title": code.title,
-            "to_do": code.to_do,
+            "to_do": self.to_do,
         }
 
 
@@ -169,7 +177,7 @@ class QualityReport:
                 Text(issue.severity, style=STYLES[issue.severity]),
                 issue.table,
                 Text(f"{code.title}: {issue.detail}"),
-                Text(code.to_do, style="dim"),
+                Text(issue.to_do, style="dim"),
             )
         return view
 

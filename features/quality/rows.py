@@ -19,6 +19,8 @@ SET_ASIDE = {
     "unknown_account": "unknown_accounts",
     "time_order": "time_order",
     "superseded": "duplicate_keys",
+    "delivered_again": "delivered_again",
+    "rolled_up": "rolled_up",
 }
 """Reason in the quarantine → issue."""
 
@@ -28,8 +30,13 @@ KEPT = {
     "sentinel": "sentinel_dates",
     "known_at_missing": "known_at_missing",
     "known_before_happened": "known_before_happened",
+    "other_event": "other_event",
 }
 """Reason noted on a kept row → issue."""
+
+
+SHOWN = 6
+"""Values of an issue that are shown."""
 
 
 def row_issues(context: Context) -> Iterator[Issue]:
@@ -57,10 +64,25 @@ def _grouped(
     grouped: dict[str, dict[str, int]] = {}
     for reason, rows in found.items():
         what, _, column = reason.partition(":")
-        counts = grouped.setdefault(codes[what], {})
+        is_label = what == "before_account" and info.name == "labels"
+        counts = grouped.setdefault("labels_before_account" if is_label else codes[what], {})
         counts[column] = max(rows, counts.get(column, 0))
     for code, columns in grouped.items():
         rows = min(sum(columns.values()), info.rows_read)
         named = ", ".join(f"{column} {count:,}" for column, count in columns.items() if column)
         detail = f"{counted(rows, info.rows_read)} {fate}" + (f" ({named})" if named else "")
-        yield context.issue(code, info.name, rows, info.rows_read, detail)
+        reasons = [reason for reason in found if codes[reason.partition(":")[0]] == code]
+        detail += _examples(info, reasons)
+        advice = "; ".join(_remedies(info, reasons))
+        yield context.issue(code, info.name, rows, info.rows_read, detail, advice)
+
+
+def _examples(info: TableInfo, reasons: list[str]) -> str:
+    """Say some of the values as they came."""
+    values = [repr(v) for r in reasons for v in info.read.get("examples", {}).get(r, [])]
+    return f": {', '.join(values[:SHOWN])}" if values else ""
+
+
+def _remedies(info: TableInfo, reasons: list[str]) -> list[str]:
+    found = info.read.get("remedies", {})
+    return list(dict.fromkeys(found[reason] for reason in reasons if reason in found))

@@ -1,22 +1,18 @@
 """From whatever type arrives to the contract's kinds, as SQL: a value, or 'given but not readable'.
 
-Dates and times are read as ISO 8601 (``2024-03-01``, ``2024-03-01 9:30``, with or without a zone).
-A date where an instant is expected is the last microsecond of its day. Everything is stored in UTC
-without a zone. The connection's own time zone must be UTC.
+Dates and times of other shapes are first written as ISO 8601, and numbers as a cast reads them
+(`features.sources.written`). A date where an instant is expected is the last microsecond of its
+day. Everything is stored in UTC without a zone. The connection's own time zone must be UTC.
 """
 
 from __future__ import annotations
 
 from features.contracts import Column
+from features.sources.dates import Dates, iso_sql
+from features.sources.numbers import Numbers, number_sql
 from features.sources.sql import ident, literal
-
-BLANKS = (
-    "('', 'null', 'none', 'nan', 'nat', 'n/a', 'na', '<na>', '\\n', '-', 'infinity', '-infinity')"
-)
-"""Texts that mean nothing is there, in lower case, for every kind but free text."""
-
-TRUE = "('true', 't', 'yes', 'y', '1', '1.0')"
-FALSE = "('false', 'f', 'no', 'n', '0', '0.0')"
+from features.sources.texts import FALSE, MISSING, TRUE, WORDS_MISSING, is_missing, words_in
+from features.sources.written import Style
 
 SENTINEL = (
     "({0} < TIMESTAMP '1950-01-01' OR {0} >= TIMESTAMP '2200-01-01' "
@@ -34,7 +30,8 @@ def is_text(duckdb_type: str) -> bool:
 
 def is_zoned(duckdb_type: str) -> bool:
     """Whether a DuckDB type is an instant with a zone."""
-    return duckdb_type in {"TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"}
+    is_named = "WITH TIME ZONE" in duckdb_type and duckdb_type.startswith("TIMESTAMP")
+    return is_named or duckdb_type.startswith("TIMESTAMPTZ")
 
 
 def is_naive(duckdb_type: str) -> bool:
@@ -47,7 +44,9 @@ def is_native_time(duckdb_type: str) -> bool:
     return duckdb_type == "DATE" or duckdb_type.startswith("TIMESTAMP")
 
 
-def prepared(column: Column, expression: str, duckdb_type: str) -> tuple[str, str]:
+def prepared(
+    column: Column, expression: str, duckdb_type: str, style: Style | None = None
+) -> tuple[str, str]:
     """Return the SQL and the DuckDB type that the other functions read: trimmed, of one kind.
 
     Parameters
@@ -58,6 +57,8 @@ def prepared(column: Column, expression: str, duckdb_type: str) -> tuple[str, st
         SQL of the raw value.
     duckdb_type : str
         Its DuckDB type.
+    style : Numbers, Dates or None
+        How a column of text is written, where it is not as computers write it.
     """
     if column.kind in {"id", "text"} and duckdb_type in {"FLOAT", "DOUBLE"}:
         # Ids that went through a float: 17850.0 is 17850.
@@ -65,16 +66,32 @@ def prepared(column: Column, expression: str, duckdb_type: str) -> tuple[str, st
         number = f"CAST(CAST({expression} AS BIGINT) AS VARCHAR)"
         return f"CASE WHEN {whole} THEN {number} ELSE CAST({expression} AS VARCHAR) END", "VARCHAR"
     if column.kind in TIMES and is_native_time(duckdb_type):
-        return expression, duckdb_type
+        # Nanoseconds are no type that can be calculated with: microseconds are kept.
+        exact = "TIMESTAMPTZ" if is_zoned(duckdb_type) else "TIMESTAMP"
+        is_fine = duckdb_type in {"DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"}
+        return (expression, duckdb_type) if is_fine else (f"CAST({expression} AS {exact})", exact)
     if column.kind in {"number", "count"} and not is_text(duckdb_type):
         return f"TRY_CAST({expression} AS DOUBLE)", "DOUBLE"
-    return f"trim(CAST({expression} AS VARCHAR))", "VARCHAR"
+    return _as_written(f"trim(CAST({expression} AS VARCHAR))", style), "VARCHAR"
 
 
-def given(raw: str, duckdb_type: str) -> str:
+def _as_written(text: str, style: Style | None) -> str:
+    """Return a text as ISO 8601, or as a number that a cast reads; the rest stays as it is."""
+    if isinstance(style, Dates):
+        return iso_sql(text, style)
+    if isinstance(style, Numbers) and not style.is_plain:
+        return f"coalesce(CAST({number_sql(text, style)} AS VARCHAR), {text})"
+    return text
+
+
+def given(column: Column, raw: str, duckdb_type: str) -> str:
     """Return whether a prepared value says anything."""
     if is_text(duckdb_type):
-        return f"coalesce(lower({raw}) NOT IN {BLANKS}, false)"
+        if column.kind == "text":
+            return f"coalesce(lower({raw}) NOT IN {words_in(WORDS_MISSING)}, false)"
+        if column.kind == "id":
+            return f"coalesce(lower({raw}) NOT IN {words_in(MISSING)}, false)"
+        return f"coalesce(NOT {is_missing(raw)}, false)"
     if duckdb_type == "DOUBLE":
         return f"coalesce(NOT isnan({raw}), false)"
     if is_native_time(duckdb_type):
@@ -102,16 +119,15 @@ def value(
     """
     if column.kind == "flag":
         low = f"lower({raw})"
-        return f"CASE WHEN {low} IN {TRUE} THEN true WHEN {low} IN {FALSE} THEN false END"
+        yes, no = words_in(TRUE), words_in(FALSE)
+        return f"CASE WHEN {low} IN {yes} THEN true WHEN {low} IN {no} THEN false END"
     if column.kind in {"number", "count"}:
         return _number(column, raw)
     if column.kind == "day":
         return _day(raw, duckdb_type, timezone)
     if column.kind == "instant":
         return _instant(raw, duckdb_type, timezone, midnight_is_date=midnight_is_date)
-    text = f"nullif({raw}, '')"
-    if column.kind == "id":
-        text = f"CASE WHEN lower({raw}) NOT IN {BLANKS} THEN {raw} END"
+    text = f"CASE WHEN {given(column, raw, duckdb_type)} THEN {raw} END"
     return f"lower({text})" if column.values else text
 
 

@@ -9,8 +9,9 @@ import duckdb
 import pandas as pd
 
 from configs.company import Input
+from configs.errors import DataError
 from configs.places import Workspace
-from features.sources.raw import open_input
+from features.sources.raw import RawInput, open_files, open_input
 from features.sources.sql import ident, reading
 
 NAME = "table"
@@ -28,11 +29,14 @@ class Flat:
         File, or connection and table, for messages.
     malformed : int
         Lines of a CSV that do not fit its header; they are not among the rows.
+    notes : tuple of str
+        What a reader should know about how the file is written.
     """
 
     rows: pd.DataFrame
     place: str
     malformed: int
+    notes: tuple[str, ...] = ()
 
 
 def read_input(workspace: Workspace, name: str) -> Flat:
@@ -44,10 +48,32 @@ def read_input(workspace: Workspace, name: str) -> Flat:
         It is not there, or cannot be read.
     """
     with duckdb.connect() as connection:
-        opened = open_input(connection, workspace, name)
-        with reading(opened.place):
-            rows = connection.execute(f"SELECT * FROM {ident(name)}").df()
-    return Flat(rows, opened.place, opened.malformed)
+        return _whole(connection, open_input(connection, workspace, name))
+
+
+def _whole(connection: duckdb.DuckDBPyConnection, opened: RawInput) -> Flat:
+    if opened.lines.lost:
+        raise DataError(
+            f"{opened.lines.lost:,} of {opened.lines.total:,} lines are neither kept nor set aside",
+            where=opened.place,
+            fix="please report this; until then, export the file again with every text in double "
+            "quotes",
+        )
+    with reading(opened.place):
+        rows = connection.execute(f"SELECT * FROM {ident(opened.name)}").df()
+    return Flat(rows, opened.place, opened.malformed, opened.notes)
+
+
+def read_path(path: Path) -> Flat:
+    """Read a CSV or Parquet file whole; whatever is not called Parquet is read as CSV.
+
+    Raises
+    ------
+    SourceError
+        It cannot be read.
+    """
+    with duckdb.connect() as connection:
+        return _whole(connection, open_files(connection, NAME, [path], str(path), any_ending=True))
 
 
 def read_file(workspace: Workspace, path: Path) -> Flat:

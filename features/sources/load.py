@@ -14,18 +14,37 @@ from typing import Any, Literal
 import duckdb
 
 from configs.code import code_digest
-from configs.errors import ConfigError, DataError, StateError
+from configs.errors import (
+    BellwetherError,
+    ConfigError,
+    DataError,
+    SourceError,
+    StateError,
+    joined,
+)
 from configs.hashing import digest
 from configs.places import Workspace
 from configs.state import new_folder, read_manifest, write_json_atomically
 from features.contracts import TABLES
-from features.sources import table, unfold
+from features.sources import table, trace, unfold
 from features.sources.gaps import GAPS
-from features.sources.mapping import check_tables, inputs_of, map_table, mapping_of
+from features.sources.mapping import Mapped, check_tables, inputs_of, map_table, mapping_of
 from features.sources.raw import RawInput, fingerprint, open_input
 from features.sources.sql import literal
 
 MIN_ACCOUNTS = 2
+
+READ = (
+    "lines",
+    "file_notes",
+    "written",
+    "marks",
+    "sql_rows",
+    "examples",
+    "remedies",
+    "repeated_ids",
+)
+"""Facts of a manifest about how a table was read."""
 
 Basis = Literal["column", "delay", "default"]
 Progress = Callable[[str], None]
@@ -68,6 +87,10 @@ class TableInfo:
         Changes with the input, the mapping, the contract or the code.
     unfolded : Unfolded
         Rows that span several billing periods, and the rows they became.
+    read : dict
+        How it was read (`READ`): ``lines`` of CSV files by input, ``file_notes``, ``written``
+        (column → how its text is written), ``marks`` (column → currency marks), ``sql_rows``,
+        ``examples`` and ``remedies`` of rows set aside by reason, ``repeated_ids``.
     """
 
     name: str
@@ -88,6 +111,7 @@ class TableInfo:
     inputs: dict[str, int]
     identity: str
     unfolded: unfold.Unfolded = field(default_factory=unfold.Unfolded)
+    read: dict[str, Any] = field(default_factory=dict)
 
     @property
     def quarantine(self) -> Path:
@@ -263,24 +287,25 @@ def _build(
 ) -> None:
     with _work_connection(workspace.state.sources) as connection:
         opened: dict[str, RawInput] = {}
+        mistakes: list[BellwetherError] = []
         for name in names:
-            for wanted in inputs_of(workspace.company, name):
-                if wanted not in opened:
-                    opened[wanted] = open_input(connection, workspace, wanted)
-            used = {i: opened[i] for i in inputs_of(workspace.company, name)}
-            manifest = _build_one(
-                connection,
-                workspace,
-                name,
-                used,
-                {
-                    "identity": identities[name],
-                    "fingerprints": {i: prints[i] for i in used},
-                },
-            )
+            try:
+                for wanted in inputs_of(workspace.company, name):
+                    if wanted not in opened:
+                        opened[wanted] = open_input(connection, workspace, wanted)
+                used = {i: opened[i] for i in inputs_of(workspace.company, name)}
+                found = {"identity": identities[name], "fingerprints": {i: prints[i] for i in used}}
+                manifest = _build_one(connection, workspace, name, used, found)
+            except (ConfigError, SourceError) as error:
+                mistakes.append(error)
+                if name == "accounts":
+                    break  # every other table is joined to the accounts
+                continue
             progress(_summary(name, manifest))
             if name == "accounts":
                 _check_accounts(manifest["rows"])
+    if mistakes:
+        raise joined(mistakes)
 
 
 def _build_one(
@@ -294,6 +319,7 @@ def _build_one(
     accounts = workspace.state.sources / "accounts" / table.DATA if name != "accounts" else None
     with new_folder(workspace.state.sources / name, manifest) as folder:
         manifest["inputs"] = {i: item.rows for i, item in used.items()}
+        manifest.update(_how_read(connection, name, mapped, used))
         manifest.update(
             table.build_table(connection, mapped, list(used.values()), accounts, folder)
         )
@@ -303,6 +329,19 @@ def _build_one(
             done = unfold.unfold_terms(connection, path, manifest["columns"], wanted)
             manifest["unfolded"] = asdict(done)
     return manifest
+
+
+def _how_read(
+    connection: duckdb.DuckDBPyConnection, name: str, mapped: Mapped, used: dict[str, RawInput]
+) -> dict[str, Any]:
+    """Return what became of the lines and rows before they are this table's own."""
+    sql = mapped.mapping.sql
+    followed = trace.trace(connection, name, sql, mapped.relation, used) if sql else None
+    return {
+        "lines": {i: vars(item.lines) for i, item in used.items() if item.lines.total},
+        "file_notes": [note for item in used.values() for note in item.notes],
+        "sql_rows": followed.as_dict() if followed else None,
+    }
 
 
 def _summary(name: str, manifest: Mapping[str, Any]) -> str:
@@ -355,6 +394,7 @@ def _info(folder: Path, name: str, manifest: Mapping[str, Any], now: datetime) -
         path=path,
         columns=tuple(manifest["columns"]),
         rows_after_now=_rows_after(path, manifest["last_known"], now),
+        read={key: manifest[key] for key in READ if manifest.get(key)},
         **plain,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from zoneinfo import available_timezones
 
 import duckdb
@@ -14,6 +14,7 @@ from configs.errors import ConfigError, SourceError, did_you_mean
 from features.contracts import TABLES
 from features.sources.raw import RawInput
 from features.sources.sql import ROW, columns_of, ident, reading
+from features.sources.written import Style
 
 KNOWN_AT = "known_at"
 
@@ -42,6 +43,8 @@ class Mapped:
         SQL over the relation for when a row became visible.
     mapping : TableMapping
         The rest of what the company says about this table.
+    styles : dict of str to Style
+        How columns of text are written (`features.sources.ways`).
     """
 
     table: str
@@ -53,6 +56,7 @@ class Mapped:
     plain: frozenset[str]
     known_at: str | None
     mapping: TableMapping
+    styles: dict[str, Style] = field(default_factory=dict)
 
 
 def check_tables(company: Company) -> list[str]:

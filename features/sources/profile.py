@@ -41,7 +41,8 @@ def profile_of(connection: duckdb.DuckDBPyConnection, mapped: Mapped, spec: Sour
 def _tally(
     connection: duckdb.DuckDBPyConnection, mapped: Mapped, column: Column, name: str
 ) -> dict[str, int]:
-    text, kind = casts.prepared(column, mapped.expressions[name], mapped.types[name])
+    style = mapped.styles.get(name)
+    text, kind = casts.prepared(column, mapped.expressions[name], mapped.types[name], style)
     zoned = casts.zoned_text("raw") if casts.is_text(kind) else str(casts.is_zoned(kind)).lower()
     written = "timezone('UTC', raw)" if casts.is_zoned(kind) else "TRY_CAST(raw AS TIMESTAMP)"
     counts = one_row(
@@ -51,7 +52,7 @@ def _tally(
         f"count(*) FILTER (NOT zoned AND written = date_trunc('day', written)) AS midnights "
         f"FROM (SELECT {casts.date_text('raw', kind)} AS dates, {zoned} AS zoned, "
         f"{written} AS written FROM (SELECT {text} AS raw FROM {mapped.relation}) "
-        f"WHERE {casts.given('raw', kind)}) WHERE written IS NOT NULL",
+        f"WHERE {casts.given(column, 'raw', kind)}) WHERE written IS NOT NULL",
     )
     return {label: int(counts[label]) for label in LABELS}
 

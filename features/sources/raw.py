@@ -6,11 +6,9 @@ fit the header are kept aside as malformed. Parquet and database tables keep the
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-from collections.abc import Mapping
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +19,35 @@ from configs.errors import ConfigError, SourceError, did_you_mean
 from configs.hashing import digest, file_digest
 from configs.places import Workspace
 from features.sources import databases
+from features.sources.files import MAX_LINE, Cleaner, Head, Scan, csv_head, scan
 from features.sources.sql import ROW, columns_of, ident, literal, reading, text_list
 
-CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt")
-DELIMITERS = (",", ";", "\t", "|")
-HEAD_BYTES = 1_000_000
+PARQUET_ENDINGS = (".parquet", ".pq")
+CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What became of the lines of CSV files, below their headers; empty lines do not count.
+
+    Attributes
+    ----------
+    total : int
+        Lines in the files.
+    kept : int
+        Lines whose records are among the rows; a record may have several.
+    set_aside : int
+        Lines that fit no record.
+    """
+
+    total: int = 0
+    kept: int = 0
+    set_aside: int = 0
+
+    @property
+    def lost(self) -> int:
+        """Lines that are neither kept nor set aside: there may be none."""
+        return self.total - self.kept - self.set_aside
 
 
 @dataclass(frozen=True)
@@ -44,6 +66,10 @@ class RawInput:
         Rows read, without malformed lines.
     malformed : int
         Lines that do not fit the header.
+    lines : Lines
+        What became of the lines of CSV files.
+    notes : tuple of str
+        What a reader should know about how the files are written.
     """
 
     name: str
@@ -51,6 +77,8 @@ class RawInput:
     columns: dict[str, str]
     rows: int
     malformed: int
+    lines: Lines = field(default_factory=Lines)
+    notes: tuple[str, ...] = ()
 
     @property
     def relation(self) -> str:
@@ -142,23 +170,98 @@ def open_input(connection: duckdb.DuckDBPyConnection, workspace: Workspace, name
     """Make an input readable as ``raw.<name>`` (with row numbers) and as ``<name>`` (without)."""
     item = workspace.company.inputs[name]
     place = place_of(name, item)
+    if item.file is not None:
+        return open_files(connection, name, files_of(workspace, name), place)
+    _prepare(connection, name)
+    with reading(place):
+        databases.stage(connection, workspace, name, item)
+    return _opened(connection, name, place, Lines(), ())
+
+
+def open_files(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    files: Sequence[Path],
+    place: str,
+    *,
+    any_ending: bool = False,
+) -> RawInput:
+    """Make files readable as ``raw.<name>`` (with row numbers) and as ``<name>`` (without).
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        Where they are opened.
+    name : str
+        Of the input.
+    files : sequence of Path
+        CSV or Parquet.
+    place : str
+        For messages.
+    any_ending : bool
+        Whatever is not called Parquet is read as CSV.
+
+    Raises
+    ------
+    ConfigError
+        They are neither CSV nor Parquet.
+    SourceError
+        They cannot be read, or have different headers.
+    """
+    _prepare(connection, name)
+    lines = Lines()
+    notes: tuple[str, ...] = ()
+    with reading(place):
+        if all(path.suffix.lower() in PARQUET_ENDINGS for path in files):
+            _open_parquet(connection, name, files)
+        elif any_ending or all(path.name.lower().endswith(CSV_ENDINGS) for path in files):
+            lines, notes = _stage_csv(connection, name, files)
+        else:
+            raise ConfigError(
+                f"input {name} is neither CSV nor Parquet",
+                where=str(files[0]),
+                fix=f"endings read: .parquet, {', '.join(CSV_ENDINGS)}",
+            )
+    return _opened(connection, name, place, lines, notes)
+
+
+def _open_parquet(connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Path]) -> None:
+    try:
+        connection.execute(
+            f"CREATE VIEW raw.{ident(name)} AS SELECT row_number() OVER () AS {ROW}, * "
+            f"FROM read_parquet({text_list(files)})"
+        )
+    except (duckdb.InvalidInputException, duckdb.IOException) as error:
+        raise SourceError(
+            f"{files[0].name} is no readable Parquet file: {str(error).splitlines()[0]}",
+            where=str(files[0]),
+            fix="export it again; a file that is cut short has lost its end",
+        ) from error
+
+
+def _prepare(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     connection.execute("CREATE SCHEMA IF NOT EXISTS raw")
     connection.execute("CREATE SCHEMA IF NOT EXISTS rejects")
     connection.execute(
-        f"CREATE TABLE rejects.{ident(name)} (line BIGINT, text VARCHAR, why VARCHAR)"
+        f"CREATE OR REPLACE TABLE rejects.{ident(name)} (line BIGINT, text VARCHAR, why VARCHAR)"
     )
+
+
+def _opened(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    place: str,
+    lines: Lines,
+    notes: tuple[str, ...],
+) -> RawInput:
     with reading(place):
-        if item.file is None:
-            databases.stage(connection, workspace, name, item)
-        else:
-            _open_files(connection, name, files_of(workspace, name))
         columns = columns_of(connection, f"SELECT * FROM raw.{ident(name)}")
         columns.pop(ROW)
         shown = ", ".join(ident(column) for column in columns)
         connection.execute(f"CREATE VIEW {ident(name)} AS SELECT {shown} FROM raw.{ident(name)}")
         rows = _count(connection, f"raw.{ident(name)}")
         malformed = _count(connection, f"rejects.{ident(name)}")
-    return RawInput(name, place, columns, rows, malformed)
+    return RawInput(name, place, columns, rows, malformed, lines, notes)
 
 
 def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
@@ -166,80 +269,105 @@ def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
     return int(row[0]) if row else 0
 
 
-def _open_files(connection: duckdb.DuckDBPyConnection, name: str, files: list[Path]) -> None:
-    if all(path.suffix.lower() == ".parquet" for path in files):
-        connection.execute(
-            f"CREATE VIEW raw.{ident(name)} AS SELECT row_number() OVER () AS {ROW}, * "
-            f"FROM read_parquet({text_list(files)})"
-        )
-    elif all(path.name.lower().endswith(CSV_ENDINGS) for path in files):
-        _stage_csv(connection, name, files)
-    else:
-        raise ConfigError(
-            f"input {name} is neither CSV nor Parquet",
-            where=str(files[0]),
-            fix=f"endings read: .parquet, {', '.join(CSV_ENDINGS)}",
-        )
-
-
-def _stage_csv(connection: duckdb.DuckDBPyConnection, name: str, files: list[Path]) -> None:
-    heads = [csv_head(path) for path in files]
-    delimiter, header = heads[0]
-    for path, head in zip(files, heads, strict=True):
-        if head != heads[0]:
+def _stage_csv(
+    connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Path]
+) -> tuple[Lines, tuple[str, ...]]:
+    """Read CSV files into ``raw.<name>``; what fits no record goes to ``rejects.<name>``."""
+    parts = [_part(path) for path in files]
+    first = parts[0].head
+    for part in parts:
+        if part.head.columns != first.columns:
             raise SourceError(
-                f"the files of input {name} have different headers: {header} and {head[1]}",
-                where=str(path),
+                f"the files of input {name} have different headers: "
+                f"{first.columns} and {part.head.columns}",
+                where=str(part.path),
                 fix="give each its own input and join them with `sql`",
             )
-    columns = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in header)
+    aside = Path(
+        str(connection.execute("SELECT current_setting('temp_directory')").fetchall()[0][0])
+    )
+    with tempfile.TemporaryDirectory(dir=aside if aside.is_dir() else None) as folder:
+        odd = {part.path for part in parts if not part.is_plain_as(first)}
+        lines = _read_parts(connection, name, parts, odd, Path(folder))
+        if len(odd) < len(parts) and (lines.lost or _is_torn(lines, parts)):
+            connection.execute(f"DELETE FROM rejects.{ident(name)}")
+            every = {part.path for part in parts}
+            lines = _read_parts(connection, name, parts, every, Path(folder))
+    return lines, tuple(f"{p.path.name}: {p.scan.note}" for p in parts if p.scan.note)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One file of an input."""
+
+    path: Path
+    scan: Scan
+    head: Head
+
+    def is_plain_as(self, first: Head) -> bool:
+        """Whether DuckDB can read the file as it lies, with the header of the first one."""
+        is_short = self.scan.longest < MAX_LINE
+        return self.scan.is_plain and is_short and self.head == first and first.is_plain
+
+
+def _part(path: Path) -> _Part:
+    found = scan(path)
+    return _Part(path, found, csv_head(path, found.encoding))
+
+
+def _is_torn(lines: Lines, parts: Sequence[_Part]) -> bool:
+    """Whether an open quote may have torn records: some lines fit none, and there are quotes."""
+    return bool(lines.set_aside) and any(part.scan.has_quotes for part in parts)
+
+
+def _read_parts(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    parts: Sequence[_Part],
+    odd: set[Path],
+    folder: Path,
+) -> Lines:
+    """Read files as they lie, but the odd ones as clean copies; count what became of each line."""
+    head, paths, copies = parts[0].head, [], []
+    for number, part in enumerate(parts):
+        if part.path not in odd:
+            paths.append(part.path)
+            continue
+        copies.append(cleaner := Cleaner(part.head, head.delimiter))
+        paths.append(folder / f"{number}.csv")
+        cleaner.write(part.path, part.scan.encoding, paths[-1])
+        if cleaner.rejects:
+            rows = [[item.line, item.text, item.why] for item in cleaner.rejects]
+            connection.executemany(f"INSERT INTO rejects.{ident(name)} VALUES (?, ?, ?)", rows)
+    rejected = _read_csv(connection, name, paths, head)
+    plain = [part for part in parts if part.path not in odd]
+    below = sum(part.scan.lines - part.head.lines for part in plain)
+    records, taken = (sum(getattr(c, key) for c in copies) for key in ("records", "record_lines"))
+    return Lines(
+        below + sum(cleaner.lines for cleaner in copies),
+        _count(connection, f"raw.{ident(name)}") - records + taken,
+        rejected + sum(len(cleaner.rejects) for cleaner in copies),
+    )
+
+
+def _read_csv(
+    connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path], head: Head
+) -> int:
+    """Read files of one header into ``raw.<name>`` and return how many lines fit no record."""
+    columns = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in head.columns)
     rejects = f"bw_rejects_{name}"
+    for table in (rejects, f"{rejects}_scan"):
+        connection.execute(f"DROP TABLE IF EXISTS {table}")
     connection.execute(
-        f"CREATE TABLE raw.{ident(name)} AS SELECT row_number() OVER () AS {ROW}, * "
-        f"FROM read_csv({text_list(files)}, header = true, auto_detect = false, "
-        f"delim = {literal(delimiter)}, quote = '\"', escape = '\"', columns = {{{columns}}}, "
+        f"CREATE OR REPLACE TABLE raw.{ident(name)} AS SELECT row_number() OVER () AS {ROW}, * "
+        f"FROM read_csv({text_list(paths)}, header = true, auto_detect = false, "
+        f"delim = {literal(head.delimiter)}, quote = '\"', escape = '\"', "
+        f"columns = {{{columns}}}, max_line_size = {4 * MAX_LINE}, "
         f"store_rejects = true, rejects_table = '{rejects}', rejects_scan = '{rejects}_scan')"
     )
-    # An open quote swallows the lines after it into one record: each of them is counted.
     connection.execute(
-        f"INSERT INTO rejects.{ident(name)} SELECT line, text, why FROM ("
-        f"SELECT line, unnest(string_split_regex(any_value(csv_line), '\\r?\\n')) AS text, "
-        f"min(error_message) AS why FROM {rejects} GROUP BY file_id, line) "
-        f"WHERE trim(text) <> '' ORDER BY line"
+        f"INSERT INTO rejects.{ident(name)} SELECT line, trim(any_value(csv_line), chr(10)), "
+        f"min(error_message) FROM {rejects} GROUP BY file_id, line "
+        f"HAVING trim(any_value(csv_line), chr(10) || chr(13) || ' ') <> '' ORDER BY line"
     )
-
-
-def csv_head(path: Path) -> tuple[str, tuple[str, ...]]:
-    """Return the delimiter and the column names of a CSV file.
-
-    Raises
-    ------
-    SourceError
-        The file is empty, not UTF-8, or names a column twice.
-    """
-    opener = gzip.open if path.suffix.lower() == ".gz" else Path.open
-    with opener(path, "rb") as handle:
-        head = handle.read(HEAD_BYTES)
-    try:
-        text = head.decode("utf-8-sig", errors="strict" if len(head) < HEAD_BYTES else "replace")
-    except UnicodeDecodeError as error:
-        raise SourceError(
-            f"the file is not UTF-8: {error}",
-            where=str(path),
-            fix="save it as UTF-8, for example: iconv -f latin1 -t utf-8 OLD > NEW",
-        ) from error
-    if not text.strip():
-        raise SourceError(
-            "the file is empty, it has not even a header",
-            where=str(path),
-            fix="export it again; a table without rows still has its header, or is left out of "
-            "`inputs`",
-        )
-    first = text.splitlines()[0]
-    delimiter = max(DELIMITERS, key=first.count)
-    names = [name.strip() for name in next(csv.reader(io.StringIO(text), delimiter=delimiter))]
-    header = tuple(name or f"column_{number}" for number, name in enumerate(names, start=1))
-    twice = sorted({name for name in header if [h.lower() for h in header].count(name.lower()) > 1})
-    if twice:
-        raise SourceError(f"the header names a column twice: {', '.join(twice)}", where=str(path))
-    return delimiter, header
+    return _count(connection, f"(SELECT DISTINCT file_id, line FROM {rejects})")

@@ -11,17 +11,25 @@ from typing import Any
 import duckdb
 
 from configs.errors import DataError, SourceError
-from features.contracts import TABLES, Column, SourceTable
+from features.contracts import TABLES, SourceTable
 from features.sources import casts
+from features.sources.deliveries import (
+    EVENT_ID,
+    different_events,
+    mark_delivered_again,
+    repeated_ids,
+)
+from features.sources.families import mark_children, rolled_up, write_tops
 from features.sources.mapping import KNOWN_AT, Mapped
 from features.sources.profile import Profile, profile_of
 from features.sources.raw import RawInput
+from features.sources.remedies import Aside, look_aside
 from features.sources.rules import Rule, bad, is_date, raw, rules_for, sentinel
 from features.sources.sql import ROW, ident, literal, one_row, reading
+from features.sources.ways import MOMENT, marks_of, with_ways, words_of
 
 DATA = "data.parquet"
 QUARANTINE = "quarantine.parquet"
-MOMENT = Column("instant", "when the row became visible")
 
 
 def build_table(
@@ -54,6 +62,7 @@ def build_table(
     """
     with reading(mapped.place):
         spec = TABLES[mapped.table]
+        mapped = with_ways(connection, mapped, spec)
         profile = profile_of(connection, mapped, spec)
         rules = rules_for(
             mapped.table, spec, list(mapped.expressions), known_at=mapped.known_at is not None
@@ -61,12 +70,25 @@ def build_table(
         _stage(connection, mapped, spec, profile, rules, accounts)
         _mark_copies(connection, mapped, profile)
         _mark_superseded(connection, spec, history=mapped.mapping.history)
+        if EVENT_ID in mapped.expressions:
+            mark_delivered_again(connection, spec)
+        if mapped.mapping.roll_up:
+            mark_children(connection, mapped)
+            write_tops(connection, folder)
         counts = _write(connection, mapped, spec, inputs, folder)
-    _check_counts(mapped, counts, inputs)
+        aside = look_aside(connection, mapped, counts["quarantined"], accounts)
+        _check_counts(mapped, counts, inputs, aside)
+        counts["repeated_ids"] = repeated_ids(connection, mapped, spec)
+        if counts["quarantined"].get("delivered_again"):
+            counts["noted"]["other_event"] = different_events(connection, spec)
     return {
         **counts,
-        "columns": list(mapped.expressions),
+        "examples": aside.examples,
+        "remedies": aside.remedies,
+        "columns": [name for name in mapped.expressions if name != EVENT_ID],
         "profile": profile,
+        "written": words_of(mapped.styles),
+        "marks": marks_of(mapped.styles),
         "known_basis": _known_basis(mapped),
         "history": mapped.mapping.history,
     }
@@ -102,7 +124,8 @@ def _stage(
         f"cast_rows AS ({_cast_query(mapped, spec, profile, types)}), "
         f"clean_rows AS ({_clean_query(spec, types)}), "
         f"known_rows AS ({_known_query(mapped, spec)}), "
-        f"joined AS (SELECT known_rows.*{extra} FROM known_rows {join if owned else ''}) "
+        f"family_rows AS ({rolled_up('known_rows', accounts if owned else None)}), "
+        f"joined AS (SELECT family_rows.*{extra} FROM family_rows {join if owned else ''}) "
         f"SELECT *, {_broken(rules, sets_aside=True)} AS reasons, "
         f"{_broken(rules, sets_aside=False)} AS notes FROM joined"
     )
@@ -112,7 +135,9 @@ def _raw_query(mapped: Mapped, spec: SourceTable) -> tuple[str, dict[str, str]]:
     """Return the prepared raw columns and their DuckDB types."""
     wanted = {**mapped.expressions, **({KNOWN_AT: mapped.known_at} if mapped.known_at else {})}
     done = {
-        name: casts.prepared(spec.columns.get(name, MOMENT), text, mapped.types[name])
+        name: casts.prepared(
+            spec.columns.get(name, MOMENT), text, mapped.types[name], mapped.styles.get(name)
+        )
         for name, text in wanted.items()
     }
     parts = [f"{text} AS {raw(name)}" for name, (text, _) in done.items()]
@@ -146,9 +171,8 @@ def _clean_query(spec: SourceTable, types: dict[str, str]) -> str:
     parts: list[str] = []
     values: list[str] = []
     for name, kind in types.items():
-        unread = (
-            f"CASE WHEN {ident(name)} IS NULL THEN {casts.given(raw(name), kind)} ELSE false END"
-        )
+        says = casts.given(spec.columns.get(name, MOMENT), raw(name), kind)
+        unread = f"CASE WHEN {ident(name)} IS NULL THEN {says} ELSE false END"
         parts.append(f"{unread} AS {bad(name)}")
         if spec.columns.get(name, MOMENT).kind in casts.TIMES:
             never = casts.stands_for_never(name)
@@ -216,7 +240,7 @@ def _mark_superseded(
     connection: duckdb.DuckDBPyConnection, spec: SourceTable, *, history: bool
 ) -> None:
     """Find rows whose key comes again later known (or further down), in ``superseded``."""
-    connection.execute(f"CREATE OR REPLACE TABLE superseded ({ROW} BIGINT)")
+    connection.execute(f"CREATE OR REPLACE TABLE superseded ({ROW} BIGINT, reason VARCHAR)")
     if not spec.key:
         return
     key = ", ".join([*(ident(name) for name in spec.key), *([KNOWN_AT] if history else [])])
@@ -225,7 +249,7 @@ def _mark_superseded(
         f"WITH sound AS (SELECT * FROM staged ANTI JOIN copies USING ({ROW}) "
         f"WHERE len(reasons) = 0), "
         f"twice AS (SELECT {key} FROM sound GROUP BY ALL HAVING count(*) > 1) "
-        f"SELECT {ROW} FROM sound SEMI JOIN twice USING ({key}) "
+        f"SELECT {ROW}, 'superseded' FROM sound SEMI JOIN twice USING ({key}) "
         f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {KNOWN_AT} DESC, {ROW} DESC) > 1"
     )
 
@@ -237,7 +261,9 @@ def _write(
     inputs: list[RawInput],
     folder: Path,
 ) -> dict[str, Any]:
-    shown = ", ".join([*(ident(name) for name in mapped.expressions), KNOWN_AT])
+    # An event's own id has done its work: it is not written.
+    names = [name for name in mapped.expressions if name != EVENT_ID]
+    shown = ", ".join([*(ident(name) for name in names), KNOWN_AT])
     lead = [n for n in ("account_id", spec.happened) if n in mapped.expressions]
     order = ", ".join([*(ident(name) for name in lead), ROW])
     kept = (
@@ -251,7 +277,7 @@ def _write(
     connection.execute(
         f"CREATE OR REPLACE TABLE aside AS "
         f"SELECT {ROW}, reasons FROM staged ANTI JOIN copies USING ({ROW}) WHERE len(reasons) > 0 "
-        f"UNION ALL SELECT {ROW}, ['superseded'] FROM superseded"
+        f"UNION ALL SELECT {ROW}, [reason] FROM superseded"
     )
     _write_quarantine(connection, mapped, inputs, folder)
     return _counts(connection, mapped, spec, inputs, kept)
@@ -308,7 +334,9 @@ def _tally(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, int]:
     return {str(code): int(count) for code, count in rows}
 
 
-def _check_counts(mapped: Mapped, counts: dict[str, Any], inputs: list[RawInput]) -> None:
+def _check_counts(
+    mapped: Mapped, counts: dict[str, Any], inputs: list[RawInput], aside: Aside
+) -> None:
     """Refuse a table that lost a row, or in which nothing is usable."""
     accounted = counts["rows"] + counts["rows_quarantined"] + counts["rows_duplicate"]
     if counts["rows_read"] != accounted:
@@ -322,21 +350,22 @@ def _check_counts(mapped: Mapped, counts: dict[str, Any], inputs: list[RawInput]
         raise SourceError(
             f"{mapped.table}: none of its {counts['rows_read']} rows is usable ({reasons})",
             where=mapped.place,
-            fix=_advice(counts["quarantined"], inputs),
+            fix=_advice(counts["quarantined"], inputs, aside),
         )
 
 
-def _advice(quarantined: dict[str, int], inputs: list[RawInput]) -> str:
+def _advice(quarantined: dict[str, int], inputs: list[RawInput], aside: Aside) -> str:
     worst = next(iter(quarantined), "")
     what, _, column = worst.partition(":")
+    shown = ", ".join(repr(value) for value in aside.examples.get(worst, []))
+    remedy = aside.remedies.get(worst, "")
     if what == "unparsable":
-        return (
-            f"times are read as ISO 8601; for others map e.g. {column}: "
-            f"strptime({column}, '%d/%m/%Y')"
-        )
+        return f"{column} is {shown}; for such values map e.g. {remedy}"
     if what == "unknown_account":
         return (
-            "its account ids are not those of the accounts table; map account_id so that they are"
+            f"its account ids are not those of the accounts table: they are called {shown}, "
+            f"{remedy}"
         )
     names = ", ".join(item.name for item in inputs)
-    return f"correct the mapping or the input {names}".rstrip()
+    seen = f"{column} is {shown}; " if shown else ""
+    return f"{seen}correct the mapping or the input {names}".rstrip()

@@ -13,18 +13,32 @@ import numpy as np
 import pandas as pd
 
 from configs.company import Company
-from configs.errors import DataError, did_you_mean
+from configs.errors import BellwetherError, DataError, did_you_mean, joined
 from configs.places import Workspace
 from configs.table import ReadyTable
 from features.catalog import FeatureInfo
+from features.contracts import MOST
 from features.sources.flat import Flat, read_input
+from features.sources.texts import MISSING
 from training.frame import ROW_COLUMNS, TrainingFrame, refuse_repeats
-from training.tables.kinds import Kind, Seen, convert, is_text, moments, see, text_of
+from training.tables.kinds import (
+    How,
+    Kind,
+    Seen,
+    convert,
+    dates_of,
+    how_of,
+    is_text,
+    moments,
+    see,
+    text_of,
+)
+from training.tables.labels import read_label
 
 UNDATED = pd.Timestamp("1970-01-01", tz="UTC")
 """The as_of of a static table that does not say which day it describes."""
 
-TRUE, FALSE = frozenset({"1", "yes", "true", "y", "t"}), frozenset({"0", "no", "false", "n", "f"})
+DATED = frozenset({"as_of", "label_known_at", "decided_at"})
 ALSO_FEATURES = ("segment", "arr", "mrr")
 """Columns that have a part of their own and may still be learned from."""
 
@@ -111,10 +125,11 @@ def table_of(company: Company, flat: Flat, now: datetime) -> Table:
     """Return a table as read, as the typed training frame; see `build_table`."""
     table, raw = _section(company), flat.rows
     check_columns(table, raw.columns, flat.place)
-    keys = entity_rows(table, raw, flat.place)
-    label = _label(table, raw[table.label.column], flat.place)
-    refuse_repeats(keys.assign(label=label), flat.place, fix=ONE_ROW)
-    rows = _rows(table, raw, keys, label)
+    how = how_of(table, raw)
+    keys = entity_rows(table, raw, flat.place, how)
+    label = read_label(table, raw[table.label.column], flat.place)
+    refuse_repeats(keys.assign(label=label.values), flat.place, fix=ONE_ROW)
+    rows = _rows(table, raw, keys, label.values, how)
     excluded = _excluded(table, rows, now)
     used = excluded.isna()
     if not used.any():
@@ -123,23 +138,25 @@ def table_of(company: Company, flat: Flat, now: datetime) -> Table:
             where=flat.place,
             fix="check table.label, and that `now` is not before the labels were known",
         )
-    seen = _see_all(company, raw[used])
+    seen = _see_all(company, raw[used], how)
     reading: dict[str, Kind] = {name: item.kind for name, item in seen.items() if item.kind}
     if not reading:
         raise DataError("no column is left to learn from", where=flat.place)
     order = rows[used].sort_values(["as_of", "entity_id"]).index
     contract = _contract(company, rows, excluded, flat.malformed) | {
-        "columns_left_out": {name: item.words for name, item in seen.items() if item.kind is None}
+        "label_words": label.words,
+        "file_notes": list(flat.notes),
+        "columns_left_out": {name: item.words for name, item in seen.items() if item.kind is None},
     }
     frame = TrainingFrame(
         next(iter(company.targets)),
         rows.loc[order, list(ROW_COLUMNS)].astype({"label": "int8"}).reset_index(drop=True),
-        features_of(raw.loc[order], reading, rows.loc[order, "as_of"]),
+        features_of(raw.loc[order], reading, rows.loc[order, "as_of"], how),
         tuple(_info(table, name, kind) for name, kind in reading.items()),
         reading,
         contract,
     )
-    columns = tuple(_column(table, raw[used], str(name), seen) for name in raw.columns)
+    columns = tuple(_column(table, raw[used], str(name), seen, how) for name in raw.columns)
     return Table(frame, columns, contract, raw[~used].reset_index(drop=True))
 
 
@@ -159,7 +176,7 @@ def check_columns(table: ReadyTable, columns: Iterable[str], place: str) -> None
     """
     known = [str(name) for name in columns]
     wanted = list(table.named.items())
-    for key in ("columns", "words", "signs"):
+    for key in ("columns", "written", "words", "signs"):
         wanted += [(f"{key}.{name}", name) for name in getattr(table, key)]
     lost = [(key, name) for key, name in wanted if name not in known]
     if lost:
@@ -171,7 +188,9 @@ def check_columns(table: ReadyTable, columns: Iterable[str], place: str) -> None
         )
 
 
-def entity_rows(table: ReadyTable, raw: pd.DataFrame, place: str) -> pd.DataFrame:
+def entity_rows(
+    table: ReadyTable, raw: pd.DataFrame, place: str, how: How | None = None
+) -> pd.DataFrame:
     """Return the key of every row: entity_id and as_of.
 
     Raises
@@ -182,13 +201,13 @@ def entity_rows(table: ReadyTable, raw: pd.DataFrame, place: str) -> pd.DataFram
     if table.id is None:
         entity = pd.Series([f"row {i}" for i in range(1, len(raw) + 1)], index=raw.index)
     else:
-        entity = text_of(raw[table.id])
+        entity = text_of(raw[table.id], MISSING)
         _refuse_missing(entity, table.id, "name of the account", place)
     if table.as_of is None:
         moment = UNDATED if table.taken_on is None else pd.Timestamp(table.taken_on, tz="UTC")
         as_of = pd.Series(moment, index=raw.index, dtype="datetime64[us, UTC]")
     else:
-        as_of = moments(raw[table.as_of])
+        as_of = moments(raw[table.as_of], how or how_of(table, raw))
         _refuse_missing(as_of, table.as_of, "date like 2024-01-31", place)
     return pd.DataFrame({"entity_id": entity, "as_of": as_of})
 
@@ -204,62 +223,30 @@ def _refuse_missing(values: pd.Series, column: str, what: str, place: str) -> No
         )
 
 
-def _label(table: ReadyTable, column: pd.Series, place: str) -> pd.Series:
-    """Return 1.0, 0.0, and NaN where no label is given."""
-    text = convert(column, "category", pd.Series(dtype="datetime64[us, UTC]")).str.lower()
-    values = sorted(text.dropna().unique())
-    where = f"column {table.label.column}, {place}"
-    positive = _positives(table.label.positive, values)
-    if not positive and not set(values) <= FALSE:
-        wanted = table.label.positive
-        said = "1, true or yes" if wanted is None else repr(wanted)
-        raise DataError(
-            f"no row has the label {said}; there are: {', '.join(values[:8])}",
-            where=where,
-            fix=did_you_mean(str(wanted), values)
-            or f"name it:  label: {{column: {table.label.column}, positive: …}}",
-        )
-    if table.label.positive is None and len(values) > 2:
-        raise DataError(
-            f"the label has {len(values)} different values: {', '.join(values[:8])}",
-            where=where,
-            fix=f"say which one counts:  label: {{column: {table.label.column}, positive: …}}",
-        )
-    return text.isin(positive).astype("float64").where(text.notna())
-
-
-def _positives(wanted: str | None, values: list[str]) -> frozenset[str]:
-    """Return the spellings of the wanted value among those there are."""
-    if wanted is None:
-        return TRUE & set(values)
-    exact = frozenset(value for value in values if value == wanted.lower())
-    return exact or (TRUE & set(values) if wanted.lower() in TRUE else frozenset())
-
-
 def _rows(
-    table: ReadyTable, raw: pd.DataFrame, keys: pd.DataFrame, label: pd.Series
+    table: ReadyTable, raw: pd.DataFrame, keys: pd.DataFrame, label: pd.Series, how: How
 ) -> pd.DataFrame:
     """Return the columns of `training.frame.ROW_COLUMNS`, one row per row of the table."""
     nothing = pd.Series(np.nan, index=raw.index)
-    decided = moments(raw[table.decided_at]) if table.decided_at else None
+    decided = moments(raw[table.decided_at], how) if table.decided_at else None
     never = pd.Series(pd.NaT, index=raw.index, dtype="datetime64[us, UTC]")
     segment = text_of(raw[table.segment]).fillna("unknown") if table.segment else "all"
     return keys.assign(
         label=label,
-        label_known_at=_known_at(table, raw, keys["as_of"]),
+        label_known_at=_known_at(table, raw, keys["as_of"], how),
         decision_at=never if decided is None else decided.where(label == 1),
-        arr=_yearly(table, raw, keys["as_of"]),
+        arr=_yearly(table, raw, keys["as_of"], how),
         segment=segment,
         is_under_contract=False,
         days_to_renewal=nothing,
-        health_score=_health(table, raw, keys["as_of"]),
+        health_score=_health(table, raw, keys["as_of"], how),
     )
 
 
-def _known_at(table: ReadyTable, raw: pd.DataFrame, as_of: pd.Series) -> pd.Series:
+def _known_at(table: ReadyTable, raw: pd.DataFrame, as_of: pd.Series, how: How) -> pd.Series:
     if table.label_known_at is None:
         return as_of + pd.Timedelta(days=table.horizon_days or 0)
-    known = moments(raw[table.label_known_at])
+    known = moments(raw[table.label_known_at], how)
     early = known < as_of
     if early.any():
         raise DataError(
@@ -270,17 +257,26 @@ def _known_at(table: ReadyTable, raw: pd.DataFrame, as_of: pd.Series) -> pd.Seri
     return known
 
 
-def _yearly(table: ReadyTable, raw: pd.DataFrame, as_of: pd.Series) -> pd.Series:
+def _yearly(table: ReadyTable, raw: pd.DataFrame, as_of: pd.Series, how: How) -> pd.Series:
     name = table.arr or table.mrr
     if name is None:
         return pd.Series(np.nan, index=raw.index)
-    return convert(raw[name], "number", as_of) * (1.0 if table.arr else 12.0)
+    values = convert(raw[name], "number", as_of, how)
+    absurd = values[values.abs() > MOST]
+    if len(absurd):
+        raise DataError(
+            f"{len(absurd):,} of {len(values):,} amounts are beyond anything, such as "
+            f"{raw.loc[absurd.index[0], name]}",
+            where=f"column {name}",
+            fix="correct them at the source, or leave them empty",
+        )
+    return values * (1.0 if table.arr else 12.0)
 
 
-def _health(table: ReadyTable, raw: pd.DataFrame, as_of: pd.Series) -> pd.Series:
+def _health(table: ReadyTable, raw: pd.DataFrame, as_of: pd.Series, how: How) -> pd.Series:
     if table.health_score is None:
         return pd.Series(np.nan, index=raw.index)
-    score = convert(raw[table.health_score], "number", as_of)
+    score = convert(raw[table.health_score], "number", as_of, how)
     return score if table.health_score_means == "health" else -score
 
 
@@ -294,9 +290,10 @@ def _excluded(table: ReadyTable, rows: pd.DataFrame, now: datetime) -> pd.Series
     return why
 
 
-def _see_all(company: Company, raw: pd.DataFrame) -> dict[str, Seen]:
-    """Return how every column that may be learned from is read."""
+def _see_all(company: Company, raw: pd.DataFrame, how: How) -> dict[str, Seen]:
+    """Return how every column that may be learned from is read; refuse all unclear ones at once."""
     table = _section(company)
+    mistakes: list[BellwetherError] = []
     named = {name for key, name in table.named.items() if key not in ALSO_FEATURES}
     seen = {}
     for column in raw.columns:
@@ -309,25 +306,39 @@ def _see_all(company: Company, raw: pd.DataFrame) -> dict[str, Seen]:
         elif wanted is not None:
             seen[name] = Seen(wanted, "read as the configuration says")
         else:
-            seen[name] = see(raw[name])
-        _refuse_undated(table, name, seen[name])
+            try:
+                seen[name] = see(raw[name], how)
+            except DataError as error:
+                mistakes.append(error)
+    mistakes += _undated(table, seen)
+    if mistakes:
+        raise joined(mistakes)
     return seen
 
 
-def _refuse_undated(table: ReadyTable, name: str, seen: Seen) -> None:
-    if seen.kind == "date" and table.as_of is None and table.taken_on is None:
-        raise DataError(
-            f"column {name} holds dates, and the table does not say which day it describes",
+def _undated(table: ReadyTable, seen: Mapping[str, Seen]) -> list[BellwetherError]:
+    """Return what is wrong when columns hold dates and the table has no moment of its own."""
+    names = [name for name, item in seen.items() if item.kind == "date"]
+    if not names or table.as_of is not None or table.taken_on is not None:
+        return []
+    dropped = ", ".join(f"{name}: drop" for name in names)
+    many = f"columns {', '.join(names)} hold" if len(names) > 1 else f"column {names[0]} holds"
+    return [
+        DataError(
+            f"{many} dates, and the table does not say which day it describes",
             where="table in company.yaml",
-            fix=f"give `taken_on: 2024-01-31`, so that it is read as days before that day, or "
-            f"leave it out:  columns: {{{name}: drop}}",
+            fix="give `taken_on: 2024-01-31`, so that they are read as days before that day, or "
+            f"leave them out:  columns: {{{dropped}}}",
         )
+    ]
 
 
-def features_of(raw: pd.DataFrame, reading: Mapping[str, str], as_of: pd.Series) -> pd.DataFrame:
+def features_of(
+    raw: pd.DataFrame, reading: Mapping[str, str], as_of: pd.Series, how: How
+) -> pd.DataFrame:
     """Return the feature columns of rows of the table: float64, and text for categories."""
     columns = {
-        name: convert(raw[name], kind, as_of)  # type: ignore[arg-type]  # checked when configured
+        name: convert(raw[name], kind, as_of, how)  # type: ignore[arg-type]  # checked in the YAML
         for name, kind in reading.items()
     }
     return pd.DataFrame(columns, index=raw.index).reset_index(drop=True)
@@ -391,7 +402,9 @@ def _contract(
     }
 
 
-def _column(table: ReadyTable, raw: pd.DataFrame, name: str, seen: Mapping[str, Seen]) -> Column:
+def _column(
+    table: ReadyTable, raw: pd.DataFrame, name: str, seen: Mapping[str, Seen], how: How
+) -> Column:
     values = text_of(raw[name]) if is_text(raw[name]) else raw[name]
     parts = [key for key, column in table.named.items() if column == name]
     found = seen.get(name)
@@ -399,6 +412,8 @@ def _column(table: ReadyTable, raw: pd.DataFrame, name: str, seen: Mapping[str, 
     if found is not None:
         parts = ["feature" if kind else "left out", *parts]
     words = found.words if found else ""
+    if set(parts) & DATED:
+        words = dates_of(raw[name], how).words
     if kind == "number":
         words = _and_infinite(words, raw[name])
     return Column(
@@ -412,7 +427,7 @@ def _column(table: ReadyTable, raw: pd.DataFrame, name: str, seen: Mapping[str, 
 
 
 def _and_infinite(words: str, column: pd.Series) -> str:
-    infinite = int(np.isinf(convert(column, "number", column).to_numpy(dtype=np.float64)).sum())
+    infinite = int(np.isinf(pd.to_numeric(column, errors="coerce").astype("float64")).sum())
     if not infinite:
         return words
     return "; ".join(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from configs.errors import DataError
-from training.tables.frame import FALSE, TRUE
+from features.sources.texts import FALSE, TRUE
 from training.tables.kinds import Kind, convert, is_text, moments, see, text_of
 
 HORIZON_DAYS = 91

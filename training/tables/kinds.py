@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from configs.errors import DataError
+from configs.errors import DataError, SourceError
+from configs.table import ReadyTable, Written
+from features.sources import cells
+from features.sources.cells import FLAGS, is_text
+from features.sources.cells import texts as text_of
+from features.sources.texts import FALSE, MISSING, TRUE, UNKNOWN, is_money
+
+__all__ = [
+    "How",
+    "Kind",
+    "Seen",
+    "convert",
+    "dates_of",
+    "how_of",
+    "is_text",
+    "moments",
+    "see",
+    "text_of",
+]
 
 Kind = Literal["number", "flag", "category", "date"]
-
-NOTHING = frozenset({"", "na", "n/a", "nan", "null", "#n/a"})
-"""Texts that stand for a missing value, in any column."""
-
-NO_NUMBER = NOTHING | {"none", "-", "?", "unknown", "nil"}
-"""Texts that stand for a missing value among numbers and dates."""
-
-FLAGS: Mapping[str, float] = {
-    "yes": 1.0, "no": 0.0, "y": 1.0, "n": 0.0, "true": 1.0, "false": 0.0, "t": 1.0, "f": 0.0,
-}  # fmt: skip
-_PAIRS = ({"yes", "no"}, {"y", "n"}, {"true", "false"}, {"t", "f"})
 
 MOSTLY = 0.95
 """Share of numbers (or dates) from which a column is meant to hold them."""
@@ -31,9 +38,7 @@ MOSTLY = 0.95
 MANY, NEARLY_ALL = 100, 0.5
 """A text column with more different values than both, by number and by share, names things."""
 
-_ISO = r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}.*)?"
 _INDEX = re.compile(r"__index_level_\d+__|Unnamed: 0")
-_OTHER_DATE = r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}"
 _NAMES_THINGS = re.compile(
     r"(?:^|[_ \-.])(?:id|uuid|guid|key|index)$|[a-z](?:Id|ID|Key)$", re.ASCII
 )
@@ -55,34 +60,48 @@ class Seen:
     words: str = ""
 
 
-def text_of(column: pd.Series) -> pd.Series:
-    """Return a column as stripped text, None where nothing stands."""
-    return column.astype("object").map(_stripped)
+@dataclass(frozen=True)
+class How:
+    """What is known about how the columns of a table are written.
+
+    Attributes
+    ----------
+    told : mapping of str to str
+        By column, what the company says.
+    day_first : bool or None
+        The order that some slashed dates of the table prove.
+    """
+
+    told: Mapping[str, Written] = field(default_factory=dict)
+    day_first: bool | None = None
 
 
-def _stripped(value: Any) -> str | None:
-    if value is None or value is pd.NA or value is pd.NaT or value != value:  # NaN
-        return None
-    text = str(value).strip()
-    return None if text.lower() in NOTHING else text
+PLAIN = How()
 
 
-def is_text(column: pd.Series) -> bool:
-    """Return whether a column holds words rather than numbers, flags or moments."""
-    return not (
-        pd.api.types.is_numeric_dtype(column)
-        or pd.api.types.is_bool_dtype(column)
-        or pd.api.types.is_datetime64_any_dtype(column)
-    )
+def how_of(table: ReadyTable | None, rows: pd.DataFrame) -> How:
+    """Return how a table's columns are written, as its section says and its dates prove."""
+    return How({} if table is None else table.written, cells.proven_order(rows))
 
 
-def see(column: pd.Series) -> Seen:
+def _numbers(column: pd.Series, how: How) -> cells.Read:
+    name = str(column.name)
+    return cells.numbers(column, told=how.told.get(name), is_money=is_money(name))
+
+
+def dates_of(column: pd.Series, how: How) -> cells.Read:
+    """Return a column as moments, and how it is written; see `features.sources.cells.moments`."""
+    told = how.told.get(str(column.name))
+    return cells.moments(column, told=told, day_first=how.day_first)
+
+
+def see(column: pd.Series, how: How = PLAIN) -> Seen:
     """Return how a column is read.
 
     Raises
     ------
     DataError
-        Its values are of two kinds; the words name some of each.
+        Its values are of two kinds, or can be read in two ways; the words name some.
 
     Examples
     --------
@@ -96,16 +115,16 @@ def see(column: pd.Series) -> Seen:
     if _INDEX.fullmatch(str(column.name)):
         return Seen(None, "the row numbers pandas wrote along")
     known = text_of(column).dropna() if is_text(column) else column.dropna()
-    if known.empty:
+    if known.empty or (is_text(column) and set(known.str.lower()) <= MISSING):
         return Seen(None, "no value is known")
-    kind = _text_kind(str(column.name), known) if is_text(column) else _typed_kind(column)
+    kind, words = _text_kind(known, how) if is_text(column) else (_typed_kind(column), "")
     if known.nunique() == 1 and len(known) == len(column):
         return Seen(None, f"the same in every row: {str(known.iloc[0])[:40]}")
     if _names_rows(str(column.name), known, kind):
         return Seen(None, f"{known.nunique():,} different values: it names rows")
     if kind == "category" and known.nunique() > MANY:
         return Seen(kind, f"{known.nunique():,} different values: the most frequent are used")
-    return Seen(kind)
+    return Seen(kind, words)
 
 
 def _typed_kind(column: pd.Series) -> Kind:
@@ -116,36 +135,44 @@ def _typed_kind(column: pd.Series) -> Kind:
     return "number"
 
 
-def _text_kind(name: str, known: pd.Series) -> Kind:
-    lower = known.str.lower()
-    if set(lower.unique()) in _PAIRS:
-        return "flag"
-    given = known[~lower.isin(NO_NUMBER)]
-    numbers = given.map(_number)
-    is_number = numbers.notna()
-    if len(given) and is_number.all():
-        return "flag" if set(numbers.unique()) <= {0, 1} else "number"
-    is_date = given.str.fullmatch(_ISO)
-    if len(given) and is_date.all():
-        return "date"
-    for found, what in ((is_number, "numbers"), (is_date, "dates")):
-        if found.mean() >= MOSTLY:
-            raise _mixed(name, given, found, what)
-    if len(given) and given.str.fullmatch(_OTHER_DATE).mean() >= MOSTLY:
-        raise DataError(
-            f"the dates of column {name} can be read in two ways, for example {given.iloc[0]}",
-            where=f"column {name}",
-            fix=f"write them as 2024-01-31, or leave the column out:  columns: {{{name}: drop}}",
-        )
-    return "category"
-
-
-def _number(text: str | None) -> float:
-    """Return the nearest number to a text (pandas' own reader is off in the last digit), or NaN."""
+def _text_kind(known: pd.Series, how: How) -> tuple[Kind, str]:
+    lower = set(known.str.lower())
+    if _says_yes_or_no(lower):
+        return "flag", ""
+    given = cells.given(known)
+    if given.empty:
+        return "category", ""
     try:
-        return np.nan if text is None or "_" in text else float(text)
-    except ValueError:
-        return np.nan
+        return _given_kind(given, how)
+    except SourceError as error:
+        name = str(known.name)
+        raise DataError(
+            error.what,
+            where=f"column {name}",
+            fix=f"{error.fix}; or leave the column out:  columns: {{{name}: drop}}",
+        ) from error
+
+
+def _says_yes_or_no(lower: set[str]) -> bool:
+    yes, no = (set(words) - {"1", "1.0", "0", "0.0"} for words in (TRUE, FALSE))
+    return lower <= yes | no | UNKNOWN and bool(lower & yes) and bool(lower & no)
+
+
+def _given_kind(given: pd.Series, how: How) -> tuple[Kind, str]:
+    is_date = cells.look_like_dates(given)
+    found = cells.Read(pd.Series(np.nan, given.index)) if is_date.all() else _numbers(given, how)
+    is_number = found.values.notna()
+    if is_number.all():
+        is_flag = set(found.values.unique()) <= {0, 1}
+        return ("flag" if is_flag else "number"), found.words
+    if is_date.mean() >= MOSTLY:
+        read = dates_of(given, how)
+        if read.values.notna().all():
+            return "date", read.words
+        raise _mixed(str(given.name), given, read.values.notna(), "dates")
+    if is_number.mean() >= MOSTLY:
+        raise _mixed(str(given.name), given, is_number, "numbers")
+    return "category", ""
 
 
 def _mixed(name: str, given: pd.Series, found: pd.Series, what: str) -> DataError:
@@ -166,13 +193,13 @@ def _names_rows(name: str, known: pd.Series, kind: Kind) -> bool:
         return different > max(MANY, NEARLY_ALL * len(known))
     if kind != "number" or different < max(MANY, len(known)):
         return False
-    values = convert(known, "number", known).to_numpy(dtype=np.float64)
+    values = pd.to_numeric(known, errors="coerce").to_numpy(dtype=np.float64)
     steps = np.diff(values)
     counts_rows = bool(np.isfinite(values).all() and ((steps == 1).all() or (steps == -1).all()))
     return counts_rows or _NAMES_THINGS.search(name) is not None
 
 
-def convert(column: pd.Series, kind: Kind, as_of: pd.Series) -> pd.Series:
+def convert(column: pd.Series, kind: Kind, as_of: pd.Series, how: How = PLAIN) -> pd.Series:
     """Return a column as the model takes it, whatever does not fit its kind missing.
 
     Parameters
@@ -183,21 +210,27 @@ def convert(column: pd.Series, kind: Kind, as_of: pd.Series) -> pd.Series:
         How it is read.
     as_of : pandas.Series
         The moment of each row, UTC: a date becomes days before it.
+    how : How
+        How it is written.
 
     Returns
     -------
     pandas.Series
         float64; object (text and None) for a category.
+
+    Raises
+    ------
+    SourceError
+        Its values can be read in two ways, and nothing decides.
     """
     if kind == "category":
         return text_of(column) if is_text(column) else text_of(_plain_numbers(column))
     if kind == "date":
-        return (as_of - moments(column)).dt.total_seconds() / 86_400.0
-    if not is_text(column):
-        return column.astype("float64")
-    text = text_of(column)
-    numbers = text.map(_number).astype("float64")
-    return numbers.fillna(text.str.lower().map(FLAGS)) if kind == "flag" else numbers
+        return (as_of - moments(column, how)).dt.total_seconds() / 86_400.0
+    if kind == "flag" and is_text(column):
+        words = text_of(column).str.lower().map(FLAGS).astype("float64")
+        return words.fillna(_numbers(column, how).values)
+    return _numbers(column, how).values
 
 
 def _plain_numbers(column: pd.Series) -> pd.Series:
@@ -207,11 +240,14 @@ def _plain_numbers(column: pd.Series) -> pd.Series:
     return column
 
 
-def moments(column: pd.Series) -> pd.Series:
-    """Return a column as moments, datetime64[us, UTC]; NaT where there is none."""
+def moments(column: pd.Series, how: How = PLAIN) -> pd.Series:
+    """Return a column as moments, datetime64[us, UTC]; NaT where there is none.
+
+    Raises
+    ------
+    SourceError
+        Dates can be read in two ways, and nothing decides.
+    """
     if pd.api.types.is_numeric_dtype(column):
-        return pd.Series(pd.NaT, column.index, dtype="datetime64[us, UTC]")
-    given = text_of(column) if is_text(column) else column
-    return pd.to_datetime(given, utc=True, format="ISO8601", errors="coerce").astype(
-        "datetime64[us, UTC]"
-    )
+        column = _plain_numbers(column).astype("string").astype("object")
+    return dates_of(column, how).values

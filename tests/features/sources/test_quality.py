@@ -158,8 +158,17 @@ PLANTED = {
 }
 
 
+PLANTED_ELSEWHERE = {
+    "lines_lost", "other_encoding", "written_otherwise", "other_currency", "sql_loses_rows",
+    "sql_doubles_rows", "sql_rows", "repeated_events", "delivered_again", "other_event",
+    "rolled_up",
+    "labels_before_account", "labels_extend_grid", "partial_outage", "activity_on_children",
+}  # fmt: skip
+"""Codes of reading, whose faults test_reading.py plants."""
+
+
 def test_every_code_has_a_planted_fault():
-    assert set(PLANTED) == set(CODES)
+    assert set(PLANTED) | PLANTED_ELSEWHERE == set(CODES)
 
 
 @pytest.mark.parametrize("code", PLANTED)

@@ -26,7 +26,7 @@ def test_lines_that_do_not_fit_the_header_are_kept_aside_with_their_text(small, 
     assert "two\nlines" in [row["feature"] for row in rows(info.path)]
 
 
-def test_lines_swallowed_by_an_open_quote_are_each_counted(small):
+def test_an_open_quote_costs_its_own_line_only(small, rows):
     usage = (
         "account_id,occurred_at,feature\n"
         "A1,2024-03-01,search\n"
@@ -35,7 +35,8 @@ def test_lines_swallowed_by_an_open_quote_are_each_counted(small):
         "A3,2024-03-02,lost\n"
     )
     info = small.load({"usage_events": usage}).tables["usage_events"]
-    assert (info.rows_read, info.rows, info.quarantined) == (4, 1, {"malformed_line": 3})
+    assert (info.rows_read, info.rows, info.quarantined) == (4, 3, {"malformed_line": 1})
+    assert [row["quarantine_row"] for row in rows(info.quarantine)] == [3]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -96,9 +97,15 @@ def test_an_empty_file_is_refused(small):
         small.load({"usage_events": ""})
 
 
-def test_a_file_in_another_encoding_is_refused_with_the_command(small):
-    with pytest.raises(SourceError, match="iconv"):
-        small.load({"usage_events": "account_id,occurred_at\nA1,caf\xe9\n".encode("latin-1")})
+@pytest.mark.parametrize(
+    ("encoding", "note"),
+    [("cp1252", "Windows-1252"), ("utf-16", "UTF-16"), ("utf-16-le", "UTF-16"), ("utf-8-sig", "")],
+)
+def test_a_file_in_another_encoding_is_read_and_said(small, rows, encoding, note):
+    usage = "account_id,occurred_at,feature\nA1,2024-03-01,café\nA2,2024-03-02,thé\n"
+    info = small.load({"usage_events": usage.encode(encoding)}).tables["usage_events"]
+    assert [row["feature"] for row in rows(info.path)] == ["café", "thé"]
+    assert note in "".join(info.read.get("file_notes", []))
 
 
 def test_a_header_with_a_column_twice_is_refused(small):

@@ -36,7 +36,7 @@ def load_table(small, table, *lines):
         ("usage_events", "A1,,1", "missing:occurred_at"),
         ("usage_events", "A9,2024-02-01,1", "unknown_account"),
         ("usage_events", "A1,2024-02-30,1", "unparsable:occurred_at"),
-        ("usage_events", "A1,01.02.2024,1", "unparsable:occurred_at"),
+        ("usage_events", "A1,2024-13-45,1", "unparsable:occurred_at"),
         ("usage_events", "A1,epoch,1", "unparsable:occurred_at"),
         ("usage_events", "A1,1900-01-01,1", "sentinel:occurred_at"),
         ("usage_events", "A1,2024-02-01,-1", "out_of_bounds:quantity"),

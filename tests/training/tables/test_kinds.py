@@ -23,14 +23,19 @@ def read(values, name="x"):
     ("values", "kind", "wanted"),
     [
         (["1", " 2.5 ", "-", "1e3"], "number", [1, 2.5, np.nan, 1000]),
-        (["1", "inf", "-inf", "4"], "number", [1, np.inf, -np.inf, 4]),
+        (["1", "inf", "-inf", "4"], "number", [1, np.nan, np.nan, 4]),
         (["Yes", "no", None, "YES"], "flag", [1, 0, np.nan, 1]),
         (["0", "1", "1", ""], "flag", [0, 1, 1, np.nan]),
         ([True, False, None, True], "flag", [1, 0, np.nan, 1]),
         ([3, 4, 5, 5], "number", [3, 4, 5, 5]),
         (["2024-02-29", "2024-01-31T12:00:00", "n/a", "2024-03-02"], "date", [1, 29.5, np.nan, -1]),
         (list(pd.to_datetime(["2024-02-29", None, "2024-03-01"])), "date", [1, np.nan, 0]),
-        (["basic", "pro", " ", "none"], "category", ["basic", "pro", None, "none"]),
+        (["basic", "pro", " ", "none"], "category", ["basic", "pro", None, None]),
+        (["EMEA", "NA", "-", "APAC"], "category", ["EMEA", "NA", None, "APAC"]),
+        (["$1,234.00", "$56.50", "n/a", "$9.00"], "number", [1234, 56.5, np.nan, 9]),
+        (["1.234,50", "12,5", "7", "8"], "number", [1234.5, 12.5, 7, 8]),
+        (["45%", "50 %", "7.5%", "0%"], "number", [45, 50, 7.5, 0]),
+        (["29/02/2024", "01/02/2024", "unknown"], "date", [1, 29, np.nan]),
     ],
 )
 def test_a_column_is_read_by_what_stands_in_it(values, kind, wanted):
@@ -79,7 +84,8 @@ def test_a_column_of_ten_thousand_categories_is_kept_and_said():
     [
         (["1"] * 50 + ["2"] * 48 + ["abc", "x"], "98 of 100 values of column x are numbers.*'abc'"),
         (["2024-01-01"] * 99 + ["soon"], "99 of 100 values of column x are dates.*'soon'"),
-        (["31/01/2024", "01/02/2024"], "can be read in two ways"),
+        (["03/01/2024", "01/02/2024"], "can be read in two ways"),
+        (["12,345", "23,456"], "can be read in two ways"),
     ],
 )
 def test_two_kinds_in_one_column_are_refused_with_a_way_out(values, words):
@@ -88,8 +94,10 @@ def test_two_kinds_in_one_column_are_refused_with_a_way_out(values, words):
     assert "columns: {x:" in caught.value.fix
 
 
-def test_moments_are_utc_and_numbers_are_none():
+def test_moments_are_utc_and_numbers_are_read_as_dates_where_one_is_wanted():
     found = moments(pd.Series(["2024-01-31", "2024-01-31T12:00:00+02:00", "later"]))
     assert found.isna().tolist() == [False, False, True]
     assert found[1] == pd.Timestamp("2024-01-31T10:00:00Z")
-    assert moments(pd.Series([20240131])).isna().all()
+    assert moments(pd.Series([20240131]))[0] == pd.Timestamp("2024-01-31T00:00:00Z")
+    assert moments(pd.Series([1_706_659_200.0]))[0] == pd.Timestamp("2024-01-31T00:00:00Z")
+    assert moments(pd.Series([7])).isna().all()

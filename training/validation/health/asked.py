@@ -8,6 +8,7 @@ from datetime import date, datetime
 from typing import Literal, get_args
 
 from configs.errors import SourceError
+from configs.table import Written
 
 Higher = Literal["healthier", "riskier"]
 
@@ -42,6 +43,10 @@ class Asked:
         The score is a probability of the outcome; None: told by its name and range.
     day_first : bool or None
         3/4/2025 is the third of April; None: told by the column.
+    proven : bool or None
+        The order that slashed dates of either file prove, for columns that prove none.
+    decimal : {"decimal_comma", "decimal_point"} or None
+        What parts the decimals of 1,234; None: told by the column.
     draws, seed : int
         Of the cluster bootstrap.
     """
@@ -58,6 +63,8 @@ class Asked:
     has_contracts: bool = True
     is_probability: bool | None = None
     day_first: bool | None = None
+    proven: bool | None = None
+    decimal: Written | None = None
     draws: int = 1000
     seed: int = 7
 
@@ -120,3 +127,14 @@ def higher_option(text: str | None) -> Higher | None:
     if text is None:
         return None
     raise SourceError(f"--higher {text!r} is neither healthier nor riskier")
+
+
+def decimal_option(is_comma: bool | None) -> Written | None:
+    """Return what parts decimals, as told.
+
+    >>> decimal_option(True), decimal_option(None)
+    ('decimal_comma', None)
+    """
+    if is_comma is None:
+        return None
+    return "decimal_comma" if is_comma else "decimal_point"

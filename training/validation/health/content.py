@@ -15,7 +15,9 @@ from training.validation.health.asked import Asked
 from training.validation.health.evidence import Material, evidence_of
 from training.validation.health.grid import Span, span_of
 from training.validation.health.history import (
+    DATES,
     KINDS,
+    LINES,
     Note,
     OutcomeRows,
     ScoreRows,
@@ -285,6 +287,12 @@ def summary_lines(content: Mapping[str, Any]) -> list[str]:
         for name, part in content["targets"].items()
     ]
     return [line.replace("\u00a0", " ") for line in lines]
+
+
+def reading_lines(notes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return how dates and lines were read, for a terminal."""
+    words = [str(note["words"]) for note in notes if note["code"] in (DATES, LINES)]
+    return [line.replace("\u00a0", " ") for line in dict.fromkeys(words)]
 
 
 def guess_lines(guesses: Sequence[Any], reading: Mapping[str, Any] | None = None) -> list[str]:

@@ -20,11 +20,20 @@ from training.validation.health.columns import (
     guess_columns,
     misnamed,
 )
-from training.validation.health.values import plain_word, read_dates, read_numbers, read_words
+from training.validation.health.files import NOTES
+from training.validation.health.values import (
+    Dates,
+    plain_word,
+    read_dates,
+    read_numbers,
+    read_words,
+)
 from training.validation.phrases import count, listing, plural
 
 Severity = Literal["info", "warning"]
 DAY = pd.Timedelta(days=1)
+DATES, LINES = "dates", "lines"
+"""Codes of notes on how files are read, which the terminal says too."""
 COMPONENT = "part_"
 """Prefix of a component's column."""
 
@@ -132,14 +141,14 @@ def score_rows(frame: pd.DataFrame, asked: Asked) -> ScoreRows:
             fix="--column scores.score=NAME, or --column scores.band=NAME; or the two files stand "
             "in the wrong order",
         )
-    notes: list[Note] = []
+    notes = _file_notes(frame)
     rows = pd.DataFrame({"entity_id": _accounts(frame, guesses, notes)})
     _put_dates(rows, frame, guesses, asked, notes)
     for role in ("score", "arr"):
-        rows[role] = _numbers(frame, guesses, role)
+        rows[role] = _numbers(frame, guesses, role, asked)
     for role in ("band", "segment", "currency"):
         rows[role] = _words(frame, guesses, role)
-    components = _put_components(rows, frame, guesses)
+    components = _put_components(rows, frame, guesses, asked)
     rows = _usable(rows, notes, asked)
     has_recorded = _check_recorded(rows, guesses, notes)
     rows["arr"] = _money(rows, asked, notes)
@@ -184,27 +193,36 @@ def _put_dates(
             rows[name] = pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us, UTC]")
             continue
         column = guesses[role].column
-        read = read_dates(frame[column], day_first=asked.day_first, name=column)
+        read = _dates(frame[column], asked, notes)
         rows[name] = read.at + DAY if read.is_day else read.at
-        _tell_assumed(read.words, notes)
     if "date" not in guesses:
         rows["scored_at"] = pd.Timestamp(asked.now).as_unit("us")
     if "renewal" in guesses:
-        read = read_dates(frame[guesses["renewal"].column], day_first=asked.day_first)
-        rows["renews_at"] = read.at
+        rows["renews_at"] = _dates(frame[guesses["renewal"].column], asked, notes).at
     else:
         rows["renews_at"] = pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us, UTC]")
 
 
-def _tell_assumed(words: str, notes: list[Note]) -> None:
-    if words:
-        notes.append(Note("dates", f"{words}; --day-first reads them the other way", "warning"))
+def _dates(column: pd.Series, asked: Asked, notes: list[Note]) -> Dates:
+    """Return a column as moments, and note how it is written."""
+    name = str(column.name)
+    read = read_dates(column, day_first=asked.day_first, proven=asked.proven, name=name)
+    if read.words:
+        notes.append(Note(DATES, read.words))
+    return read
 
 
-def _numbers(frame: pd.DataFrame, guesses: Mapping[str, Guess], role: str) -> pd.Series:
+def _file_notes(frame: pd.DataFrame) -> list[Note]:
+    """Return what is to be known about the file that rows came from."""
+    return [Note(LINES, words, "warning") for words in frame.attrs.get(NOTES, [])]
+
+
+def _numbers(
+    frame: pd.DataFrame, guesses: Mapping[str, Guess], role: str, asked: Asked
+) -> pd.Series:
     if role not in guesses:
         return pd.Series(np.nan, index=frame.index)
-    found = read_numbers(frame[guesses[role].column])
+    found = read_numbers(frame[guesses[role].column], asked.decimal)
     return found.where(np.isfinite(found))
 
 
@@ -215,7 +233,7 @@ def _words(frame: pd.DataFrame, guesses: Mapping[str, Guess], role: str) -> pd.S
 
 
 def _put_components(
-    rows: pd.DataFrame, frame: pd.DataFrame, guesses: Mapping[str, Guess]
+    rows: pd.DataFrame, frame: pd.DataFrame, guesses: Mapping[str, Guess], asked: Asked
 ) -> tuple[str, ...]:
     """Add the components: columns of their own, or one column of JSON objects."""
     if "components" in guesses and (parts := _from_json(frame[guesses["components"].column])):
@@ -224,7 +242,7 @@ def _put_components(
         return tuple(parts)
     names = component_columns(frame, guesses) if "score" in guesses else []
     for name in names:
-        rows[COMPONENT + name] = read_numbers(frame[name])
+        rows[COMPONENT + name] = read_numbers(frame[name], asked.decimal)
     return tuple(names)
 
 
@@ -367,16 +385,13 @@ def outcome_rows(frame: pd.DataFrame, asked: Asked, accounts: set[str]) -> Outco
         No account or date column, or no known word for what happened.
     """
     guesses = guess_columns(frame, "outcomes", OUTCOMES, asked.columns)
-    notes: list[Note] = []
+    notes = _file_notes(frame)
     ids = _accounts(frame, guesses, notes)
     spelling = {name.casefold(): name for name in accounts}
     rows = pd.DataFrame({"entity_id": ids.map(lambda x: spelling.get(str(x).casefold(), x))})
-    column = guesses["date"].column
-    read = read_dates(frame[column], day_first=asked.day_first, name=column)
-    _tell_assumed(read.words, notes)
-    rows["decision_at"] = read.at
+    rows["decision_at"] = _dates(frame[guesses["date"].column], asked, notes).at
     rows["kind"] = _kinds(frame, guesses, asked, notes)
-    rows["arr"] = _numbers(frame, guesses, "arr").abs()
+    rows["arr"] = _numbers(frame, guesses, "arr", asked).abs()
     rows["currency"] = _words(frame, guesses, "currency")
     rows = _usable_outcomes(rows, notes)
     rows["arr"] = _money(rows, asked, notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ import pandas as pd
 from configs.errors import DataError
 from configs.hashing import canonical_json, digest, file_digest
 from configs.state import write_text_atomically
+from features.sources.cells import proven_order
 from training.validation.health.asked import Asked
 from training.validation.health.content import (
     Files,
     audit_content,
     guess_lines,
     has_history,
+    reading_lines,
     summary_lines,
     with_recorded,
 )
@@ -103,9 +105,11 @@ def audit(
         The files hold nothing that can be judged.
     """
     progress(f"reading {scores.name}")
-    history = score_rows(read_file(scores), asked)
-    recorded = record(history.rows, folder / RECORD, asked.now)
+    seen = read_file(scores)
     given = None if outcomes is None else read_file(outcomes)
+    asked = replace(asked, proven=_proven(seen, given))
+    history = score_rows(seen, asked)
+    recorded = record(history.rows, folder / RECORD, asked.now)
     history = with_recorded(history, folder / RECORD)
     if given is None or not has_history(history):
         return _waiting(history, given, recorded, asked)
@@ -115,8 +119,16 @@ def audit(
     content = audit_content(files, history, recorded, asked, progress)
     progress("writing the report")
     html, json = write(content, folder)
-    lines = [*guess_lines([*history.guesses], content["reading"]), *summary_lines(content)]
+    told = reading_lines(content["notes"])
+    lines = [*guess_lines([*history.guesses], content["reading"]), *told, *summary_lines(content)]
     return Audit(content, html, json, recorded, None, lines)
+
+
+def _proven(scores: pd.DataFrame, outcomes: pd.DataFrame | None) -> bool | None:
+    """Return the order that slashed dates prove in either file, None without or with both."""
+    found = [proven_order(frame) for frame in (scores, outcomes) if frame is not None]
+    orders = {order for order in found if order is not None}
+    return orders.pop() if len(orders) == 1 else None
 
 
 def _named(path: Path | None) -> dict[str, str]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from configs.errors import SourceError
+from configs.table import Written
+from features.sources import cells
+from features.sources.texts import is_money
 
 _PROBED = 2_000
 _MOSTLY = 0.8
-_SLASHED = r"^\s*(\d{1,2})[./-](\d{1,2})[./-](\d{2,4})"
-_DAY_ZERO, _SERIAL = pd.Timestamp("1899-12-30"), (32_874.0, 73_050.0)
-"""From where spreadsheets count days, and the numbers of 1990 to 2099."""
+_SERIAL, _UNIX = (32_874.0, 73_050.0), ((631_152_000.0, 4_102_444_800.0), 1_000.0)
+"""Days as spreadsheets number them, and seconds since 1970, from 1990 to 2099."""
 EARLIEST, LATEST = pd.Timestamp("1990-01-01", tz="UTC"), pd.Timestamp("2100-01-01", tz="UTC")
 
 
@@ -30,7 +31,7 @@ class Dates:
     is_day : bool
         The cells are days, without a time.
     words : str
-        What had to be assumed; empty otherwise.
+        How they are written, where it is not ISO 8601; empty otherwise.
     """
 
     at: pd.Series
@@ -38,86 +39,78 @@ class Dates:
     words: str = ""
 
 
-def read_dates(column: pd.Series, *, day_first: bool | None = None, name: str = "") -> Dates:
+def read_dates(
+    column: pd.Series,
+    *,
+    day_first: bool | None = None,
+    proven: bool | None = None,
+    name: str = "",
+) -> Dates:
     """Return a column as moments in UTC.
+
+    Parameters
+    ----------
+    column : pandas.Series
+        The cells.
+    day_first : bool or None
+        What was said about 3/4/2025; None: told by the cells.
+    proven : bool or None
+        The order that other columns prove, for cells that prove none.
+    name : str
+        For messages.
 
     Raises
     ------
     SourceError
-        Days and months stand in both orders.
+        Days and months stand in both orders, or nothing says in which.
     """
-    if pd.api.types.is_datetime64_any_dtype(column):
-        at = _utc(column)
-        return Dates(at, bool((at.dropna() == at.dropna().dt.normalize()).all()))
-    # Days repeat: each distinct cell is read once.
-    codes, cells = pd.factorize(column)
-    text = pd.Series(cells).astype("string").str.strip()
-    if _are_serial(text):
-        text = (_DAY_ZERO + pd.to_timedelta(text.astype("float64"), unit="D")).astype("string")
-    order, words = _order(text, day_first, name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # pandas tells of the order given here
-        at = pd.to_datetime(text, format="mixed", dayfirst=order, utc=True, errors="coerce")
-    at = _utc(at)
+    told: Written | None = None
+    if day_first is not None:
+        told = "day_first" if day_first else "month_first"
+    if pd.api.types.is_numeric_dtype(column):
+        column = read_words(column)
+    try:
+        read = cells.moments(column.rename(name or str(column.name)), told=told, day_first=proven)
+    except SourceError as error:
+        fix = "--day-first or --month-first says which" if "two ways" in error.what else error.fix
+        raise SourceError(error.what, where=error.where, fix=fix) from error
+    at = read.values
     at = at.where((at >= EARLIEST) & (at < LATEST))
-    at = at.reindex(np.where(codes < 0, len(at), codes)).set_axis(column.index)
-    known = at.dropna()
-    return Dates(at, bool((known == known.dt.normalize()).all()), words)
+    return Dates(at, cells.Read(at).is_day, f"{name}: {read.words}" if read.words else "")
 
 
-def _are_serial(cells: pd.Series) -> bool:
+def _are_serial(column: pd.Series) -> bool:
     """Return whether all cells are days as spreadsheets number them."""
-    numbers = pd.to_numeric(cells.dropna(), errors="coerce")
+    numbers = pd.to_numeric(column.dropna(), errors="coerce")
     return bool(len(numbers) and numbers.between(*_SERIAL).fillna(False).all())
 
 
-def _utc(at: pd.Series) -> pd.Series:
-    zoned = at.dt.tz_localize("UTC") if at.dt.tz is None else at.dt.tz_convert("UTC")
-    return zoned.astype("datetime64[us, UTC]")
+def _are_unix(column: pd.Series) -> bool:
+    """Return whether all cells are seconds, or thousandths of them, since 1970."""
+    numbers = pd.to_numeric(column.dropna(), errors="coerce")
+    (low, high), thousand = _UNIX
+    seconds = numbers.where(numbers < high, numbers / thousand)
+    return bool(len(numbers) and seconds.between(low, high).fillna(False).all())
 
 
-def _order(text: pd.Series, day_first: bool | None, name: str) -> tuple[bool, str]:
-    """Return whether the day stands first, and what was assumed."""
-    if day_first is not None:
-        return day_first, ""
-    parts = text.str.extract(_SLASHED).dropna()
-    if parts.empty:
-        return False, ""
-    first, second = (pd.to_numeric(parts[position]) for position in (0, 1))
-    if (first > 12).any() and (second > 12).any():
-        raise SourceError(
-            f"column {name!r} writes both day/month and month/day",
-            where=f"{int((first > 12).sum()):,} rows of one kind, {int((second > 12).sum()):,} of "
-            "the other",
-            fix="export dates as YYYY-MM-DD",
-        )
-    if (first > 12).any() or (second > 12).any():
-        return bool((first > 12).any()), ""
-    return False, f"{name}: dates such as {text.dropna().iloc[0]} are read as month first"
-
-
-_GROUPED = r"^-?\d{1,3}(,\d{3})+(\.\d+)?$"
-_EUROPEAN = r"^-?(\d{1,3}(\.\d{3})+|\d+),\d+$"
-
-
-def read_numbers(column: pd.Series) -> pd.Series:
+def read_numbers(column: pd.Series, told: Written | None = None) -> pd.Series:
     """Return a column as float64, NaN where no number stands.
+
+    Raises
+    ------
+    SourceError
+        Numbers can be read in two ways, and nothing decides.
 
     >>> read_numbers(pd.Series(["1,234.5", "12 %", "€900", "0,75", "(40)", "x"])).tolist()
     [1234.5, 12.0, 900.0, 0.75, -40.0, nan]
     """
-    if pd.api.types.is_numeric_dtype(column):
-        return column.astype("float64")
-    plain = pd.to_numeric(column, errors="coerce")
-    if plain.notna().sum() == column.notna().sum():
-        return plain.astype("float64")
-    text = column.astype("string").str.replace(r"[\s\u00a0'%€$£]|[A-Z]{3}$", "", regex=True)
-    text = text.str.replace(r"^\((.*)\)$", r"-\1", regex=True)
-    grouped = text.str.fullmatch(_GROUPED).fillna(False)
-    european = text.str.fullmatch(_EUROPEAN).fillna(False) & ~grouped
-    text = text.where(~grouped, text.str.replace(",", ""))
-    text = text.where(~european, text.str.replace(".", "").str.replace(",", "."))
-    return pd.to_numeric(text, errors="coerce").astype("float64")
+    try:
+        return cells.numbers(column, told=told, is_money=is_money(str(column.name))).values
+    except SourceError as error:
+        fix = "--decimal-comma or --decimal-point says which"
+        raise SourceError(
+            error.what, where=error.where, fix=fix if "two ways" in error.what else error.fix
+        ) from error
 
 
 def read_words(column: pd.Series) -> pd.Series:
@@ -130,11 +123,15 @@ def read_words(column: pd.Series) -> pd.Series:
 
 
 def is_number(column: pd.Series) -> bool:
-    """Return whether most cells are numbers."""
+    """Return whether most cells are numbers, however they are written."""
     known = column.dropna().head(_PROBED)
     if known.empty or pd.api.types.is_datetime64_any_dtype(known) or known.dtype == bool:
         return False
-    return bool(np.isfinite(read_numbers(known)).mean() >= _MOSTLY)
+    try:
+        read = read_numbers(known, "decimal_point")
+    except SourceError:
+        return True  # of two scales or currencies: an error says so where they are read
+    return bool(np.isfinite(read).mean() >= _MOSTLY)
 
 
 def is_date(column: pd.Series) -> bool:
@@ -144,18 +141,11 @@ def is_date(column: pd.Series) -> bool:
         return False
     if pd.api.types.is_datetime64_any_dtype(known):
         return True
-    if _are_serial(known):
+    if _are_serial(known) or _are_unix(known):
         return True
     if pd.api.types.is_numeric_dtype(known):
         return False
-    text = known.astype("string")
-    shaped = text.str.contains(r"\d{4}-\d{1,2}|\d{1,2}[./-]\d{1,2}[./-]\d{2,4}|[A-Za-z]{3}.*\d{4}")
-    if shaped.mean() < _MOSTLY:
-        return False
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        at = pd.to_datetime(text, format="mixed", utc=True, errors="coerce", dayfirst=True)
-    return bool(at.notna().mean() >= _MOSTLY)
+    return bool(cells.look_like_dates(known.astype("string")).mean() >= _MOSTLY)
 
 
 def is_text(column: pd.Series) -> bool:

@@ -87,7 +87,7 @@ def test_scores_of_a_time_to_come_are_left_out():
         ("book.csv", "PK\x03\x04rest", "is a workbook"),
         ("other.csv", "a\0b", "is no text file"),
         ("none.csv", None, "there is no file"),
-        ("empty.csv", "", "no readable CSV"),
+        ("empty.csv", "", "the file is empty"),
         ("header.csv", "account,score\n", "has no rows"),
         ("bad.parquet", "x", "no readable Parquet"),
     ],
@@ -103,8 +103,12 @@ def test_dates_by_either_order():
     said = read_dates(pd.Series(["25/03/2025", "04/03/2025"]))
     assert said.at.dt.strftime("%m-%d").tolist() == ["03-25", "03-04"]
     assert said.is_day
-    assumed = read_dates(pd.Series(["03/04/2025"]), name="when")
-    assert "read as month first" in assumed.words
+    with pytest.raises(SourceError, match="two ways.*03/04/2025") as asking:
+        read_dates(pd.Series(["03/04/2025"]), name="when")
+    assert "--day-first or --month-first" in asking.value.fix
+    other = read_dates(pd.Series(["03/04/2025"]), name="when", proven=True)
+    assert other.at.dt.strftime("%m-%d").tolist() == ["04-03"]
+    assert other.words == "when: 03/04/2025 is read day first"
     with pytest.raises(SourceError, match="both day/month and month/day"):
         read_dates(pd.Series(["25/03/2025", "03/25/2025"]), name="when")
 
