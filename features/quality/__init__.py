@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-import duckdb
-
 from configs.places import Workspace
 from features.quality import relations, rows, times
 from features.quality.codes import CODES
 from features.quality.context import Context, naive_utc
 from features.quality.report import Issue, QualityReport, worst_first
 from features.sources import Loaded
-from features.sources.sql import literal
+from features.sources.sql import literal, open_engine
 
 __all__ = ["CODES", "Issue", "QualityReport", "check_quality"]
 
@@ -66,7 +64,7 @@ def check_quality(workspace: Workspace, loaded: Loaded, now: datetime) -> Qualit
         Issues worst first, and the grade of the worst: A to F.
     """
     clock = naive_utc(now)
-    with duckdb.connect() as connection:
+    with open_engine(files=[info.path for info in loaded.tables.values()]) as connection:
         for name, info in loaded.tables.items():
             connection.execute(
                 f"CREATE VIEW {name} AS SELECT * FROM read_parquet({literal(info.path)}) "

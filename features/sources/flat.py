@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import duckdb
 import pandas as pd
 
 from configs.company import Input
 from configs.places import Workspace
-from features.sources.raw import open_input
-from features.sources.sql import ident, reading
+from features.sources.raw import open_input, paths_of
+from features.sources.sql import ident, open_engine, reading
 
 NAME = "table"
 
@@ -43,7 +42,7 @@ def read_input(workspace: Workspace, name: str) -> Flat:
     SourceError
         It is not there, or cannot be read.
     """
-    with duckdb.connect() as connection:
+    with open_engine(files=paths_of(workspace, name)) as connection:
         opened = open_input(connection, workspace, name)
         with reading(opened.place):
             rows = connection.execute(f"SELECT * FROM {ident(name)}").df()

@@ -19,13 +19,13 @@ from configs.places import Workspace
 from configs.state import new_folder, read_manifest, write_json_atomically
 from features import contracts
 from features.contracts import TABLES
-from features.sources import casts, databases, mapping, profile, raw, rules, table
+from features.sources import casts, databases, expressions, mapping, profile, raw, rules, table
 from features.sources.gaps import GAPS
 from features.sources.mapping import check_tables, inputs_of, map_table, mapping_of
-from features.sources.raw import RawInput, fingerprint, open_input
-from features.sources.sql import literal
+from features.sources.raw import RawInput, fingerprint, open_input, paths_of
+from features.sources.sql import literal, open_engine
 
-CODE = (contracts, casts, databases, mapping, profile, raw, rules, table)
+CODE = (contracts, casts, databases, expressions, mapping, profile, raw, rules, table)
 """Modules whose change makes every table new."""
 
 MIN_ACCOUNTS = 2
@@ -261,12 +261,14 @@ def _build(
     prints: Mapping[str, Mapping[str, Any]],
     progress: Progress,
 ) -> None:
-    with _work_connection(workspace.state.sources) as connection:
+    wanted = dict.fromkeys(i for name in names for i in inputs_of(workspace.company, name))
+    files = [path for name in wanted for path in paths_of(workspace, name)]
+    with _work_connection(workspace.state.sources, files) as connection:
         opened: dict[str, RawInput] = {}
         for name in names:
-            for wanted in inputs_of(workspace.company, name):
-                if wanted not in opened:
-                    opened[wanted] = open_input(connection, workspace, wanted)
+            for used_input in inputs_of(workspace.company, name):
+                if used_input not in opened:
+                    opened[used_input] = open_input(connection, workspace, used_input)
             used = {i: opened[i] for i in inputs_of(workspace.company, name)}
             manifest = _build_one(
                 connection,
@@ -310,14 +312,15 @@ def _summary(name: str, manifest: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _work_connection(sources: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a DuckDB on disk beside the results, so that large inputs do not need memory."""
+def _work_connection(sources: Path, files: list[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a DuckDB on disk beside the results, so that large inputs do not need memory.
+
+    It runs what the company wrote, so it reaches the input files and the results only.
+    """
     sources.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=sources, prefix=".work."))
-    connection = duckdb.connect(str(folder / "work.duckdb"))
+    connection = open_engine(folder / "work.duckdb", files=files, folders=[sources])
     try:
-        connection.execute(f"SET temp_directory = {literal(folder)}")
-        connection.execute("SET TimeZone = 'UTC'")
         yield connection
     finally:
         connection.close()
@@ -357,7 +360,7 @@ def _rows_after(path: Path, last_known: str | None, now: datetime) -> int:
     clock = now.astimezone(UTC).replace(tzinfo=None)
     if last_known is None or datetime.fromisoformat(last_known) <= clock:
         return 0
-    with duckdb.connect() as connection:
+    with open_engine(files=[path]) as connection:
         row = connection.execute(
             f"SELECT count(*) FROM read_parquet({literal(path)}) WHERE known_at > ?", [clock]
         ).fetchone()
