@@ -152,13 +152,16 @@ class Gate:
         if self._n_at_once > self._max_at_once:
             words = f"{self._max_at_once} requests are being answered already"
             raise ProblemError("too-many-requests", words)
-        host = _PORT.sub("", headers.get("host", ""))
+        named = headers.getlist("host")
+        if len(named) > 1:
+            raise ProblemError("wrong-host", "the header Host comes more than once")
+        host = _PORT.sub("", named[0] if named else "")
         if "*" not in self._hosts and host.lower() not in self._hosts:
             raise ProblemError("wrong-host", f"this service does not answer to {host[:100]!r}")
         if scope["method"] not in _SAFE and headers.get("sec-fetch-site") == "cross-site":
             raise ProblemError("forbidden", "another site's page may not send this")
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+        if not (length.isascii() and length.isdigit()) or int(length) > MAX_BODY_BYTES:
             raise _too_large()
 
 
