@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,13 @@ import duckdb
 from configs.errors import ConfigError, DataError, StateError
 from configs.hashing import code_digest, digest
 from configs.places import Workspace
-from configs.state import new_folder, read_manifest, write_json_atomically
+from configs.state import (
+    new_folder,
+    read_manifest,
+    sweep_work,
+    work_folder,
+    write_json_atomically,
+)
 from features import contracts
 from features.contracts import TABLES
 from features.sources import casts, databases, expressions, mapping, profile, raw, rules, table
@@ -29,6 +34,8 @@ CODE = (contracts, casts, databases, expressions, mapping, profile, raw, rules, 
 """Modules whose change makes every table new."""
 
 MIN_ACCOUNTS = 2
+WORK = ".work."
+"""Begins the name of the folder a run works in."""
 
 Basis = Literal["column", "delay", "default"]
 Progress = Callable[[str], None]
@@ -161,6 +168,7 @@ def load_sources(
         Readable, but not enough: no activity, a single account.
     """
     names = check_tables(workspace.company)
+    sweep_work(workspace.state.sources, WORK)
     before = {name: read_manifest(workspace.state.sources / name) or {} for name in TABLES}
     prints = _fingerprints(workspace, names, before)
     identities = _identities(workspace, names, prints)
@@ -317,14 +325,12 @@ def _work_connection(sources: Path, files: list[Path]) -> Iterator[duckdb.DuckDB
 
     It runs what the company wrote, so it reaches the input files and the results only.
     """
-    sources.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=sources, prefix=".work."))
-    connection = open_engine(folder / "work.duckdb", files=files, folders=[sources])
-    try:
-        yield connection
-    finally:
-        connection.close()
-        shutil.rmtree(folder, ignore_errors=True)
+    with work_folder(sources, WORK) as folder:
+        connection = open_engine(folder / "work.duckdb", files=files, folders=[sources])
+        try:
+            yield connection
+        finally:
+            connection.close()
 
 
 def _info(folder: Path, name: str, manifest: Mapping[str, Any], now: datetime) -> TableInfo:
