@@ -39,7 +39,7 @@ from configs.company import company_folder, load_company
 from configs.errors import BellwetherError, ConfigError, ModelError, did_you_mean
 from configs.places import Places, Workspace, data_folder
 from configs.quiet import switch_off_telemetry
-from configs.state import State
+from configs.state import State, keep_private
 
 if TYPE_CHECKING:
     from serving.book import BookRun
@@ -126,6 +126,7 @@ def workspace_of(company: str, state: str | None, data: str | None) -> Workspace
     loaded = load_company(folder)
     folder = folder.parent if folder.is_file() else folder
     root = Path(state or os.environ.get("BELLWETHER_STATE") or Path("state") / loaded.name)
+    keep_private(root)
     return Workspace(
         company=loaded,
         folder=folder,

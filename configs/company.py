@@ -371,6 +371,11 @@ class Access(Model):
     people: dict[str, Person] = Field(default={}, description="by the name they sign in with")
     user_claim: str = Field("email", description="claim of the token that names a person")
     groups_claim: str = Field("groups", description="claim of the token with their groups")
+    require_email_verified: bool = Field(
+        False,
+        description="refuse tokens that do not carry email_verified; one that says false is always "
+        "refused. Leave it off only where the issuer gives out addresses it has verified itself",
+    )
     user_header: str = Field("X-Forwarded-Email", description="header of the trusted proxy")
     groups_header: str = Field("X-Forwarded-Groups", description="separated by commas")
 

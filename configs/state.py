@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import glob
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,9 @@ from configs.errors import StateError
 from configs.hashing import canonical_json
 
 MANIFEST = "manifest.json"
+
+_RANDOM = "?" * 8
+"""What `tempfile` appends to a name."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -37,6 +43,11 @@ class State:
     def sources(self) -> Path:
         """Canonical source tables: ``sources/<table>/`` with data, quarantine and manifest."""
         return self.root / "sources"
+
+    @property
+    def scratch(self) -> Path:
+        """Where the engine spills what does not fit into memory; empty between runs."""
+        return self.root / ".scratch"
 
     @property
     def daily(self) -> Path:
@@ -103,6 +114,8 @@ class State:
         """Hold the one writer's lock of this directory; fail at once when somebody has it."""
         held = self._acquire(purpose)
         try:
+            # What spilled to disk while a run was killed; nobody else has this lock.
+            shutil.rmtree(self.scratch, ignore_errors=True)
             yield
         finally:
             held.release()
@@ -110,7 +123,7 @@ class State:
     def _acquire(self, purpose: str) -> FileLock:
         lock = FileLock(self.root / ".lock")
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout as error:
             raise StateError(
@@ -125,6 +138,71 @@ class State:
                 fix="correct its permissions, or name another one with --state or BELLWETHER_STATE",
             ) from error
         return lock
+
+
+def keep_private(root: Path) -> None:
+    """Make a state directory, and every file written from here on, readable to this user only.
+
+    It holds every score and what it was made from. What an earlier version left readable to others
+    is closed once; a directory of another user is left as it is.
+    """
+    os.umask(0o077)
+    if not root.is_dir() or not stat.S_IMODE(root.stat().st_mode) & 0o077:
+        return
+    with suppress(PermissionError):
+        root.chmod(0o700)
+        for path in root.rglob("*"):
+            if not path.is_symlink():
+                _close(path)
+
+
+def _close(path: Path) -> None:
+    with suppress(FileNotFoundError):  # a lock or a log that ended meanwhile
+        path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o077)
+
+
+def private_file(path: Path) -> None:
+    """Create a file readable to this user only, or make it so with what lies beside it.
+
+    SQLite gives its log and its index the permissions of the database.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    for item in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+        with suppress(PermissionError):
+            _close(item)
+
+
+@contextmanager
+def work_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Open a folder for work in progress and remove it afterwards, if it is still there.
+
+    It is locked while this process lives. Folders of the same prefix whose process was killed are
+    removed first: their lock went with it.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    sweep_work(parent, prefix)
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def sweep_work(parent: Path, prefix: str) -> None:
+    """Remove the folders of `work_folder` whose process was killed."""
+    for path in parent.glob(f"{glob.escape(prefix)}{_RANDOM}"):
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def read_json(path: Path) -> Any:
@@ -176,14 +254,12 @@ def new_folder(folder: Path, manifest: dict[str, Any]) -> Iterator[Path]:
     Yields the temporary folder to write into. Whatever was at `folder` is replaced; on any error
     it stays as it was and the temporary folder is removed.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        yield aside
-        write_json_atomically(aside / MANIFEST, manifest)
-        swap_folder(aside, folder)
+        with work_folder(folder.parent, f".{folder.name}.") as aside:
+            yield aside
+            write_json_atomically(aside / MANIFEST, manifest)
+            swap_folder(aside, folder)
     except BaseException as error:
-        shutil.rmtree(aside, ignore_errors=True)
         _tell_when_full(error, folder)
         raise
 
@@ -203,7 +279,6 @@ def _tell_when_full(error: BaseException, place: Path) -> None:
 
 def swap_folder(new: Path, folder: Path) -> None:
     """Put the folder `new` in the place of `folder`."""
-    new.chmod(0o755)  # mkdtemp makes it private
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

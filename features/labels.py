@@ -117,7 +117,7 @@ def build_labels(
     ConfigError
         When a target is observed in a table the company does not have.
     """
-    engine = connect(workspace.state.root / ".scratch")
+    engine = connect(workspace.state.scratch)
     today = day_index(midnight(now).date())
     tables = _tables_with_hindsight(engine, workspace.company, loaded, today)
     # The grid's own as_ofs: the folder also keeps the books of earlier runs.
@@ -169,7 +169,7 @@ def labels_at(
     pandas.DataFrame
         One row per (entity_id, as_of), columns of `COLUMNS`.
     """
-    engine = connect(workspace.state.root / ".scratch")
+    engine = connect(workspace.state.scratch)
     today = day_index(midnight(now).date())
     tables = _tables_with_hindsight(engine, workspace.company, loaded, today)
     parts = []
@@ -215,7 +215,7 @@ def label_moments(
         so_far: whether it has happened by now, though the window may be open; None where silence
         is the outcome, which only a whole window can show.
     """
-    engine = connect(workspace.state.root / ".scratch")
+    engine = connect(workspace.state.scratch)
     today = day_index(midnight(now).date())
     tables = _tables_with_hindsight(engine, company, loaded, today)
     found = {}

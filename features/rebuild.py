@@ -27,7 +27,7 @@ Tables = Mapping[str, ir.Table]
 
 def daily_tables(workspace: Workspace, names: Sequence[str]) -> dict[str, ir.Table]:
     """Return the daily tables that the last build wrote, of the sources named that have one."""
-    engine = connect(workspace.state.root / ".scratch")
+    engine = connect(workspace.state.scratch)
     paths = {name: workspace.state.daily / name / "data.parquet" for name in names}
     return {name: engine.read_parquet(path) for name, path in paths.items() if path.is_file()}
 

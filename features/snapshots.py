@@ -166,7 +166,7 @@ def build_snapshots(
     DataError
         When there is no history to build from.
     """
-    engine = connect(workspace.state.root / ".scratch")
+    engine = connect(workspace.state.scratch)
     daily, history, identity = daily_tables(engine, workspace, loaded, progress)
     days = _days_with_labels(engine, workspace, loaded, daily, now)
     columns = {name: set(table.columns) for name, table in daily.items()}

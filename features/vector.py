@@ -177,7 +177,7 @@ def _told_of_terms(
     values: np.ndarray,
 ) -> dict[str, list[Any]]:
     """Return what each account holds, and what could be sold to it (`features.candidates`)."""
-    engine = connect(workspace.state.root / ".scratch")
+    engine = connect(workspace.state.scratch)
     daily, history, _ = daily_tables(engine, workspace, loaded, lambda _: None)
     book = Book(engine, daily, history, loaded, workspace.company, snapshots.book_on)
     place = served.names.index(SEAT_USE) if SEAT_USE in served.names else None

@@ -6,7 +6,6 @@ on this machine who came by no proxy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,7 +14,7 @@ from starlette.types import Scope
 
 from serving.access import LOCAL, Caller
 from serving.keys import PREFIX, Keyring
-from serving.people import People
+from serving.people import People, once
 from serving.problems import ProblemError
 
 LOOPBACK_CLIENTS = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
@@ -24,7 +23,7 @@ PUBLIC = ("/openapi.json",)
 PUBLIC_UNDER = ("/static/", "/v1/problems/")
 """What tells nothing of a company."""
 
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+_FORWARDED = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
 
 
 def is_public(path: str) -> bool:
@@ -77,21 +76,32 @@ class Door:
         raise ProblemError("unauthenticated", "send a key as Authorization: Bearer bw_…")
 
 
-def given_secret(headers: Mapping[str, str]) -> str:
-    """Return the key or token of a request; the empty string when there is none."""
-    kind, _, token = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer":
-        return token.strip()
-    return headers.get("x-api-key", "").strip()
+def given_secret(headers: Headers) -> str:
+    """Return the key or token of a request; the empty string when there is none.
+
+    One in Authorization counts before one in X-API-Key.
+
+    Raises
+    ------
+    ProblemError
+        A header comes twice.
+    """
+    kind, _, token = (once(headers, "authorization") or "").partition(" ")
+    key = (once(headers, "x-api-key") or "").strip()
+    return token.strip() if kind.lower() == "bearer" else key
 
 
-def _local(scope: Scope, headers: Mapping[str, str]) -> Caller:
+def _local(scope: Scope, headers: Headers) -> Caller:
     client = scope.get("client")
     is_near = client is not None and client[0] in LOOPBACK_CLIENTS
-    if not is_near or any(name in headers for name in _FORWARDED):
+    if not is_near or any(_is_forwarded(name) for name in headers):
         raise ProblemError(
             "unauthenticated",
             "no keys are made yet, so this service answers on its own machine only: "
             "bellwether keys create COMPANY",
         )
     return LOCAL
+
+
+def _is_forwarded(name: str) -> bool:
+    return name in _FORWARDED or name.startswith("x-forwarded-")

@@ -18,6 +18,7 @@ import duckdb
 from configs.errors import UnavailableError
 from configs.state import State
 from features.contracts import TABLES
+from features.sources.sql import open_engine
 
 WEEKS = 13
 ROWS = 12
@@ -196,7 +197,7 @@ class Evidence:
     def __init__(self, state: State) -> None:
         self._state = state
         # Rows of one account need no second thread, and a server has better use for it.
-        self._connection = duckdb.connect(config={"threads": 1})
+        self._connection = open_engine(folders=[state.sources], threads=1)
 
     def close(self) -> None:
         """Let the connection go."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from itertools import chain
@@ -145,8 +146,16 @@ _TICKING = (
 
 SCHEMA = pa.schema([pa.field(name, kind) for name, (kind, _) in COLUMNS.items()])
 
-_FORMULA_STARTS = frozenset("=+-@\t\r\n＝＋－＠")
-"""Spreadsheets take a cell that begins like this for a formula."""
+_SKIPPED = r"\s\x00-\x1f\u200b-\u200f\u2060\ufeff\""
+"""What spreadsheets read over at the beginning of a cell."""
+
+_RUNS = r"[=+\-@＝＋－＠]"
+
+_FORMULA_START = re.compile(rf"[\t\r\n]|[{_SKIPPED};|,]*{_RUNS}")
+"""How a text begins that a spreadsheet may run; what it skips, or splits at, comes before."""
+
+_INNER_START = re.compile(rf"(?<=[;|\t\r\n])(?=[{_SKIPPED}]*{_RUNS})")
+"""Where a cell begins for a spreadsheet that splits lines at another character than we do."""
 
 _PER_OUTCOME = ("low", "high", "percentile", "confidence", "verdict")
 
@@ -283,10 +292,15 @@ def csv_text(lines: Iterable[Iterable[str]]) -> Iterator[str]:
 
 
 def cell(value: Any) -> str:
-    r"""Return one value as CSV text; text that looks like a formula gets an apostrophe in front.
+    r"""Return one value as CSV text; what a spreadsheet may run gets an apostrophe in front.
+
+    That holds within the text too: where lines are split at semicolons, quotes around a cell that
+    is not the first are no quotes, and a new cell or line begins at each of its separators.
 
     >>> cell('=HYPERLINK("x")'), cell(-4.5), cell(None), cell(["a", "b"]), cell([0.75, 0.25])
     ('\'=HYPERLINK("x")', '-4.5', '', 'a | b', '0.75 | 0.25')
+    >>> cell(";=1+1"), cell("  @x"), cell("Aa;=1+1"), cell("a; b-c = d")
+    ("';'=1+1", "'  @x", "Aa;'=1+1", 'a; b-c = d')
     """
     if value is None:
         return ""
@@ -298,4 +312,11 @@ def cell(value: Any) -> str:
         return repr(value)
     else:
         text = " | ".join(item if isinstance(item, str) else repr(item) for item in value)
-    return f"'{text}" if text.lstrip(" ")[:1] in _FORMULA_STARTS else text
+    return harmless(text)
+
+
+def harmless(text: str) -> str:
+    """Return a text of a CSV cell with an apostrophe wherever a formula could begin."""
+    is_formula = _FORMULA_START.match(text) is not None
+    text = _INNER_START.sub("'", text)
+    return f"'{text}" if is_formula else text

@@ -7,6 +7,7 @@ whole timeout.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import re
 import secrets
@@ -32,6 +33,8 @@ BODY_SECONDS, ANSWER_SECONDS, SEND_SECONDS = 10.0, 45.0, 30.0
 
 MAX_AT_ONCE = 64
 """Requests one process answers at the same time; further ones are told to come again."""
+
+PROBES = frozenset({"/livez", "/readyz", "/healthz"})
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
@@ -152,14 +155,68 @@ class Gate:
         if self._n_at_once > self._max_at_once:
             words = f"{self._max_at_once} requests are being answered already"
             raise ProblemError("too-many-requests", words)
-        host = _PORT.sub("", headers.get("host", ""))
-        if "*" not in self._hosts and host.lower() not in self._hosts:
-            raise ProblemError("wrong-host", f"this service does not answer to {host[:100]!r}")
+        check_host(headers, self._hosts)
         if scope["method"] not in _SAFE and headers.get("sec-fetch-site") == "cross-site":
             raise ProblemError("forbidden", "another site's page may not send this")
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+        if not (length.isascii() and length.isdigit()) or int(length) > MAX_BODY_BYTES:
             raise _too_large()
+
+
+def check_host(headers: Headers, hosts: frozenset[str], *, any_number: bool = False) -> None:
+    """Refuse a request to another host name than ours.
+
+    Parameters
+    ----------
+    headers : Headers
+        Of the request.
+    hosts : frozenset of str
+        Names in lower case; ``*`` is any.
+    any_number : bool
+        Addresses that are no names will do: no web page can make them lead here.
+
+    Raises
+    ------
+    ProblemError
+        It names none of them, or several.
+    """
+    named = headers.getlist("host")
+    if len(named) > 1:
+        raise ProblemError("wrong-host", "the header Host comes more than once")
+    host = _PORT.sub("", named[0] if named else "").lower()
+    if "*" in hosts or host in hosts or (any_number and _is_number(host)):
+        return
+    raise ProblemError("wrong-host", f"this service does not answer to {host[:100]!r}")
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
+
+
+class Hosts:
+    """Middleware that checks the host of what is answered before the gate: probes, a schema.
+
+    Orchestrators probe by the address of the machine, so probes take any address that is no name.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
+        self.app = app
+        self._hosts = frozenset(name.strip().lower() for name in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http":
+            is_probe = scope["path"] in PROBES
+            try:
+                check_host(Headers(scope=scope), self._hosts, any_number=is_probe)
+            except ProblemError as error:
+                await response(of_error(error), SECURITY_HEADERS)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
 
 class _Answer:

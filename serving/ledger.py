@@ -455,6 +455,17 @@ class Ledger:
         file = workspace.state.ledger / "scores.db"
         return cls(workspace.places.ledger_url, file, workspace.company.name)
 
+    def ping(self) -> None:
+        """Return when the database answers.
+
+        Raises
+        ------
+        UnavailableError
+            It does not.
+        """
+        with reading(self.engine) as connection:
+            connection.execute(select(scores_table.c.score_id).limit(1)).first()
+
     def __enter__(self) -> Ledger:
         return self
 

@@ -24,7 +24,7 @@ from configs.company import company_folder, load_company
 from configs.errors import BellwetherError, ConfigError, StateError, UnavailableError
 from configs.places import Places, Workspace
 from configs.plays import load_plays
-from configs.state import State
+from configs.state import State, keep_private
 from features.store import OnlineRows, Store
 from serving.access import read_capacities, read_managers, seen
 from serving.ahead import Ahead
@@ -40,6 +40,7 @@ from serving.keys import Keyring, KeyStore
 from serving.ledger import Ledger, ScoreRow
 from serving.limiter import Limiter
 from serving.people import People
+from serving.pulse import Pulse
 from serving.recall import ROOM_BYTES, Recall
 from serving.retention import Upkeep
 from serving.scoring import Scorer, load_peers
@@ -142,6 +143,7 @@ class Live:
         self._keys: KeyStore | None = None
         self._door: Door | None = None
         self._ledger: Ledger | None = None
+        self._ledger_pulse = Pulse(lambda: self.ledger.ping())
         self._intake: Intake | None = None
         self._jobs: Jobs | None = None
         self.limiter = Limiter(workspace.company.limits, workspace.state.ledger / "limits")
@@ -185,8 +187,8 @@ class Live:
 
     @property
     def has_ledger(self) -> bool:
-        """Whether the ledger was opened."""
-        return self._ledger is not None
+        """Whether the ledger was opened, and its database answers now."""
+        return self._ledger is not None and self._ledger_pulse.beats()
 
     @property
     def ledger(self) -> Ledger:
@@ -234,12 +236,18 @@ class Live:
 
     def is_ready(self) -> bool:
         """Say whether a score asked for now would be answered."""
+        return not self.why_not_ready()
+
+    def why_not_ready(self) -> str:
+        """Say why no score can be given out at present; empty when one can. Names no address."""
         stage = self.stage
-        return (
-            stage is not None
-            and self._ledger is not None
-            and stage.store.is_ready(stage.scorer.feature_hash)
-        )
+        if stage is None:
+            return "no release is served yet"
+        if not self.has_ledger:
+            return "the database of the score ledger does not answer"
+        if not stage.store.is_ready(stage.scorer.feature_hash):
+            return "the online store does not answer, or lacks the features of the release"
+        return ""
 
     def is_stale(self) -> bool:
         """Say whether the last book is older than the company allows."""
@@ -623,6 +631,7 @@ def workspace_from_environment(environment: Mapping[str, str]) -> Workspace:
             fix=f"bellwether run {company.name} --state FOLDER makes one; name it with its full "
             "path, because a Bento runs in a folder of its own",
         )
+    keep_private(root)
     return Workspace(company, folder, data, State(root), Places.from_environment(environment))
 
 

@@ -10,7 +10,7 @@ import hmac
 import json
 import logging
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +29,11 @@ logger = logging.getLogger("bellwether.serving")
 PROXY_SECRET = "x-bellwether-proxy-secret"  # noqa: S105  the name of a header
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA")
 """Signatures with a private key only: a shared secret could be made by whoever checks it."""
+
+_FAMILIES = {"RSA": ("RS", "PS"), "EC": ("ES",), "OKP": ("EdDSA",)}
+
+_MALFORMED = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
+"""What reading a token raises: the library checks signatures, not the types of every claim."""
 
 LEEWAY_SECONDS = 60
 FETCH_SECONDS, FETCH_BYTES = 5.0, 1_000_000
@@ -53,7 +58,7 @@ class People:
     def __init__(self, access: Access, places: SignIn) -> None:
         self._access = access
         self._places = places
-        self._keys: dict[str, Any] = {}
+        self._keys: dict[str, jwt.PyJWK] = {}
         self._looked_at = float("-inf")
         self._is_wanting = False
         if places.oidc_jwks:
@@ -86,15 +91,21 @@ class People:
         ProblemError
             The proxy's secret is wrong, or it names nobody.
         """
-        given, expected = headers.get(PROXY_SECRET), self._places.proxy_secret
+        given, expected = once(headers, PROXY_SECRET), self._places.proxy_secret
         if given is None or not expected:
             return None
         if not hmac.compare_digest(given.encode(), expected.encode()):
             raise ProblemError("unauthenticated", "the proxy's secret is wrong")
-        user = headers.get(self._access.user_header, "").strip()
+        user = (once(headers, self._access.user_header) or "").strip()
         if not user:
             raise ProblemError("unauthenticated", "the proxy names nobody")
-        groups = headers.get(self._access.groups_header, "").split(",")
+        if "," in user:  # two headers, joined on the way
+            raise ProblemError(
+                "unauthenticated",
+                f"{self._access.user_header} names more than one person; the proxy has to replace "
+                "what the caller sends",
+            )
+        groups = (once(headers, self._access.groups_header) or "").split(",")
         return self._person(user, [group.strip() for group in groups])
 
     def of_token(self, token: str) -> Caller:
@@ -103,41 +114,64 @@ class People:
         Raises
         ------
         ProblemError
-            It is not signed by the issuer, not for us, or not of this time.
+            It is not signed by the issuer, not for us, not of this time, or its claims do not
+            name a person and their groups.
         """
-        key = self._key_of(token)
+        claims = self._claims_of(token)
+        name = self._access.user_claim
+        user = claims.get(name)
+        if not isinstance(user, str) or not user.strip():
+            raise ProblemError("unauthenticated", f"the token's claim {name} is no text")
+        if "email" in name:
+            self._check_verified(claims)
+        return self._person(user.strip(), self._groups_of(claims))
+
+    def _claims_of(self, token: str) -> dict[str, Any]:
         try:
-            claims = jwt.decode(
+            key = self._key_of(token)
+            return jwt.decode(
                 token,
                 key=key.key,
-                algorithms=list(ALGORITHMS),
+                algorithms=_algorithms_of(key),
                 audience=self._places.oidc_audience,
                 issuer=self._places.oidc_issuer,
                 leeway=LEEWAY_SECONDS,
                 options={"require": ["exp", "iss", "aud"]},
             )
-        except jwt.PyJWTError as error:
+        except _MALFORMED as error:
             words = f"the token is refused: {type(error).__name__}"
             raise ProblemError("unauthenticated", words) from error
-        user = claims.get(self._access.user_claim)
-        if not isinstance(user, str) or not user:
-            raise ProblemError(
-                "unauthenticated", f"the token has no claim {self._access.user_claim}"
-            )
-        groups = claims.get(self._access.groups_claim) or []
-        return self._person(user, [groups] if isinstance(groups, str) else list(groups))
 
-    def _key_of(self, token: str) -> Any:
+    def _check_verified(self, claims: Mapping[str, Any]) -> None:
+        """Refuse an address that its issuer did not verify: anybody can write one down."""
+        if "email_verified" not in claims:
+            if self._access.require_email_verified:
+                raise ProblemError("unauthenticated", "the token has no claim email_verified")
+            return
+        if claims["email_verified"] not in (True, "true", "True"):
+            raise ProblemError("unauthenticated", "the token's e-mail address is not verified")
+
+    def _groups_of(self, claims: Mapping[str, Any]) -> list[str]:
+        name = self._access.groups_claim
+        told = claims.get(name)
+        groups = [told] if isinstance(told, str) else told or []
+        if not isinstance(groups, list) or not all(isinstance(item, str) for item in groups):
+            raise ProblemError(
+                "forbidden", f"the token's claim {name} is neither a text nor a list of texts"
+            )
+        return groups
+
+    def _key_of(self, token: str) -> jwt.PyJWK:
         try:
             key_id = jwt.get_unverified_header(token).get("kid", "")
-        except jwt.PyJWTError as error:
+        except _MALFORMED as error:
             raise ProblemError("unauthenticated", "this is neither a key nor a token") from error
         if not self._places.oidc_jwks or key_id not in self._keys:
             self._is_wanting = True
             raise ProblemError("unauthenticated", "the token is signed by nobody we know")
         return self._keys[key_id]
 
-    def _person(self, user: str, groups: Sequence[Any]) -> Caller:
+    def _person(self, user: str, groups: Sequence[str]) -> Caller:
         named = self._access.people.get(user)
         roles = [self._access.groups[group] for group in groups if group in self._access.groups]
         if named and named.role:
@@ -147,6 +181,31 @@ class People:
         role = max(roles, key=list(ROLES).index)
         owner = (named and named.owner_id) or user
         return Caller(f"person {user}", ROLES[role], role, owner)
+
+
+def once(headers: Headers, name: str) -> str | None:
+    """Return a header that says who asks; None when it is absent.
+
+    A proxy that adds a header beside the caller's own leaves two; which one is true cannot be told.
+
+    Raises
+    ------
+    ProblemError
+        It comes more than once.
+    """
+    given = headers.getlist(name)
+    if len(given) > 1:
+        raise ProblemError(
+            "unauthenticated",
+            f"the header {name} comes {len(given)} times; it must come once, and a proxy has to "
+            "replace what the caller sends",
+        )
+    return given[0] if given else None
+
+
+def _algorithms_of(key: jwt.PyJWK) -> list[str]:
+    """Return the signatures a key makes: one of another kind is no reason to try it."""
+    return [name for name in ALGORITHMS if name.startswith(_FAMILIES.get(key.key_type or "", ()))]
 
 
 def _check_address(address: str) -> None:

@@ -93,7 +93,7 @@ TYPES = _types(
         "too-slow",
         408,
         "Request too slow",
-        "The body of a request has to arrive within 10 seconds.",
+        "The head of a request has to arrive within 10 seconds, and so has its body.",
     ),
     ProblemType(
         "too-many-requests",
@@ -126,7 +126,8 @@ TYPES = _types(
         "too-large",
         413,
         "Request too large",
-        "A request body is at most 1,000,000 bytes. Ask for fewer accounts at once.",
+        "A request body is at most 1,000,000 bytes, its headers 65,536. Ask for fewer accounts at "
+        "once.",
     ),
     ProblemType(
         "unsupported-media-type",

@@ -13,6 +13,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from serving.exports import COLUMNS
+from serving.listing import CURSOR
 
 MAX_BATCH = 1_000
 MAX_ID_LENGTH = 200
@@ -321,7 +322,7 @@ class WhatIfRequest(Contract):
 
     account_id: AccountId | None = Field(None, description="left out: all others are not known")
     features: dict[str, float | None] = Field(
-        min_length=1, max_length=500, description="by name, null: not known; GET /v1/release"
+        min_length=1, max_length=500, description="by name; null: not known"
     )
 
 
@@ -369,6 +370,9 @@ class WhatIfAnswer(Contract):
     release_id: str
     as_of: str | None
     note: str = Field(description="what this says, and what not")
+    ignored: list[str] = Field(
+        description="features this release does not use: supposing them changes nothing"
+    )
     changed: list[SupposedFeature]
     out_of_range: list[UnusualFeature]
     missing: list[str] = Field(description="features without a value")
@@ -611,7 +615,9 @@ class BookPage(Contract):
     as_of: str
     total: int = Field(description="rows that match the filters")
     results: list[BookRow]
-    next_cursor: str | None = Field(description="`cursor` of the next page; null at the end")
+    next_cursor: str | None = Field(
+        description="`cursor` of the next page; null at the end", pattern=CURSOR
+    )
 
 
 class TargetAnswer(Contract):

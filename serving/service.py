@@ -13,15 +13,17 @@ import gc
 import os
 import warnings
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 
 from configs.quiet import switch_off_telemetry
 from serving.api import create_app
-from serving.gate import LOOPBACK
+from serving.gate import LOOPBACK, Hosts
 from serving.live import CHECK_SECONDS, Live, workspace_from_environment
 from serving.logs import log_as_json
 from serving.metrics import Metrics
 from serving.parent import end_with_parent, name_main_process
+from serving.problems import RETRY_SECONDS
+from serving.protocol import speak_promptly
 from serving.recall import ROOM_BYTES
 
 switch_off_telemetry()
@@ -60,6 +62,7 @@ def _leave_loaded_alone() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
+speak_promptly()
 app = create_app(_live, _metrics, _hosts())
 
 
@@ -89,10 +92,17 @@ class Bellwether:
         _leave_loaded_alone()
 
     def __is_ready__(self) -> bool:
-        """Say whether a score asked for now would be answered."""
-        return self.live.is_ready()
+        """Say that a score asked for now would be answered, or why not, with status 503."""
+        if why := self.live.why_not_ready():
+            retry = {"Retry-After": str(RETRY_SECONDS), "Cache-Control": "no-store"}
+            raise HTTPException(503, f"not ready: {why}", retry)
+        return True
 
     @on_shutdown  # type: ignore[untyped-decorator]  # BentoML has no types
     def close(self) -> None:
         """Commit what waits for the ledger."""
         self.live.close()
+
+
+# BentoML answers some addresses itself, before the application.
+Bellwether.add_asgi_middleware(Hosts, hosts=tuple(_hosts()))

@@ -276,6 +276,6 @@ def _points(model: Model, keys: pd.DataFrame, matrix: np.ndarray) -> pd.DataFram
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
     with path.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, lineterminator="\r\n")
-        writer.writerow(table.columns)
+        writer.writerow([cell(str(name)) for name in table.columns])
         for row in pa.Table.from_pandas(table, preserve_index=False).to_pylist():
             writer.writerow([cell(value) for value in row.values()])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,14 @@ _SHOWN = (
     "raises",
     "lowers",
 )
+
+
+@lru_cache(maxsize=1)
+def meanings() -> Mapping[str, str]:
+    """Return every feature there is, by name, with its meaning and unit in words."""
+    from features.signals import catalogue  # the signals, which importing the service leaves alone
+
+    return {item.name: f"{item.meaning} ({item.unit})" for item in catalogue()}
 
 
 def suppose(
@@ -123,6 +132,8 @@ def suppose_of(start: Present, features: Mapping[str, float | None]) -> dict[str
     stage, rows, account_id, before = start.stage, start.rows, start.account_id, start.answer
     names = [str(name) for name in stage.release.feature_set["names"]]
     _check_names(features, names)
+    ignored = [name for name in features if name not in names]
+    features = {name: value for name, value in features.items() if name in names}
     supposed = rows.values.copy()
     for name, value in features.items():
         supposed[0, names.index(name)] = np.nan if value is None else value
@@ -132,6 +143,7 @@ def suppose_of(start: Present, features: Mapping[str, float | None]) -> dict[str
         "release_id": stage.release.release_id,
         "as_of": instant(rows.as_of[0]) if account_id and rows.as_of[0] else None,
         "note": NOTE,
+        "ignored": ignored,
         "changed": _changed(stage, names, rows.values[0], features),
         "out_of_range": _out_of_range(stage, names, supposed[0]),
         "missing": [name for name, value in zip(names, supposed[0], strict=True) if value != value],
@@ -143,11 +155,13 @@ def suppose_of(start: Present, features: Mapping[str, float | None]) -> dict[str
 
 
 def _check_names(features: Mapping[str, Any], names: list[str]) -> None:
-    known = set(names)
+    """Refuse what is no feature; one that this release does not use is none the less one."""
+    known = {*names, *meanings()}
+    elsewhere = "GET /v1/release has those in use"
     errors = [
         {
             "pointer": f"/features/{name[:100]}",
-            "message": f"unknown feature; {did_you_mean(name, names) or 'GET /v1/release has all'}",
+            "message": f"unknown feature; {did_you_mean(name, known) or elsewhere}",
         }
         for name in features
         if name not in known

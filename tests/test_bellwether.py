@@ -329,6 +329,22 @@ def test_a_read_only_state_directory_is_told(tmp_path, request):
     assert "--state" in told.value.fix
 
 
+def test_nothing_a_command_keeps_is_readable_to_others(tiny, tmp_path):
+    """In a process with the usual mask, for a state that an earlier version left open."""
+    state = tmp_path / "kept"
+    (state / "ledger").mkdir(parents=True)
+    (state / "ledger" / "keys.db").write_bytes(b"")
+    folder = str(tiny.folder)
+    for words in (("check", folder), ("keys", "create", folder, "--name", "crm")):
+        command = [sys.executable, "-m", "bellwether", *words, "--state", str(state)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, umask=0o022)
+        assert done.returncode == 0, done.stderr
+    found = [state, *state.rglob("*")]
+    assert {"keys.db", "data.parquet", "manifest.json"} <= {path.name for path in found}
+    open_to_others = [path for path in found if path.stat().st_mode & 0o077]
+    assert open_to_others == []
+
+
 def test_a_path_that_cannot_be_written_is_told(tmp_path, run_command):
     (tmp_path / "file").write_text("")
     done = run_command("simulate", tmp_path / "file", "--accounts", 20, "--months", 6)

@@ -32,6 +32,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.types import String, TypeDecorator, TypeEngine
 
 from configs.errors import ConfigError, StateError, UnavailableError
+from configs.state import private_file
 
 BUSY_SECONDS = 30
 """How long one writer waits for another before it gives up."""
@@ -192,7 +193,6 @@ def _parse(url: str) -> URL:
 
 
 def _sqlite(url: URL) -> Engine:
-    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
@@ -274,7 +274,15 @@ def _postgresql(url: URL) -> Engine:
         pool_pre_ping=True,
         pool_size=2,
         max_overflow=8,
-        connect_args={"connect_timeout": 5, "application_name": "bellwether"},
+        connect_args={
+            "connect_timeout": 5,
+            "application_name": "bellwether",
+            # A server that vanished without a word is given up within half a minute.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 25_000,
+        },
     )
 
 
@@ -282,6 +290,7 @@ def _create_on_sqlite(engine: Engine, metadata: MetaData) -> None:
     path = Path(str(engine.url.database))
     # The first change to WAL and the first CREATE do not wait for each other on their own.
     try:
+        private_file(path)
         with FileLock(path.with_name(f".{path.name}.lock")), writing(engine) as connection:
             _create(connection, metadata)
     except OSError as error:

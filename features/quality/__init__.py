@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-import duckdb
 import pandas as pd
 
 from configs.errors import DataError
@@ -18,7 +17,7 @@ from features.quality.report import Issue, QualityReport, worst_first
 from features.quality.understood import Understood, read_ledger, understand
 from features.revenue.retention import product_movements
 from features.sources import Loaded
-from features.sources.sql import literal
+from features.sources.sql import literal, open_engine
 
 __all__ = ["CODES", "Issue", "QualityReport", "Understood", "check_quality", "company_revenue"]
 
@@ -70,7 +69,8 @@ FACTS = (
 @contextmanager
 def _opened(workspace: Workspace, loaded: Loaded, now: datetime) -> Iterator[Context]:
     clock = naive_utc(now)
-    with duckdb.connect() as connection:
+    files = [info.path for info in loaded.tables.values()]
+    with open_engine(files=files) as connection:
         real = "true"
         if "is_test" in loaded.info("accounts").columns:
             path = literal(loaded.info("accounts").path)

@@ -15,7 +15,7 @@ from psycopg import sql as pg
 from configs.company import Input
 from configs.errors import ConfigError, SourceError, UnavailableError, did_you_mean
 from configs.places import Workspace
-from features.sources.sql import ROW, ident, literal, reading
+from features.sources.sql import ROW, ident, literal, open_engine, reading
 
 PG_TYPES = {
     "bool": "BOOLEAN",
@@ -61,11 +61,21 @@ def connection_url(workspace: Workspace, name: str, item: Input) -> str:
     return url
 
 
+def paths_of(workspace: Workspace, name: str, item: Input) -> list[Path]:
+    """Return the files of an input's database: a DuckDB file and its log, none of PostgreSQL."""
+    url = connection_url(workspace, name, item)
+    if not url.startswith("duckdb"):
+        return []
+    file = _file_of(workspace, item, url)
+    return [file, file.with_name(f"{file.name}.wal")]
+
+
 def fingerprint(workspace: Workspace, name: str, item: Input) -> dict[str, Any]:
     """Return row count and an order-free hash of a database table: one scan where it lies."""
     url = connection_url(workspace, name, item)
     if url.startswith("duckdb"):
-        with reading(f"inputs.{name}"), duckdb.connect() as connection:
+        files = paths_of(workspace, name, item)
+        with reading(f"inputs.{name}"), open_engine(files=files) as connection:
             table = _attach(connection, workspace, name, item, url)
             query = f"SELECT count(*), coalesce(sum(hash(t)::HUGEINT), 0)::VARCHAR FROM {table} t"
             row = connection.execute(query).fetchone()
@@ -111,15 +121,7 @@ def _attach(
     connection: duckdb.DuckDBPyConnection, workspace: Workspace, name: str, item: Input, url: str
 ) -> str:
     """Attach a DuckDB file read-only and return the SQL name of the input's table."""
-    rest = url.removeprefix("duckdb:///")
-    looked = [Path(rest).expanduser(), workspace.data / rest, Path("/") / rest]
-    file = next((path for path in looked if path.is_file()), None)
-    if file is None:
-        raise SourceError(
-            f"the DuckDB file of connection {item.connection} is not there",
-            where="looked at, in order: " + ", ".join(str(path) for path in looked),
-            fix=f"correct BELLWETHER_CONNECTION_{str(item.connection).upper()}",
-        )
+    file = _file_of(workspace, item, url)
     alias = f"bw_db_{item.connection}"
     attached = {
         row[0]
@@ -139,6 +141,19 @@ def _attach(
     if f"{schema}.{table}" not in known:
         raise _no_table(name, item, f"{schema}.{table}", known)
     return f"{ident(alias)}.{ident(schema)}.{ident(table)}"
+
+
+def _file_of(workspace: Workspace, item: Input, url: str) -> Path:
+    rest = url.removeprefix("duckdb:///")
+    looked = [Path(rest).expanduser(), workspace.data / rest, Path("/") / rest]
+    file = next((path for path in looked if path.is_file()), None)
+    if file is None:
+        raise SourceError(
+            f"the DuckDB file of connection {item.connection} is not there",
+            where="looked at, in order: " + ", ".join(str(path) for path in looked),
+            fix=f"correct BELLWETHER_CONNECTION_{str(item.connection).upper()}",
+        )
+    return file
 
 
 def _schema_and_table(item: Input, default: str) -> tuple[str, str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 import pandas as pd
@@ -11,8 +14,8 @@ import pandas as pd
 from configs.company import Input
 from configs.errors import DataError
 from configs.places import Workspace
-from features.sources.raw import RawInput, open_files, open_input
-from features.sources.sql import ident, reading
+from features.sources.raw import RawInput, open_files, open_input, paths_of
+from features.sources.sql import ident, open_engine, reading
 
 NAME = "table"
 
@@ -47,8 +50,19 @@ def read_input(workspace: Workspace, name: str) -> Flat:
     SourceError
         It is not there, or cannot be read.
     """
-    with duckdb.connect() as connection:
+    with _engine(paths_of(workspace, name)) as connection:
         return _whole(connection, open_input(connection, workspace, name))
+
+
+@contextmanager
+def _engine(files: list[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open an engine that reaches these files, and a folder for clean copies of odd ones."""
+    with TemporaryDirectory(prefix="bellwether-") as folder:
+        connection = open_engine(Path(folder) / "work.duckdb", files=files, folders=[Path(folder)])
+        try:
+            yield connection
+        finally:
+            connection.close()
 
 
 def _whole(connection: duckdb.DuckDBPyConnection, opened: RawInput) -> Flat:
@@ -72,7 +86,7 @@ def read_path(path: Path) -> Flat:
     SourceError
         It cannot be read.
     """
-    with duckdb.connect() as connection:
+    with _engine([path]) as connection:
         return _whole(connection, open_files(connection, NAME, [path], str(path), any_ending=True))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,15 +23,23 @@ from configs.errors import (
 )
 from configs.hashing import digest
 from configs.places import Workspace
-from configs.state import new_folder, read_manifest, write_json_atomically
+from configs.state import (
+    new_folder,
+    read_manifest,
+    sweep_work,
+    work_folder,
+    write_json_atomically,
+)
 from features.contracts import TABLES
 from features.sources import table, trace, unfold
 from features.sources.gaps import GAPS
 from features.sources.mapping import Mapped, check_tables, inputs_of, map_table, mapping_of
-from features.sources.raw import RawInput, fingerprint, open_input
-from features.sources.sql import literal
+from features.sources.raw import RawInput, fingerprint, open_input, paths_of
+from features.sources.sql import literal, open_engine
 
 MIN_ACCOUNTS = 2
+WORK = ".work."
+"""Begins the name of the folder a run works in."""
 
 READ = (
     "lines",
@@ -185,6 +192,7 @@ def load_sources(
         Readable, but not enough: no activity, a single account.
     """
     names = check_tables(workspace.company)
+    sweep_work(workspace.state.sources, WORK)
     before = {name: read_manifest(workspace.state.sources / name) or {} for name in TABLES}
     prints = _fingerprints(workspace, names, before)
     identities = _identities(workspace, names, prints)
@@ -285,14 +293,16 @@ def _build(
     prints: Mapping[str, Mapping[str, Any]],
     progress: Progress,
 ) -> None:
-    with _work_connection(workspace.state.sources) as connection:
+    wanted = dict.fromkeys(i for name in names for i in inputs_of(workspace.company, name))
+    files = [path for name in wanted for path in paths_of(workspace, name)]
+    with _work_connection(workspace.state.sources, files) as connection:
         opened: dict[str, RawInput] = {}
         mistakes: list[BellwetherError] = []
         for name in names:
             try:
-                for wanted in inputs_of(workspace.company, name):
-                    if wanted not in opened:
-                        opened[wanted] = open_input(connection, workspace, wanted)
+                for used_input in inputs_of(workspace.company, name):
+                    if used_input not in opened:
+                        opened[used_input] = open_input(connection, workspace, used_input)
                 used = {i: opened[i] for i in inputs_of(workspace.company, name)}
                 found = {"identity": identities[name], "fingerprints": {i: prints[i] for i in used}}
                 manifest = _build_one(connection, workspace, name, used, found)
@@ -354,18 +364,17 @@ def _summary(name: str, manifest: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _work_connection(sources: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a DuckDB on disk beside the results, so that large inputs do not need memory."""
-    sources.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=sources, prefix=".work."))
-    connection = duckdb.connect(str(folder / "work.duckdb"))
-    try:
-        connection.execute(f"SET temp_directory = {literal(folder)}")
-        connection.execute("SET TimeZone = 'UTC'")
-        yield connection
-    finally:
-        connection.close()
-        shutil.rmtree(folder, ignore_errors=True)
+def _work_connection(sources: Path, files: list[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a DuckDB on disk beside the results, so that large inputs do not need memory.
+
+    It runs what the company wrote, so it reaches the input files and the results only.
+    """
+    with work_folder(sources, WORK) as folder:
+        connection = open_engine(folder / "work.duckdb", files=files, folders=[sources])
+        try:
+            yield connection
+        finally:
+            connection.close()
 
 
 def _info(folder: Path, name: str, manifest: Mapping[str, Any], now: datetime) -> TableInfo:
@@ -403,7 +412,7 @@ def _rows_after(path: Path, last_known: str | None, now: datetime) -> int:
     clock = now.astimezone(UTC).replace(tzinfo=None)
     if last_known is None or datetime.fromisoformat(last_known) <= clock:
         return 0
-    with duckdb.connect() as connection:
+    with open_engine(files=[path]) as connection:
         row = connection.execute(
             f"SELECT count(*) FROM read_parquet({literal(path)}) WHERE known_at > ?", [clock]
         ).fetchone()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from zoneinfo import available_timezones
 
@@ -12,6 +12,7 @@ import duckdb
 from configs.company import Company, TableMapping
 from configs.errors import ConfigError, SourceError, did_you_mean
 from features.contracts import TABLES
+from features.sources.expressions import one_expression, one_select
 from features.sources.raw import RawInput
 from features.sources.sql import ROW, columns_of, ident, reading
 from features.sources.written import Style
@@ -146,11 +147,15 @@ def map_table(
         columns = source.columns
     else:
         relation, place = f"raw.{ident('sql ' + table)}", f"tables.{table}.sql"
-        columns = _run_sql(connection, table, mapping.sql, relation, place)
-    expressions, plain = _expressions(table, mapping, columns)
-    known_at = expressions.pop(KNOWN_AT, None)
-    if mapping.known_at is not None:
-        known_at = _column_or_sql(mapping.known_at, columns)
+        columns = _run_sql(connection, table, mapping.sql, relation, list(inputs))
+    named = {
+        ours: _column_or_sql(connection, theirs, columns, f"tables.{table}.{key}")
+        for key, ours, theirs in _written(mapping)
+    }
+    known_at = named.pop("", None)
+    expressions, plain = _expressions(table, named, columns)
+    by_name = expressions.pop(KNOWN_AT, None)
+    known_at = by_name if known_at is None else known_at
     where = f"tables.{table}.columns in company.yaml, {place}"
     types = {
         name: _type_of(connection, text, relation, name, where, columns)
@@ -163,15 +168,16 @@ def map_table(
 
 
 def _run_sql(
-    connection: duckdb.DuckDBPyConnection, table: str, sql: str, relation: str, place: str
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    sql: str,
+    relation: str,
+    inputs: list[str],
 ) -> dict[str, str]:
     """Materialise a mapping's SELECT, so that its rows keep their numbers."""
+    place = f"tables.{table}.sql"
+    text = one_select(connection, sql, f"{place} in company.yaml", inputs)
     fix = "CSV columns arrive as text: write TRY_CAST(amount AS DOUBLE), TRY_CAST(day AS DATE)"
-    with reading(place, fix):
-        statements = connection.extract_statements(sql)
-    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        raise ConfigError("`sql` holds something other than one SELECT", where=place)
-    text = sql.strip().rstrip(";")
     with reading(place, fix):
         connection.execute(
             f"CREATE TABLE {relation} AS SELECT row_number() OVER () AS {ROW}, * FROM ({text})"
@@ -185,11 +191,18 @@ def _run_sql(
     return columns
 
 
+def _written(mapping: TableMapping) -> Iterator[tuple[str, str, str]]:
+    """Yield key, our column (empty for the key `known_at`) and text of what a mapping says."""
+    for ours, theirs in mapping.columns.items():
+        yield f"columns.{ours}", ours, theirs
+    if mapping.known_at is not None:
+        yield KNOWN_AT, "", mapping.known_at
+
+
 def _expressions(
-    table: str, mapping: TableMapping, columns: dict[str, str]
+    table: str, named: dict[str, str], columns: dict[str, str]
 ) -> tuple[dict[str, str], frozenset[str]]:
     """Take the columns the mapping names, then source columns that carry our name."""
-    named = {ours: _column_or_sql(theirs, columns) for ours, theirs in mapping.columns.items()}
     by_lower = {column.lower(): column for column in columns}
     same = {
         name: ident(by_lower[name])
@@ -202,11 +215,15 @@ def _expressions(
     return ordered, frozenset(name for name, text in ordered.items() if text in quoted)
 
 
-def _column_or_sql(text: str, columns: Mapping[str, str]) -> str:
+def _column_or_sql(
+    connection: duckdb.DuckDBPyConnection, text: str, columns: Mapping[str, str], key: str
+) -> str:
     """Return their column, quoted, when there is one of that name; otherwise the text is SQL."""
     by_lower = {column.lower(): column for column in columns}
     found = text if text in columns else by_lower.get(text.strip().lower())
-    return f"({text.strip()})" if found is None else ident(found)
+    if found is not None:
+        return ident(found)
+    return one_expression(connection, text.strip(), f"{key} in company.yaml", columns)
 
 
 def _type_of(

@@ -122,6 +122,13 @@ def files_of(workspace: Workspace, name: str) -> list[Path]:
     )
 
 
+def paths_of(workspace: Workspace, name: str) -> list[Path]:
+    """Return every file the engine opens to read an input."""
+    if workspace.company.inputs[name].file is None:
+        return databases.paths_of(workspace, name, workspace.company.inputs[name])
+    return files_of(workspace, name)
+
+
 def fingerprint(
     workspace: Workspace, name: str, known: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from serving import schemas
@@ -17,6 +17,11 @@ from serving.exports import COLUMNS
 from serving.live import Live
 from serving.problems import TYPES, ProblemError
 from training.words import catalogue, catalogue_version
+
+NAME = r"^[a-z][a-z0-9_]{0,40}$"
+_ONE_OF_TYPES: dict[str, Any] = {"enum": list(TYPES)}
+Slug = Annotated[str, Path(description="last part of its type", json_schema_extra=_ONE_OF_TYPES)]
+Target = Annotated[str, Path(description="as GET /v1/release names it", pattern=NAME)]
 
 
 def about(get_live: GetLive) -> APIRouter:
@@ -85,7 +90,7 @@ def about(get_live: GetLive) -> APIRouter:
         response_model=None,
         responses={200: {"model": schemas.ProblemKind}, **problems(404, 422)},
     )
-    async def problem_type(slug: str) -> Response:
+    async def problem_type(slug: Slug) -> Response:
         """Return what it means and what to do about it."""
         if slug not in TYPES:
             raise ProblemError("not-found", f"there is no problem type {slug[:80]!r}")
@@ -98,7 +103,7 @@ def about(get_live: GetLive) -> APIRouter:
         **guarded(READ),
         responses={200: {"model": schemas.ModelCard}, **problems(404, 422, 503)},
     )
-    async def model_card(target: str, request: Request) -> Response:
+    async def model_card(target: Target, request: Request) -> Response:
         """Return what the bundle says: predicts what, learned from what, did how well."""
         return json_answer(card(get_live(request), target))
 

@@ -11,12 +11,10 @@ from serving import schemas
 from serving.access import READ, caller_of
 from serving.api.answers import GetLive, json_answer
 from serving.api.openapi import guarded, problems
-from serving.listing import Chosen, decode_cursor, encode_cursor, page_of, positions
+from serving.listing import CURSOR, Chosen, decode_cursor, encode_cursor, page_of, positions
 from serving.live import Book, Live
 from serving.problems import ProblemError
 from serving.schemas import MAX_BATCH
-
-CURSOR = r"^[A-Za-z0-9_=-]{0,200}$"
 
 
 def book(get_live: GetLive) -> APIRouter:
@@ -35,7 +33,11 @@ def book(get_live: GetLive) -> APIRouter:
         filters: Chosen,
         limit: Annotated[int, Query(ge=1, le=MAX_BATCH)] = 100,
         cursor: Annotated[
-            str, Query(description="`next_cursor` of the page before", pattern=CURSOR)
+            str,
+            Query(
+                description="`next_cursor` of the page before; of this book and these filters",
+                pattern=CURSOR,
+            ),
         ] = "",
     ) -> Response:
         """Return canonical rows of the book scored last; the ledger holds them already."""

@@ -20,6 +20,7 @@ from pydantic.json_schema import models_json_schema
 from serving import schemas
 from serving.access import SCOPES, Needs
 from serving.problems import BUSY_RETRY_SECONDS, MEDIA_TYPE, RETRY_SECONDS, TYPES, problem
+from serving.whatif import meanings
 
 EXAMPLES = Path(__file__).with_name("examples")
 REF = "#/components/schemas/"
@@ -90,6 +91,7 @@ def _described(app: FastAPI, bodies: tuple[type[BaseModel], ...]) -> Json:
     models = [(model, "validation") for model in (schemas.Problem, *bodies)]
     _, named = models_json_schema(models, ref_template=REF + "{model}")  # type: ignore[arg-type]
     components.update(named["$defs"])
+    _name_features(components[schemas.WhatIfRequest.__name__]["properties"]["features"])
     for unused in ("HTTPValidationError", "ValidationError"):
         components.pop(unused, None)
     document["components"]["securitySchemes"] = SECURITY
@@ -98,6 +100,15 @@ def _described(app: FastAPI, bodies: tuple[type[BaseModel], ...]) -> Json:
             _secure(operation)
             _complete(operation)
     return document
+
+
+def _name_features(schema: Json) -> None:
+    """Give every feature its place: the values of a supposition are by these names only."""
+    value = schema.pop("additionalProperties")
+    schema["properties"] = {
+        name: {**value, "description": meaning} for name, meaning in meanings().items()
+    }
+    schema["additionalProperties"] = False
 
 
 def _secure(operation: Json) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import threading
@@ -192,6 +193,135 @@ def test_tokens_that_are_not_for_us_are_refused(people, private_key, issuer):
     assert caught.value.kind.status == 403
 
 
+def said_of(people, text) -> tuple[int, str]:
+    with pytest.raises(ProblemError) as caught:
+        people.of_token(text)
+    assert text not in caught.value.what
+    return caught.value.kind.status, caught.value.what
+
+
+@pytest.mark.parametrize("value", [False, "false", "", "no", 0, 1.5, None, [], [True], {}])
+def test_an_address_that_is_not_verified_names_nobody(people, private_key, issuer, value):
+    now = datetime.now(UTC) + timedelta(minutes=5)
+    claims = {"iss": issuer, "aud": "bellwether", "exp": now, "email": "csm-1", "groups": ["cs"]}
+    text = jwt.encode(
+        claims | {"email_verified": value}, private_key, "RS256", headers={"kid": "k1"}
+    )
+    assert said_of(people, text) == (401, "the token's e-mail address is not verified")
+
+
+def test_a_verified_address_does_and_a_missing_word_is_the_companys_to_decide(
+    people, private_key, issuer
+):
+    for value in (True, "true"):
+        assert people.of_token(token(private_key, issuer, email_verified=value)).role == "csm"
+    assert people.of_token(token(private_key, issuer)).role == "csm"
+    access = Access(groups={"cs": "csm"}, require_email_verified=True)
+    strict = People(access, SignIn("", issuer, "bellwether", f"{issuer}/jwks"))
+    strict.refresh(0.0)
+    assert said_of(strict, token(private_key, issuer))[0] == 401
+    assert strict.of_token(token(private_key, issuer, email_verified=True)).role == "csm"
+
+
+def test_another_claim_than_an_address_needs_no_verification(private_key, issuer):
+    access = Access(groups={"cs": "csm"}, user_claim="sub")
+    by_subject = People(access, SignIn("", issuer, "bellwether", f"{issuer}/jwks"))
+    by_subject.refresh(0.0)
+    text = token(private_key, issuer, sub="u-17", email_verified=False)
+    assert by_subject.of_token(text).owner_id == "u-17"
+
+
+@pytest.mark.parametrize("groups", ["cs", ["cs"], ["sales", "cs"]])
+def test_one_group_may_come_as_a_text(people, private_key, issuer, groups):
+    assert people.of_token(token(private_key, issuer, groups=groups)).role == "csm"
+
+
+@pytest.mark.parametrize(
+    "groups", [7, 1.5, True, {"cs": True}, [["cs"]], [{"name": "cs"}], ["cs", None], ["cs", 7]]
+)
+def test_groups_of_another_type_are_refused_with_a_reason(people, private_key, issuer, groups):
+    status, words = said_of(people, token(private_key, issuer, groups=groups))
+    assert (status, "claim groups" in words) == (403, True)
+
+
+@pytest.mark.parametrize("groups", [[], "", 0, "cs,cs-leads", "CS"])
+def test_no_group_is_no_role(people, private_key, issuer, groups):
+    assert said_of(people, token(private_key, issuer, groups=groups))[0] == 403
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"email": ["csm-1"]},
+        {"email": {"value": "csm-1"}},
+        {"email": 7},
+        {"email": "  "},
+        {"exp": "soon"},
+        {"exp": [9999999999]},
+        {"exp": {"at": 1}},
+        {"exp": float("inf")},
+        {"exp": float("nan")},
+        {"nbf": ["now"]},
+        {"nbf": float("inf")},
+        {"iat": {"at": 1}},
+        {"iat": float("inf")},
+        {"aud": []},
+        {"aud": ["other"]},
+        {"aud": [["bellwether"]]},
+        {"aud": {"bellwether": 1}},
+        {"aud": 7},
+        {"iss": ["elsewhere"]},
+        {"iss": 7},
+        {"iss": {}},
+        {"sub": ["csm-1"]},
+        {"jti": 7},
+    ],
+)
+def test_claims_of_odd_types_are_refused_not_failed_over(private_key, issuer, people, claims):
+    now = datetime.now(UTC) + timedelta(minutes=5)
+    told = {"iss": issuer, "aud": "bellwether", "exp": now.timestamp(), "email": "csm-1"}
+    body = json.dumps(told | {"groups": ["cs"]} | claims).encode()
+    text = jwt.PyJWS().encode(body, private_key, "RS256", headers={"kid": "k1"})
+    assert said_of(people, text)[0] == 401
+
+
+def test_an_audience_among_several_is_ours(people, private_key, issuer):
+    assert people.of_token(token(private_key, issuer, aud=["other", "bellwether"])).role == "csm"
+
+
+@pytest.mark.parametrize("payload", [b"[]", b"7", b"null", b'"x"', b"{", b"\xff", b"[" * 20_000])
+def test_a_payload_that_is_no_object_is_refused(people, private_key, payload):
+    text = jwt.PyJWS().encode(payload, private_key, "RS256", headers={"kid": "k1"})
+    assert said_of(people, text)[0] == 401
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"[]",
+        b"{",
+        b"\xff",
+        b'{"a":' * 20_000,
+        b'{"alg": "RS256", "kid": ["k1"]}',
+        b'{"alg": "RS256", "kid": {"k1": 1}}',
+        b'{"alg": "RS256", "kid": 7}',
+        b'{"alg": ["RS256"], "kid": "k1"}',
+        b'{"alg": "ES256", "kid": "k1"}',
+        b'{"alg": "EdDSA", "kid": "k1"}',
+        b'{"alg": "HS256", "kid": "k1"}',
+        b'{"alg": "none", "kid": "k1"}',
+        b'{"alg": null, "kid": "k1"}',
+        b'{"alg": "RS256", "kid": "k1", "crit": "x"}',
+        b'{"alg": "RS256", "kid": "k1", "crit": ["x"]}',
+        b'{"alg": "RS256", "kid": "k1", "b64": false}',
+    ],
+)
+def test_a_header_of_odd_types_is_refused(people, private_key, issuer, head):
+    _, body, signature = token(private_key, issuer).split(".")
+    text = f"{base64.urlsafe_b64encode(head).decode().rstrip('=')}.{body}.{signature}"
+    assert said_of(people, text)[0] == 401
+
+
 def test_an_unknown_signing_key_is_looked_for_but_not_at_every_request(people, private_key, issuer):
     with pytest.raises(ProblemError):
         people.of_token(token(private_key, issuer, kid="of tomorrow"))
@@ -323,6 +453,60 @@ def test_the_trusted_proxy_names_people(guarded, client):
     assert nobody.status_code == 401
 
 
+def repeated(name, *values):
+    return [(name, value) for value in values]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        repeated("X-Forwarded-Email", "csm-2", "csm-1"),
+        repeated("X-Forwarded-Email", "csm-1", "csm-1"),
+        [("X-Forwarded-Email", "csm-2"), ("x-forwarded-email", "csm-1")],
+        [("X-Forwarded-Email", "csm-2, csm-1")],
+        [("X-Forwarded-Email", "csm-1"), *repeated("X-Forwarded-Groups", "cs-leads", "cs")],
+        [("X-Forwarded-Email", "csm-1"), ("X-Bellwether-Proxy-Secret", PROXY)],
+        [("X-Forwarded-Email", "csm-1"), ("X-Bellwether-Proxy-Secret", "guess")],
+    ],
+)
+def test_a_header_that_names_somebody_comes_once(guarded, client, extra):
+    """A proxy that adds its header beside the caller's own leaves both."""
+    sent = [("X-Bellwether-Proxy-Secret", PROXY), ("X-Forwarded-Groups", "cs"), *extra]
+    if sum(name == "X-Forwarded-Groups" for name, _ in sent) == 3:
+        sent.remove(("X-Forwarded-Groups", "cs"))
+    answer = client.get("/v1/scores", headers=sent)
+    assert answer.status_code == 401
+    assert "replace what the caller sends" in answer.json()["detail"]
+
+
+def test_keys_and_tokens_come_once(guarded, client, private_key, issuer):
+    _, keys = guarded
+    mine, admin = f"Bearer {token(private_key, issuer)}", f"Bearer {keys['admin']}"
+    for headers in (
+        repeated("Authorization", mine, admin),
+        repeated("Authorization", admin, admin),
+        repeated("X-API-Key", keys["read"], keys["admin"]),
+    ):
+        assert client.get("/v1/scores", headers=headers).status_code == 401
+    both = [("Authorization", f"Bearer {keys['metrics']}"), ("X-API-Key", keys["admin"])]
+    assert client.get("/v1/scores", headers=both).status_code == 403, "the first counts"
+
+
+def test_a_name_without_the_proxys_secret_names_nobody(guarded, client, private_key, issuer):
+    """Only the trusted proxy names people; a token still names its own."""
+    forged = {"X-Forwarded-Email": "bo@x", "X-Forwarded-Groups": "cs-leads"}
+    assert client.get("/v1/scores", headers=forged).status_code == 401
+    own = client.get("/v1/scores", headers={**forged, **bearer(token(private_key, issuer))})
+    assert {row["owner_id"] for row in own.json()["results"]} == {"csm-1"}
+
+
+def test_hosts_and_lengths_are_read_strictly(client):
+    twice = [("Host", "127.0.0.1"), ("Host", "elsewhere.example")]
+    assert client.get("/v1/health", headers=twice).json()["type"].endswith("wrong-host")
+    odd = client.post("/v1/scores", headers={"Content-Length": "\u00b2".encode("latin-1")})
+    assert odd.status_code == 413
+
+
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
@@ -368,7 +552,7 @@ def test_secrets_are_in_no_log(guarded, client, private_key, issuer, caplog):
 def test_the_open_door_is_for_this_machine_only(live, client):
     assert live.door.is_open
     assert client.get("/v1/health").json()["access"] == "open"
-    for header in ("X-Forwarded-For", "Forwarded", "X-Real-IP"):
+    for header in ("X-Forwarded-For", "Forwarded", "X-Real-IP", "X-Forwarded-Email", "Via"):
         answer = client.get("/v1/release", headers={header: "127.0.0.1"})
         assert answer.status_code == 401
         assert "bellwether keys create" in answer.json()["detail"]

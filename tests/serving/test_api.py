@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import Future
 
 import httpx
@@ -12,6 +13,7 @@ from configs.errors import UnavailableError
 from serving.answering import Stage
 from serving.gate import MAX_BODY_BYTES, PAGE_POLICY
 from serving.ledger import Ledger
+from serving.listing import CURSOR
 from serving.live import Live
 from serving.metrics import Metrics
 from serving.problems import MEDIA_TYPE, OF_STATUS, TYPES
@@ -261,6 +263,7 @@ def test_the_book_is_paged_without_gaps(client, book):
         cursor = page.next_cursor or ""
         if not cursor:
             break
+        assert re.fullmatch(CURSOR, cursor)
     assert len(seen) == len(set(seen)) == page.total == 260
     assert page.book_id == book.run_id
 
@@ -273,7 +276,10 @@ def test_the_book_is_filtered(client):
     problem_of(client.get("/v1/scores", params={"sort": "; drop"}), "invalid-request")
     problem_of(client.get("/v1/scores", params={"limit": 0}), "invalid-request")
     problem_of(client.get("/v1/scores", params={"cursor": "%%%"}), "invalid-request")
-    problem_of(client.get("/v1/scores", params={"cursor": "b3RoZXI6MTA="}), "cursor-expired")
+    for cursor in ("b3RoZXI6MTA=", "x", "20260302-4fc1edb85f48.b663e73ae834.0", "9" * 300):
+        problem_of(client.get("/v1/scores", params={"cursor": cursor}), "invalid-request")
+    earlier = {"cursor": "20250302-4fc1edb85f48.b663e73ae834.100"}
+    problem_of(client.get("/v1/scores", params=earlier), "cursor-expired")
 
 
 def test_what_answers_is_told(client, world):

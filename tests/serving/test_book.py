@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import date, timedelta
 
 import numpy as np
 import orjson
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from configs.errors import StateError, UnavailableError
 from configs.places import Workspace
 from configs.state import State
 from serving.book import _dated, read_latest, read_ranks, read_table, score_book, top_at_risk
-from serving.exports import COLUMNS, cell, flat_row
+from serving.exports import COLUMNS, cell, csv_text, flat_row
 from serving.ledger import Ledger
 
 
@@ -160,15 +161,40 @@ def test_the_top_speaks_in_words(book):
     assert not any("because" in text or "will" in text.split() for text in top)
 
 
-@given(st.text(max_size=40))
-def test_no_text_is_a_formula_in_a_spreadsheet(text):
-    written = cell(text)
-    buffer = io.StringIO()
-    csv.writer(buffer).writerow([written])
-    buffer.seek(0)
-    assert next(csv.reader(buffer, strict=True), [""])[0:1] in ([written], [])
-    assert not written.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r"))
-    assert written in (text, "'" + text)
+RUNS = "=+-@\uff1d\uff0b\uff0d\uff20"
+ODD = st.text(st.sampled_from(f"{RUNS}a1 \t\r\n;|,\"'\u00a0\u200b\ufeff\x00\x1f"), max_size=12)
+
+
+@given(st.one_of(st.text(max_size=40), ODD), st.sampled_from(",;|\t"))
+@example(";=1+1", ";")
+@example("|=1+1", "|")
+@example("Acme;=1+1", ";")
+@example('Acme;"=1+1"', ";")
+@example("Acme\n=1+1", ";")
+@example("\t=1+1", ",")
+@example("\r=1+1", ",")
+@example(" \u00a0\u200b=1+1", ",")
+def test_no_text_is_a_formula_in_a_spreadsheet(text, delimiter):
+    """However a spreadsheet splits the line: at commas, or at what its country uses."""
+    lines = "".join(csv_text([["A-1", cell(text), "x"]]))
+    for row in csv.reader(io.StringIO(lines, newline=""), delimiter=delimiter):
+        for written in row:
+            seen = re.sub(r'^[\s\x00-\x1f\u200b-\u200f\u2060\ufeff"]+', "", written)
+            assert not seen.startswith(tuple(RUNS)), (row, text)
+            assert not written.startswith(("\t", "\r", "\n")) or not written.strip()
+
+
+@given(st.one_of(st.text(max_size=40), ODD))
+def test_a_text_is_kept_but_for_apostrophes(text):
+    lines = "".join(csv_text([["A-1", cell(text), "x"]]))
+    [[_, written, _]] = csv.reader(io.StringIO(lines, newline=""), strict=True)
+    assert written.replace("'", "") == text.replace("'", "")
+    assert written[:1] == "'" or not text.startswith((*RUNS, ";=", "|=", "\t", "\r", " =", " -"))
+
+
+@pytest.mark.parametrize("text", ["Acme", "a; b", "3 - 2 = 1", "a@b.example", "Re: +49", "it's"])
+def test_plain_text_is_left_as_it_is(text):
+    assert cell(text) == text
 
 
 def test_a_row_that_says_the_same_keeps_the_day_it_came_to_say_it(world, book):

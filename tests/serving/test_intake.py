@@ -14,6 +14,7 @@ from features.contracts import TABLES
 from serving.intake import KEPT, Intake, ReportedOutcome
 from serving.problems import ProblemError
 from serving.schemas import HistoryAnswer, IntakeAnswer, WhatIfAnswer
+from serving.whatif import meanings
 
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
 LOST = {"account_id": "A-0030", "outcome": "churned", "decided_on": "2026-03-01"}
@@ -167,6 +168,28 @@ def test_a_feature_nobody_knows_gets_a_hint(client):
     assert 'did you mean "active_users_28d"?' in refused.json()["errors"][0]["message"]
     wrong = suppose(client, featurs={"active_users_28d": 1.0})
     assert 'did you mean "features"?' in wrong.text.replace("\\", "")
+
+
+def test_a_feature_that_the_release_does_not_use_changes_nothing(client, live):
+    used = set(live.current().release.feature_set["names"])
+    [*unused] = sorted(set(meanings()) - used)
+    assert unused, "the company lacks some tables"
+    alone = suppose(client, account_id="A-0030", features={unused[0]: 1.0}).json()
+    assert alone["ignored"] == [unused[0]]
+    assert alone["changed"] == []
+    assert {part["difference"] for part in alone["scores"].values()} == {0.0}
+    both = suppose(
+        client, account_id="A-0030", features={unused[0]: 1.0, "active_users_28d": 0.0}
+    ).json()
+    assert [item["feature"] for item in both["changed"]] == ["active_users_28d"]
+
+
+def test_the_contract_names_every_feature_that_can_be_supposed(client, live):
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    told = schemas["WhatIfRequest"]["properties"]["features"]
+    assert told["additionalProperties"] is False
+    assert set(live.current().release.feature_set["names"]) <= set(told["properties"])
+    assert suppose(client, features=dict.fromkeys(told["properties"], 0.5)).status_code == 200
 
 
 def test_only_predicted_accounts_can_be_supposed_about(client):

@@ -613,3 +613,19 @@ def test_books_are_judged_by_the_outcomes_of_their_own_contract(ledger: Ledger) 
     assert found == [("a0", own, 0.0), ("a0", other, 0.0), ("a1", own, 1.0), ("a1", other, 1.0)]
     assert [row.entity_id for row in ledger.of_book(hidden)] == ["a0", "a1", "a2", "a3"]
     assert len(ledger.outcomes("churn")) == 3
+
+
+def test_the_ledger_and_its_log_are_readable_to_their_owner_only(file):
+    before = os.umask(0o022)
+    try:
+        with Ledger(None, file, "acme") as opened:
+            opened.append(rows())
+            files = [file, *(file.with_name(f"{file.name}{end}") for end in ("-wal", "-shm"))]
+            assert [path.stat().st_mode & 0o777 for path in files] == [0o600] * 3
+            for path in files:
+                path.chmod(0o644)
+        with Ledger(None, file, "acme") as again:
+            again.append(rows(score_id=""))
+            assert [path.stat().st_mode & 0o777 for path in files] == [0o600] * 3
+    finally:
+        os.umask(before)

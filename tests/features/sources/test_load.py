@@ -229,3 +229,12 @@ def test_a_table_with_no_usable_row_is_refused_with_the_line_that_fixes_it(small
     assert "none of its 2 rows is usable (unparsable:occurred_at 2)" in text
     assert "occurred_at is '31/03/2024?', '28/02/2024?'" in text
     assert "occurred_at: strptime(occurred_at, '%d/%m/%Y')" in text
+
+
+def test_the_work_of_a_killed_run_is_removed_though_nothing_is_read_again(small):
+    sources = small.load().tables["accounts"].path.parent.parent
+    left = sources / ".work.kil1ed00"
+    left.mkdir()
+    (left / "work.duckdb").write_text("")
+    small.load()
+    assert not left.exists()

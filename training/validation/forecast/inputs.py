@@ -63,7 +63,7 @@ class Inputs:
 
 def read_inputs(workspace: Workspace, built: Built) -> Inputs:
     """Read what a company's forecast is made from; the caller holds the state directory's lock."""
-    engine = connect(workspace.state.root / ".scratch")
+    engine = connect(workspace.state.scratch)
     currency = workspace.company.reporting_currency
     tables = {
         name: daily_frame(engine, built.loaded, name, currency)
