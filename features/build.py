@@ -17,7 +17,7 @@ from configs.hashing import digest
 from configs.places import Workspace
 from configs.state import read_manifest, write_json_atomically
 from features.labels import Labels, build_labels
-from features.snapshots import Snapshots, build_snapshots
+from features.snapshots import STANDING, Snapshots, build_snapshots
 from features.sources import Loaded, load_sources
 from features.store import Store, vector_view
 from features.vector import FeatureSet, build_vectors, feature_set
@@ -146,19 +146,17 @@ def fill_store(
     limit = workspace.company.serving.online_by_name_up_to
     is_named = n_accounts <= limit
     wanted = {
-        # views name their files by full path: a state directory that was moved is declared again
         "views": digest(
             features.hash,
             code_digest("features.store"),
             sorted(workspace.company.targets),
             workspace.company.exclude_features,
-            workspace.state.root.absolute(),
             is_named,
         ),
         "book": read_manifest(folder),
-        # Feast keeps absolute paths: a state directory that was moved is declared anew.
+        # Views name their files by full path: a state directory that was moved is declared again.
         "where": digest(
-            workspace.state.root, workspace.places.redis_url, workspace.places.registry_url
+            workspace.state.root.absolute(), workspace.places.redis_url, workspace.places.registry_url
         ),
     }
     marker = workspace.state.feast / APPLIED
@@ -192,7 +190,9 @@ def declare_only(
     shutil.rmtree(workspace.state.feast / APPLIED, ignore_errors=True)
     store.drop_damaged()
     progress(f"feature store: declaring {len(features.names)} features as of {snapshots.book_on}")
-    store.apply(snapshots, features, workspace.company.targets)
+    n_accounts = pq.read_metadata(snapshots.sets[STANDING].path(snapshots.book_on)).num_rows
+    is_named = n_accounts <= workspace.company.serving.online_by_name_up_to
+    store.apply(snapshots, features, workspace.company.targets, is_named=is_named)
 
 
 def _is_filled(store: Store, features: FeatureSet, folder: Path, book_on: date) -> bool:

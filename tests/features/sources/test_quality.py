@@ -35,6 +35,7 @@ def usage(lines=None, header="account_id,user_id,occurred_at,known_at"):
 TERMS = "account_id,subscription_id,started_on,ended_on,end_reason,arr,currency,known_at\n"
 FINE_TERMS = TERMS + "A1,S1,2024-01-01,2024-03-01,changed,100,USD,2024-01-01 10:00:00\n"
 FINE_TERMS += "A1,S1,2024-03-01,,,200,usd,2024-03-01 10:00:00\n"
+FINE_TERMS += "".join(f"A{n},T{n},2024-01-01,,,50,USD,2024-01-01 10:00:00\n" for n in range(2, 6))
 
 
 def report_on(small, files=None, now=NOW, **rest):
