@@ -105,4 +105,6 @@ class Bellwether:
 
 
 # BentoML answers some addresses itself, before the application.
-Bellwether.add_asgi_middleware(Hosts, hosts=tuple(_hosts()))
+Bellwether.add_asgi_middleware(  # type: ignore[attr-defined]  # BentoML has no types
+    Hosts, hosts=tuple(_hosts())
+)
