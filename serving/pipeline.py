@@ -330,8 +330,8 @@ def serve_command(
 def mlflow_command(workspace: Workspace, port: int) -> tuple[list[str], dict[str, str]]:
     """Return the command and environment of MLflow's server over the company's store.
 
-    It listens on this machine only: it asks nobody for a password. Artifacts are served from the
-    state directory, so that clients of the server find them as those of the store do.
+    It listens on this machine only, because it has no sign-in. Artifacts are served from the state
+    directory, so that clients of the server read the same files as clients of the store.
 
     Raises
     ------
@@ -362,7 +362,7 @@ def mlflow_command(workspace: Workspace, port: int) -> tuple[list[str], dict[str
     environment = {
         **os.environ,
         **SWITCHES,
-        # In the environment: an address may hold a password, and commands are seen by everybody.
+        # Not on the command line, which other users can read: an address may hold a password.
         "MLFLOW_BACKEND_STORE_URI": url,
         "MLFLOW_REGISTRY_STORE_URI": url,
         "MLFLOW_ARTIFACTS_DESTINATION": kept,

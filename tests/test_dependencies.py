@@ -76,7 +76,7 @@ def files(*places: str) -> Iterator[Path]:
 
 
 def imported(source: str) -> Iterator[tuple[str, str]]:
-    """Name the top-level package of every import with the whole module, wherever it stands."""
+    """Name the top-level package of every import, and the module, at any depth of the file."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from ((alias.name.split(".")[0], alias.name) for alias in node.names)

@@ -100,10 +100,9 @@ class Published:
                 "confidence": scores.confidence,
             }
         )
-        told = [_told(item, p) for item, p in zip(why, scores.p.tolist(), strict=True)]
-        return pd.concat([answered, pd.DataFrame(told, columns=list(_told(None, 0.0)))], axis=1)[
-            list(OUTPUTS)
-        ].set_axis(model_input.index)
+        rows = [_answer(item, p) for item, p in zip(why, scores.p.tolist(), strict=True)]
+        reasons = pd.DataFrame(rows, columns=list(_answer(None, 0.0)))
+        return pd.concat([answered, reasons], axis=1)[list(OUTPUTS)].set_axis(model_input.index)
 
     def _refuse_lacking(self, given: pd.DataFrame) -> None:
         wanted = [column.name for column in columns_of(self.bundle.manifest, self.as_of)]
@@ -183,7 +182,7 @@ def _numbers(column: pd.Series) -> pd.Series:
     return pd.to_numeric(column).astype("float64")
 
 
-def _told(why: Explanation | None, p: float) -> dict[str, Any]:
+def _answer(why: Explanation | None, p: float) -> dict[str, Any]:
     """Return the reasons of one row; a base rate has none."""
     if why is None:
         return {

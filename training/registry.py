@@ -454,7 +454,7 @@ def _trial(row: Mapping[str, Any]) -> _Child:
     return _Child(
         f"trial-{row['number']}",
         "trial",
-        row.get("began_at") or "",
+        began_at if isinstance(began_at := row.get("began_at"), str) else "",
         row["seconds"] if _is_number(row.get("seconds")) else 0.0,
         _STATUSES.get(state, "FAILED"),
         {**settings, "state": state},

@@ -44,7 +44,7 @@ def train_company(
         Train as if it were 00:00 UTC of this day: nothing that became known later is read. The
         online store keeps the vectors of the latest book.
     progress : callable
-        Is told what happens.
+        Called with one line per step.
 
     Returns
     -------

@@ -368,7 +368,7 @@ def _record(
     frame: TrainingFrame,
     offered: Mapping[str, str],
 ) -> TrainingRecord:
-    """Return what the tracking server is told of a training."""
+    """Return the record of a training for the tracking server."""
     evaluation = trained.evaluation.as_dict()
     table = workspace.company.table
     source = offered.get("feature_service")
@@ -416,7 +416,7 @@ def _baselines(trained: Trained, watch: Stopwatch) -> list[dict[str, Any]]:
 
 
 def _log(workspace: Workspace, record: TrainingRecord, progress: Progress) -> None:
-    """Tell the tracking server; when it is down the record waits and the model is kept."""
+    """Log to the tracking server; when it is down the record is queued and the model is kept."""
     try:
         run = log_training(workspace, record)
         progress(f"{record.target}: registered as {run.model_name} version {run.version}")

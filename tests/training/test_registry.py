@@ -133,6 +133,9 @@ def grown() -> Bundle:
     return Bundle(manifest, fitted.predictor)
 
 
+WAITING = {"number": 3, "state": "waiting", "began_at": float("nan"), "seconds": float("nan")}
+"""A trial that was queued and never begun: no run."""
+
 CALIBRATION_NONE = {
     "slope": 1.0, "intercept": 0.0, "covariance": [0.0, 0.0, 0.0], "rule": "identity",
     "n_events": 0,
@@ -170,7 +173,7 @@ def record(company: Workspace, content: str = "tree", **changes: Any) -> Trainin
             {"fold": 1, "cutoff": "2025-01-01", "auc": 0.70},
             {"fold": 2, "cutoff": "2025-04-01", "auc": 0.72},
         ],
-        trials=[trial(k) for k in range(3)],
+        trials=[*(trial(k) for k in range(3)), WAITING],
         baselines=[
             {
                 "name": "logistic",
@@ -388,7 +391,7 @@ def test_artifacts_lie_beside_the_database(company: Workspace, client: Any) -> N
     assert (folder / "figures" / "raw.png").read_bytes() == b"\x89PNG"
     table = json.loads((folder / "trials.json").read_text())
     assert table["columns"] == list(trial(0))
-    assert len(table["data"]) == 3
+    assert len(table["data"]) == 4
 
 
 def test_the_model_holds_the_bundle_and_no_pickle(company: Workspace, client: Any) -> None:
