@@ -25,7 +25,8 @@ def append(ledger, as_of, p, sha, *, renews_on, target="churn") -> None:
             served_at=as_of + timedelta(hours=6), release_id=f"release-{sha[0]}", bundle_sha=sha,
             verdict="promotable", feature_set="f", entity_ids=[ACCOUNT],
             probability=np.array([p]), logit=np.zeros(1), band=["low"],
-            features=np.zeros((1, 1)), facts=[{"status": "scored", "renews_on": renews_on}],
+            features=np.zeros((1, 1)),
+            facts=[{"status": "scored", "renews_on": renews_on, "is_under_contract": True}],
         )
     )  # fmt: skip
 
@@ -106,6 +107,9 @@ def test_the_page_shows_it_with_a_table_behind(written, world, client_for):
     assert "20 Dec 2025: renewed" in page
     assert "10 Jan 2026: grew" in page
     assert 'class="history-line"' in page
+    assert "1 Dec 2025: 10, renewal 20 Dec 2025" in page, (
+        "the ends of a broken line say what they are the risk of"
+    )
     assert page.count("not known yet") == 2
     # The earlier scores were asked about another renewal.
     assert re.search(r"Next renewal \d+ \w+ \d{4}: \d+ %", page)

@@ -20,7 +20,7 @@ from serving.pages.render import environment
 from serving.phrases import short_day
 from serving.schemas import Answer
 from serving.scoring import Scorer
-from training.bands import newest_vectors
+from training.bands import book_scores, frozen_bands, newest_vectors
 from training.bundle import Bundle
 from training.fit import constant_rate
 from training.frame import TrainingFrame
@@ -355,3 +355,24 @@ def test_a_peer_is_the_median_of_its_group(world, scorer, answers, rows):
     ]
     assert scorer.peers.sizes[group] >= len(same) >= 1
     assert np.isfinite(scorer.peers.medians[group][position])
+
+
+def test_bands_are_sized_by_the_scores_the_book_serves(world, live):
+    """What a release counts when it is published is what the book then shows."""
+    folder = newest_vectors(world.workspace.state, world.feature_hash)
+    for outcome, column in (("churn", "churn_risk"), ("expansion", "expansion_propensity")):
+        bundle = next(
+            model.bundle
+            for model in live.current().scorer.models
+            if model.bundle.outcome == outcome
+        )
+        counted = np.sort(book_scores(folder, bundle, world.names).p)
+        served = [row[column] for row in live.book.table.to_pylist() if row[column] is not None]
+        np.testing.assert_allclose(counted, np.sort(served), atol=1e-12)
+        basis = frozen_bands(
+            book_scores(folder, bundle, world.names), 0.001, world.workspace.company, "book"
+        )
+        assert (
+            sum(p >= basis.cuts["high"] for p in served) == basis.basis["accounts_at_least"]["high"]
+        )
+        assert basis.basis["accounts_at_least"]["high"] == 119
