@@ -15,7 +15,7 @@ import time
 
 logger = logging.getLogger("bellwether.serving")
 
-VARIABLE = "BELLWETHER_MAIN_PID"
+VARIABLE = "_BELLWETHER_MAIN_PID"
 LOOK_SECONDS = 0.5
 
 END_SECONDS = 8.0

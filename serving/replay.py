@@ -96,7 +96,7 @@ def replay(archive: Archive, row: ScoreRow) -> Replay:
         The score.
     """
     if not row.features:
-        words = "its vector is not kept any more (ledger.vectors_days in company.yaml)"
+        words = "0 features are kept: vectors are removed after ledger.vectors_days (company.yaml)"
         return Replay(row, mistakes=[words])
     try:
         bundle = archive.bundle_of(row)
