@@ -79,8 +79,9 @@ class Issue:
     def as_dict(self) -> dict[str, Any]:
         """Return everything a reader needs, title and advice included."""
         code = CODES[self.code]
+        own = {key: value for key, value in asdict(self).items() if key != "advice"}
         return {
-            **asdict(self),
+            **own,
             "affects": list(self.affects),
             "severity": self.severity,
             "grade": self.grade,

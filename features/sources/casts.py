@@ -91,7 +91,7 @@ def given(column: Column, raw: str, duckdb_type: str) -> str:
             return f"coalesce(lower({raw}) NOT IN {words_in(WORDS_MISSING)}, false)"
         if column.kind == "id":
             return f"coalesce(lower({raw}) NOT IN {words_in(MISSING)}, false)"
-        return f"coalesce(NOT {is_missing(raw)}, false)"
+        return f"coalesce(NOT {is_missing(raw, with_infinite=column.kind in TIMES)}, false)"
     if duckdb_type == "DOUBLE":
         return f"coalesce(NOT isnan({raw}), false)"
     if is_native_time(duckdb_type):

@@ -16,7 +16,7 @@ from configs.table import Written
 from features.sources.dates import Dates, iso_sql
 from features.sources.numbers import Numbers, number_sql, plain_values
 from features.sources.sql import literal
-from features.sources.texts import FALSE, MISSING, TRUE, UNKNOWN, WORDS_MISSING, Question
+from features.sources.texts import FALSE, INFINITE, MISSING, TRUE, UNKNOWN, WORDS_MISSING, Question
 from features.sources.written import Style, decide
 
 PLAIN_DATE = (
@@ -79,7 +79,7 @@ def _stripped(value: Any, missing: frozenset[str]) -> str | None:
 
 def given(column: pd.Series) -> pd.Series:
     """Return the stripped texts that say something among numbers, dates and flags."""
-    found = texts(column, MISSING | UNKNOWN)
+    found = texts(column, MISSING | UNKNOWN | INFINITE)
     return found.dropna()
 
 
@@ -138,7 +138,7 @@ def _read(
     found = given(column)
     codes, distinct = pd.factorize(found)
     name = str(column.name)
-    plain = plain_values(name, question, distinct) if question.kind == "number" else None
+    plain = plain_values(name, question, list(distinct)) if question.kind == "number" else None
     if plain is not None:
         rows, words = pd.Series(plain, dtype="float64"), ""
     else:

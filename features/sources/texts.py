@@ -12,9 +12,8 @@ from features.sources.sql import literal
 MISSING = frozenset(
     {
         "", "-", "--", "—", "–", "?", "\\n", "na", "n/a", "n.a.", "nan", "nat", "<na>", "nil",
-        "null", "(null)", "none", "(none)", "(blank)", "undefined", "inf", "+inf", "-inf",
-        "infinity", "+infinity", "-infinity", "#n/a", "#na", "#null!", "#value!", "#ref!",
-        "#div/0!", "#name?", "#num!",
+        "null", "(null)", "none", "(none)", "(blank)", "undefined", "#n/a", "#na", "#null!",
+        "#value!", "#ref!", "#div/0!", "#name?", "#num!",
     }
 )  # fmt: skip
 """Texts that mean nothing is there, in lower case, in every kind of column and every reader."""
@@ -33,6 +32,9 @@ MONEY = frozenset(
     }
 )  # fmt: skip
 """Words of a column's name by which it holds amounts of money."""
+
+INFINITE = frozenset({"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"})
+"""Words that stand for never among dates, and among numbers for what is none."""
 
 TRUE = ("true", "t", "yes", "y", "1", "1.0", "on", "x", "wahr", "ja", "vrai", "oui", "si", "sí")
 FALSE = ("false", "f", "no", "n", "0", "0.0", "off", "falsch", "nein", "faux", "non")
@@ -72,9 +74,10 @@ def words_in(values: frozenset[str] | tuple[str, ...]) -> str:
     return "(" + ", ".join(literal(value) for value in sorted(values)) + ")"
 
 
-def is_missing(text: str) -> str:
+def is_missing(text: str, *, with_infinite: bool = True) -> str:
     """Return whether a trimmed text says nothing, among numbers, dates and flags."""
-    return f"(lower({text}) IN {words_in(MISSING | UNKNOWN)})"
+    words = MISSING | UNKNOWN | (INFINITE if with_infinite else frozenset())
+    return f"(lower({text}) IN {words_in(words)})"
 
 
 def ask(name: str, *answers: str) -> str:

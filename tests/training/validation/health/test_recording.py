@@ -13,8 +13,8 @@ import pytest
 from configs.errors import StateError
 from training.validation.health.recording import seen
 
-HEAVY = ("feast", "mlflow", "bentoml", "lightgbm", "optuna", "sklearn", "shap", "numba", "duckdb",
-         "ibis", "fastapi", "sqlalchemy", "pandera")  # fmt: skip
+HEAVY = ("feast", "mlflow", "bentoml", "lightgbm", "optuna", "sklearn", "shap", "numba", "ibis",
+         "fastapi", "sqlalchemy", "pandera")  # fmt: skip
 
 
 def one_day(made, accounts=200):
