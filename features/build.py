@@ -156,7 +156,9 @@ def fill_store(
         "book": read_manifest(folder),
         # Views name their files by full path: a state directory that was moved is declared again.
         "where": digest(
-            workspace.state.root.absolute(), workspace.places.redis_url, workspace.places.registry_url
+            workspace.state.root.absolute(),
+            workspace.places.redis_url,
+            workspace.places.registry_url,
         ),
     }
     marker = workspace.state.feast / APPLIED

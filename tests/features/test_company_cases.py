@@ -374,6 +374,15 @@ def test_a_gap_between_two_billing_systems_is_named(company):
     assert "12 of them come back later" in detail
 
 
+def test_a_merger_whose_new_account_is_not_known_is_named(company):
+    rows = [row for name in NAMES[1:] for row in years(name)]
+    rows.append(term("N00", 2024, end_reason="merged"))
+    found = company(subscriptions=rows, usage_events=use({"N00": LEFT}))
+    assert found.events() == {}
+    detail = found.detail("merged_into_unknown")
+    assert detail == "1 of 1 merged terms (100.0 %), 1,000 USD a year"
+
+
 def test_test_accounts_are_left_out(company):
     accounts = [
         {"account_id": name, "created_at": "2024-01-01", "is_test": name == "N00"} for name in NAMES
