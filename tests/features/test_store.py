@@ -31,7 +31,7 @@ from features.signals import FAMILIES
 from features.snapshots import build_snapshots, read_snapshot
 from features.sources import load_sources
 from features.store import CONFIG, ONLINE, Store, vector_view
-from features.vector import build_vectors, feature_set, matrix, past_day
+from features.vector import build_vectors, feature_set, lived_through, matrix, past_day
 
 NOW = datetime(2025, 4, 1, 6, tzinfo=UTC)
 NAMES = [f"a{number:02d}" for number in range(24)]
@@ -273,7 +273,9 @@ def test_the_online_row_is_the_snapshot(book, embedded):
 
 def test_the_past_travels_with_the_present(book, embedded):
     ids, _ = book.values(book.days[-1])
-    then_ids, then = book.values(past_day(book.snapshots))
+    then_ids, before = book.values(past_day(book.snapshots))
+    then = lived_through(before, book.features)
+    assert np.isfinite(then).any()
     rows = read(book, embedded, ids)
     assert len(then_ids) < len(ids)
     for place, name in enumerate(ids):
