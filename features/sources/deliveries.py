@@ -50,7 +50,7 @@ def different_events(connection: duckdb.DuckDBPyConnection, spec: SourceTable) -
 def repeated_ids(
     connection: duckdb.DuckDBPyConnection, mapped: Mapped, spec: SourceTable
 ) -> dict[str, dict[str, int]]:
-    """Return columns that nobody maps, look like the id of an event, and come more than once.
+    """Return unmapped columns that look like the id of an event and hold values more than once.
 
     Returns
     -------
