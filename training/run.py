@@ -20,6 +20,7 @@ from configs.rules import shipped as shipped_rules
 from configs.state import new_folder, read_json, read_manifest, write_json_atomically
 from features import kinds
 from features.build import Built
+from features.quality.sound import refuse_missing_accounts
 from features.store import training_service
 from training import (
     alerts,
@@ -46,7 +47,7 @@ from training import (
 )
 from training import bundle as bundles
 from training.cards import FIGURES, model_card
-from training.checks import aligned, columns, context, measure
+from training.checks import aligned, columns, context, crowding, measure, turns
 from training.checks import registry as checks
 from training.checks.context import Evidence
 from training.checks.evidence import gather
@@ -70,6 +71,7 @@ SCIENCE = (
     calibrate,
     columns,
     context,
+    crowding,
     earlier,
     encode,
     evaluate,
@@ -91,6 +93,7 @@ SCIENCE = (
     splits,
     study,
     tune,
+    turns,
     *checks.modules(),
 )
 """Modules whose change makes every training out of date."""
@@ -183,6 +186,7 @@ def train_targets(
     dict
         Target to its candidate.
     """
+    refuse_missing_accounts(workspace.company, built.loaded)
     candidates, refused = {}, []
     evidence = cache(partial(gather, workspace, built, progress))
     for name in workspace.company.targets:

@@ -8,7 +8,7 @@ from datetime import datetime
 import duckdb
 
 from configs.places import Workspace
-from features.quality import relations, rows, times
+from features.quality import relations, rows, sound, times
 from features.quality.codes import CODES
 from features.quality.context import Context, naive_utc
 from features.quality.report import Issue, QualityReport, worst_first
@@ -19,6 +19,9 @@ __all__ = ["CODES", "Issue", "QualityReport", "check_quality"]
 
 CHECKS: tuple[Callable[[Context], Iterator[Issue]], ...] = (
     rows.row_issues,
+    sound.missing_issues,
+    sound.copy_issues,
+    sound.clock_issues,
     times.visibility_issues,
     times.writing_issues,
     times.arrival_issues,

@@ -101,7 +101,12 @@ HONEST: Mapping[str, Way] = {
     "seasonal": replace(USUAL, season=9.0, annual=True),
     "sharp falls": replace(USUAL, falls=0.15, after_fall=12.0, strength=0.6),
     "weekly, sharp falls": replace(
-        USUAL, every_days=7, falls=0.15, after_fall=12.0, strength=0.6, noise=3.0,
+        USUAL,
+        every_days=7,
+        falls=0.15,
+        after_fall=12.0,
+        strength=0.6,
+        noise=3.0,
         accounts=(200, 400),
     ),
     "set low after notice": replace(USUAL, after_days=75, falls=0.08),
@@ -128,9 +133,9 @@ class Edit:
     days : int
         Days before the decision from which scores are overwritten; 0: 60 to 365, per leaver.
     to : str
-        ``floor`` (12 to 16), ``one value``, ``low`` (25 to 40), ``plausible`` (drawn from the lowest fifth of all
-        scores), ``lowered`` (own scores less a number of points), ``ramp`` (straight down to 12
-        to 16), ``lowered slowly`` (own scores less more and more points).
+        ``floor`` (12 to 16), ``one value``, ``low`` (25 to 40), ``plausible`` (drawn from the
+        lowest fifth of all scores), ``lowered`` (own scores less a number of points), ``ramp``
+        (straight down to 12 to 16), ``lowered slowly`` (own scores less more and more points).
     raises : bool
         Scores of accounts that stayed are raised too.
     """
@@ -225,7 +230,7 @@ def _book(way: Way, rng: np.random.Generator) -> _Book:
     score = _scores(way, risk, floor_from, at, days, rng)
     is_over = at >= (gone + way.after_days)[:, None]
     if way.after_days:
-        score = _set_low(score, at, gone, way, rng)
+        score = _set_low(score, at, gone, rng)
     is_missing = rng.random(score.shape) < way.missing
     gone = np.where(gone < end, gone, NEVER)
     return _Book(days, at, np.where(is_over | is_missing, np.nan, score), gone)
@@ -234,7 +239,7 @@ def _book(way: Way, rng: np.random.Generator) -> _Book:
 def _risks(
     way: Way, n: int, weeks: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the hidden risk per account and week, the day of its fall, and from when it is idle."""
+    """Return the hidden risk per account and week, and the days of its fall and of its last use."""
     steps = rng.normal(size=(n, len(weeks))) * way.wander / np.sqrt(52)
     risk = rng.normal(size=(n, 1)) + np.cumsum(steps, axis=1)
     fall = rng.exponential(365 / max(way.falls, 1e-9), n)
@@ -296,7 +301,7 @@ def _scores(
 
 
 def _set_low(
-    score: np.ndarray, at: np.ndarray, gone: np.ndarray, way: Way, rng: np.random.Generator
+    score: np.ndarray, at: np.ndarray, gone: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Return scores with those after the notice set low, for most leavers, some days later."""
     told = gone + rng.integers(0, 15, len(gone))
@@ -314,7 +319,7 @@ def _overwritten(
     inside = (ahead > 0) & (ahead <= days[:, None])
     score = book.score.copy()
     mine = score[chosen]
-    made = _VALUES[edit.to](mine, ahead, days[:, None], score, rng)
+    made = _VALUES[edit.to](_Touched(mine, ahead, days[:, None], score, rng))
     step = way.step or 0.1
     made = np.clip(step * np.round(made / step), 0, BEST)
     score[chosen] = np.where(inside & ~np.isnan(mine), np.round(made, 1), mine)
@@ -326,67 +331,61 @@ def _overwritten(
     return score, int(touched.sum())
 
 
-Values = Callable[
-    [np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.random.Generator], np.ndarray
-]
+@dataclass(frozen=True)
+class _Touched:
+    """What an edit is made from: the chosen leavers' scores, and all others."""
+
+    mine: np.ndarray
+    ahead: np.ndarray
+    days: np.ndarray
+    every: np.ndarray
+    rng: np.random.Generator
+
+    @property
+    def nearness(self) -> np.ndarray:
+        """From 0 where the edit begins to 1 at the decision."""
+        part: np.ndarray = 1 - np.clip(self.ahead / self.days, 0, 1)
+        return part
 
 
-def _floor(
-    mine: np.ndarray, ahead: np.ndarray, days: np.ndarray, every: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:  # fmt: skip
-    return rng.uniform(12, 16, mine.shape)
+def _floor(of: _Touched) -> np.ndarray:
+    return of.rng.uniform(12, 16, of.mine.shape)
 
 
-def _low(
-    mine: np.ndarray, ahead: np.ndarray, days: np.ndarray, every: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:  # fmt: skip
-    return rng.uniform(25, 40, mine.shape)
+def _low(of: _Touched) -> np.ndarray:
+    return of.rng.uniform(25, 40, of.mine.shape)
 
 
-def _one_value(
-    mine: np.ndarray, ahead: np.ndarray, days: np.ndarray, every: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:  # fmt: skip
-    return np.full(mine.shape, float(rng.integers(10, 30)))
+def _one_value(of: _Touched) -> np.ndarray:
+    return np.full(of.mine.shape, float(of.rng.integers(10, 30)))
 
 
-def _plausible(
-    mine: np.ndarray, ahead: np.ndarray, days: np.ndarray, every: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:  # fmt: skip
-    known = every[~np.isnan(every)]
-    return rng.choice(known[known <= np.quantile(known, 0.2)], mine.shape)
+def _plausible(of: _Touched) -> np.ndarray:
+    known = of.every[~np.isnan(of.every)]
+    found: np.ndarray = of.rng.choice(known[known <= np.quantile(known, 0.2)], of.mine.shape)
+    return found
 
 
-def _lowered(
-    mine: np.ndarray, ahead: np.ndarray, days: np.ndarray, every: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:  # fmt: skip
-    return mine - rng.uniform(20, 35, (len(mine), 1))
+def _lowered(of: _Touched) -> np.ndarray:
+    lowered: np.ndarray = of.mine - of.rng.uniform(20, 35, (len(of.mine), 1))
+    return lowered
 
 
-def _ramp(
-    mine: np.ndarray, ahead: np.ndarray, days: np.ndarray, every: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:  # fmt: skip
-    inside = (ahead > 0) & (ahead <= days)
-    known = np.where(inside, np.nan, mine)
-    start = np.where(np.isnan(known).all(axis=1), 60.0, np.nanmean(
-        np.where(np.isnan(known).all(axis=1, keepdims=True), 60.0, known), axis=1))[:, None]
-    end = rng.uniform(12, 16, (len(mine), 1))
-    return end + (start - end) * np.clip(ahead / days, 0, 1)
+def _ramp(of: _Touched) -> np.ndarray:
+    before = np.where((of.ahead > of.days) & ~np.isnan(of.mine), of.mine, 0.0)
+    n = (before > 0).sum(axis=1)
+    start = np.where(n > 0, before.sum(axis=1) / np.maximum(n, 1), 60.0)[:, None]
+    end = of.rng.uniform(12, 16, (len(of.mine), 1))
+    ramp: np.ndarray = start + (end - start) * of.nearness
+    return ramp
 
 
-def _lowered_slowly(
-    mine: np.ndarray, ahead: np.ndarray, days: np.ndarray, every: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:  # fmt: skip
-    return mine - rng.uniform(20, 35, (len(mine), 1)) * (1 - np.clip(ahead / days, 0, 1))
+def _lowered_slowly(of: _Touched) -> np.ndarray:
+    lowered: np.ndarray = of.mine - of.rng.uniform(20, 35, (len(of.mine), 1)) * of.nearness
+    return lowered
 
 
-_VALUES: Mapping[str, Values] = {
+_VALUES: Mapping[str, Callable[[_Touched], np.ndarray]] = {
     "floor": _floor,
     "one value": _one_value,
     "low": _low,

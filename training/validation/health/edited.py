@@ -10,7 +10,7 @@ of edit is found and how often an honest history is called edited.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,14 +19,21 @@ import pandas as pd
 from scipy.stats import binom, poisson
 from scipy.stats import t as student
 
-UNLIKELY = 1e-3
-"""A p-value below this is a trace."""
+UNLIKELY: Mapping[str, float] = {"one_distance": 0.01, "too_even": 1e-3, "one_level": 1e-3}
+"""A p-value below this is a trace; the first test is cautious by itself, as it takes the highest
+of several rates for chance."""
+
+SHARP = 0.985
+"""Quantile of the falls of accounts that stayed from which a leaver's sharpest fall counts."""
 
 LEAST_LEAVERS, LEAST_STAYERS = 8, 20
 """Accounts of each kind below which nothing is asked."""
 
 BEGINS_DAYS = 45.0
 """An edit is looked for from this distance: nearer, real falls crowd before the decision."""
+
+LEAST_SHARE = 0.10
+"""Share of leavers below which what lies at one distance is left to chance."""
 
 STRIDE = 1.7
 """Usual steps between two scores up to which they are neighbours."""
@@ -170,16 +177,17 @@ def break_sizes(values: np.ndarray, width: int) -> np.ndarray:
 def breaks_at_one_distance(paths: Paths) -> Trace:
     """Ask whether many leavers' sharpest falls begin at one distance from their decisions.
 
-    A leaver's sharpest fall counts when it is larger than that of 97 in 100 accounts that stayed.
+    A leaver's sharpest fall counts when it is larger than all but `SHARP` of the changes of
+    accounts that stayed.
     The number at one distance is held against the rate at neighbouring distances, the higher side,
     by the binomial distribution; falls of one month of the calendar are an outage, not an edit.
     """
     width = int(np.clip(round(120 / paths.step_days), 2, 8))
-    usual = [break_sizes(path.moved, width).max() for path in paths.stayed if len(path.risk) > 3]
+    usual = [break_sizes(path.moved, width) for path in paths.stayed if len(path.risk) > 3]
     long = [path for path in paths.left if len(path.risk) > 2]
     if len(usual) < LEAST_STAYERS or not long:
         return NOTHING
-    mark = float(np.quantile(usual, 0.97))
+    mark = float(np.quantile(np.concatenate(usual), SHARP))
     falls = [fall for path in long if (fall := _sharpest(path, width, mark)) is not None]
     if len(falls) < 4:
         return NOTHING
@@ -202,16 +210,18 @@ def _most_aligned(falls: np.ndarray, reach: np.ndarray, step: float) -> Trace:
     middle = (near + far) / 2
     candidates = np.unique(np.ceil(near[near >= BEGINS_DAYS - 1]))
     overall = len(falls) / (len(reach) * reach[:, 1].mean() / step)
-    best = NOTHING
+    looks, best = reach[:, 1].max() / step, NOTHING
     for distance in candidates:
         hit = (near <= distance) & (far > distance) & (far - near <= STRIDE * step + 1)
         n = int(hit.sum())
         if n < 3 or np.unique(month[hit], return_counts=True)[1].max() > max(2, n / 2):
             continue
         whole = int(_reaching(reach, distance))
+        if n < LEAST_SHARE * whole:
+            continue
         aside = middle[~hit]
         rate = max(overall, *_rates_aside(aside, reach, distance, step))
-        p = float(binom.sf(n - 1, whole, min(rate, 0.9))) * max(1.0, reach[:, 1].max() / step)
+        p = float(binom.sf(n - 1, whole, min(rate, 0.9))) * max(1.0, 2.0 * looks)
         if p < best.p_value:
             words = (
                 f"the sharpest falls of {n} of {whole} leavers lie at one distance from the "
@@ -337,7 +347,8 @@ def on_one_level(paths: Paths, days: float) -> Trace:
 
     Each leaver has one level, the median of its scores of the last `days`. The number of them in a
     narrow range is held against the numbers beside it by the Poisson distribution, and has to be
-    four times as many. A level on which accounts that stayed crowd too is natural.
+    four times as many. A level on which scores of accounts that stayed crowd too is natural: a
+    floor, a round number set by hand.
     """
     levels = [path.risk[path.ahead <= days] for path in paths.left]
     ours = np.sort([np.median(values) for values in levels if len(values) > 1])
@@ -353,10 +364,11 @@ def on_one_level(paths: Paths, days: float) -> Trace:
     if len(ours) < LEAST_LEAVERS or len(theirs) < 50:
         return NOTHING
     spread = 1.4826 * float(np.median(np.abs(theirs - np.median(theirs)))) or float(theirs.std())
-    distinct = np.unique(np.concatenate([path.risk for path in paths.stayed]))
+    every = np.sort(np.concatenate([path.risk for path in paths.stayed]))
+    distinct = np.unique(every)
     grain = float(np.median(np.diff(distinct))) if len(distinct) > 1 else np.inf
     found = [
-        _crowded(ours, theirs, width, days)
+        _crowded(ours, every, width, days)
         for width in (0.08 * spread, 0.16 * spread)
         if grain <= width / 2
     ]
@@ -365,12 +377,12 @@ def on_one_level(paths: Paths, days: float) -> Trace:
     return Trace(min(1.0, 100.0 * best.p_value), best.words)
 
 
-def _crowded(ours: np.ndarray, theirs: np.ndarray, width: float, days: float) -> Trace:
+def _crowded(ours: np.ndarray, every: np.ndarray, width: float, days: float) -> Trace:
     low = np.unique(ours)
     n, around = _inside(ours, low, width)
-    n_theirs, around_theirs = _inside(theirs, low, width)
-    expected, expected_theirs = (around + 1) / 8, (around_theirs + 1) / 8
-    is_natural = (n_theirs >= 3) & (n_theirs >= 3 * expected_theirs)
+    n_scores, around_scores = _inside(every, low, width)
+    expected = (around + 1) / 8
+    is_natural = (n_scores >= 10) & (n_scores >= 2.5 * (around_scores + 1) / 8)
     counts = (n >= 3) & (n >= 4 * expected) & ~is_natural
     p = np.where(counts, poisson.sf(n - 1, expected) * 2 * len(ours), 1.0)
     at = int(p.argmin())

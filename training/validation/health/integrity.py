@@ -99,9 +99,9 @@ def _traces(rows: pd.DataFrame, lost: pd.Series) -> list[Plain]:
         check(
             code,
             title,
-            found[code].p_value >= UNLIKELY,
-            f"{found[code].words}, {p_words(found[code].p_value)}"
-            if found[code].p_value < UNLIKELY
+            found[code].p_value >= UNLIKELY[code],
+            f"{found[code].words}; by chance p {p_words(found[code].p_value)}"
+            if found[code].p_value < UNLIKELY[code]
             else "no more than chance allows",
         )
         for code, title in TRACES.items()

@@ -60,10 +60,12 @@ def decisions_of(labels: Iterable[pd.DataFrame]) -> pd.DataFrame:
         Per churn target, one row per entity and as_of: entity_id, label, decision_at (UTC).
     """
     dated = [
-        frame.loc[(frame["label"] == 1) & frame["decision_at"].notna(), ["entity_id", "decision_at"]]
+        frame.loc[
+            (frame["label"] == 1) & frame["decision_at"].notna(), ["entity_id", "decision_at"]
+        ]
         for frame in labels
     ]
-    every = pd.concat(dated) if dated else pd.DataFrame(columns=["entity_id", "decision_at"])
+    every = pd.concat(dated) if dated else pd.DataFrame(columns=columns)
     first = every.sort_values("decision_at").drop_duplicates("entity_id")
     return first.rename(columns={"entity_id": "account_id", "decision_at": "decided_at"}).assign(
         outcome="churn"
