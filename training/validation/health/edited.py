@@ -154,7 +154,7 @@ def traces_of(rows: pd.DataFrame, lost: pd.Series) -> dict[str, Trace] | None:
 
 def _twice(*found: Trace) -> Trace:
     best = min(found, key=lambda item: item.p_value)
-    return Trace(min(1.0, len(found) * best.p_value), best.words)
+    return Trace(float(min(1.0, len(found) * best.p_value)), best.words)
 
 
 def break_sizes(values: np.ndarray, width: int) -> np.ndarray:
@@ -351,11 +351,11 @@ def on_one_level(paths: Paths, days: float) -> Trace:
     floor, a round number set by hand.
     """
     levels = [path.risk[path.ahead <= days] for path in paths.left]
-    ours = np.sort([np.median(values) for values in levels if len(values) > 1])
+    ours = np.sort([_middle(values) for values in levels if len(values) > 1])
     size = max(2, round(days / paths.step_days))
     theirs = np.sort(
         [
-            np.median(path.risk[start : start + size])
+            _middle(path.risk[start : start + size])
             for path in paths.stayed
             for start in range(0, max(len(path.risk) - size + 1, 1), size)
             if len(path.risk) > 1
@@ -375,6 +375,11 @@ def on_one_level(paths: Paths, days: float) -> Trace:
     best = min(found, key=lambda item: item.p_value, default=NOTHING)
     # Levels vary more between accounts than chance alone lets them.
     return Trace(min(1.0, 100.0 * best.p_value), best.words)
+
+
+def _middle(values: np.ndarray) -> float:
+    """Return the median, of an even number the upper one: quicker than `numpy.median`."""
+    return float(np.partition(values, len(values) // 2)[len(values) // 2])
 
 
 def _crowded(ours: np.ndarray, every: np.ndarray, width: float, days: float) -> Trace:

@@ -59,11 +59,9 @@ def decisions_of(labels: Iterable[pd.DataFrame]) -> pd.DataFrame:
     labels : iterable of pandas.DataFrame
         Per churn target, one row per entity and as_of: entity_id, label, decision_at (UTC).
     """
+    columns = ["entity_id", "decision_at"]
     dated = [
-        frame.loc[
-            (frame["label"] == 1) & frame["decision_at"].notna(), ["entity_id", "decision_at"]
-        ]
-        for frame in labels
+        frame.loc[(frame["label"] == 1) & frame["decision_at"].notna(), columns] for frame in labels
     ]
     every = pd.concat(dated) if dated else pd.DataFrame(columns=columns)
     first = every.sort_values("decision_at").drop_duplicates("entity_id")
