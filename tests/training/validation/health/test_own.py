@@ -29,13 +29,13 @@ def loaded(folder, scores, *, recorded=None, basis="default"):
 
 
 def labels(outcomes) -> dict[str, pd.DataFrame]:
-    """Two labelled rows for each decision, and one account that stayed."""
+    """Two labelled rows for each decision, and one of an account that stayed."""
     decided = pd.to_datetime(outcomes["decided_on"], utc=True)
     rows = pd.DataFrame(
         {"entity_id": outcomes["account_id"], "label": 1.0, "decision_at": decided}
     )
-    stayed = pd.DataFrame({"entity_id": ["Z"], "label": [0.0], "decision_at": [pd.NaT]})
-    return {"churn": pd.concat([rows, rows, stayed.astype({"decision_at": decided.dtype})])}
+    stayed = rows.head(1).assign(entity_id="Z", label=0.0)
+    return {"churn": pd.concat([rows, rows, stayed])}
 
 
 def codes(checks) -> dict[str, bool | None]:
