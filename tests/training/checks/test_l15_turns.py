@@ -27,7 +27,7 @@ def leaving() -> TrainingFrame:
     rng = np.random.default_rng(0)
     n = 700
     risk = rng.normal(size=n)
-    gone = np.minimum(np.round(rng.exponential(700 * np.exp(-1.3 * risk))) + 120, 5_000)
+    gone = np.minimum(np.round(rng.exponential(900 * np.exp(-2.0 * risk))) + 120, 5_000)
     rows = []
     for month in range(20):
         here = np.flatnonzero(gone > 30 * month)

@@ -23,7 +23,9 @@ from training.validation.health.edited import (
 )
 
 PLAIN = ("usual", "weak", "strong", "weekly, sharp falls", "set low after notice")
-FLOORS = [kind for kind in EDITS if kind.startswith(("floor", "one value")) and "varied" not in kind]
+FLOORS = [
+    kind for kind in EDITS if kind.startswith(("floor", "one value")) and "varied" not in kind
+]
 
 
 @pytest.mark.parametrize("kind", PLAIN)

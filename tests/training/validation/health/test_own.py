@@ -31,9 +31,7 @@ def loaded(folder, scores, *, recorded=None, basis="default"):
 def labels(outcomes) -> dict[str, pd.DataFrame]:
     """Two labelled rows for each decision, and one of an account that stayed."""
     decided = pd.to_datetime(outcomes["decided_on"], utc=True)
-    rows = pd.DataFrame(
-        {"entity_id": outcomes["account_id"], "label": 1.0, "decision_at": decided}
-    )
+    rows = pd.DataFrame({"entity_id": outcomes["account_id"], "label": 1.0, "decision_at": decided})
     stayed = rows.head(1).assign(entity_id="Z", label=0.0)
     return {"churn": pd.concat([rows, rows, stayed])}
 
