@@ -22,10 +22,11 @@ class LabelTurns(Check):
 
     The label of an account that leaves turns from 0 to 1 when its decision comes within the
     horizon. No customer knows that day, so what an honest feature does between the rows before
-    and after it is what it does in other months, however well it predicts. Each feature's change
-    ranks the rows at which the label turned among those at which it stayed 0, of accounts as near
-    to their renewal; from an AUC of 0.60 on, three standard errors taken off, it is an issue, from
-    0.55 a tip. Good features alone (BW-L02) are no issue here; noise over a leak hides nothing.
+    and after it is what it does in the months around, however well it predicts. Each feature's
+    change ranks the rows at which the label turned among those at which it stayed 0, of accounts
+    as near to their renewal, and what the months before and after rank by is taken off: a decline
+    goes on. From an AUC of 0.60, three standard errors taken off, it is an issue, from 0.55 a tip.
+    Good features alone (BW-L02) are no issue here; noise over a leak hides nothing.
     """
 
     code: ClassVar[str] = "BW-L15"

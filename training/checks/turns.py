@@ -32,7 +32,8 @@ class Turns:
     names : tuple of str
         Number features.
     auc, error : numpy.ndarray
-        Of the change since the row before, upwards or downwards, and its standard error.
+        Of the change since the row before, upwards or downwards, less what the change before and
+        the one after it tell by themselves; and its standard error.
     n_turns : int
         Rows at which the label turned to 1.
     """
@@ -57,21 +58,31 @@ def turns(frame: TrainingFrame) -> Turns | None:
     """
     rows = frame.rows
     order = np.lexsort((rows["as_of"].to_numpy(), rows["entity_id"].to_numpy()))
-    is_pair, turned = _pairs(rows.iloc[order])
-    if min(int(turned.sum()), int((~turned).sum())) < MIN_SLICE_EVENTS:
+    stays, at = _pairs(rows.iloc[order])
+    pool = np.flatnonzero(stays)
+    if min(len(at), len(pool)) < MIN_SLICE_EVENTS:
         return None
     values = _filled(frame.features.iloc[order])
-    changes = (values.to_numpy()[1:] - values.to_numpy()[:-1])[is_pair]
-    among = _renewal_step(rows)[order][1:][is_pair]
-    found = column_aucs(changes, turned.astype(np.float64), among)
-    m, n = int(turned.sum()), int((~turned).sum())
+    changes = np.diff(values.to_numpy(), axis=0)
+    among = _renewal_step(rows)[order][1:]
+
+    def told(chosen: np.ndarray) -> np.ndarray:
+        both = np.concatenate([chosen, pool])
+        label = np.r_[np.ones(len(chosen)), np.zeros(len(pool))]
+        return np.nan_to_num(column_aucs(changes[both], label, among[both]), nan=0.5)
+
+    turn, after = told(at), told(at + 1)
+    before = told(at[stays[at - 1]] - 1) if stays[at - 1].any() else np.full(len(turn), 0.5)
+    way = np.where(turn >= 0.5, 1.0, -1.0)
+    # A fall that goes on from month to month is a decline, wherever the label turns.
+    usual = np.maximum.reduce([way * (after - 0.5), way * (before - 0.5), np.zeros(len(way))])
+    m, n = len(at), len(pool)
     error = float(np.sqrt((m + n + 1) / (12.0 * m * n)))
-    names = tuple(str(name) for name in values)
-    return Turns(names, np.maximum(found, 1.0 - found), error, m)
+    return Turns(tuple(map(str, values)), 0.5 + way * (turn - 0.5) - usual, error, m)
 
 
 def _pairs(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return which rows, from the second, are compared with the row before, and which turned.
+    """Return which rows, from the second, were 0 and stay 0, and the positions of the turns.
 
     A turn lies `FAR_DAYS` before its decision or more, and the next row tells of the same
     decision: otherwise the label follows the moment itself, and so may an honest feature.
@@ -83,8 +94,8 @@ def _pairs(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     is_next = (entity[1:] == entity[:-1]) & (step <= STEP_DAYS)
     goes_on = np.append(is_next & (decided[1:] == decided[:-1]), False)[1:]
     is_turn = is_next & (label[:-1] == 0) & (label[1:] == 1) & (lead[1:] >= FAR_DAYS) & goes_on
-    is_pair = is_turn | (is_next & (label[:-1] == 0) & (label[1:] == 0))
-    return is_pair, is_turn[is_pair]
+    stays = is_next & (label[:-1] == 0) & (label[1:] == 0)
+    return stays, np.flatnonzero(is_turn)
 
 
 def _filled(features: pd.DataFrame) -> pd.DataFrame:

@@ -43,7 +43,7 @@ def leaving() -> TrainingFrame:
                 "arr": 1.0, "segment": "all", "is_under_contract": False,
                 "days_to_renewal": np.nan, "health_score": np.nan,
                 "risk": risk[here] + 0.3 * rng.normal(size=len(here)),
-                "fades": np.clip(lead, 0, 180) / 60 + rng.normal(size=len(here)),
+                "fades": np.clip(lead, 0, 180) / 40 + rng.normal(size=len(here)),
             })
         )  # fmt: skip
     table = pd.concat(rows, ignore_index=True).sort_values(["as_of", "entity_id"])
