@@ -400,11 +400,12 @@ def _crowded(ours: np.ndarray, every: np.ndarray, width: float, days: float) -> 
 
 def _inside(values: np.ndarray, low: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
     """Return how many values lie in each range, and in the four ranges on either side of it."""
-    edges = [low - 4 * width, low, low + width, low + 5 * width]
-    first, start, end, last = (
-        np.searchsorted(values, edge + sign * 1e-9, side=side)
-        for edge, sign, side in zip(
-            edges, (-1, -1, 1, 1), ("left", "left", "right", "right"), strict=True
-        )
+    slack = 1e-9
+    first, start = (
+        np.searchsorted(values, edge - slack, side="left") for edge in (low - 4 * width, low)
+    )
+    end, last = (
+        np.searchsorted(values, edge + slack, side="right")
+        for edge in (low + width, low + 5 * width)
     )
     return end - start, (last - first) - (end - start)
