@@ -109,6 +109,6 @@ def _filled(features: pd.DataFrame) -> pd.DataFrame:
 def _renewal_step(rows: pd.DataFrame) -> np.ndarray:
     if "days_to_renewal" not in rows:
         return np.full(len(rows), NO_RENEWAL)
-    step = np.floor(rows["days_to_renewal"].astype(np.float64) / RENEWAL_DAYS)
+    step = rows["days_to_renewal"].astype(np.float64) // RENEWAL_DAYS
     found: np.ndarray = step.fillna(NO_RENEWAL).to_numpy(dtype=np.int64)
     return found

@@ -33,7 +33,11 @@ BEGINS_DAYS = 45.0
 """An edit is looked for from this distance: nearer, real falls crowd before the decision."""
 
 LEAST_SHARE = 0.10
-"""Share of leavers below which what lies at one distance is left to chance."""
+"""Share of leavers below which what lies at one distance, or on one level, is left to chance."""
+
+LEAST_AVERAGED, CAUTION = 20, 15.0
+"""Leavers whose paths are averaged, at least, and the factor by which the p-value of their average
+is held to be too small: falls are heavy-tailed, and neighbouring distances were all looked at."""
 
 STRIDE = 1.7
 """Usual steps between two scores up to which they are neighbours."""
@@ -269,7 +273,7 @@ def step_at_one_distance(paths: Paths) -> Trace:
 
 def _largest_step(steps: np.ndarray, distances: np.ndarray, looks: float) -> Trace:
     n = (~np.isnan(steps)).sum(axis=0)
-    steps, distances, n = (item[..., n >= 12] for item in (steps, distances, n))
+    steps, distances, n = (item[..., n >= LEAST_AVERAGED] for item in (steps, distances, n))
     if not len(distances):
         return NOTHING
     scale = np.nanmedian(np.abs(steps)) * 1.4826 or np.inf
@@ -277,7 +281,7 @@ def _largest_step(steps: np.ndarray, distances: np.ndarray, looks: float) -> Tra
     mean, error = np.nanmean(mild, axis=0), np.nanstd(mild, axis=0, ddof=1) / np.sqrt(n)
     ratio = np.divide(mean, error, out=np.zeros_like(mean), where=error > 0)
     at = int(ratio.argmax())
-    p = float(student.sf(ratio[at], n[at] - 1)) * max(1.0, 3.0 * looks)
+    p = float(student.sf(ratio[at], n[at] - 1)) * max(1.0, CAUTION * looks)
     words = (
         f"the scores of {n[at]} leavers fall together at one distance from the decision, about "
         f"{distances[at]:.0f} days"
@@ -388,7 +392,8 @@ def _crowded(ours: np.ndarray, every: np.ndarray, width: float, days: float) -> 
     n_scores, around_scores = _inside(every, low, width)
     expected = (around + 1) / 8
     is_natural = (n_scores >= 10) & (n_scores >= 2.5 * (around_scores + 1) / 8)
-    counts = (n >= 3) & (n >= 4 * expected) & ~is_natural
+    least = max(3.0, LEAST_SHARE * len(ours))
+    counts = (n >= least) & (n >= 4 * expected) & ~is_natural
     p = np.where(counts, poisson.sf(n - 1, expected) * 2 * len(ours), 1.0)
     at = int(p.argmin())
     words = (

@@ -90,10 +90,13 @@ def integrity_of(scores: pd.DataFrame, outcomes: pd.DataFrame, asked: Asked) -> 
         history = score_rows(scores, asked)
         decided = outcome_rows(outcomes, asked, set(history.rows["entity_id"]))
         ordered, span = settle(history, asked), span_of(history, decided, asked)
-        checks = history_checks(history, ordered, decided, span, None)
-        rows, _ = grid_of(ordered, decided, span, "churn", asked)
     except (DataError, SourceError):
         return []
+    checks = history_checks(history, ordered, decided, span, None)
+    try:
+        rows, _ = grid_of(ordered, decided, span, "churn", asked)
+    except DataError:  # no window after a score is observed: nothing to rank
+        return checks
     ever = set(decided.rows.loc[decided.rows["kind"] == "churn", "entity_id"])
     drawing = Drawing(asked.draws, asked.seed, 1, 91)
     return [*checks, *ranking_checks(rows, ever, drawing), _too_good(rows)]
