@@ -55,6 +55,8 @@ from training.registry import DATABASE, tracking_uri
 from training.releases import Release, current, mirror, open_store
 from training.run import Candidate, candidates, train_targets
 from training.shadow import mirror_shadow
+from training.validation.health.asked import Asked
+from training.validation.health.own import own_score_checks
 from training.validation.report import build_report
 
 Progress = Callable[[str], None]
@@ -558,6 +560,7 @@ def _report(
         checks={name: leakage_marks(item.checks) for name, item in trained.items()},
         sections=sections,
         health_parts=health_parts(built.loaded),
+        own_score=_own_score(workspace, built, now),
     )
     return paths.html
 
@@ -567,6 +570,21 @@ def keep_disagreements(workspace: Workspace, found: Sequence[str]) -> None:
     run = read_latest(workspace.state)
     if run is not None:
         reconcile.keep(workspace, run.run_id, found)
+
+
+def _own_score(workspace: Workspace, built: Built, now: datetime) -> list[dict[str, Any]]:
+    """Return the integrity checks on the company's own score, against every loss it recorded."""
+    company = workspace.company
+    losses = {name: target for name, target in company.targets.items() if target.outcome == "churn"}
+    asked = Asked(
+        now=now,
+        higher="healthier",
+        horizon_days=min((target.horizon_days for target in losses.values()), default=91),
+        draws=company.training.bootstrap_draws,
+        seed=company.training.seed,
+    )
+    labels = {name: built.labels[name].frame for name in losses if name in built.labels}
+    return own_score_checks(built.loaded, labels, asked)
 
 
 def _summary(

@@ -20,6 +20,7 @@ from configs.places import Workspace
 from configs.rules import shipped as shipped_rules
 from configs.state import new_folder, read_json, read_manifest, write_json_atomically
 from features.build import Built
+from features.quality.sound import refuse_missing_accounts
 from features.store import training_service
 from training import bundle as bundles
 from training import rules
@@ -136,6 +137,7 @@ def train_targets(
     dict
         Target to its candidate.
     """
+    refuse_missing_accounts(workspace.company, built.loaded)
     candidates, refused = {}, []
     evidence = cache(partial(gather, workspace, built, progress))
     for name in targets or workspace.company.targets:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from configs.errors import DataError
 from configs.places import Workspace
-from features.quality import families, outages, reading, relations, revenue, rows, times
+from features.quality import families, outages, reading, relations, revenue, rows, sound, times
 from features.quality.codes import CODES
 from features.quality.context import Context, naive_utc
 from features.quality.report import Issue, QualityReport, worst_first
@@ -29,6 +29,9 @@ CHECKS: tuple[Callable[[Context], Iterator[Issue]], ...] = (
     reading.sql_issues,
     reading.repeated_issues,
     reading.label_day_issues,
+    sound.missing_issues,
+    sound.copy_issues,
+    sound.clock_issues,
     times.visibility_issues,
     times.writing_issues,
     times.arrival_issues,

@@ -115,6 +115,24 @@ CODES: dict[str, Code] = {
         "error",
         "load all accounts, those that left too, and map account_id to the same ids",
     ),
+    "missing_accounts": Code(
+        "accounts with activity, terms or outcomes that the accounts table lacks",
+        "error",
+        "load all accounts, those that left too: a model of those that remain is wrong, so "
+        "training stops",
+    ),
+    "duplicate_accounts": Code(
+        "accounts that are there twice, under two ids",
+        "error",
+        "map both ids to one account: each of its events counts twice, and a model is tested on "
+        "what it has learned",
+    ),
+    "known_at_no_clock": Code(
+        "known_at lies before what it should make known: it is no time of knowing",
+        "error",
+        "map known_at to the time the row was loaded or last changed, or leave it out and set "
+        "known_delay_days",
+    ),
     "time_order": Code(
         "rows that end before they begin",
         "error",

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from serving.bench import nightly, service
 from serving.bench.reference import reference_release
-from training.bench import audit, explain, ladder, learn
+from training.bench import audit, explain, integrity, ladder, learn
 from training.bench.measure import Measure, read, table, write
 
 ACCOUNTS, MONTHS = 2_000, 24
@@ -39,6 +39,10 @@ def _audit(_: Path, say: Progress) -> list[Measure]:
     return audit.measure(say)
 
 
+def _integrity(_: Path, say: Progress) -> list[Measure]:
+    return integrity.measure(say)
+
+
 def _service(folder: Path, say: Progress) -> list[Measure]:
     return service.measure(*reference_release(folder, ACCOUNTS, MONTHS, say), folder)
 
@@ -57,6 +61,7 @@ PARTS: dict[str, Callable[[Path, Progress], list[Measure]]] = {
     "learn": _learn,
     "ladder": _ladder,
     "audit": _audit,
+    "integrity": _integrity,
     "service": _service,
     "start": _start,
     "nightly": _nightly,

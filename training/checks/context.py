@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -47,11 +47,15 @@ class Leaving:
         (the index), the columns of the families that read tickets.
     lookalikes : mapping of str to int
         Categories that sound like leaving and are not on the list, and their tickets.
+    crowding : tuple of str
+        Categories whose tickets crowd right before decisions, in words
+        (`training.checks.crowding`).
     """
 
     n_tickets: int
     without: pd.DataFrame
     lookalikes: Mapping[str, int] = field(default_factory=dict)
+    crowding: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,12 @@ class Evidence:
         By source table.
     book : pandas.DataFrame
         Features of the scored accounts of the book, one row each.
+    copies : sequence of tuple of str
+        Groups of accounts with the same history.
+    missing : sequence of str
+        Tables with many rows of accounts that are not there, in words.
+    clockless : mapping of str to str
+        Tables whose rows are known before they happened, and how many.
     """
 
     day: pd.Timestamp
@@ -79,6 +89,9 @@ class Evidence:
     leaving: Leaving | None
     sources: Mapping[str, Visibility]
     book: pd.DataFrame
+    copies: Sequence[tuple[str, ...]] = ()
+    missing: Sequence[str] = ()
+    clockless: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

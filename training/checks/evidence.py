@@ -10,6 +10,7 @@ import pandas as pd
 
 from configs.places import Workspace
 from features.build import Built
+from features.quality.sound import copies_of, missing_accounts
 from features.quality.times import EDITED
 from features.rebuild import (
     Tables,
@@ -22,9 +23,10 @@ from features.rebuild import (
 )
 from features.signals import FAMILIES
 from features.signals.support import LEAVING_CATEGORIES, TICKETS
-from features.snapshots import STANDING, Snapshots, read_snapshot
+from features.snapshots import STANDING, read_snapshot
 from features.vector import matrix
 from training.checks.context import Evidence, Leaving, Visibility
+from training.checks.crowding import crowding
 
 SOUNDS_LIKE_LEAVING = ("cancel", "terminat", "offboard", "off-board", "churn", "leaving")
 
@@ -48,13 +50,17 @@ def gather(
     progress(f"checks: rebuilding {day} from what was known then")
     # Rows known after the training's own day are in no check either.
     daily = as_known_by(daily_tables(workspace, sorted(built.loaded.tables)), snapshots.book_on)
+    copies, clockless = copies_of(built.loaded)
     return Evidence(
         day=pd.Timestamp(day, tz="UTC").as_unit("us"),
         stored=stored(snapshots, day),
         rebuilt=rebuilt(workspace, snapshots, as_known_by(daily, day), day),
-        leaving=_leaving(workspace, snapshots, daily, day),
+        leaving=_leaving(workspace, built, daily, day),
         sources=_sources(built),
         book=_book(built),
+        copies=copies,
+        missing=[item.words for item in missing_accounts(built.loaded)],
+        clockless=clockless,
     )
 
 
@@ -69,15 +75,50 @@ def middle_day(built: Built) -> date:
     return days[len(days) // 2]
 
 
-def _leaving(
-    workspace: Workspace, snapshots: Snapshots, daily: Tables, day: date
-) -> Leaving | None:
-    categories = ticket_categories(daily)
-    if not categories:
+def _leaving(workspace: Workspace, built: Built, daily: Tables, day: date) -> Leaving | None:
+    if TICKETS not in daily:
         return None
+    categories = ticket_categories(daily)
     listed = {name: n for name, n in categories.items() if name in LEAVING_CATEGORIES}
-    without = rebuilt(workspace, snapshots, without_leaving_tickets(daily), day, reading=TICKETS)
-    return Leaving(sum(listed.values()), without, lookalikes(categories))
+    kept = without_leaving_tickets(daily)
+    without = rebuilt(workspace, built.snapshots, kept, day, reading=TICKETS)
+    return Leaving(
+        sum(listed.values()), without, lookalikes(categories), _crowding(workspace, built, kept)
+    )
+
+
+def _crowding(workspace: Workspace, built: Built, kept: Tables) -> tuple[str, ...]:
+    """Return the categories of counted tickets that crowd right before losses, in words."""
+    frames = [
+        built.labels[name].frame[["entity_id", "as_of", "label", "decision_at"]]
+        for name, target in workspace.company.targets.items()
+        if target.outcome == "churn" and name in built.labels
+    ]
+    if not frames:
+        return ()
+    tickets = kept[TICKETS].select("entity_id", "day", "category").to_pandas()
+    return crowding(tickets, decisions(pd.concat(frames)))
+
+
+def decisions(labels: pd.DataFrame) -> pd.DataFrame:
+    """Return the first dated decision of each account, and since when it was there.
+
+    Parameters
+    ----------
+    labels : pandas.DataFrame
+        One row per entity, as_of and target: entity_id, as_of, label, decision_at (UTC).
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per entity with a decision: entity_id, decided_day and since_day (since 1970).
+    """
+    dated = labels[(labels["label"] == 1) & labels["decision_at"].notna()]
+    first = dated.groupby("entity_id")["decision_at"].min()
+    since = labels.groupby("entity_id")["as_of"].min().reindex(first.index)
+    days = pd.DataFrame({"decided_day": first, "since_day": since})
+    epoch = pd.Timestamp(0, tz="UTC")
+    return days.apply(lambda moments: (moments - epoch).dt.days).reset_index()
 
 
 def lookalikes(categories: dict[str, int]) -> dict[str, int]:

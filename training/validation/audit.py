@@ -302,7 +302,12 @@ def compared(difference: Mapping[str, float | None], tolerance: float = EQUIVALE
 
 
 def health_audit(
-    rows: pd.DataFrame, bands: np.ndarray, drawing: Drawing, *, is_growth: bool
+    rows: pd.DataFrame,
+    bands: np.ndarray,
+    drawing: Drawing,
+    *,
+    is_growth: bool,
+    checks: Sequence[Mapping[str, Any]] = (),
 ) -> Plain:
     """Hold the company's own score, as it stood, against outcomes and against the model.
 
@@ -317,18 +322,28 @@ def health_audit(
         Bootstrap and capacity.
     is_growth : bool
         A healthier score should mean the event is more likely, not less.
+    checks : sequence of mapping
+        Integrity checks on the score's history (`training.validation.health.own`).
 
     Returns
     -------
     dict
         status ``absent``, ``too few`` or ``measured``; n, events, coverage (share of rows that
-        have a score); when measured also auc, auc_pooled, capture, judgement, bands, missed (events
-        in the low band of either).
+        have a score); checks, and failed (those that found an edit: then predicts is ``suspect``
+        and the score is not called better or worse); when measured also auc, auc_pooled, capture,
+        judgement, bands, missed (events in the low band of either).
     """
     known = rows["health_score"].notna().to_numpy()
     here, own_bands = rows[known].reset_index(drop=True), bands[known]
     events = int(here["label"].sum())
-    found = {"coverage": float(known.mean()), "n": len(here), "events": events}
+    failed = [item for item in checks if item["passed"] is False]
+    found = {
+        "coverage": float(known.mean()),
+        "n": len(here),
+        "events": events,
+        "checks": [dict(item) for item in checks],
+        "failed": [dict(item) for item in failed],
+    }
     if here["health_score"].nunique() < 2:
         return {"status": "absent", **found}
     if min(events, len(here) - events) < MIN_SLICE_EVENTS:
@@ -345,8 +360,8 @@ def health_audit(
         "status": "measured",
         **found,
         **measured,
-        "predicts": _predicts(measured["auc"]["theirs"]),
-        "judgement": compared(measured["auc"]["difference"]),
+        "predicts": "suspect" if failed else _predicts(measured["auc"]["theirs"]),
+        "judgement": "suspect" if failed else compared(measured["auc"]["difference"]),
         "bands": {
             "ours": band_table(here, own_bands, drawing),
             "theirs": band_table(here, their_bands, drawing),

@@ -74,6 +74,8 @@ class Study:
         Leakage checks that ran: title, passed, words.
     parts : pandas.DataFrame or None
         The parts of the health score in use (`training.dataset.health_parts`).
+    own_score : sequence of mapping
+        Integrity checks on the health score in use (`training.validation.health.own`).
     """
 
     target: str
@@ -85,6 +87,7 @@ class Study:
     served: str
     checks: Sequence[Mapping[str, Any]] = field(default=())
     parts: pd.DataFrame | None = None
+    own_score: Sequence[Mapping[str, Any]] = field(default=())
 
 
 def drawing_of(company: Company) -> Drawing:
@@ -118,7 +121,9 @@ def target_content(study: Study, drawing: Drawing, marks: PassMarks) -> Plain:
         "bands": audit.band_table(rows, bands, drawing),
         "lead": study.evaluation["first_alerts"] or NO_ALERTS,
         "calendar": audit.calendar_gain(study.predictions, drawing),
-        "health": audit.health_audit(rows, bands, drawing, is_growth=outcome.is_growth),
+        "health": audit.health_audit(
+            rows, bands, drawing, is_growth=outcome.is_growth, checks=study.own_score
+        ),
         "sides": sides_of(rows, drawing),
         "warned": warned_of(
             study.predictions,

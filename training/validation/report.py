@@ -74,6 +74,7 @@ def build_report(
     marks: PassMarks | None = None,
     sections: Mapping[str, Any] | None = None,
     health_parts: pd.DataFrame | None = None,
+    own_score: Sequence[Mapping[str, Any]] = (),
 ) -> ReportPaths:
     """Write the report of a company's published release.
 
@@ -108,6 +109,8 @@ def build_report(
         Content of the parts named in `SECTIONS`; what is absent is left out.
     health_parts : pandas.DataFrame, optional
         The parts of the health score in use (`training.dataset.health_parts`).
+    own_score : sequence of mapping
+        Integrity checks on the health score in use (`training.validation.health.own`).
 
     Raises
     ------
@@ -127,6 +130,7 @@ def build_report(
             str(release["bundles"][target]["verdict"]),
             tuple((checks or {}).get(target, ())),
             health_parts,
+            own_score,
         )
         for target, contract in contracts.items()
     }

@@ -9,8 +9,10 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from rich.console import Console
 
+from configs.errors import DataError
 from features.quality import CODES, check_quality
 from features.quality.report import Issue
+from features.quality.sound import refuse_missing_accounts
 from features.sources import load_sources
 
 NOW = datetime(2024, 7, 1, tzinfo=UTC)
@@ -67,6 +69,20 @@ PLANTED = {
         "subscriptions": FINE_TERMS + "A2,S2,2024-01-01,2024-02-01,bored,5,USD,2024-01-01 10:00\n"
     },
     "unknown_accounts": {"usage_events": usage([*usage_lines(), "B1,u1,2024-03-01 10:00:00,"])},
+    "missing_accounts": {
+        "usage_events": usage(
+            [*usage_lines(), *(f"B{d.day},u,{d} 10:00:00,{d} 12:00:00" for d in DAYS[:40])]
+        )
+    },
+    "duplicate_accounts": {
+        "accounts": ACCOUNTS + "Z1,2024-01-01,2024-01-01 09:00:00\n",
+        "usage_events": usage(
+            [*usage_lines(), *(f"Z{line[1:]}" for line in usage_lines() if line.startswith("A1,"))]
+        ),
+    },
+    "known_at_no_clock": {
+        "usage_events": usage([f"A{1 + d.day % 5},u,{d} 15:00:00,2024-01-02 10:00" for d in DAYS])
+    },
     "time_order": {
         "subscriptions": FINE_TERMS + "A2,S2,2024-02-01,2024-01-01,,5,USD,2024-02-01 10:00:00\n"
     },
@@ -190,6 +206,91 @@ def test_a_planted_fault_raises_its_code(small, code):
 def test_without_the_fault_the_code_is_silent(small, code):
     report = report_on(small, {"subscriptions": FINE_TERMS})
     assert code not in {issue.code for issue in report.issues}
+
+
+def alike(accounts, days, tail="") -> str:
+    """Lines of accounts that use the product on the same days."""
+    return usage([f"{a},u,{d} 10:00:00,{d} 12:00:00{tail}" for a in accounts for d in days])
+
+
+class TestCopies:
+    def test_what_many_share_makes_no_copies(self, small):
+        names = [f"A{n}" for n in range(1, 6)]
+        report = report_on(small, {"usage_events": alike(names, DAYS)})
+        assert "duplicate_accounts" not in {issue.code for issue in report.issues}
+
+    def test_equal_bills_of_one_plan_are_no_copies(self, small):
+        bills = "account_id,invoice_id,issued_on,amount,known_at\n" + "".join(
+            f"{a},{a}{d},{d},49,{d} 12:00:00\n" for a in ("A1", "A2") for d in DAYS[::5]
+        )
+        report = report_on(small, {"invoices": bills})
+        assert "duplicate_accounts" not in {issue.code for issue in report.issues}
+
+    def test_both_ids_are_named(self, small):
+        issue = issue_of(report_on(small, PLANTED["duplicate_accounts"]), "duplicate_accounts")
+        assert (issue.rows, issue.severity) == (1, "error")
+        assert "A1 = Z1" in issue.detail
+
+    def test_every_account_twice_by_terms_alone(self, small):
+        ids = [f"{letter}{n}" for letter in "AB" for n in range(30)]
+        accounts = "account_id,created_at,known_at\n" + "".join(
+            f"{i},2024-01-01,2024-01-01 09:00:00\n" for i in ids
+        )
+        terms = TERMS + "".join(
+            f"{i},S{i},{DAYS[int(i[1:])]},,,{1000 + 37 * int(i[1:])},USD,{DAYS[0]} 10:00:00\n"
+            for i in ids
+        )
+        once = TERMS + "".join(line + "\n" for line in terms.splitlines()[1:31])
+        days = usage([f"{i},u,{DAYS[3]} 10:00:00,{DAYS[3]} 12:00:00" for i in ids])
+        files = {"accounts": accounts, "usage_events": days}
+        found = report_on(small, {**files, "subscriptions": terms})
+        assert issue_of(found, "duplicate_accounts").rows == 30
+        found = report_on(small, {**files, "subscriptions": once})
+        assert "duplicate_accounts" not in {issue.code for issue in found.issues}
+
+
+class TestClock:
+    def test_known_a_day_before_in_nearly_every_row(self, small):
+        early = [f"A{1 + d.day % 5},u,{d} 15:00:00,{d - timedelta(days=1)} 15:00:00" for d in DAYS]
+        issue = issue_of(report_on(small, {"usage_events": usage(early)}), "known_at_no_clock")
+        assert (issue.severity, issue.share) == ("error", 1.0)
+
+    def test_a_few_early_rows_are_no_fault_of_the_clock(self, small):
+        early = f"A1,u,{DAYS[9]} 15:00:00,{DAYS[9] - timedelta(days=1)} 15:00:00"
+        report = report_on(small, {"usage_events": usage([*usage_lines(), early])})
+        assert "known_at_no_clock" not in {issue.code for issue in report.issues}
+
+    def test_terms_signed_ahead_are_in_order_and_years_ahead_are_not(self, small):
+        def terms(known):
+            line = "A{0},S{0},2024-03-0{0},,,100,USD,{1} 10:00:00\n"
+            return TERMS + "".join(line.format(n, known) for n in range(1, 6))
+
+        fine = report_on(small, {"subscriptions": terms("2023-12-01")})
+        assert "known_at_no_clock" not in {issue.code for issue in fine.issues}
+        found = report_on(small, {"subscriptions": terms("2020-01-01")})
+        assert issue_of(found, "known_at_no_clock").table == "subscriptions"
+
+
+class TestMissingAccounts:
+    def test_training_is_refused_and_says_where_and_what_to_do(self, small):
+        workspace = small.workspace({"accounts": ACCOUNTS, **PLANTED["missing_accounts"]})
+        loaded = load_sources(workspace, NOW)
+        with pytest.raises(DataError, match="accounts table lacks accounts") as refused:
+            refuse_missing_accounts(workspace.company, loaded)
+        assert "usage_events: 40 of 221 rows (18.1 %)" in refused.value.where
+        assert "quarantine.parquet" in refused.value.where
+        assert "BW-L13" in refused.value.fix
+
+    def test_a_reason_lets_it_go_on(self, small):
+        workspace = small.workspace(
+            {"accounts": ACCOUNTS, **PLANTED["missing_accounts"]},
+            checks={"ignore": {"BW-L13": "resellers, who are no customers"}},
+        )
+        refuse_missing_accounts(workspace.company, load_sources(workspace, NOW))
+
+    def test_a_few_strays_do_not_stop_it(self, small):
+        workspace = small.workspace({"accounts": ACCOUNTS, **PLANTED["unknown_accounts"]})
+        refuse_missing_accounts(workspace.company, load_sources(workspace, NOW))
 
 
 def test_an_outage_is_named_by_its_days(small):

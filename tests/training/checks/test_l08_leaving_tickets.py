@@ -31,3 +31,11 @@ def test_categories_that_sound_like_leaving_are_a_tip(find, with_evidence, evide
 def test_nothing_to_ask_without_categories_or_sources(find, with_evidence, clean):
     assert find(CODE, with_evidence(leaving=None)).outcome == "not applicable"
     assert find(CODE, clean).outcome == "skipped"
+
+
+def test_tickets_that_crowd_before_decisions_are_an_issue(find, with_evidence, evidence):
+    same = evidence.stored[["tickets_28d"]]
+    crowd = ("account closure request (30 of 90 accounts)",)
+    found = find(CODE, with_evidence(leaving=Leaving(0, same, {}, crowd)))
+    assert found.outcome == "issue"
+    assert "account closure request (30 of 90 accounts)" in found.words

@@ -321,3 +321,30 @@ class TestStates:
     def test_nothing_to_report(self, example, tmp_path):
         with pytest.raises(DataError, match="no targets"):
             changed(example, tmp_path, contracts={})
+
+
+class TestEditedScore:
+    """An own score that was edited after the fact is vouched for nowhere on the page."""
+
+    FAILED = {
+        "code": "one_level", "title": "accounts that left do not stand on one narrow level",
+        "passed": False, "words": "45 of 90 leavers stand within 2 points",
+    }  # fmt: skip
+    PASSED = {"code": "copied", "title": "the history moves", "passed": True, "words": "fine"}
+
+    def test_the_answer_is_suspect_and_says_why(self, example, tmp_path):
+        page, content = changed(example, tmp_path, own_score=[self.FAILED, self.PASSED])
+        health = content["targets"]["churn"]["health"]
+        assert (health["predicts"], health["judgement"]) == ("suspect", "suspect")
+        assert [item["code"] for item in health["failed"]] == ["one_level"]
+        said = "Does the health score in use predict it? SUSPECT. The history of the health score "
+        assert page.text.count(said) == 2  # in the verdict, and with the evidence
+        assert "45 of 90 leavers stand within 2 points" in page.text
+        assert "1 of 2 integrity checks missed" in page.text
+        assert "Yes: it put" not in page.text
+
+    def test_a_score_that_passes_is_answered_as_before(self, example, tmp_path):
+        page, content = changed(example, tmp_path, own_score=[self.PASSED])
+        assert content["targets"]["churn"]["health"]["predicts"] == "yes"
+        assert "SUSPECT" not in page.text
+        assert "0 of 1 integrity check missed" in page.text

@@ -10,19 +10,29 @@ import pandas as pd
 from training.metrics import Sample, auc, bootstrap, estimate
 from training.sampling import MIN_SLICE_EVENTS, Drawing
 from training.splits import entity_codes
+from training.validation.health.edited import UNLIKELY, traces_of
 from training.validation.health.grid import Span
 from training.validation.health.history import OutcomeRows, ScoreRows
 from training.validation.health.ordering import Ordered
-from training.validation.phrases import count, day, estimated, plural, share
+from training.validation.phrases import count, day, estimated, p_words, plural, share
 
 LATE_SHARE, LATE_DAYS = 0.2, 7.0
 BULK_SHARE, BULK_SPAN_DAYS = 0.5, 90.0
 REWRITTEN_SHARE = 0.05
 COPIED_SHARE, COPIED_MOMENTS = 0.95, 6
 STAMPED_SHARE, STAMPED_LEAST = 0.10, 5
+ON_SCHEDULE = 0.02
+"""Share of accounts scored on a day from which the day is one of the score's own schedule."""
 KEPT_SHARE, KEPT_LEAST, KEPT_LEAD_DAYS = 0.10, 5, 30
 CLIFF, NEAR_DAYS = 0.10, 30
 PURGED_SHARE = 0.5
+
+TRACES = {
+    "one_distance": "scores do not fall at one distance from the decision in many accounts",
+    "too_even": "scores of accounts that left move as much as those of accounts that stayed",
+    "one_level": "accounts that left do not stand on one narrow level of their own",
+}
+"""What is right when no trace of an edit is found (`training.validation.health.edited`)."""
 
 Plain = dict[str, Any]
 
@@ -75,6 +85,26 @@ def history_checks(
         _copied(ordered.rows),
         _stamped(ordered.rows, lost),
         _purged(ordered.rows, lost, span),
+        *_traces(ordered.rows, lost),
+    ]
+
+
+def _traces(rows: pd.DataFrame, lost: pd.Series) -> list[Plain]:
+    """Return a check per trace that an edit of some leavers' scores leaves in the numbers."""
+    found = traces_of(rows, lost)
+    if found is None:
+        few = "too few accounts that left and that stayed"
+        return [check(code, title, None, few) for code, title in TRACES.items()]
+    return [
+        check(
+            code,
+            title,
+            found[code].p_value >= UNLIKELY[code],
+            f"{found[code].words}; by chance p {p_words(found[code].p_value)}"
+            if found[code].p_value < UNLIKELY[code]
+            else "no more than chance allows",
+        )
+        for code, title in TRACES.items()
     ]
 
 
@@ -148,7 +178,11 @@ def _stamped(rows: pd.DataFrame, lost: pd.Series) -> Plain:
     same = ordered["entity_id"] == ordered["entity_id"].shift()
     falls = worst & same & ~worst.shift(fill_value=False)
     since = (ordered["scored_at"] - ordered["entity_id"].map(lost)).dt.total_seconds() / 86_400.0
-    on_day = falls & (since > -1.0) & (since <= 1.0)
+    # On the days on which the whole book is scored, a fall may meet a decision by chance.
+    day = ordered["scored_at"].dt.normalize()
+    scored = ordered.groupby(day)["entity_id"].nunique() / ordered["entity_id"].nunique()
+    is_usual = day.map(scored) >= ON_SCHEDULE
+    on_day = falls & ~is_usual & (since > -1.0) & (since <= 1.0)
     stamped = int(ordered.loc[on_day, "entity_id"].nunique())
     words = (
         f"{count(stamped)} of {plural(len(lost), 'lost account')} fell to the worst on the day of "
