@@ -19,7 +19,7 @@ from configs.state import MANIFEST, read_json
 from training.bundle import Bundle, load
 from training.explain import Explanation, explain_alone
 from training.tables.frame import UNDATED, features_of
-from training.tables.kinds import moments
+from training.tables.kinds import How, moments
 
 LOADER = __name__
 
@@ -118,7 +118,7 @@ class Published:
     def _features(self, given: pd.DataFrame) -> pd.DataFrame:
         reading = self.bundle.manifest.get("reading")
         if reading:
-            return features_of(given, reading, self._moments(given))
+            return features_of(given, reading, self._moments(given), self._how())
         return pd.DataFrame(
             {
                 name: given[name] if name in self.bundle.encoder.levels else _numbers(given[name])
@@ -126,10 +126,14 @@ class Published:
             }
         )
 
+    def _how(self) -> How:
+        """Return how the columns of the table that was trained on are written."""
+        return How(**self.bundle.manifest["label_contract"].get("written", {}))
+
     def _moments(self, given: pd.DataFrame) -> pd.Series:
         """Return the moment of each row of a ready-made table."""
         if self.as_of is not None and self.as_of in given:
-            return moments(given[self.as_of])
+            return moments(given[self.as_of], self._how())
         taken_on = self.bundle.manifest["label_contract"].get("taken_on")
         moment = pd.Timestamp(taken_on, tz="UTC") if taken_on else UNDATED
         return pd.Series(moment, index=given.index, dtype="datetime64[us, UTC]")

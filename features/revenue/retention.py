@@ -122,7 +122,7 @@ def _resolved(terms: pd.DataFrame, at: int) -> pd.DataFrame:
     text = [name for name, kind in _TYPES.items() if kind == "string"] + ["next_id", "fate"]
     typed = found.astype(dict.fromkeys(days, "float64"))
     for name in text:
-        typed[name] = found[name].astype(object).where(found[name].notna(), None)
+        typed[name] = [None if pd.isna(value) else value for value in found[name]]
     return typed.drop(columns=["line", "at"]).astype({"day": "int64", "known_day": "int64"})
 
 

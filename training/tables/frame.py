@@ -146,6 +146,7 @@ def table_of(company: Company, flat: Flat, now: datetime) -> Table:
     contract = _contract(company, rows, excluded, flat.malformed) | {
         "label_words": label.words,
         "file_notes": list(flat.notes),
+        "written": {"told": dict(how.told), "day_first": how.day_first},
         "columns_left_out": {name: item.words for name, item in seen.items() if item.kind is None},
     }
     frame = TrainingFrame(

@@ -14,7 +14,6 @@ from training.metrics import auc
 from training.sampling import Drawing
 from training.validation import audit
 from training.validation.health.asked import Asked
-from training.validation.health.evidence import TOO_GOOD
 from training.validation.health.grid import grid_of, span_of
 from training.validation.health.history import outcome_rows, score_rows
 from training.validation.health.integrity import (
@@ -25,6 +24,7 @@ from training.validation.health.integrity import (
 )
 from training.validation.health.ordering import settle
 from training.validation.phrases import fixed
+from training.validation.verdict import PassMarks
 
 if TYPE_CHECKING:
     from features.sources import Loaded
@@ -108,8 +108,8 @@ def _too_good(rows: pd.DataFrame) -> Plain:
     if not 2 <= first["label"].sum() <= len(first) - 2:
         return check("too_good", title, None, "too few losses")
     area = float(auc(ranked_by_risk(first), np.ones((1, len(first))))[0])
-    words = f"AUC {fixed(area)}, at most {fixed(TOO_GOOD)} is believed"
-    return check("too_good", title, area <= TOO_GOOD, words)
+    words = f"AUC {fixed(area)}, at most {fixed(PassMarks.max_auc)} is believed"
+    return check("too_good", title, area <= PassMarks.max_auc, words)
 
 
 def own_score_checks(
