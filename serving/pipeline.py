@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -38,9 +38,10 @@ from serving.ledger import Ledger
 from serving.mapping import load_mapping, mapped_lines
 from serving.monitoring import monitor
 from serving.outcomes import join_outcomes
+from serving.pages import portfolio
 from serving.people import People
 from serving.proof import forecast, keep_forecast, sections_of
-from serving.reconcile import disagreements
+from serving.reconcile import disagreements, portfolio_disagreements
 from serving.replay import Replay, replay
 from serving.retention import Tidied, Upkeep
 from serving.trial import Trials
@@ -543,7 +544,10 @@ def _report(
     sections = sections_of(workspace, built, trained, release, rows, now, progress)
     keep_forecast(workspace, sections["forecast"])
     found = disagreements(rows, sections["forecast"], quality.understood, built.loaded)
-    keep_disagreements(workspace, found)
+    run = read_latest(workspace.state)
+    if run is not None:
+        found += portfolio_disagreements(portfolio.summary(read_table(run)), rows)
+        reconcile.keep(workspace, run.run_id, found)
     if found:
         quality = quality.with_issue(reconcile.issue(found))
         progress(f"totals disagree: {'; '.join(found)}")
@@ -563,13 +567,6 @@ def _report(
         own_score=_own_score(workspace, built, now),
     )
     return paths.html
-
-
-def keep_disagreements(workspace: Workspace, found: Sequence[str]) -> None:
-    """Write which totals of the newest scores disagree, for the pages."""
-    run = read_latest(workspace.state)
-    if run is not None:
-        reconcile.keep(workspace, run.run_id, found)
 
 
 def _own_score(workspace: Workspace, built: Built, now: datetime) -> list[dict[str, Any]]:

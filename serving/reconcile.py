@@ -114,6 +114,28 @@ def _forecast(rows: Sequence[Plain], forecast: Plain) -> Iterator[str]:
                 yield from _pair(what, "all", whole, f"the sum by {kind}", sum(parts), n)
 
 
+def portfolio_disagreements(found: Plain, rows: Sequence[Plain]) -> list[str]:
+    """Return what the portfolio page adds up differently, in words.
+
+    Parameters
+    ----------
+    found : mapping
+        `serving.pages.portfolio.summary` of the same scores.
+    rows : sequence of mapping
+        The answers of all accounts, as served.
+    """
+    whole = found["total"]
+    worth = _arr(row for row in rows if row["status"] != GONE)
+    told = [*_pair("ARR today", "the portfolio", whole.arr, "the scores", worth, len(rows))]
+    for dimension, parts in found["groups"].items():
+        for name in ("arr", "arr_high", "lost", "lost_91d"):
+            added = sum(getattr(part, name) for part in parts)
+            what = f"{name} of the portfolio"
+            told += _pair(what, "all", getattr(whole, name), f"the sum by {dimension}", added,
+                          len(rows))  # fmt: skip
+    return told
+
+
 def _renewals(rows: Sequence[Plain], forecast: Plain) -> Iterator[str]:
     """Renewals due per quarter: the forecast against the scores. Late ones have no date there."""
     by_quarter: dict[str, list[float]] = {}

@@ -61,6 +61,7 @@ COLUMNS = (
     "n_scored",
     "n_high",
     "arr",
+    "arr_scored",
     "arr_high",
     "lost",
     "rate",
@@ -101,9 +102,9 @@ class Group:
         Value of the dimension, and how people call it.
     n, n_scored, n_high : int
         Accounts that are customers, those with a risk, those at high risk.
-    arr, arr_high, lost : float
-        A year, in the reporting currency: of accounts with a risk, of those at high risk, and
-        risk times revenue summed, of each account up to the day its risk looks to.
+    arr, arr_scored, arr_high, lost : float
+        A year, in the reporting currency: of all customers, of those with a risk, of those at high
+        risk, and risk times revenue summed, of each account up to the day its risk looks to.
     n_growth : int
         Accounts whose chance of growth is high or elevated.
     n_closed : int
@@ -120,6 +121,7 @@ class Group:
     n_scored: int
     n_high: int
     arr: float
+    arr_scored: float
     arr_high: float
     lost: float
     n_growth: int
@@ -132,13 +134,13 @@ class Group:
 
     @property
     def rate(self) -> float | None:
-        """Expected loss up to `lost_until` over revenue, 0 to 1; None without revenue."""
-        return self.lost / self.arr if self.arr > 0 else None
+        """Expected loss up to `lost_until` over the revenue of scored accounts, 0 to 1; or None."""
+        return self.lost / self.arr_scored if self.arr_scored > 0 else None
 
     @property
     def rate_91d(self) -> float | None:
         """Expected loss within 91 days over revenue, 0 to 1; None without revenue."""
-        return self.lost_91d / self.arr if self.arr > 0 else None
+        return self.lost_91d / self.arr_scored if self.arr_scored > 0 else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain JSON."""
@@ -274,7 +276,7 @@ class _Sums:
     def __init__(self, table: pa.Table) -> None:
         scored = _is(table["status"], "scored")
         high = scored & _is(table["risk_band"], "high")
-        arr = scored * _numbers(table["arr"])
+        arr = _numbers(table["arr"])
         growth = np.asarray(
             pc.is_in(table["expansion_band"], pa.array(["high", "elevated"])), dtype=bool
         )
@@ -290,7 +292,12 @@ class _Sums:
             "n_closed": self.is_closed,
         }
         lost = scored * _numbers(table["expected_arr_lost"])
-        self._money = {"arr": arr, "arr_high": high * arr, "lost": lost}
+        self._money = {
+            "arr": ~self.is_closed * arr,
+            "arr_scored": scored * arr,
+            "arr_high": high * arr,
+            "lost": lost,
+        }
         self._days: dict[str, str | None] = {"lost_91d_on": None, "lost_year_on": None}
         self._until = np.array(
             [
