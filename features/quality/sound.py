@@ -46,11 +46,12 @@ TOLD_BY: Mapping[str, str] = {
 }
 """Tables that tell accounts apart, and the amount that counts once where rows repeat by plan."""
 
-CERTAIN, LIKELY = 30.0, 5.0
+CERTAIN, LIKELY = 30.0, 3.0
 """Surprise, in nats, from which two accounts with the same rows are one account, and are likely."""
 
-MANY, MANY_SHARE = 10, 0.2
-"""Likely pairs, and the share of accounts in them, from which all of them are copies."""
+MANY, MANY_SHARE = 10, 0.6
+"""Likely pairs, and the share of accounts in them, from which all of them are copies: where plans
+and days meet by chance, at most 37 in 100 accounts have exactly one twin."""
 
 SHOWN = 3
 
@@ -198,7 +199,7 @@ def copied_accounts(connection: duckdb.DuckDBPyConnection, loaded: Loaded) -> li
     histories are a chance where many accounts share their rows (a news mail to all), so each row
     counts by the surprise of it, ``ln(accounts / accounts with such a row)``, and each amount of
     invoices and terms counts once: what two accounts pay that began a plan on one day is equal
-    for ever. From a sum of `CERTAIN` on they are one account. Where one account in five has a
+    for ever. From a sum of `CERTAIN` on they are one account. Where most accounts have one
     twin, the many twins are the surprise, and `LIKELY` is enough for each.
 
     Parameters
@@ -237,7 +238,7 @@ def copied_accounts(connection: duckdb.DuckDBPyConnection, loaded: Loaded) -> li
         "HAVING count(*) > 1 ORDER BY ids"
     ).fetchall()
     certain = [tuple(ids) for ids, surprise in found if surprise >= CERTAIN]
-    likely = _whole_groups([tuple(ids) for ids, _ in found])
+    likely = _whole_groups([tuple(ids) for ids, _ in found if len(ids) == 2])
     n_all = connection.execute("SELECT count(DISTINCT account_id) FROM histories").fetchone()
     are_many = len(likely) >= MANY and sum(map(len, likely)) >= MANY_SHARE * (n_all or (0,))[0]
     return likely if are_many else _whole_groups(certain)
