@@ -11,7 +11,6 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import nbformat
-import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,11 +18,6 @@ DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SHIPPED = ("configs", "features", "training", "serving", "bellwether.py")
 BENCHES = ("training/bench", "serving/bench")
 OWN = {"configs", "features", "training", "serving", "bellwether", "tests"}
-
-ANOTHERS_NEED = {
-    "shap": "the reference that the explainer is measured against, in tests and benchmarks",
-}
-"""Declared for those who install, imported by nothing that is installed."""
 
 THROUGH = {"cryptography": "pyjwt", "jsonschema-rs": "schemathesis"}
 """Imported by tests, and brought by an extra or the interface of a declared package."""
@@ -133,14 +127,8 @@ def test_benchmarks_and_tests_import_only_what_a_developer_has():
 
 
 def test_what_is_declared_is_imported_by_what_is_shipped():
-    unused = RUNTIME - set(SHIPPED_USE) - set(ANOTHERS_NEED)
+    unused = RUNTIME - set(SHIPPED_USE)
     assert unused == set()
-
-
-@pytest.mark.parametrize("name", sorted(ANOTHERS_NEED))
-def test_what_is_declared_for_another_reason_is_declared_and_not_imported(name):
-    assert name in RUNTIME
-    assert name not in SHIPPED_USE
 
 
 def test_what_developers_install_is_used():

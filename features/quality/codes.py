@@ -345,7 +345,7 @@ CODES: dict[str, Code] = {
     ),
     "silent_by_habit": Code(
         "accounts that are usually silent for longer than silence is waited for",
-        "error",
+        "warning",
         "raise horizon_days and cohort.active_within_days above their usual pause, or observe the "
         "outcome in subscriptions",
     ),

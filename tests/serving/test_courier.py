@@ -38,7 +38,13 @@ from serving.webhooks import (
 )
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
-ROW = {"account_id": "A-1", "risk_band": "low", "as_of": "2026-03-02T00:00:00Z", "release_id": "r1"}
+ROW = {
+    "account_id": "A-1",
+    "status": "scored",
+    "risk_band": "low",
+    "as_of": "2026-03-02T00:00:00Z",
+    "release_id": "r1",
+}
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
 Answer = Callable[[socket.socket], None]
