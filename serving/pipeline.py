@@ -23,6 +23,7 @@ from configs.quiet import SWITCHES
 from features.build import Built, build_features, refuse_ready_table
 from features.quality import QualityReport, check_quality
 from features.sources import Loaded, load_sources
+from serving import disagreements as disagreed
 from serving import reconcile
 from serving.access import read_managers
 from serving.archive import Archive
@@ -547,7 +548,7 @@ def _report(
     run = read_latest(workspace.state)
     if run is not None:
         found += portfolio_disagreements(portfolio.summary(read_table(run)), rows)
-        reconcile.keep(workspace, run.run_id, found)
+        disagreed.keep(workspace, run.run_id, found)
     if found:
         quality = quality.with_issue(reconcile.issue(found))
         progress(f"totals disagree: {'; '.join(found)}")

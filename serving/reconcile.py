@@ -10,14 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from configs.places import Workspace
-from configs.state import read_json, write_json_atomically
 from features.quality import Issue, Understood
 from features.revenue.retention import quarter_name
 from features.snapshots import day_index
 from features.sources import Loaded
 
-FILE = "disagreements.json"
 CODE = "totals_disagree"
 CENTS = 0.05
 """Amounts may differ by rounding alone: this much per account."""
@@ -54,22 +51,6 @@ def disagreements(
 def issue(found: Sequence[str]) -> Issue:
     """Return the disagreements as one issue of the quality report."""
     return Issue(CODE, "", len(found), None, "; ".join(found), ("every total",))
-
-
-def keep(workspace: Workspace, run_id: str, found: Sequence[str]) -> None:
-    """Write the disagreements where the pages read them."""
-    path = workspace.state.reports / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json_atomically(path, {"run_id": run_id, "found": list(found)})
-
-
-def kept(workspace: Workspace, run_id: str) -> list[str]:
-    """Return the disagreements of a score run; empty when it has none or was not checked."""
-    try:
-        told = read_json(workspace.state.reports / FILE)
-    except FileNotFoundError:
-        return []
-    return list(told["found"]) if told["run_id"] == run_id else []
 
 
 def _arr(rows: Iterable[Plain]) -> float:

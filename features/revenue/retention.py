@@ -122,7 +122,8 @@ def _resolved(terms: pd.DataFrame, at: int) -> pd.DataFrame:
     text = [name for name, kind in _TYPES.items() if kind == "string"] + ["next_id", "fate"]
     typed = found.astype(dict.fromkeys(days, "float64"))
     for name in text:
-        typed[name] = [None if pd.isna(value) else value for value in found[name]]
+        values = [None if pd.isna(value) else value for value in found[name]]
+        typed[name] = pd.Series(values, index=found.index, dtype="object")
     return typed.drop(columns=["line", "at"]).astype({"day": "int64", "known_day": "int64"})
 
 

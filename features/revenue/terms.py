@@ -259,8 +259,9 @@ def _transfers(rows: ir.Table, within: Sequence[str], comeback_days: int) -> ir.
 
     Ids that several accounts use, such as the name of a plan, are no sign of a move.
     """
-    owners = ibis.window(group_by=[*within, "subscription_id"])
-    rows = rows.mutate(_n_owners=rows.entity_id.nunique().over(owners))
+    shared = [*within, "subscription_id"]
+    owners = rows.group_by(shared).agg(_n_owners=rows.entity_id.nunique())
+    rows = attach(rows, owners, shared, "_n_owners")
     rows = rows.filter(rows._n_owners == 2)
     ended = rows.filter(rows.ended_day.notnull())
     ended = ended.select(

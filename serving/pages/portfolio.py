@@ -301,7 +301,7 @@ class _Sums:
         self._days: dict[str, str | None] = {"lost_91d_on": None, "lost_year_on": None}
         self._until = np.array(
             [
-                day if has else ""
+                day if has and day else ""
                 for day, has in zip(table["churn_until"].to_pylist(), scored, strict=True)
             ],
             dtype=object,

@@ -26,6 +26,7 @@ from configs.errors import BellwetherError
 from features.catalog import THEMES
 from serving.access import READ, SCORE, WRITE, Needs, caller_of
 from serving.answering import Scored
+from serving.disagreements import kept
 from serving.escalations import COLUMNS as ESCALATION_COLUMNS
 from serving.escalations import escalated
 from serving.exports import cell, csv_lines, csv_text
@@ -46,7 +47,6 @@ from serving.pages.render import PRIVATE, STATIC, account_url, page
 from serving.pages.rightness import how_right
 from serving.phrases import STATUS_WORDS, UNKNOWN
 from serving.problems import ProblemError, headers_of, of_error, problem, slug_of
-from serving.reconcile import kept
 
 REPORT = "latest.html"
 REPORT_POLICY = (

@@ -77,6 +77,9 @@ def _table(name: str, rng: np.random.Generator, rows: int) -> pd.DataFrame:
         frame["account_id"] = list(ACCOUNTS)
         frame["created_at"] = datetime(2023, 1, 1)
         frame["known_at"] = datetime(2023, 1, 1)
+        frame["is_test"] = False
+    if "event_id" in frame:
+        frame["event_id"] = [f"{name}{START:%Y}-{rows}-{number}" for number in range(rows)]
     for key in spec.key:
         if key not in {"account_id", spec.happened, "product", "milestone"}:
             frame[key] = [f"{key}{number}" for number in range(rows)]
@@ -102,7 +105,8 @@ def _value(rng: np.random.Generator, name: str, column: Column, at: datetime) ->
     if column.kind == "flag":
         return bool(rng.random() < 0.5)
     low = 0.0 if column.low is None else column.low
-    high = 10.0 if column.high is None else column.high
+    # A bound against absurd amounts is not how large amounts are.
+    high = 10.0 if column.high is None or column.high > 1e6 else column.high
     value = float(rng.uniform(low, high))
     return round(value) if column.kind == "count" else value
 

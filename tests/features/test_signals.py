@@ -248,7 +248,7 @@ GOLDEN = {
     "discount": 0.1,
     "signed_uplift": 0.03,
     "seats": 25,
-    "seats_change_182d": log(26 / 25),
+    "seats_change_182d": log(26 / 21),  # of the product with most: 20 seats before, 25 now
     "seat_use_28d": 1 / 25,
     "cost_per_use_84d": 225 * 84 / 364 / 23,
     "entitlement_used": 92 / 110,
@@ -256,18 +256,19 @@ GOLDEN = {
     "entitlements_nearly_full": 1,
     "expansion_deals_open": 1,
     "expansion_deals_lost_364d": 1,
-    # payments: 30 − 20 + 100 in 84 days, 200 in the 84 before, 80 a year ago; charges 380
-    "spend_per_week_84d": 110 / 12,
-    "spend_per_week_364d": 360 / 52,
-    "spend_change_84d": log(160 / 250),
-    "spend_change_year": log(160 / 130),
+    # payments: −20 + 100 in 84 days, 200 in the 84 before, 80 a year ago; charges 350; the charge
+    # of 30 that failed is no spend
+    "spend_per_week_84d": 80 / 12,
+    "spend_per_week_364d": 330 / 52,
+    "spend_change_84d": log(130 / 250),
+    "spend_change_year": log(130 / 130),
     "spend_versus_peers_84d": 0.0,
-    "invoices_84d": 2,
-    "invoices_364d": 4,
-    "days_since_last_invoice": 5,
-    "invoice_gap_ratio": 5 / (364 / 5),
-    "invoice_amount_364d": 380 / 4,
-    "credit_share_364d": 20 / 380,
+    "invoices_84d": 1,
+    "invoices_364d": 3,
+    "days_since_last_invoice": 60,
+    "invoice_gap_ratio": 60 / (364 / 4),
+    "invoice_amount_364d": 350 / 3,
+    "credit_share_364d": 20 / 350,
     "invoices_overdue": 1,
     "days_overdue": 31,  # due on the date that ended 30 days ago: 31 midnights since it began
     "days_paid_late_364d": (0 + 5 + 0) / 3,  # what is unpaid is in `invoices_overdue`

@@ -181,7 +181,8 @@ def test_no_text_is_a_formula_in_a_spreadsheet(text, delimiter):
         for written in row:
             seen = re.sub(r'^[\s\x00-\x1f\u200b-\u200f\u2060\ufeff"]+', "", written)
             assert not seen.startswith(tuple(RUNS)), (row, text)
-            assert not written.startswith(("\t", "\r", "\n")) or not written.strip()
+            is_ours = delimiter == ","
+            assert not (is_ours and written.startswith(("\t", "\r", "\n")) and written.strip())
 
 
 @given(st.one_of(st.text(max_size=40), ODD))

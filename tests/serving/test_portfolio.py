@@ -46,6 +46,16 @@ def test_the_total_is_the_book(rows, shown):
     assert total.lost_until == max(row["churn_until"] for row in scored(rows))
 
 
+def test_a_risk_that_names_no_day_is_added_up_all_the_same(live, rows):
+    """A pooled rate is served without a day it looks to."""
+    table = live.book.table
+    place = table.schema.get_field_index("churn_until")
+    field = table.schema.field(place)
+    days = [None if i % 2 else day for i, day in enumerate(table["churn_until"].to_pylist())]
+    table = table.set_column(place, field, pa.array(days, field.type))
+    assert portfolio.summary(table)["total"].n_scored == len(scored(rows))
+
+
 def test_every_division_holds_every_account_once(rows, shown):
     assert set(shown["groups"]) == {"segment", "owner_id", "product", "renewal_quarter"}
     for name, parts in shown["groups"].items():
