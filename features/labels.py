@@ -175,7 +175,8 @@ def labels_at(
     parts = []
     for start in range(0, len(days), DAYS_AT_ONCE):
         part = list(days[start : start + DAYS_AT_ONCE])
-        standing = standing_at(engine, workspace, loaded, part)
+        # Read many times over: worked out once.
+        standing = ibis.memtable(engine.to_pyarrow(standing_at(engine, workspace, loaded, part)))
         windows = _windows(standing, target, workspace.company)
         happened = _observers(target)(
             Asked(windows, tables, name, target, workspace.company.cohort)
@@ -297,7 +298,8 @@ def _tables_with_hindsight(
         seen = days.filter(days.known_day <= today)
         tables[name] = latest_versions(name, seen, history=has_versions)
     if "subscriptions" in tables:
-        tables["subscriptions"] = read_with_hindsight(tables["subscriptions"], today)
+        terms = engine.to_pyarrow(tables["subscriptions"])
+        tables["subscriptions"] = ibis.memtable(read_with_hindsight(terms, today))
     if UNITS in loaded.tables:
         source = engine.read_parquet(loaded.tables[UNITS].path)
         days = to_daily(UNITS, source, None, history=False, currency=company.reporting_currency)

@@ -8,11 +8,14 @@ product, and says of every other one whether its revenue was lost or moved to an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
+from typing import Any
 
+import duckdb
 import ibis
 import ibis.expr.types as ir
+import pyarrow as pa
 
 LOST = ("churned", "payment_failure")
 """Reasons of an end that is a loss, unless other terms continue it."""
@@ -292,7 +295,7 @@ def _transfers(rows: ir.Table, within: Sequence[str], comeback_days: int) -> ir.
 
 
 def with_announced_ends(
-    terms: ir.Table, today: int, comeback_days: int = COMEBACK_DAYS
+    terms: ir.Table, today: ir.IntegerValue | int, comeback_days: int = COMEBACK_DAYS
 ) -> ir.Table:
     """Return terms with an end where notice was given and the end is not on record yet.
 
@@ -345,8 +348,32 @@ def departures(resolved: ir.Table) -> ir.Table:
 
 
 def read_with_hindsight(
-    terms: ir.Table, today: int, comeback_days: int = COMEBACK_DAYS
-) -> ir.Table:
-    """Return terms as resolved by everything known at `today`, announced ends included."""
-    announced = with_announced_ends(one_state(terms), today, comeback_days)
-    return resolve_terms(announced, today, comeback_days=comeback_days)
+    terms: pa.Table, today: int, comeback_days: int = COMEBACK_DAYS
+) -> pa.Table:
+    """Return terms as resolved by everything known at `today`, announced ends included.
+
+    Parameters
+    ----------
+    terms : pyarrow.Table
+        The latest version of each row of the daily subscriptions.
+    today : int
+        Day index.
+    comeback_days : int
+        As in `resolve_terms`.
+    """
+    kinds = tuple(ibis.schema(terms.schema).items())
+    rows = terms.append_column("_today", pa.array([today] * len(terms), pa.int64()))
+    with duckdb.connect() as connection:
+        connection.register("_terms", rows)
+        found: pa.Table = connection.sql(_hindsight(kinds, comeback_days)).to_arrow_table()
+    return found.drop_columns("_today")
+
+
+@cache
+def _hindsight(kinds: tuple[tuple[str, Any], ...], comeback_days: int) -> str:
+    """Return the query of `read_with_hindsight`: compiling takes longer than running it."""
+    table = ibis.table({**dict(kinds), "_today": "int64"}, name="_terms")
+    state = one_state(table)
+    announced = with_announced_ends(state, state["_today"], comeback_days)
+    resolved = resolve_terms(announced, announced["_today"], comeback_days=comeback_days)
+    return str(ibis.to_sql(resolved, dialect="duckdb"))

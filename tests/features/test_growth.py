@@ -80,13 +80,16 @@ def _table(schema: dict[str, str], rows: list[dict[str, object]]) -> ibis.Table:
     return ibis.memtable(pa.table(columns, schema=ibis.schema(schema).to_pyarrow()))
 
 
+def resolved_at(terms: ibis.Table, day: int) -> ibis.Table:
+    rows = ibis.duckdb.connect(threads=1).to_pyarrow(terms)
+    return ibis.memtable(read_with_hindsight(rows, day))
+
+
 @pytest.fixture(scope="module")
 def moves() -> pd.DataFrame:
     terms = _table(daily_schema("subscriptions"), _terms())
     units = allowances(_table(daily_schema("entitlements"), _units()))
-    return ibis.duckdb.connect(threads=1).execute(
-        revenue_changes(read_with_hindsight(terms, 400), units)
-    )
+    return ibis.duckdb.connect(threads=1).execute(revenue_changes(resolved_at(terms, 400), units))
 
 
 @pytest.mark.parametrize("account", EXPECTED)
@@ -119,7 +122,7 @@ def test_kinds_agree_with_the_truth_of_the_simulated_company():
                      history=False, currency="EUR")  # fmt: skip
     states = to_daily("entitlements", _source(world, "entitlements"), None, history=False,
                       currency="EUR")  # fmt: skip
-    resolved = read_with_hindsight(terms, day_index(world.now.date()))
+    resolved = resolved_at(terms, day_index(world.now.date()))
     moves = ibis.duckdb.connect(threads=1).execute(revenue_changes(resolved, allowances(states)))
     rises = moves[moves["change"] > 0].sort_values("change")
     rises["decided_on"] = pd.to_datetime(rises["day"] - 1, unit="D")

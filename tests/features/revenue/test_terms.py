@@ -264,8 +264,8 @@ def test_an_announced_end_counts_until_it_is_overdue(engine):
         rows = [term("s", "2024-01-01", notice_day=day(notice), notice_period_days=float(period))]
         types = ibis.schema(SCHEMA).to_pyarrow()
         columns = {name: [row.get(name) for row in rows] for name in SCHEMA}
-        table = ibis.memtable(pa.table(columns, schema=types))
-        found = engine.execute(departures(read_with_hindsight(table, day(today))))
+        resolved = read_with_hindsight(pa.table(columns, schema=types), day(today))
+        found = engine.execute(departures(ibis.memtable(resolved)))
         return found["effective_day"].tolist()
 
     assert ends("2025-05-01", 60, "2025-06-01") == [day("2025-05-01") + 60]

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from features.revenue.retention import (
-    known_terms,
     levels,
     quarter_name,
     quarters,
@@ -126,8 +125,7 @@ def backtest(
         quarters: per past quarter the forecast band, what happened, CRPS and rivals; left_out;
         summary.
     """
-    assert inputs.terms is not None
-    steps = levels(known_terms(inputs.terms, inputs.today), inputs.today)
+    steps = levels(inputs.terms_at(inputs.today), inputs.today)
     found, left_out = [], []
     for start, end in quarters(first, inputs.today):
         moment = moment_of(inputs.days, start)

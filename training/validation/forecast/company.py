@@ -15,7 +15,6 @@ from features.revenue.retention import (
     DEFINITIONS,
     KINDS,
     first_years,
-    known_terms,
     levels,
     quarter_name,
     quarter_of,
@@ -122,8 +121,7 @@ class Maker:
         self.first = quarter_of(inputs.days[0])[0]
         if self.first < inputs.days[0]:
             self.first = quarter_of(inputs.days[0])[1]
-        assert inputs.terms is not None
-        self.steps = levels(known_terms(inputs.terms, inputs.today), inputs.today)
+        self.steps = levels(inputs.terms_at(inputs.today), inputs.today)
         self.shock = cache(self._shock)
 
     def _column(self, name: str) -> str:
@@ -202,8 +200,7 @@ class Maker:
     ) -> tuple[Book, Beliefs]:
         """Return the book and the beliefs at a moment of the grid, as they could be had then."""
         asked = self.asked(at)
-        assert self.inputs.terms is not None
-        terms = known_terms(self.inputs.terms, at)
+        terms = self.inputs.terms_at(at)
         magnitudes = past_magnitudes(
             terms,
             levels(terms, at),

@@ -13,6 +13,7 @@ from configs.places import Workspace
 from features.build import Built
 from features.engine import connect
 from features.revenue.reading import daily_frame, priced_terms
+from features.revenue.retention import known_terms
 from features.snapshots import STANDING, day_index, index_day
 
 UNASSIGNED = "unassigned"
@@ -54,6 +55,14 @@ class Inputs:
     labels: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     why_not: str = ""
     unpriced: tuple[str, ...] = ()
+    _known: dict[int, pd.DataFrame] = field(default_factory=dict, compare=False, repr=False)
+
+    def terms_at(self, at: int) -> pd.DataFrame:
+        """Return the terms as known at a midnight (`features.revenue.retention.known_terms`)."""
+        assert self.terms is not None
+        if at not in self._known:
+            self._known[at] = known_terms(self.terms, at)
+        return self._known[at]
 
     @property
     def today(self) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from features.revenue.retention import known_terms, levels, position
+from features.revenue.retention import levels, position
 from features.revenue.terms import COMEBACK_DAYS
 from training.validation.forecast.inputs import UNASSIGNED, Inputs
 from training.validation.forecast.magnitudes import Magnitudes
@@ -91,8 +91,7 @@ def book_at(
     magnitudes : Magnitudes, optional
         Past growth, where there is no chance of it.
     """
-    assert inputs.terms is not None
-    terms = known_terms(inputs.terms, at)
+    terms = inputs.terms_at(at)
     steps = levels(terms, at)
     base, arr = position(steps, since), position(steps, at)
     table = pd.DataFrame({"base": base, "arr": arr})
