@@ -11,7 +11,7 @@ import pytest
 
 import features.snapshots
 from features.labels import build_labels
-from features.quality import check_quality
+from features.quality import check_quality, company_revenue
 from features.snapshots import STANDING, build_snapshots
 from features.sources import load_sources
 
@@ -33,6 +33,11 @@ class Company:
             path = snapshots.sets[STANDING].path(snapshots.days[-1])
             self.today = pq.read_table(path).to_pandas().set_index("entity_id")
             self.quality = check_quality(workspace, loaded, NOW)
+            self._read = (workspace, loaded, NOW)
+
+    def revenue(self) -> pd.DataFrame:
+        """Every movement of ARR, as finance checks it."""
+        return company_revenue(*self._read)[1]
 
     def labels(self, target: str = "churn") -> pd.DataFrame:
         return self._labels[target].frame
@@ -415,6 +420,35 @@ def test_three_currencies_add_up_at_the_rate_of_each_contract(company):
     assert seen.arr == pytest.approx(found.today["arr"].sum())
     assert [found.events(target) for target in ALL] == [{}, {}, {}]
     assert all((q.grr, q.nrr) == (1.0, 1.0) for q in seen.quarters)
+
+
+def test_movements_add_up_to_the_revenue_of_each_account_and_product(company):
+    """N00 swaps a product at the same price, N01 adds one, N02 loses one, N03 leaves."""
+    rows = [row for name in NAMES[4:] for row in years(name, product="basic")]
+    rows += [
+        term("N00", 2024, product="basic", end_reason="changed"),
+        term("N00", 2025, sub="plus-00", product="plus") | {"ended_on": None, "end_reason": None},
+        *years("N01", product="basic"),
+        term("N01", 2026, sub="extra-01", product="extra", arr=250.0),
+        *years("N02", product="basic"),
+        term("N02", 2024, sub="extra-02", product="extra", arr=400.0, end_reason="churned"),
+        term("N03", 2024, product="basic", end_reason="churned"),
+    ]
+    found = company(subscriptions=rows, usage_events=use())
+    moved = found.revenue()
+    by_account = moved.groupby("account_id")["change"].sum()
+    pd.testing.assert_series_equal(
+        by_account, found.today["arr"].fillna(0.0), check_names=False, check_index=False
+    )
+    later = moved[moved["on"] > "2024-02-10"].set_index(["account_id", "product"])
+    told = later[["kind", "product_kind", "change"]].fillna("none").T.to_dict("list")
+    assert told == {
+        ("N00", "basic"): ["none", "churn", -1000.0],
+        ("N00", "plus"): ["none", "new", 1000.0],
+        ("N01", "extra"): ["expansion", "new", 250.0],
+        ("N02", "extra"): ["contraction", "churn", -400.0],
+        ("N03", "basic"): ["churn", "churn", -1000.0],
+    }
 
 
 def test_a_currency_without_a_rate_is_an_error_and_no_zero(company):
