@@ -149,7 +149,7 @@ def test_a_retrain_alone_changes_nothing_at_the_account(serving, earlier, retrai
     for change in serving.changes(rows):
         assert change["before"]["as_of"] == change["after"]["as_of"]
         assert list(change["themes"].values()) == pytest.approx([0.0] * 5, abs=1e-12)
-        assert change["time"] == change["circumstances"] == 0.0
+        assert [change["time"], change["circumstances"]] == pytest.approx([0.0, 0.0], abs=1e-12)
         difference = change["after"]["probability"] - change["before"]["probability"]
         assert change["model"] + change["calibration"] == pytest.approx(difference, abs=1e-6)
 
