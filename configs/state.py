@@ -114,7 +114,7 @@ class State:
         """Hold the one writer's lock of this directory; fail at once when somebody has it."""
         held = self._acquire(purpose)
         try:
-            # What spilled to disk while a run was killed; nobody else has this lock.
+            # Spill files of a killed run; the lock is held, so no other run uses them.
             shutil.rmtree(self.scratch, ignore_errors=True)
             yield
         finally:

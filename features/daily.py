@@ -19,6 +19,7 @@ import ibis.expr.types as ir
 
 from features.contracts import ROW, TABLES, VERSIONS, Column, SourceTable
 from features.revenue.spend import is_sale
+from features.revenue.terms import line_of
 
 EPOCH = "1970-01-01"
 TERM_FACTS = ("renews_on", "ended_on", "end_reason", "notice_at", "notice_period_days")
@@ -41,9 +42,6 @@ order, so the same rows give the same bytes on any number of threads."""
 
 MADE_FROM = {"arr_constant": "arr"}
 """Daily columns that are made from a source column, and lack where it does."""
-
-_NO_PRODUCT = ibis.literal("")
-"""``line`` of terms without a product: the product as a key."""
 
 MONEY = {"subscriptions": ("arr",), "opportunities": ("amount",), "invoices": ("amount",)}
 """Amounts reported in one currency, at the rate of the day the row happened."""
@@ -193,7 +191,7 @@ def to_daily(
     columns |= _unrecorded(table, columns)
     if table == "subscriptions":
         columns["currency_rate"] = source["_rate"]
-        columns["line"] = columns["product"].fill_null("") if "product" in columns else _NO_PRODUCT
+        columns["line"] = line_of(columns.get("product"))
         if "arr" in columns:
             constant = source["_unconverted"].cast("float64") * source["_first_rate"]
             columns["arr_constant"] = constant - constant % STEP

@@ -94,7 +94,7 @@ scores_table = Table(
     Column("channel", String(16), nullable=False),
     Column("facts", Text),
     Column("clock", UtcTime),
-    # What a compacted score shares with others lies in `contents_table`, under these.
+    # Keys of the content in `contents_table` that a compacted score shares with others.
     Column("vector_ref", String(32)),
     Column("reasons_ref", String(32)),
     Column("facts_ref", String(32)),
@@ -904,7 +904,7 @@ class Ledger:
     def shrink(self) -> None:
         """Give the space of removed scores back to the disk, which takes room for a copy meanwhile.
 
-        While it runs, nobody else can write. Without it, the space is used by further scores.
+        Blocks all other writers while it runs. Without it, further scores reuse the space.
         """
         if self.is_embedded:
             with telling(self.engine), closing(self.engine.raw_connection()) as held:

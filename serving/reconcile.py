@@ -14,12 +14,11 @@ from features.quality import Issue, Understood
 from features.revenue.retention import quarter_name
 from features.snapshots import day_index
 from features.sources import Loaded
+from features.status import NOT_CUSTOMERS
 
 CODE = "totals_disagree"
 CENTS = 0.05
 """Amounts may differ by rounding alone: this much per account."""
-
-GONE = "closed"
 
 Plain = Mapping[str, Any]
 
@@ -74,7 +73,7 @@ def _answers(rows: Sequence[Plain]) -> Iterator[str]:
     names = {row["account_id"] for row in rows}
     if len(names) != len(rows):
         yield f"{len(rows):,} answers for {len(names):,} accounts"
-    worth = [row for row in rows if row["status"] == GONE and (row.get("arr") or 0.0) > 0]
+    worth = [row for row in rows if row["status"] in NOT_CUSTOMERS and (row.get("arr") or 0.0) > 0]
     if worth and any((row.get("renewal") or {}).get("renews_on") for row in worth):
         yield f"{len(worth):,} closed accounts have ARR under contract"
 
@@ -106,7 +105,7 @@ def portfolio_disagreements(found: Plain, rows: Sequence[Plain]) -> list[str]:
         The answers of all accounts, as served.
     """
     whole = found["total"]
-    worth = _arr(row for row in rows if row["status"] != GONE)
+    worth = _arr(row for row in rows if row["status"] not in NOT_CUSTOMERS)
     told = [*_pair("ARR today", "the portfolio", whole.arr, "the scores", worth, len(rows))]
     for dimension, parts in found["groups"].items():
         for name in ("arr", "arr_high", "lost", "lost_91d"):

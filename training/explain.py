@@ -153,7 +153,7 @@ class RolledUp(NamedTuple):
     context : numpy.ndarray
         (rows,), everything nobody can act on.
     unknown : numpy.ndarray
-        (rows,), what the model makes of values nobody knows.
+        (rows,), what the model makes of unknown values.
     """
 
     themes: np.ndarray

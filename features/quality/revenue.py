@@ -8,11 +8,10 @@ import pandas as pd
 
 from features.quality.context import Context, counted
 from features.quality.report import Issue
-from features.quality.understood import ACTIVITY, Ledger, activity_days
-from features.revenue.spend import NOT_BILLED
+from features.quality.understood import Ledger, activity_days, is_unbilled, usual_pauses
 from features.revenue.terms import GOES_ON
 from features.snapshots import index_day
-from features.sources.sql import text_list
+from features.standing import ACTIVITY, activity_table
 
 MASS_SHARE, MASS_ACCOUNTS = 0.2, 5
 """Losses on one day, of the accounts there were, from which a cause of their own is likely."""
@@ -151,16 +150,13 @@ def rhythm_issues(context: Context) -> Iterator[Issue]:
     """Report accounts that are usually silent for longer than silence is waited for."""
     company = context.workspace.company
     asked = {n: t for n, t in company.targets.items() if t.observed_in == "activity"}
-    table = next((name for name in ACTIVITY if context.has(name)), None)
+    table = activity_table(context.loaded.tables)
     if not asked or table is None:
         return
     horizon = min(target.horizon_days for target in asked.values())
     limit = min(horizon, company.cohort.active_within_days)
     found = context.ask(
-        f"WITH days AS ({activity_days(context, table)}), gaps AS (SELECT account_id, "
-        f"date_diff('day', lag(day) OVER (PARTITION BY account_id ORDER BY day), day) AS gap "
-        f"FROM days), usual AS (SELECT account_id, median(gap) AS pause FROM gaps "
-        f"WHERE gap IS NOT NULL GROUP BY 1) SELECT count(*) AS whole, "
+        f"WITH usual AS ({usual_pauses(context, table)}) SELECT count(*) AS whole, "
         f"count(*) FILTER (pause > {limit}) AS rows, "
         f"median(pause) FILTER (pause > {limit}) AS days FROM usual"
     )
@@ -178,8 +174,7 @@ def uncounted_issues(context: Context) -> Iterator[Issue]:
     for table, needs, words, what in (
         ("usage_events", "quantity", "quantity = 0", "events with a quantity of 0"),
         ("invoices", "is_failed_charge", "is_failed_charge", "failed charges"),
-        ("invoices", "status", f"lower(trim(status)) IN (SELECT unnest({text_list(NOT_BILLED)}))",
-         "drafts and voided invoices"),
+        ("invoices", "status", is_unbilled("status"), "drafts and voided invoices"),
         ("accounts", "is_test", "is_test", "test accounts"),
     ):  # fmt: skip
         if not context.has(table, needs):

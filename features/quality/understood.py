@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from configs.errors import DataError
+from features.contracts import TABLES
 from features.quality.context import Context
 from features.revenue.reading import read_invoices, read_terms
 from features.revenue.retention import (
@@ -28,19 +29,16 @@ from features.revenue.retention import (
     retained,
     retention,
 )
+from features.revenue.spend import NOT_BILLED
 from features.snapshots import day_index, index_day
+from features.sources.sql import text_list
+from features.standing import activity_table
 
 QUARTERS = 8
 """Past quarters that are shown."""
 
 YEARS = 3
 """Past year ends that are shown."""
-
-ACTIVITY = {
-    "usage_events": "occurred_at",
-    "support_tickets": "opened_at",
-    "invoices": "issued_on",
-}
 
 
 @dataclass(frozen=True)
@@ -381,18 +379,23 @@ def _billed(context: Context) -> dict[str, Any]:
 def _billing_days(context: Context) -> float | None:
     if not context.has("invoices", "amount"):
         return None
-    found = context.ask(
-        "SELECT median(pause) AS days FROM (SELECT median(gap) AS pause FROM (SELECT account_id, "
-        "date_diff('day', lag(issued_on) OVER (PARTITION BY account_id ORDER BY issued_on), "
-        "issued_on) AS gap FROM (SELECT DISTINCT account_id, issued_on FROM invoices "
-        "WHERE amount > 0)) WHERE gap IS NOT NULL GROUP BY account_id)"
+    usual = usual_pauses(context, "invoices")
+    days = context.ask(f"SELECT median(pause) AS days FROM ({usual})")["days"]
+    return None if days is None else float(days)
+
+
+def usual_pauses(context: Context, table: str) -> str:
+    """Return SQL for the usual pause of accounts: account_id, pause (days between activity)."""
+    return (
+        f"SELECT account_id, median(gap) AS pause FROM (SELECT account_id, date_diff('day', "
+        f"lag(day) OVER (PARTITION BY account_id ORDER BY day), day) AS gap "
+        f"FROM ({activity_days(context, table)})) WHERE gap IS NOT NULL GROUP BY 1"
     )
-    return None if found["days"] is None else float(found["days"])
 
 
 def _activity(context: Context) -> dict[str, Any]:
     """Return how active accounts are, by the table that says so."""
-    table = next((name for name in ACTIVITY if context.has(name)), None)
+    table = activity_table(context.loaded.tables)
     if table is None:
         return {}
     days = activity_days(context, table)
@@ -411,7 +414,7 @@ def _activity(context: Context) -> dict[str, Any]:
 
 def activity_days(context: Context, table: str) -> str:
     """Return SQL for the days on which accounts were active: account_id, day, n (rows)."""
-    moment = ACTIVITY[table]
+    moment = TABLES[table].happened
     real = "true"
     if table == "usage_events" and context.has(table, "quantity"):
         real = "coalesce(quantity, 1) > 0"
@@ -419,10 +422,17 @@ def activity_days(context: Context, table: str) -> str:
         real = "amount > 0"
         if context.has(table, "is_failed_charge"):
             real += " AND NOT coalesce(is_failed_charge, false)"
+        if context.has(table, "status"):
+            real += f" AND NOT coalesce({is_unbilled('status')}, false)"
     return (
         f"SELECT account_id, CAST({moment} AS DATE) AS day, count(*) AS n FROM {table} "
         f"WHERE {real} GROUP BY ALL"
     )
+
+
+def is_unbilled(column: str) -> str:
+    """Return SQL that says whether a status is that of an invoice that asks for no money."""
+    return f"lower(trim({column})) IN (SELECT unnest({text_list(NOT_BILLED)}))"
 
 
 def _spans(context: Context) -> dict[str, tuple[str, str]]:

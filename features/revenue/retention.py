@@ -357,7 +357,7 @@ def first_years(steps: pd.DataFrame) -> pd.Series:
 
 
 def quarter_of(day: int) -> tuple[int, int]:
-    """Return the first midnight of the quarter a midnight opens or lies in, and that of the next.
+    """Return the first midnights of the quarter of a day and of the next quarter.
 
     >>> [index_day(d).isoformat() for d in quarter_of(day_index(date(2026, 5, 9)))]
     ['2026-04-01', '2026-07-01']

@@ -53,8 +53,12 @@ def paid(terms: ir.Table) -> ir.BooleanValue:
 
 def lined(terms: ir.Table) -> ir.Table:
     """Add ``line``, the product as a key: terms without a product are of one line."""
-    product = terms["product"] if "product" in terms.columns else ibis.null("string")
-    return terms.mutate(line=product.cast("string").fill_null(""))
+    return terms.mutate(line=line_of(terms["product"] if "product" in terms.columns else None))
+
+
+def line_of(product: ir.Value | None) -> ir.StringValue:
+    """Return a product as a key: empty where there is none."""
+    return ibis.literal("") if product is None else product.cast("string").fill_null("")
 
 
 def one_state(terms: ir.Table, within: Sequence[str] = ()) -> ir.Table:

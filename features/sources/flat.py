@@ -79,7 +79,7 @@ def _whole(connection: duckdb.DuckDBPyConnection, opened: RawInput) -> Flat:
 
 
 def read_path(path: Path) -> Flat:
-    """Read a CSV or Parquet file whole; whatever is not called Parquet is read as CSV.
+    """Read a CSV or Parquet file whole; files without a Parquet ending are read as CSV.
 
     Raises
     ------

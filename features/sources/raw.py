@@ -206,7 +206,7 @@ def open_files(
     place : str
         For messages.
     any_ending : bool
-        Whatever is not called Parquet is read as CSV.
+        Files without a Parquet ending are read as CSV.
 
     Raises
     ------

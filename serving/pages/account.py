@@ -14,7 +14,7 @@ SMALL_POINTS = 0.0005
 """Themes that move the estimate less are added up in one step."""
 
 NOT_KNOWN = "Not known"
-"""The step of what the model makes of values nobody knows."""
+"""The step of what the model makes of unknown values."""
 
 BAR_WIDTH, BAR_HEIGHT = 320, 20
 

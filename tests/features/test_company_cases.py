@@ -260,6 +260,7 @@ def test_what_asks_for_no_money_is_no_activity(company, kind):
     assert set(found.events()) == set(NAMES[:4])
     assert (found.today["status"][:4] == "closed").all()
     assert (found.today["arr"][:4] == 0).all()
+    assert found.quality.understood.activity["active_91d"] == 8
 
 
 def test_events_of_nothing_are_no_activity(company):
