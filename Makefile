@@ -51,7 +51,7 @@ test: .venv/.ready ## run every test
 	@touch $@
 
 bench: .venv/.extra ## speed beside peers, one table and JSON in BENCH (ONLY=explain,service… DATA=public data)
-	$(V)/python -m serving.bench --output $(BENCH) $(if $(ONLY),--only $(ONLY)) $(if $(DATA),--data $(DATA))
+	$(V)/python -m tests.benchmarks --output $(BENCH) $(if $(ONLY),--only $(ONLY)) $(if $(DATA),--data $(DATA))
 
 spark: .venv/.extra ## the features on Spark, equal to DuckDB's (needs Java 17)
 	$(V)/pytest -m spark

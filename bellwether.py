@@ -34,17 +34,17 @@ if _strangers := [
     )
     sys.exit(2)
 
-from configs.company import SHIPPED as SHIPPED
-from configs.company import company_folder, load_company
-from configs.errors import BellwetherError, ConfigError, ModelError, did_you_mean
-from configs.places import Places, Workspace, data_folder
-from configs.quiet import switch_off_telemetry
-from configs.state import State, keep_private
+from configs.runtime.errors import BellwetherError, ConfigError, ModelError, did_you_mean
+from configs.runtime.state_directory import State, keep_private
+from configs.runtime.telemetry import switch_off_telemetry
+from configs.schema.company import SHIPPED as SHIPPED
+from configs.schema.company import company_folder, load_company
+from configs.schema.workspace import Places, Workspace, data_folder
 
 if TYPE_CHECKING:
-    from serving.book import BookRun
-    from serving.keys import KeyStore
-    from serving.replay import Replay
+    from serving.auth.api_keys import KeyStore
+    from serving.batch.score_book import BookRun
+    from serving.ledger.replay import Replay
 
 switch_off_telemetry()
 
@@ -181,7 +181,7 @@ def init(
 
 
 def _init_table(folder: Path, table: Path) -> None:
-    from training.tables.scaffold import scaffold_table
+    from training.tabular.scaffold import scaffold_table
 
     guesses = scaffold_table(folder, table)
     console.print(f"wrote {folder / 'company.yaml'}; guessed, to be checked:", soft_wrap=True)
@@ -201,8 +201,8 @@ def simulate(
     seed: Annotated[int, typer.Option(help="same seed, same bytes")] = 7,
 ) -> None:
     """Make the raw tables of a simulated SaaS company whose true hazard is known."""
-    from features.world import simulate as make
-    from features.world import write
+    from features.simulator import simulate as make
+    from features.simulator import write
 
     write(make(seed=seed, n_accounts=accounts, months=months), folder)
     console.print(
@@ -225,7 +225,7 @@ def check(
     now = workspace.company.clock()
     steps = steps_beside(as_json)
     if workspace.company.webhooks:
-        from serving.webhooks import check_webhooks
+        from serving.integrations.webhooks import check_webhooks
 
         check_webhooks(workspace)
     if workspace.company.table is not None:
@@ -267,7 +267,7 @@ def revenue(
 
 
 def _check_table(workspace: Workspace, as_json: bool) -> None:
-    from training.tables.frame import build_table
+    from training.tabular.table_frame import build_table
 
     made = build_table(workspace, workspace.company.clock())
     if as_json:
@@ -339,7 +339,7 @@ def features(
     as_json: JsonOption = False,
 ) -> None:
     """Build features and labels, fill the feature store, and say what was left out and why."""
-    from features.build import build_features, left_out
+    from features.pipeline import build_features, left_out
 
     workspace = workspace_of(company, state, data)
     steps = steps_beside(as_json)
@@ -378,7 +378,7 @@ def train(
     ] = None,
 ) -> None:
     """Train, tune, calibrate and judge the targets; register the challengers."""
-    from training.retrain import train_company
+    from training.training_request import train_company
 
     workspace = workspace_of(company, state, data)
     with workspace.state.lock("train"):
@@ -405,8 +405,8 @@ def verify(
     ] = False,
 ) -> None:
     """Recompute every number of the model cards from what was kept; say what differs."""
-    from training.run import candidates
-    from training.verify import rows_again, verify_all
+    from training.pipeline import candidates
+    from training.reproduce import rows_again, verify_all
 
     workspace, steps = workspace_of(company, state, data if refit else "."), Steps()
     with workspace.state.lock("verify"):
@@ -427,9 +427,9 @@ def truth(
     as_json: JsonOption = False,
 ) -> None:
     """Hold the trained models of a simulated company against its true hazard."""
-    from features.build import build_features
-    from training.against_truth import as_text, compare
-    from training.run import candidates
+    from features.pipeline import build_features
+    from training.pipeline import candidates
+    from training.simulated_truth import as_text, compare
 
     workspace = workspace_of(company, state, data)
     with workspace.state.lock("truth"):
@@ -459,11 +459,12 @@ def promote(
     ] = False,
 ) -> None:
     """Publish the latest trained models as one release."""
-    from features.build import build_features
+    from training.train_table import feature_set
+
+    from features.pipeline import build_features
+    from training.pipeline import candidates
     from training.promote import end_shadow as leave_shadow
     from training.promote import promote as publish
-    from training.run import candidates
-    from training.tables.run import feature_set
 
     workspace, steps = workspace_of(company, state, data), Steps()
     if end_shadow:
@@ -504,8 +505,8 @@ def rollback(
 @app.command()
 def releases(company: CompanyArgument, state: StateOption = None) -> None:
     """List what was published, when and why, and what is in the shadow."""
-    from training.releases import history, open_store
-    from training.shadow import shadow_of
+    from training.registry.releases import history, open_store
+    from training.registry.shadow import shadow_of
 
     store = open_store(workspace_of(company, state, data="."))
     table = lines_of("#", "release", "action", "published", "note")
@@ -521,8 +522,8 @@ def releases(company: CompanyArgument, state: StateOption = None) -> None:
 def relog(company: CompanyArgument, state: StateOption = None) -> None:
     """Send the tracking server what it could not take while it was down."""
     from training.promote import mirror_aliases
-    from training.registry import relog as send
-    from training.releases import current, open_store
+    from training.registry.mlflow_registry import relog as send
+    from training.registry.releases import current, open_store
 
     workspace, steps = workspace_of(company, state, data="."), Steps()
     sent = send(workspace)
@@ -547,8 +548,9 @@ def score(
     ] = None,
 ) -> None:
     """Score every account with the published release, and export the book."""
-    from serving.pipeline import score_company
-    from serving.tables import score_table
+    from serving.run.score_table import score_table
+
+    from serving.run.pipeline import score_company
 
     workspace, steps = workspace_of(company, state, data), Steps()
     if workspace.company.table is not None:
@@ -574,7 +576,7 @@ def report(
     pdf: PdfOption = False,
 ) -> None:
     """Write the report on whether the score is valid and how the book stands."""
-    from serving.pipeline import report_company
+    from serving.run.pipeline import report_company
 
     workspace, steps = workspace_of(company, state, data), Steps()
     with workspace.state.lock("report"):
@@ -623,9 +625,9 @@ def audit(
     """Judge a health score you already have, from two files and without any training."""
     from datetime import time as clock
 
-    from training.validation.health import asked as options
-    from training.validation.health.history import kinds_option
-    from training.validation.health.run import audit as make
+    from training.health_audit import options
+    from training.health_audit.history import kinds_option
+    from training.health_audit.run import audit as make
 
     day = options.day_option(today, "--today")
     asked = options.Asked(
@@ -659,7 +661,7 @@ def audit(
 def _wrote(page: Path, *, pdf: bool) -> None:
     console.print(f"wrote {page}", soft_wrap=True)
     if pdf:
-        from training.validation.pdf import print_pdf
+        from training.reporting.pdf import print_pdf
 
         console.print(f"wrote {print_pdf(page)}", soft_wrap=True)
 
@@ -672,8 +674,8 @@ def forecast(
     as_json: JsonOption = False,
 ) -> None:
     """Forecast GRR and NRR with bands, and show how the same forecast did before."""
-    from serving.pipeline import forecast_company
-    from training.validation.forecast.words import lines
+    from serving.run.pipeline import forecast_company
+    from training.forecast.labels_text import lines
 
     workspace = workspace_of(company, state, data)
     steps = steps_beside(as_json)
@@ -695,7 +697,7 @@ def holdout(
     seed: Annotated[int, typer.Option(help="same seed, same draw")] = 7,
 ) -> None:
     """Draw by lot which flagged accounts are left alone, alike in risk and ARR; never redrawn."""
-    from serving.holdouts import draw_holdout
+    from serving.workflow.holdouts import draw_holdout
     from training.validation.interventions import EXAMPLE, accounts_per_arm
 
     workspace = workspace_of(company, state, data=".")
@@ -729,8 +731,9 @@ def run(
     ] = 0,
 ) -> None:
     """Do it all: check, features, labels, train, promote, score, report."""
-    from serving.pipeline import run_company
-    from serving.tables import run_table
+    from serving.run.score_table import run_table
+
+    from serving.run.pipeline import run_company
 
     workspace, steps = workspace_of(company, state, data), Steps()
     if workspace.company.table is not None:
@@ -747,7 +750,7 @@ def run(
 @app.command()
 def refresh(company: CompanyArgument, state: StateOption = None, data: DataOption = None) -> None:
     """Refresh scores and exports once; safe in cron: a failure keeps yesterday's results."""
-    from serving.pipeline import refresh_company
+    from serving.run.pipeline import refresh_company
 
     workspace, steps = workspace_of(company, state, data), Steps()
     with workspace.state.lock("refresh"), _kept_on_failure(workspace):
@@ -756,7 +759,7 @@ def refresh(company: CompanyArgument, state: StateOption = None, data: DataOptio
 
 @contextmanager
 def _kept_on_failure(workspace: Workspace) -> Iterator[None]:
-    from serving.pipeline import standing_results
+    from serving.run.pipeline import standing_results
 
     try:
         yield
@@ -773,7 +776,7 @@ def monitor(
     as_json: JsonOption = False,
 ) -> None:
     """Look at freshness, drift, expected and realised performance of what is published."""
-    from serving.pipeline import monitor_company
+    from serving.run.pipeline import monitor_company
 
     workspace = workspace_of(company, state, data)
     steps = steps_beside(as_json)
@@ -804,7 +807,7 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Compute past scores again from the ledger, and say whether they are the same."""
-    from serving.pipeline import replay_scores
+    from serving.run.pipeline import replay_scores
 
     found = replay_scores(
         workspace_of(company, state, data="."),
@@ -851,7 +854,7 @@ def serve(
     ] = "127.0.0.1",
 ) -> None:
     """Serve scores, pages and the report: to this machine, or to who has a key or signs in."""
-    from serving.pipeline import is_open, serve_command
+    from serving.run.pipeline import is_open, serve_command
 
     workspace = workspace_of(company, state, data)
     command, environment = serve_command(workspace, port, host)
@@ -868,7 +871,7 @@ def mlflow_ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="where to listen")] = 5000,
 ) -> None:
     """Open MLflow's pages of trainings and registered models; on this machine only."""
-    from serving.pipeline import mlflow_command
+    from serving.run.pipeline import mlflow_command
 
     command, environment = mlflow_command(workspace_of(company, state, data="."), port)
     console.print(f"\nMLflow is at [bold]http://127.0.0.1:{port}[/]  (Ctrl-C ends it)")
@@ -883,7 +886,7 @@ def export(
     state: StateOption = None,
 ) -> None:
     """Write the last book in the fields of another system: names, types and scales as it has."""
-    from serving.pipeline import export_mapped
+    from serving.run.pipeline import export_mapped
 
     n = export_mapped(workspace_of(company, state, data="."), to, out)
     console.print(f"wrote {n:,} accounts to {out}", soft_wrap=True)
@@ -896,7 +899,7 @@ def outcomes(
     state: StateOption = None,
 ) -> None:
     """Write what was reported through the API as the source table `outcomes`, for training."""
-    from serving.pipeline import export_outcomes
+    from serving.run.pipeline import export_outcomes
 
     n = export_outcomes(workspace_of(company, state, data="."), out)
     console.print(f"wrote {n:,} outcomes to {out}", soft_wrap=True)
@@ -932,7 +935,7 @@ def ledger(
     as_json: JsonOption = False,
 ) -> None:
     """Compact the ledger and remove what is old enough, as company.yaml says under `ledger`."""
-    from serving.pipeline import tidy_ledger
+    from serving.run.pipeline import tidy_ledger
 
     workspace = workspace_of(company, state, data=".")
     given = {
@@ -961,7 +964,7 @@ def webhooks(
     retry: Annotated[bool, typer.Option("--retry", help="send the dead ones again")] = False,
 ) -> None:
     """List messages that wait or were given up, after how many of each there are."""
-    from serving.webhooks import DEAD, WAITING, Outbox
+    from serving.integrations.webhooks import DEAD, WAITING, Outbox
 
     outbox = Outbox(workspace_of(company, state, data="."))
     try:
@@ -984,7 +987,7 @@ app.add_typer(keys, name="keys")
 
 @contextmanager
 def _key_store(company: str, state: str | None) -> Iterator[KeyStore]:
-    from serving.keys import KeyStore
+    from serving.auth.api_keys import KeyStore
 
     store = KeyStore(workspace_of(company, state, data="."))
     try:
@@ -1047,7 +1050,7 @@ def revoke_key(company: CompanyArgument, key_id: str, state: StateOption = None)
 
 
 def _print_book(book: BookRun) -> None:
-    from serving.book import top_at_risk
+    from serving.batch.score_book import top_at_risk
 
     console.print("\n[bold]Most at risk, by recurring revenue expected to be lost[/]")
     for line in top_at_risk(book, 10):

@@ -24,22 +24,22 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from configs.code import code_digest
-from configs.company import Cohort, Company, Target, midnight
-from configs.errors import ConfigError, DataError
-from configs.hashing import digest
-from configs.places import Workspace
-from configs.state import new_folder, read_manifest
-from features.compute import KEY
-from features.daily import to_daily
-from features.engine import connect
-from features.growth import allowances, kinds_of_rows
-from features.known import latest_versions
-from features.revenue.changes import revenue_changes
-from features.revenue.spend import billing_cycles, expected_charges, is_charge, usual_days
+from configs.runtime.code_identity import code_digest
+from configs.runtime.errors import ConfigError, DataError
+from configs.runtime.hashing import digest
+from configs.runtime.state_directory import new_folder, read_manifest
+from configs.schema.company import Cohort, Company, Target, midnight
+from configs.schema.workspace import Workspace
+from features.days import KEY, day_index
+from features.revenue.revenue_changes import revenue_changes
+from features.revenue.revenue_growth import allowances, kinds_of_rows
 from features.revenue.terms import COMEBACK_DAYS, attach, departures, read_with_hindsight
-from features.snapshots import STANDING, Snapshots, day_index, standing_at
-from features.standing import activity_rows, activity_table, grace_days
+from features.revenue.usual_spend import billing_cycles, expected_charges, is_charge, usual_days
+from features.snapshots.account_status import activity_rows, activity_table, grace_days
+from features.snapshots.grid import STANDING, Snapshots, standing_at
+from features.tables.daily_tables import to_daily
+from features.tables.duckdb_engine import connect
+from features.tables.point_in_time import latest_versions
 
 if TYPE_CHECKING:
     from ibis.backends.duckdb import Backend
@@ -94,7 +94,7 @@ class Labels:
     kinds : pandas.DataFrame or None
         Where growth is observed in terms: the kind and size of it per (entity_id, as_of) whose
         window saw revenue rise; as_of, and growth_kind and growth_uplift as in
-        `features.growth.KIND_COLUMNS`.
+        `features.revenue.revenue_growth.KIND_COLUMNS`.
     """
 
     target: str

@@ -4,7 +4,7 @@ Configured by the environment: ``BELLWETHER_COMPANY`` (folder of the configurati
 ``BELLWETHER_STATE`` (state directory), ``BELLWETHER_HOSTS`` (host names answered to),
 ``BELLWETHER_WORKERS`` (processes), ``BELLWETHER_CHECK_SECONDS`` (how often each looks for a new
 release), ``BELLWETHER_RECALL_MB`` (memory of each for answers that are due again, 0 for none),
-``BELLWETHER_LOG_LEVEL``, and the addresses of `configs.places`.
+``BELLWETHER_LOG_LEVEL``, and the addresses of `configs.schema.workspace`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import warnings
 
 from fastapi import HTTPException, Request
 
-from configs.quiet import switch_off_telemetry
+from configs.runtime.telemetry import switch_off_telemetry
 from serving.api import create_app
-from serving.gate import LOOPBACK, Hosts
-from serving.live import CHECK_SECONDS, Live, workspace_from_environment
-from serving.logs import log_as_json
-from serving.metrics import Metrics
-from serving.parent import end_with_parent, name_main_process
-from serving.problems import RETRY_SECONDS
-from serving.protocol import speak_promptly
-from serving.recall import ROOM_BYTES
+from serving.api.middleware import LOOPBACK, Hosts
+from serving.http.logs import log_as_json
+from serving.http.problems import RETRY_SECONDS
+from serving.http.prometheus import Metrics
+from serving.http.uvicorn_protocol import speak_promptly
+from serving.online.answer_cache import ROOM_BYTES
+from serving.online.parent_process import end_with_parent, name_main_process
+from serving.online.server_state import CHECK_SECONDS, Live, workspace_from_environment
 
 switch_off_telemetry()
 name_main_process()

@@ -24,14 +24,14 @@ import yaml
 from typer.main import get_command
 
 import bellwether
-from configs.company import load_company
-from configs.errors import ConfigError, StateError
-from configs.state import State
-from features import snapshots
-from features.store import Store
-from serving.book import BookRun, read_latest, read_table
-from serving.pipeline import run_company
-from training.releases import read_current
+from configs.runtime.errors import ConfigError, StateError
+from configs.runtime.state_directory import State
+from configs.schema.company import load_company
+from features.feast_store import Store
+from features.snapshots import grid
+from serving.batch.score_book import BookRun, read_latest, read_table
+from serving.run.pipeline import run_company
+from training.registry.releases import read_current
 
 ROOT = Path(bellwether.__file__).parent
 BOOK_ON = date(2026, 3, 2)
@@ -696,8 +696,8 @@ def test_features_whose_code_changed_are_not_scored_by_the_old_model(
     finished, run_command, monkeypatch
 ):
     before = files_of(finished.folder / "state" / "scores")
-    known = snapshots.code_digest
-    monkeypatch.setattr(snapshots, "code_digest", lambda name: known(name)[::-1])
+    known = grid.code_digest
+    monkeypatch.setattr(grid, "code_digest", lambda name: known(name)[::-1])
     done = run_command("score", *finished.options)
     assert_told(done, 6, "features changed since the published model was trained")
     assert files_of(finished.folder / "state" / "scores") == before

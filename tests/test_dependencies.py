@@ -157,7 +157,7 @@ def test_what_developers_install_is_used():
 def test_the_light_install_declares_what_an_audit_imports():
     """Modules that `bellwether audit` reaches, followed through our own imports."""
     seen: set[Path] = set()
-    waiting = [ROOT / "training/validation/health/run.py"]
+    waiting = [ROOT / "training/health_audit/run.py"]
     while waiting:
         path = waiting.pop()
         if path in seen:

@@ -19,9 +19,9 @@ import yaml
 from sklearn.metrics import roc_auc_score
 
 import bellwether
-from configs.state import State, read_json
-from serving.book import read_latest, read_table
-from training.releases import Release, read_current
+from configs.runtime.state_directory import State, read_json
+from serving.batch.score_book import read_latest, read_table
+from training.registry.releases import Release, read_current
 
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 

@@ -21,30 +21,30 @@ import yaml
 from nbclient import NotebookClient
 
 import bellwether
-import features.compute
-from configs.places import Workspace
-from features.build import Built, build_features
-from features.known import as_known
-from features.rebuild import daily_tables, rebuilt
+import features.snapshots.aggregate
+from configs.schema.workspace import Workspace
+from features.pipeline import Built, build_features
 from features.signals import support
+from features.snapshots.recompute import daily_tables, rebuilt
+from features.tables.point_in_time import as_known
 from serving.api import create_app
-from serving.book import BookRun, read_latest, read_table
-from serving.ledger import Ledger, unpack_features
-from serving.live import Live
-from serving.metrics import Metrics
-from serving.phrases import data_confidence, data_notes
-from serving.scoring import Scorer
-from training.against_truth import read_truth, true_chances, unseen_rows
-from training.bundle import load, logit_of
+from serving.batch.score_book import BookRun, read_latest, read_table
+from serving.http.prometheus import Metrics
+from serving.http.score_text import data_confidence, data_notes
+from serving.ledger.ledger import Ledger, unpack_features
+from serving.online.server_state import Live
+from serving.scoring.scorer import Scorer
+from training.candidates.train import folds_of
 from training.checks import Context, catalogue
-from training.checks.evidence import gather
-from training.dataset import health_score_as_of
-from training.evaluate import Evaluation
-from training.recipe import folds_of
-from training.releases import read_current
-from training.run import frame_of, latest
-from training.sampling import lead_days
-from training.verify import read_kept
+from training.checks.source_evidence import gather
+from training.data.dataset import health_score_as_of
+from training.evaluation.evaluate import Evaluation
+from training.evaluation.sampling import lead_days
+from training.model.bundle import load, logit_of
+from training.pipeline import frame_of, latest
+from training.registry.releases import read_current
+from training.reproduce import read_kept
+from training.simulated_truth import read_truth, true_chances, unseen_rows
 
 pytestmark = pytest.mark.slow
 
@@ -479,7 +479,7 @@ def test_rows_that_arrive_late_and_a_reader_that_counts_them(line, built, traine
     def ahead(table, daily, grid, *, history=False):
         return as_known(table, daily.mutate(known_day=daily.day), grid, history=history)
 
-    monkeypatch.setattr(features.compute, "as_known", ahead)
+    monkeypatch.setattr(features.snapshots.aggregate, "as_known", ahead)
     leaking = replace(trained.evidence, stored=rebuilt_now(line, built, day))
     found = BY_CODE["BW-L01"].look(replace(trained, evidence=leaking))
     assert found.outcome == "issue", found.words

@@ -16,13 +16,13 @@ import pytest
 import yaml
 
 import bellwether
-from configs.company import load_company
-from configs.state import State
-from serving.exports import fact_texts
-from training import bundle as bundles
-from training.registry import tracking_uri
-from training.releases import read_current
-from training.splits import NOT_OUT_OF_TIME
+from configs.runtime.state_directory import State
+from configs.schema.company import load_company
+from serving.scoring.export_rows import fact_texts
+from training.data.splits import NOT_OUT_OF_TIME
+from training.model import bundle as bundles
+from training.registry.mlflow_registry import tracking_uri
+from training.registry.releases import read_current
 
 TRAINING = {
     "folds": 2,

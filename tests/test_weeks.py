@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 import bellwether
-from configs.errors import ConfigError
-from serving.book import read_latest
-from serving.ledger import Ledger
-from serving.pages.trails import Trails
-from training.releases import history, open_store
+from configs.runtime.errors import ConfigError
+from serving.batch.score_book import read_latest
+from serving.ledger.ledger import Ledger
+from serving.pages.history_charts import Trails
+from training.registry.releases import history, open_store
 
 pytestmark = pytest.mark.slow
 

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from configs.company import Company
-from configs.errors import ModelError, UnavailableError
-from configs.places import Workspace
-from training import bundle as bundles
-from training.bands import Frozen, book_scores, frozen_bands, last_tested, newest_vectors
-from training.registry import repair_aliases
-from training.releases import (
+from configs.runtime.errors import ModelError, UnavailableError
+from configs.schema.company import Company
+from configs.schema.workspace import Workspace
+from training.model import bundle as bundles
+from training.model.bands import Frozen, book_scores, frozen_bands, last_tested, newest_vectors
+from training.model.reason_text import catalogue_version
+from training.registry.mlflow_registry import repair_aliases
+from training.registry.releases import (
     Release,
     ReleaseStore,
     current,
@@ -22,12 +23,11 @@ from training.releases import (
     publish,
     rollback,
 )
-from training.shadow import publish_shadow, shadow_of, withdraw_shadow
-from training.words import catalogue_version
+from training.registry.shadow import publish_shadow, shadow_of, withdraw_shadow
 
 if TYPE_CHECKING:
-    from features.vector import FeatureSet
-    from training.run import Candidate
+    from features.online_vectors import FeatureSet
+    from training.pipeline import Candidate
 
 Progress = Callable[[str], None]
 

@@ -8,48 +8,57 @@ from datetime import datetime
 
 import pandas as pd
 
-from configs.errors import DataError
-from configs.places import Workspace
-from features.quality import families, outages, reading, relations, revenue, rows, sound, times
+from configs.runtime.errors import DataError
+from configs.schema.workspace import Workspace
+from features.quality import (
+    file_reading,
+    modelling_hazards,
+    outages,
+    parents,
+    relations,
+    revenue_records,
+    rows,
+    times,
+)
 from features.quality.codes import CODES
 from features.quality.context import Context, naive_utc
 from features.quality.report import Issue, QualityReport, worst_first
-from features.quality.understood import Understood, read_ledger, understand
+from features.quality.understanding import Understood, read_ledger, understand
 from features.revenue.retention import product_movements
 from features.sources import Loaded
-from features.sources.sql import literal, open_engine
+from features.sources.files.sql import literal, open_engine
 
 __all__ = ["CODES", "Issue", "QualityReport", "Understood", "check_quality", "company_revenue"]
 
 CHECKS: tuple[Callable[[Context], Iterator[Issue]], ...] = (
     rows.row_issues,
-    reading.line_issues,
-    reading.file_issues,
-    reading.mark_issues,
-    reading.sql_issues,
-    reading.repeated_issues,
-    reading.label_day_issues,
-    sound.missing_issues,
-    sound.copy_issues,
-    sound.clock_issues,
+    file_reading.line_issues,
+    file_reading.file_issues,
+    file_reading.mark_issues,
+    file_reading.sql_issues,
+    file_reading.repeated_issues,
+    file_reading.label_day_issues,
+    modelling_hazards.missing_issues,
+    modelling_hazards.copy_issues,
+    modelling_hazards.clock_issues,
     times.visibility_issues,
     times.writing_issues,
     times.arrival_issues,
     times.stale_issues,
     times.gap_issues,
     outages.partial_outage_issues,
-    families.family_issues,
+    parents.family_issues,
     relations.currency_issues,
     relations.term_issues,
     relations.account_issues,
     relations.test_account_issues,
     relations.contradiction_issues,
     relations.presence_issues,
-    revenue.amount_issues,
-    revenue.term_coverage_issues,
-    revenue.unfolded_issues,
-    revenue.rhythm_issues,
-    revenue.uncounted_issues,
+    revenue_records.amount_issues,
+    revenue_records.term_coverage_issues,
+    revenue_records.unfolded_issues,
+    revenue_records.rhythm_issues,
+    revenue_records.uncounted_issues,
     relations.capacity_issues,
 )
 
@@ -133,7 +142,7 @@ def check_quality(workspace: Workspace, loaded: Loaded, now: datetime) -> Qualit
     with _opened(workspace, loaded, now) as context:
         issues = [issue for check in CHECKS for issue in check(context)]
         ledger = read_ledger(context)
-        issues += revenue.ledger_issues(context, ledger)
+        issues += revenue_records.ledger_issues(context, ledger)
         understood = understand(context, ledger)
     return QualityReport(
         company=workspace.company.title or workspace.company.name,

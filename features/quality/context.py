@@ -8,11 +8,11 @@ from typing import Any
 
 import duckdb
 
-from configs.places import Workspace
-from features.contracts import TABLES
+from configs.schema.workspace import Workspace
 from features.quality.report import Issue
 from features.sources import Loaded
-from features.sources.sql import one_row
+from features.sources.files.sql import one_row
+from features.tables.source_tables import TABLES
 
 SIGNALS: dict[str, str] = {
     "accounts": "every score",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from features.contracts import TABLES
 from features.quality.context import Context
 from features.quality.report import Issue
+from features.tables.source_tables import TABLES
 
 REGULAR_DAYS = 8
 """Days with activity from which an account's usual pause is known."""

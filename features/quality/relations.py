@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from configs.capacity import disagreement
-from configs.errors import did_you_mean
-from features.contracts import TABLES
+from configs.runtime.errors import did_you_mean
+from configs.schema.team_capacity import disagreement
 from features.quality.context import Context, counted
 from features.quality.report import Issue
+from features.sources.files.sql import literal
 from features.sources.mapping import inputs_of
-from features.sources.sql import literal
+from features.tables.source_tables import TABLES
 
 MONEY = {"subscriptions": "arr", "opportunities": "amount", "invoices": "amount"}
 SETTLED_DAYS = 30

@@ -13,7 +13,7 @@ from rich.text import Text
 from features.quality.codes import CODES, Severity
 
 if TYPE_CHECKING:
-    from features.quality.understood import Understood
+    from features.quality.understanding import Understood
 
 GRADES = "ABCDF"
 WARNING_STEPS = (0.01, 0.10)

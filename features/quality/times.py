@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date, timedelta
 
-from features.contracts import TABLES
 from features.quality.context import Context, counted
 from features.quality.report import Issue
+from features.tables.source_tables import TABLES
 
 EDITED = frozenset(
     {"subscriptions", "opportunities", "contacts", "entitlements", "milestones", "outcomes"}

@@ -1,9 +1,10 @@
 """Recurring revenue over time: levels and movements per account, quarters, GRR and NRR.
 
-Days are whole days since 1970-01-01 as in `features.daily`: terms that start or end on a date
-count from the next midnight, so a quarter is ``(first midnight, first midnight of the next]``.
-Money is in the reporting currency. The terms of an account are put at the rate of the terms that
-continue them, so a currency rate that moves is no movement, and today's ARR is that of the scores.
+Days are whole days since 1970-01-01 as in `features.tables.daily_tables`: terms that start or end
+on a date count from the next midnight, so a quarter is ``(first midnight, first midnight of the
+next]``. Money is in the reporting currency. The terms of an account are put at the rate of the
+terms that continue them, so a currency rate that moves is no movement, and today's ARR is that of
+the scores.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from configs.errors import DataError
+from configs.runtime.errors import DataError
+from features.days import day_index, index_day
 from features.revenue.terms import COMEBACK_DAYS, one_state, resolve_terms
-from features.snapshots import day_index, index_day
 
 Kind = Literal["new", "reactivation", "expansion", "contraction", "churn", "merged"]
 

@@ -6,7 +6,7 @@ over the *rows known at as_of* of one table (`Rows`), or from the account's own 
 and on Spark. `Helper` columns are computed and not emitted.
 
 Known-time correctness is not a family's business: the rows it is given are already those of
-`features.known.as_known`.
+`features.tables.point_in_time.as_known`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import ibis
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
-from features.catalog import THEMES, FeatureInfo, Sign, Unit
-from features.contracts import TABLES, VERSIONS
-from features.daily import MADE_FROM, daily_name, daily_schema
+from features.tables.catalog import THEMES, FeatureInfo, Sign, Unit
+from features.tables.daily_tables import MADE_FROM, daily_name, daily_schema
+from features.tables.source_tables import TABLES, VERSIONS
 
 GRID_SCHEMA = {
     "entity_id": "string",

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import duckdb
 
-from configs.code import code_digest
-from configs.errors import (
+from configs.runtime.code_identity import code_digest
+from configs.runtime.errors import (
     BellwetherError,
     ConfigError,
     DataError,
@@ -21,21 +21,22 @@ from configs.errors import (
     StateError,
     joined,
 )
-from configs.hashing import digest
-from configs.places import Workspace
-from configs.state import (
+from configs.runtime.hashing import digest
+from configs.runtime.state_directory import (
     new_folder,
     read_manifest,
     sweep_work,
     work_folder,
     write_json_atomically,
 )
-from features.contracts import TABLES
-from features.sources import table, trace, unfold
-from features.sources.gaps import GAPS
+from configs.schema.workspace import Workspace
+from features.sources import billing_periods, build_table
+from features.sources.files import sql_row_trace
+from features.sources.files.readers import RawInput, fingerprint, open_input, paths_of
+from features.sources.files.sql import literal, open_engine
 from features.sources.mapping import Mapped, check_tables, inputs_of, map_table, mapping_of
-from features.sources.raw import RawInput, fingerprint, open_input, paths_of
-from features.sources.sql import literal, open_engine
+from features.sources.missing_tables import GAPS
+from features.tables.source_tables import TABLES
 
 MIN_ACCOUNTS = 2
 WORK = ".work."
@@ -64,7 +65,7 @@ class TableInfo:
     Attributes
     ----------
     name : str
-        Its name in `features.contracts.TABLES`.
+        Its name in `features.tables.source_tables.TABLES`.
     path : Path
         ``data.parquet``: the columns of `columns` and ``known_at`` (UTC without zone,
         microseconds), sorted by account and time.
@@ -117,13 +118,13 @@ class TableInfo:
     profile: dict[str, dict[str, int]]
     inputs: dict[str, int]
     identity: str
-    unfolded: unfold.Unfolded = field(default_factory=unfold.Unfolded)
+    unfolded: billing_periods.Unfolded = field(default_factory=billing_periods.Unfolded)
     read: dict[str, Any] = field(default_factory=dict)
 
     @property
     def quarantine(self) -> Path:
         """Rows set aside, with their number, their reasons and every source value as text."""
-        return self.path.with_name(table.QUARANTINE)
+        return self.path.with_name(build_table.QUARANTINE)
 
 
 @dataclass(frozen=True)
@@ -326,17 +327,19 @@ def _build_one(
     manifest: dict[str, Any],
 ) -> dict[str, Any]:
     mapped = map_table(connection, name, mapping_of(workspace.company, name), used)
-    accounts = workspace.state.sources / "accounts" / table.DATA if name != "accounts" else None
+    accounts = (
+        workspace.state.sources / "accounts" / build_table.DATA if name != "accounts" else None
+    )
     with new_folder(workspace.state.sources / name, manifest) as folder:
         manifest["inputs"] = {i: item.rows for i, item in used.items()}
         manifest.update(_how_read(connection, name, mapped, used))
         manifest.update(
-            table.build_table(connection, mapped, list(used.values()), accounts, folder)
+            build_table.build_table(connection, mapped, list(used.values()), accounts, folder)
         )
         if name == "subscriptions":
             wanted = mapping_of(workspace.company, name).unfold
-            path = folder / table.DATA
-            done = unfold.unfold_terms(connection, path, manifest["columns"], wanted)
+            path = folder / build_table.DATA
+            done = billing_periods.unfold_terms(connection, path, manifest["columns"], wanted)
             manifest["unfolded"] = asdict(done)
     return manifest
 
@@ -346,7 +349,7 @@ def _how_read(
 ) -> dict[str, Any]:
     """Return what became of the lines and rows before they are this table's own."""
     sql = mapped.mapping.sql
-    followed = trace.trace(connection, name, sql, mapped.relation, used) if sql else None
+    followed = sql_row_trace.trace(connection, name, sql, mapped.relation, used) if sql else None
     return {
         "lines": {i: vars(item.lines) for i, item in used.items() if item.lines.total},
         "file_notes": [note for item in used.values() for note in item.notes],
@@ -378,7 +381,7 @@ def _work_connection(sources: Path, files: list[Path]) -> Iterator[duckdb.DuckDB
 
 
 def _info(folder: Path, name: str, manifest: Mapping[str, Any], now: datetime) -> TableInfo:
-    path = folder / table.DATA
+    path = folder / build_table.DATA
     plain = {
         key: manifest[key]
         for key in (
@@ -397,7 +400,7 @@ def _info(folder: Path, name: str, manifest: Mapping[str, Any], now: datetime) -
             "identity",
         )
     }
-    plain["unfolded"] = unfold.Unfolded(**manifest.get("unfolded", {}))
+    plain["unfolded"] = billing_periods.Unfolded(**manifest.get("unfolded", {}))
     return TableInfo(
         name=name,
         path=path,

@@ -9,13 +9,13 @@ from zoneinfo import available_timezones
 
 import duckdb
 
-from configs.company import Company, TableMapping
-from configs.errors import ConfigError, SourceError, did_you_mean
-from features.contracts import TABLES
-from features.sources.expressions import one_expression, one_select
-from features.sources.raw import RawInput
-from features.sources.sql import ROW, columns_of, ident, reading
-from features.sources.written import Style
+from configs.runtime.errors import ConfigError, SourceError, did_you_mean
+from configs.schema.company import Company, TableMapping
+from features.sources.files.readers import RawInput
+from features.sources.files.sql import ROW, columns_of, ident, reading
+from features.sources.files.sql_expressions import one_expression, one_select
+from features.sources.parsing.column_formats import Style
+from features.tables.source_tables import TABLES
 
 KNOWN_AT = "known_at"
 
@@ -29,7 +29,7 @@ class Mapped:
     table : str
         The canonical table.
     relation : str
-        SQL name of the rows, with the row number `features.sources.sql.ROW`.
+        SQL name of the rows, with the row number `features.sources.files.sql.ROW`.
     place : str
         Where the rows come from, for messages.
     source_columns : tuple of str
@@ -45,7 +45,7 @@ class Mapped:
     mapping : TableMapping
         The rest of what the company says about this table.
     styles : dict of str to Style
-        How columns of text are written (`features.sources.ways`).
+        How columns of text are written (`features.sources.table_formats`).
     """
 
     table: str

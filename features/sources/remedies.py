@@ -8,9 +8,9 @@ from pathlib import Path
 
 import duckdb
 
-from features.contracts import TABLES, Column
+from features.sources.files.sql import ROW, ident, literal, one_row
 from features.sources.mapping import KNOWN_AT, Mapped
-from features.sources.sql import ROW, ident, literal, one_row
+from features.tables.source_tables import TABLES, Column
 
 SHOWN = 3
 """Values shown of each kind of mistake."""

@@ -11,7 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from configs.company import (
+from configs.runtime.errors import ConfigError
+from configs.schema.company import (
     COMPANY_FILE,
     Checks,
     Cohort,
@@ -26,9 +27,8 @@ from configs.company import (
     Training,
     Tuning,
 )
-from configs.errors import ConfigError
-from features.contracts import TABLES, VERSIONS, Column, SourceTable
-from features.sources.gaps import GAPS
+from features.sources.missing_tables import GAPS
+from features.tables.source_tables import TABLES, VERSIONS, Column, SourceTable
 
 ACTIVE = ("accounts", "usage_events")
 """Tables that are not commented out: the least a company needs."""

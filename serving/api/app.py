@@ -14,25 +14,25 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
-from configs.errors import BellwetherError
-from serving import schemas
-from serving.access import METRICS, Caller, Needs
-from serving.api.about import about
-from serving.api.answers import GetLive, GetMetrics
-from serving.api.book import book
+from configs.runtime.errors import BellwetherError
+from serving.api import schemas
+from serving.api.catalogue import about
 from serving.api.changes import changes
-from serving.api.intake import intake
+from serving.api.fast_route import Lane, route_named
+from serving.api.feedback import intake
+from serving.api.gauges import set_gauges
 from serving.api.jobs import jobs
+from serving.api.middleware import LOOPBACK, Admit, Gate, Show
 from serving.api.monitoring import monitoring
 from serving.api.openapi import describer
+from serving.api.requests import GetLive, GetMetrics
 from serving.api.scores import answered, scores
+from serving.api.scores_list import book
 from serving.api.whatif import whatif
-from serving.door import is_public
-from serving.gate import LOOPBACK, Admit, Gate, Show
-from serving.gauges import set_gauges
-from serving.lane import Lane, route_named
+from serving.auth.authenticate import is_public
+from serving.auth.permissions import METRICS, Caller, Needs
+from serving.http.problems import is_for_people, of_error, of_fault, problem, response
 from serving.pages.routes import pages, problem_page
-from serving.problems import is_for_people, of_error, of_fault, problem, response
 
 DESCRIPTION = """
 Which accounts will leave, which will grow: how early, why, how sure.

@@ -12,14 +12,14 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BeforeValidator
 from starlette.responses import Response
 
-from serving import schemas
-from serving.access import SCORE
-from serving.api.answers import GetLive, json_answer
+from serving.api import schemas
 from serving.api.openapi import guarded, problems
+from serving.api.requests import GetLive, json_answer
 from serving.api.scores import AccountId, answered, is_account_id
-from serving.phrases import INVALID, UNKNOWN
-from serving.problems import ProblemError
-from serving.scoring import status
+from serving.auth.permissions import SCORE
+from serving.http.problems import ProblemError
+from serving.http.score_text import INVALID, UNKNOWN
+from serving.scoring.scorer import status
 
 
 def _written_out(value: object) -> object:

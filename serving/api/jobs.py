@@ -9,16 +9,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.responses import FileResponse, Response
 
-from serving import schemas
-from serving.access import ADMIN, SCORE, caller_of
-from serving.api.answers import GetLive, json_answer
-from serving.api.bodies import read_body
-from serving.api.book import the_book
+from serving.api import schemas
 from serving.api.openapi import guarded, problems
-from serving.jobs import FORMATS, Job
-from serving.live import Live
-from serving.phrases import to_second
-from serving.problems import ProblemError
+from serving.api.request_bodies import read_body
+from serving.api.requests import GetLive, json_answer
+from serving.api.scores_list import the_book
+from serving.auth.permissions import ADMIN, SCORE, caller_of
+from serving.http.problems import ProblemError
+from serving.http.score_text import to_second
+from serving.online.jobs import FORMATS, Job
+from serving.online.server_state import Live
 
 JobId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 IdempotencyKey = Annotated[

@@ -5,11 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from serving import schemas
-from serving.access import READ
-from serving.api.answers import GetLive, json_answer
+from serving.api import schemas
 from serving.api.openapi import guarded, problems
-from serving.problems import ProblemError
+from serving.api.requests import GetLive, json_answer
+from serving.auth.permissions import READ
+from serving.http.problems import ProblemError
 
 
 def monitoring(get_live: GetLive) -> APIRouter:

@@ -17,10 +17,10 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from serving import schemas
-from serving.access import SCOPES, Needs
-from serving.problems import BUSY_RETRY_SECONDS, MEDIA_TYPE, RETRY_SECONDS, TYPES, problem
-from serving.whatif import meanings
+from serving.api import schemas
+from serving.auth.permissions import SCOPES, Needs
+from serving.http.problems import BUSY_RETRY_SECONDS, MEDIA_TYPE, RETRY_SECONDS, TYPES, problem
+from serving.online.whatif import meanings
 
 EXAMPLES = Path(__file__).with_name("examples")
 REF = "#/components/schemas/"

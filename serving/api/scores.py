@@ -1,7 +1,8 @@
 """Scores asked for now: one account, or a batch.
 
-Single scores are answered together with those who ask meanwhile (`serving.together`); batches run
-in threads of their own, so that neither a store that hangs nor a large batch keeps others waiting.
+Single scores are answered together with those who ask meanwhile (`serving.online.micro_batch`);
+batches run in threads of their own, so that neither a store that hangs nor a large batch keeps
+others waiting.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ import orjson
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from configs.errors import UnavailableError, did_you_mean
-from serving import schemas
-from serving.access import SCORE, caller_of
-from serving.answering import Asked, Scored
-from serving.api.answers import GetLive, GetMetrics, json_response
-from serving.api.bodies import invalid, json_of
+from configs.runtime.errors import UnavailableError, did_you_mean
+from serving.api import schemas
 from serving.api.openapi import guarded, problems
-from serving.live import Live
-from serving.phrases import INVALID, UNKNOWN
-from serving.problems import OF_STATUS, ProblemError, item_problem
-from serving.recall import Given
-from serving.schemas import MAX_BATCH, MAX_ID_LENGTH
-from serving.scoring import status
-from serving.together import later
+from serving.api.request_bodies import invalid, json_of
+from serving.api.requests import GetLive, GetMetrics, json_response
+from serving.api.schemas import MAX_BATCH, MAX_ID_LENGTH
+from serving.auth.permissions import SCORE, caller_of
+from serving.http.problems import OF_STATUS, ProblemError, item_problem
+from serving.http.score_text import INVALID, UNKNOWN
+from serving.online.answer_cache import Given
+from serving.online.micro_batch import later
+from serving.online.score_request import Asked, Scored
+from serving.online.server_state import Live
+from serving.scoring.scorer import status
 
 AccountId = Annotated[
     str,

@@ -8,12 +8,12 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from serving import schemas
-from serving.access import SCORE, caller_of
-from serving.api.answers import GetLive, json_answer
-from serving.api.bodies import read_body
+from serving.api import schemas
 from serving.api.openapi import guarded, problems
-from serving.whatif import suppose
+from serving.api.request_bodies import read_body
+from serving.api.requests import GetLive, json_answer
+from serving.auth.permissions import SCORE, caller_of
+from serving.online.whatif import suppose
 
 
 def whatif(get_live: GetLive) -> APIRouter:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from features.catalog import THEMES
-from serving.exports import first_per_outcome
-from serving.phrases import VERDICT_WORDS, rounded_to_sum
-from training.words import capital
+from features.tables.catalog import THEMES
+from serving.http.score_text import VERDICT_WORDS, rounded_to_sum
+from serving.scoring.export_rows import first_per_outcome
+from training.model.reason_text import capital
 
 SMALL_POINTS = 0.0005
 """Themes that move the estimate less are added up in one step."""
@@ -39,9 +39,9 @@ def view(answer: Mapping[str, Any], changes: Sequence[Mapping[str, Any]] = ()) -
     Parameters
     ----------
     answer : mapping
-        Of `serving.scoring.Scorer.score`.
+        Of `serving.scoring.scorer.Scorer.score`.
     changes : sequence of mapping
-        What changed since the scores shown before (`serving.changes.change_of`).
+        What changed since the scores shown before (`serving.ledger.score_changes.change_of`).
     """
     firsts = first_per_outcome(answer)
     risk = firsts.get("churn") or firsts.get("contraction")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.state import State, read_json
+from configs.runtime.state_directory import State, read_json
 
 FOLDER, HTML, JSON = "audits", "audit.html", "audit.json"
 

@@ -8,11 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serving.listing import BANDS, SORTS, WORTH, Filters, choices, page_of, positions
-from serving.live import Book
+from serving.batch.filters import BANDS, SORTS, WORTH, Filters, choices, page_of, positions
+from serving.http.score_text import STATUS_WORDS
+from serving.online.server_state import Book
 from serving.pages.portfolio import growth_until, whole
-from serving.phrases import STATUS_WORDS
-from serving.selling import KIND_WORDS
+from serving.scoring.expansion_offer import KIND_WORDS
 
 PAGE_ROWS = 100
 NOTICE_DAYS = 30

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from serving.escalations import Escalation
-from serving.live import Book
+from serving.online.server_state import Book
+from serving.workflow.escalations import Escalation
 
 
 def view(book: Book, told: Sequence[Escalation], *, to: str, role: str) -> dict[str, Any]:

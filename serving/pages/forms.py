@@ -9,12 +9,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import Request
 
-from configs.errors import StateError
-from serving.casebook import Casebook
-from serving.intake import VERDICTS, Feedback
-from serving.problems import ProblemError
-from serving.risks import KINDS, STAGES, Event
-from training.words import catalogue
+from configs.runtime.errors import StateError
+from serving.http.problems import ProblemError
+from serving.ledger.feedback_store import VERDICTS, Feedback
+from serving.workflow.risk_cases import KINDS, STAGES, Event
+from serving.workflow.risk_store import Casebook
+from training.model.reason_text import catalogue
 
 FIELDS = ("kind", "stage", "on", "play", "text", "after", "event_id")
 FEEDBACK_FIELDS = ("score_id", "reason_code", "verdict", "note")

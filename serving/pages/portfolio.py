@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.status import NOT_CUSTOMERS
-from serving.live import Book
-from training.expected_loss import Frames, shares_by
+from features.snapshots.statuses import NOT_CUSTOMERS
+from serving.online.server_state import Book
+from training.model.expected_loss import Frames, shares_by
 
 DIMENSIONS = {
     "segment": "Segment",

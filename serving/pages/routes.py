@@ -22,31 +22,22 @@ from starlette.responses import (
 )
 from starlette.staticfiles import StaticFiles
 
-from configs.errors import BellwetherError
-from features.catalog import THEMES
-from serving.access import READ, SCORE, WRITE, Needs, caller_of
-from serving.answering import Scored
-from serving.disagreements import kept
-from serving.escalations import COLUMNS as ESCALATION_COLUMNS
-from serving.escalations import escalated
-from serving.exports import cell, csv_lines, csv_text
-from serving.listing import Chosen, Filters, choose
-from serving.live import Book, Live
-from serving.pages import (
-    account,
-    audits,
-    book,
-    escalations,
-    forms,
-    portfolio,
-    supposing,
-    week,
-)
-from serving.pages.desk import Desks
-from serving.pages.render import PRIVATE, STATIC, account_url, page
-from serving.pages.rightness import how_right
-from serving.phrases import STATUS_WORDS, UNKNOWN
-from serving.problems import ProblemError, headers_of, of_error, problem, slug_of
+from configs.runtime.errors import BellwetherError
+from features.tables.catalog import THEMES
+from serving.auth.permissions import READ, SCORE, WRITE, Needs, caller_of
+from serving.batch.filters import Chosen, Filters, choose
+from serving.http.problems import ProblemError, headers_of, of_error, problem, slug_of
+from serving.http.score_text import STATUS_WORDS, UNKNOWN
+from serving.monitoring.disagreements import kept
+from serving.online.score_request import Scored
+from serving.online.server_state import Book, Live
+from serving.pages import account, audits, book, escalations, forms, portfolio, week, whatif
+from serving.pages.account_context import Desks
+from serving.pages.templating import PRIVATE, STATIC, account_url, page
+from serving.pages.track_record import how_right
+from serving.scoring.export_rows import cell, csv_lines, csv_text
+from serving.workflow.escalations import COLUMNS as ESCALATION_COLUMNS
+from serving.workflow.escalations import escalated
 
 REPORT = "latest.html"
 REPORT_POLICY = (
@@ -356,7 +347,7 @@ def _add_supposing(router: APIRouter, get_live: GetLive) -> None:
     async def shown(account_id: str, request: Request) -> dict[str, Any]:
         live = get_live(request)
         asked = dict(request.query_params)
-        work = partial(supposing.view, live, account_id[:200], _owners(live, request), asked)
+        work = partial(whatif.view, live, account_id[:200], _owners(live, request), asked)
         return await asyncio.get_running_loop().run_in_executor(live.singles, work)
 
     @router.api_route(

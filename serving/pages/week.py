@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from configs.capacity import weekly_slots
-from configs.plays import Plays
-from serving.live import Book
-from serving.plays import suggest
-from serving.risks import Event, Risk, lives, queue, tried
-from training.expected_loss import expected_loss
+from configs.schema.plays import Plays
+from configs.schema.team_capacity import weekly_slots
+from serving.online.server_state import Book
+from serving.scoring.playbooks import suggest
+from serving.workflow.risk_cases import Event, Risk, lives, queue, tried
+from training.model.expected_loss import expected_loss
 
 NOBODY = ""
 """Key of the accounts without an owner."""
@@ -31,15 +31,15 @@ class Desk:
     owner_id, name : str
         Who; `NOBODY` for pooled accounts.
     capacity : int
-        Accounts they can work this week (`configs.capacity.weekly_slots`).
+        Accounts they can work this week (`configs.schema.team_capacity.weekly_slots`).
     now, waiting : tuple of mapping
-        Work of this week, and what has to wait; in order (`serving.risks.queue`).
+        Work of this week, and what has to wait; in order (`serving.workflow.risk_cases.queue`).
     n_overdue, n_snoozed : int
         Plans that are late, and risks that sleep.
     lost : float
         Expected loss in all their open risks, a year, each up to the day its risk looks to.
     loss : mapping
-        The same with its frames of time, see `training.expected_loss.ExpectedLoss.as_dict`.
+        The same with its frames of time, see `training.model.expected_loss.ExpectedLoss.as_dict`.
     """
 
     owner_id: str
@@ -130,8 +130,8 @@ def slots_of(
     histories : mapping of str to list of Event
         Everything recorded, by account.
     capacities : mapping of str to float
-        Of `serving.access.read_capacities`. Owners the owners table does not have, and accounts
-        without an owner, share like the mean of those.
+        Of `serving.auth.permissions.read_capacities`. Owners the owners table does not have, and
+        accounts without an owner, share like the mean of those.
     per_month : float
         Accounts the team can work in a month.
     today : date

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.capacity import DAYS_PER_MONTH, weekly_slots, workable
-from configs.company import parse_company
-from configs.errors import ConfigError
-from configs.plays import parse_plays
-from training.sampling import Drawing
+from configs.runtime.errors import ConfigError
+from configs.schema.company import parse_company
+from configs.schema.plays import parse_plays
+from configs.schema.team_capacity import DAYS_PER_MONTH, weekly_slots, workable
+from training.evaluation.sampling import Drawing
 
 OWNERS = st.dictionaries(st.text("abcdef", min_size=1, max_size=2), st.floats(0, 30), max_size=8)
 

@@ -12,20 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from configs import code
-from configs.code import DATA, PACKAGES, SOURCE, code_digest, import_closure
-from training.run import CODE
+from configs.runtime import code_identity
+from configs.runtime.code_identity import DATA, PACKAGES, SOURCE, code_digest, import_closure
+from training.pipeline import CODE
 
 SHOWN = (".css", ".html", ".j2", ".js", ".md", ".svg")
 """Endings of files that show results and do not decide them."""
 
 KEPT = {
     "sources": ("features.sources.load",),
-    "snapshots": ("features.snapshots",),
+    "snapshots": ("features.snapshots.grid",),
     "labels": ("features.labels",),
-    "vectors": ("features.vector",),
-    "store": ("features.store",),
-    "search": ("training.tune",),
+    "vectors": ("features.online_vectors",),
+    "store": ("features.feast_store",),
+    "search": ("training.fitting.tune",),
     "training": CODE,
 }
 """What is kept, and the modules that make it."""
@@ -39,7 +39,7 @@ for made, modules in kept.items():
         del sys.modules[name]
     for name in modules:
         importlib.import_module(name)
-    if "training.run" in modules:
+    if "training.pipeline" in modules:
         importlib.import_module("training.checks.registry").catalogue()
     found[made] = [name for name in sys.modules if name.split(".")[0] in packages]
 print(json.dumps(found))
@@ -151,15 +151,17 @@ def test_new_data_counts(source, ending):
 
 def test_a_new_check_counts(source):
     path = source / "training" / "checks" / "l99_new.py"
-    code._imports_of.cache_clear()
+    code_identity._imports_of.cache_clear()
     before = code_digest(*CODE, source=source)
-    path.write_text("from training.bench import audit\n")
-    code._imports_of.cache_clear()
+    path.write_text("from tests.benchmarks.training import audit\n")
+    code_identity._imports_of.cache_clear()
     code_digest.cache_clear()
     assert code_digest(*CODE, source=source) != before
-    assert {"training.checks.l99_new", "training.bench.audit"} <= import_closure(CODE, source)
+    assert {"training.checks.l99_new", "tests.benchmarks.training.audit"} <= import_closure(
+        CODE, source
+    )
     path.unlink()
-    code._imports_of.cache_clear()
+    code_identity._imports_of.cache_clear()
 
 
 def test_the_company_of_an_example_is_no_code(source):

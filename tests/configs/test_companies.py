@@ -8,9 +8,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from configs.company import load_company
-from configs.places import Workspace
-from configs.state import State
+from configs.runtime.state_directory import State
+from configs.schema.company import load_company
+from configs.schema.workspace import Workspace
 from features.quality import check_quality
 from features.sources import load_sources
 from features.sources.mapping import check_tables

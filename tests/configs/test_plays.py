@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from configs.errors import ConfigError
-from configs.plays import SHIPPED, load_plays, parse_plays
+from configs.runtime.errors import ConfigError
+from configs.schema.plays import SHIPPED, load_plays, parse_plays
 
 SMALL = {"plays": [{"id": "call", "title": "Call them", "steps": ["Call"]}]}
 

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-import configs.state
-from configs.state import State, keep_private, new_folder, sweep_work, work_folder
+import configs.runtime.state_directory
+from configs.runtime.state_directory import State, keep_private, new_folder, sweep_work, work_folder
 
-ROOT = Path(configs.state.__file__).resolve().parents[1]
+ROOT = Path(configs.runtime.state_directory.__file__).resolve().parents[2]
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from configs.state import {function} as hold
+from configs.runtime.state_directory import {function} as hold
 with hold({arguments}) as folder:
     (folder / "half").write_text("written")
     print(folder, flush=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from configs.errors import ConfigError
-from configs.reading import read_yaml
+from configs.runtime.errors import ConfigError
+from configs.schema.yaml_models import read_yaml
 
 BOMB = "a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9]\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 10)}]\n" for i in range(6)

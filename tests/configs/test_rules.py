@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from configs.company import parse_company
-from configs.errors import ConfigError
-from configs.rules import Rules, in_force, shipped
+from configs.runtime.errors import ConfigError
+from configs.schema.company import parse_company
+from configs.schema.rules import Rules, in_force, shipped
 from features.signals import catalogue
 
 ALONE = {

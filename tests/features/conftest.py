@@ -15,14 +15,15 @@ import pytest
 import yaml
 from ibis.backends.duckdb import Backend
 
-from configs.company import parse_company
-from configs.places import Places, Workspace
-from configs.state import State
-from features.compute import family_table
-from features.contracts import TABLES, Column
-from features.daily import to_daily
+from configs.runtime.state_directory import State
+from configs.schema.company import parse_company
+from configs.schema.workspace import Places, Workspace
+from features.days import day_index
 from features.signals import FAMILIES
-from features.snapshots import NOT_SIGNALS, day_index
+from features.snapshots.aggregate import family_table
+from features.snapshots.grid import NOT_SIGNALS
+from features.tables.daily_tables import to_daily
+from features.tables.source_tables import TABLES, Column
 
 ACCOUNTS = tuple("abcdef")
 START, END = date(2023, 1, 1), date(2026, 1, 1)

@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import features.snapshots
-from configs.errors import ConfigError
-from configs.state import State
-from features.build import build_features
+import features.snapshots.grid
+from configs.runtime.errors import ConfigError
+from configs.runtime.state_directory import State
+from features.feast_store import CONFIG as STORE_CONFIG
+from features.feast_store import Store
+from features.online_vectors import matrix
+from features.pipeline import build_features
 from features.signals import FAMILIES
-from features.store import CONFIG as STORE_CONFIG
-from features.store import Store
-from features.vector import matrix
 
 NOW = datetime(2025, 4, 1, 6, tzinfo=UTC)
 TABLES = {
@@ -38,7 +38,7 @@ CONFIG = {"name": "built", "grid": {"every": "month", "start_on": "2024-12-01"}}
 @pytest.fixture(autouse=True)
 def one_family(monkeypatch):
     monkeypatch.setattr(
-        features.snapshots, "FAMILIES", tuple(f for f in FAMILIES if f.name == "journey")
+        features.snapshots.grid, "FAMILIES", tuple(f for f in FAMILIES if f.name == "journey")
     )
 
 
@@ -48,7 +48,7 @@ def template(company_of, tmp_path_factory):
     folder = tmp_path_factory.mktemp("built")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            features.snapshots, "FAMILIES", tuple(f for f in FAMILIES if f.name == "journey")
+            features.snapshots.grid, "FAMILIES", tuple(f for f in FAMILIES if f.name == "journey")
         )
         workspace = company_of(folder, TABLES, **CONFIG)
         said: list[str] = []
@@ -153,7 +153,7 @@ def test_a_build_that_ended_before_its_store_was_filled_is_completed(copied, mon
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr("features.store.Store.materialize", full_disk)
+        patch.setattr("features.feast_store.Store.materialize", full_disk)
         with pytest.raises(OSError, match="no space"):
             steps(copied)
     assert [words.split(":")[0] for words in steps(copied)] == ["feature store"] * 2

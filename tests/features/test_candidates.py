@@ -9,10 +9,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from features.candidates import product_shares
-from features.snapshots import build_snapshots
+from features.offers import product_shares
+from features.online_vectors import build_vectors
+from features.snapshots.grid import build_snapshots
 from features.sources import load_sources
-from features.vector import build_vectors
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 NAMES = (

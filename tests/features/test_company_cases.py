@@ -9,10 +9,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-import features.snapshots
+import features.snapshots.grid
 from features.labels import build_labels
 from features.quality import check_quality, company_revenue
-from features.snapshots import STANDING, build_snapshots
+from features.snapshots.grid import STANDING, build_snapshots
 from features.sources import load_sources
 
 NOW = datetime(2026, 9, 30, tzinfo=UTC)
@@ -26,7 +26,7 @@ class Company:
 
     def __init__(self, workspace) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(features.snapshots, "FAMILIES", ())
+            patch.setattr(features.snapshots.grid, "FAMILIES", ())
             loaded = load_sources(workspace, NOW)
             snapshots = build_snapshots(workspace, loaded, NOW)
             self._labels = build_labels(workspace, loaded, snapshots, NOW)

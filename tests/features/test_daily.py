@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.contracts import TABLES, VERSIONS
-from features.daily import STEP, daily_schema, to_daily, usable_columns
-from features.known import as_known
-from features.snapshots import day_index
+from features.days import day_index
+from features.tables.daily_tables import STEP, daily_schema, to_daily, usable_columns
+from features.tables.point_in_time import as_known
+from features.tables.source_tables import TABLES, VERSIONS
 
 
 @pytest.fixture(scope="module")

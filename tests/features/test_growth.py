@@ -7,13 +7,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from features.contracts import TABLES
-from features.daily import daily_schema, to_daily
-from features.growth import allowances, kinds_of_rows
-from features.revenue.changes import revenue_changes
+from features.days import day_index
+from features.revenue.revenue_changes import revenue_changes
+from features.revenue.revenue_growth import allowances, kinds_of_rows
 from features.revenue.terms import read_with_hindsight
-from features.snapshots import day_index
-from features.world import simulate
+from features.simulator import simulate
+from features.tables.daily_tables import daily_schema, to_daily
+from features.tables.source_tables import TABLES
 
 FIRST = {"product": "core", "seats": 10.0, "plan": "basic", "arr": 1000.0}
 CHANGES = {

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from features.contracts import ROW, TABLES, VERSIONS
 from features.signals import FAMILIES, catalogue
+from features.tables.source_tables import ROW, TABLES, VERSIONS
 
 AS_OF = date(2025, 3, 1)
 MOMENT = datetime(2025, 3, 1)

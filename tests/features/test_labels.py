@@ -8,17 +8,11 @@ import pandas as pd
 import pytest
 
 import features.labels as module
-import features.snapshots
-from configs.company import Target
-from configs.errors import ConfigError, DataError
-from features.labels import (
-    COLUMNS,
-    build_labels,
-    definition,
-    labels_at,
-    require_events,
-)
-from features.snapshots import build_snapshots
+import features.snapshots.grid
+from configs.runtime.errors import ConfigError, DataError
+from configs.schema.company import Target
+from features.labels import COLUMNS, build_labels, definition, labels_at, require_events
+from features.snapshots.grid import build_snapshots
 from features.sources import load_sources
 
 NOW = datetime(2025, 12, 1, 9, tzinfo=UTC)
@@ -177,7 +171,7 @@ PAIR = {
 def made(workspace, now=NOW):
     """Labels of a company, its features left aside."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features.snapshots, "FAMILIES", ())
+        patch.setattr(features.snapshots.grid, "FAMILIES", ())
         loaded = load_sources(workspace, now)
         snapshots = build_snapshots(workspace, loaded, now)
         return build_labels(workspace, loaded, snapshots, now)

@@ -6,10 +6,11 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-import features.compute
-from features.build import build_features
-from features.known import as_known
-from features.rebuild import (
+import features.snapshots.aggregate
+from features.pipeline import build_features
+from features.signals import support
+from features.snapshots.grid import build_snapshots
+from features.snapshots.recompute import (
     as_known_by,
     daily_tables,
     rebuilt,
@@ -17,11 +18,10 @@ from features.rebuild import (
     ticket_categories,
     without_leaving_tickets,
 )
-from features.signals import support
-from features.snapshots import build_snapshots
 from features.sources import load_sources
-from training.checks.evidence import gather
-from training.checks.l01_past_rebuild import moved
+from features.tables.point_in_time import as_known
+from training.checks.leakage.l01_backfill_mismatch import moved
+from training.checks.source_evidence import gather
 
 NOW = datetime(2025, 7, 1, tzinfo=UTC)
 DAY = date(2025, 4, 1)
@@ -78,7 +78,7 @@ def test_a_reader_that_looks_ahead_is_seen(company, monkeypatch):
     def ahead(table, daily, grid, *, history=False):
         return as_known(table, daily.mutate(known_day=daily.day), grid, history=history)
 
-    monkeypatch.setattr(features.compute, "as_known", ahead)
+    monkeypatch.setattr(features.snapshots.aggregate, "as_known", ahead)
     before, again, _, _ = compared(company)
     assert any(moved(before, again).values())
 
@@ -97,7 +97,7 @@ def test_a_feature_that_counts_them_is_seen(company, monkeypatch):
     listed = support.is_counted
     monkeypatch.setattr(support, "is_counted", lambda rows: rows.day.notnull())
     before, _, daily, snapshots = compared(company)
-    monkeypatch.setattr("features.rebuild.is_counted", listed)
+    monkeypatch.setattr("features.snapshots.recompute.is_counted", listed)
     without = rebuilt(
         company, snapshots, without_leaving_tickets(daily), DAY, reading="support_tickets"
     )

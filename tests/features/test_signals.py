@@ -12,15 +12,16 @@ import ibis
 import pandas as pd
 import pytest
 
-from features.catalog import THEMES, Unit
-from features.compute import family_table
-from features.contracts import TABLES
-from features.daily import daily_schema, to_daily
+from features.days import day_index
 from features.signals import FAMILIES, MODULES, catalogue
 from features.signals.declare import Family, Feature, Helper, Own, Rows
 from features.signals.sentiment import complains
 from features.signals.support import LEAVING_CATEGORIES
-from features.snapshots import NOT_SIGNALS, day_index
+from features.snapshots.aggregate import family_table
+from features.snapshots.grid import NOT_SIGNALS
+from features.tables.catalog import THEMES, Unit
+from features.tables.daily_tables import daily_schema, to_daily
+from features.tables.source_tables import TABLES
 
 AS_OF = date(2025, 3, 1)
 

@@ -16,16 +16,16 @@ import pyarrow.parquet as pq
 import pytest
 
 import features.signals
-import features.snapshots
-from configs.company import parse_company
-from configs.errors import DataError
-from configs.places import Workspace
-from configs.state import MANIFEST, State
-from features.contracts import ROW, TABLES, VERSIONS
+import features.snapshots.grid
+from configs.runtime.errors import DataError
+from configs.runtime.state_directory import MANIFEST, State
+from configs.schema.company import parse_company
+from configs.schema.workspace import Workspace
 from features.signals import FAMILIES, catalogue
 from features.signals.declare import Feature, Rows
-from features.snapshots import STANDING, Snapshots, build_snapshots, grid_days, read_snapshot
+from features.snapshots.grid import STANDING, Snapshots, build_snapshots, grid_days, read_snapshot
 from features.sources import load_sources
+from features.tables.source_tables import ROW, TABLES, VERSIONS
 
 NOW = datetime(2025, 3, 1, 6, tzinfo=UTC)
 FEW = tuple(family for family in FAMILIES if family.name in {"journey", "payments"})
@@ -181,7 +181,7 @@ def test_the_second_run_builds_nothing(ledger):
 
 def test_changed_code_is_a_new_version_of_every_set(ledger, monkeypatch):
     first = Run(ledger)
-    monkeypatch.setattr("features.snapshots.code_digest", lambda name: f"another {name}")
+    monkeypatch.setattr("features.snapshots.grid.code_digest", lambda name: f"another {name}")
     second = Run(ledger)
     for name, item in second.snapshots.sets.items():
         assert item.version != first.snapshots.sets[name].version
@@ -308,10 +308,10 @@ DYING = """
 import os, signal, sys
 from datetime import datetime, timezone
 from pathlib import Path
-import features.snapshots as snapshots
-from configs.company import load_company
-from configs.places import Places, Workspace
-from configs.state import State
+import features.snapshots.grid as snapshots
+from configs.schema.company import load_company
+from configs.schema.workspace import Places, Workspace
+from configs.runtime.state_directory import State
 from features.sources import load_sources
 
 folder, now = Path(sys.argv[1]), datetime.fromisoformat(sys.argv[2])

@@ -13,18 +13,18 @@ import pandas as pd
 import pytest
 from ibis.backends import BaseBackend
 
-from configs.company import Cohort, load_company
-from configs.places import Places, Workspace
-from configs.state import State
-from features.compute import family_table
-from features.contracts import TABLES
-from features.daily import to_daily
-from features.engine import connect
+from configs.runtime.state_directory import State
+from configs.schema.company import Cohort, load_company
+from configs.schema.workspace import Places, Workspace
 from features.signals import FAMILIES
-from features.snapshots import NOT_SIGNALS, grid_at
+from features.simulator import simulate, write
+from features.snapshots.account_status import standing_table
+from features.snapshots.aggregate import family_table
+from features.snapshots.grid import NOT_SIGNALS, grid_at
 from features.sources import Loaded, load_sources
-from features.standing import standing_table
-from features.world import simulate, write
+from features.tables.daily_tables import to_daily
+from features.tables.duckdb_engine import connect
+from features.tables.source_tables import TABLES
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.filterwarnings("ignore:::pyspark")]
 

@@ -8,13 +8,14 @@ import ibis
 import pandas as pd
 import pytest
 
-from configs.company import Cohort, Room
-from configs.errors import ConfigError
-from features.contracts import TABLES
-from features.daily import to_daily
-from features.snapshots import NOT_SIGNALS, day_index
-from features.standing import COLUMNS, activity_table, standing_table
-from features.status import STATUSES
+from configs.runtime.errors import ConfigError
+from configs.schema.company import Cohort, Room
+from features.days import day_index
+from features.snapshots.account_status import COLUMNS, activity_table, standing_table
+from features.snapshots.grid import NOT_SIGNALS
+from features.snapshots.statuses import STATUSES
+from features.tables.daily_tables import to_daily
+from features.tables.source_tables import TABLES
 
 BOUNDS = {"min_tenure_days": 28, "active_within_days": 91, "grace_days": 45}
 

@@ -23,15 +23,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-import features.snapshots
-from configs.errors import StateError, UnavailableError
-from configs.places import Places
-from configs.state import State
+import features.snapshots.grid
+from configs.runtime.errors import StateError, UnavailableError
+from configs.runtime.state_directory import State
+from configs.schema.workspace import Places
+from features.feast_store import CONFIG, ONLINE, Store, vector_view
+from features.online_vectors import build_vectors, feature_set, lived_through, matrix, past_day
 from features.signals import FAMILIES
-from features.snapshots import build_snapshots, read_snapshot
+from features.snapshots.grid import build_snapshots, read_snapshot
 from features.sources import load_sources
-from features.store import CONFIG, ONLINE, Store, vector_view
-from features.vector import build_vectors, feature_set, lived_through, matrix, past_day
 
 NOW = datetime(2025, 4, 1, 6, tzinfo=UTC)
 NAMES = [f"a{number:02d}" for number in range(24)]
@@ -75,7 +75,7 @@ def book(company_of, tmp_path_factory):
     )
     few = tuple(family for family in FAMILIES if family.name in {"journey", "payments"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features.snapshots, "FAMILIES", few)
+        patch.setattr(features.snapshots.grid, "FAMILIES", few)
         loaded = load_sources(workspace, NOW)
         snapshots = build_snapshots(workspace, loaded, NOW)
     earlier = replace(snapshots, days=snapshots.days[:-1])

@@ -11,14 +11,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-import features.snapshots
-import features.vector
-from configs.state import read_manifest
-from features.catalog import FeatureInfo
-from features.signals import FAMILIES
-from features.snapshots import Snapshots, build_snapshots
-from features.sources import load_sources
-from features.vector import (
+import features.online_vectors
+import features.snapshots.grid
+from configs.runtime.state_directory import read_manifest
+from features.online_vectors import (
     MIN_PEERS,
     FeatureSet,
     account_facts,
@@ -30,6 +26,10 @@ from features.vector import (
     peer_table,
     read_peers,
 )
+from features.signals import FAMILIES
+from features.snapshots.grid import Snapshots, build_snapshots
+from features.sources import load_sources
+from features.tables.catalog import FeatureInfo
 
 NOW = datetime(2025, 4, 1, 6, tzinfo=UTC)
 TABLES = {
@@ -89,7 +89,7 @@ def made(company_of, tmp_path_factory):
     )
     few = tuple(family for family in FAMILIES if family.name in {"journey", "relationship"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features.snapshots, "FAMILIES", few[::-1])
+        patch.setattr(features.snapshots.grid, "FAMILIES", few[::-1])
         loaded = load_sources(workspace, NOW)
         snapshots = build_snapshots(workspace, loaded, NOW)
     return workspace, loaded, snapshots
@@ -264,10 +264,10 @@ def test_vectors_are_made_again_when_their_code_changes(made, monkeypatch):
     first = (folder / "manifest.json").stat().st_mtime_ns
     assert build_vectors(*made) == folder
     assert (folder / "manifest.json").stat().st_mtime_ns == first
-    monkeypatch.setattr(features.vector, "code_digest", lambda name: f"another {name}")
+    monkeypatch.setattr(features.online_vectors, "code_digest", lambda name: f"another {name}")
     assert build_vectors(*made) == folder
     assert (folder / "manifest.json").stat().st_mtime_ns > first
-    assert read_manifest(folder)["code"] == "another features.vector"
+    assert read_manifest(folder)["code"] == "another features.online_vectors"
 
 
 def test_a_young_account_is_not_compared_with_itself_of_before_its_window(made):

@@ -12,24 +12,24 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 import configs
-from configs.company import load_company
-from configs.errors import ConfigError
-from configs.hashing import file_digest
-from configs.places import Workspace
-from configs.state import State
-from features.contracts import TABLES
+from configs.runtime.errors import ConfigError
+from configs.runtime.hashing import file_digest
+from configs.runtime.state_directory import State
+from configs.schema.company import load_company
+from configs.schema.workspace import Workspace
+from features.simulator import World, simulate, write
+from features.simulator.data_errors import GAP_DAYS, TEST_ACCOUNT, UNKNOWN_ACCOUNT, UNREADABLE
+from features.simulator.export import EXPORTS, LOCAL_ZONE, TRUTH
+from features.simulator.ground_truth import truth_table
+from features.simulator.mechanism.accounts import ODD_NAMES
+from features.simulator.mechanism.calendar import NEVER, calendar_until, seconds
+from features.simulator.mechanism.context import Scene
+from features.simulator.mechanism.decisions import decisions_table
+from features.simulator.mechanism.hazards import LEAVING, lagged_states, outlook, uncertainty
+from features.simulator.mechanism.hidden_states import LEAD
+from features.simulator.simulate import NOW, stage
 from features.sources import load_sources
-from features.world import World, simulate, write
-from features.world.book import ODD_NAMES
-from features.world.calendar import NEVER, calendar_until, seconds
-from features.world.files import EXPORTS, LOCAL_ZONE, TRUTH
-from features.world.hazards import LEAVING, lagged_states, outlook, uncertainty
-from features.world.latents import LEAD
-from features.world.life import decisions_table
-from features.world.mess import GAP_DAYS, TEST_ACCOUNT, UNKNOWN_ACCOUNT, UNREADABLE
-from features.world.scene import Scene
-from features.world.simulation import NOW, stage
-from features.world.truth import truth_table
+from features.tables.source_tables import TABLES
 
 COMPANY = Path(configs.__file__).parent / "companies" / "simulated"
 WINDOW = pd.Timedelta(days=91)

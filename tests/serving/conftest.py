@@ -24,27 +24,27 @@ import pandas as pd
 import pytest
 from fastapi import FastAPI
 
-from configs.company import parse_company
-from configs.places import Workspace
-from configs.state import State
+from configs.runtime.state_directory import State
+from configs.schema.company import parse_company
+from configs.schema.workspace import Workspace
+from features.feast_store import Store
 from features.labels import definition
-from features.snapshots import build_snapshots
+from features.online_vectors import build_vectors, feature_set, matrix
+from features.snapshots.grid import build_snapshots
 from features.sources import load_sources
-from features.store import Store
-from features.vector import build_vectors, feature_set, matrix
 from serving.api import create_app
-from serving.book import BookRun, score_book
-from serving.gate import Gate
-from serving.ledger import Ledger
-from serving.live import Live
-from serving.metrics import Metrics
-from serving.trial import Trials
-from training.bundle import Bundle, Calibration, load, save, sigmoid
-from training.fit import Recipe, fit
-from training.frame import TrainingFrame
-from training.recipe import reference
-from training.releases import Release, new_release, open_store, publish
-from training.words import catalogue_version
+from serving.api.middleware import Gate
+from serving.batch.score_book import BookRun, score_book
+from serving.http.prometheus import Metrics
+from serving.ledger.ledger import Ledger
+from serving.online.release_trial import Trials
+from serving.online.server_state import Live
+from training.candidates.train import reference
+from training.data.training_frame import TrainingFrame
+from training.fitting.fit import Recipe, fit
+from training.model.bundle import Bundle, Calibration, load, save, sigmoid
+from training.model.reason_text import catalogue_version
+from training.registry.releases import Release, new_release, open_store, publish
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)

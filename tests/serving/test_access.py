@@ -16,17 +16,17 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from configs.company import Access
-from configs.errors import ConfigError, StateError
-from configs.places import Places, SignIn, Workspace
-from configs.state import State
-from serving.access import LOCAL, SCOPES, Caller
-from serving.door import Door, is_public
-from serving.keys import Key, Keyring, KeyStore
-from serving.live import Live
-from serving.people import People
-from serving.pipeline import serve_command
-from serving.problems import ProblemError
+from configs.runtime.errors import ConfigError, StateError
+from configs.runtime.state_directory import State
+from configs.schema.company import Access
+from configs.schema.workspace import Places, SignIn, Workspace
+from serving.auth.api_keys import Key, Keyring, KeyStore
+from serving.auth.authenticate import Door, is_public
+from serving.auth.oidc import People
+from serving.auth.permissions import LOCAL, SCOPES, Caller
+from serving.http.problems import ProblemError
+from serving.online.server_state import Live
+from serving.run.pipeline import serve_command
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 PROXY = "s3cret-of-the-proxy-which-is-long"

@@ -9,23 +9,16 @@ import httpx
 import orjson
 import pytest
 
-from configs.errors import UnavailableError
-from serving.answering import Stage
-from serving.gate import MAX_BODY_BYTES, PAGE_POLICY
-from serving.ledger import Ledger
-from serving.listing import CURSOR
-from serving.live import Live
-from serving.metrics import Metrics
-from serving.problems import MEDIA_TYPE, OF_STATUS, TYPES
-from serving.schemas import (
-    Answer,
-    BatchAnswer,
-    BookPage,
-    Health,
-    Problem,
-    ReleaseAnswer,
-)
-from training.words import catalogue
+from configs.runtime.errors import UnavailableError
+from serving.api.middleware import MAX_BODY_BYTES, PAGE_POLICY
+from serving.api.schemas import Answer, BatchAnswer, BookPage, Health, Problem, ReleaseAnswer
+from serving.batch.filters import CURSOR
+from serving.http.problems import MEDIA_TYPE, OF_STATUS, TYPES
+from serving.http.prometheus import Metrics
+from serving.ledger.ledger import Ledger
+from serving.online.score_request import Stage
+from serving.online.server_state import Live
+from training.model.reason_text import catalogue
 
 JSON = {"Content-Type": "application/json"}
 

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from configs.errors import UnavailableError
-from configs.state import State
-from serving.casebook import Casebook, new_event_id
-from serving.evidence import ROWS, WEEKS, Evidence
-from serving.pages.desk import Desk
-from serving.precedents import ENOUGH, Past, near
-from serving.risks import Event
+from configs.runtime.errors import UnavailableError
+from configs.runtime.state_directory import State
+from serving.pages.account_context import Desk
+from serving.workflow.driver_evidence import ROWS, WEEKS, Evidence
+from serving.workflow.risk_cases import Event
+from serving.workflow.risk_store import Casebook, new_event_id
+from serving.workflow.similar_accounts import ENOUGH, Past, near
 
 AS_OF = date(2026, 3, 2)
 

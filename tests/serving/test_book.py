@@ -14,12 +14,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from configs.errors import StateError, UnavailableError
-from configs.places import Workspace
-from configs.state import State
-from serving.book import _dated, read_latest, read_ranks, read_table, score_book, top_at_risk
-from serving.exports import COLUMNS, cell, csv_text, flat_row
-from serving.ledger import Ledger
+from configs.runtime.errors import StateError, UnavailableError
+from configs.runtime.state_directory import State
+from configs.schema.workspace import Workspace
+from serving.batch.score_book import (
+    _dated,
+    read_latest,
+    read_ranks,
+    read_table,
+    score_book,
+    top_at_risk,
+)
+from serving.ledger.ledger import Ledger
+from serving.scoring.export_rows import COLUMNS, cell, csv_text, flat_row
 
 
 def test_every_account_has_a_row_and_the_ranked_come_first(book):

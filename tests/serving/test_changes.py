@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from serving.book import read_table, score_book
-from serving.ledger import BookScores, Ledger, new_score_ids, pack_features, unpack_features
-from serving.schemas import ChangesAnswer
-from training.bundle import Bundle, Calibration, load, save
-from training.models import Boosters
-from training.releases import new_release, open_store, publish
+from serving.api.schemas import ChangesAnswer
+from serving.batch.score_book import read_table, score_book
+from serving.ledger.ledger import BookScores, Ledger, new_score_ids, pack_features, unpack_features
+from training.model.bundle import Bundle, Calibration, load, save
+from training.model.predictors import Boosters
+from training.registry.releases import new_release, open_store, publish
 
 ACCOUNT = "A-0030"
 MONTH_EARLIER = datetime(2026, 2, 2, tzinfo=UTC)

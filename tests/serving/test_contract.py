@@ -12,11 +12,11 @@ import pytest
 import schemathesis
 from schemathesis.engine import events, from_schema
 
-from configs.state import State
+from configs.runtime.state_directory import State
 from serving.api import create_app
-from serving.door import Door
-from serving.keys import Keyring, KeyStore
-from serving.metrics import Metrics
+from serving.auth.api_keys import Keyring, KeyStore
+from serving.auth.authenticate import Door
+from serving.http.prometheus import Metrics
 
 EXAMPLES = 4
 EXPECTED: list[str | int] = ["2xx"]

@@ -17,15 +17,14 @@ import pytest
 from typer.testing import CliRunner
 
 import bellwether
-import serving.courier as module
-from configs.company import Webhook
-from configs.errors import ConfigError
-from configs.places import Places, Workspace
-from configs.state import State
-from serving.gauges import set_gauges
-from serving.live import Live
-from serving.metrics import Metrics
-from serving.webhooks import (
+import serving.integrations.webhook_delivery as module
+from configs.runtime.errors import ConfigError
+from configs.runtime.state_directory import State
+from configs.schema.company import Webhook
+from configs.schema.workspace import Places, Workspace
+from serving.api.gauges import set_gauges
+from serving.http.prometheus import Metrics
+from serving.integrations.webhooks import (
     DEAD,
     DELIVERED,
     KEPT_DAYS,
@@ -36,6 +35,7 @@ from serving.webhooks import (
     check_webhooks,
     endpoints_of,
 )
+from serving.online.server_state import Live
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 ROW = {

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.catalog import THEMES
+from features.tables.catalog import THEMES
 from serving.pages.account import groups, printed_of, view, waterfall
-from serving.pages.news import _moved
-from training.words import amount, capital
+from serving.pages.whats_new import _moved
+from training.model.reason_text import amount, capital
 
 
 @pytest.fixture(scope="module")

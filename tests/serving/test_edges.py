@@ -12,7 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import make_url
 
-from serving.protocol import HEAD_BYTES, HEAD_SECONDS
+from serving.http.uvicorn_protocol import HEAD_BYTES, HEAD_SECONDS
 
 pytestmark = pytest.mark.slow
 

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from serving.casebook import Casebook, new_event_id
-from serving.escalations import COLUMNS, escalated
-from serving.pages.desk import Desk
+from serving.pages.account_context import Desk
 from serving.pages.escalations import view
-from serving.risks import Event
+from serving.workflow.escalations import COLUMNS, escalated
+from serving.workflow.risk_cases import Event
+from serving.workflow.risk_store import Casebook, new_event_id
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 LATE = "A-0080"

@@ -8,9 +8,9 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse, StreamingResponse
 
-from serving import gate
-from serving.access import LOCAL
-from serving.gate import Gate
+from serving.api import middleware
+from serving.api.middleware import Gate
+from serving.auth.permissions import LOCAL
 
 
 def guarded(app, **options) -> tuple[Gate, list[int]]:
@@ -43,7 +43,7 @@ async def dripping():
 
 
 def test_a_body_that_drips_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(gate, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(middleware, "BODY_SECONDS", 0.1)
 
     async def ask():
         app, told = guarded(echo)
@@ -83,7 +83,7 @@ def test_more_at_once_than_are_taken_are_told_to_come_again():
 
 
 def test_an_answer_that_does_not_begin_is_a_problem(monkeypatch):
-    monkeypatch.setattr(gate, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(middleware, "ANSWER_SECONDS", 0.05)
 
     async def hangs(scope, receive, send):
         await asyncio.sleep(5)
@@ -99,7 +99,7 @@ def test_an_answer_that_does_not_begin_is_a_problem(monkeypatch):
 
 
 def test_a_long_answer_may_go_on_once_it_has_begun(monkeypatch):
-    monkeypatch.setattr(gate, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(middleware, "ANSWER_SECONDS", 0.05)
 
     async def parts():
         for _ in range(5):
@@ -114,7 +114,7 @@ def test_a_long_answer_may_go_on_once_it_has_begun(monkeypatch):
 
 
 def test_a_caller_who_takes_nothing_is_let_go(monkeypatch):
-    monkeypatch.setattr(gate, "SEND_SECONDS", 0.05)
+    monkeypatch.setattr(middleware, "SEND_SECONDS", 0.05)
     app, _ = guarded(PlainTextResponse("x"))
     sent: list[str] = []
 
@@ -175,7 +175,7 @@ def test_what_an_answer_says_of_itself_is_left_and_the_rest_is_added():
 
     answer = asyncio.run(ask())
     assert answer.headers.get_list("x-frame-options") == ["SAMEORIGIN"]
-    for name, value in gate.SECURITY_HEADERS.items():
+    for name, value in middleware.SECURITY_HEADERS.items():
         assert answer.headers.get_list(name) == [
             value if name != "X-Frame-Options" else "SAMEORIGIN"
         ]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from serving.group_commit import GroupWriter
+from serving.ledger.commit_queue import GroupWriter
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pytest
 
-from serving.ledger import BookScores, Ledger, Outcome
-from serving.live import Live
-from serving.pages.history import HEIGHT, WIDTH, history_of
-from serving.questions import Question
+from serving.ledger.comparability import Question
+from serving.ledger.ledger import BookScores, Ledger, Outcome
+from serving.online.server_state import Live
+from serving.pages.risk_history import HEIGHT, WIDTH, history_of
 
 AS_OF = datetime(2025, 12, 1, tzinfo=UTC)
 ACCOUNT = "A-0030"

@@ -7,14 +7,14 @@ from datetime import date
 
 import pytest
 
-from configs.errors import ConfigError, StateError
-from configs.plays import load_plays
-from configs.state import State
+from configs.runtime.errors import ConfigError, StateError
+from configs.runtime.state_directory import State
+from configs.schema.plays import load_plays
 from features.sources import load_sources
-from serving.casebook import Casebook, new_event_id
-from serving.holdouts import draw_holdout, holdout_file, read_draws, touches_of
-from serving.risks import Event
-from training.validation.book import RAISED
+from serving.workflow.holdouts import draw_holdout, holdout_file, read_draws, touches_of
+from serving.workflow.risk_cases import Event
+from serving.workflow.risk_store import Casebook, new_event_id
+from training.validation.current_accounts import RAISED
 
 
 @pytest.fixture

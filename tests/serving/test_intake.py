@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from configs.places import Places
-from configs.state import State
-from features.contracts import TABLES
-from serving.intake import KEPT, Intake, ReportedOutcome
-from serving.problems import ProblemError
-from serving.schemas import HistoryAnswer, IntakeAnswer, WhatIfAnswer
-from serving.whatif import meanings
+from configs.runtime.state_directory import State
+from configs.schema.workspace import Places
+from features.tables.source_tables import TABLES
+from serving.api.schemas import HistoryAnswer, IntakeAnswer, WhatIfAnswer
+from serving.http.problems import ProblemError
+from serving.ledger.feedback_store import KEPT, Intake, ReportedOutcome
+from serving.online.whatif import meanings
 
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
 LOST = {"account_id": "A-0030", "outcome": "churned", "decided_on": "2026-03-01"}

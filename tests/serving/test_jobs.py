@@ -17,17 +17,17 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import select
 
-from configs.errors import UnavailableError
-from configs.places import Places
-from configs.state import State
-from serving.access import Caller
-from serving.exports import COLUMNS, flat_row
-from serving.jobs import ABANDONED, CHUNK, MAX_WAITING, Jobs
-from serving.ledger import scores_table
-from serving.live import Live
-from serving.problems import ProblemError
-from serving.schemas import Answer, JobAnswer
-from training.database import reading
+from configs.runtime.database import reading
+from configs.runtime.errors import UnavailableError
+from configs.runtime.state_directory import State
+from configs.schema.workspace import Places
+from serving.api.schemas import Answer, JobAnswer
+from serving.auth.permissions import Caller
+from serving.http.problems import ProblemError
+from serving.ledger.ledger import scores_table
+from serving.online.jobs import ABANDONED, CHUNK, MAX_WAITING, Jobs
+from serving.online.server_state import Live
+from serving.scoring.export_rows import COLUMNS, flat_row
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
@@ -106,7 +106,7 @@ def test_what_a_killed_worker_left_is_taken_up_where_it_stopped(live, jobs, monk
 WORKER = """
 import os
 from datetime import UTC, datetime
-from serving.live import Live, workspace_from_environment
+from serving.online.server_state import Live, workspace_from_environment
 
 live = Live(workspace_from_environment(os.environ))
 live.refresh()

@@ -7,9 +7,9 @@ import copy
 import orjson
 import pytest
 
-from serving.access import SCORE
+from serving.api.fast_route import Lane, route_named
 from serving.api.scores import scores
-from serving.lane import Lane, route_named
+from serving.auth.permissions import SCORE
 
 ASKED = [
     ("GET", "/v1/accounts/A-0030/score"),

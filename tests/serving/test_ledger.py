@@ -21,10 +21,12 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-import serving.group_commit as group_commit
-import serving.ledger as module
-from configs.errors import DataError, StateError, UnavailableError
-from serving.ledger import (
+import serving.ledger.commit_queue as group_commit
+import serving.ledger.ledger as module
+from configs.runtime.database import reading, writing
+from configs.runtime.errors import DataError, StateError, UnavailableError
+from configs.runtime.sql_inserts import settle
+from serving.ledger.ledger import (
     BookScores,
     Ledger,
     Outcome,
@@ -34,10 +36,8 @@ from serving.ledger import (
     scores_table,
     unpack_features,
 )
-from training.database import reading, writing
-from training.inserts import settle
 
-ROOT = Path(module.__file__).resolve().parents[1]
+ROOT = Path(module.__file__).resolve().parents[2]
 NOW = datetime(2026, 3, 2, 12, 30, 15, 123456, tzinfo=UTC)
 AS_OF = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -45,7 +45,7 @@ WRITER = """
 import os, sys, threading
 from datetime import UTC, datetime
 from pathlib import Path
-from serving.ledger import Ledger, ScoreRow, new_score_ids
+from serving.ledger.ledger import Ledger, ScoreRow, new_score_ids
 
 url, file, name, n_batches = sys.argv[1] or None, Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 now = datetime(2026, 3, 2, tzinfo=UTC)
@@ -514,7 +514,7 @@ def test_ids_sort_by_time() -> None:
 
 def test_the_ledger_is_light_to_import() -> None:
     script = (
-        "import sys, serving.ledger, training.releases\n"
+        "import sys, serving.ledger.ledger, training.registry.releases\n"
         "heavy = {'pandas', 'mlflow', 'optuna', 'lightgbm', 'sklearn', 'shap', 'feast'}\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )

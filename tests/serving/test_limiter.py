@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from configs.company import Limits
-from serving.access import LOCAL, Caller
-from serving.keys import KeyStore
-from serving.limiter import N_SLOTS, Limiter
-from serving.problems import ProblemError, headers_of, of_error
+from configs.schema.company import Limits
+from serving.auth.api_keys import KeyStore
+from serving.auth.permissions import LOCAL, Caller
+from serving.auth.rate_limits import N_SLOTS, Limiter
+from serving.http.problems import ProblemError, headers_of, of_error
 
 ROOT = Path(__file__).resolve().parents[2]
 CRM, ADA = Caller("key 0a1b2c", frozenset()), Caller("person ada@example.com", frozenset())
@@ -72,10 +72,10 @@ def test_single_callers_have_limits_of_their_own_and_this_machine_has_none(limit
 ASKER = """
 import sys
 from pathlib import Path
-from configs.company import Limits
-from serving.access import Caller
-from serving.limiter import Limiter
-from serving.problems import ProblemError
+from configs.schema.company import Limits
+from serving.auth.permissions import Caller
+from serving.api.rate_limits import Limiter
+from serving.http.problems import ProblemError
 
 limiter = Limiter(Limits(requests_per_minute=100), Path(sys.argv[1]))
 n = 0

@@ -7,16 +7,16 @@ import threading
 import numpy as np
 import pytest
 
-import serving.live as module
-from configs.errors import StateError, UnavailableError
-from configs.places import Workspace
-from configs.state import State
-from features.store import Held
-from serving.answering import Stage
-from serving.ledger import Ledger
-from serving.live import Live
-from training.bundle import load
-from training.releases import current, open_store, publish, rollback
+import serving.online.server_state as module
+from configs.runtime.errors import StateError, UnavailableError
+from configs.runtime.state_directory import State
+from configs.schema.workspace import Workspace
+from features.feast_store import Held
+from serving.ledger.ledger import Ledger
+from serving.online.score_request import Stage
+from serving.online.server_state import Live
+from training.model.bundle import load
+from training.registry.releases import current, open_store, publish, rollback
 
 
 @pytest.fixture

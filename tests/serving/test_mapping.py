@@ -8,11 +8,11 @@ import re
 
 import pytest
 
-from configs.errors import ConfigError
-from serving.book import read_table
-from serving.intake import Intake, ReportedOutcome
-from serving.mapping import SHIPPED, MappedField, load_mapping, mapped_lines
-from serving.pipeline import export_mapped, export_outcomes
+from configs.runtime.errors import ConfigError
+from serving.batch.score_book import read_table
+from serving.integrations.crm_export import SHIPPED, MappedField, load_mapping, mapped_lines
+from serving.ledger.feedback_store import Intake, ReportedOutcome
+from serving.run.pipeline import export_mapped, export_outcomes
 
 SYSTEMS = ("salesforce", "hubspot", "gainsight")
 EMPTY = {"salesforce": "#N/A", "hubspot": "", "gainsight": ""}

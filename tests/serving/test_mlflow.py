@@ -16,11 +16,16 @@ import mlflow
 import pandas as pd
 import pytest
 
-from configs.errors import ConfigError, StateError
-from configs.places import Places
-from serving.pipeline import mlflow_command
-from training.flavor import Rows
-from training.registry import TrainingRecord, log_training, repair_aliases, tracking_uri
+from configs.runtime.errors import ConfigError, StateError
+from configs.schema.workspace import Places
+from serving.run.pipeline import mlflow_command
+from training.registry.mlflow_model import Rows
+from training.registry.mlflow_registry import (
+    TrainingRecord,
+    log_training,
+    repair_aliases,
+    tracking_uri,
+)
 
 FACT = ("feature", "label", "unit", "window_days", "value", "points")
 """Fields of a fact that depend on the account's values alone: its past and its peers are the

@@ -9,19 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.state import write_json_atomically
+from configs.runtime.state_directory import write_json_atomically
 from features.sources import load_sources
-from serving.book import score_book, watched_book
-from serving.gauges import set_gauges
-from serving.ledger import BookScores, Judged, Ledger, Outcome
-from serving.live import Live
-from serving.metrics import Metrics
-from serving.monitoring import monitor, realised
-from serving.outcomes import contract_id, join_outcomes
-from serving.schemas import Monitoring
-from training.bundle import sigmoid
-from training.releases import new_release
-from training.validation import served
+from serving.api.gauges import set_gauges
+from serving.api.schemas import Monitoring
+from serving.batch.score_book import score_book, watched_book
+from serving.http.prometheus import Metrics
+from serving.ledger.ledger import BookScores, Judged, Ledger, Outcome
+from serving.ledger.outcomes import contract_id, join_outcomes
+from serving.monitoring.monitor import monitor, realised
+from serving.online.server_state import Live
+from training.model.bundle import sigmoid
+from training.registry.releases import new_release
+from training.validation import served_scores
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +282,7 @@ def test_the_track_record_and_the_monitoring_tell_the_same_auc():
             "arr": 1.0,
         }
     )
-    recorded, found = served._measures(closed, seed=3), realised(judged, 3)
+    recorded, found = served_scores._measures(closed, seed=3), realised(judged, 3)
     for name in ("auc", "auc_pooled"):
         assert recorded[name]["value"] == found[name]["value"]
     assert found["auc"]["value"] < found["auc_pooled"]["value"]

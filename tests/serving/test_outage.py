@@ -12,12 +12,12 @@ from dataclasses import replace
 
 import pytest
 
-from configs.places import Places
-from features.snapshots import build_snapshots
+from configs.schema.workspace import Places
+from features.feast_store import Store
+from features.online_vectors import feature_set
+from features.snapshots.grid import build_snapshots
 from features.sources import load_sources
-from features.store import Store
-from features.vector import feature_set
-from serving.live import Live
+from serving.online.server_state import Live
 
 pytestmark = [
     pytest.mark.server,

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from configs.company import load_company
-from configs.errors import ConfigError
-from configs.places import Workspace
-from configs.state import State
-from serving.live import workspace_from_environment
+from configs.runtime.errors import ConfigError
+from configs.runtime.state_directory import State
+from configs.schema.company import load_company
+from configs.schema.workspace import Workspace
+from serving.online.server_state import workspace_from_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("configs", "features", "training", "serving")

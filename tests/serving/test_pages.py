@@ -15,18 +15,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.book import read_table
-from serving.gate import PAGE_POLICY
-from serving.levels import BANDS, EVERYBODY, FEWEST, levels_of
-from serving.live import Live
+from serving.api.middleware import PAGE_POLICY
+from serving.batch.band_medians import BANDS, EVERYBODY, FEWEST, levels_of
+from serving.batch.score_book import read_table
+from serving.http.score_text import rounded_to_sum
+from serving.online.server_state import Live
 from serving.pages.account import view
-from serving.pages.render import STATIC, account_url, fact_value, in_hundred
 from serving.pages.routes import REPORT_POLICY
-from serving.phrases import rounded_to_sum
-from training.bench.audit import NOW as AUDITED
-from training.bench.audit import company
-from training.validation.health.asked import Asked
-from training.validation.health.run import audit
+from serving.pages.templating import STATIC, account_url, fact_value, in_hundred
+from tests.benchmarks.training.audit import NOW as AUDITED
+from tests.benchmarks.training.audit import company
+from training.health_audit.options import Asked
+from training.health_audit.run import audit
 
 SAMPLE = Path(__file__).resolve().parents[2] / ".github" / "sample-report.html"
 BACK = '<a href="/">Bellwether</a>'

@@ -18,9 +18,9 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from serving.gate import MAX_AT_ONCE
-from serving.ledger import Ledger
-from training.releases import open_store, publish, rollback
+from serving.api.middleware import MAX_AT_ONCE
+from serving.ledger.ledger import Ledger
+from training.registry.releases import open_store, publish, rollback
 
 pytestmark = pytest.mark.slow
 

@@ -10,16 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from configs.errors import DataError
-from configs.state import new_folder
-from serving.book import SCORES, read_table, score_book
-from serving.changes import asked_of, compare, present_of
-from serving.ledger import BookScores, Ledger, new_score_ids, unpack_features
-from serving.pages.news import MOVES, News, news
-from serving.pages.news import _check as check_news
-from serving.pages.trails import Trails
-from serving.questions import Question, move_of, question_of_row, refuse_mixed
-from serving.webhooks import BAND_CHANGED, news_of
+from configs.runtime.errors import DataError
+from configs.runtime.state_directory import new_folder
+from serving.batch.score_book import SCORES, read_table, score_book
+from serving.integrations.webhooks import BAND_CHANGED, news_of
+from serving.ledger.comparability import Question, move_of, question_of_row, refuse_mixed
+from serving.ledger.ledger import BookScores, Ledger, new_score_ids, unpack_features
+from serving.ledger.score_changes import asked_of, compare, present_of
+from serving.pages.history_charts import Trails
+from serving.pages.whats_new import MOVES, News, news
+from serving.pages.whats_new import _check as check_news
 
 MONTH_EARLIER = datetime(2026, 2, 2, tzinfo=UTC)
 PAST_RENEWAL = "2026-02-20"
@@ -68,7 +68,13 @@ def test_a_renewed_account_is_told_its_next_renewal_and_no_change(
 def test_what_compares_refuses_two_questions(serving, before_the_renewal):
     before, now = before_the_renewal
     with pytest.raises(DataError, match="another question"):
-        next(compare(serving.archive, present_of(serving.archive, [now]), [before]))
+        next(
+            compare(
+                serving.archive,
+                present_of(serving.archive, [now]),
+                [before],
+            )
+        )
 
 
 def test_a_book_holds_no_change_across_a_renewal(fresh, world):

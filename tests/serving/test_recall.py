@@ -11,16 +11,16 @@ import orjson
 import pytest
 from sqlalchemy import func, select
 
-from configs.errors import UnavailableError
-from serving.ahead import PART_ACCOUNTS, PAUSES, Ahead
-from serving.answering import Asked, Stage
-from serving.archive import Archive
-from serving.ledger import scores_table
-from serving.live import Live
-from serving.recall import Basis, Given, Recall, basis_of
-from serving.replay import replay
-from serving.scoring import Scorer
-from training.database import reading, writing
+from configs.runtime.database import reading, writing
+from configs.runtime.errors import UnavailableError
+from serving.ledger.ledger import scores_table
+from serving.ledger.model_archive import Archive
+from serving.ledger.replay import replay
+from serving.online.answer_cache import Basis, Given, Recall, basis_of
+from serving.online.cache_warmer import PART_ACCOUNTS, PAUSES, Ahead
+from serving.online.score_request import Asked, Stage
+from serving.online.server_state import Live
+from serving.scoring.scorer import Scorer
 
 IDS = [f"A-{i:04d}" for i in range(20, 80)]
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from serving.reconcile import disagreements, issue, portfolio_disagreements
+from serving.run.reconcile import disagreements, issue, portfolio_disagreements
 
 
 def answer(name: str, arr: float | None, renews: str | None = None, status: str = "scored"):

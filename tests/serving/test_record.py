@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from configs.state import State
+from configs.runtime.state_directory import State
 from features.sources import load_sources
-from serving.ledger import BookScores, Ledger
-from serving.record import NO_FACTS, served_record
+from serving.ledger.ledger import BookScores, Ledger
+from serving.ledger.served_history import NO_FACTS, served_record
 
 SERVED = datetime(2025, 10, 1, 8, tzinfo=UTC)
 AS_OF = SERVED.replace(hour=0)

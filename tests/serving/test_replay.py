@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from configs.errors import StateError
-from serving.archive import Archive
-from serving.ledger import Ledger, pack_features, unpack_features
-from serving.pipeline import replay_scores
-from serving.replay import replay
+from configs.runtime.errors import StateError
+from serving.ledger.ledger import Ledger, pack_features, unpack_features
+from serving.ledger.model_archive import Archive
+from serving.ledger.replay import replay
+from serving.run.pipeline import replay_scores
 
 
 @pytest.fixture

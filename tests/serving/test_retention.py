@@ -14,12 +14,12 @@ from sqlalchemy import func, select
 from typer.testing import CliRunner
 
 import bellwether
-import serving.live as live_module
-from configs.company import Keeping, parse_company
-from configs.errors import ConfigError, StateError
-from configs.places import Places
-from serving.archive import Archive
-from serving.ledger import (
+import serving.online.server_state as live_module
+from configs.runtime.database import reading, writing
+from configs.runtime.errors import ConfigError, StateError
+from configs.schema.company import Keeping, parse_company
+from configs.schema.workspace import Places
+from serving.ledger.ledger import (
     BookScores,
     Ledger,
     Outcome,
@@ -29,10 +29,10 @@ from serving.ledger import (
     pack_features,
     scores_table,
 )
-from serving.live import Live
-from serving.replay import replay
-from serving.retention import EVERY, Upkeep
-from training.database import reading, writing
+from serving.ledger.model_archive import Archive
+from serving.ledger.replay import replay
+from serving.ledger.retention import EVERY, Upkeep
+from serving.online.server_state import Live
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 CLOSED, OPEN = timedelta(days=300), timedelta(days=100)

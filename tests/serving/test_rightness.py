@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 
-from configs.state import State
-from serving.pages.rightness import how_right
-from training.metrics import wilson
-from training.validation.content import plain
-from training.validation.served import OPEN, served_content
+from configs.runtime.state_directory import State
+from serving.pages.track_record import how_right
+from training.evaluation.metrics import wilson
+from training.report.content import plain
+from training.validation.served_scores import OPEN, served_content
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
 JULY, DECEMBER = (datetime(2025, month, 1, tzinfo=UTC) for month in (7, 12))

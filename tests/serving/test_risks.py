@@ -10,11 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.errors import ConfigError, DataError, StateError
-from configs.plays import load_plays, parse_plays
-from serving.casebook import COOL_DOWN_DAYS, Casebook, new_event_id
-from serving.plays import has_conflict, suggest
-from serving.risks import ENDED, MOVES, STAGES, Event, check_event, fired, lives, queue, tried
+from configs.runtime.errors import ConfigError, DataError, StateError
+from configs.schema.plays import load_plays, parse_plays
+from serving.scoring.playbooks import has_conflict, suggest
+from serving.workflow.risk_cases import (
+    ENDED,
+    MOVES,
+    STAGES,
+    Event,
+    check_event,
+    fired,
+    lives,
+    queue,
+    tried,
+)
+from serving.workflow.risk_store import COOL_DOWN_DAYS, Casebook, new_event_id
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 TODAY = NOW.date()

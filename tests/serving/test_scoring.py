@@ -9,22 +9,22 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from configs.errors import ModelError
-from configs.rules import in_force
-from configs.state import new_folder, read_manifest
-from features.store import OnlineRows
-from serving.book import _ranked
-from serving.exports import flat_row
+from configs.runtime.errors import ModelError
+from configs.runtime.state_directory import new_folder, read_manifest
+from configs.schema.rules import in_force
+from features.feast_store import OnlineRows
+from serving.api.schemas import Answer
+from serving.batch.score_book import _ranked
+from serving.http.score_text import short_day
 from serving.pages.account import view as account_page
-from serving.pages.render import environment
-from serving.phrases import short_day
-from serving.schemas import Answer
-from serving.scoring import Scorer
-from training.bands import book_scores, frozen_bands, newest_vectors
-from training.bundle import Bundle
-from training.fit import constant_rate
-from training.frame import TrainingFrame
-from training.rules import as_kept
+from serving.pages.templating import environment
+from serving.scoring.export_rows import flat_row
+from serving.scoring.scorer import Scorer
+from training.data.training_frame import TrainingFrame
+from training.fitting.fit import constant_rate
+from training.model.bands import book_scores, frozen_bands, newest_vectors
+from training.model.bundle import Bundle
+from training.model.rule_model import as_kept
 
 
 @pytest.fixture(scope="module")
@@ -298,7 +298,7 @@ def test_the_page_says_that_rules_are_judgement(ruled):
 def no_rows(bundle) -> TrainingFrame:
     import pandas as pd
 
-    from training.frame import ROW_COLUMNS
+    from training.data.training_frame import ROW_COLUMNS
 
     rows = pd.DataFrame({name: [0, 1] * 50 for name in ROW_COLUMNS})
     rows["entity_id"] = [str(i) for i in range(100)]

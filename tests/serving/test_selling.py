@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from configs.company import Growth
-from features.kinds import KINDS, N_CELLS, N_HELD
-from serving.exports import COLUMNS, csv_lines, flat_row
-from serving.schemas import Answer, Candidate
-from serving.selling import BLOCKERS, Seller
+from configs.schema.company import Growth
+from features.revenue.growth_kinds import KINDS, N_CELLS, N_HELD
+from serving.api.schemas import Answer, Candidate
+from serving.scoring.expansion_offer import BLOCKERS, Seller
+from serving.scoring.export_rows import COLUMNS, csv_lines, flat_row
 
 NAMES = ["entitlement_fullest", "products_subscribed"]
 FULL, HALF = [0.94, 1.0], [0.5, 1.0]

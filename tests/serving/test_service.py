@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import ConfigError
-from serving.live import workspace_from_environment
+from configs.runtime.errors import ConfigError
+from serving.online.server_state import workspace_from_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from configs.errors import ModelError
-from serving.book import read_table, score_book
-from serving.ledger import SHADOW, Ledger
-from serving.live import Live
-from training.releases import current, mirror, open_store
-from training.shadow import publish_shadow, read_shadow, shadow_of, withdraw_shadow
+from configs.runtime.errors import ModelError
+from serving.batch.score_book import read_table, score_book
+from serving.ledger.ledger import SHADOW, Ledger
+from serving.online.server_state import Live
+from training.registry.releases import current, mirror, open_store
+from training.registry.shadow import publish_shadow, read_shadow, shadow_of, withdraw_shadow
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.intake import Intake
-from serving.pages.render import in_hundred
-from serving.pages.supposing import raw, shown, view
-from serving.problems import ProblemError
+from serving.http.problems import ProblemError
+from serving.ledger.feedback_store import Intake
+from serving.pages.templating import in_hundred
+from serving.pages.whatif import raw, shown, view
 
 ORIGIN = {"Origin": "http://127.0.0.1"}
 ACCOUNT = "A-0030"

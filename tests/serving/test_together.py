@@ -6,8 +6,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from configs.errors import UnavailableError
-from serving.together import MAX_TOGETHER, Together
+from configs.runtime.errors import UnavailableError
+from serving.online.micro_batch import MAX_TOGETHER, Together
 
 
 def done(value: int = 1) -> Future[int]:

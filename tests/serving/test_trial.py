@@ -10,15 +10,15 @@ from dataclasses import replace
 
 import pytest
 
-import serving.trial as module
-from configs.errors import ModelError
-from serving.live import Live
-from serving.scoring import newest_vectors
-from serving.trial import Trials, run_trial, tree_mistake
-from training.bundle import load, save
-from training.models import Boosters
-from training.releases import mark_served, open_store, publish
-from training.shadow import publish_shadow
+import serving.online.release_trial as module
+from configs.runtime.errors import ModelError
+from serving.online.release_trial import Trials, run_trial, tree_mistake
+from serving.online.server_state import Live
+from serving.scoring.scorer import newest_vectors
+from training.model.bundle import load, save
+from training.model.predictors import Boosters
+from training.registry.releases import mark_served, open_store, publish
+from training.registry.shadow import publish_shadow
 
 CHURN = "churn"
 

@@ -19,12 +19,12 @@ import pytest
 from standardwebhooks import Webhook as Receiver
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from configs.company import Webhook
-from configs.errors import ConfigError
-from configs.places import Places
-from configs.state import State
-from serving.book import read_table
-from serving.webhooks import (
+from configs.runtime.errors import ConfigError
+from configs.runtime.state_directory import State
+from configs.schema.company import Webhook
+from configs.schema.workspace import Places
+from serving.batch.score_book import read_table
+from serving.integrations.webhooks import (
     DEAD,
     DELIVERED,
     LEASE,
@@ -121,9 +121,9 @@ SENDER = """
 import os, sys
 from dataclasses import replace
 from datetime import UTC, datetime
-from configs.company import Webhook
-from serving.live import workspace_from_environment
-from serving.webhooks import Outbox, endpoints_of
+from configs.schema.company import Webhook
+from serving.online.server_state import workspace_from_environment
+from serving.integrations.webhooks import Outbox, endpoints_of
 
 workspace = workspace_from_environment(os.environ)
 company = workspace.company.model_copy(update={"webhooks": {"crm": Webhook(url=sys.argv[1])}})

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from configs.state import new_folder
-from serving.book import SCORES
-from serving.casebook import Casebook, new_event_id
-from serving.pages.desk import Desk
-from serving.pages.news import news
-from serving.pages.trails import Trails, sparkline
-from serving.risks import Event
+from configs.runtime.state_directory import new_folder
+from serving.batch.score_book import SCORES
+from serving.pages.account_context import Desk
+from serving.pages.history_charts import Trails, sparkline
+from serving.pages.whats_new import news
+from serving.workflow.risk_cases import Event
+from serving.workflow.risk_store import Casebook, new_event_id
 
 ORIGIN = {"origin": "http://127.0.0.1"}
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 COUNTING = """
 import resource, sys, time
-from serving.metrics import Metrics
+from serving.http.prometheus import Metrics
 
 metrics = Metrics()
 metrics.observe("GET", "/first", 200, 0.01)
@@ -35,7 +35,7 @@ print("counted")
 """
 
 READING = """
-from serving.metrics import Metrics
+from serving.http.prometheus import Metrics
 print(Metrics().expose().decode())
 """
 

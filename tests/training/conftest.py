@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.company import Company, Gates, Serving, Target, Training, Tuning
-from features.catalog import FeatureInfo
-from training.bundle import sigmoid
-from training.frame import TrainingFrame
+from configs.schema.company import Company, Gates, Serving, Target, Training, Tuning
+from features.tables.catalog import FeatureInfo
+from training.data.training_frame import TrainingFrame
+from training.model.bundle import sigmoid
 
 THEMES = ("adoption", "breadth", "support", "sentiment", "relationship", "commercial", "context")
 PLANS = np.array(["basic", "pro", "enterprise"])

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from training.against_truth import book, drivers, hits, probabilities, true_chances
-from training.bundle import Scores, sigmoid
-from training.recipe import train
+from training.candidates.train import train
+from training.model.bundle import Scores, sigmoid
+from training.simulated_truth import book, drivers, hits, probabilities, true_chances
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.alerts import first_alerts, listed_rows, weighted_quantile, workload
-from training.sampling import DAYS_PER_MONTH, Drawing
+from training.evaluation.alert_list import first_alerts, listed_rows, weighted_quantile, workload
+from training.evaluation.sampling import DAYS_PER_MONTH, Drawing
 
 DAY = pd.Timestamp("2026-01-01", tz="UTC")
 DRAWING = Drawing(draws=100, seed=1, capacity_per_month=5, fold_days=91)

@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.errors import DataError, StateError
-from configs.places import Places, Workspace
-from configs.state import State
-from features.catalog import FeatureInfo
-from training import bundle as bundles
-from training.bundle import Bundle
-from training.fit import Recipe, fit
-from training.frame import refuse_repeats
-from training.recipe import train
-from training.run import candidates, latest, train_frame
-from training.splits import make_folds
+from configs.runtime.errors import DataError, StateError
+from configs.runtime.state_directory import State
+from configs.schema.workspace import Places, Workspace
+from features.tables.catalog import FeatureInfo
+from training.candidates.train import train
+from training.data.splits import make_folds
+from training.data.training_frame import refuse_repeats
+from training.fitting.fit import Recipe, fit
+from training.model import bundle as bundles
+from training.model.bundle import Bundle
+from training.pipeline import candidates, latest, train_frame
 
 AWFUL = ("constant", "empty", "infinite", "city")
 

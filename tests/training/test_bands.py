@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.capacity import workable
-from configs.company import parse_company
-from training.bands import FLOORS, cut_for, frozen_bands, multiple_of
-from training.bundle import Scores, logit_of
-from training.releases import new_release, release_from_dict
+from configs.schema.company import parse_company
+from configs.schema.team_capacity import workable
+from training.model.bands import FLOORS, cut_for, frozen_bands, multiple_of
+from training.model.bundle import Scores, logit_of
+from training.registry.releases import new_release, release_from_dict
 
 
 def company(per_month=40, **days):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from training.baselines import BASELINES, SHRINK_ROWS, baselines_for, fit_best_feature
-from training.metrics import Sample, auc
-from training.splits import make_folds
+from training.data.splits import make_folds
+from training.evaluation.metrics import Sample, auc
+from training.fitting.baselines import BASELINES, SHRINK_ROWS, baselines_for, fit_best_feature
 
 
 def area(label, p):

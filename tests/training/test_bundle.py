@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.errors import ModelError
-from training.bundle import (
+from configs.runtime.errors import ModelError
+from training.fitting.fit import Recipe, fit
+from training.model.bundle import (
     Bundle,
     Calibration,
     Scores,
@@ -19,7 +20,6 @@ from training.bundle import (
     save,
     sigmoid,
 )
-from training.fit import Recipe, fit
 
 KINDS = ("lightgbm", "linear", "rates")
 
@@ -165,7 +165,9 @@ def test_log_odds_and_probabilities_undo_each_other(x):
 
 
 def test_the_serving_half_does_not_import_the_training_stack():
-    modules = "training.bundle, training.explain, training.words, training.encode"
+    modules = ", ".join(
+        f"training.model.{name}" for name in ("bundle", "reasons", "reason_text", "encoder")
+    )
     code = (
         f"import sys, {modules}\n"
         "heavy = {'pandas', 'sklearn', 'lightgbm', 'scipy', 'optuna', 'mlflow', 'shap', 'duckdb'}\n"

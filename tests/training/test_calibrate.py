@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from training.bundle import sigmoid
-from training.calibrate import AFFINE_EVENTS, MIN_EVENTS, fit_calibration
+from training.fitting.calibration import AFFINE_EVENTS, MIN_EVENTS, fit_calibration
+from training.model.bundle import sigmoid
 
 
 def drawn(n, slope, intercept, seed=0):

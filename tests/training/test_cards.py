@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from training.cards import model_card
+from training.registry.model_card import model_card
 
 ESTIMATE = {"value": 0.71, "low": 0.65, "high": 0.77}
 MANIFEST: dict[str, Any] = {

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from training.bundle import Bundle, Calibration, sigmoid
-from training.changed import Earlier, what_changed
-from training.explain import secant
-from training.fit import Recipe, fit
+from training.fitting.fit import Recipe, fit
+from training.model.bundle import Bundle, Calibration, sigmoid
+from training.model.reasons import secant
+from training.model.score_change import Earlier, what_changed
 
 KINDS = ("lightgbm", "linear", "rates")
 CLOCKED = "noise_0"

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.errors import DataError
-from configs.places import Workspace
-from configs.state import State
-from training.contract import check_frame
-from training.run import train_frame
+from configs.runtime.errors import DataError
+from configs.runtime.state_directory import State
+from configs.schema.workspace import Workspace
+from training.data.frame_contract import check_frame
+from training.pipeline import train_frame
 
 
 def test_a_good_frame_is_returned_as_it_is(frame):

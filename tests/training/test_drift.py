@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.drift import drift_of, histogram
+from training.evaluation.drift import drift_of, histogram
 
 EDGES = np.quantile(np.random.default_rng(0).normal(size=20_000), np.linspace(0.1, 0.9, 9))
 N_REFERENCE = 800

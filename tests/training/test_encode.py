@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.errors import DataError
-from training.encode import Encoder, finite, fit_levels
+from configs.runtime.errors import DataError
+from training.model.encoder import Encoder, finite, fit_levels
 
 ENCODER = Encoder(("users", "plan"), {"plan": ("basic", "pro")})
 

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.evaluate import evaluate
-from training.sampling import Drawing, sample_of
+from training.evaluation.evaluate import evaluate
+from training.evaluation.sampling import Drawing, sample_of
 
 DRAWING = Drawing(draws=50, seed=1, capacity_per_month=10, fold_days=91)
 START = pd.Timestamp("2025-01-01", tz="UTC")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from training.expected import expected_auc, expected_performance
+from training.evaluation.estimated_performance import expected_auc, expected_performance
 
 
 def test_expected_auc_is_the_ratio_over_all_pairs():

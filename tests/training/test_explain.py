@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from configs.errors import DataError
-from features.catalog import FeatureInfo
-from training.bundle import Contributions, sigmoid
-from training.explain import (
+from configs.runtime.errors import DataError
+from features.tables.catalog import FeatureInfo
+from training.model.bundle import Contributions, sigmoid
+from training.model.reasons import (
     Beside,
     explain_rows,
     membership,

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from training.figures import aligned_svg, folds_svg, reliability_svg
+from training.registry.figures import aligned_svg, folds_svg, reliability_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 BINS = [

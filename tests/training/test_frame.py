@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.errors import DataError
-from training.frame import ROW_COLUMNS, TrainingFrame
+from configs.runtime.errors import DataError
+from training.data.training_frame import ROW_COLUMNS, TrainingFrame
 
 
 def _frame(windows: list[tuple[str, str, str]]) -> TrainingFrame:

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from configs.company import Gates
-from training.evaluate import Evaluation
-from training.fit import choose_rung
-from training.gates import judge
+from configs.schema.company import Gates
+from training.candidates.gates import judge
+from training.evaluation.evaluate import Evaluation
+from training.fitting.fit import choose_rung
 
 GATES = Gates()
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.company import Growth
-from features.kinds import KINDS, N_CELLS, N_HELD, cells
-from training.growth import (
+from configs.schema.company import Growth
+from features.revenue.growth_kinds import KINDS, N_CELLS, N_HELD, cells
+from training.fitting.expansion_size import (
     NOT_KNOWN,
     TOLD,
     Events,

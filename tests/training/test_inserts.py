@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, func, select
 
-from configs.errors import UnavailableError
-from training import database
-from training.database import UtcTime, open_engine, reading, writing
-from training.inserts import PAGES_A_COMMIT, ROWS_AT_ONCE, WAL_PAGES, Appender
+from configs.runtime import database
+from configs.runtime.database import UtcTime, open_engine, reading, writing
+from configs.runtime.errors import UnavailableError
+from configs.runtime.sql_inserts import PAGES_A_COMMIT, ROWS_AT_ONCE, WAL_PAGES, Appender
 
 metadata = MetaData()
 notes = Table(

@@ -10,9 +10,9 @@ from datetime import date
 
 import pytest
 
-from configs.company import Company, Grid, Training, Tuning, load_company
-from training.bench.company import COMPANY, simulated
-from training.bench.ladder import learned, named
+from configs.schema.company import Company, Grid, Training, Tuning, load_company
+from tests.benchmarks.training.company import COMPANY, simulated
+from tests.benchmarks.training.model_tiers import learned, named
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from training.leads import LEADS, alert_lines, at_lead_times, nearest
-from training.sampling import Drawing
+from training.evaluation.lead_time import LEADS, alert_lines, at_lead_times, nearest
+from training.evaluation.sampling import Drawing
 
 START = pd.Timestamp("2025-01-01", tz="UTC")
 DRAWING = Drawing(draws=60, seed=1, capacity_per_month=10, fold_days=91)

@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 from sklearn.metrics import log_loss as sklearn_log_loss
 from statsmodels.stats.proportion import proportion_confint
 
-from training.metrics import (
+from training.evaluation.metrics import (
     MEASURES,
     Sample,
     arr_capture,
@@ -195,7 +195,7 @@ def test_a_bootstrap_in_chunks_repeats_and_is_paired(monkeypatch):
     for name in MEASURES:
         np.testing.assert_array_equal(first[name], again[name])
         assert first[name].shape == (21,)
-    monkeypatch.setattr("training.metrics._CHUNK_ELEMENTS", 3 * 600)
+    monkeypatch.setattr("training.evaluation.metrics._CHUNK_ELEMENTS", 3 * 600)
     assert bootstrap(sample, {"auc": auc}, draws=20, seed=5)["auc"].shape == (21,)
 
 

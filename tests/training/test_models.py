@@ -6,9 +6,8 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from configs.errors import ModelError
-from training.bundle import sigmoid
-from training.fit import (
+from configs.runtime.errors import ModelError
+from training.fitting.fit import (
     Recipe,
     choose_rung,
     composite_design,
@@ -20,7 +19,14 @@ from training.fit import (
     tree_names,
     with_draws,
 )
-from training.models import MISSING, Boosters, model_text, predictor_from_files, tree_contributions
+from training.model.bundle import sigmoid
+from training.model.predictors import (
+    MISSING,
+    Boosters,
+    model_text,
+    predictor_from_files,
+    tree_contributions,
+)
 
 KINDS = ("lightgbm", "linear", "rates")
 

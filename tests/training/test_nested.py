@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import RepeatedStratifiedKFold
 
-from training import nested
-from training.bundle import sigmoid
-from training.fit import Recipe
-from training.recipe import Plan, pooled_calibration, scored_forward, train
-from training.splits import NOT_OUT_OF_TIME, make_folds
+from training.candidates.train import Plan, pooled_calibration, scored_forward, train
+from training.data.splits import NOT_OUT_OF_TIME, make_folds
+from training.fitting import nested_cv
+from training.fitting.fit import Recipe
+from training.model.bundle import sigmoid
 
 LINEAR = Recipe("linear", "churn")
 
@@ -56,13 +56,13 @@ def test_what_a_fold_is_tested_on_chooses_nothing(snapshot, small):
     fold = folds.folds[0]
     turned = flipped(snapshot, fold.test)
     chosen = [
-        nested.choose_inside(LINEAR, one, folds, settings, "sqlite:///:memory:")[0]
+        nested_cv.choose_inside(LINEAR, one, folds, settings, "sqlite:///:memory:")[0]
         for one in (snapshot, turned)
     ]
     assert chosen[0] == chosen[1]
     raw = np.linspace(-3, 0, len(fold.test))
     inside = [
-        nested.calibration_inside(one.take(fold.train), LINEAR, seed=1)(raw)
+        nested_cv.calibration_inside(one.take(fold.train), LINEAR, seed=1)(raw)
         for one in (snapshot, turned)
     ]
     np.testing.assert_array_equal(inside[0], inside[1])
@@ -74,7 +74,7 @@ def test_each_fold_is_calibrated_by_its_own_training_rows(snapshot, small):
     found = scored_forward(snapshot, folds, plan)
     for fold in folds.folds:
         here = (found["fold"] == fold.number).to_numpy()
-        inside = nested.calibration_inside(snapshot.take(fold.train), LINEAR, LINEAR.seeds[0])
+        inside = nested_cv.calibration_inside(snapshot.take(fold.train), LINEAR, LINEAR.seeds[0])
         wanted = sigmoid(inside(found.loc[here, "raw"].to_numpy()))
         np.testing.assert_allclose(found.loc[here, "p_model"], wanted, rtol=1e-12)
 

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from scipy.stats import poisson
 
-from configs.errors import DataError
-from training.fit import choose_rung
-from training.outlook import evidence_words, outlook, poisson_interval
-from training.recipe import folds_of
+from configs.runtime.errors import DataError
+from training.candidates.train import folds_of
+from training.fitting.fit import choose_rung
+from training.fitting.sufficiency import evidence_words, outlook, poisson_interval
 
 
 def with_events(frame, months: list[str]):

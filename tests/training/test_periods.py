@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2_contingency
 
-from training.metrics import MEASURES
-from training.periods import by_period, chance_of_spread, stability
-from training.sampling import Drawing
+from training.evaluation.metrics import MEASURES
+from training.evaluation.sampling import Drawing
+from training.evaluation.stability import by_period, chance_of_spread, stability
 
 DRAWING = Drawing(draws=300, seed=2, capacity_per_month=30, fold_days=91)
 SOME = {name: MEASURES[name] for name in ("auc", "observed_to_expected", "lift_at_capacity")}

@@ -7,16 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.company import Tuning
-from configs.errors import ConfigError
-from features.catalog import FeatureInfo
-from training.bundle import load, save, sigmoid
-from training.encode import Encoder
-from training.explain import explain_rows
-from training.fit import DEFAULT_TREES, Recipe
-from training.metrics import Sample, auc
-from training.recipe import calibrated_forward, pooled_calibration, reference, train
-from training.splits import make_folds
+from configs.runtime.errors import ConfigError
+from configs.schema.company import Tuning
+from features.tables.catalog import FeatureInfo
+from training.candidates.train import calibrated_forward, pooled_calibration, reference, train
+from training.data.splits import make_folds
+from training.evaluation.metrics import Sample, auc
+from training.fitting.fit import DEFAULT_TREES, Recipe
+from training.model.bundle import load, save, sigmoid
+from training.model.encoder import Encoder
+from training.model.reasons import explain_rows
 
 NOWHERE = "sqlite:///:memory:"
 
@@ -204,7 +204,7 @@ def test_settings_are_searched_only_on_what_the_cutoff_knew(frame, small, tmp_pa
 
 def test_settings_that_win_the_search_are_published(frame, small, tmp_path, monkeypatch):
     blunt = {**DEFAULT_TREES, "lambda_l2": 1e6, "learning_rate": 1e-4}
-    monkeypatch.setattr("training.recipe.starting_trees", lambda *_: blunt)
+    monkeypatch.setattr("training.candidates.train.starting_trees", lambda *_: blunt)
     company = small.company(tuning=Tuning(trials=4, inner_folds=1))
     found = train(frame, company, storage_url=f"sqlite:///{tmp_path / 'optuna.db'}")
     best = found.trials.loc[found.trials["value"].idxmin()]

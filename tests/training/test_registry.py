@@ -20,21 +20,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import training.registry as module
-from configs.company import Company, Target
-from configs.errors import DataError, ModelError, UnavailableError
-from configs.places import Places, Workspace
-from configs.state import State
-from features.catalog import FeatureInfo
-from training.artifacts import artifact_repository, inside
-from training.bundle import Bundle, load, save, sigmoid
-from training.explain import explain_alone
-from training.fit import Recipe, constant_rate, fit, fit_encoder, with_draws
-from training.flavor import rows_of
-from training.frame import TrainingFrame
-from training.pyfunc import _load_pyfunc
-from training.recipe import reference
-from training.registry import (
+import training.registry.mlflow_registry as module
+from configs.runtime.errors import DataError, ModelError, UnavailableError
+from configs.runtime.state_directory import State
+from configs.schema.company import Company, Target
+from configs.schema.workspace import Places, Workspace
+from features.tables.catalog import FeatureInfo
+from training.candidates.train import reference
+from training.data.training_frame import TrainingFrame
+from training.fitting.fit import Recipe, constant_rate, fit, fit_encoder, with_draws
+from training.model.bundle import Bundle, load, save, sigmoid
+from training.model.reasons import explain_alone
+from training.registry.mlflow_artifacts import artifact_repository, inside
+from training.registry.mlflow_model import rows_of
+from training.registry.mlflow_registry import (
     TrainingRecord,
     log_training,
     model_name,
@@ -42,7 +41,15 @@ from training.registry import (
     repair_aliases,
     tracking_uri,
 )
-from training.releases import Release, current, history, new_release, open_store, read_current
+from training.registry.pyfunc import _load_pyfunc
+from training.registry.releases import (
+    Release,
+    current,
+    history,
+    new_release,
+    open_store,
+    read_current,
+)
 
 
 def workspace(root: Path, tracking_url: str | None = None, name: str = "acme") -> Workspace:
@@ -143,7 +150,7 @@ CALIBRATION_NONE = {
 
 
 def trial(number: int) -> dict[str, Any]:
-    """A row of `training.study.trials_table`; the last trial was pruned."""
+    """A row of `training.fitting.optuna_study.trials_table`; the last trial was pruned."""
     return {
         "number": number,
         "state": "pruned" if number == 2 else "complete",
@@ -519,13 +526,13 @@ def test_aliases_follow_the_release_store(company: Workspace, client: Any) -> No
 PROMOTER = """
 import json, sys, time
 from pathlib import Path
-import training.registry
-from configs.company import Company, Target
-from configs.errors import StateError
-from configs.places import Places, Workspace
-from configs.state import State
+import training.registry.mlflow_registry
+from configs.schema.company import Company, Target
+from configs.runtime.errors import StateError
+from configs.schema.workspace import Places, Workspace
+from configs.runtime.state_directory import State
 from training.promote import mirror_aliases
-from training.releases import current, open_store, publish, release_from_dict
+from training.registry.releases import current, open_store, publish, release_from_dict
 
 company = Company(name="acme", targets={"churn": Target(outcome="churn", observed_in="labels")})
 for line in sys.stdin:
@@ -533,7 +540,7 @@ for line in sys.stdin:
     root = Path(root)
     workspace = Workspace(company, root, root, State(root), Places(ledger_url=url or None))
     store = open_store(workspace)
-    training.registry._client(workspace)
+    training.registry.mlflow_registry._client(workspace)
     print("ready", flush=True)
     while not Path(gate).exists():
         time.sleep(0.001)
@@ -558,7 +565,7 @@ def promoters() -> Iterator[list[subprocess.Popen[str]]]:
     children = [
         subprocess.Popen(
             [sys.executable, "-c", PROMOTER],
-            cwd=Path(module.__file__).resolve().parents[1],
+            cwd=Path(module.__file__).resolve().parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -661,7 +668,7 @@ print(json.dumps({"p": p, "artifacts": artifacts}))
 @pytest.fixture
 def installed(tmp_path: Path) -> dict[str, str]:
     """The environment of a process in which this source tree is installed, plug-in and all."""
-    root = Path(module.__file__).resolve().parents[1]
+    root = Path(module.__file__).resolve().parents[2]
     declared = tomllib.loads((root / "pyproject.toml").read_text())["project"]["entry-points"]
     metadata = tmp_path / "site" / "bellwether_source-0.dist-info"
     metadata.mkdir(parents=True)

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-import training.releases as module
-from configs.company import Company, Target
-from configs.errors import ConfigError, ModelError, StateError, UnavailableError
-from configs.hashing import file_digest
-from configs.places import Places, Workspace
-from configs.state import MANIFEST, State, write_json_atomically
-from training.releases import (
+import training.registry.releases as module
+from configs.runtime.errors import ConfigError, ModelError, StateError, UnavailableError
+from configs.runtime.hashing import file_digest
+from configs.runtime.state_directory import MANIFEST, State, write_json_atomically
+from configs.schema.company import Company, Target
+from configs.schema.workspace import Places, Workspace
+from training.registry.releases import (
     CURRENT,
     Release,
     ReleaseStore,
@@ -37,19 +37,19 @@ from training.releases import (
     release_from_dict,
     rollback,
 )
-from training.shadow import publish_shadow, read_shadow, shadow_of, withdraw_shadow
+from training.registry.shadow import publish_shadow, read_shadow, shadow_of, withdraw_shadow
 
-ROOT = Path(module.__file__).resolve().parents[1]
+ROOT = Path(module.__file__).resolve().parents[2]
 NOW = datetime(2026, 3, 2, 12, 30, tzinfo=UTC)
 
 PUBLISHER = """
 import json, sys, time
 from pathlib import Path
-from configs.company import Company, Target
-from configs.errors import StateError
-from configs.places import Places, Workspace
-from configs.state import State
-from training.releases import open_store, publish, release_from_dict
+from configs.schema.company import Company, Target
+from configs.runtime.errors import StateError
+from configs.schema.workspace import Places, Workspace
+from configs.runtime.state_directory import State
+from training.registry.releases import open_store, publish, release_from_dict
 
 url, root, gate, body = sys.argv[1] or None, Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
 company = Company(name="acme", targets={"churn": Target(outcome="churn", observed_in="labels")})

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from configs.errors import ConfigError
-from configs.rules import Rules, in_force, shipped
+from configs.runtime.errors import ConfigError
+from configs.schema.rules import Rules, in_force, shipped
 from features.signals import catalogue
-from training.explain import Teller
-from training.rules import Applied, as_kept, from_kept, refuse_unknown
+from training.model.reasons import Teller
+from training.model.rule_model import Applied, as_kept, from_kept, refuse_unknown
 
 INFO = tuple(catalogue())
 TELLER = Teller(INFO, "churn", {})

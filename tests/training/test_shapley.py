@@ -6,10 +6,10 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from configs.errors import ModelError
-from training.bundle import Bundle, Calibration
-from training.fit import Recipe, fit
-from training.shapley import explanation, tree_explainer
+from configs.runtime.errors import ModelError
+from training.fitting.fit import Recipe, fit
+from training.model.bundle import Bundle, Calibration
+from training.registry.shap_values import explanation, tree_explainer
 
 KINDS = ("lightgbm", "linear", "rates")
 

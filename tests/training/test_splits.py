@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.errors import DataError
-from training.frame import TrainingFrame
-from training.splits import count_events, describe, make_folds
+from configs.runtime.errors import DataError
+from training.data.splits import count_events, describe, make_folds
+from training.data.training_frame import TrainingFrame
 
 
 def plain_frame(as_of_days, entities, labels, waits) -> TrainingFrame:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import optuna
 import pytest
 
-from training.recipe import train
-from training.stopwatch import Stopwatch
-from training.study import TRIAL_COLUMNS, open_study, trials_table
+from configs.runtime.stopwatch import Stopwatch
+from training.candidates.train import train
+from training.fitting.optuna_study import TRIAL_COLUMNS, open_study, trials_table
 
 
 def test_a_training_measures_its_model_and_every_baseline(small, frame):

@@ -21,11 +21,11 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 from sqlalchemy import create_engine, make_url, text
 
-from configs.company import Tuning
-from configs.errors import ConfigError, UnavailableError
-from training.fit import DEFAULT_TREES, Recipe, choose_rung
-from training.splits import make_folds
-from training.tune import (
+from configs.runtime.errors import ConfigError, UnavailableError
+from configs.schema.company import Tuning
+from training.data.splits import make_folds
+from training.fitting.fit import DEFAULT_TREES, Recipe, choose_rung
+from training.fitting.tune import (
     SPACE,
     STRENGTHS,
     Task,
@@ -121,7 +121,7 @@ def test_a_time_limit_is_kept(frame, folds, url):
 def test_time_that_is_up_ends_a_trial_half_way_and_costs_nothing(frame, folds, url, monkeypatch):
     with monkeypatch.context() as patch:
         clock = iter(range(0, 10_000_000, 3))
-        patch.setattr("training.tune.time.monotonic", lambda: float(next(clock)))
+        patch.setattr("training.fitting.tune.time.monotonic", lambda: float(next(clock)))
         short = search(RECIPE, frame, folds, Tuning(trials=9, timeout_seconds=30), storage_url=url)
     assert list(short.trials["state"]) == ["pruned"]
     assert (short.trees, short.rounds) == (dict(RECIPE.trees), RECIPE.rounds)
@@ -238,10 +238,10 @@ SEARCH = """
     spec = importlib.util.spec_from_file_location("world", {world!r})
     world = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(world)
-    from configs.company import Tuning
-    from training.fit import Recipe
-    from training.splits import make_folds
-    from training.tune import search
+    from configs.schema.company import Tuning
+    from training.fitting.fit import Recipe
+    from training.data.splits import make_folds
+    from training.fitting.tune import search
     frame = world.make_frame()
     folds = make_folds(frame, folds=2, fold_days=91)
     recipe = Recipe("lightgbm", "churn", seeds=(1,), threads=1)
@@ -361,5 +361,5 @@ def test_noise_asks_for_a_tight_prior(frame, folds, small):
 def test_other_code_is_another_study(frame, folds, monkeypatch):
     """Trials that were measured another way are not taken up."""
     first = study_name(RECIPE, frame, folds)
-    monkeypatch.setattr("training.tune.code_digest", lambda name: f"another {name}")
+    monkeypatch.setattr("training.fitting.tune.code_digest", lambda name: f"another {name}")
     assert study_name(RECIPE, frame, folds) != first

@@ -8,15 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from configs.errors import ModelError, StateError
-from configs.places import Workspace
-from configs.state import MANIFEST, State, read_json, write_json_atomically
-from training import run
-from training.bundle import bundle_identity, save
-from training.recipe import Plan, train
-from training.run import candidates, keep
-from training.validation.forecast.earlier import scored_earlier
-from training.verify import verify
+from configs.runtime.errors import ModelError, StateError
+from configs.runtime.state_directory import MANIFEST, State, read_json, write_json_atomically
+from configs.schema.workspace import Workspace
+from training import pipeline
+from training.candidates.train import Plan, train
+from training.forecast.past_predictions import scored_earlier
+from training.model.bundle import bundle_identity, save
+from training.pipeline import candidates, keep
+from training.reproduce import verify
 
 NOWHERE = "sqlite:///:memory:"
 
@@ -147,7 +147,7 @@ def test_a_training_that_kept_too_little_says_so(spoiled):
 )
 def test_a_training_is_new_with_other_code_or_libraries(kept, monkeypatch, name, value):
     workspace, frame, _ = kept
-    first = run._identity(workspace, frame, {})
-    assert run._identity(workspace, frame, {}) == first
-    monkeypatch.setattr(run, name, value)
-    assert run._identity(workspace, frame, {}) != first
+    first = pipeline._identity(workspace, frame, {})
+    assert pipeline._identity(workspace, frame, {}) == first
+    monkeypatch.setattr(pipeline, name, value)
+    assert pipeline._identity(workspace, frame, {}) != first

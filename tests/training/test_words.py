@@ -2,9 +2,16 @@ import re
 
 import pytest
 
-from configs.errors import ConfigError
-from features.catalog import THEMES, FeatureInfo
-from training.words import amount, catalogue, catalogue_version, earlier, phrase, reason_code
+from configs.runtime.errors import ConfigError
+from features.tables.catalog import THEMES, FeatureInfo
+from training.model.reason_text import (
+    amount,
+    catalogue,
+    catalogue_version,
+    earlier,
+    phrase,
+    reason_code,
+)
 
 
 def test_every_theme_and_direction_has_a_code_for_every_outcome():

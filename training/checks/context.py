@@ -8,11 +8,11 @@ from functools import cached_property
 
 import pandas as pd
 
-from configs.company import Company
-from training.evaluate import Evaluation
-from training.fit import Recipe
-from training.frame import TrainingFrame
-from training.splits import Folds
+from configs.schema.company import Company
+from training.data.splits import Folds
+from training.data.training_frame import TrainingFrame
+from training.evaluation.evaluate import Evaluation
+from training.fitting.fit import Recipe
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Leaving:
         Categories that sound like leaving and are not on the list, and their tickets.
     crowding : tuple of str
         Categories whose tickets crowd right before decisions, in words
-        (`training.checks.crowding`).
+        (`training.checks.ticket_crowding`).
     """
 
     n_tickets: int
@@ -107,7 +107,7 @@ class Context:
     recipe : Recipe
         How the model was fitted.
     predictions : pandas.DataFrame
-        Out-of-time predictions, see `training.recipe.out_of_time`, with ``p_model``.
+        Out-of-time predictions, see `training.candidates.train.out_of_time`, with ``p_model``.
     evaluation : Evaluation
         Their measures.
     company : Company

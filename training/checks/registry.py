@@ -11,9 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from configs.company import Company
-from configs.errors import ConfigError, did_you_mean
-from training.checks.check import (
+from configs.runtime.errors import ConfigError, did_you_mean
+from configs.schema.company import Company
+from training.checks.base import (
     OUTCOMES,
     SECTIONS,
     Check,
@@ -24,15 +24,16 @@ from training.checks.check import (
 )
 from training.checks.context import Context
 
-FILES = "[a-z][0-9][0-9]_*.py"
 PACKAGE = "training.checks"
+FILES = "*/[a-z][0-9][0-9]_*.py"
+"""Where the checks lie: a folder for each kind of check, a file for each check."""
 
 
 @lru_cache(maxsize=1)
 def modules() -> tuple[ModuleType, ...]:
     """Import and return the module of every check, by code."""
-    names = sorted(path.stem for path in Path(__file__).parent.glob(FILES))
-    return tuple(import_module(f"{PACKAGE}.{name}") for name in names)
+    paths = sorted(Path(__file__).parent.glob(FILES), key=lambda path: path.name)
+    return tuple(import_module(f"{PACKAGE}.{path.parent.name}.{path.stem}") for path in paths)
 
 
 @lru_cache(maxsize=1)

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from training.metrics import CONFIDENCE_LEVEL, design_effect, wilson
-from training.validation.audit import BANDS
+from training.evaluation.metrics import CONFIDENCE_LEVEL, design_effect, wilson
+from training.validation.score_evidence import BANDS
 
 TOUCH_DAYS = 30
 """Days after a score within which a touch counts as an answer to it."""

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from training.metrics import AUC_WITHIN
-from training.validation.phrases import NBSP, Outcome, estimated, fixed, listing, plural
+from training.evaluation.metrics import AUC_WITHIN
+from training.reporting.formatting import NBSP, Outcome, estimated, fixed, listing, plural
 
 Status = Literal["met", "missed", "undecided", "not measured", "does not apply"]
 Word = Literal["PROVEN", "PROMISING", "NOT PROVEN", "INCONCLUSIVE", "SUSPECT"]

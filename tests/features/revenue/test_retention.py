@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.errors import DataError
-from features.revenue.reading import priced_terms
+from configs.runtime.errors import DataError
+from features.days import day_index
 from features.revenue.retention import (
     KINDS,
     TERM_COLUMNS,
@@ -25,7 +25,7 @@ from features.revenue.retention import (
     retained,
     retention,
 )
-from features.snapshots import day_index
+from features.snapshots.subscriptions import priced_terms
 
 
 def after(text: str | None) -> float:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.daily import daily_schema
-from features.revenue.changes import revenue_changes
+from features.revenue.revenue_changes import revenue_changes
 from features.revenue.terms import departures, one_state, read_with_hindsight, resolve_terms
+from features.tables.daily_tables import daily_schema
 
 SCHEMA = daily_schema("subscriptions")
 BACK, EARLY = 30, 45

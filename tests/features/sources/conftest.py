@@ -9,9 +9,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from configs.company import parse_company
-from configs.places import Places, Workspace
-from configs.state import State
+from configs.runtime.state_directory import State
+from configs.schema.company import parse_company
+from configs.schema.workspace import Places, Workspace
 from features.sources import load_sources
 
 NOW = datetime(2024, 7, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ import duckdb
 import psycopg
 import pytest
 
-from configs.errors import ConfigError, SourceError, UnavailableError
+from configs.runtime.errors import ConfigError, SourceError, UnavailableError
 
 POSTGRES = os.environ.get(
     "BELLWETHER_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/test"

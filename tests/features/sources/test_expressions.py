@@ -7,11 +7,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-import configs.company
-from configs.company import load_company
-from configs.errors import BellwetherError, ConfigError, SourceError
-from features.sources.expressions import one_expression, one_select
-from features.sources.sql import open_engine
+import configs.schema.company
+from configs.runtime.errors import BellwetherError, ConfigError, SourceError
+from configs.schema.company import load_company
+from features.sources.files.sql import open_engine
+from features.sources.files.sql_expressions import one_expression, one_select
 
 LOG = "customer,day,amount,Account Name\nA1,2024-03-01,10,x\nA2,2024-03-02,7,y\n"
 PLAIN = {"account_id": "customer", "occurred_at": "day"}
@@ -237,7 +237,7 @@ def test_texts_are_parsed_without_being_run():
         )
 
 
-SHIPPED = sorted(Path(configs.company.__file__).parent.glob("companies/*/company.yaml"))
+SHIPPED = sorted(Path(configs.schema.company.__file__).parents[1].glob("companies/*/company.yaml"))
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda path: path.parent.name)

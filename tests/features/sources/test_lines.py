@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from configs.errors import SourceError
-from features.sources.flat import read_path
+from configs.runtime.errors import SourceError
+from features.sources.files.single_table import read_path
 
 HEADER = "account_id,occurred_at,feature\n"
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from configs.errors import DataError, SourceError, StateError
-from configs.state import read_manifest
+from configs.runtime.errors import DataError, SourceError, StateError
+from configs.runtime.state_directory import read_manifest
 from features.sources import read_loaded
 
 USAGE = "account_id,user_id,occurred_at,feature,quantity\n"

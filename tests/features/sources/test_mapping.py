@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from configs.errors import ConfigError, SourceError
+from configs.runtime.errors import ConfigError, SourceError
 
 LOG = "customer,day,amount,note\nA1,2024-03-01,10,a\nA1,2024-03-01,5,b\nA2,2024-03-02,7,c\n"
 

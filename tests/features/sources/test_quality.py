@@ -9,10 +9,10 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from configs.errors import DataError
+from configs.runtime.errors import DataError
 from features.quality import CODES, check_quality
+from features.quality.modelling_hazards import refuse_missing_accounts
 from features.quality.report import Issue
-from features.quality.sound import refuse_missing_accounts
 from features.sources import load_sources
 
 NOW = datetime(2024, 7, 1, tzinfo=UTC)

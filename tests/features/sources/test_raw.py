@@ -7,7 +7,7 @@ import gzip
 import duckdb
 import pytest
 
-from configs.errors import ConfigError, SourceError
+from configs.runtime.errors import ConfigError, SourceError
 
 
 def test_lines_that_do_not_fit_the_header_are_kept_aside_with_their_text(small, rows):

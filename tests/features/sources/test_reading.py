@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from configs.errors import ConfigError, SourceError
+from configs.runtime.errors import ConfigError, SourceError
 from features.quality import check_quality
 from features.sources import load_sources
 

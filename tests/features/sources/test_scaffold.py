@@ -6,11 +6,20 @@ import re
 
 import pytest
 
-from configs.company import Cohort, Gates, Grid, Serving, Target, Training, Tuning, load_company
-from configs.errors import ConfigError
-from features.contracts import TABLES
+from configs.runtime.errors import ConfigError
+from configs.schema.company import (
+    Cohort,
+    Gates,
+    Grid,
+    Serving,
+    Target,
+    Training,
+    Tuning,
+    load_company,
+)
 from features.sources.mapping import check_tables
 from features.sources.scaffold import scaffold
+from features.tables.source_tables import TABLES
 
 
 def test_what_is_written_loads(tmp_path):

@@ -10,8 +10,8 @@ import pandera.errors
 import pandera.pandas as pa
 import pytest
 
-from features.contracts import TABLES, Column, Kind
 from features.sources.mapping import KNOWN_AT
+from features.tables.source_tables import TABLES, Column, Kind
 
 DTYPES: dict[Kind, str] = {"instant": "datetime64[us]", "number": "float64"}
 """Kinds with one dtype; the others depend on whether values are missing and who read them."""

@@ -6,12 +6,12 @@ import duckdb
 import pandas as pd
 import pytest
 
-from configs.errors import ConfigError, SourceError
-from features.sources import cells
-from features.sources.dates import Dates, iso_sql
-from features.sources.numbers import Numbers, number_sql
-from features.sources.texts import Question
-from features.sources.written import decide
+from configs.runtime.errors import ConfigError, SourceError
+from features.sources.parsing import cells
+from features.sources.parsing.column_formats import decide
+from features.sources.parsing.dates import Dates, iso_sql
+from features.sources.parsing.numbers import Numbers, number_sql
+from features.sources.parsing.text_values import Question
 
 
 def read(values, kind, **asked):

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from configs.errors import UnavailableError
-from serving.bench.load import get, post, run
+from configs.runtime.errors import UnavailableError
+from tests.benchmarks.serving.load import get, post, run
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@
 
 import pytest
 
-from configs.places import Workspace
-from serving.bench import nightly, service
-from serving.bench.__main__ import PARTS, main
-from serving.bench.reference import BOOSTER_FILE
-from serving.book import score_book
-from serving.ledger import Ledger
-from training.bench.measure import Measure, write
+from configs.schema.workspace import Workspace
+from serving.batch.score_book import score_book
+from serving.ledger.ledger import Ledger
+from tests.benchmarks.__main__ import PARTS, main
+from tests.benchmarks.measure import Measure, write
+from tests.benchmarks.serving import nightly, service
+from tests.benchmarks.serving.reference import BOOSTER_FILE
 
 TINY = service.Sizes(rounds=1, singles=4, many=8, batches=1, batch=20, starts=1)
 

@@ -1,6 +1,6 @@
 """The benchmark of the audit runs, in a process of its own."""
 
-from training.bench.audit import measure
+from tests.benchmarks.training.audit import measure
 
 
 def test_the_audit_is_timed_in_a_process_of_its_own():

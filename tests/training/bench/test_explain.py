@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from training.bench.explain import Size, measure
-from training.bench.measure import read, table, write
+from tests.benchmarks.measure import read, table, write
+from tests.benchmarks.training.explain import Size, measure
 
 
 # shap imports its plots, which call matplotlib functions about to be deprecated
@@ -27,7 +27,7 @@ def test_every_size_is_measured_with_equal_values(tmp_path):
 
 
 def test_threads_are_equal_before_anything_is_imported():
-    code = "import serving.bench.__main__, os; print(os.environ['OMP_NUM_THREADS'])"
+    code = "import tests.benchmarks.__main__, os; print(os.environ['OMP_NUM_THREADS'])"
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment

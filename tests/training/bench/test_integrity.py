@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from training.bench import integrity
-from training.bench.histories import EDITS, honest
-from training.bench.integrity import is_asked, share_of
+from tests.benchmarks.training import integrity
+from tests.benchmarks.training.histories import EDITS, honest
+from tests.benchmarks.training.integrity import is_asked, share_of
 
 
 def test_suspect_worlds_are_counted_by_check(monkeypatch):

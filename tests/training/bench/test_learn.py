@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.bench import learn
+from tests.benchmarks.training import learn
 
 
 def test_nothing_after_the_cut_off_is_given_and_folds_are_the_same_for_both(frame):

@@ -7,20 +7,20 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from configs.company import Checks
-from features.catalog import FeatureInfo
-from training.baselines import baselines_for
+from configs.schema.company import Checks
+from features.tables.catalog import FeatureInfo
+from training.candidates.train import Plan, scored_forward
 from training.checks import Context, Evidence, Leaving, Visibility, catalogue, run_checks
-from training.evaluate import evaluate
-from training.fit import Recipe
-from training.frame import TrainingFrame
-from training.recipe import Plan, scored_forward
-from training.sampling import Drawing
-from training.splits import describe, make_folds
+from training.data.splits import describe, make_folds
+from training.data.training_frame import TrainingFrame
+from training.evaluation.evaluate import evaluate
+from training.evaluation.sampling import Drawing
+from training.fitting.baselines import baselines_for
+from training.fitting.fit import Recipe
 
 
 def context_of(frame, company, *, evidence=None) -> Context:
-    """Train as `training.recipe.train` does, with few rounds, up to the checks."""
+    """Train as `training.candidates.train.train` does, with few rounds, up to the checks."""
     settings = company.training
     folds = make_folds(frame, folds=settings.folds, fold_days=settings.fold_days)
     recipe = Recipe("lightgbm", "churn", (7,), rounds=60, threads=1)

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.checks.crowding import EVERY, NONE, crowding
-from training.checks.evidence import decisions
+from training.checks.source_evidence import decisions
+from training.checks.ticket_crowding import EVERY, NONE, crowding
 
 
 @pytest.fixture

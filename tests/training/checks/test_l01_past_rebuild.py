@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from training.checks.l01_past_rebuild import moved
+from training.checks.leakage.l01_backfill_mismatch import moved
 
 CODE = "BW-L01"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.checks.l03_missingness import flags_of
+from training.checks.leakage.l03_missingness import flags_of
 
 CODE = "BW-L03"
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from training.checks.l06_permutation import shuffled
-from training.fit import DEFAULT_TREES
+from training.checks.leakage.l06_permutation import shuffled
+from training.fitting.fit import DEFAULT_TREES
 
 CODE = "BW-L06"
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import norm, rankdata
 
-from training.checks.aligned import STEP_DAYS, aligned
+from training.checks.event_study import STEP_DAYS, aligned
 
 CODE = "BW-L10"
 

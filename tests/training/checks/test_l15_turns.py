@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from features.catalog import FeatureInfo
-from training.checks.turns import turns
-from training.frame import TrainingFrame
+from features.tables.catalog import FeatureInfo
+from training.checks.label_turns import turns
+from training.data.training_frame import TrainingFrame
 
 CODE = "BW-L15"
 HORIZON = 91

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import training.checks
-from configs.company import Checks, Gates, parse_company
-from configs.errors import ConfigError
-from training.cards import model_card
+from configs.runtime.errors import ConfigError
+from configs.schema.company import Checks, Gates, parse_company
+from training.candidates.gates import Judgement, hold_to_checks
+from training.candidates.train import train
 from training.checks import catalogue
-from training.checks.check import OUTCOMES, SECTIONS, Check
+from training.checks.base import OUTCOMES, SECTIONS, Check
 from training.checks.registry import leakage_marks, markdown
-from training.gates import Judgement, hold_to_checks
-from training.recipe import train
+from training.registry.model_card import model_card
 
 HERE = Path(training.checks.__file__).parent
 

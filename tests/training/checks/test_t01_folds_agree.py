@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from training.periods import chance_of_spread
+from training.evaluation.stability import chance_of_spread
 
 CODE = "BW-T01"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.checks.t02_drift import beyond_chance, psi
+from training.checks.stability.t02_drift import beyond_chance, psi
 
 CODE = "BW-T02"
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.company import parse_company
-from configs.places import Places, Workspace
-from configs.state import State
+from configs.runtime.state_directory import State
+from configs.schema.company import parse_company
+from configs.schema.workspace import Places, Workspace
 
 NOW = datetime(2024, 7, 1, tzinfo=UTC)
 TRAINING = {

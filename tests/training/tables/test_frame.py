@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.errors import BellwetherError, ConfigError, DataError, SourceError
-from training.tables.frame import OPEN, UNLABELLED, build_table
+from configs.runtime.errors import BellwetherError, ConfigError, DataError, SourceError
+from training.tabular.table_frame import OPEN, UNLABELLED, build_table
 
 
 def test_columns_types_and_parts_of_a_static_table(bring, world):

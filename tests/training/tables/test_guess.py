@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.company import load_company
-from configs.errors import DataError
-from training.tables.guess import HORIZON_DAYS, guess_table
-from training.tables.scaffold import scaffold_table
+from configs.runtime.errors import DataError
+from configs.schema.company import load_company
+from training.tabular.guess_columns import HORIZON_DAYS, guess_table
+from training.tabular.scaffold import scaffold_table
 
 N = 40
 

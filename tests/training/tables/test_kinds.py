@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.errors import DataError
-from training.tables.kinds import convert, moments, see
+from configs.runtime.errors import DataError
+from training.tabular.column_kinds import convert, moments, see
 
 NOW = pd.Timestamp("2024-03-01", tz="UTC")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from configs.errors import ConfigError, DataError
-from training.tables.frame import UNLABELLED, build_table
+from configs.runtime.errors import ConfigError, DataError
+from training.tabular.table_frame import UNLABELLED, build_table
 
 
 def words(world, third, n=40):

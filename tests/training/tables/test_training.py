@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.company import Training
-from training.bundle import load
-from training.recipe import train
-from training.registry import tracking_uri
-from training.retrain import train_company
-from training.tables.frame import build_table
+from configs.schema.company import Training
+from training.candidates.train import train
+from training.model.bundle import load
+from training.registry.mlflow_registry import tracking_uri
+from training.tabular.table_frame import build_table
+from training.training_request import train_company
 
 
 def trained(workspace, **settings):
@@ -71,9 +71,9 @@ def test_ibm_telco_reaches_the_honest_number(real_data):
     from pathlib import Path
 
     import configs
-    from configs.company import load_company
-    from configs.places import Workspace
-    from configs.state import State
+    from configs.runtime.state_directory import State
+    from configs.schema.company import load_company
+    from configs.schema.workspace import Workspace
 
     folder = Path(configs.__file__).parent / "companies" / "telco"
     workspace = Workspace(

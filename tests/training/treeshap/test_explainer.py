@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from configs.errors import ModelError
-from training.models import model_text
-from training.treeshap import TreeExplainer, TreePredictor, explainer
-from training.treeshap.explainer import COLD_ROWS, PIECE_ROWS, probe_rows
-from training.treeshap.layout import LANES
-from training.treeshap.parse import parse
+from configs.runtime.errors import ModelError
+from training.model.predictors import model_text
+from training.model.treeshap import TreeExplainer, TreePredictor, explainer
+from training.model.treeshap.explainer import COLD_ROWS, PIECE_ROWS, probe_rows
+from training.model.treeshap.layout import LANES
+from training.model.treeshap.parse import parse
 
 MODELS = st.fixed_dictionaries(
     {
@@ -102,7 +102,7 @@ def test_a_predictor_of_other_bits_stays_with_lightgbm(grow, caplog, monkeypatch
 
     monkeypatch.setattr(explainer, "lay_out", bent)
     found = TreePredictor((grown.booster,))
-    with caplog.at_level(logging.WARNING, "bellwether.training.treeshap"):
+    with caplog.at_level(logging.WARNING, "bellwether.training.model.treeshap"):
         assert not found.warm()
     assert "same bits" in caplog.text
     expected = grown.booster.predict(grown.matrix, raw_score=True)
@@ -317,7 +317,7 @@ def test_until_it_is_warm_lightgbm_answers_and_many_rows_warm_it(grow):
 def test_a_model_it_does_not_understand_stays_with_lightgbm_and_says_so(grow, caplog):
     grown = grow(1, boosting="dart")
     found = TreeExplainer((grown.booster,))
-    with caplog.at_level(logging.WARNING, "bellwether.training.treeshap"):
+    with caplog.at_level(logging.WARNING, "bellwether.training.model.treeshap"):
         assert not found.warm()
     assert "through LightGBM" in caplog.text
     assert "dart" in caplog.text
@@ -336,7 +336,7 @@ def test_the_slightest_difference_sends_it_back_to_lightgbm(grow, caplog, monkey
         return forest
 
     monkeypatch.setattr(explainer, "lay_out", bent)
-    with caplog.at_level(logging.WARNING, "bellwether.training.treeshap"):
+    with caplog.at_level(logging.WARNING, "bellwether.training.model.treeshap"):
         assert not TreeExplainer((grown.booster,)).warm()
     assert "differ" in caplog.text
 
@@ -347,7 +347,7 @@ def test_a_prediction_of_other_bits_sends_it_back_too(grow, caplog, monkeypatch)
     monkeypatch.setattr(
         explainer, "_lightgbm_raw", lambda *given: np.nextafter(sound(*given), np.inf)
     )
-    with caplog.at_level(logging.WARNING, "bellwether.training.treeshap"):
+    with caplog.at_level(logging.WARNING, "bellwether.training.model.treeshap"):
         assert not TreeExplainer((booster,)).warm()
     assert "same bits" in caplog.text
 
@@ -379,7 +379,7 @@ def test_best_iterations_are_those_lightgbm_uses(grow):
 
 def test_the_compiler_is_not_loaded_before_it_is_wanted():
     code = (
-        "import sys, training.treeshap, training.models\n"
+        "import sys, training.model.treeshap, training.model.predictors\n"
         "heavy = {'llvmlite', 'numba', 'lightgbm', 'scipy', 'pandas'}\n"
         "sys.exit(','.join(sorted(heavy & set(sys.modules))) or 0)"
     )

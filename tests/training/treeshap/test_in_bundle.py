@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.bundle import Bundle
-from training.fit import Recipe, fit
+from training.fitting.fit import Recipe, fit
+from training.model.bundle import Bundle
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from training.treeshap.kernel import Kernel, compiled, compiled_for
-from training.treeshap.layout import LANES, lay_out
-from training.treeshap.parse import parse
+from training.model.treeshap.kernel import Kernel, compiled, compiled_for
+from training.model.treeshap.layout import LANES, lay_out
+from training.model.treeshap.parse import parse
 
 
 @pytest.fixture(scope="module")

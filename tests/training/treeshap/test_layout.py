@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.treeshap.layout import (
+from training.model.treeshap.layout import (
     LANES,
     NODE_WORDS,
     TREE_WORDS,
@@ -17,7 +17,7 @@ from training.treeshap.layout import (
     nearest,
     quadrature,
 )
-from training.treeshap.parse import parse
+from training.model.treeshap.parse import parse
 
 
 @given(st.integers(1, 16), st.data())

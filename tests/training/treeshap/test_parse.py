@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.models import model_text
-from training.treeshap import UnsupportedModelError
-from training.treeshap.parse import members, parse
+from training.model.predictors import model_text
+from training.model.treeshap import UnsupportedModelError
+from training.model.treeshap.parse import members, parse
 
 
 def test_a_model_is_read_the_same_with_and_without_its_parameters(grow):

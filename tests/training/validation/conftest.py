@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.company import Company, parse_company
-from configs.places import Workspace
-from configs.state import State
-from training.evaluate import evaluate
-from training.fit import choose_rung
-from training.gates import judge
-from training.sampling import Drawing
-from training.validation.content import drawing_of
+from configs.runtime.state_directory import State
+from configs.schema.company import Company, parse_company
+from configs.schema.workspace import Workspace
+from training.candidates.gates import judge
+from training.evaluation.evaluate import evaluate
+from training.evaluation.sampling import Drawing
+from training.fitting.fit import choose_rung
+from training.report.content import drawing_of
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 FIRST = pd.Timestamp("2025-04-01", tz="UTC")
@@ -127,7 +127,7 @@ def predictions(
 
 
 def folds_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """The table `training.splits.describe` makes."""
+    """The table `training.data.splits.describe` makes."""
     table = []
     for number, part in rows.groupby("fold"):
         first = part[part["is_headline"]]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 
-from training.metrics import auc
-from training.sampling import Drawing
-from training.validation.audit import (
+from training.evaluation.metrics import auc
+from training.evaluation.sampling import Drawing
+from training.validation.score_evidence import (
     band_of,
     band_table,
     calendar_gain,

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from training.validation.book import book_now, by_band, by_question, question, statuses, top, totals
+from training.validation.current_accounts import (
+    book_now,
+    by_band,
+    by_question,
+    question,
+    statuses,
+    top,
+    totals,
+)
 
 CONTRACTS = {"churn": {"outcome": "churn"}}
 

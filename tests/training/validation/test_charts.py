@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.validation import charts
-from training.validation.phrases import OUTCOMES
+from training.reporting import charts
+from training.reporting.formatting import OUTCOMES
 
 
 @given(st.floats(-10, 10))

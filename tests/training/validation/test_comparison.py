@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from training.sampling import Drawing
-from training.validation.components import components_of
-from training.validation.joint import agreement, now, pair_of, what_followed
-from training.validation.sidebyside import one_each, side_by_side, workload
-from training.validation.value import decision_curve
-from training.validation.warned import first_alert_days, starts_of_alerts, warned
+from training.evaluation.sampling import Drawing
+from training.report.decision_curve import decision_curve
+from training.report.risk_and_growth import agreement, now, pair_of, what_followed
+from training.validation.early_warning import first_alert_days, starts_of_alerts, warned
+from training.validation.score_components import components_of
+from training.validation.side_by_side import one_each, side_by_side, workload
 
 DRAWING = Drawing(draws=100, seed=3, capacity_per_month=20, fold_days=91)
 DAY = pd.Timedelta(days=1)
@@ -91,7 +91,7 @@ class TestSideBySide:
         assert (chosen.set_index("entity_id")["label"] == had.reindex(chosen["entity_id"])).all()
 
     def test_workload_of_one_score_with_itself(self, sides):
-        from training.sampling import sample_of
+        from training.evaluation.sampling import sample_of
 
         rows, _ = sides
         sample = sample_of(rows, "model", DRAWING.capacity_per_fold)

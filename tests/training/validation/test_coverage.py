@@ -10,11 +10,12 @@ import pytest
 from scipy.special import expit, logit
 from scipy.stats import binom, norm
 
-from features.world.calendar import calendar_until
-from features.world.life import decisions_table
-from features.world.simulation import stage
-from features.world.truth import HORIZON_DAYS, truth_table
-from training.metrics import (
+from features.simulator.ground_truth import HORIZON_DAYS, truth_table
+from features.simulator.mechanism.calendar import calendar_until
+from features.simulator.mechanism.decisions import decisions_table
+from features.simulator.simulate import stage
+from training.data.splits import entity_codes
+from training.evaluation.metrics import (
     Sample,
     auc,
     bootstrap,
@@ -23,7 +24,6 @@ from training.metrics import (
     estimate,
     observed_to_expected,
 )
-from training.splits import entity_codes
 
 SEEDS, ACCOUNTS, PERIODS, DRAWS = 200, 250, 4, 200
 TRUE_AUC = float(norm.cdf(1.0 / np.sqrt(2.0)))

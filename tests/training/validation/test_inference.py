@@ -9,8 +9,8 @@ from scipy.stats import chi2, norm
 from sklearn.metrics import roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
-from training.metrics import wilson
-from training.validation.inference import (
+from training.evaluation.metrics import wilson
+from training.evaluation.significance import (
     delong,
     likelihood_ratio,
     logistic_coefficients,

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from configs.state import State, read_json
-from training.bundle import logit_of, sigmoid
-from training.cards import model_card
-from training.evaluate import evaluate
-from training.metrics import AUC_POOLED, AUC_WITHIN
-from training.validation.content import drawing_of
-from training.validation.report import build_report
+from configs.runtime.state_directory import State, read_json
+from training.evaluation.evaluate import evaluate
+from training.evaluation.metrics import AUC_POOLED, AUC_WITHIN
+from training.model.bundle import logit_of, sigmoid
+from training.registry.model_card import model_card
+from training.report.content import drawing_of
+from training.report.report import build_report
 
 NAMED = re.compile(
     r"AUC(?! within test periods| within months| over all (periods|months) together)"

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from configs.errors import UnavailableError
-from training.validation.pdf import BROWSERS, print_pdf
+from configs.runtime.errors import UnavailableError
+from training.reporting.pdf import BROWSERS, print_pdf
 
 PAGE = "<!doctype html><html lang='en'><title>Report</title><h1>Valid?</h1></html>"
 

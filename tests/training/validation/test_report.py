@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.errors import DataError
-from configs.state import State, read_manifest
-from training.validation.phrases import estimated, share
-from training.validation.report import build_report, render, style_hash
+from configs.runtime.errors import DataError
+from configs.runtime.state_directory import State, read_manifest
+from training.report.report import build_report, render, style_hash
+from training.reporting.formatting import estimated, share
 
 VOID = {"meta", "br", "link", "img", "hr"}
 

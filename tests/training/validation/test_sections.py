@@ -7,14 +7,11 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 
-from training.growth import growth_section
-from training.validation.content import plain
-from training.validation.interventions import (
-    holdout_content,
-    interventions_content,
-)
-from training.validation.report import build_report
-from training.validation.served import SCORE_COLUMNS, served_content
+from training.fitting.expansion_size import growth_section
+from training.report.content import plain
+from training.report.report import build_report
+from training.validation.interventions import holdout_content, interventions_content
+from training.validation.served_scores import SCORE_COLUMNS, served_content
 
 AS_OF = pd.Timestamp("2025-07-01", tz="UTC")
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
-from training.validation.content import plain
-from training.validation.served import OPEN, SCORE_COLUMNS, first_of_month, served_content
+from training.report.content import plain
+from training.validation.served_scores import OPEN, SCORE_COLUMNS, first_of_month, served_content
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.company import Company, parse_company
+from configs.schema.company import Company, parse_company
+from features.days import day_index, index_day
 from features.revenue.retention import TERM_COLUMNS
-from features.snapshots import day_index, index_day
-from training.validation.content import plain
-from training.validation.forecast.company import company_forecast
-from training.validation.forecast.drawing import past_chart, periods_chart
-from training.validation.forecast.inputs import Inputs
-from training.validation.forecast.words import lines
+from training.forecast.charts import past_chart, periods_chart
+from training.forecast.company import company_forecast
+from training.forecast.inputs import Inputs
+from training.forecast.labels_text import lines
+from training.report.content import plain
 
 FIRST, TODAY = date(2024, 1, 1), date(2026, 1, 1)
 N = 120

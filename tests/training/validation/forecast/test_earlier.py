@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.metrics import Sample, auc
-from training.splits import count_events
-from training.validation.forecast.backtest import scored
-from training.validation.forecast.earlier import scored_earlier
+from training.data.splits import count_events
+from training.evaluation.metrics import Sample, auc
+from training.forecast.backtest import scored
+from training.forecast.past_predictions import scored_earlier
 
 BEFORE = pd.Timestamp("2025-03-01", tz="UTC")
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from training.validation.forecast.shock import (
+from training.forecast.common_shock import (
     GRID,
     PRIOR_SCALE,
     Shock,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from training.validation.forecast.measures import is_covered
-from training.validation.forecast.shock import GRID, Shock, estimate_shock
-from training.validation.forecast.simulate import (
+from training.forecast.common_shock import GRID, Shock, estimate_shock
+from training.forecast.draw_scores import is_covered
+from training.forecast.simulate import (
     Changes,
     Step,
     expected_end,

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.validation.health.asked import Asked
-from training.validation.health.run import Audit, audit
+from training.health_audit.options import Asked
+from training.health_audit.run import Audit, audit
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 FIRST = pd.Timestamp("2024-01-01")

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.bench.histories import EDITS, HONEST, edited, honest
-from training.bench.integrity import failed, is_asked, measure
-from training.validation.health.edited import (
+from tests.benchmarks.training.histories import EDITS, HONEST, edited, honest
+from tests.benchmarks.training.integrity import failed, is_asked, measure
+from training.health_audit.edit_detection import (
     NOTHING,
     Paths,
     break_sizes,

@@ -5,18 +5,18 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from configs.errors import SourceError
-from training.validation.health.asked import (
+from configs.runtime.errors import SourceError
+from training.health_audit.guess_columns import OUTCOMES, SCORES, component_columns, guess_columns
+from training.health_audit.history import kinds_option, outcome_rows, score_rows
+from training.health_audit.options import (
     Asked,
     band_options,
     column_options,
     day_option,
     higher_option,
 )
-from training.validation.health.columns import OUTCOMES, SCORES, component_columns, guess_columns
-from training.validation.health.files import read_file
-from training.validation.health.history import kinds_option, outcome_rows, score_rows
-from training.validation.health.values import read_dates, read_numbers
+from training.health_audit.parse_values import read_dates, read_numbers
+from training.health_audit.read_files import read_file
 
 
 def asked(**options) -> Asked:

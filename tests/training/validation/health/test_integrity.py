@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.validation.health.asked import Asked
-from training.validation.health.grid import span_of
-from training.validation.health.history import outcome_rows, score_rows
-from training.validation.health.integrity import history_checks
-from training.validation.health.ordering import settle
+from training.health_audit.history import outcome_rows, score_rows
+from training.health_audit.integrity import history_checks
+from training.health_audit.monthly_panel import span_of
+from training.health_audit.options import Asked
+from training.health_audit.score_direction import settle
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from training.bench.histories import edited, honest
-from training.bench.integrity import NOW
-from training.validation.health.asked import Asked
-from training.validation.health.own import decisions_of, own_score_checks, score_table
+from tests.benchmarks.training.histories import edited, honest
+from tests.benchmarks.training.integrity import NOW
+from training.health_audit.options import Asked
+from training.health_audit.own_score import decisions_of, own_score_checks, score_table
 
 
 def loaded(folder, scores, *, recorded=None, basis="default"):

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.errors import SourceError
-from training.validation.health.files import read_file
+from configs.runtime.errors import SourceError
+from training.health_audit.read_files import read_file
 
 
 def first_of_months(made):

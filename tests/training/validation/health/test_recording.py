@@ -10,8 +10,8 @@ from datetime import timedelta
 import pandas as pd
 import pytest
 
-from configs.errors import StateError
-from training.validation.health.recording import seen
+from configs.runtime.errors import StateError
+from training.health_audit.score_log import seen
 
 HEAVY = ("feast", "mlflow", "bentoml", "lightgbm", "optuna", "sklearn", "shap", "numba", "ibis",
          "fastapi", "sqlalchemy", "pandera")  # fmt: skip

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from configs.errors import DataError, SourceError
+from configs.runtime.errors import DataError, SourceError
 
 
 def verdict(made, folder, scores, outcomes, **options):

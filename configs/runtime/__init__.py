@@ -1,0 +1,1 @@
+"""Shared by every package: errors, hashing, state directory, database, telemetry switches."""

@@ -1,0 +1,1 @@
+"""Typed models of what a company configures: company.yaml, plays, rules, environment."""

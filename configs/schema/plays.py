@@ -1,0 +1,163 @@
+"""Playbooks as typed, frozen models: which play for which account, and who hears of what is stuck.
+
+A company that has ``plays.yaml`` beside its ``company.yaml`` uses its own; otherwise the shipped
+plays hold. Plays suggest work for people. They move no score and are no part of its identity.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from configs.runtime.errors import ConfigError, did_you_mean
+from configs.schema.base import Days, Model, Name
+from configs.schema.yaml_models import parse, read_yaml
+
+PLAYS_FILE = "plays.yaml"
+SHIPPED = Path(__file__).parents[1] / PLAYS_FILE
+
+Band = Literal["high", "elevated", "low"]
+Role = Literal["csm", "manager", "leader"]
+Theme = Literal[
+    "adoption",
+    "breadth",
+    "support",
+    "sentiment",
+    "relationship",
+    "commercial",
+    "payments",
+    "journey",
+]
+
+
+class When(Model):
+    """What an account must fit, all of it; an empty condition fits every account."""
+
+    bands: tuple[Band, ...] = Field((), description="of the risk, or of growth for growth plays")
+    themes: tuple[Theme, ...] = Field((), description="one of its reasons is of one of these")
+    segments: tuple[str, ...] = Field((), description="one of these segments")
+    arr_at_least: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="recurring revenue a year, reporting currency"
+    )
+    days_to_notice: tuple[int, int] | None = Field(
+        None, description="first and last day before the notice deadline, both included"
+    )
+    not_tried_days: Days = Field(
+        0, description="the same play was not recorded in so many days; 0 asks for nothing"
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> When:
+        if self.days_to_notice and self.days_to_notice[0] > self.days_to_notice[1]:
+            raise ValueError("days_to_notice is [fewest, most]")
+        return self
+
+
+class Play(Model):
+    """Work that is suggested for an account."""
+
+    id: Name
+    title: str = Field(min_length=3, max_length=120)
+    outcome: Literal["churn", "expansion"] = "churn"
+    when: When = When()
+    steps: tuple[str, ...] = Field(min_length=1, description="what to do, in order")
+    owner: Role = "csm"
+    due_days: Annotated[int, Field(ge=1, le=365)] = 7
+
+
+class Trigger(Model):
+    """When a named role hears of a risk that is open."""
+
+    id: Name
+    title: str = Field(min_length=3, max_length=120)
+    bands: tuple[Band, ...] = ()
+    arr_at_least: Annotated[float, Field(ge=0)] | None = None
+    days_to_notice: tuple[int, int] | None = None
+    overdue_days: Annotated[int, Field(ge=0, le=365)] | None = Field(
+        None, description="what was planned is this many days late"
+    )
+    days_without_plan: Annotated[int, Field(ge=0, le=365)] | None = Field(
+        None, description="the risk has been open this long and nothing is planned"
+    )
+    to: Role = "manager"
+
+    @model_validator(mode="after")
+    def _not_always(self) -> Trigger:
+        asked = self.model_dump(exclude={"id", "title", "to"}, exclude_none=True)
+        if not any(value != () for value in asked.values()):
+            raise ValueError("a trigger without a condition would fire for every risk")
+        return self
+
+
+class Opening(Model):
+    """When a risk opens by itself, from a published book."""
+
+    bands: tuple[Band, ...] = ("high",)
+    or_arr_at_least: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="also an elevated risk on revenue of at least this"
+    )
+
+
+class Plays(Model):
+    """All of it: plays in order of preference, triggers, and when a risk opens."""
+
+    plays: tuple[Play, ...]
+    escalations: tuple[Trigger, ...] = ()
+    opening: Opening = Opening()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_capacity(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and "workable_per_week" in raw:
+            raise ValueError(
+                "`workable_per_week` is gone: the team's capacity is serving.capacity_per_month in "
+                "company.yaml, and owners.capacity shares it among CSMs"
+            )
+        return raw
+
+    @model_validator(mode="after")
+    def _unique(self) -> Plays:
+        for name, items in (("plays", self.plays), ("escalations", self.escalations)):
+            ids = [item.id for item in items]
+            if repeated := sorted({item for item in ids if ids.count(item) > 1}):
+                raise ValueError(f"{name} repeats the id {', '.join(repeated)}")
+        return self
+
+    def play(self, play_id: str) -> Play:
+        """Return a play by its id.
+
+        Raises
+        ------
+        ConfigError
+            There is none; the closest is named.
+        """
+        known = {play.id: play for play in self.plays}
+        if play_id not in known:
+            raise ConfigError(f"there is no play {play_id!r}", fix=did_you_mean(play_id, known))
+        return known[play_id]
+
+
+def load_plays(folder: Path) -> Plays:
+    """Read the plays of a company folder, or the shipped ones when it has none.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file, the key and the closest known key.
+    """
+    own = (folder if folder.is_dir() else folder.parent) / PLAYS_FILE
+    path = own if own.is_file() else SHIPPED
+    return parse_plays(read_yaml(path), where=str(path))
+
+
+def parse_plays(raw: Any, *, where: str) -> Plays:
+    """Check parsed plays; every mistake is named at once."""
+    return parse(
+        Plays,
+        raw,
+        what="the plays have mistakes",
+        where=where,
+        fix="correct these keys; the shipped configs/plays.yaml shows all of them",
+    )

@@ -1,0 +1,484 @@
+"""What could be sold to each account of the book, with the facts a seller would ask for.
+
+Nothing here is learned: these are rows of the sources as they were known at the book, counted and
+put into words once, when the book is built. How likely each kind of growth is, and how large, is
+measured in training; which one is offered is decided where the score is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from configs.schema.company import Company, Growth, Room
+from features.days import day_index, index_day
+from features.revenue.revenue_growth import allowances
+from features.signals.commercial import CLOSED_STAGES, is_live
+from features.signals.payments import is_overdue
+from features.snapshots.grid import grid_at
+from features.tables.point_in_time import as_known
+
+if TYPE_CHECKING:
+    from features.sources import Loaded
+
+OFFERED_SHARE = 0.02
+"""A product is on offer when at least this share of accounts holds it, where none are named."""
+
+ALLOWANCE_DAYS = 420
+"""How far back an allowance is followed to say since when it is full."""
+
+SEEN_DAYS = 364
+"""How far back the last sign of a person is looked for."""
+
+PACE_DAYS = 84
+"""Over how long the pace of an allowance is measured."""
+
+SOON_SHARE, SOON_WEEKS = 0.6, 26
+"""An allowance used this far asks for more when it is full within so many weeks at its pace."""
+
+BY_SEAT, BY_UNIT = "seats", "units"
+
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Book:
+    """What is read to see what could be sold.
+
+    Attributes
+    ----------
+    engine : ibis backend
+        What runs the queries.
+    daily, history : mapping
+        Tables on days, and which of them keep every version.
+    loaded : Loaded
+        The sources, for people, who have no history and are shown only.
+    company : Company
+        Its room to grow, its limits, its currency.
+    on : date
+        The book's as_of: nothing known later counts.
+    """
+
+    engine: Any
+    daily: Mapping[str, ir.Table]
+    history: Mapping[str, bool]
+    loaded: Loaded
+    company: Company
+    on: date
+
+    def known(self, table: str) -> ir.Table:
+        """Return the rows of a table as they were known at the book."""
+        grid = grid_at(self.daily["accounts"], [self.on])
+        return as_known(table, self.daily[table], grid, history=self.history.get(table, False))
+
+    def read(self, query: ir.Table) -> pd.DataFrame:
+        """Return a query's rows."""
+        frame: pd.DataFrame = self.engine.to_pyarrow(query).to_pandas()
+        return frame
+
+    def has(self, table: str, *columns: str) -> bool:
+        """Say whether a table is there with these columns."""
+        return table in self.daily and set(columns) <= set(self.daily[table].columns)
+
+
+def candidate_facts(
+    book: Book, held: pd.DataFrame, ids: Sequence[str], seat_use: np.ndarray
+) -> list[Facts]:
+    """Return what could be sold to each account, in the order of `ids`.
+
+    Parameters
+    ----------
+    book : Book
+        The sources as known at the book.
+    held : pandas.DataFrame
+        Of `held_terms`.
+    ids : sequence of str
+        Accounts.
+    seat_use : numpy.ndarray
+        Share of the seats in use, NaN unknown: stands in where no allowance is recorded.
+
+    Returns
+    -------
+    list of dict
+        ``kinds``: what is on offer, kind to product and evidence in words; ``rules``: the kinds
+        that plain rules name; ``blockers``: overdue and open_opportunity in words;
+        ``contact``: whom to ask, or None. Empty where nothing is known of its terms.
+    """
+    full = fullest(book, held)
+    nearly_full = book.company.growth.nearly_full
+    offers = {
+        "seats": seat_offers(
+            held, full, dict(zip(ids, seat_use.tolist(), strict=True)), nearly_full
+        ),
+        "tier": tier_offers(held, book.company.room),
+        "product": product_offers(held, book.company.room),
+        "usage": unit_offers(full, nearly_full),
+    }
+    rules = rules_of(full, offers["seats"], book.company.growth)
+    blocked = [overdue(book), open_opportunities(book)]
+    people = contacts(book)
+    return [
+        {
+            "kinds": {kind: told[entity] for kind, told in offers.items() if entity in told},
+            "rules": rules.get(entity, []),
+            "blockers": [item[entity] for item in blocked if entity in item],
+            "contact": people.get(entity),
+        }
+        for entity in ids
+    ]
+
+
+def held_terms(book: Book) -> pd.DataFrame:
+    """Return what accounts hold at the book: one row per entity_id and product.
+
+    Columns: arr, seats, max_seats and plan, null where the source does not tell; product is the
+    empty string then.
+    """
+    if "subscriptions" not in book.daily:
+        return pd.DataFrame(columns=["entity_id", "product", "arr", "seats", "max_seats", "plan"])
+    rows = book.known("subscriptions")
+    live = rows.filter(is_live(rows))
+    numbers = {
+        name: (live[name] if name in live.columns else ibis.null("float64"))
+        for name in ("arr", "seats", "max_seats")
+    }
+    texts = {
+        name: (live[name] if name in live.columns else ibis.null("string"))
+        for name in ("product", "plan")
+    }
+    told = live.select("entity_id", **numbers, **texts).mutate(
+        product=lambda t: t["product"].fill_null("")
+    )
+    sums = told.group_by("entity_id", "product").agg(
+        arr=told.arr.sum(),
+        seats=told.seats.sum(),
+        # What is not known counts as room.
+        max_seats=told.max_seats.isnull().any().ifelse(ibis.null("float64"), told.max_seats.sum()),
+        plan=told.plan.max(),
+    )
+    return book.read(sums.order_by("entity_id", "product"))
+
+
+def product_shares(held: pd.DataFrame, ids: Sequence[str]) -> list[list[Facts]]:
+    """Return the products of each account with their shares of its revenue, in order of `ids`.
+
+    The largest share comes first. Where there is no revenue, terms share alike. Shares add up to 1
+    but for terms that name no product: their part is left out.
+    """
+    arr = held["arr"].astype("float64").fillna(0.0).clip(lower=0.0)
+    of_entity = arr.groupby(held["entity_id"])
+    sums, counts = of_entity.transform("sum"), of_entity.transform("size")
+    rows = held.assign(share=(arr / sums).where(sums > 0, 1.0 / counts))
+    rows = rows[rows["product"] != ""].sort_values(
+        ["entity_id", "share", "product"], ascending=[True, False, True]
+    )
+    found: dict[str, list[Facts]] = {}
+    for entity, product, share in rows[["entity_id", "product", "share"]].itertuples(index=False):
+        found.setdefault(entity, []).append({"product": product, "share": float(share)})
+    return [found.get(entity, []) for entity in ids]
+
+
+def fullest(book: Book, held: pd.DataFrame) -> pd.DataFrame:
+    """Return the allowances as known last: one row per entity_id and product.
+
+    Columns: used, limit, share (used over limit), weeks (whole weeks since it has been nearly full
+    in every state known; 0 when it is not), full_in_weeks (weeks until it is full at the pace of
+    the last `PACE_DAYS`; NaN where use does not grow), and unit: seats where the allowance is the
+    seats held.
+    """
+    columns = [
+        "entity_id", "product", "used", "limit", "share", "weeks", "full_in_weeks", "unit",
+    ]  # fmt: skip
+    if not book.has("entitlements", "used", "limit"):
+        return pd.DataFrame(columns=columns)
+    today = day_index(book.on)
+    daily = book.daily["entitlements"]
+    visible = (daily.day <= today) & (daily.known_day <= today)
+    states = allowances(daily.filter(visible & (daily.day > today - ALLOWANCE_DAYS)))
+    states = states.filter(states["limit"] > 0)
+    is_full = states.used >= states["limit"] * book.company.growth.nearly_full
+    product = ibis.window(group_by=["entity_id", "product"])
+    states = states.mutate(is_full=is_full, _not_full=states.day.max(where=~is_full).over(product))
+    in_run = states.is_full & (states.day > states._not_full.fill_null(-1))
+    found = states.group_by("entity_id", "product").agg(
+        used=states.used.argmax(states.day),
+        limit=states["limit"].argmax(states.day),
+        since=states.day.min(where=in_run),
+        last_day=states.day.max(),
+        used_before=states.used.argmax(states.day, where=states.day <= today - PACE_DAYS),
+        day_before=states.day.max(where=states.day <= today - PACE_DAYS),
+    )
+    rows = book.read(found.order_by("entity_id", "product"))
+    rows["share"] = rows["used"] / rows["limit"]
+    rows["full_in_weeks"] = _full_in_weeks(rows)
+    rows["weeks"] = ((today - rows["since"]) // 7).fillna(0).astype("int64")
+    seats = held.set_index(["entity_id", "product"])["seats"]
+    bought = seats.reindex(pd.MultiIndex.from_frame(rows[["entity_id", "product"]])).to_numpy()
+    rows["unit"] = np.where(rows["limit"].to_numpy() == bought, BY_SEAT, BY_UNIT)
+    return rows[columns]
+
+
+def _full_in_weeks(rows: pd.DataFrame) -> pd.Series:
+    """Return the weeks until an allowance is used up, if use goes on growing as it did."""
+    days = rows["last_day"] - rows["day_before"]
+    per_day = (rows["used"] - rows["used_before"]) / days.where(days > 0)
+    left = (rows["limit"] - rows["used"]).clip(lower=0.0)
+    return (left / per_day.where(per_day > 0) / 7.0).astype("float64")
+
+
+def is_wanted(rows: pd.DataFrame, nearly_full: float) -> pd.Series:
+    """Return which allowances ask for more: nearly full, or full soon at their pace."""
+    is_soon = (rows["share"] >= SOON_SHARE) & (rows["full_in_weeks"] <= SOON_WEEKS)
+    return (rows["share"] >= nearly_full) | is_soon
+
+
+def seat_offers(
+    held: pd.DataFrame, full: pd.DataFrame, seat_use: Mapping[str, float], nearly_full: float
+) -> dict[str, Facts]:
+    """Return more seats, for accounts whose seats are nearly full or will be soon.
+
+    Seats at the most that the terms allow are not offered. Where no allowance is recorded the share
+    of seats with an active user stands in.
+    """
+    seats = held[held["seats"] > 0]
+    is_capped = (seats["seats"] >= seats["max_seats"]).fillna(False)
+    open_seats = seats[~is_capped].sort_values("arr", kind="stable", ascending=False)
+    main = open_seats.drop_duplicates("entity_id").set_index("entity_id")
+    recorded = full[full["unit"] == BY_SEAT]
+    wanted = _fullest_first(recorded[is_wanted(recorded, nearly_full)])
+    without = set(main.index) - set(recorded["entity_id"])
+    offers = {}
+    for entity, product, bought in zip(main.index, main["product"], main["seats"], strict=True):
+        row, share = wanted.get(entity), seat_use.get(entity, float("nan"))
+        if row:
+            offers[entity] = _allowance_offer(row, row["product"] or product)
+        elif entity in without and share >= nearly_full:
+            text = f"{share * bought:,.0f} people active in 28 days on {bought:,.0f} seats"
+            offers[entity] = {"product": product or None, "text": text, "share": round(share, 4)}
+    return offers
+
+
+def _allowance_offer(row: Mapping[str, Any], product: str) -> Facts:
+    text, share = allowance_words(row), round(row["share"], 4)
+    return {"product": product or None, "text": text, "share": share}
+
+
+def _fullest_first(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    ordered = rows.sort_values(["share", "product"], ascending=[False, True], kind="stable")
+    chosen = ordered.drop_duplicates("entity_id")
+    return dict(zip(chosen["entity_id"], chosen.to_dict("records"), strict=True))
+
+
+def allowance_words(row: Mapping[str, Any]) -> str:
+    """Return how full an allowance is, for how long, or when it will be.
+
+    >>> row = {"used": 47.0, "limit": 50.0, "unit": "seats", "weeks": 8, "full_in_weeks": 3.2}
+    >>> allowance_words(row)
+    '47 of 50 seats used, nearly full for 8 weeks'
+    >>> allowance_words({"used": 1150.0, "limit": 1000.0, "unit": "units", "weeks": 1})
+    '1,150 of 1,000 units used, nearly full for 1 week'
+    >>> allowance_words(row | {"used": 40.0, "weeks": 0})
+    '40 of 50 seats used, full in about 3 weeks at its pace'
+    >>> allowance_words(row | {"weeks": 0, "full_in_weeks": float("nan")})
+    '47 of 50 seats used'
+    """
+    words = f"{row['used']:,.0f} of {row['limit']:,.0f} {row['unit']} used"
+    weeks, ahead = int(row["weeks"]), row.get("full_in_weeks", float("nan"))
+    if weeks:
+        return f"{words}, nearly full for {weeks} week{'s' if weeks != 1 else ''}"
+    if 0 < ahead <= SOON_WEEKS:
+        n = max(1, round(ahead))
+        return f"{words}, full in about {n} week{'s' if n != 1 else ''} at its pace"
+    return words
+
+
+def unit_offers(full: pd.DataFrame, nearly_full: float) -> dict[str, Facts]:
+    """Return more units, for accounts whose fullest allowance is nearly full or will be soon."""
+    units = full[full["unit"] == BY_UNIT]
+    return {
+        entity: _allowance_offer(row, row["product"])
+        for entity, row in _fullest_first(units[is_wanted(units, nearly_full)]).items()
+    }
+
+
+def tier_offers(held: pd.DataFrame, room: Room) -> dict[str, Facts]:
+    """Return the next dearer plan; plans are in the order of their median revenue per seat."""
+    rows = held[held["plan"].notna() & (held["arr"] > 0) & (held["seats"] > 0)]
+    if rows.empty:
+        return {}
+    price = (rows["arr"] / rows["seats"]).groupby([rows["product"], rows["plan"]]).median()
+    top = {name.lower() for name in room.top_plans}
+    main = rows.sort_values("arr", ascending=False, kind="stable").drop_duplicates("entity_id")
+    offers = {}
+    for product, plans in price.groupby(level=0):
+        order = plans.droplevel(0).sort_values(kind="stable").index.tolist()
+        following = dict(zip(order[:-1], order[1:], strict=True))
+        here = main[main["product"] == product]
+        for entity, plan in zip(here["entity_id"], here["plan"], strict=True):
+            if plan in following and str(plan).lower() not in top:
+                text = f"on the plan {plan}; the next is {following[plan]}"
+                offers[entity] = {"product": product or None, "text": text}
+    return offers
+
+
+def product_offers(held: pd.DataFrame, room: Room) -> dict[str, Facts]:
+    """Return the most common product that an account lacks."""
+    told = held[held["product"] != ""]
+    n = told["entity_id"].nunique()
+    holders = told.groupby("product")["entity_id"].nunique()
+    counts = {str(name): int(count) for name, count in holders.items()}
+    sold = set(room.products) or {name for name in counts if counts[name] >= OFFERED_SHARE * n}
+    order = sorted((name for name in counts if name in sold), key=lambda name: -counts[name])
+    order += sorted(sold - set(order))
+    offers = {}
+    for entity, owned in told.groupby("entity_id")["product"].agg(set).items():
+        missing = next((name for name in order if name not in owned), None)
+        if missing is not None:
+            text = f"without {missing}; {counts.get(missing, 0):,} of {n:,} accounts have it"
+            offers[str(entity)] = {"product": missing, "text": text}
+    return offers
+
+
+def rules_of(
+    full: pd.DataFrame, seats: Mapping[str, Facts], growth: Growth
+) -> dict[str, list[str]]:
+    """Return the kinds that plain rules name, per account; nothing where no rule holds.
+
+    Units used beyond the allowance ask for more units. Seats that were nearly full for
+    `Growth.full_weeks` weeks ask for more seats; where only their use in 28 days is known, nearly
+    full is enough.
+    """
+    beyond = full[(full["unit"] == BY_UNIT) & (full["share"] > 1.0)]
+    weeks = full[full["unit"] == BY_SEAT].groupby("entity_id")["weeks"].max().to_dict()
+    rules = {str(entity): ["usage"] for entity in beyond["entity_id"]}
+    for entity, offer in seats.items():
+        is_full = (offer["share"] or 0.0) >= growth.nearly_full
+        if is_full and weeks.get(entity, growth.full_weeks) >= growth.full_weeks:
+            rules.setdefault(entity, []).append("seats")
+    return rules
+
+
+def overdue(book: Book) -> dict[str, Facts]:
+    """Return who owes: the oldest invoice past its due day and unpaid, as known at the book."""
+    if not book.has("invoices", "due_day", "paid_day", "amount"):
+        return {}
+    rows = book.known("invoices")
+    late = rows.filter(is_overdue(rows))
+    sums = book.read(
+        late.group_by("entity_id").agg(
+            n=late.count(), amount=late.amount.sum(), due=late.due_day.min()
+        )
+    )
+    currency, today = book.company.reporting_currency, day_index(book.on)
+    return {
+        entity: {"code": "overdue", "text": overdue_words(n, amount, currency, today - due)}
+        for entity, n, amount, due in sums.itertuples(index=False)
+    }
+
+
+def overdue_words(n: int, amount: float, currency: str, days: int) -> str:
+    """Return what is owed.
+
+    >>> overdue_words(1, 1200.0, "EUR", 12)
+    'an invoice over 1,200 EUR is 12 days overdue'
+    >>> overdue_words(2, 90.4, "EUR", 1)
+    '2 invoices over 90 EUR, the oldest 1 day overdue'
+    """
+    late = f"{days:.0f} day{'s' if days != 1 else ''} overdue"
+    money = f"{amount:,.0f} {currency}" if np.isfinite(amount) else "an unknown amount"
+    return (
+        f"an invoice over {money} is {late}"
+        if n == 1
+        else f"{n} invoices over {money}, the oldest {late}"
+    )
+
+
+def open_opportunities(book: Book) -> dict[str, Facts]:
+    """Return who is being sold to already: the largest expansion open as known at the book."""
+    if not book.has("opportunities", "kind", "stage"):
+        return {}
+    rows = book.known("opportunities")
+    is_open = (rows.kind == "expansion") & ~rows.stage.lower().isin(CLOSED_STAGES)
+    told = rows.filter(is_open)
+    amount = told.amount if "amount" in told.columns else ibis.null("float64")
+    close = told.close_day if "close_day" in told.columns else ibis.null("int64")
+    told = told.mutate(_amount=ibis.coalesce(amount, -1.0), _close=close)
+    first = told.group_by("entity_id").agg(
+        amount=told._amount.max(),
+        stage=told.stage.argmax(told._amount),
+        close=told._close.argmax(told._amount),
+    )
+    return {
+        entity: {
+            "code": "open_opportunity",
+            "text": deal_words(amount, str(stage), close, book.company.reporting_currency),
+        }
+        for entity, amount, stage, close in book.read(first).itertuples(index=False)
+    }
+
+
+def deal_words(amount: float, stage: str, close: float | None, currency: str) -> str:
+    """Return what is being sold already.
+
+    >>> deal_words(12000.0, "proposal", 20575, "EUR")
+    'an expansion over 12,000 EUR is open (proposal), to close 2026-05-02'
+    >>> deal_words(-1.0, "discovery", None, "EUR")
+    'an expansion is open (discovery)'
+    """
+    money = f" over {amount:,.0f} {currency}" if amount is not None and amount >= 0 else ""
+    until = "" if close is None or np.isnan(close) else f", to close {index_day(int(close))}"
+    return f"an expansion{money} is open ({stage.replace('_', ' ')}){until}"
+
+
+def contacts(book: Book) -> dict[str, Facts]:
+    """Return whom to ask: an advocate first, then who was seen last; who left is nobody to ask.
+
+    People have no history here: role and advocacy are as the source has them by the book.
+    """
+    if "contacts" not in book.loaded.tables:
+        return {}
+    people = pq.read_table(book.loaded.tables["contacts"].path).to_pandas()
+    moment = pd.Timestamp(book.on)
+    people = people[people["known_at"] <= moment]
+    people = people.sort_values("known_at").drop_duplicates("contact_id", keep="last")
+    people = people.reindex(columns=["account_id", "contact_id", "role", "is_champion", "left_at"])
+    stays = people["left_at"].isna() | (pd.to_datetime(people["left_at"]) > moment)
+    people = people[stays].assign(is_champion=people["is_champion"].eq(True))
+    people["seen"] = people["contact_id"].map(last_seen(book))
+    first = people.sort_values(
+        ["is_champion", "seen", "contact_id"], ascending=[False, False, True], na_position="last"
+    ).drop_duplicates("account_id")
+    return {
+        row.account_id: {
+            "contact_id": row.contact_id,
+            "role": None if pd.isna(row.role) else row.role,
+            "is_champion": bool(row.is_champion),
+            "last_active_on": None if pd.isna(row.seen) else str(index_day(int(row.seen) - 1)),
+        }
+        for row in first.itertuples(index=False)
+    }
+
+
+def last_seen(book: Book) -> dict[str, int]:
+    """Return the day a person was last seen, using the product or answering, by their id."""
+    parts = []
+    for table, column in (("usage_events", "user_id"), ("survey_responses", "respondent_id")):
+        if book.has(table, column):
+            daily, today = book.daily[table], day_index(book.on)
+            recent = daily.filter(
+                daily.day <= today, daily.known_day <= today, daily.day > today - SEEN_DAYS
+            )
+            parts.append(recent.select(person=recent[column], day=recent.day))
+    if not parts:
+        return {}
+    both = parts[0] if len(parts) == 1 else ibis.union(*parts)
+    last = book.read(both.group_by("person").agg(day=both.day.max()))
+    return dict(zip(last["person"], last["day"], strict=True))

@@ -1,0 +1,203 @@
+"""Raw tables to a filled feature store: every step of the features room, in order."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from configs.runtime.code_identity import code_digest
+from configs.runtime.errors import ConfigError
+from configs.runtime.hashing import digest
+from configs.runtime.state_directory import read_manifest, write_json_atomically
+from configs.schema.company import Company
+from configs.schema.workspace import Workspace
+from features.feast_store import Store, vector_view
+from features.labels import Labels, build_labels
+from features.online_vectors import FeatureSet, build_vectors, feature_set
+from features.snapshots.grid import STANDING, Snapshots, build_snapshots
+from features.sources import Loaded, load_sources
+
+Progress = Callable[[str], None]
+
+APPLIED = "applied"
+
+
+@dataclass(frozen=True)
+class Built:
+    """Everything the features room makes.
+
+    Attributes
+    ----------
+    loaded : Loaded
+        Canonical source tables and gaps.
+    snapshots : Snapshots
+        Features per (entity, as_of), and where each account stood.
+    features : FeatureSet
+        The ordered features, with their identity.
+    labels : dict of str to Labels
+        By target.
+    store : Store
+        Applied, and filled for the book.
+    """
+
+    loaded: Loaded
+    snapshots: Snapshots
+    features: FeatureSet
+    labels: dict[str, Labels]
+    store: Store
+
+
+def left_out(built: Built) -> dict[str, dict[str, list[str]]]:
+    """Return what was left out: features, by what they need, and rows, by target.
+
+    Returns
+    -------
+    dict
+        ``features``: what is needed → names. ``rows``: target → reasons with counts, in words.
+    """
+    needs: dict[str, list[str]] = {}
+    for name, why in sorted(built.snapshots.dropped.items()):
+        needs.setdefault(why, []).append(name)
+    rows = {
+        name: [
+            f"{count:,} {reason.replace('_', ' ')}"
+            for reason, count in labels.contract["excluded"].items()
+        ]
+        for name, labels in built.labels.items()
+    }
+    return {"features": needs, "rows": rows}
+
+
+def build_features(
+    workspace: Workspace,
+    now: datetime,
+    progress: Progress = lambda _: None,
+    *,
+    is_served: bool = True,
+) -> Built:
+    """Load the sources, build what is out of date, and fill the feature store.
+
+    The caller holds the state directory's lock. Nothing is rebuilt that did not change.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The company, its data and its state.
+    now : datetime
+        The clock, UTC.
+    progress : callable
+        Is told one line per step.
+    is_served : bool
+        Load the book's vectors into the online store. False to train as of an earlier day: the
+        service goes on with the vectors it has.
+
+    Raises
+    ------
+    SourceError, DataError, ConfigError
+        What is wrong with the data or the configuration, and what to do.
+    """
+    refuse_ready_table(workspace.company)
+    loaded = load_sources(workspace, now, progress)
+    snapshots = build_snapshots(workspace, loaded, now, progress)
+    features = feature_set(snapshots)
+    store = Store(workspace)
+    if is_served:
+        fill_store(workspace, loaded, snapshots, features, store, progress)
+    else:
+        declare_only(workspace, snapshots, features, store, progress)
+    labels = build_labels(workspace, loaded, snapshots, now, progress)
+    return Built(loaded, snapshots, features, labels, store)
+
+
+def refuse_ready_table(company: Company) -> None:
+    """Raise for a company whose one table is ready to learn from: it has no features to build."""
+    if company.table is not None:
+        raise ConfigError(
+            f"{company.name} is a ready-made table: it has no sources to build features from, so "
+            "there is no book, no feature store and no service on it",
+            where="table in company.yaml",
+            fix="check, train, checks, promote, rollback, releases, relog, score and run work on "
+            "it; score new rows with:  bellwether score COMPANY --rows FILE",
+        )
+
+
+def fill_store(
+    workspace: Workspace,
+    loaded: Loaded,
+    snapshots: Snapshots,
+    features: FeatureSet,
+    store: Store,
+    progress: Progress,
+) -> None:
+    """Declare the views and load the book's vectors, unless the store already holds them.
+
+    Embedded files that are damaged are made again: nothing is kept in them alone.
+    """
+    for name in store.drop_damaged():
+        progress(f"feature store: {name} was damaged, it is made again")
+    store.write_config()
+    folder = build_vectors(workspace, loaded, snapshots)
+    n_accounts = pq.read_metadata(folder / "part.parquet").num_rows
+    limit = workspace.company.serving.online_by_name_up_to
+    is_named = n_accounts <= limit
+    wanted = {
+        "views": digest(
+            features.hash,
+            code_digest("features.feast_store"),
+            sorted(workspace.company.targets),
+            workspace.company.exclude_features,
+            is_named,
+        ),
+        "book": read_manifest(folder),
+        # Views name their files by full path: a state directory that was moved is declared again.
+        "where": digest(
+            workspace.state.root.absolute(),
+            workspace.places.redis_url,
+            workspace.places.registry_url,
+        ),
+    }
+    marker = workspace.state.feast / APPLIED
+    is_declared = read_manifest(marker) == wanted and store.declares(workspace.company.targets)
+    if is_declared and _is_filled(store, features, folder, snapshots.book_on):
+        progress("feature store: unchanged")
+        return
+    progress(f"feature store: declaring {len(features.names)} features")
+    store.apply(snapshots, features, workspace.company.targets, is_named=is_named)
+    by_name = (
+        f"{len(features.versions)} families by name"
+        if is_named
+        else f"nothing by name: {n_accounts:,} accounts, serving.online_by_name_up_to is {limit:,}"
+    )
+    progress(
+        f"feature store: loading {vector_view(features.hash)} of {snapshots.book_on}, and {by_name}"
+    )
+    store.materialize(features, snapshots.book_on)
+    marker.mkdir(parents=True, exist_ok=True)
+    write_json_atomically(marker / "manifest.json", wanted)
+
+
+def declare_only(
+    workspace: Workspace,
+    snapshots: Snapshots,
+    features: FeatureSet,
+    store: Store,
+    progress: Progress,
+) -> None:
+    """Declare the views to train through; the next `fill_store` declares the book's again."""
+    shutil.rmtree(workspace.state.feast / APPLIED, ignore_errors=True)
+    store.drop_damaged()
+    progress(f"feature store: declaring {len(features.names)} features as of {snapshots.book_on}")
+    n_accounts = pq.read_metadata(snapshots.sets[STANDING].path(snapshots.book_on)).num_rows
+    is_named = n_accounts <= workspace.company.serving.online_by_name_up_to
+    store.apply(snapshots, features, workspace.company.targets, is_named=is_named)
+
+
+def _is_filled(store: Store, features: FeatureSet, folder: Path, book_on: date) -> bool:
+    """Ask for one account of the book: a store that was emptied answers, but knows nobody."""
+    first = pq.read_table(folder / "part.parquet", columns=["entity_id"]).slice(0, 1)
+    return all(store.holds(features, item, book_on) for item in first["entity_id"].to_pylist())

@@ -1,0 +1,187 @@
+"""Issues in how revenue and activity are recorded, which would make outcomes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from features.days import index_day
+from features.quality.context import Context, counted
+from features.quality.report import Issue
+from features.quality.understanding import Ledger, activity_days, is_unbilled, usual_pauses
+from features.revenue.terms import GOES_ON
+from features.snapshots.account_status import ACTIVITY, activity_table
+
+MASS_SHARE, MASS_ACCOUNTS = 0.2, 5
+"""Losses on one day, of the accounts there were, from which a cause of their own is likely."""
+
+SHOWN = 5
+"""Accounts that an issue names."""
+
+
+def ledger_issues(context: Context, ledger: Ledger | str) -> Iterator[Issue]:
+    """Report terms whose end cannot be what happened."""
+    if isinstance(ledger, str):
+        return
+    yield from _nothing_follows(context, ledger)
+    yield from _lost_on_one_day(context, ledger)
+    yield from _moved_nowhere(context, ledger)
+
+
+def _nothing_follows(context: Context, ledger: Ledger) -> Iterator[Issue]:
+    terms = ledger.terms
+    expected = terms[terms["end_reason"].isin(GOES_ON) & terms["ended_day"].notna()]
+    lost = expected[expected["fate"] == "lost"]
+    if len(lost):
+        detail = (
+            f"ended as renewed, nothing follows: {len(lost):,} of {len(expected):,} terms that "
+            f"ended as renewed or changed, counted as losses ({_named(lost)})"
+        )
+        yield context.issue(
+            "renewed_into_nothing", "subscriptions", len(lost), len(expected), detail
+        )
+
+
+def _lost_on_one_day(context: Context, ledger: Ledger) -> Iterator[Issue]:
+    steps = ledger.steps
+    gone = steps[(steps["after"] == 0) & (steps["before"] > 0) & (steps["moved"] == 0)]
+    if gone.empty:
+        return
+    day = int(gone["day"].value_counts().index[0])
+    left = gone[gone["day"] == day]
+    before = steps[steps["day"] < day].drop_duplicates("entity_id", keep="last")
+    there = int((before["after"] > 0).sum())
+    if len(left) < MASS_ACCOUNTS or len(left) < MASS_SHARE * there:
+        return
+    later = steps[(steps["day"] > day) & steps["entity_id"].isin(left["entity_id"])]
+    back = later["entity_id"].nunique()
+    detail = (
+        f"{counted(len(left), there, 'accounts with revenue')} are lost on {index_day(day - 1)}; "
+        f"{back:,} of them come back later"
+    )
+    yield context.issue("lost_on_one_day", "subscriptions", len(left), there, detail)
+
+
+def _moved_nowhere(context: Context, ledger: Ledger) -> Iterator[Issue]:
+    terms = ledger.terms
+    moved = terms[(terms["fate"] == "moved") & (terms["end_reason"] == "merged")]
+    arrived = terms[terms["moved_arr"] > 0]["subscription_id"]
+    nowhere = moved[~moved["subscription_id"].isin(arrived)]
+    if len(nowhere):
+        detail = (
+            f"{counted(len(nowhere), len(moved), 'merged terms')}, "
+            f"{nowhere['arr'].sum():,.0f} {context.workspace.company.reporting_currency} a year"
+        )
+        yield context.issue("merged_into_unknown", "subscriptions", len(nowhere), None, detail)
+
+
+def _named(rows: pd.DataFrame) -> str:
+    names = sorted(rows["entity_id"].astype(str).unique())
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def amount_issues(context: Context) -> Iterator[Issue]:
+    """Report terms without an amount, and accounts that never paid."""
+    if not context.has("subscriptions", "arr"):
+        return
+    ended = "ended_on" if context.has("subscriptions", "ended_on") else "NULL::DATE"
+    live = f"started_on < $1 AND ({ended} IS NULL OR {ended} >= $1)"
+    found = context.ask(
+        f"SELECT count(*) FILTER ({live}) AS whole, "
+        f"count(*) FILTER ({live} AND arr IS NULL) AS rows FROM subscriptions",
+        context.now.date(),
+    )
+    if found["rows"]:
+        detail = (
+            f"live terms without arr: {found['rows']:,} of {found['whole']:,}; the ARR of their "
+            "accounts is unknown"
+        )
+        yield context.issue(
+            "live_terms_without_arr", "subscriptions", found["rows"], found["whole"], detail
+        )
+    free = context.ask(
+        "SELECT count(*) AS whole, count(*) FILTER (most = 0) AS rows FROM "
+        "(SELECT account_id, max(coalesce(arr, 1)) AS most FROM subscriptions GROUP BY 1)"
+    )
+    if free["rows"]:
+        detail = f"accounts whose only terms have arr 0: {free['rows']:,} of {free['whole']:,}"
+        yield context.issue("unpaid_accounts", "subscriptions", free["rows"], free["whole"], detail)
+
+
+def term_coverage_issues(context: Context) -> Iterator[Issue]:
+    """Report accounts that are active and in no subscription."""
+    if not context.has("subscriptions"):
+        return
+    tables = [name for name in ACTIVITY if context.has(name)]
+    seen = " UNION ".join(f"SELECT account_id FROM ({activity_days(context, t)})" for t in tables)
+    if not tables:
+        return
+    found = context.ask(
+        f"SELECT count(DISTINCT account_id) AS whole, count(DISTINCT account_id) FILTER "
+        f"(account_id NOT IN (SELECT account_id FROM subscriptions)) AS rows FROM ({seen})"
+    )
+    if found["rows"]:
+        detail = (
+            f"accounts with activity and without any term: {found['rows']:,} of "
+            f"{found['whole']:,}; if these are the ones that left, models learn from survivors only"
+        )
+        yield context.issue(
+            "activity_without_terms", "subscriptions", found["rows"], found["whole"], detail
+        )
+
+
+def unfolded_issues(context: Context) -> Iterator[Issue]:
+    """Report subscriptions whose renewal date is overwritten at each renewal."""
+    info = context.loaded.tables.get("subscriptions")
+    done = info.unfolded if info else None
+    if info is None or done is None or not done.subscriptions:
+        return
+    detail = (
+        f"{counted(done.subscriptions, info.rows)} last many billing intervals, so that their "
+        f"renewal was known years ahead; read as {done.rows:,} terms of one {done.period} each"
+    )
+    code = "overwritten_terms" if done.is_guess else "unfolded_terms"
+    yield context.issue(code, "subscriptions", done.subscriptions, info.rows, detail)
+
+
+def rhythm_issues(context: Context) -> Iterator[Issue]:
+    """Report accounts that are usually silent for longer than silence is waited for."""
+    company = context.workspace.company
+    asked = {n: t for n, t in company.targets.items() if t.observed_in == "activity"}
+    table = activity_table(context.loaded.tables)
+    if not asked or table is None:
+        return
+    horizon = min(target.horizon_days for target in asked.values())
+    limit = min(horizon, company.cohort.active_within_days)
+    found = context.ask(
+        f"WITH usual AS ({usual_pauses(context, table)}) SELECT count(*) AS whole, "
+        f"count(*) FILTER (pause > {limit}) AS rows, "
+        f"median(pause) FILTER (pause > {limit}) AS days FROM usual"
+    )
+    if found["rows"]:
+        detail = (
+            f"{counted(found['rows'], found['whole'], 'accounts')} are usually silent for longer "
+            f"({found['days']:.0f} days) than horizon_days ({horizon}) and active_within_days "
+            f"({company.cohort.active_within_days})"
+        )
+        yield context.issue("silent_by_habit", table, found["rows"], found["whole"], detail)
+
+
+def uncounted_issues(context: Context) -> Iterator[Issue]:
+    """Report rows that are kept and count neither as activity nor as revenue."""
+    for table, needs, words, what in (
+        ("usage_events", "quantity", "quantity = 0", "events with a quantity of 0"),
+        ("invoices", "is_failed_charge", "is_failed_charge", "failed charges"),
+        ("invoices", "status", is_unbilled("status"), "drafts and voided invoices"),
+        ("accounts", "is_test", "is_test", "test accounts"),
+    ):  # fmt: skip
+        if not context.has(table, needs):
+            continue
+        found = context.ask(
+            f"SELECT count(*) AS whole, count(*) FILTER ({words}) AS rows FROM {table}"
+        )
+        if found["rows"]:
+            detail = f"{counted(found['rows'], found['whole'])}: {what}"
+            yield context.issue("not_counted", table, found["rows"], found["whole"], detail)

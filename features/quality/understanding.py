@@ -1,0 +1,443 @@
+"""What was understood of a company, in numbers that anyone who knows it can compare with theirs.
+
+Shown before the issues: accounts and ARR today, ARR at past year ends, losses and growth per
+quarter, the usual term, billing cycle and activity, and the first and last day of each table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import date, timedelta
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from configs.runtime.errors import DataError
+from features.days import day_index, index_day
+from features.quality.context import Context
+from features.revenue.retention import (
+    known_terms,
+    levels,
+    position,
+    quarter_name,
+    quarters,
+    retained,
+    retention,
+)
+from features.revenue.usual_spend import NOT_BILLED
+from features.snapshots.account_status import activity_table
+from features.snapshots.subscriptions import read_invoices, read_terms
+from features.sources.files.sql import text_list
+from features.tables.source_tables import TABLES
+
+QUARTERS = 8
+"""Past quarters that are shown."""
+
+YEARS = 3
+"""Past year ends that are shown."""
+
+
+@dataclass(frozen=True)
+class Quarter:
+    """How the accounts of a quarter's start came through it.
+
+    Attributes
+    ----------
+    quarter : str
+        Such as ``2026 Q2``; whole quarters only.
+    start_arr, end_arr : float
+        ARR at both ends, all accounts, in the reporting currency.
+    lost, expanded, contracted, new, returned : int
+        Accounts, each counted once by its net movement over the quarter.
+    lost_arr, expansion_arr, contraction_arr, new_arr, returned_arr, moved_arr : float
+        What they add up to; losses are negative. ``start_arr`` and these add up to ``end_arr``.
+    grr, nrr : float or None
+        Shares; None without ARR at the start.
+    """
+
+    quarter: str
+    start_arr: float
+    end_arr: float
+    lost: int
+    expanded: int
+    contracted: int
+    new: int
+    returned: int
+    lost_arr: float
+    expansion_arr: float
+    contraction_arr: float
+    new_arr: float
+    returned_arr: float
+    moved_arr: float
+    grr: float | None
+    nrr: float | None
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What was understood of a company at one moment.
+
+    Attributes
+    ----------
+    as_of, currency : str
+        The day (00:00 UTC), and the reporting currency of all money.
+    accounts : int
+        All that are known, test accounts left out.
+    live, paying : int or None
+        Accounts with terms that hold, and those of them with ARR; None without subscriptions.
+    unpriced : int
+        Accounts that hold terms without an ARR: in no sum of ARR.
+    arr : float or None
+        Today.
+    billed : float or None
+        Amount invoiced in the last 364 days, credits taken off; None without amounts.
+    billed_accounts : int or None
+        Accounts it was invoiced to.
+    arr_at : dict of str to float
+        Day (a past year end, 31 December) to ARR on it; and the end of this year: ARR of terms
+        that run at least until then.
+    terms : int
+        Rows of subscriptions.
+    median_term_days, median_billing_days : float or None
+        From the start of terms to their renewal; between the charges of an account.
+    activity : dict of str to Any
+        table, median_per_28d (rows per account with any in the last 91 days), active_28d and
+        active_91d (accounts), median_pause_days (between days of activity).
+    spans : dict of str to tuple
+        Table to its first and last day.
+    quarters : tuple of Quarter
+        Oldest first.
+    why_not : str
+        Why there is no ARR, in words; empty where there is.
+    """
+
+    as_of: str
+    currency: str
+    accounts: int
+    live: int | None = None
+    paying: int | None = None
+    unpriced: int = 0
+    arr: float | None = None
+    billed: float | None = None
+    billed_accounts: int | None = None
+    arr_at: Mapping[str, float] = field(default_factory=dict)
+    terms: int = 0
+    median_term_days: float | None = None
+    median_billing_days: float | None = None
+    activity: Mapping[str, Any] = field(default_factory=dict)
+    spans: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    quarters: tuple[Quarter, ...] = ()
+    why_not: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return asdict(self)
+
+    def render(self, console: Console) -> None:
+        """Print one screen."""
+        console.print(Text(f"What was understood, as of {self.as_of}", style="bold"))
+        for line in self.lines():
+            console.print(Text(line), soft_wrap=True)
+        if self.quarters:
+            console.print(self._quarters_view())
+        console.print()
+
+    def lines(self) -> list[str]:
+        """Return the numbers in sentences."""
+        lines = [f"{self.accounts:,} accounts" + self._live_words()]
+        if self.arr is not None:
+            lines.append(f"ARR today {self.arr:,.0f} {self.currency}" + self._year_words())
+        elif self.why_not:
+            lines.append(f"No ARR: {self.why_not}")
+        if self.billed is not None:
+            lines.append(
+                f"Billed in the last 364 days: {self.billed:,.0f} {self.currency}, to "
+                f"{self.billed_accounts:,} accounts"
+            )
+        if self.unpriced:
+            lines.append(
+                f"{self.unpriced:,} accounts hold terms without an ARR and are in no sum of ARR"
+            )
+        lines.append(self._rhythm_words())
+        return [line for line in lines if line]
+
+    def _live_words(self) -> str:
+        if self.live is None:
+            return ""
+        return f", {self.live:,} with terms that hold, {self.paying:,} of them paying"
+
+    def _year_words(self) -> str:
+        past = [f"{value:,.0f} on {day}" for day, value in self.arr_at.items() if day <= self.as_of]
+        ahead = [
+            f"{value:,.0f} under terms that run beyond {day}"
+            for day, value in self.arr_at.items()
+            if day > self.as_of
+        ]
+        return "".join(f"; {words}" for words in [*past, *ahead])
+
+    def _rhythm_words(self) -> str:
+        parts = []
+        if self.terms:
+            parts.append(f"{self.terms:,} terms")
+        if self.median_term_days is not None:
+            parts.append(f"usual term {self.median_term_days:,.0f} days")
+        if self.median_billing_days is not None:
+            parts.append(f"usual billing cycle {self.median_billing_days:,.0f} days")
+        if self.activity:
+            found = self.activity
+            parts.append(
+                f"{found['table']}: {found['active_28d']:,} accounts active in 28 days, "
+                f"{found['active_91d']:,} in 91; "
+                f"usually {found['median_per_28d']:,.0f} rows per account in 28 days"
+            )
+        return "; ".join(parts)
+
+    def _quarters_view(self) -> Table:
+        view = Table(box=None, header_style="dim", padding=(0, 1, 0, 0), pad_edge=False)
+        view.add_column("quarter", no_wrap=True)
+        for heading in ("at start", "lost", "shrank", "grew", "new, back", "GRR", "NRR"):
+            view.add_column(heading, justify="right", no_wrap=True)
+        for item in self.quarters:
+            view.add_row(
+                item.quarter,
+                _short(item.start_arr),
+                _moved(item.lost, item.lost_arr),
+                _moved(item.contracted, item.contraction_arr),
+                _moved(item.expanded, item.expansion_arr),
+                _moved(item.new + item.returned, item.new_arr + item.returned_arr),
+                "" if item.grr is None else f"{item.grr:.1%}",
+                "" if item.nrr is None else f"{item.nrr:.1%}",
+            )
+        return view
+
+
+def _moved(n: int, arr: float) -> str:
+    sign = "+" if arr > 0 else ""
+    return f"{n:,}: {sign}{_short(arr)}" if n else "0"
+
+
+def _short(money: float) -> str:
+    """Return an amount for a narrow column.
+
+    >>> _short(14_210_900.0), _short(-499_293.0), _short(9_120.0)
+    ('14.21m', '-499k', '9,120')
+    """
+    if abs(money) >= 1e6:
+        return f"{money / 1e6:,.2f}m"
+    return f"{money / 1e3:,.0f}k" if abs(money) >= 1e4 else f"{money:,.0f}"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A company's revenue as the ledger reads it today, for the summary and the issues.
+
+    Attributes
+    ----------
+    terms : pandas.DataFrame
+        From `known_terms`.
+    steps : pandas.DataFrame
+        From `levels`.
+    unpriced : tuple of str
+        Accounts left out.
+    today : int
+        Day index.
+    """
+
+    terms: pd.DataFrame
+    steps: pd.DataFrame
+    unpriced: tuple[str, ...]
+    today: int
+
+
+def read_ledger(context: Context) -> Ledger | str:
+    """Return the revenue ledger of a company, or why there is none, in words."""
+    if "subscriptions" not in context.loaded.tables:
+        return "there are no subscriptions"
+    try:
+        terms, unpriced = read_terms(context.loaded, context.workspace.company.reporting_currency)
+        today = day_index(context.now.date())
+        seen = known_terms(terms, today)
+        return Ledger(seen, levels(seen, today), unpriced, today)
+    except DataError as error:
+        return error.what
+
+
+def understand(context: Context, ledger: Ledger | str) -> Understood:
+    """Return what was understood of a company.
+
+    Parameters
+    ----------
+    context : Context
+        The loaded tables and the clock.
+    ledger : Ledger or str
+        From `read_ledger`.
+    """
+    company = context.workspace.company
+    flag = "WHERE NOT coalesce(is_test, false)" if context.has("accounts", "is_test") else ""
+    accounts = context.ask(f"SELECT count(DISTINCT account_id) AS n FROM accounts {flag}")["n"]
+    facts: dict[str, Any] = {
+        "as_of": str(context.now.date()),
+        "currency": company.reporting_currency,
+        "accounts": accounts,
+        "median_billing_days": _billing_days(context),
+        "activity": _activity(context),
+        "spans": _spans(context),
+    }
+    if context.has("subscriptions"):
+        facts |= _terms(context)
+    if context.has("invoices", "amount"):
+        facts |= _billed(context)
+    if isinstance(ledger, str):
+        return Understood(**facts, why_not=ledger)
+    return Understood(**facts, **_revenue(ledger))
+
+
+def _terms(context: Context) -> dict[str, Any]:
+    renews = "renews_on" if context.has("subscriptions", "renews_on") else "NULL::DATE"
+    ended = "ended_on" if context.has("subscriptions", "ended_on") else "NULL::DATE"
+    return context.ask(
+        f"SELECT count(*) AS terms, count(DISTINCT account_id) FILTER (started_on < $1 "
+        f"AND ({ended} IS NULL OR {ended} >= $1)) AS live, "
+        f"median(date_diff('day', started_on, {renews})) AS median_term_days FROM subscriptions",
+        context.now.date(),
+    )
+
+
+def _revenue(ledger: Ledger) -> dict[str, Any]:
+    steps, today = ledger.steps, ledger.today
+    now = position(steps, today)
+    ends = [date(index_day(today).year - back, 12, 31) for back in range(YEARS, 0, -1)]
+    # The position at a midnight is that of the day before: 31 December is read on 1 January.
+    arr_at = {str(end): float(position(steps, day_index(end) + 1).sum()) for end in ends}
+    arr_at = {day: value for day, value in arr_at.items() if value}
+    end = date(index_day(today).year, 12, 31)
+    arr_at[str(end)] = _lasting(ledger, day_index(end))
+    return {
+        "paying": int((now > 0).sum()),
+        "unpriced": len(ledger.unpriced),
+        "arr": float(now.sum()),
+        "arr_at": arr_at,
+        "quarters": tuple(_quarters(ledger)),
+    }
+
+
+def _lasting(ledger: Ledger, day: int) -> float:
+    """Return the ARR of terms that hold today and do not come up for renewal by a day."""
+    held = ledger.terms[ledger.terms["fate"] == "held"]
+    return float(held.loc[held["renews_day"] > day, "arr"].sum())
+
+
+def _quarters(ledger: Ledger) -> list[Quarter]:
+    if ledger.steps.empty:
+        return []
+    first = int(ledger.steps["day"].min())
+    spans = quarters(first, ledger.today)[-QUARTERS:]
+    return [_quarter(ledger.steps, start, end) for start, end in spans]
+
+
+def _quarter(steps: pd.DataFrame, start: int, end: int) -> Quarter:
+    accounts = retained(steps, start, end)
+    sums = retention(accounts)
+    counts = accounts["kind"].value_counts()
+    return Quarter(
+        quarter=quarter_name(start),
+        start_arr=float(sums["start"] or 0.0),
+        end_arr=float(sums["end"] or 0.0),
+        lost=int(counts.get("churn", 0)),
+        expanded=int(counts.get("expansion", 0)),
+        contracted=int(counts.get("contraction", 0)),
+        new=int(counts.get("new", 0)),
+        returned=int(counts.get("reactivation", 0)),
+        lost_arr=float(sums["churn"] or 0.0),
+        expansion_arr=float(sums["expansion"] or 0.0),
+        contraction_arr=float(sums["contraction"] or 0.0),
+        new_arr=float(sums["new"] or 0.0),
+        returned_arr=float(sums["reactivation"] or 0.0),
+        moved_arr=float(sums["merged"] or 0.0),
+        grr=sums["grr"],
+        nrr=sums["nrr"],
+    )
+
+
+def _billed(context: Context) -> dict[str, Any]:
+    """Return what the last 364 days were billed, at the rate of the day of each invoice."""
+    rows = read_invoices(context.loaded, context.workspace.company.reporting_currency)
+    today = day_index(context.now.date())
+    recent = rows[(rows["day"] <= today) & (rows["known_day"] <= today)]
+    recent = recent[recent["day"] > today - 364]
+    charged = recent[recent["amount"] > 0]
+    return {
+        "billed": float(recent["amount"].sum()),
+        "billed_accounts": int(charged["entity_id"].nunique()),
+    }
+
+
+def _billing_days(context: Context) -> float | None:
+    if not context.has("invoices", "amount"):
+        return None
+    usual = usual_pauses(context, "invoices")
+    days = context.ask(f"SELECT median(pause) AS days FROM ({usual})")["days"]
+    return None if days is None else float(days)
+
+
+def usual_pauses(context: Context, table: str) -> str:
+    """Return SQL for the usual pause of accounts: account_id, pause (days between activity)."""
+    return (
+        f"SELECT account_id, median(gap) AS pause FROM (SELECT account_id, date_diff('day', "
+        f"lag(day) OVER (PARTITION BY account_id ORDER BY day), day) AS gap "
+        f"FROM ({activity_days(context, table)})) WHERE gap IS NOT NULL GROUP BY 1"
+    )
+
+
+def _activity(context: Context) -> dict[str, Any]:
+    """Return how active accounts are, by the table that says so."""
+    table = activity_table(context.loaded.tables)
+    if table is None:
+        return {}
+    days = activity_days(context, table)
+    found = context.ask(
+        f"WITH days AS ({days}), "
+        f"recent AS (SELECT account_id, sum(n) FILTER (day >= $1) AS n28, sum(n) AS n91 "
+        f"FROM days WHERE day >= $2 GROUP BY 1) "
+        f"SELECT (SELECT count(*) FROM recent WHERE n28 > 0) AS active_28d, "
+        f"(SELECT count(*) FROM recent) AS active_91d, "
+        f"(SELECT median(coalesce(n28, 0)) FROM recent) AS median_per_28d",
+        context.now.date() - timedelta(days=28),
+        context.now.date() - timedelta(days=91),
+    )
+    return {"table": table, **found, "median_per_28d": float(found["median_per_28d"] or 0.0)}
+
+
+def activity_days(context: Context, table: str) -> str:
+    """Return SQL for the days on which accounts were active: account_id, day, n (rows)."""
+    moment = TABLES[table].happened
+    real = "true"
+    if table == "usage_events" and context.has(table, "quantity"):
+        real = "coalesce(quantity, 1) > 0"
+    elif table == "invoices" and context.has(table, "amount"):
+        real = "amount > 0"
+        if context.has(table, "is_failed_charge"):
+            real += " AND NOT coalesce(is_failed_charge, false)"
+        if context.has(table, "status"):
+            real += f" AND NOT coalesce({is_unbilled('status')}, false)"
+    return (
+        f"SELECT account_id, CAST({moment} AS DATE) AS day, count(*) AS n FROM {table} "
+        f"WHERE {real} GROUP BY ALL"
+    )
+
+
+def is_unbilled(column: str) -> str:
+    """Return SQL that says whether a status is that of an invoice that asks for no money."""
+    return f"lower(trim({column})) IN (SELECT unnest({text_list(NOT_BILLED)}))"
+
+
+def _spans(context: Context) -> dict[str, tuple[str, str]]:
+    return {
+        name: (str(info.first_happened)[:10], str(info.last_happened)[:10])
+        for name, info in context.loaded.tables.items()
+        if info.first_happened and info.last_happened
+    }

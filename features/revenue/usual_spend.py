@@ -1,0 +1,94 @@
+"""What counts as a charge, and how often an account is billed.
+
+For companies without subscriptions: invoices are the only record of revenue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+
+import ibis
+import ibis.expr.types as ir
+
+NOT_BILLED = ("draft", "void", "voided", "deleted", "canceled", "cancelled", "uncollectible")
+"""Statuses of invoices that ask for no money."""
+
+CYCLES = ((7, 1), (14, 2), (30, 3), (61, 4), (91, 5), (182, 8), (365, 15))
+"""Billing cycles, and by how many days the usual pause between charges may differ."""
+
+LONGEST_CYCLE = 365
+
+REGULAR_SHARE = 0.75
+"""Share of an account's pauses that are close to the usual one where billing is regular."""
+
+
+def is_charge(invoices: ir.Table) -> ir.BooleanValue:
+    """Rows that ask for money; credit notes, refunds and charges of nothing do not.
+
+    Daily tables have no amount where a charge failed (`features.tables.daily_tables`).
+    """
+    if "amount" not in invoices.columns:
+        return ibis.literal(True)
+    return (invoices.amount > 0).fill_null(False)
+
+
+def is_sale(invoices: ir.Table) -> ir.BooleanValue:
+    """Rows of the contract that ask for money or give it back: neither drafts nor failures."""
+    told = ibis.literal(True)
+    if "status" in invoices.columns:
+        status = invoices.status.strip().lower().fill_null("")
+        told = ~status.isin(NOT_BILLED)
+    return told
+
+
+def billing_cycles(invoices: ir.Table, within: Sequence[str] = ()) -> ir.Table:
+    """Return the billing cycle of accounts that are billed regularly.
+
+    Parameters
+    ----------
+    invoices : ibis.Table
+        The daily table, or the rows known at each of several moments.
+    within : sequence of str
+        Keys that separate several readings, such as as_of_day.
+
+    Returns
+    -------
+    ibis.Table
+        One row per entity_id (× `within`) with charges: last_day, the day of the last one, and
+        cycle_days, a length of `CYCLES`, null where pauses are irregular or too few: two are
+        needed, one where it is a year.
+    """
+    keys = [*within, "entity_id"]
+    days = invoices.filter(is_charge(invoices)).select(*keys, "day").distinct()
+    order = ibis.window(group_by=keys, order_by="day")
+    gaps = days.mutate(gap=days.day - days.day.lag().over(order))
+    gaps = gaps.mutate(usual=gaps.gap.median().over(ibis.window(group_by=keys)))
+    tolerance = ibis.greatest(gaps.usual * 0.15, 3.0)
+    sums = gaps.group_by(keys).agg(
+        last_day=gaps.day.max(),
+        usual=gaps.usual.max(),
+        n_gaps=gaps.gap.count(),
+        n_usual=gaps.gap.count(where=(gaps.gap - gaps.usual).abs() <= tolerance),
+    )
+    near = [((sums.usual - length).abs() <= slack, length) for length, slack in CYCLES]
+    enough = (sums.n_gaps >= 2) | (near[-1][0] & (sums.n_gaps == 1))
+    is_regular = enough & (sums.n_usual >= REGULAR_SHARE * sums.n_gaps)
+    cycle = ibis.cases(*near, else_=ibis.null("int64")).cast("int64")
+    known = is_regular & reduce(or_, (condition for condition, _ in near))
+    return sums.select(
+        *keys, "last_day", cycle_days=known.fill_null(False).ifelse(cycle, ibis.null("int64"))
+    )
+
+
+def usual_days(cycle_days: ir.Value) -> ir.Value:
+    """Return the days back over which an account's usual spend is measured: a year of charges."""
+    is_yearly = (cycle_days == LONGEST_CYCLE).fill_null(False)
+    return is_yearly.ifelse(LONGEST_CYCLE + CYCLES[-1][1], 364)
+
+
+def expected_charges(cycle_days: ir.Value, horizon_days: int) -> ir.Value:
+    """Return the fewest charges of a regular cycle that a span of days holds, be they late."""
+    days = cycle_days.cast("float64")
+    return ((horizon_days - days / 2.0) / days).floor()

@@ -1,0 +1,1 @@
+"""Accounts, hidden states, hazards and decisions of the simulated company."""

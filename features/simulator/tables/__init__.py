@@ -1,0 +1,1 @@
+"""The source tables of the simulated company, one module per table family."""

@@ -1,0 +1,206 @@
+"""What people at the accounts say and do with us: contacts, surveys, touches, milestones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from features.simulator.mechanism.calendar import (
+    DAY,
+    FAR,
+    NEVER,
+    Bools,
+    Ints,
+    blank_unless,
+    dates,
+    instants,
+)
+from features.simulator.mechanism.context import Scene, arrival, day_time, user_ids
+from features.simulator.mechanism.hazards import sigmoid
+from features.simulator.mechanism.hidden_states import CHAMPION, ENGAGEMENT, FIT, PAIN, SENTIMENT
+
+ROLES = ("admin", "sponsor", "user", "finance")
+SUCCESSOR = 900
+"""Position of the user who follows a champion who left."""
+
+COMMENTS = (
+    ("Too slow, and nobody answers.", "We are looking at alternatives.", "It broke twice."),
+    ("Does the job.", "Good, could be faster", "OK für uns", ""),
+    ("We love it!", "Makes our week easier 🎉", "Great support; great product.", ""),
+)
+"""For scores 0–6, 7–8, 9–10."""
+
+TOUCH_KINDS = ("email", "call", "meeting", "review", "training")
+TOUCH_SHARE = (0.50, 0.22, 0.13, 0.08, 0.07)
+SAVE_PLAY = "at-risk outreach"
+STEPS = (("kickoff", 7), ("integration", 30), ("first_value", 45), ("rollout", 75), ("go_live", 90))
+"""(onboarding step, days after the start on which it is due)."""
+
+
+def contacts_table(scene: Scene) -> pd.DataFrame:
+    """Return the contacts table: one row per person; the first is the champion."""
+    rng = scene.rng("contacts")
+    n = len(scene.book)
+    count = rng.integers(2, len(ROLES) + 1, n)
+    account = np.repeat(np.arange(n), count)
+    person = np.arange(len(account)) - np.repeat(np.cumsum(count) - count, count)
+    created = scene.book.started[account] + rng.integers(0, 20, len(account)) * (person > 0)
+    unnoticed = rng.random(n) < 0.2
+    left = np.where((person == 0) & ~unnoticed[account], scene.champion_left[account], FAR)
+    follows = np.flatnonzero((scene.champion_left < FAR) & (rng.random(n) < 0.6))
+    joined = scene.champion_left[follows] + rng.integers(15, 120, len(follows))
+    kept = scene.is_there(follows, joined)
+    account = np.append(account, follows[kept])
+    person = np.append(person, np.full(kept.sum(), SUCCESSOR))
+    created = np.append(created, joined[kept])
+    left = np.append(left, np.full(kept.sum(), FAR))
+    role = np.where(person == SUCCESSOR, 0, person)
+    return _visible(
+        pd.DataFrame(
+            {
+                "account_id": scene.book.account_id[account],
+                "contact_id": user_ids(scene.book, account, person),
+                "created_at": instants(created * DAY + 10 * 3600),
+                "role": np.array(ROLES, dtype=object)[role],
+                "is_champion": role == 0,
+                "left_at": instants(np.where(left == FAR, NEVER, left * DAY + 12 * 3600)),
+            }
+        ),
+        created < scene.calendar.now_day,
+    )
+
+
+def surveys_table(scene: Scene) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the survey_responses table, and the mean NPS score per account and month (or NaN).
+
+    NPS is asked of up to three people every third month; fewer answer where engagement is low.
+    """
+    rng = scene.rng("surveys")
+    account, month, person, day = _answering(rng, scene)
+    sentiment, pain = (scene.state(s, account, month) for s in (SENTIMENT, PAIN))
+    score = np.clip(np.round(rng.normal(7.4 + 1.2 * sentiment - 0.3 * pain, 1.5)), 0, 10)
+    total = np.zeros(scene.presence.shape)
+    count = np.zeros(scene.presence.shape)
+    np.add.at(total, (account, month), score)
+    np.add.at(count, (account, month), 1)
+    mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    moment = day_time(rng, day)
+    delay = DAY * rng.integers(1, 21, len(moment)) * (rng.random(len(moment)) < 0.15)
+    table = pd.DataFrame(
+        {
+            "account_id": scene.book.account_id[account],
+            "respondent_id": user_ids(scene.book, account, person),
+            "responded_at": instants(moment),
+            "kind": "nps",
+            "score": score,
+            "comment": _comments(rng, score),
+            "known_at": instants(moment + 3600 + delay),
+        }
+    )
+    efforts = _effort_answers(rng, scene)
+    both = pd.concat([table, efforts], ignore_index=True)
+    return both.sort_values(["responded_at", "respondent_id"], ignore_index=True), mean
+
+
+def _answering(rng: np.random.Generator, scene: Scene) -> tuple[Ints, Ints, Ints, Ints]:
+    """Return who answers an NPS survey: account, month, position of the person, day."""
+    phase = rng.integers(0, 3, len(scene.book))
+    asked = (np.arange(scene.calendar.n_months) % 3 == phase[:, None]) & (scene.presence == 1)
+    account, month = (np.repeat(part, 3).astype(np.int64) for part in np.nonzero(asked))
+    person = np.tile(np.arange(3), len(account) // 3)
+    appetite = 0.45 * scene.state(ENGAGEMENT, account, month)
+    appetite = appetite + 0.2 * scene.state(SENTIMENT, account, month) - 0.5
+    day = scene.calendar.starts[month] + rng.integers(0, 26, len(account))
+    answers = rng.random(len(account)) < sigmoid(appetite)
+    answers &= scene.is_there(account, day) & (day < scene.champion_left[account] + FAR * person)
+    return account[answers], month[answers], person[answers], day[answers]
+
+
+def touches_table(scene: Scene, is_red: Bools) -> pd.DataFrame:
+    """Return the touches table: one row per contact or play.
+
+    Parameters
+    ----------
+    is_red : array, accounts × months
+        Months at whose end the company's own score was red: the next month may see a play,
+        which changes nothing.
+    """
+    rng = scene.rng("touches")
+    ours = np.array([0.35, 0.7, 1.6])[scene.book.segment][:, None] * np.ones(scene.presence.shape)
+    champion = scene.latents.path(CHAMPION)
+    theirs = 0.35 * np.exp(0.50 * champion + 0.15 * scene.latents.path(ENGAGEMENT))
+    plays = np.zeros(scene.presence.shape)
+    plays[:, 1:] = 0.35 * is_red[:, :-1]
+    drawn = [scene.cells(rng, mean) for mean in (ours, theirs, plays)]
+    account = np.concatenate([part[0] for part in drawn])
+    day = np.concatenate([part[2] for part in drawn])
+    source = np.repeat(np.arange(3), [len(part[0]) for part in drawn])
+    kind = rng.choice(np.array(TOUCH_KINDS, dtype=object), len(account), p=TOUCH_SHARE)
+    table = pd.DataFrame(
+        {
+            "account_id": scene.book.account_id[account],
+            "touched_at": instants(day_time(rng, day)),
+            "kind": np.where(source == 2, "play", kind),
+            "initiated_by": np.where(source == 1, "account", "us"),
+            "play": blank_unless(source == 2, SAVE_PLAY),
+            "text": blank_unless(kind == "review", "Went through goals and open points"),
+        }
+    )
+    return table.sort_values(["touched_at", "account_id"], ignore_index=True)
+
+
+def milestones_table(scene: Scene) -> pd.DataFrame:
+    """Return the milestones table: one row per account and onboarding step."""
+    rng = scene.rng("milestones")
+    n = len(scene.book)
+    account = np.repeat(np.arange(n), len(STEPS))
+    step = np.tile(np.arange(len(STEPS)), n)
+    start = scene.book.started[account]
+    plan = np.array([days for _, days in STEPS])[step]
+    slow = rng.normal(0.05 - 0.25 * scene.latents.level[:, FIT], 0.3)
+    took = plan * np.exp(slow[account] + rng.normal(0, 0.2, len(account)))
+    day = start + np.maximum(1, took).astype(np.int64)
+    reached = scene.is_there(account, day) & (rng.random(len(account)) < 0.94)
+    return _visible(
+        pd.DataFrame(
+            {
+                "account_id": scene.book.account_id[account],
+                "milestone": np.array([name for name, _ in STEPS], dtype=object)[step],
+                "occurred_on": dates(start),
+                "due_on": dates(start + plan),
+                "reached_on": dates(np.where(reached, day, NEVER)),
+            }
+        ),
+        start < scene.calendar.now_day,
+    )
+
+
+def _effort_answers(rng: np.random.Generator, scene: Scene) -> pd.DataFrame:
+    """Return a few customer-effort answers, which say nothing about anything."""
+    account, _, day = scene.cells(rng, np.full(scene.presence.shape, 0.03))
+    moment = day_time(rng, day)
+    return pd.DataFrame(
+        {
+            "account_id": scene.book.account_id[account],
+            "respondent_id": user_ids(scene.book, account, rng.integers(0, 3, len(account))),
+            "responded_at": instants(moment),
+            "kind": "ces",
+            "score": rng.integers(1, 8, len(account)).astype(np.float64),
+            "comment": None,
+            "known_at": instants(arrival(rng, moment, usual=3600, late=10 * DAY)),
+        }
+    )
+
+
+def _comments(rng: np.random.Generator, score: np.ndarray) -> np.ndarray:
+    mood = np.where(score <= 6, 0, np.where(score <= 8, 1, 2))
+    text = np.full(len(score), None, dtype=object)
+    for value, choices in enumerate(COMMENTS):
+        place = np.flatnonzero((mood == value) & (rng.random(len(score)) < 0.45))
+        drawn = np.array(choices, dtype=object)[rng.integers(0, len(choices), len(place))]
+        text[place] = blank_unless(drawn != "", drawn)
+    return text
+
+
+def _visible(table: pd.DataFrame, kept: Ints | Bools) -> pd.DataFrame:
+    return table[kept].reset_index(drop=True)

@@ -1,0 +1,383 @@
+"""The grid of (entity, as_of), and one immutable snapshot set per family and as_of.
+
+``snapshots/<family>/<version>/<as_of>/part.parquet``: the version is the identity of the family's
+code and of the configuration it depends on, so changed code is a new version and never a restated
+row. Each as_of keeps the fingerprint of what was known by then; it is rebuilt only when that
+changes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from configs.runtime.code_identity import code_digest
+from configs.runtime.errors import DataError
+from configs.runtime.hashing import digest
+from configs.runtime.state_directory import new_folder, read_manifest
+from configs.schema.company import grid_moments, midnight
+from configs.schema.workspace import Workspace
+from features.days import KEY, day_index, index_day
+from features.signals import FAMILIES
+from features.signals.declare import Family
+from features.snapshots.account_status import ACTIVITY, activity_table, standing_table
+from features.snapshots.aggregate import family_table
+from features.tables.catalog import FeatureInfo
+from features.tables.daily_tables import date_day, to_daily, visibility
+from features.tables.duckdb_engine import connect
+
+if TYPE_CHECKING:
+    from ibis.backends.duckdb import Backend
+
+    from features.sources import Loaded
+
+Progress = Callable[[str], None]
+
+STANDING = "standing"
+NOT_SIGNALS = {"labels", "outcomes", "owners", "rates", "health_scores"}
+"""Source tables no signal reads: outcomes, and what is only shown or compared with."""
+
+STANDING_READS = {*ACTIVITY, "subscriptions"}
+
+CHUNK = 26
+"""as_ofs computed in one query: bounds memory."""
+
+DAY_PATTERN = "????-??-??"
+"""Matches the folders of finished snapshots; ``*`` would match what a killed run left behind."""
+
+
+@dataclass(frozen=True)
+class SnapshotSet:
+    """All snapshots of one family version.
+
+    Attributes
+    ----------
+    family : str
+        Name of the family, or ``standing``.
+    version : str
+        Identity of code and configuration.
+    folder : pathlib.Path
+        ``snapshots/<family>/<version>``.
+    info : tuple of FeatureInfo
+        The features, in column order; empty for ``standing``.
+    """
+
+    family: str
+    version: str
+    folder: Path
+    info: tuple[FeatureInfo, ...]
+
+    @property
+    def glob(self) -> str:
+        """Pattern of the Parquet files, for readers that take one."""
+        return f"{self.folder}/{DAY_PATTERN}/part.parquet"
+
+    def path(self, day: date) -> Path:
+        """Return the Parquet file of one as_of."""
+        return self.folder / str(day) / "part.parquet"
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """What was built.
+
+    Attributes
+    ----------
+    days : tuple of date
+        The grid, ascending; the last one is the book: the latest moment that is scored.
+    sets : dict of str to SnapshotSet
+        By family; ``standing`` among them.
+    dropped : dict of str to str
+        Declared features that the data cannot support, and what they lack.
+    """
+
+    days: tuple[date, ...]
+    sets: dict[str, SnapshotSet] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def book_on(self) -> date:
+        """The latest as_of: what is scored."""
+        return self.days[-1]
+
+    @property
+    def info(self) -> list[FeatureInfo]:
+        """Every feature that was built, in family order."""
+        return [item for name in sorted(self.sets) for item in self.sets[name].info]
+
+
+def grid_days(workspace: Workspace, first_fact: date, now: datetime) -> list[date]:
+    """Return the grid: calendar moments since `start_on`, and today's midnight for the book.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Its grid says how often, and from when.
+    first_fact : date
+        The first row of the table that says who is active; the default start is 182 days later.
+    now : datetime
+        The clock.
+    """
+    start = workspace.company.grid.start_on or first_fact + timedelta(days=182)
+    last = midnight(now).date()
+    if start > last:
+        raise DataError(
+            f"the first possible as_of, {start}, lies after now, {last}: there is no history",
+            where="grid.start_on" if workspace.company.grid.start_on else "the activity tables",
+            fix="bring at least half a year of activity, or set grid.start_on in company.yaml",
+        )
+    days = grid_moments(workspace.company.grid.every, start, last)
+    return days if days and days[-1] == last else [*days, last]
+
+
+def build_snapshots(
+    workspace: Workspace, loaded: Loaded, now: datetime, progress: Progress = lambda _: None
+) -> Snapshots:
+    """Build what is missing of every family at every as_of, and return all of it.
+
+    Raises
+    ------
+    DataError
+        When there is no history to build from.
+    """
+    engine = connect(workspace.state.scratch)
+    daily, history, identity = daily_tables(engine, workspace, loaded, progress)
+    days = _days_with_labels(engine, workspace, loaded, daily, now)
+    columns = {name: set(table.columns) for name, table in daily.items()}
+    build = _Build(workspace, daily, history, days, _fingerprints(daily, days), progress)
+    snapshots = Snapshots(days=tuple(days))
+    code = code_digest(__name__)
+    for family in FAMILIES:
+        lacks = family.lacking(columns)
+        usable = family.without(lacks)
+        snapshots.dropped.update(
+            {
+                f.name: f"needs {', '.join(lacks[f.name])}"
+                for f in family.features
+                if f.name in lacks
+            }
+        )
+        if usable.features:
+            version = digest(code, [item.name for item in usable.columns], identity)
+            snapshots.sets[family.name] = _build_set(build, usable, version)
+    standing = digest(
+        code,
+        workspace.company.cohort.model_dump(),
+        workspace.company.room.model_dump(),
+        {name: sorted(columns[name]) for name in sorted(columns)},
+        identity,
+    )
+    snapshots.sets[STANDING] = _build_set(build, None, standing)
+    return snapshots
+
+
+def standing_at(
+    engine: Backend, workspace: Workspace, loaded: Loaded, days: list[date]
+) -> ir.Table:
+    """Return where each account stood at any past days, by what is known of them at present.
+
+    One row per (entity_id, as_of_day), as the snapshots of ``standing``; nothing is kept.
+    """
+    daily, history, _ = daily_tables(engine, workspace, loaded, lambda _: None)
+    grid = grid_at(daily["accounts"], days)
+    return standing_table(daily, grid, workspace.company.cohort, history)
+
+
+@dataclass(frozen=True)
+class _Build:
+    """What every set of one run is built from."""
+
+    workspace: Workspace
+    daily: Mapping[str, ir.Table]
+    history: Mapping[str, bool]
+    days: list[date]
+    prints: Mapping[date, Mapping[str, str]]
+    progress: Progress
+
+
+def daily_tables(
+    engine: Backend, workspace: Workspace, loaded: Loaded, progress: Progress
+) -> tuple[dict[str, ir.Table], dict[str, bool], str]:
+    """Write the daily tables that are out of date; return all as engine tables."""
+    company = workspace.company
+    history = {
+        name: company.tables[name].history for name in loaded.tables if name in company.tables
+    }
+    rates_print = loaded.tables["rates"].identity if "rates" in loaded.tables else ""
+    identity = digest(company.reporting_currency, sorted(history.items()))
+    code = code_digest(__name__)
+    daily = {}
+    for name, info in loaded.tables.items():
+        if name in NOT_SIGNALS:
+            continue
+        target = workspace.state.daily / name
+        wanted = {"identity": digest(info.identity, rates_print, identity, code)}
+        if read_manifest(target) != wanted:
+            progress(f"putting {name} on days ({info.rows:,} rows)")
+            rates = engine.read_parquet(loaded.tables["rates"].path) if rates_print else None
+            table = to_daily(
+                name,
+                engine.read_parquet(info.path),
+                rates,
+                history=history.get(name, False),
+                currency=company.reporting_currency,
+            )
+            with new_folder(target, wanted) as folder:
+                table.to_parquet(folder / "data.parquet")
+        daily[name] = engine.read_parquet(target / "data.parquet")
+    return daily, history, identity
+
+
+def _days_with_labels(
+    engine: Backend,
+    workspace: Workspace,
+    loaded: Loaded,
+    daily: Mapping[str, ir.Table],
+    now: datetime,
+) -> list[date]:
+    """Return the grid, with the moments of a labels table that have come added to it."""
+    table = activity_table(daily)
+    if table is None:
+        raise DataError(
+            "no activity table has a row",
+            where=str(workspace.state.sources),
+            fix="map usage_events, support_tickets or invoices in company.yaml",
+        )
+    days = set(grid_days(workspace, index_day(int(daily[table].day.min().execute())), now))
+    if "labels" in loaded.tables:
+        labels = engine.read_parquet(loaded.tables["labels"].path)
+        moments = labels.select(day=date_day(labels.as_of_on)).distinct().to_pyarrow()["day"]
+        last = max(days)
+        days |= {day for day in (index_day(k) for k in moments.to_pylist()) if day <= last}
+    return sorted(days)
+
+
+def _fingerprints(daily: Mapping[str, ir.Table], days: list[date]) -> dict[date, dict[str, str]]:
+    """Return, per as_of and table, the identity of everything known by then."""
+    prints: dict[date, dict[str, str]] = {day: {} for day in days}
+    for name, table in sorted(daily.items()):
+        facts = _facts(name, table)
+        per_day = (
+            facts.group_by("known_day")
+            .agg(n=facts.count(), h=facts.fact.sum().cast("int64"))
+            .order_by("known_day")
+            .to_pyarrow()
+        )
+        known = per_day["known_day"].to_numpy()
+        counts, hashes = (np.cumsum(np.append(0, per_day[column].to_numpy())) for column in "nh")
+        for day in days:
+            upto = int(np.searchsorted(known, day_index(day), side="right"))
+            prints[day][name] = digest(int(counts[upto]), int(hashes[upto]))
+    return prints
+
+
+def _facts(name: str, table: ir.Table) -> ir.Table:
+    """Return one number per fact and the day it was known.
+
+    The values that a row is written with are one fact; each value that becomes visible later is
+    another, known when it does.
+    """
+    since = {c: day for c, day in visibility(name).items() if c in table.columns}
+    written = [column for column in table.columns if column not in since]
+    facts = [table.select("known_day", fact=_row_hash(table, written))]
+    for moment in sorted(set(since.values())):
+        late = table.filter(table[moment].notnull())
+        named = [*written, *sorted(column for column in since if since[column] == moment)]
+        facts.append(
+            late.select(
+                known_day=ibis.greatest(late.known_day, late[moment]),
+                fact=_row_hash(late, named, moment),
+            )
+        )
+    return ibis.union(*facts)
+
+
+def _row_hash(table: ir.Table, columns: list[str], kind: str = "") -> ir.IntegerValue:
+    """Return a number under 2³¹ for each row as a whole: sums of it name a set of rows.
+
+    Hashing column by column would not notice values that change places between rows.
+    """
+    values = {f"c{place}": table[column] for place, column in enumerate(columns)}
+    return ibis.struct({"kind": ibis.literal(kind), **values}).hash() % 2147483647
+
+
+def _build_set(build: _Build, family: Family | None, version: str) -> SnapshotSet:
+    name = family.name if family else STANDING
+    reads = {"accounts", *(family.tables if family else STANDING_READS)}
+    info = tuple(item.info(name) for item in family.features) if family else ()
+    folder = build.workspace.state.snapshots / name / version
+    _sweep(folder)
+    wanted = {day: {"known": _known_identity(build.prints[day], reads)} for day in build.days}
+    stale = [day for day in build.days if read_manifest(folder / str(day)) != wanted[day]]
+    if not stale:
+        build.progress(f"{name}: {len(build.days)} snapshots unchanged")
+    else:
+        build.progress(f"{name}: building {len(stale)} of {len(build.days)} snapshots")
+    for chunk in (stale[start : start + CHUNK] for start in range(0, len(stale), CHUNK)):
+        grid = grid_at(build.daily["accounts"], chunk)
+        table = (
+            family_table(family, build.daily, grid, build.history)
+            if family
+            else standing_table(
+                build.daily,
+                grid,
+                build.workspace.company.cohort,
+                build.history,
+                build.workspace.company.room,
+            )
+        )
+        for day, part in _by_day(table.to_pyarrow(), chunk):
+            with new_folder(folder / str(day), wanted[day]) as target:
+                pq.write_table(part, target / "part.parquet", compression="zstd")
+    return SnapshotSet(name, version, folder, info)
+
+
+def _known_identity(prints: Mapping[str, str], reads: set[str]) -> str:
+    return digest({name: prints[name] for name in sorted(reads) if name in prints})
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs left behind; the caller holds the state directory's lock."""
+    for leftover in folder.glob(".*/"):
+        shutil.rmtree(leftover)
+
+
+def grid_at(accounts: ir.Table, days: list[date]) -> ir.Table:
+    """Return entity × as_of for every account known by then, with its tenure in days."""
+    moments = ibis.memtable({"as_of_day": [day_index(day) for day in days]})
+    pairs = accounts.cross_join(moments)
+    known = pairs.filter(pairs.day <= pairs.as_of_day, pairs.known_day <= pairs.as_of_day)
+    # Only what was known by then: a beginning corrected later must not move an older row.
+    began = known.group_by(KEY).agg(created_day=known.day.min())
+    return began.select(*KEY, tenure_days=began.as_of_day - began.created_day)
+
+
+def _by_day(table: pa.Table, days: list[date]) -> Iterator[tuple[date, pa.Table]]:
+    """Split a result by as_of, sorted by entity, with the two timestamps Feast joins on."""
+    for day in days:
+        part = table.filter(pc.equal(table["as_of_day"], day_index(day))).sort_by("entity_id")
+        moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        stamp = pa.array([moment] * len(part), pa.timestamp("us", tz="UTC"))
+        # The snapshot's created time is its as_of: a backfill stamped with today would be
+        # invisible to every earlier training row.
+        part = part.append_column("as_of", stamp).append_column("created_at", stamp)
+        yield day, part
+
+
+def read_snapshot(snapshots: Snapshots, family: str, day: date) -> pa.Table:
+    """Return one family at one as_of: one row per entity, sorted by entity_id."""
+    return pq.read_table(snapshots.sets[family].path(day))
+
+
+__all__ = ["KEY", "SnapshotSet", "Snapshots", "build_snapshots", "grid_at", "read_snapshot"]

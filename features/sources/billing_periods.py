@@ -1,0 +1,154 @@
+"""Subscription rows that a billing system overwrites, unfolded into one row per billing period.
+
+Many exports keep one row per subscription and move its period end forward at every renewal. Read
+as they are, such rows say that a renewal in three years was agreed on the first day, and every
+subscription that renewed looks as if its first renewal were still ahead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import duckdb
+
+from features.sources.files.sql import ident, literal, one_row
+
+Period = Literal["year", "quarter", "month"]
+
+MONTHS: dict[Period, int] = {"year": 12, "quarter": 3, "month": 1}
+
+FEWEST = 3
+"""Subscriptions from which a pattern is recognised."""
+
+
+@dataclass(frozen=True)
+class Unfolded:
+    """What was done to the subscriptions.
+
+    Attributes
+    ----------
+    period : str or None
+        Billing period of the rows that were unfolded; None when there are none.
+    subscriptions, rows : int
+        Source rows that were unfolded, and the rows they became.
+    is_guess : bool
+        Nothing was configured: the period was recognised from the dates.
+    """
+
+    period: Period | None = None
+    subscriptions: int = 0
+    rows: int = 0
+    is_guess: bool = False
+
+
+def unfold_terms(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    columns: list[str],
+    wanted: Period | Literal["off"] | None,
+) -> Unfolded:
+    """Rewrite the canonical subscriptions in `path` where rows span several billing periods.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        Any connection that may write `path`.
+    path : Path
+        ``data.parquet`` of the subscriptions.
+    columns : list of str
+        Its canonical columns, without known_at.
+    wanted : {"year", "quarter", "month", "off"} or None
+        ``tables.subscriptions.unfold``; None recognises the pattern.
+    """
+    if wanted == "off" or not {"started_on", "renews_on"} <= set(columns):
+        return Unfolded()
+    connection.execute(
+        f"CREATE OR REPLACE TABLE terms AS SELECT *, row_number() OVER () AS place, "
+        f"{'ended_on' if 'ended_on' in columns else 'NULL::DATE'} AS over_on "
+        f"FROM read_parquet({literal(path)})"
+    )
+    period = wanted or recognised(connection)
+    if period is None:
+        return Unfolded()
+    months = MONTHS[period]
+    counts = one_row(connection, f"SELECT count(*) AS n FROM terms WHERE {_is_long(months)}")
+    if counts["n"]:
+        connection.execute(_query(path, columns, months))
+    rows = one_row(connection, f"SELECT count(*) AS n FROM read_parquet({literal(path)})")["n"]
+    whole = one_row(connection, "SELECT count(*) AS n FROM terms")["n"]
+    return Unfolded(period, counts["n"], counts["n"] + rows - whole, is_guess=wanted is None)
+
+
+def recognised(connection: duckdb.DuckDBPyConnection) -> Period | None:
+    """Return the billing period of overwritten rows in the table ``terms``, None without any.
+
+    Overwritten rows are the only ones of their account and product, last a whole number of
+    periods, end (if they do) on their renewal date, and those that hold all renew within one
+    period, however long ago they began. Contracts that really run for years renew at any time.
+    """
+    for period, months in MONTHS.items():
+        found = one_row(
+            connection,
+            f"WITH single AS (SELECT account_id, any_value(started_on) AS started_on, "
+            f"any_value(renews_on) AS renews_on, any_value(over_on) AS over_on FROM terms "
+            f"GROUP BY account_id, subscription_id HAVING count(*) = 1), "
+            f"alone AS (SELECT * FROM single WHERE account_id NOT IN (SELECT account_id FROM terms "
+            f"GROUP BY account_id, started_on HAVING count(DISTINCT subscription_id) > 1)), "
+            f"long AS (SELECT *, date_diff('day', started_on, renews_on) / (365.25 / 12 * {months})"
+            f" AS periods FROM alone WHERE {_is_long(months)}), "
+            f"held AS (SELECT * FROM long WHERE over_on IS NULL) "
+            f"SELECT (SELECT count(*) FROM long) AS n, (SELECT count(*) FROM held) AS n_held, "
+            f"(SELECT count(DISTINCT round(periods)) FROM long) AS n_lengths, "
+            f"(SELECT count(*) FROM long WHERE abs(periods - round(periods)) "
+            f"* {months} * 30.4 > 4) AS n_odd, "
+            f"(SELECT count(*) FROM long WHERE over_on < renews_on) AS n_early, "
+            f"(SELECT count(*) FROM long WHERE round(periods) % {12 // months} = 0) AS n_yearly, "
+            f"(SELECT date_diff('day', min(renews_on), max(renews_on)) FROM held) AS span",
+        )
+        is_pattern = (
+            found["n_held"] >= FEWEST
+            and found["n_lengths"] >= 2
+            and found["n_odd"] + found["n_early"] == 0
+            and found["span"] <= months * 31
+        )
+        if is_pattern and (period == "year" or found["n_yearly"] * 2 < found["n"]):
+            return period
+    return None
+
+
+def _is_long(months: int) -> str:
+    """Return SQL for: a row spans more than one and a half billing periods."""
+    last = "least(coalesce(over_on, renews_on), renews_on)"
+    return f"date_diff('day', started_on, {last}) > {months * 30.44 * 1.5:.0f}"
+
+
+def _query(path: Path, columns: list[str], months: int) -> str:
+    step = f"INTERVAL {months} MONTH"
+    last = "least(coalesce(over_on, renews_on), renews_on)"
+    lag = "known_at - CAST(first_on AS TIMESTAMP)"
+    known = (
+        f"CASE WHEN {lag} < INTERVAL 45 DAY THEN CAST(from_on AS TIMESTAMP) + ({lag}) "
+        f"ELSE CAST(from_on AS TIMESTAMP) + INTERVAL 1 DAY - INTERVAL 1 MICROSECOND END"
+    )
+    new = {"started_on": "from_on", "renews_on": "CASE WHEN is_last THEN renews_on ELSE until END"}
+    for name, before in (
+        ("ended_on", "until"),
+        ("end_reason", "'renewed'"),
+        ("notice_at", "NULL"),
+        ("auto_renew", "auto_renew"),
+    ):
+        if name in columns:
+            new[name] = f"CASE WHEN is_last THEN {ident(name)} ELSE {before} END"
+    shown = ", ".join(f"{new.get(name, ident(name))} AS {ident(name)}" for name in columns)
+    return (
+        f"COPY (WITH pieces AS (SELECT *, started_on AS first_on, "
+        f"CAST(started_on + k * {step} AS DATE) AS from_on, "
+        f"CAST(started_on + (k + 1) * {step} AS DATE) AS until, "
+        f"k = max(k) OVER (PARTITION BY place) AS is_last FROM (SELECT *, unnest(range(0, "
+        f"CASE WHEN {_is_long(months)} THEN greatest(1, CAST(round(date_diff('day', started_on, "
+        f"{last}) / {months * 30.4375}) AS BIGINT)) ELSE 1 END)) AS k FROM terms)) "
+        f"SELECT {shown}, {known} AS known_at FROM pieces ORDER BY account_id, started_on, place) "
+        f"TO {literal(path)} (FORMAT parquet, COMPRESSION zstd)"
+    )

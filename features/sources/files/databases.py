@@ -1,0 +1,245 @@
+"""Source databases: DuckDB files attached read-only, PostgreSQL streamed in one snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import duckdb
+import psycopg
+from psycopg import sql as pg
+
+from configs.runtime.errors import ConfigError, SourceError, UnavailableError, did_you_mean
+from configs.schema.company import Input
+from configs.schema.workspace import Workspace
+from features.sources.files.sql import ROW, ident, literal, open_engine, reading
+
+PG_TYPES = {
+    "bool": "BOOLEAN",
+    "int2": "BIGINT",
+    "int4": "BIGINT",
+    "int8": "BIGINT",
+    "float4": "DOUBLE",
+    "float8": "DOUBLE",
+    "numeric": "DOUBLE",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP",
+    "timestamptz": "TIMESTAMPTZ",
+}
+"""PostgreSQL types that keep their type; every other arrives as text."""
+
+
+def connection_url(workspace: Workspace, name: str, item: Input) -> str:
+    """Return the address of an input's connection.
+
+    Raises
+    ------
+    ConfigError
+        The environment does not say it.
+    """
+    connections = workspace.places.connections
+    url = connections.get(str(item.connection))
+    if url is None:
+        hint = did_you_mean(str(item.connection), connections)
+        raise ConfigError(
+            f"input {name} uses the connection {item.connection}, which has no address; "
+            f"known: {', '.join(sorted(connections)) or 'none'}" + (f"; {hint}" if hint else ""),
+            where=f"inputs.{name}.connection",
+            fix=f"export BELLWETHER_CONNECTION_{str(item.connection).upper()}="
+            "postgresql://USER@HOST/DATABASE   (or duckdb:///FILE)",
+        )
+    scheme = urlsplit(url).scheme.split("+")[0]
+    if scheme not in {"postgresql", "postgres", "duckdb"}:
+        raise ConfigError(
+            f"connection {item.connection} has the scheme {scheme!r}",
+            where=f"BELLWETHER_CONNECTION_{str(item.connection).upper()}",
+            fix="use postgresql://… or duckdb:///FILE",
+        )
+    return url
+
+
+def paths_of(workspace: Workspace, name: str, item: Input) -> list[Path]:
+    """Return the files of an input's database: a DuckDB file and its log, none of PostgreSQL."""
+    url = connection_url(workspace, name, item)
+    if not url.startswith("duckdb"):
+        return []
+    file = _file_of(workspace, item, url)
+    return [file, file.with_name(f"{file.name}.wal")]
+
+
+def fingerprint(workspace: Workspace, name: str, item: Input) -> dict[str, Any]:
+    """Return row count and an order-free hash of a database table: one scan where it lies."""
+    url = connection_url(workspace, name, item)
+    if url.startswith("duckdb"):
+        files = paths_of(workspace, name, item)
+        with reading(f"inputs.{name}"), open_engine(files=files) as connection:
+            table = _attach(connection, workspace, name, item, url)
+            query = f"SELECT count(*), coalesce(sum(hash(t)::HUGEINT), 0)::VARCHAR FROM {table} t"
+            row = connection.execute(query).fetchone()
+    else:
+        with _postgres(url, name, item) as session:
+            _require_table(session, name, item)
+            row = session.execute(
+                pg.SQL(
+                    "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)), 0)::text "
+                    "FROM {} t"
+                ).format(_pg_table(item))
+            ).fetchone()
+    assert row is not None
+    return {"table": item.table, "rows": int(row[0]), "hash": str(row[1])}
+
+
+def stage(
+    connection: duckdb.DuckDBPyConnection, workspace: Workspace, name: str, item: Input
+) -> None:
+    """Make a database table readable as ``raw.<name>``, with row numbers."""
+    url = connection_url(workspace, name, item)
+    numbered = f"AS SELECT row_number() OVER () AS {ROW}, "
+    if url.startswith("duckdb"):
+        table = _attach(connection, workspace, name, item, url)
+        connection.execute(f"CREATE VIEW raw.{ident(name)} {numbered} * FROM {table}")
+        return
+    folder = Path(
+        str(connection.execute("SELECT current_setting('temp_directory')").fetchall()[0][0])
+    )
+    file = folder / f"{name}.csv"
+    types = _copy_from_postgres(url, name, item, file)
+    columns = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in (*types, f"{ROW}_end"))
+    shown = ", ".join(f"CAST({ident(c)} AS {t}) AS {ident(c)}" for c, t in types.items())
+    connection.execute(
+        f"CREATE TABLE raw.{ident(name)} {numbered} {shown} FROM read_csv({literal(file)}, "
+        f"header = false, auto_detect = false, delim = ',', quote = '\"', escape = '\"', "
+        f"max_line_size = 67108864, columns = {{{columns}}})"
+    )
+    file.unlink()
+
+
+def _attach(
+    connection: duckdb.DuckDBPyConnection, workspace: Workspace, name: str, item: Input, url: str
+) -> str:
+    """Attach a DuckDB file read-only and return the SQL name of the input's table."""
+    file = _file_of(workspace, item, url)
+    alias = f"bw_db_{item.connection}"
+    attached = {
+        row[0]
+        for row in connection.execute("SELECT database_name FROM duckdb_databases()").fetchall()
+    }
+    if alias not in attached:
+        connection.execute(f"ATTACH {literal(file)} AS {ident(alias)} (READ_ONLY)")
+    known = [
+        f"{row[0]}.{row[1]}"
+        for row in connection.execute(
+            "SELECT table_schema, table_name FROM information_schema.tables "
+            "WHERE table_catalog = ?",
+            [alias],
+        ).fetchall()
+    ]
+    schema, table = _schema_and_table(item, "main")
+    if f"{schema}.{table}" not in known:
+        raise _no_table(name, item, f"{schema}.{table}", known)
+    return f"{ident(alias)}.{ident(schema)}.{ident(table)}"
+
+
+def _file_of(workspace: Workspace, item: Input, url: str) -> Path:
+    rest = url.removeprefix("duckdb:///")
+    looked = [Path(rest).expanduser(), workspace.data / rest, Path("/") / rest]
+    file = next((path for path in looked if path.is_file()), None)
+    if file is None:
+        raise SourceError(
+            f"the DuckDB file of connection {item.connection} is not there",
+            where="looked at, in order: " + ", ".join(str(path) for path in looked),
+            fix=f"correct BELLWETHER_CONNECTION_{str(item.connection).upper()}",
+        )
+    return file
+
+
+def _schema_and_table(item: Input, default: str) -> tuple[str, str]:
+    schema, _, table = str(item.table).rpartition(".")
+    return schema or default, table
+
+
+def _no_table(name: str, item: Input, wanted: str, known: list[str]) -> SourceError:
+    hint = did_you_mean(wanted, known)
+    return SourceError(
+        f"connection {item.connection} has no table {wanted}; "
+        + (hint or f"it has {len(known)}: {', '.join(known[:8])}"),
+        where=f"inputs.{name}.table",
+        fix="correct `table` in company.yaml, as schema.table",
+    )
+
+
+def _pg_table(item: Input) -> pg.Identifier:
+    return pg.Identifier(*_schema_and_table(item, "public"))
+
+
+@contextmanager
+def _postgres(url: str, name: str, item: Input) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    """Open a read-only session on one snapshot of the database; close it whatever happens."""
+    session = _connect(url, name, item)
+    try:
+        session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        session.read_only = True
+        session.execute("SET TIME ZONE 'UTC'")
+        session.execute("SET DateStyle = 'ISO, YMD'")
+        yield session
+    except psycopg.Error as error:
+        raise SourceError(
+            f"table {item.table} of connection {item.connection} cannot be read: "
+            f"{str(error).strip().splitlines()[0]}",
+            where=f"inputs.{name}",
+            fix="give the connection's user the right to SELECT from it",
+        ) from error
+    finally:
+        session.close()
+
+
+def _connect(url: str, name: str, item: Input) -> psycopg.Connection[tuple[Any, ...]]:
+    try:
+        return psycopg.connect(url.replace("+psycopg", "", 1), connect_timeout=10)
+    except psycopg.ProgrammingError:
+        # Not chained: the driver's words repeat the address, password included.
+        raise ConfigError(
+            f"the address of connection {item.connection} is not readable",
+            where=f"BELLWETHER_CONNECTION_{str(item.connection).upper()}",
+            fix="write it as postgresql://USER@HOST/DATABASE",
+        ) from None
+    except psycopg.OperationalError as error:
+        raise UnavailableError(
+            # The driver's own words name host and user but never the password.
+            f"connection {item.connection} does not answer: {str(error).strip().splitlines()[0]}",
+            where=f"inputs.{name}.connection",
+            fix=f"check BELLWETHER_CONNECTION_{str(item.connection).upper()} and the server",
+        ) from error
+
+
+def _require_table(session: psycopg.Connection[tuple[Any, ...]], name: str, item: Input) -> None:
+    rows = session.execute(
+        "SELECT table_schema || '.' || table_name FROM information_schema.tables "
+        "WHERE table_schema NOT IN ('pg_catalog', 'information_schema') ORDER BY 1"
+    ).fetchall()
+    known = [str(row[0]) for row in rows]
+    wanted = ".".join(_schema_and_table(item, "public"))
+    if wanted not in known:
+        raise _no_table(name, item, wanted, known)
+
+
+def _copy_from_postgres(url: str, name: str, item: Input, file: Path) -> dict[str, str]:
+    """Stream a table into a CSV file; return column → DuckDB type. No row becomes an object."""
+    table = _pg_table(item)
+    with _postgres(url, name, item) as session:
+        _require_table(session, name, item)
+        description = session.execute(pg.SQL("SELECT * FROM {} LIMIT 0").format(table)).description
+        registry = psycopg.adapters.types
+        types = {}
+        for column in description or []:
+            known = registry.get(column.type_code)
+            types[column.name] = PG_TYPES.get(known.name if known else "", "VARCHAR")
+        # The last column keeps a row of one empty value from being an empty line.
+        copy = pg.SQL("COPY (SELECT *, 1 FROM {}) TO STDOUT (FORMAT csv)").format(table)
+        with session.cursor().copy(copy) as stream, file.open("wb") as handle:
+            for block in stream:
+                handle.write(block)
+    return types

@@ -1,0 +1,103 @@
+"""One table as it lies somewhere, whole, for a table that is ready to learn from or to score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+import pandas as pd
+
+from configs.runtime.errors import DataError
+from configs.schema.company import Input
+from configs.schema.workspace import Workspace
+from features.sources.files.readers import RawInput, open_files, open_input, paths_of
+from features.sources.files.sql import ident, open_engine, reading
+
+NAME = "table"
+
+
+@dataclass(frozen=True)
+class Flat:
+    """The rows of one table.
+
+    Attributes
+    ----------
+    rows : pandas.DataFrame
+        As read: every column of a CSV as text, others with the types they have.
+    place : str
+        File, or connection and table, for messages.
+    malformed : int
+        Lines of a CSV that do not fit its header; they are not among the rows.
+    notes : tuple of str
+        What a reader should know about how the file is written.
+    """
+
+    rows: pd.DataFrame
+    place: str
+    malformed: int
+    notes: tuple[str, ...] = ()
+
+
+def read_input(workspace: Workspace, name: str) -> Flat:
+    """Read an input of the company whole.
+
+    Raises
+    ------
+    SourceError
+        It is not there, or cannot be read.
+    """
+    with _engine(paths_of(workspace, name)) as connection:
+        return _whole(connection, open_input(connection, workspace, name))
+
+
+@contextmanager
+def _engine(files: list[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open an engine that reaches these files, and a folder for clean copies of odd ones."""
+    with TemporaryDirectory(prefix="bellwether-") as folder:
+        connection = open_engine(Path(folder) / "work.duckdb", files=files, folders=[Path(folder)])
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+def _whole(connection: duckdb.DuckDBPyConnection, opened: RawInput) -> Flat:
+    if opened.lines.lost:
+        raise DataError(
+            f"{opened.lines.lost:,} of {opened.lines.total:,} lines are neither kept nor set aside",
+            where=opened.place,
+            fix="please report this; until then, export the file again with every text in double "
+            "quotes",
+        )
+    with reading(opened.place):
+        rows = connection.execute(f"SELECT * FROM {ident(opened.name)}").df()
+    return Flat(rows, opened.place, opened.malformed, opened.notes)
+
+
+def read_path(path: Path) -> Flat:
+    """Read a CSV or Parquet file whole; files without a Parquet ending are read as CSV.
+
+    Raises
+    ------
+    SourceError
+        It cannot be read.
+    """
+    with _engine([path]) as connection:
+        return _whole(connection, open_files(connection, NAME, [path], str(path), any_ending=True))
+
+
+def read_file(workspace: Workspace, path: Path) -> Flat:
+    """Read any CSV or Parquet file whole.
+
+    Raises
+    ------
+    SourceError
+        It is not there, or cannot be read.
+    """
+    item = Input(file=str(path.absolute()))
+    company = workspace.company.model_copy(update={"inputs": {NAME: item}})
+    return replace(read_input(replace(workspace, company=company), NAME), place=str(path))

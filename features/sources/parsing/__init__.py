@@ -1,0 +1,1 @@
+"""Parses text columns into dates, numbers, booleans and categories."""

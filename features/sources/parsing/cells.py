@@ -1,0 +1,193 @@
+"""Cells of a table in memory, read by the same rules as the source tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from configs.schema.ready_table import Written
+from features.sources.files.sql import literal
+from features.sources.parsing.column_formats import Style, decide
+from features.sources.parsing.dates import Dates, iso_sql
+from features.sources.parsing.numbers import Numbers, number_sql, plain_values
+from features.sources.parsing.text_values import (
+    FALSE,
+    INFINITE,
+    MISSING,
+    TRUE,
+    UNKNOWN,
+    WORDS_MISSING,
+    Question,
+)
+
+PLAIN_DATE = (
+    r"^\d{4}[-/]\d{1,2}[-/]\d{1,2}(?:[T ].*)?$|^\d{1,2}[./-]\d{1,2}[./-]\d{4}(?:[T ,].*)?$|"
+    r"^\d{1,2}/\d{1,2}/\d{2}$|^\d{1,2}(?:st|nd|rd|th)?[\s-]+[A-Za-z]{3,9}\.?,?[\s-]+\d{4}.*$|"
+    r"^[A-Za-z]{3,9}\.?\s+\d{1,2}(?:st|nd|rd|th)?,?\s+\d{4}.*$|^\d{4}-\d{2}$"
+)
+"""Texts that can be nothing but a date."""
+
+SLASHED = r"^\d{1,2}[./-]\d{1,2}[./-]\d{2,4}"
+PROBED, MOSTLY = 200, 0.8
+"""Cells of a column looked at first, and the share of them that makes it one of slashed dates."""
+
+Dtype = Literal["float64", "datetime64[us]"]
+FLAGS: Mapping[str, float] = {**dict.fromkeys(TRUE, 1.0), **dict.fromkeys(FALSE, 0.0)}
+
+
+@dataclass(frozen=True)
+class Read:
+    """A column, read.
+
+    Attributes
+    ----------
+    values : pandas.Series
+        float64, or datetime64[us, UTC]; missing where a cell says nothing or cannot be read.
+    words : str
+        How it is written, where it is not as computers do.
+    """
+
+    values: pd.Series
+    words: str = ""
+
+    @property
+    def is_day(self) -> bool:
+        """All moments are days, without a time."""
+        known = self.values.dropna()
+        return bool((known == known.dt.normalize()).all())
+
+
+def is_text(column: pd.Series) -> bool:
+    """Return whether a column holds words rather than numbers, flags or moments."""
+    return not (
+        pd.api.types.is_numeric_dtype(column)
+        or pd.api.types.is_bool_dtype(column)
+        or pd.api.types.is_datetime64_any_dtype(column)
+    )
+
+
+def texts(column: pd.Series, missing: frozenset[str] = WORDS_MISSING) -> pd.Series:
+    """Return a column as stripped text, None where nothing stands."""
+    return column.astype("object").map(lambda value: _stripped(value, missing))
+
+
+def _stripped(value: Any, missing: frozenset[str]) -> str | None:
+    if value is None or value is pd.NA or value is pd.NaT or value != value:  # NaN
+        return None
+    text = str(value).strip()
+    return None if text.lower() in missing else text
+
+
+def given(column: pd.Series) -> pd.Series:
+    """Return the stripped texts that say something among numbers, dates and flags."""
+    found = texts(column, MISSING | UNKNOWN | INFINITE)
+    return found.dropna()
+
+
+def numbers(column: pd.Series, *, told: Written | None = None, is_money: bool = False) -> Read:
+    """Return a column as float64; what is no finite number is missing.
+
+    Raises
+    ------
+    SourceError
+        Values can be read in two ways, and nothing decides.
+    """
+    if not is_text(column):
+        values = column.astype("float64")
+        return Read(values.where(np.isfinite(values)))
+    question = Question("t", "number", told=told, is_money=is_money)
+    return _read(column, question, lambda style: number_sql("t", _as(Numbers, style)), "float64")
+
+
+def moments(
+    column: pd.Series, *, told: Written | None = None, day_first: bool | None = None
+) -> Read:
+    """Return a column as moments in UTC; what is none is missing.
+
+    Raises
+    ------
+    SourceError
+        Dates can be read in two ways, and nothing decides.
+    """
+    if pd.api.types.is_datetime64_any_dtype(column):
+        zoned = (
+            column.dt.tz_localize("UTC") if column.dt.tz is None else column.dt.tz_convert("UTC")
+        )
+        return Read(zoned.astype("datetime64[us, UTC]"))
+    question = Question("t", "time", told=told)
+    read = _read(column, question, _moment_sql, "datetime64[us]", day_first)
+    return Read(read.values.dt.tz_localize("UTC"), read.words)
+
+
+def _moment_sql(style: Style) -> str:
+    text = iso_sql("t", _as(Dates, style))
+    # Words such as "epoch" are no moments, though DuckDB reads them as such.
+    return (
+        f"CASE WHEN (t >= '0' AND t < ':') OR regexp_matches(t, {literal(PLAIN_DATE)}) "
+        f"THEN timezone('UTC', TRY_CAST({text} AS TIMESTAMPTZ)) END"
+    )
+
+
+def _as(kind: Any, style: Style) -> Any:
+    return style if isinstance(style, kind) else kind()
+
+
+def _read(
+    column: pd.Series, question: Question, sql: Any, dtype: Dtype, day_first: bool | None = None
+) -> Read:
+    """Decide how the distinct texts are written, read them, and put them back in their rows."""
+    found = given(column)
+    codes, distinct = pd.factorize(found)
+    name = str(column.name)
+    plain = plain_values(name, question, list(distinct)) if question.kind == "number" else None
+    if plain is not None:
+        rows, words = pd.Series(plain, dtype="float64"), ""
+    else:
+        with _table(distinct) as connection:
+            style = decide(connection, "cells", {name: question}, day_first=day_first).sure()[name]
+            rows = connection.execute(f"SELECT {sql(style)} AS v FROM cells").df()["v"]
+        words = style.words
+    values = rows.astype(dtype).reindex(codes).set_axis(found.index).reindex(column.index)
+    return Read(values.astype(dtype), words)
+
+
+@contextmanager
+def _table(distinct: Any) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("cells", pa.table({"t": pa.array(distinct, pa.string())}))
+        yield connection
+
+
+def proven_order(frame: pd.DataFrame) -> bool | None:
+    """Return whether the day stands first in the slashed dates of a table; None without proof."""
+    found = [_proof(frame[name]) for name in frame if is_text(frame[name])]
+    proofs = {proof for proof in found if proof is not None}
+    return proofs.pop() if len(proofs) == 1 else None
+
+
+def _proof(column: pd.Series) -> bool | None:
+    if not _are_slashed(given(column.dropna().head(PROBED))):
+        return None
+    found = given(column)
+    if not _are_slashed(found):
+        return None
+    with _table(found.unique()) as connection:
+        return decide(connection, "cells", {"t": Question("t", "time")}).day_first
+
+
+def _are_slashed(found: pd.Series) -> bool:
+    """Whether texts are mostly dates whose order must be known."""
+    return bool(len(found) and found.str.contains(SLASHED).mean() >= MOSTLY)
+
+
+def look_like_dates(column: pd.Series) -> pd.Series:
+    """Return which of some texts can be nothing but dates."""
+    return column.str.contains(PLAIN_DATE).astype(bool)

@@ -1,0 +1,129 @@
+"""How the columns of a table of text are written, decided over each whole column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+
+from configs.runtime.errors import BellwetherError, SourceError, joined
+from features.sources.files.sql import ident, one_row
+from features.sources.parsing import dates, numbers
+from features.sources.parsing.dates import Dates
+from features.sources.parsing.numbers import Numbers
+from features.sources.parsing.text_values import Question, is_missing
+
+Style = Numbers | Dates
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What was decided about the columns of one table.
+
+    Attributes
+    ----------
+    styles : dict of str to Style
+        By column.
+    open : dict of str to BellwetherError
+        Columns that can be read in two ways, and what to say.
+    day_first : bool or None
+        The order that slashed dates of these columns prove; None when they prove none.
+    """
+
+    styles: dict[str, Style] = field(default_factory=dict)
+    open: dict[str, BellwetherError] = field(default_factory=dict)
+    day_first: bool | None = None
+
+    def sure(self) -> dict[str, Style]:
+        """Return the styles; columns that nothing decides are an error, all of them at once."""
+        if self.open:
+            raise joined(list(self.open.values()))
+        return self.styles
+
+
+def decide(
+    connection: duckdb.DuckDBPyConnection,
+    relation: str,
+    questions: Mapping[str, Question],
+    *,
+    day_first: bool | None = None,
+    where: str = "",
+) -> Decided:
+    """Decide how every column is written, in one or two scans of their relation.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        Where the relation is.
+    relation : str
+        SQL of it.
+    questions : mapping of str to Question
+        The columns of text.
+    day_first : bool or None
+        The order that another file or table proves, for columns that prove none themselves.
+    where : str
+        File or mapping, for messages.
+    """
+    if not questions:
+        return Decided()
+    texts = ", ".join(f"{item.expression} AS {ident(name)}" for name, item in questions.items())
+    source = f"(SELECT {texts} FROM {relation})"
+    odd = _odd_columns(connection, source, questions)
+    tallies = {
+        name: _tally(connection, source, name, questions[name].kind)
+        for name, is_odd in odd.items()
+        if is_odd
+    }
+    proofs = {name: dates.proof_of(tally) for name, tally in tallies.items() if "slashed" in tally}
+    agreed = {proof for proof in proofs.values() if proof is not None}
+    shared = agreed.pop() if len(agreed) == 1 else day_first
+    styles: dict[str, Style] = {}
+    unclear: dict[str, BellwetherError] = {}
+    for name, item in questions.items():
+        try:
+            styles[name] = _style(name, item, tallies.get(name), shared)
+        except SourceError as error:
+            unclear[name] = SourceError(error.what, where=where, fix=error.fix)
+    proven = {proof for proof in proofs.values() if proof is not None}
+    return Decided(styles, unclear, proven.pop() if len(proven) == 1 else None)
+
+
+def _odd_columns(
+    connection: duckdb.DuckDBPyConnection, source: str, questions: Mapping[str, Question]
+) -> dict[str, bool]:
+    """Return which columns are not simply as computers write them."""
+    parts = []
+    for name, item in questions.items():
+        text = ident(name)
+        if item.kind == "time":
+            plain = f"(TRY_CAST({text} AS TIMESTAMP) IS NOT NULL AND right({text}, 1) NOT IN "
+            plain += "('m', 'M', '.'))"
+        else:
+            # A point and three digits may be a thousand: looked at more closely.
+            dotted = f"(contains({text}, '.') AND left(right({text}, 4), 1) = '.')"
+            plain = f"(TRY_CAST({text} AS DOUBLE) IS NOT NULL AND NOT {dotted} "
+            plain += f"AND NOT contains({text}, '_'))"
+        odd = f"({text} IS NOT NULL AND NOT {plain} AND NOT {is_missing(text)})"
+        parts.append(f"coalesce(bool_or({odd}), false) AS {text}")
+    return one_row(connection, f"SELECT {', '.join(parts)} FROM {source}")
+
+
+def _tally(
+    connection: duckdb.DuckDBPyConnection, source: str, name: str, kind: str
+) -> dict[str, Any]:
+    text = ident(name)
+    given = (
+        f"(SELECT {text} AS t FROM {source} WHERE {text} IS NOT NULL AND NOT {is_missing(text)})"
+    )
+    query = dates.tally_sql(given) if kind == "time" else numbers.tally_sql(given)
+    return one_row(connection, query)
+
+
+def _style(
+    name: str, item: Question, tally: Mapping[str, Any] | None, day_first: bool | None
+) -> Style:
+    if item.kind == "time":
+        return dates.decide_dates(name, item, tally, day_first) if tally else Dates()
+    return numbers.decide_numbers(name, item, tally) if tally else Numbers()

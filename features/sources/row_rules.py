@@ -1,0 +1,154 @@
+"""Row rules of the contract as SQL: which rows are set aside, and which are kept and counted.
+
+A row is set aside (quarantined) when a value is impossible, or when it cannot be joined. A row
+that merely contradicts another table is kept and counted: dropping it would hide the contradiction
+from the quality report and thin out the data that predictions rest on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from features.sources.files.sql import ident, literal
+from features.tables.source_tables import SourceTable
+
+TOLERATED_ORDER = {
+    ("invoices", "issued_on", "paid_on"): "paid in advance",
+    ("subscriptions", "started_on", "notice_at"): "notice given under the terms before",
+    ("contacts", "created_at", "left_at"): "entered after the person left",
+}
+"""Orders of the contract that real systems break honestly: counted, not set aside."""
+
+SCALES = {"nps": (0, 10), "csat": (1, 5), "ces": (1, 7)}
+"""Scales of the survey kinds."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule.
+
+    Attributes
+    ----------
+    code : str
+        ``what`` or ``what:column``; what is written into quarantine and manifest.
+    broken : str
+        SQL over the cast row that is true where the rule is broken.
+    sets_aside : bool
+        The row goes to quarantine; otherwise it is kept and counted.
+    """
+
+    code: str
+    broken: str
+    sets_aside: bool = True
+
+
+def raw(column: str) -> str:
+    """Name of the prepared value as it came."""
+    return ident(f"raw {column}")
+
+
+def bad(column: str) -> str:
+    """Name of the flag: something was given that cannot be read."""
+    return ident(f"bad {column}")
+
+
+def is_date(column: str) -> str:
+    """Name of the flag: only a date was given."""
+    return ident(f"date {column}")
+
+
+def sentinel(column: str) -> str:
+    """Name of the flag: the date stands for never or unknown."""
+    return ident(f"never {column}")
+
+
+def rules_for(table: str, spec: SourceTable, present: list[str], *, known_at: bool) -> list[Rule]:
+    """Return every rule that applies to the columns a table has.
+
+    Parameters
+    ----------
+    table : str
+        The canonical table.
+    spec : SourceTable
+        Its contract.
+    present : list of str
+        Columns the source has.
+    known_at : bool
+        The source says when rows became visible.
+    """
+    rules = [rule for name in present for rule in _column_rules(spec, name)]
+    if "account_id" in spec.columns and table != "accounts":
+        rules.append(Rule("unknown_account", "account_id IS NOT NULL AND known_account IS NULL"))
+        rules.append(Rule("before_account", f"{_day(spec.happened)} < account_day", False))
+    rules += [
+        _order_rule(table, earlier, later)
+        for earlier, later in spec.order
+        if earlier in present and later in present
+    ]
+    if table == "survey_responses":
+        rules.append(_scale_rule())
+    if known_at:
+        rules += _known_rules(spec, is_dated=spec.happened in present)
+    return rules
+
+
+def _day(column: str) -> str:
+    return f"CAST({ident(column)} AS DATE)"
+
+
+def _column_rules(spec: SourceTable, name: str) -> list[Rule]:
+    column, value = spec.columns[name], ident(name)
+    rules = [Rule(f"unparsable:{name}", bad(name))]
+    is_time = column.kind in {"day", "instant"}
+    if is_time:
+        rules.append(Rule(f"sentinel:{name}", sentinel(name), column.required))
+    if column.required:
+        given = f" AND NOT {sentinel(name)}" if is_time else ""
+        rules.append(Rule(f"missing:{name}", f"{value} IS NULL AND NOT {bad(name)}{given}"))
+    bounds = [
+        f"{value} {sign} {limit!r}"
+        for sign, limit in (("<", column.low), (">", column.high))
+        if limit is not None
+    ]
+    if bounds:
+        rules.append(Rule(f"out_of_bounds:{name}", " OR ".join(bounds)))
+    if column.values:
+        allowed = ", ".join(literal(item) for item in column.values)
+        rules.append(Rule(f"not_allowed:{name}", f"{value} NOT IN ({allowed})"))
+    return rules
+
+
+def _order_rule(table: str, earlier: str, later: str) -> Rule:
+    """Compare days; times of day only where both sides have one."""
+    exact = f"NOT {is_date(earlier)} AND NOT {is_date(later)} AND {ident(later)} < {ident(earlier)}"
+    broken = f"{_day(later)} < {_day(earlier)} OR ({exact})"
+    return Rule(f"time_order:{later}", broken, (table, earlier, later) not in TOLERATED_ORDER)
+
+
+def _scale_rule() -> Rule:
+    outside = [
+        f"(kind = {literal(kind)} AND score NOT BETWEEN {low} AND {high})"
+        for kind, (low, high) in SCALES.items()
+    ]
+    return Rule("out_of_scale:score", " OR ".join(outside))
+
+
+def _known_rules(spec: SourceTable, *, is_dated: bool) -> list[Rule]:
+    rules = [
+        Rule("unparsable:known_at", bad("known_at")),
+        Rule("known_at_missing", f"given_known_at IS NULL AND NOT {bad('known_at')}", False),
+    ]
+    return [*rules, _early_rule(spec)] if is_dated else rules
+
+
+def _early_rule(spec: SourceTable) -> Rule:
+    happened = ident(spec.happened)
+    early = f"given_known_at < {happened}"
+    if spec.columns[spec.happened].kind == "day":
+        early = f"CAST(given_known_at AS DATE) < {happened}"
+    else:
+        early = (
+            f"CASE WHEN {is_date(spec.happened)} OR known_is_date "
+            f"THEN CAST(given_known_at AS DATE) < CAST({happened} AS DATE) ELSE {early} END"
+        )
+    return Rule("known_before_happened", early, False)

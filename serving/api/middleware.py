@@ -1,0 +1,303 @@
+"""What every request passes: host, size, time, who asks, and nothing escapes.
+
+Pure ASGI. An exception that left the application would keep the caller waiting for the server's
+whole timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from logging import makeLogRecord
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from configs.runtime.errors import BellwetherError
+from serving.auth.permissions import Caller
+from serving.http.logs import FIELDS
+from serving.http.problems import ProblemError, of_error, of_fault, problem, response
+
+logger = logging.getLogger("bellwether.serving")
+
+MAX_BODY_BYTES = 1_000_000
+BODY_SECONDS, ANSWER_SECONDS, SEND_SECONDS = 10.0, 45.0, 30.0
+"""For a body to arrive, for an answer to begin, and for a caller to take each part of it."""
+
+MAX_AT_ONCE = 64
+"""Requests one process answers at the same time; further ones are told to come again."""
+
+PROBES = frozenset({"/livez", "/readyz", "/healthz"})
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Content-Security-Policy": PAGE_POLICY,
+}
+"""What every answer carries, unless it says otherwise itself."""
+
+_ALWAYS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+
+_RECORD = {
+    "name": logger.name,
+    "levelno": logging.INFO,
+    "levelname": logging.getLevelName(logging.INFO),
+    "msg": "request",
+}
+
+_PORT = re.compile(r":\d+$")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+Observe = Callable[[Scope, str, int, float], None]
+Admit = Callable[[Scope, Headers], Caller | None]
+Show = Callable[[Scope, dict[str, Any]], Response]
+
+
+class Gate:
+    """Middleware around the whole application.
+
+    Parameters
+    ----------
+    app : ASGI application
+        What is protected.
+    observe : callable
+        Told scope, route template, status and seconds of each request.
+    admit : callable
+        Returns who asks, None where it does not matter; refuses by a problem.
+    show : callable
+        Makes a response of a problem document, for people or for systems.
+    hosts : iterable of str
+        Host names answered to, without port; ``*`` is any.
+    max_at_once : int
+        Requests answered at the same time.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        observe: Observe,
+        admit: Admit,
+        show: Show = lambda _, document: response(document),
+        hosts: Iterable[str] = LOOPBACK,
+        max_at_once: int = MAX_AT_ONCE,
+    ) -> None:
+        self.app = app
+        self._observe = observe
+        self._admit = admit
+        self._show = show
+        self._max_at_once = max_at_once
+        self._n_at_once = 0
+        self._hosts = frozenset(name.strip().lower() for name in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers = Headers(scope=scope)
+        request_id = _request_id(headers)
+        scope.setdefault("state", {})["request_id"] = request_id
+        answer = _Answer(send, request_id, self._show)
+        self._n_at_once += 1
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS) as clock:
+                answer.clock = clock
+                self._check(scope, headers)
+                scope["state"]["caller"] = self._admit(scope, headers)
+                await self.app(scope, _limited(receive), answer)
+        except TimeoutError:
+            if answer.clock is None or answer.clock.expired():
+                words = f"no answer within {ANSWER_SECONDS:g} s"
+                late = problem("unavailable", words, instance=request_id)
+                await answer.problem(late, scope, receive)
+            else:  # of another clock than ours
+                await self._fault(answer, request_id, scope, receive)
+        except BellwetherError as error:
+            await answer.problem(of_error(error, request_id), scope, receive)
+        except Exception:
+            await self._fault(answer, request_id, scope, receive)
+        finally:
+            self._n_at_once -= 1
+            seconds, route = time.perf_counter() - started, route_template(scope)
+            self._observe(scope, route, answer.status, seconds)
+            if logger.isEnabledFor(logging.INFO):
+                told = (request_id, scope["method"], route, answer.status, round(seconds, 6))
+                # past the search for the line of code that logs: it is always this one
+                logger.handle(makeLogRecord(_RECORD | dict(zip(FIELDS, told, strict=True))))
+
+    async def _fault(
+        self, answer: _Answer, request_id: str, scope: Scope, receive: Receive
+    ) -> None:
+        logger.exception("a request failed", extra={"request_id": request_id})
+        await answer.problem(of_fault(request_id), scope, receive)
+
+    def _check(self, scope: Scope, headers: Headers) -> None:
+        if self._n_at_once > self._max_at_once:
+            words = f"{self._max_at_once} requests are being answered already"
+            raise ProblemError("too-many-requests", words)
+        check_host(headers, self._hosts)
+        if scope["method"] not in _SAFE and headers.get("sec-fetch-site") == "cross-site":
+            raise ProblemError("forbidden", "another site's page may not send this")
+        length = headers.get("content-length", "0")
+        if not (length.isascii() and length.isdigit()) or int(length) > MAX_BODY_BYTES:
+            raise _too_large()
+
+
+def check_host(headers: Headers, hosts: frozenset[str], *, any_number: bool = False) -> None:
+    """Refuse a request to another host name than ours.
+
+    Parameters
+    ----------
+    headers : Headers
+        Of the request.
+    hosts : frozenset of str
+        Names in lower case; ``*`` is any.
+    any_number : bool
+        Addresses that are no names will do: no web page can make them lead here.
+
+    Raises
+    ------
+    ProblemError
+        It names none of them, or several.
+    """
+    named = headers.getlist("host")
+    if len(named) > 1:
+        raise ProblemError("wrong-host", "the header Host comes more than once")
+    host = _PORT.sub("", named[0] if named else "").lower()
+    if "*" in hosts or host in hosts or (any_number and _is_number(host)):
+        return
+    raise ProblemError("wrong-host", f"this service does not answer to {host[:100]!r}")
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
+
+
+class Hosts:
+    """Middleware that checks the host of what is answered before the gate: probes, a schema.
+
+    Orchestrators probe by the address of the machine, so probes take any address that is no name.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
+        self.app = app
+        self._hosts = frozenset(name.strip().lower() for name in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http":
+            is_probe = scope["path"] in PROBES
+            try:
+                check_host(Headers(scope=scope), self._hosts, any_number=is_probe)
+            except ProblemError as error:
+                await response(of_error(error), SECURITY_HEADERS)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+class _Answer:
+    """The sending side: adds headers, remembers whether a response has begun."""
+
+    def __init__(self, send: Send, request_id: str, show: Show) -> None:
+        self._send = send
+        self._show = show
+        self._request_id = request_id
+        self.status = 500
+        self.has_begun = False
+        self.clock: asyncio.Timeout | None = None
+
+    async def __call__(self, message: Message) -> None:
+        is_start = message["type"] == "http.response.start"
+        if is_start:
+            self.has_begun = True
+            self.status = message["status"]
+            headers = message.setdefault("headers", [])
+            present = {name for name, _ in headers}
+            headers.extend(item for item in _ALWAYS if item[0] not in present)
+            headers.append((b"x-request-id", self._request_id.encode()))
+        if self.clock is None or self.clock.expired():
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._send(message)
+            return
+        # The clock of the request goes on as that of each part: another would cost as much again.
+        self.clock.reschedule(asyncio.get_running_loop().time() + SEND_SECONDS)
+        await self._send(message)
+        if is_start or message.get("more_body", False):
+            self.clock.reschedule(None)
+
+    async def problem(self, document: dict[str, Any], scope: Scope, receive: Receive) -> None:
+        """Answer with a problem, unless part of another answer is out already."""
+        self.clock = None
+        if not self.has_begun:
+            await self._shown(scope, document)(scope, receive, self)
+
+    def _shown(self, scope: Scope, document: dict[str, Any]) -> Response:
+        try:
+            return self._show(scope, document)
+        except Exception:
+            logger.exception("a problem has no page", extra={"request_id": self._request_id})
+            return response(document)
+
+
+def route_template(scope: Scope) -> str:
+    """Return the template of the route that answered, never the path itself."""
+    route = scope.get("route")
+    return str(getattr(route, "path_format", None) or getattr(route, "path", "unmatched"))
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _limited(receive: Receive) -> Receive:
+    """Count and time what arrives: a body may come in parts, without its length, or never."""
+    arrived, is_whole = 0, False
+    ends = asyncio.get_running_loop().time() + BODY_SECONDS
+
+    async def limited() -> Message:
+        nonlocal arrived, is_whole
+        if is_whole:  # what comes after it is the end of the connection
+            return await receive()
+        try:
+            async with asyncio.timeout_at(ends):
+                message = await receive()
+        except TimeoutError as error:
+            raise ProblemError(
+                "too-slow", f"the body did not arrive within {BODY_SECONDS:g} s"
+            ) from error
+        arrived += len(message.get("body", b""))
+        is_whole = not message.get("more_body", False)
+        if arrived > MAX_BODY_BYTES:
+            raise _too_large()
+        return message
+
+    return limited
+
+
+def _too_large() -> ProblemError:
+    return ProblemError("too-large", f"the body is larger than {MAX_BODY_BYTES:,} bytes")

@@ -1,0 +1,1 @@
+"""Who may call: API keys, OIDC sign-in, roles and permissions."""

@@ -1,0 +1,1 @@
+"""Scores a whole portfolio of accounts, as a run or as a job over the API."""

@@ -1,0 +1,121 @@
+"""What a fact looks like at low, elevated and high risk: medians within groups of similar accounts.
+
+Counted once per published book, from the accounts it predicts; shown beside a fact, so that a
+reader sees on which side an account stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from configs.runtime.state_directory import read_json
+
+if TYPE_CHECKING:
+    from serving.batch.score_book import BookRun
+
+LEVELS = "levels.json"
+
+BANDS = ("low", "elevated", "high")
+
+FEWEST = 5
+"""Accounts with a known value from which a band has a median."""
+
+EVERYBODY = "all accounts"
+"""Stands in for a group of which only one band has enough accounts."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What facts look like at each of `BANDS`.
+
+    Attributes
+    ----------
+    is_everybody : bool
+        Counted over all predicted accounts: the group asked for has too few at all but one band.
+    medians : mapping
+        Feature to one median per band, None where too few are known.
+    """
+
+    is_everybody: bool
+    medians: Mapping[str, Sequence[float | None]]
+
+
+def band_medians(
+    values: np.ndarray, names: Sequence[str], groups: Sequence[str], bands: Sequence[str]
+) -> dict[str, dict[str, list[float | None]]]:
+    """Return the median of each feature at each of `BANDS`, by group.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        One row per predicted account, one column per feature; NaN is not known.
+    names : sequence of str
+        Of the features.
+    groups, bands : sequence of str
+        One per row: name of the group of similar accounts, and band of the risk.
+
+    Returns
+    -------
+    dict
+        group → feature → [low, elevated, high], None where fewer than `FEWEST` are known; with
+        `EVERYBODY` as a further group. Features without any median are left out.
+
+    Examples
+    --------
+    >>> values = np.array([[1.0]] * 10 + [[5.0]] * 10)
+    >>> band_medians(values, ["logins"], ["small"] * 20, ["low"] * 10 + ["high"] * 10)["small"]
+    {'logins': [1.0, None, 5.0]}
+    """
+    groups_of, bands_of = np.array(groups, dtype=object), np.array(bands, dtype=object)
+    chosen = {name: groups_of == name for name in sorted(set(groups))}
+    chosen[EVERYBODY] = np.ones(len(values), dtype=bool)
+    return {
+        group: _told(names, [_medians(values[here & (bands_of == band)]) for band in BANDS])
+        for group, here in chosen.items()
+    }
+
+
+def _medians(values: np.ndarray) -> np.ndarray:
+    """Return the median of each column, NaN where too few values are known."""
+    n_known = np.sum(~np.isnan(values), axis=0)
+    found = np.full(values.shape[1], np.nan)
+    enough = n_known >= FEWEST
+    if enough.any():
+        found[enough] = np.nanmedian(values[:, enough], axis=0)
+    return found
+
+
+def _told(names: Sequence[str], columns: Sequence[np.ndarray]) -> dict[str, list[float | None]]:
+    told = {}
+    for i, name in enumerate(names):
+        row = [None if np.isnan(column[i]) else float(column[i]) for column in columns]
+        if any(value is not None for value in row):
+            told[name] = row
+    return told
+
+
+def levels_of(run: BookRun, group: str) -> Levels | None:
+    """Return the medians of a group of similar accounts in a published book.
+
+    None for a book that was published before they were counted, or has but one band.
+    """
+    found = _read(run.folder / LEVELS)
+    for name in (group, EVERYBODY):
+        medians = found.get(name, {})
+        if sum(any(row[i] is not None for row in medians.values()) for i in range(len(BANDS))) > 1:
+            return Levels(name == EVERYBODY, medians)
+    return None
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(read_json(path))
+    except FileNotFoundError:
+        return {}

@@ -1,0 +1,356 @@
+"""Choosing from the published book: filters, order and pages, for the API and for people."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from fastapi import Depends, Query
+
+from configs.runtime.hashing import digest
+from features.revenue.growth_kinds import KINDS
+from serving.http.problems import ProblemError
+from serving.http.score_text import to_second
+
+WORTH = "worth"
+"""The order by what is worth somebody's time: computed, see `worth`."""
+
+HALF_DAYS = 90
+"""How far ahead an expected loss counts half in that order, unless somebody says otherwise."""
+
+SORTS: dict[str, tuple[tuple[str, str], ...]] = {
+    WORTH: ((WORTH, "descending"),),
+    "loss": (("rank", "ascending"),),
+    "risk": (("churn_risk", "descending"),),
+    "arr": (("arr", "descending"),),
+    "notice": (("notice_on", "ascending"),),
+    "renewal": (("renews_on", "ascending"),),
+    "upsell": (("expansion_propensity", "descending"),),
+    "growth": (("expansion_arr_expected", "descending"), ("expansion_propensity", "descending")),
+    "name": (("name", "ascending"),),
+}
+"""Orders by name; what is not known comes last, ties in the order of the book."""
+
+BANDS = ("high", "elevated", "low")
+
+CANDIDATES = ("eligible", "blocked", "any")
+"""Whether something could be sold: now, once what stands in the way is gone, or either."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What of the book is wanted; empty means everything.
+
+    Attributes
+    ----------
+    band : str
+        One of `BANDS`.
+    owner, segment, region, status : str
+        Exact values: owner_id, segment, region, status.
+    product : str
+        Only accounts that hold it.
+    renews_from, renews_until : str
+        ISO 8601 days, both included: the renewal ahead.
+    expansion : str
+        One of `CANDIDATES`: only accounts that something could be sold to.
+    expansion_kind : str
+        One of `features.revenue.growth_kinds.KINDS`: only candidates of this kind.
+    updated_since : str
+        ISO 8601 instant with its zone: rows that came to say something else then or later.
+    q : str
+        Part of the name or the id, capitals ignored.
+    sort : str
+        A key of `SORTS`.
+    half_days : int
+        Of the order `WORTH`.
+    """
+
+    band: str = ""
+    owner: str = ""
+    segment: str = ""
+    status: str = ""
+    renews_from: str = ""
+    renews_until: str = ""
+    updated_since: str = ""
+    q: str = ""
+    sort: str = "loss"
+    expansion: str = ""
+    expansion_kind: str = ""
+    region: str = ""
+    product: str = ""
+    half_days: int = HALF_DAYS
+
+    def as_query(self, *, sort: str = "loss") -> dict[str, str]:
+        """Return what differs from the default, for links; `sort` is the order nobody names."""
+        usual = Filters(sort=sort)
+        return {
+            name: str(value) for name, value in vars(self).items() if value != getattr(usual, name)
+        }
+
+
+def _one_of(known: Sequence[str], default: str = "") -> Any:
+    told = f"one of {', '.join(known)}"
+    return Query(
+        description=told, json_schema_extra={"enum": list({default: 0} | dict.fromkeys(known))}
+    )
+
+
+def _formatted(what: str, name: str) -> Any:
+    return Query(
+        description=what,
+        max_length=40,
+        json_schema_extra={"anyOf": [{"format": name}, {"maxLength": 0}]},
+    )
+
+
+def filters_of(
+    band: Annotated[str, _one_of(BANDS)] = "",
+    owner: Annotated[str, Query(description="owner_id", max_length=200)] = "",
+    segment: Annotated[str, Query(max_length=200)] = "",
+    status: Annotated[str, Query(description="`scored`, or another status", max_length=40)] = "",
+    renews_from: Annotated[str, _formatted("renewal on or after this day", "date")] = "",
+    renews_until: Annotated[str, _formatted("renewal on or before this day", "date")] = "",
+    updated_since: Annotated[
+        str,
+        _formatted(
+            "only rows that came to say something else at this instant or later", "date-time"
+        ),
+    ] = "",
+    q: Annotated[str, Query(description="part of the name or the id", max_length=200)] = "",
+    sort: Annotated[str, _one_of(tuple(SORTS), "loss")] = "loss",
+    expansion: Annotated[str, _one_of(CANDIDATES)] = "",
+    expansion_kind: Annotated[str, _one_of(KINDS)] = "",
+    region: Annotated[str, Query(max_length=200)] = "",
+    product: Annotated[
+        str, Query(description="only accounts that hold this product", max_length=200)
+    ] = "",
+    half_days: Annotated[
+        int,
+        Query(
+            ge=1,
+            le=3_650,
+            description="for `sort=worth`: an expected loss so many days ahead counts half",
+        ),
+    ] = HALF_DAYS,
+) -> Filters:
+    """Read the filters of a request.
+
+    Raises
+    ------
+    ProblemError
+        A value that cannot be one: an order, a band, a day.
+    """
+    _check("sort", sort, sort in SORTS, f"there are: {', '.join(SORTS)}")
+    for name, value, known in (
+        ("band", band, BANDS),
+        ("expansion", expansion, CANDIDATES),
+        ("expansion_kind", expansion_kind, KINDS),
+    ):
+        _check(name, value, value in ("", *known), f"there are: {', '.join(known)}")
+    for name, day in (("renews_from", renews_from), ("renews_until", renews_until)):
+        _check(name, day, not day or _is_read(date.fromisoformat, day), "write it as 2026-03-31")
+    _check(
+        "updated_since",
+        updated_since,
+        not updated_since or _is_read(_instant, updated_since),
+        "write it as 2026-03-31T00:00:00Z",
+    )
+    return Filters(
+        band=band,
+        owner=owner,
+        segment=segment,
+        status=status,
+        renews_from=renews_from,
+        renews_until=renews_until,
+        updated_since=updated_since,
+        q=q,
+        sort=sort,
+        expansion=expansion,
+        expansion_kind=expansion_kind,
+        region=region,
+        product=product,
+        half_days=half_days,
+    )
+
+
+Chosen = Annotated[Filters, Depends(filters_of)]
+
+
+def _check(name: str, value: str, is_right: bool, fix: str) -> None:
+    if not is_right:
+        raise ProblemError(
+            "invalid-request",
+            f"{name} cannot be {value[:40]!r}; {fix}",
+            errors=[{"pointer": name, "message": fix}],
+        )
+
+
+def _is_read(read: Callable[[str], object], value: str) -> bool:
+    try:
+        read(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _instant(value: str) -> datetime:
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        raise ValueError("an instant needs its zone")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("out of the calendar") from error
+
+
+def choose(table: pa.Table, filters: Filters) -> pa.Table:
+    """Return the matching rows in the wanted order."""
+    return table.take(positions(table, filters))
+
+
+def positions(table: pa.Table, filters: Filters) -> pa.Array:
+    """Return where the matching rows stand, in the wanted order; no row is copied for it."""
+    kept = np.ones(len(table), dtype=bool)
+    for condition in _conditions(table, filters):
+        kept &= pc.fill_null(condition, False).to_numpy()
+    found = pa.array(np.flatnonzero(kept))
+    keys = dict([*SORTS[filters.sort], ("rank", "ascending"), ("account_id", "ascending")])
+    if filters.sort == WORTH:
+        table = table.append_column(WORTH, pa.array(worth(table, filters.half_days)))
+    order = pc.sort_indices(table.select(list(keys)).take(found), sort_keys=list(keys.items()))
+    return found.take(order)
+
+
+def worth(table: pa.Table, half_days: int) -> np.ndarray:
+    """Return how much each account is worth somebody's time: its expected loss, sooner first.
+
+    A loss that can be prevented for another `half_days` days counts half, one for twice as long a
+    quarter. The last day to act is the notice deadline ahead, else the renewal ahead, else the day
+    up to which the risk looks. Where rules stand in for reasons, how many hold comes first. NaN
+    where nothing is predicted.
+
+    Examples
+    --------
+    >>> row = {"churn_risk": 0.5, "expected_arr_lost": 100.0, "days_to_notice": 90,
+    ...        "days_to_renewal": 120, "churn_until": "2026-07-01", "churn_rung": "trees",
+    ...        "as_of": "2026-03-02T00:00:00Z", "churn_rules": []}
+    >>> table = pa.Table.from_pylist([row, row | {"days_to_notice": -30, "days_to_renewal": 0}])
+    >>> [round(float(value), 1) for value in worth(table, 90)]
+    [50.0, 100.0]
+    """
+    lost = _floats(table["expected_arr_lost"])
+    looks = pc.cast(table["churn_until"], pa.date32())
+    since = pc.cast(pc.utf8_slice_codeunits(table["as_of"], 0, 10), pa.date32())
+    days = _floats(pc.days_between(since, looks))
+    for name in ("days_to_renewal", "days_to_notice"):
+        ahead = _floats(table[name])
+        days = np.where(ahead >= 0, ahead, days)
+    lost = np.where(np.isnan(_floats(table["churn_risk"])), np.nan, np.nan_to_num(lost))
+    value = np.maximum(lost, 0.0) * 0.5 ** (np.nan_to_num(days) / half_days)
+    rules = _floats(pc.list_value_length(table["churn_rules"]))
+    is_rate = np.asarray(pc.fill_null(pc.equal(table["churn_rung"], "rates"), False), dtype=bool)
+    # A rule outweighs any amount of money: rates hardly tell accounts apart.
+    return value + np.where(is_rate, np.nan_to_num(rules) * _MOST_MONEY, 0.0)
+
+
+_MOST_MONEY = 1e15
+
+
+def _floats(column: pa.ChunkedArray) -> np.ndarray:
+    found: np.ndarray = pc.cast(column, pa.float64()).to_numpy()
+    return found
+
+
+def _conditions(table: pa.Table, filters: Filters) -> Iterator[pa.ChunkedArray]:
+    exact = {
+        "risk_band": filters.band,
+        "owner_id": filters.owner,
+        "segment": filters.segment,
+        "region": filters.region,
+        "status": filters.status,
+        "expansion_kind": filters.expansion_kind,
+    }
+    for column, value in exact.items():
+        if value:
+            yield pc.equal(table[column], value)
+    if filters.product:
+        yield _holds(table["products"], filters.product)
+    if filters.expansion:
+        yield _is_candidate(table["expansion_is_eligible"], filters.expansion)
+    # Days and instants of one form sort as text.
+    if filters.renews_from:
+        yield pc.greater_equal(table["renews_on"], filters.renews_from)
+    if filters.renews_until:
+        yield pc.less_equal(table["renews_on"], filters.renews_until)
+    if filters.updated_since:
+        yield pc.greater_equal(table["updated_at"], to_second(_instant(filters.updated_since)))
+    if filters.q:
+        found = [
+            pc.match_substring(pc.fill_null(table[name], ""), filters.q, ignore_case=True)
+            for name in ("name", "account_id")
+        ]
+        yield pc.or_(*found)
+
+
+def _holds(products: pa.ChunkedArray, wanted: str) -> pa.ChunkedArray:
+    held = products.combine_chunks()
+    rows = pc.list_parent_indices(held).filter(pc.equal(pc.list_flatten(held), wanted))
+    return pc.is_in(pa.chunked_array([np.arange(len(held))]), rows)
+
+
+def _is_candidate(is_eligible: pa.ChunkedArray, wanted: str) -> pa.ChunkedArray:
+    """Return the rows of a candidate that is wanted (`CANDIDATES`)."""
+    if wanted == "any":
+        return pc.is_valid(is_eligible)
+    return is_eligible if wanted == "eligible" else pc.invert(is_eligible)
+
+
+def choices(table: pa.Table, column: str) -> list[str]:
+    """Return the different values of a column, sorted."""
+    return sorted(value for value in pc.unique(table[column]).to_pylist() if value)
+
+
+CURSOR = r"^([0-9]{8}-[0-9a-f]{12}\.[0-9a-f]{12}\.[1-9][0-9]{0,8})?$"
+"""A place in a book: which book, of which filters and order, and after how many rows."""
+
+
+def encode_cursor(book_id: str, filters: Filters, offset: int) -> str:
+    """Return a cursor of the form `CURSOR`: books do not change, so a place in one is enough."""
+    return f"{book_id}.{digest(vars(filters))}.{offset}"
+
+
+def decode_cursor(cursor: str, book_id: str, filters: Filters) -> int:
+    """Return the place a cursor stands for; the beginning for an empty one.
+
+    Raises
+    ------
+    ProblemError
+        It is none, or of an earlier book, or of other filters.
+
+    Examples
+    --------
+    >>> book = "20260302-4fc1edb85f48"
+    >>> decode_cursor(encode_cursor(book, Filters(), 200), book, Filters())
+    200
+    """
+    _check("cursor", cursor, re.fullmatch(CURSOR, cursor) is not None, "take `next_cursor`")
+    if not cursor:
+        return 0
+    book, chosen, place = cursor.split(".")
+    if book != book_id:
+        raise ProblemError("cursor-expired", f"the cursor is of another book than {book_id}")
+    if chosen != digest(vars(filters)):
+        raise ProblemError("cursor-expired", "the cursor is of other filters or another order")
+    return int(place)
+
+
+def page_of(table: pa.Table, chosen: pa.Array, offset: int, limit: int) -> list[dict[str, Any]]:
+    """Return some of the rows that were chosen (`positions`) as plain mappings."""
+    rows: list[dict[str, Any]] = table.take(chosen.slice(offset, limit)).to_pylist()
+    return rows

@@ -1,0 +1,539 @@
+"""The whole book scored at once, from the offline vectors, and published for people and systems."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from configs.runtime.errors import BellwetherError, StateError
+from configs.runtime.state_directory import (
+    State,
+    new_folder,
+    read_json,
+    read_manifest,
+    write_json_atomically,
+)
+from configs.schema.workspace import Workspace
+from features.feast_store import OnlineRows
+from features.snapshots.statuses import NOT_CUSTOMERS
+from serving.batch.band_medians import EVERYBODY, LEVELS, band_medians
+from serving.batch.book_changes import changes_of_book
+from serving.http.score_text import asks_renewal, in_100, notice_words, to_second, window
+from serving.integrations.webhooks import announce
+from serving.ledger.ledger import BookScores, Ledger
+from serving.ledger.model_archive import Archive
+from serving.ledger.shadow_scoring import score_shadow_book
+from serving.monitoring.monitoring_store import Watched
+from serving.scoring.export_rows import (
+    SCHEMA,
+    compact_reasons,
+    csv_lines,
+    flat_row,
+    kept_beside,
+    news,
+)
+from serving.scoring.scorer import Model, Scorer, kept_facts, rank_key
+from training.model.bands import newest_vectors
+from training.registry.releases import Release
+
+LATEST = "latest.json"
+SCORES, SCORES_CSV, REASONS, RANKS = "scores.parquet", "scores.csv", "reasons.jsonl", "ranks.npz"
+CHUNK_ROWS = 1_000
+WARM_ROWS = 2 * CHUNK_ROWS
+"""Accounts from which making explanations fast pays for itself."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BookRun:
+    """One scored book.
+
+    Attributes
+    ----------
+    run_id : str
+        ``<day of the book>-<hash of what it says>``.
+    folder : Path
+        ``scores.parquet`` and ``scores.csv`` (canonical rows, see `serving.scoring.export_rows`),
+        ``reasons.jsonl``, ``ranks.npz`` and ``levels.json`` (see `serving.batch.band_medians`).
+    as_of, served_at : str
+        ISO 8601: the prediction moment, and when it was scored.
+    release_id : str
+        What answered.
+    statuses : dict of str to int
+        Accounts by status.
+    """
+
+    run_id: str
+    folder: Path
+    as_of: str
+    served_at: str
+    release_id: str
+    statuses: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Vectors:
+    """The newest book as it lies in the offline store."""
+
+    entity_ids: list[str]
+    rows: OnlineRows
+    as_of: datetime
+    identity: str
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Keep the garbage collector from walking over a growing book: there are no cycles in it.
+
+    A quarter of the processor time of a large one.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_without_collections()
+def score_book(
+    workspace: Workspace,
+    release: Release,
+    ledger: Ledger,
+    now: datetime,
+    progress: Progress = lambda _: None,
+) -> BookRun:
+    """Score every account of the newest book, keep it in the ledger, and publish it.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The company.
+    release : Release
+        What answers.
+    ledger : Ledger
+        Gets every score before the book is visible to anyone.
+    now : datetime
+        When it is served, with a zone.
+    progress : callable
+        Is told one line per step.
+
+    Returns
+    -------
+    BookRun
+        The same rows and release at the same `now` give the same run.
+
+    Raises
+    ------
+    StateError
+        There are no vectors for the release's features.
+    """
+    scorer = Scorer.load(workspace, release)
+    vectors = _read_vectors(workspace, scorer)
+    if len(vectors.entity_ids) >= WARM_ROWS:
+        for model in scorer.models:
+            model.bundle.warm()
+    progress(f"scoring {len(vectors.entity_ids):,} accounts as of {vectors.as_of:%Y-%m-%d}")
+    ranks = _ranks(scorer, vectors)
+    flat: list[dict[str, Any]] = []
+    kept: dict[str, list[dict[str, Any]]] = {model.target: [] for model in scorer.models}
+    for answers in _answers(scorer.with_ranks(ranks), vectors, now):
+        flat += [flat_row(answer) for answer in answers]
+        for answer in answers:
+            for target, part in answer.get("scores", {}).items():
+                kept[target].append(_kept(answer, part))
+        progress(f"{len(flat):,} of {len(vectors.entity_ids):,}")
+    _add_changes(workspace, scorer, vectors, ledger, flat, kept, progress)
+    flat = _ranked(flat)
+    run_id = f"{vectors.as_of:%Y%m%d}-{_identity(release, now, flat, kept)}"
+    _keep(scorer, ledger, vectors, kept, run_id, now)
+    score_shadow_book(workspace, ledger, partial(_read_for, workspace), run_id, now, progress)
+    progress("writing the book")
+    before = _rows_before(workspace.state)
+    flat = _dated(flat, before, now)
+    # Before the book is visible: who is killed in between tells it with the next one.
+    announce(workspace, before, flat, run_id, now)
+    return _publish(workspace.state, scorer, vectors, flat, kept, ranks, run_id, now)
+
+
+def watched_book(workspace: Workspace, release: Release) -> Watched:
+    """Return the newest book as `serving.monitoring.monitor` looks at it."""
+    scorer = Scorer.load(workspace, release)
+    vectors = _read_vectors(workspace, scorer)
+    facts = vectors.rows.facts
+    chosen = [fact.get("status") == "scored" for fact in facts]
+    asked = [fact for fact, is_chosen in zip(facts, chosen, strict=True) if is_chosen]
+    last = {
+        model.target: max(window(model.contract, fact, vectors.as_of) for fact in asked)
+        for model in scorer.models
+        if asked
+    }
+    return Watched(
+        scorer.models,
+        vectors.rows.values[np.array(chosen, dtype=bool)],
+        vectors.as_of,
+        release.release_id,
+        sum(fact.get("status") not in NOT_CUSTOMERS for fact in facts),
+        {target: day.isoformat() for target, day in last.items()},
+    )
+
+
+def _identity(
+    release: Release,
+    now: datetime,
+    flat: Sequence[Mapping[str, Any]],
+    kept: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> str:
+    """Return the identity of all a book says, row by row: as one text it would fill the memory."""
+    told = hashlib.sha256(f"{release.release_id} {now.isoformat()}".encode())
+    for row in chain(flat, *(kept[target] for target in sorted(kept))):
+        told.update(orjson.dumps(row, option=orjson.OPT_SORT_KEYS))
+    return told.hexdigest()[:12]
+
+
+def answers_of(workspace: Workspace, release: Release, now: datetime) -> Iterator[dict[str, Any]]:
+    """Return the answers of the newest book one by one, as the API gives them; nothing is kept."""
+    scorer = Scorer.load(workspace, release)
+    vectors = _read_vectors(workspace, scorer)
+    for answers in _answers(scorer.with_ranks(_ranks(scorer, vectors)), vectors, now):
+        yield from answers
+
+
+def read_latest(state: State) -> BookRun | None:
+    """Return the last published book, or None when there is none."""
+    try:
+        run_id = str(read_json(state.scores / LATEST)["run_id"])
+    except FileNotFoundError:
+        return None
+    folder = state.scores / run_id
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise StateError(
+            f"the last book {run_id} is missing or unfinished",
+            where=str(folder),
+            fix="bellwether score",
+        )
+    return BookRun(folder=folder, **manifest)
+
+
+def read_table(run: BookRun) -> pa.Table:
+    """Return the canonical rows of a book, ranked; one row per account."""
+    return pq.read_table(run.folder / SCORES, schema=SCHEMA)
+
+
+def _levels(
+    scorer: Scorer, vectors: _Vectors, flat: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, list[float | None]]]:
+    """Return what facts look like at each band of the risk (`serving.batch.band_medians`)."""
+    bands = {row["account_id"]: row["risk_band"] for row in flat if row["risk_band"]}
+    kept = [i for i, entity in enumerate(vectors.entity_ids) if entity in bands]
+    groups = [str(vectors.rows.facts[i].get("peer_group")) for i in kept]
+    names = [str(name) for name in scorer.release.feature_set["names"]]
+    words = [scorer.peers.words.get(group) or EVERYBODY for group in groups]
+    of_risk = [bands[vectors.entity_ids[i]] for i in kept]
+    return band_medians(vectors.rows.values[kept], names, words, of_risk)
+
+
+def read_ranks(run: BookRun) -> dict[str, np.ndarray]:
+    """Return the ascending probabilities of a book, by `serving.scoring.scorer.rank_key`."""
+    with np.load(run.folder / RANKS) as stored:
+        return {target: stored[target] for target in stored.files}
+
+
+def top_at_risk(run: BookRun, n: int = 10) -> list[str]:
+    """Return the `n` accounts with the most at stake, each with its reasons, as text for people."""
+    table = read_table(run)
+    ranked = table.filter(pc.is_valid(table["rank"])).slice(0, n).to_pylist()
+    return [_in_words(row) for row in ranked]
+
+
+def _in_words(row: Mapping[str, Any]) -> str:
+    """Return one account in a few lines.
+
+    >>> row = dict.fromkeys(SCHEMA.names) | {
+    ...     "rank": 1, "account_id": "A-1", "name": "Acme", "churn_risk": 0.31, "churn_low": 0.22,
+    ...     "churn_high": 0.4, "risk_band": "high", "arr": 84000.0, "currency": "GBP",
+    ...     "expected_arr_lost": 26040.0, "churn_until": "2026-03-12",
+    ...     "renews_on": "2026-03-12", "days_to_notice": -2,
+    ...     "reasons": ["Active users 4"]}
+    >>> print(_in_words(row))
+     1. Acme (A-1): 31 in 100 (22 to 40), high; 26,040 of 84,000 GBP a year by 2026-03-12
+        notice deadline passed 2 days ago, renewal 2026-03-12
+        + Active users 4
+    >>> print(_in_words(row | {"reasons": [], "churn_rung": "rates", "churn_rules": ["It fell"]}))
+     1. Acme (A-1): 31 in 100 (22 to 40), high; 26,040 of 84,000 GBP a year by 2026-03-12
+        notice deadline passed 2 days ago, renewal 2026-03-12
+        rule: It fell
+    >>> print(_in_words(row | {"reasons": [], "renews_on": None, "churn_verdict": "promotable"}))
+     1. Acme (A-1): 31 in 100 (22 to 40), high; 26,040 of 84,000 GBP a year by 2026-03-12
+        no single reason stands out
+    """
+    known = "".join(c if c.isprintable() else " " for c in str(row["name"] or ""))
+    who = f"{known} ({row['account_id']})" if known else row["account_id"]
+    lines = [f"{row['rank']:2d}. {who}: {_risk_words(row)}"]
+    if row["renews_on"]:
+        notice = notice_words(row["days_to_notice"])
+        lines.append(f"    {notice + ', ' if notice else ''}renewal {row['renews_on']}")
+    lines += [f"    + {text}" for text in row["reasons"] or ()]
+    lines += [f"    - {text}" for text in row["protections"] or ()]
+    lines += [f"    rule: {text}" for text in row["churn_rules"] or ()]
+    has_reasons = row["reasons"] or row["protections"] or row["churn_rung"] == "rates"
+    if row["churn_risk"] is not None and not has_reasons and row["churn_verdict"] != "no_signal":
+        lines.append("    no single reason stands out")
+    return "\n".join(lines)
+
+
+def _risk_words(row: Mapping[str, Any]) -> str:
+    if row["churn_risk"] is None:
+        return str(row["status_text"])
+    ends = f"{100 * row['churn_low']:.0f} to {100 * row['churn_high']:.0f}"
+    words = f"{in_100(row['churn_risk'])} ({ends}), {row['risk_band']}"
+    if row["expected_arr_lost"] is None:
+        return words
+    money = f"{row['expected_arr_lost']:,.0f} of {row['arr']:,.0f} {row['currency']} a year"
+    return f"{words}; {money} by {row['churn_until']}"
+
+
+def _read_vectors(workspace: Workspace, scorer: Scorer) -> _Vectors:
+    folder = newest_vectors(workspace.state, scorer.feature_hash)
+    if folder is None:
+        raise StateError(
+            f"there are no vectors for the features of release {scorer.release.release_id}",
+            where=str(workspace.state.snapshots / "vector" / scorer.feature_hash),
+            fix="bellwether features; when the code of the features changed, train and publish too",
+        )
+    table = pq.read_table(folder / "part.parquet")
+    shape = (len(table), scorer.width)
+    stamps = [moment.astimezone(UTC) for moment in table["as_of"].to_pylist()]
+    rows = OnlineRows(
+        is_known=np.ones(len(table), dtype=bool),
+        values=_matrix(table["values"], shape),
+        past=_matrix(table["past"], shape),
+        facts=[orjson.loads(item) for item in table["facts"].to_pylist()],
+        as_of=list(stamps),
+    )
+    if not stamps:
+        raise StateError("the book is empty", where=str(folder), fix="bellwether features")
+    return _Vectors(table["entity_id"].to_pylist(), rows, stamps[0], folder.name)
+
+
+def _read_for(workspace: Workspace, scorer: Scorer) -> tuple[list[str], OnlineRows, datetime]:
+    vectors = _read_vectors(workspace, scorer)
+    return vectors.entity_ids, vectors.rows, vectors.as_of
+
+
+def _matrix(column: pa.ChunkedArray, shape: tuple[int, int]) -> np.ndarray:
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    matrix: np.ndarray = flat.astype(np.float64).reshape(shape)
+    return matrix
+
+
+def _ranks(scorer: Scorer, vectors: _Vectors) -> dict[str, np.ndarray]:
+    """Return the probabilities of all predicted accounts, ascending, by `rank_key`."""
+    return {
+        rank_key(model.target, is_renewal=is_renewal): np.sort(p)
+        for model in scorer.models
+        for is_renewal, p in _by_question(model, vectors.rows).items()
+        if len(p)
+    }
+
+
+def _by_question(model: Model, rows: OnlineRows) -> dict[bool, np.ndarray]:
+    """Return the probabilities of those asked about their renewal (True), and of the others."""
+    chosen = [fact.get("status") == "scored" and model.asks(fact) for fact in rows.facts]
+    mask = np.array(chosen, dtype=bool)
+    p = model.bundle.probabilities(model.encode(rows.values[mask]))
+    asked = (fact for fact, is_chosen in zip(rows.facts, chosen, strict=True) if is_chosen)
+    renewal = np.array([asks_renewal(model.contract, fact) for fact in asked], dtype=bool)
+    return {True: p[renewal], False: p[~renewal]}
+
+
+def _answers(scorer: Scorer, vectors: _Vectors, now: datetime) -> Iterator[list[dict[str, Any]]]:
+    """Score the book in parts, so that memory does not grow with it."""
+    rows = vectors.rows
+    for start in range(0, len(vectors.entity_ids), CHUNK_ROWS):
+        part = slice(start, start + CHUNK_ROWS)
+        chunk = OnlineRows(
+            rows.is_known[part],
+            rows.values[part],
+            rows.past[part],
+            rows.facts[part],
+            rows.as_of[part],
+        )
+        yield scorer.score(vectors.entity_ids[part], chunk, now)
+
+
+def _kept(answer: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "account_id": answer["account_id"],
+        **{name: part[name] for name in ("target", "probability", "logit", "band")},
+        "reasons": compact_reasons(part),
+        "beside": kept_beside(answer, part),
+    }
+
+
+def _add_changes(
+    workspace: Workspace,
+    scorer: Scorer,
+    vectors: _Vectors,
+    ledger: Ledger,
+    flat: Sequence[dict[str, Any]],
+    kept: Mapping[str, Sequence[Mapping[str, Any]]],
+    progress: Progress,
+) -> None:
+    """Say in each row what changed since the book before; without one, or its model, nothing."""
+    archive = Archive(workspace.state)
+    position = {entity: i for i, entity in enumerate(vectors.entity_ids)}
+    told_of: set[str] = set()
+    for model in scorer.models:
+        if model.bundle.outcome in told_of:
+            continue  # the columns of an outcome are of its first target
+        told_of.add(model.bundle.outcome)
+        facts = vectors.rows.facts
+        scored = [
+            {**row, "facts": facts[position[row["account_id"]]]} for row in kept[model.target]
+        ]
+        earlier = ledger.last_book(model.target, unlike=(vectors.as_of, scorer.release.release_id))
+        values = vectors.rows.values[[position[row["account_id"]] for row in scored]]
+        try:
+            changes = changes_of_book(archive, model, scored, values, vectors.as_of, earlier)
+        except BellwetherError as error:
+            progress(f"{model.target}: what changed cannot be told: {error.what}")
+            continue
+        for row in flat:
+            for name, value in changes.get(row["account_id"], {}).items():
+                if (column := f"{model.bundle.outcome}_{name}") in row:
+                    row[column] = value
+
+
+def _ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Order by what is at stake, then by risk; accounts that are not predicted come last.
+
+    Where a rate is all that can be said, it hardly tells accounts apart, and the first to look at
+    are those of which most rules hold.
+    """
+
+    def place(row: Mapping[str, Any]) -> tuple[int, float, float, str]:
+        n_rules = len(row["churn_rules"] or ())
+        lost, risk = row["expected_arr_lost"] or 0.0, row["churn_risk"] or 0.0
+        return -n_rules, -lost, -risk, row["account_id"]
+
+    scored = sorted((row for row in rows if row["status"] == "scored"), key=place)
+    others = sorted((row for row in rows if row["status"] != "scored"), key=place)
+    return [row | {"rank": rank} for rank, row in enumerate(scored, start=1)] + others
+
+
+def _rows_before(state: State) -> list[dict[str, Any]]:
+    """Return the rows of the last published book; none when there is none, or a damaged one."""
+    try:
+        before = read_latest(state)
+    except StateError:
+        return []
+    return read_table(before).to_pylist() if before else []
+
+
+def _dated(
+    rows: list[dict[str, Any]], before: Sequence[Mapping[str, Any]], now: datetime
+) -> list[dict[str, Any]]:
+    """Add when each row last came to say something else than in the book before."""
+    known = {row["account_id"]: row for row in before}
+    served_at = to_second(now)
+    return [
+        row | {"updated_at": _same_since(known.get(row["account_id"]), row) or served_at}
+        for row in rows
+    ]
+
+
+def _same_since(before: Mapping[str, Any] | None, row: Mapping[str, Any]) -> str | None:
+    return before["updated_at"] if before and news(before) == news(row) else None
+
+
+def _keep(
+    scorer: Scorer,
+    ledger: Ledger,
+    vectors: _Vectors,
+    kept: Mapping[str, Sequence[Mapping[str, Any]]],
+    run_id: str,
+    now: datetime,
+) -> None:
+    position = {entity: i for i, entity in enumerate(vectors.entity_ids)}
+    for model in scorer.models:
+        rows = kept[model.target]
+        ids = [str(row["account_id"]) for row in rows]
+        ledger.append_book(
+            BookScores(
+                book_id=run_id,
+                target=model.target,
+                as_of=vectors.as_of,
+                served_at=now,
+                release_id=scorer.release.release_id,
+                bundle_sha=model.sha,
+                verdict=model.bundle.verdict,
+                feature_set=scorer.feature_hash,
+                entity_ids=ids,
+                probability=np.array([row["probability"] for row in rows], dtype=np.float64),
+                logit=np.array([row["logit"] for row in rows], dtype=np.float64),
+                band=[row["band"] for row in rows],
+                features=vectors.rows.values[[position[entity] for entity in ids]],
+                reasons=[row["reasons"] for row in rows],
+                facts=[
+                    kept_facts(vectors.rows.facts[position[row["account_id"]]]) | row["beside"]
+                    for row in rows
+                ],
+            )
+        )
+
+
+def _publish(
+    state: State,
+    scorer: Scorer,
+    vectors: _Vectors,
+    flat: list[dict[str, Any]],
+    kept: Mapping[str, Sequence[Mapping[str, Any]]],
+    ranks: Mapping[str, np.ndarray],
+    run_id: str,
+    now: datetime,
+) -> BookRun:
+    counts: dict[str, int] = {}
+    for row in flat:
+        counts[row["status"]] = counts.get(row["status"], 0) + 1
+    run = BookRun(
+        run_id=run_id,
+        folder=state.scores / run_id,
+        as_of=vectors.as_of.isoformat(),
+        served_at=now.astimezone(UTC).isoformat(),
+        release_id=scorer.release.release_id,
+        statuses=counts,
+    )
+    manifest = {key: value for key, value in asdict(run).items() if key != "folder"}
+    with new_folder(run.folder, manifest) as aside:
+        pq.write_table(pa.Table.from_pylist(flat, SCHEMA), aside / SCORES, compression="zstd")
+        with (aside / SCORES_CSV).open("w", encoding="utf-8", newline="") as handle:
+            handle.writelines(csv_lines(flat))
+        with (aside / REASONS).open("wb") as handle:
+            handle.writelines(
+                orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+                for rows in kept.values()
+                for row in rows
+            )
+        arrays: dict[str, Any] = dict(ranks)
+        np.savez_compressed(aside / RANKS, **arrays)
+        write_json_atomically(aside / LEVELS, _levels(scorer, vectors, flat))
+    write_json_atomically(state.scores / LATEST, {"run_id": run_id})
+    return run

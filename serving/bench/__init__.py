@@ -1,1 +1,0 @@
-"""The benchmarks of the house, beside their peers in one run: ``python -m serving.bench``."""

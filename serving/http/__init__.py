@@ -1,0 +1,1 @@
+"""Problem details, score texts, logs and metrics of the HTTP service."""

@@ -1,0 +1,264 @@
+"""The words around a score: what was asked, what is estimated, what is not known.
+
+Words say what an estimate is associated with, never what causes it and never what must follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from features.snapshots.statuses import STATUSES
+from features.tables.catalog import THEMES
+from training.model.reason_text import capital
+
+UNKNOWN = "unknown_account"
+INVALID = "invalid_account_id"
+FAILED = "score_failed"
+
+STATUS_WORDS: dict[str, str] = {
+    **{str(code): words for code, words in STATUSES.items()},
+    UNKNOWN: "there is no account with this id in the book",
+    INVALID: "an account id is a text of 1 to 200 characters",
+    FAILED: "this account could not be scored; the others were",
+}
+"""Every status an answer can carry, in words."""
+
+MEASURES = {
+    "churn": "churn_risk",
+    "contraction": "contraction_risk",
+    "expansion": "expansion_propensity",
+}
+"""What a probability is called, by outcome."""
+
+_VERBS = {"churn": "leave", "contraction": "shrink", "expansion": "grow"}
+
+VERDICT_WORDS = {
+    "promotable": "the model passed every check",
+    "provisional": "provisional: the model has not passed every check yet",
+    "no_signal": "no signal: the data tells accounts apart no better than chance, so this is the "
+    "average",
+}
+
+
+@lru_cache(maxsize=256)
+def instant(moment: datetime) -> str:
+    """Return an instant as ISO 8601 with a Z.
+
+    >>> from datetime import UTC
+    >>> instant(datetime(2026, 3, 2, tzinfo=UTC))
+    '2026-03-02T00:00:00Z'
+    """
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def to_second(moment: datetime) -> str:
+    """Return an instant in UTC to the second: texts of this form sort as their instants do.
+
+    >>> from datetime import UTC
+    >>> to_second(datetime(2026, 3, 2, 9, 30, 0, 7, tzinfo=UTC))
+    '2026-03-02T09:30:00Z'
+    """
+    return instant(moment.astimezone(UTC).replace(microsecond=0))
+
+
+def in_100(p: float) -> str:
+    """Return a probability as people say it: so many in 100, or in 1,000 when it is small.
+
+    >>> in_100(0.312), in_100(0.0042), in_100(0.00001), in_100(0.999)
+    ('31 in 100', '4 in 1,000', 'fewer than 1 in 1,000', 'more than 99 in 100')
+    """
+    if p > 0.995:
+        return "more than 99 in 100"
+    if p >= 0.0095:
+        return f"{round(100 * p)} in 100"
+    return f"{round(1000 * p)} in 1,000" if p >= 0.0005 else "fewer than 1 in 1,000"
+
+
+def percent(p: float) -> str:
+    """Return a probability in percent, with a decimal where it is small.
+
+    >>> percent(0.274), percent(0.0042), percent(0.0001), percent(0.999)
+    ('27 %', '0.4 %', 'less than 0.1 %', 'more than 99 %')
+    """
+    if p > 0.995:
+        return "more than 99 %"
+    if p >= 0.0095:
+        return f"{round(100 * p)} %"
+    return f"{100 * p:.1f} %" if p >= 0.0005 else "less than 0.1 %"
+
+
+def short_day(day: date) -> str:
+    """Return a day as it is written in sentences.
+
+    >>> short_day(date(2026, 6, 7))
+    '7 Jun 2026'
+    """
+    return f"{day.day} {day:%b %Y}"
+
+
+def asks_renewal(contract: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    """Say whether an account is asked about its renewal rather than about the horizon."""
+    is_asked = contract["outcome"] == "churn" and bool(contract["until_renewal"])
+    return is_asked and bool(facts.get("is_under_contract")) and bool(facts.get("renews_on"))
+
+
+def window(contract: Mapping[str, Any], facts: Mapping[str, Any], as_of: datetime) -> date:
+    """Return the day up to which the estimate looks: the renewal, or the end of the horizon."""
+    if asks_renewal(contract, facts):
+        return date.fromisoformat(facts["renews_on"])
+    return as_of.date() + timedelta(days=contract["lead_time_days"] + contract["horizon_days"])
+
+
+def estimate(
+    contract: Mapping[str, Any], is_renewal: bool, p: float, until: date | None = None
+) -> str:
+    """Return the estimate as a sentence in the account's own terms, with the day it looks to.
+
+    Parameters
+    ----------
+    contract : mapping
+        Label contract: outcome, horizon_days, lead_time_days.
+    is_renewal : bool
+        Asked about the renewal (`asks_renewal`).
+    p : float
+        Probability.
+    until : date, optional
+        Day of the renewal, or the end of the horizon; rows of a table without time have none.
+
+    Examples
+    --------
+    >>> contract = {"outcome": "churn", "horizon_days": 91, "lead_time_days": 0}
+    >>> estimate(contract, True, 0.31, date(2027, 6, 27))
+    'an estimated 31 in 100 such renewals are lost; this one is due on 27 Jun 2027'
+    >>> estimate(contract, False, 0.31, date(2026, 9, 28))
+    'an estimated 31 in 100 such accounts leave within 91 days, by 28 Sep 2026'
+    >>> estimate(contract | {"lead_time_days": 14}, False, 0.31)
+    'an estimated 31 in 100 such accounts leave within 91 days, counted from 14 days on'
+    """
+    if is_renewal:
+        due = f"; this one is due on {short_day(until)}" if until else ""
+        return f"an estimated {in_100(p)} such renewals are lost{due}"
+    later = contract["lead_time_days"]
+    counted = f", counted from {later} days on" if later else ""
+    verb = _VERBS[contract["outcome"]]
+    days = contract["horizon_days"]
+    within = f" within {days} days" if days else ""  # a table without time has no horizon
+    by = f", by {short_day(until)}" if until and days else ""
+    return f"an estimated {in_100(p)} such accounts {verb}{within}{counted}{by}"
+
+
+def asked_alike(target_contract: Mapping[str, Any], is_renewal: bool, n: int) -> str:
+    """Return whom a percentile is among: accounts that were asked the same kind of question.
+
+    >>> contract = {"horizon_days": 91}
+    >>> asked_alike(contract, True, 461), asked_alike(contract, False, 1)
+    ('461 accounts asked about a renewal', '1 account asked about the next 91 days')
+    """
+    what = "a renewal" if is_renewal else f"the next {target_contract['horizon_days']} days"
+    return f"{n:,} account{'s' if n != 1 else ''} asked about {what}"
+
+
+def notice_words(days: int | None) -> str:
+    """Return how far away the notice deadline is.
+
+    >>> [notice_words(days) for days in (14, 0, -2)]
+    ['notice deadline in 14 days', 'notice deadline today', 'notice deadline passed 2 days ago']
+    """
+    if days is None:
+        return ""
+    if days < 0:
+        return f"notice deadline passed {-days} day{'s' if days != -1 else ''} ago"
+    near = {0: "today", 1: "tomorrow"}
+    return f"notice deadline {near.get(days) or f'in {days} days'}"
+
+
+def gap(theme: str, labels: Sequence[str], n_features: int) -> str:
+    """Return what is not known of one theme.
+
+    Parameters
+    ----------
+    theme : str
+        A key of `features.tables.catalog.THEMES`.
+    labels : sequence of str
+        What is missing, as short noun phrases.
+    n_features : int
+        How many features the theme has.
+
+    Examples
+    --------
+    >>> gap("sentiment", ["last NPS answer", "age of it"], 2)
+    'What people there say: nothing known'
+    >>> gap("support", ["time to resolve"], 4)
+    'The burden of tickets: time to resolve not known'
+    """
+    subject = capital(THEMES[theme])
+    if len(labels) == n_features:
+        return f"{subject}: nothing known"
+    named = list(dict.fromkeys(labels))
+    more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+    return f"{subject}: {', '.join(named[:3])}{more} not known"
+
+
+def data_notes(
+    *, age_days: int, stale_after_days: int, missing: int, usual: int, unusual: int, tenure: float
+) -> list[str]:
+    """Return what weakens the data behind a score, in words; nothing when it is sound.
+
+    Parameters
+    ----------
+    age_days : int
+        Days since as_of.
+    stale_after_days : int
+        From when that is too long.
+    missing, usual : int
+        Values not known here, of those known for most accounts in training.
+    unusual : int
+        Values outside the range seen in training.
+    tenure : float
+        Days since the account began.
+
+    Examples
+    --------
+    >>> data_notes(
+    ...     age_days=2, stale_after_days=10, missing=30, usual=60, unusual=0, tenure=500)
+    ['30 of 60 values that are usually known are missing']
+    """
+    notes = []
+    if age_days > stale_after_days:
+        notes.append(f"the data is {age_days} days old")
+    if missing > 0.2 * usual:
+        notes.append(f"{missing} of {usual} values that are usually known are missing")
+    if unusual > 2:
+        notes.append(f"{unusual} values lie outside anything the model has seen")
+    if tenure < 91:
+        notes.append(f"known for only {tenure:.0f} days")
+    return notes
+
+
+def data_confidence(notes: Sequence[str], missing_share: float) -> str:
+    """Return the confidence in the data: high without a note, medium with one, otherwise low."""
+    if len(notes) > 1 or missing_share > 0.6:
+        return "low"
+    return "medium" if notes else "high"
+
+
+def rounded_to_sum(values: Sequence[float], total: float, digits: int = 1) -> list[float]:
+    """Round values so that they add up to `total`: the largest remainders are rounded up.
+
+    Examples
+    --------
+    >>> rounded_to_sum([10.34, 5.36, 4.3], 20.0)
+    [10.3, 5.4, 4.3]
+    >>> round(sum(rounded_to_sum([1 / 3, 1 / 3, 1 / 3], 1.0)), 9)
+    1.0
+    """
+    unit = 10**digits
+    floors = [int(value * unit // 1) for value in values]
+    missing = round(total * unit) - sum(floors)
+    order = sorted(range(len(values)), key=lambda i: -(values[i] * unit - floors[i]))
+    for i in order[: max(missing, 0)]:
+        floors[i] += 1
+    return [floor / unit for floor in floors]

@@ -1,0 +1,1 @@
+"""Every score served, with outcomes, feedback, replay and retention."""

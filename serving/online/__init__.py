@@ -1,0 +1,1 @@
+"""State of the running service, single-account scores and what-if."""

@@ -1,0 +1,373 @@
+"""Score jobs: a whole book, scored in the background, its results as files.
+
+A job is a row in the ledger's database and a folder in the state directory. Any worker takes one
+that nobody works on; what a killed worker left behind is taken up where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sqlalchemy import (
+    Column,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    and_,
+    delete,
+    func,
+    or_,
+    select,
+)
+from sqlalchemy import update as change
+
+from configs.runtime.database import UtcTime, open_engine, reading, writing
+from configs.runtime.errors import BellwetherError, UnavailableError
+from configs.runtime.sql_inserts import settle
+from configs.schema.workspace import Workspace
+from serving.http.problems import ProblemError
+from serving.scoring.export_rows import SCHEMA, csv_lines, flat_row
+
+if TYPE_CHECKING:
+    from serving.online.server_state import Live
+
+CHUNK = 500
+MAX_WAITING = 10
+"""Jobs of one company that may wait or run at the same time."""
+
+KEPT = 20
+"""Finished jobs whose results are kept."""
+
+ABANDONED = timedelta(seconds=30)
+"""A running job without a sign of life for so long is taken up by another worker."""
+
+MAX_RESTARTS = 3
+"""A job starts again when another release was published meanwhile; not for ever."""
+
+QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
+FORMATS = {
+    "jsonl": "application/jsonl",
+    "csv": "text/csv",
+    "parquet": "application/vnd.apache.parquet",
+}
+"""What results come as, and their media types."""
+
+metadata = MetaData()
+jobs_table = Table(
+    "score_jobs",
+    metadata,
+    Column("company", String(64), nullable=False),
+    Column("job_id", String(40), nullable=False),
+    Column("caller", String(200), nullable=False),
+    Column("request_sha256", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("n_accounts", Integer, nullable=False),
+    Column("n_done", Integer, nullable=False),
+    Column("release_id", String(40)),
+    Column("created_at", UtcTime, nullable=False),
+    Column("finished_at", UtcTime),
+    Column("seen_at", UtcTime, nullable=False),
+    Column("problem", Text),
+    Column("worker", String(32)),
+    PrimaryKeyConstraint("company", "job_id"),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as it stands.
+
+    Attributes
+    ----------
+    job_id, caller : str
+        Which, and who asked.
+    request_sha256 : str
+        Of what was asked.
+    state : str
+        `QUEUED`, `RUNNING`, `DONE` or `FAILED`.
+    n_accounts, n_done : int
+        How many, and how many are scored.
+    release_id : str or None
+        What answers.
+    created_at, finished_at : datetime
+        With a zone.
+    problem : str or None
+        Why it failed.
+    """
+
+    job_id: str
+    caller: str
+    request_sha256: str
+    state: str
+    n_accounts: int
+    n_done: int
+    release_id: str | None
+    created_at: datetime
+    finished_at: datetime | None
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """A job in the hands of a worker; who is taken for dead loses it to another."""
+
+    job: Job
+    worker: str
+
+
+class _LostError(Exception):
+    """Another worker has taken the job up meanwhile: it is theirs."""
+
+
+_NAMES = tuple(item.name for item in fields(Job))
+
+
+class Jobs:
+    """The jobs of one company; `close` it."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.company = workspace.company.name
+        self.folder = workspace.state.root / "jobs"
+        file = workspace.state.ledger / "jobs.db"
+        self.engine = open_engine(workspace.places.ledger_url, file, metadata)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.engine.dispose()
+
+    def create(
+        self,
+        account_ids: list[str],
+        caller: str,
+        key: str,
+        owners: frozenset[str] | None,
+        now: datetime,
+    ) -> Job:
+        """Queue a job; the same Idempotency-Key of the same caller gives the same job.
+
+        Raises
+        ------
+        ProblemError
+            Too many wait already, or the key was used for something else.
+        """
+        asked = orjson.dumps(account_ids)
+        sha = hashlib.sha256(asked).hexdigest()
+        job_id = _job_id(caller, key)
+        known = self.find(job_id)
+        if known is not None:
+            if known.request_sha256 != sha:
+                raise ProblemError(
+                    "idempotency-key-reused", "this Idempotency-Key came with another body before"
+                )
+            return known
+        if self._count(QUEUED, RUNNING) >= MAX_WAITING:
+            raise ProblemError("too-many-requests", f"{MAX_WAITING} jobs wait or run already")
+        folder = self.folder / job_id
+        folder.mkdir(parents=True, exist_ok=True)
+        seen = sorted(owners) if owners is not None else None
+        _write(folder / "asked.json", orjson.dumps({"account_ids": account_ids, "owners": seen}))
+        job = Job(job_id, caller[:200], sha, QUEUED, len(account_ids), 0, None, now, None, None)
+        record = {name: getattr(job, name) for name in _NAMES}
+        record |= {"company": self.company, "seen_at": now}
+        settle(
+            self.engine, jobs_table, ("company", "job_id"), [record], but=["created_at", "seen_at"]
+        )
+        self._prune()
+        return job
+
+    def find(self, job_id: str) -> Job | None:
+        """Return a job, if there is one."""
+        return next(iter(self._read(jobs_table.c.job_id == job_id)), None)
+
+    def of(self, caller: str | None) -> list[Job]:
+        """Return the jobs of a caller, newest first; None is everybody's."""
+        return self._read(jobs_table.c.caller == caller[:200] if caller is not None else True)
+
+    def results(self, job: Job, kind: str) -> Path:
+        """Return the file of a finished job's results.
+
+        Raises
+        ------
+        ProblemError
+            It is not done, or its results are not kept any more.
+        """
+        if job.state != DONE:
+            raise ProblemError("job-not-done", f"the job is {job.state}")
+        path = self.folder / job.job_id / f"results.{kind}"
+        if not path.is_file():
+            raise ProblemError("not-found", "the results of this job are not kept any more")
+        return path
+
+    def run_next(self, live: Live, now: datetime) -> Job | None:
+        """Take a job that nobody works on and do it; None when there is none."""
+        claim = self._claim(now)
+        if claim is None:
+            return None
+        with suppress(_LostError):
+            self._attempt(live, claim)
+        return self.find(claim.job.job_id)
+
+    def _attempt(self, live: Live, claim: _Claim) -> None:
+        try:
+            self._run(live, claim)
+        except UnavailableError as error:
+            self._change(claim, problem=error.what)  # taken up again when it counts as abandoned
+        except BellwetherError as error:
+            self._finish(claim, FAILED, error.what)
+        except _LostError:
+            raise
+        except Exception as error:
+            self._finish(claim, FAILED, type(error).__name__)
+            raise
+
+    def _claim(self, now: datetime) -> _Claim | None:
+        table, worker = jobs_table, secrets.token_hex(8)
+        is_left = and_(table.c.state == RUNNING, table.c.seen_at < now - ABANDONED)
+        waiting = self._read(or_(table.c.state == QUEUED, is_left))
+        for job in reversed(waiting):
+            is_mine = and_(
+                table.c.company == self.company,
+                table.c.job_id == job.job_id,
+                or_(table.c.state == QUEUED, is_left),
+            )
+            with writing(self.engine) as connection:
+                taken = connection.execute(
+                    change(table).where(is_mine).values(state=RUNNING, seen_at=now, worker=worker)
+                )
+            if taken.rowcount == 1:
+                return _Claim(job, worker)
+        return None
+
+    def _run(self, live: Live, claim: _Claim) -> None:
+        folder = self.folder / claim.job.job_id
+        asked = json.loads((folder / "asked.json").read_bytes())
+        owners = frozenset(asked["owners"]) if asked["owners"] is not None else None
+        for _ in range(MAX_RESTARTS):
+            release_id = live.current().release.release_id
+            if not (folder / release_id).is_dir():
+                for other in folder.glob("*/"):
+                    shutil.rmtree(other)
+                (folder / release_id).mkdir()
+            if self._score(live, claim, asked["account_ids"], owners, folder / release_id):
+                _collect(folder, folder / release_id)
+                self._finish(claim, DONE, None)
+                return
+        self._finish(claim, FAILED, "other releases were published again and again meanwhile")
+
+    def _score(
+        self,
+        live: Live,
+        claim: _Claim,
+        account_ids: list[str],
+        owners: frozenset[str] | None,
+        parts: Path,
+    ) -> bool:
+        """Score what is not scored yet; False when another release answers by now."""
+        for start in range(0, len(account_ids), CHUNK):
+            path = parts / f"{start:09d}.jsonl"
+            chunk = account_ids[start : start + CHUNK]
+            if not path.is_file():
+                scored = live.score(
+                    chunk, request_id=claim.job.job_id, channel="batch", owners=owners
+                )
+                if scored.release_id != parts.name:
+                    return False
+                live.ledger.append([*scored.rows, *scored.shadow])
+                _write(path, b"".join(item.body + b"\n" for item in scored.given))
+            n_done, seen_at = start + len(chunk), datetime.now(UTC)
+            self._change(claim, n_done=n_done, release_id=parts.name, seen_at=seen_at)
+        return True
+
+    def _finish(self, claim: _Claim, state: str, problem: str | None) -> None:
+        self._change(claim, state=state, problem=problem, finished_at=datetime.now(UTC))
+
+    def _change(self, claim: _Claim, **values: Any) -> None:
+        """Note how far a job is, which is a sign of life.
+
+        Raises
+        ------
+        _LostError
+            Another worker has the job.
+        """
+        table = jobs_table
+        mine = and_(
+            table.c.company == self.company,
+            table.c.job_id == claim.job.job_id,
+            table.c.worker == claim.worker,
+        )
+        with writing(self.engine) as connection:
+            if connection.execute(change(table).where(mine).values(**values)).rowcount == 0:
+                raise _LostError
+
+    def _count(self, *states: str) -> int:
+        table = jobs_table
+        mine = and_(table.c.company == self.company, table.c.state.in_(states))
+        with reading(self.engine) as connection:
+            return int(connection.execute(select(func.count()).where(mine)).scalar_one())
+
+    def _read(self, where: Any) -> list[Job]:
+        table = jobs_table
+        query = select(*(table.c[name] for name in _NAMES)).where(
+            table.c.company == self.company, where
+        )
+        ordered = query.order_by(table.c.created_at.desc(), table.c.job_id)
+        with reading(self.engine) as connection:
+            return [Job(*row) for row in connection.execute(ordered).all()]
+
+    def _prune(self) -> None:
+        finished = self._read(jobs_table.c.state.in_((DONE, FAILED)))[KEPT:]
+        for job in finished:
+            mine = and_(jobs_table.c.company == self.company, jobs_table.c.job_id == job.job_id)
+            with writing(self.engine) as connection:
+                connection.execute(delete(jobs_table).where(mine))
+            shutil.rmtree(self.folder / job.job_id, ignore_errors=True)
+
+
+def _job_id(caller: str, key: str) -> str:
+    if not key:
+        return secrets.token_hex(16)
+    return hashlib.sha256(f"{caller}\x1f{key}".encode()).hexdigest()[:32]
+
+
+def _write(path: Path, body: bytes) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(body)
+    aside.replace(path)
+
+
+def _collect(folder: Path, parts: Path) -> None:
+    """Write the results as JSON lines, CSV and Parquet, each visible when it is whole."""
+    files = sorted(parts.glob("*.jsonl"))
+    aside = {kind: folder / f".results.{kind}.{os.getpid()}" for kind in FORMATS}
+    with aside["jsonl"].open("wb") as handle:
+        for path in files:
+            handle.write(path.read_bytes())
+    with aside["csv"].open("w", encoding="utf-8", newline="") as text:
+        text.writelines(csv_lines(row for rows in _flat(files) for row in rows))
+    with pq.ParquetWriter(aside["parquet"], SCHEMA, compression="zstd") as writer:
+        for rows in _flat(files):
+            writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
+    for kind, path in aside.items():
+        path.replace(folder / f"results.{kind}")
+    shutil.rmtree(parts)
+
+
+def _flat(files: list[Path]) -> Iterator[list[dict[str, Any]]]:
+    for path in files:
+        yield [flat_row(orjson.loads(line)) for line in path.read_bytes().splitlines()]

@@ -1,0 +1,144 @@
+"""How risks went over the last books: the points of a sparkline, by account.
+
+A line holds answers to one question: it begins again when a renewal is past.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+
+import pyarrow.parquet as pq
+
+from configs.runtime.state_directory import State, read_manifest
+from serving.batch.score_book import SCORES, BookRun
+from serving.ledger.comparability import Question, question_of_row
+
+DAYS = 84
+POINTS_NEEDED = 3
+"""Fewer books than this draw no line."""
+
+WIDTH, HEIGHT = 72, 20
+
+_READ = ["account_id", "churn_risk", "churn_asks_about", "churn_until", "as_of"]
+
+Risks = Mapping[str, tuple[float, Question]]
+"""By account: the risk, and what it answers."""
+
+
+class Trails:
+    """Reads past books once each and keeps their risks.
+
+    Parameters
+    ----------
+    state : State
+        Where books lie.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._lock = threading.Lock()
+        self._books: dict[str, Risks] = {}
+        self._known: tuple[str, dict[str, list[tuple[date, float]]]] = ("", {})
+        self._week_before: tuple[str, BookRun | None] = ("", None)
+
+    def of(self, run: BookRun) -> Mapping[str, Sequence[tuple[date, float]]]:
+        """Return, by account, the risk in each book of the last 12 weeks, oldest first.
+
+        Only books that asked of the account what the newest one asks: the risks of two renewals
+        are no line. One book counts per as_of, the one served last. Empty while there are too few
+        books.
+        """
+        with self._lock:
+            if self._known[0] != run.run_id:
+                self._known = (run.run_id, self._read(run))
+            return self._known[1]
+
+    def earlier(self, run_id: str) -> BookRun | None:
+        """Return a past book by its id; None when it is no longer kept."""
+        folder = self._state.scores / run_id
+        manifest = read_manifest(folder) if run_id else None
+        return BookRun(folder=folder, **manifest) if manifest else None
+
+    def about_a_week_before(self, run: BookRun) -> BookRun | None:
+        """Return what somebody would have seen a week ago; None where there is no other book.
+
+        The newest book that was a week old by then, otherwise the oldest there is.
+        """
+        with self._lock:
+            if self._week_before[0] != run.run_id:
+                self._week_before = (run.run_id, self._find_week_before(run))
+            return self._week_before[1]
+
+    def _find_week_before(self, run: BookRun) -> BookRun | None:
+        past = sorted(
+            (item for item in self._runs() if item.as_of < run.as_of),
+            key=lambda item: (item.as_of, item.served_at),
+        )
+        limit = date.fromisoformat(run.as_of[:10]) - timedelta(days=7)
+        old = [item for item in past if date.fromisoformat(item.as_of[:10]) <= limit]
+        return old[-1] if old else past[0] if past else None
+
+    def _read(self, run: BookRun) -> dict[str, list[tuple[date, float]]]:
+        last = date.fromisoformat(run.as_of[:10])
+        runs = [item for item in self._runs() if item.served_at <= run.served_at]
+        chosen = {item.as_of: item for item in sorted(runs, key=lambda item: item.served_at)}
+        chosen[run.as_of] = run
+        days = {
+            day: item
+            for as_of, item in sorted(chosen.items())
+            if last - timedelta(days=DAYS) <= (day := date.fromisoformat(as_of[:10])) <= last
+        }
+        if len(days) < POINTS_NEEDED:
+            return {}
+        found: dict[str, list[tuple[date, float]]] = {}
+        present = self._risks(run)
+        for day, item in days.items():
+            for account, (risk, question) in self._risks(item).items():
+                if account in present and question.is_same(present[account][1]):
+                    found.setdefault(account, []).append((day, risk))
+        return found
+
+    def _runs(self) -> list[BookRun]:
+        folders = sorted(self._state.scores.iterdir()) if self._state.scores.is_dir() else []
+        found = []
+        for folder in folders:
+            manifest = read_manifest(folder) if folder.is_dir() else None
+            if manifest is not None and "run_id" in manifest:
+                found.append(BookRun(folder=folder, **manifest))
+        return found
+
+    def _risks(self, run: BookRun) -> Risks:
+        if run.run_id not in self._books:
+            rows = pq.read_table(run.folder / SCORES, columns=_READ).to_pylist()
+            self._books[run.run_id] = {
+                row["account_id"]: (row["churn_risk"], question)
+                for row in rows
+                if (question := question_of_row(row)) is not None
+            }
+        return self._books[run.run_id]
+
+
+def sparkline(points: Sequence[tuple[date, float]]) -> dict[str, str] | None:
+    """Return a line for `WIDTH` × `HEIGHT`: time to the right, risk upwards from 0.
+
+    >>> day = date(2026, 3, 2)
+    >>> week = timedelta(days=7)
+    >>> line = sparkline([(day, 0.1), (day + week, 0.2), (day + 2 * week, 0.4)])
+    >>> line["points"], line["text"]
+    ('1.0,14.5 36.0,10.0 71.0,1.0', '10, 20, 40 in 100')
+    """
+    if len(points) < POINTS_NEEDED:
+        return None
+    start, end = points[0][0], points[-1][0]
+    span = max((end - start).days, 1)
+    top = max(max(risk for _, risk in points), 0.01)
+    places = [
+        (1 + (WIDTH - 2) * (day - start).days / span, 1 + (HEIGHT - 2) * (1 - risk / top))
+        for day, risk in points
+    ]
+    return {
+        "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in places),
+        "text": ", ".join(f"{100 * risk:.0f}" for _, risk in points) + " in 100",
+    }

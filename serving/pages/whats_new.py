@@ -1,0 +1,152 @@
+"""What is new since somebody last looked: the book they saw then beside the present one.
+
+Risks that answered different questions, such as two renewals, are never compared: a renewed account
+is news of its own kind, which says what is asked now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+
+from serving.ledger.comparability import asked_anew, move_of, question_of_row, refuse_mixed
+from serving.pages.templating import in_hundred
+from serving.scoring.export_rows import COLUMNS
+
+MOST = 10
+"""Pieces of news that are shown; the others are counted."""
+
+SMALLEST_MOVE = 0.02
+"""Risks that moved by less than this are no news unless their band changed."""
+
+_READ = [
+    "account_id",
+    "name",
+    "status",
+    "status_text",
+    "churn_risk",
+    "churn_asks_about",
+    "churn_until",
+    "risk_band",
+    "arr",
+    "as_of",
+]
+MOVES = ("worse", "better")
+"""Kinds of news that compare two risks."""
+
+_ORDER = {"low": 0, "elevated": 1, "high": 2}
+
+
+@dataclass(frozen=True)
+class News:
+    """One account that is not what it was.
+
+    Attributes
+    ----------
+    account_id, name : str
+        Who.
+    text : str
+        What is new, in words.
+    kind : str
+        ``worse``, ``better``, ``status``, ``new``, or ``asked_anew``: the risk now answers another
+        question, such as the next renewal.
+    weight : float
+        What it is sorted by: the move of the risk times the revenue; statuses by the revenue.
+    """
+
+    account_id: str
+    name: str
+    text: str
+    kind: str
+    weight: float
+
+
+def news(earlier: pa.Table, present: pa.Table) -> list[News]:
+    """Return what is new between two books, what matters most first.
+
+    Parameters
+    ----------
+    earlier, present : pyarrow.Table
+        Canonical rows; the earlier book may be of any age and any release.
+
+    Notes
+    -----
+    Moves are told as they stand in the books. A move that a new model or calibration made is a
+    move of the estimate all the same; the account's page tells the parts apart.
+    """
+    before = {row["account_id"]: row for row in earlier.select(_READ).to_pylist()}
+    names = [*_READ, "churn_change_is_clear"]
+    rows = present.select([name for name in names if name in COLUMNS]).to_pylist()
+    found = [item for row in rows if (item := _told(before.get(row["account_id"]), row))]
+    _check(found, before, {row["account_id"]: row for row in rows})
+    return sorted(
+        found,
+        key=lambda item: (-item.weight, item.account_id),
+    )
+
+
+def _check(
+    found: list[News], before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Refuse news that compare the answers to two questions."""
+    refuse_mixed(
+        (
+            item.account_id,
+            question_of_row(before[item.account_id]),
+            question_of_row(now[item.account_id]),
+        )
+        for item in found
+        if item.kind in MOVES
+    )
+
+
+def _told(before: Mapping[str, Any] | None, row: Mapping[str, Any]) -> News | None:
+    arr = max(row["arr"] or 0.0, 0.0)
+    if before is None:
+        return _news(row, "is new in the book", "new", 0.05 * arr)
+    if before["status"] != row["status"]:
+        kind = "new" if row["status"] == "scored" else "status"
+        words = "is predicted for the first time" if kind == "new" else row["status_text"]
+        return _news(row, words, kind, arr if kind == "status" else 0.05 * arr)
+    if before["churn_risk"] is None or row["churn_risk"] is None:
+        return None
+    move = move_of(before, row)
+    if move is None:
+        return _asked_anew(before, row, arr)
+    shift = _ORDER.get(row["risk_band"], 0) - _ORDER.get(before["risk_band"], 0)
+    if shift == 0 and (abs(move) < SMALLEST_MOVE or row.get("churn_change_is_clear") is False):
+        return None
+    return _news(
+        row, _moved(before, row, shift), "worse" if move > 0 else "better", abs(move) * arr
+    )
+
+
+def _asked_anew(before: Mapping[str, Any], row: Mapping[str, Any], arr: float) -> News | None:
+    then, now = question_of_row(before), question_of_row(row)
+    if then is None or now is None:
+        return None  # a book of before questions were kept
+    words = asked_anew(then, now, date.fromisoformat(row["as_of"][:10]), row["churn_risk"])
+    return _news(row, words, "asked_anew", 0.05 * arr)
+
+
+def _moved(before: Mapping[str, Any], row: Mapping[str, Any], shift: int) -> str:
+    """Return a move in words.
+
+    >>> _moved({"churn_risk": 0.121}, {"churn_risk": 0.31, "risk_band": "high"}, 1)
+    'risk from 12 to 31 in 100, now high'
+    >>> _moved({"churn_risk": 0.152}, {"churn_risk": 0.154, "risk_band": "high"}, 1)
+    'risk 15 in 100, now high'
+    """
+    ends = [in_hundred(end["churn_risk"]) for end in (before, row)]
+    if ends[0] == ends[1]:  # the band changed, the number does not move on display
+        return f"risk {ends[1]} in 100, now {row['risk_band']}"
+    words = f"risk from {ends[0]} to {ends[1]} in 100"
+    return f"{words}, now {row['risk_band']}" if shift else words
+
+
+def _news(row: Mapping[str, Any], text: str, kind: str, weight: float) -> News:
+    return News(row["account_id"], row["name"] or row["account_id"], text, kind, weight)

@@ -1,0 +1,1 @@
+"""The pipeline behind `bellwether run`: features, training, scores, report."""

@@ -1,0 +1,1 @@
+"""Risk cases, escalations, hold-outs, driver evidence and similar accounts."""

@@ -1,0 +1,330 @@
+"""The rows behind a reason: which tickets, which answers, which weeks, with their dates.
+
+Read for one account at a time from the source tables that features are computed from, so that a
+reader can go from a number back to what it counts. Only what was known at the score's as_of is
+shown; what a system filled in later is left blank, as it was then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from configs.runtime.errors import UnavailableError
+from configs.runtime.state_directory import State
+from features.sources.files.sql import open_engine
+from features.tables.source_tables import TABLES
+
+WEEKS = 13
+ROWS = 12
+"""Rows of one kind that are shown; the others are counted."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Rows of one kind behind the reasons of a theme.
+
+    Attributes
+    ----------
+    theme : str
+        A key of `features.tables.catalog.THEMES`.
+    title : str
+        What they are, and since when.
+    columns : tuple of str
+        Headings.
+    rows : tuple of tuple
+        Cells as text, newest first; dates as ISO 8601; empty where it was not known.
+    n : int
+        How many there are; more than `rows` when there are many.
+    """
+
+    theme: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    n: int
+
+
+@dataclass(frozen=True)
+class Weeks:
+    """Use, week by week, the oldest first.
+
+    Attributes
+    ----------
+    ends_on : tuple of date
+        Last day of each week; the last week ends on the day before as_of.
+    users, events : tuple of int
+        Different users seen, and rows of use.
+    has_users : bool
+        Whether the source says who used it.
+    """
+
+    ends_on: tuple[date, ...]
+    users: tuple[int, ...]
+    events: tuple[int, ...]
+    has_users: bool
+
+
+@dataclass(frozen=True)
+class _Query:
+    """How one kind of rows is read.
+
+    Rows whose `moment` lies in the last `days` before as_of; `cells` are headings with the SQL
+    under them.
+    """
+
+    theme: str
+    table: str
+    moment: str
+    title: str
+    days: int
+    cells: tuple[tuple[str, str], ...]
+
+
+def _since(moment: str, value: str | None = None) -> str:
+    """Return the SQL of a value that became visible at a moment: blank before it."""
+    return f"CASE WHEN {moment} <= $now THEN {value or moment} END"
+
+
+QUERIES = (
+    _Query(
+        "support",
+        "support_tickets",
+        "opened_at",
+        "Tickets of the last 13 weeks",
+        7 * WEEKS,
+        (
+            ("Opened", "opened_at"),
+            ("Ticket", "ticket_id"),
+            ("Priority", "priority"),
+            ("About", "category"),
+            ("Resolved", _since("resolved_at")),
+        ),
+    ),
+    _Query(
+        "sentiment",
+        "survey_responses",
+        "responded_at",
+        "Answers of the last year",
+        364,
+        (
+            ("Answered", "responded_at"),
+            ("Kind", "kind"),
+            ("Score", "score"),
+            ("In their words", "comment"),
+        ),
+    ),
+    _Query(
+        "payments",
+        "invoices",
+        "issued_on",
+        "Invoices of the last half year",
+        182,
+        (
+            ("Issued", "issued_on"),
+            ("Invoice", "invoice_id"),
+            ("Due", "due_on"),
+            ("Paid", _since("paid_on")),
+            ("Amount", "amount"),
+            ("Currency", "currency"),
+        ),
+    ),
+    _Query(
+        "relationship",
+        "touches",
+        "touched_at",
+        "Contacts of the last 13 weeks",
+        7 * WEEKS,
+        (
+            ("On", "touched_at"),
+            ("Kind", "kind"),
+            ("Begun by", "initiated_by"),
+            ("Play", "play"),
+        ),
+    ),
+    _Query(
+        "relationship",
+        "contacts",
+        "left_at",
+        "People who left in the last year",
+        364,
+        (("Left", "left_at"), ("Person", "contact_id")),
+    ),
+    _Query(
+        "commercial",
+        "subscriptions",
+        "started_on",
+        "Terms that began in the last two years",
+        728,
+        (
+            ("Began", "started_on"),
+            ("Product", "product"),
+            ("Renews", "renews_on"),
+            ("Seats", "seats"),
+            ("A year", "arr"),
+            ("Currency", "currency"),
+        ),
+    ),
+    _Query(
+        "journey",
+        "milestones",
+        "occurred_on",
+        "Steps of the journey",
+        3_650,
+        (
+            ("Step", "milestone"),
+            ("Due", "due_on"),
+            ("Reached", _since("reached_on")),
+        ),
+    ),
+)
+
+
+class Evidence:
+    """Reads the source tables of a company. One connection; safe to use from several threads.
+
+    Parameters
+    ----------
+    state : State
+        Where the source tables lie.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        # Rows of one account need no second thread, and a server has better use for it.
+        self._connection = open_engine(folders=[state.sources], threads=1)
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._connection.close()
+
+    def listings(self, entity_id: str, as_of: date, themes: Sequence[str]) -> list[Listing]:
+        """Return what lies behind some themes of one account, in the order of the themes.
+
+        Parameters
+        ----------
+        entity_id : str
+            The account.
+        as_of : date
+            The prediction moment, 00:00 UTC of that day.
+        themes : sequence of str
+            Themes among the reasons. Those without rows are left out.
+
+        Raises
+        ------
+        UnavailableError
+            A source table cannot be read.
+        """
+        found = [
+            self._listing(query, entity_id, as_of)
+            for theme in dict.fromkeys(themes)
+            for query in QUERIES
+            if query.theme == theme
+        ]
+        return [listing for listing in found if listing is not None]
+
+    def weeks(self, entity_id: str, as_of: date) -> Weeks | None:
+        """Return the use of the last weeks; None when the company brings none of it."""
+        path = self._path("usage_events")
+        if path is None:
+            return None
+        has_users = "user_id" in self._columns(path)
+        users = "count(DISTINCT user_id)" if has_users else "0"
+        rows = self._run(
+            "SELECT floor(epoch($now - occurred_at) / 604800)::INT AS week,"
+            f" {users}, count(*) FROM read_parquet($path) WHERE account_id = $entity"
+            " AND known_at <= $now AND occurred_at <= $now AND occurred_at > $start GROUP BY week",
+            _values(path, entity_id, as_of, 7 * WEEKS),
+        )
+        by_week = {int(week): (int(n), int(events)) for week, n, events in rows}
+        back = range(WEEKS - 1, -1, -1)
+        return Weeks(
+            ends_on=tuple(as_of - timedelta(days=1 + 7 * week) for week in back),
+            users=tuple(by_week.get(week, (0, 0))[0] for week in back),
+            events=tuple(by_week.get(week, (0, 0))[1] for week in back),
+            has_users=has_users,
+        )
+
+    def _listing(self, query: _Query, entity_id: str, as_of: date) -> Listing | None:
+        path = self._path(query.table)
+        if path is None:
+            return None
+        known = self._columns(path)
+        if query.moment not in known:
+            return None
+        cells = [(name, sql) for name, sql in query.cells if _column(sql) in known]
+        rows = self._run(
+            f"SELECT {', '.join(sql for _, sql in cells)} FROM read_parquet($path)"
+            f" WHERE account_id = $entity AND known_at <= $now AND {query.moment} <= $now"
+            f" AND {query.moment} > $start{_latest(query.table, known)}"
+            f" ORDER BY {query.moment} DESC, 2",
+            _values(path, entity_id, as_of, query.days),
+        )
+        if not rows:
+            return None
+        shown = tuple(tuple(_text(value) for value in row) for row in rows[:ROWS])
+        return Listing(query.theme, query.title, tuple(name for name, _ in cells), shown, len(rows))
+
+    def _path(self, table: str) -> Path | None:
+        path = self._state.sources / table / "data.parquet"
+        return path if path.is_file() else None
+
+    def _columns(self, path: Path) -> set[str]:
+        rows = self._run("SELECT name FROM parquet_schema($path)", {"path": str(path)})
+        return {str(name) for (name,) in rows}
+
+    def _run(self, sql: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        cursor = self._connection.cursor()
+        try:
+            return list(cursor.execute(sql, values).fetchall())
+        except duckdb.Error as error:
+            raise UnavailableError(
+                f"the rows behind the reasons cannot be read: {error}",
+                where=str(values["path"]),
+                fix="bellwether features COMPANY   writes them again",
+            ) from error
+        finally:
+            cursor.close()
+
+
+def _values(path: Path, entity_id: str, as_of: date, days: int) -> dict[str, Any]:
+    now = datetime(as_of.year, as_of.month, as_of.day)  # noqa: DTZ001  as stored: UTC, no zone
+    return {
+        "path": str(path),
+        "entity": entity_id,
+        "now": now,
+        "start": now - timedelta(days=days),
+    }
+
+
+def _latest(table: str, known: set[str]) -> str:
+    """Return the SQL that keeps the last known version of rows that replace each other."""
+    key = [name for name in TABLES[table].key if name in known]
+    if not key:
+        return ""
+    return f" QUALIFY row_number() OVER (PARTITION BY {', '.join(key)} ORDER BY known_at DESC) = 1"
+
+
+def _column(sql: str) -> str:
+    """Return the column a cell shows."""
+    return sql.split("THEN ")[-1].split(" ")[0]
+
+
+def _text(value: Any) -> str:
+    """Return a cell; a moment as its day.
+
+    >>> _text(datetime(2026, 3, 2, 23, 59)), _text(1234.5), _text(7.0), _text(None)
+    ('2026-03-02', '1,234.50', '7', '')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.date().isoformat()
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() else f"{value:,.2f}"
+    return str(value)

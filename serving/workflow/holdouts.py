@@ -1,0 +1,243 @@
+"""Who is left alone by lot: drawn from the book, appended to a file, read back for the report."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from configs.runtime.errors import ConfigError, StateError
+from configs.runtime.hashing import canonical_json
+from configs.runtime.state_directory import State
+from configs.schema.plays import load_plays
+from configs.schema.workspace import Workspace
+from features.labels import label_moments
+from features.sources import Loaded
+from serving.batch.score_book import read_latest, read_table
+from serving.ledger.served_history import contracted, moments_of
+from serving.workflow.risk_store import Casebook
+from training.pipeline import Candidate
+from training.registry.releases import Release
+from training.report.content import plain
+from training.validation.current_accounts import RAISED
+from training.validation.interventions import (
+    assign,
+    holdout_content,
+    interventions_content,
+    touched_content,
+)
+
+FILE = "holdout.jsonl"
+FACTS = ("arr", "renews_on", "tenure_days")
+
+Plain = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A draw.
+
+    Attributes
+    ----------
+    accounts : pandas.DataFrame
+        The accounts that got an arm in this draw: account_id, band, arr, stratum, arm.
+    kept : int
+        Flagged accounts that had an arm from an earlier draw, which stays theirs.
+    file : Path
+        Where every draw is kept.
+    """
+
+    accounts: pd.DataFrame
+    kept: int
+    file: Path
+
+
+def holdout_file(state: State) -> Path:
+    """Return where the draws are kept: one JSON line per account, only ever appended to."""
+    return state.root / "holdout" / FILE
+
+
+def draw_holdout(workspace: Workspace, *, share: float, seed: int, now: datetime) -> Drawn:
+    """Draw who of the flagged accounts of the last book is left alone, and keep it.
+
+    The caller holds the state directory's lock.
+
+    Raises
+    ------
+    ConfigError
+        A share that is not between 0 and 1.
+    StateError
+        There is no book yet, or the file of earlier draws is damaged.
+    """
+    if not 0.0 < share < 1.0:
+        raise ConfigError(
+            f"a share of {share:g} holds out nobody or everybody",
+            where="--share",
+            fix="a number between 0 and 1, for example 0.2",
+        )
+    run = read_latest(workspace.state)
+    if run is None:
+        raise StateError(
+            "there is no book to draw from yet",
+            where=str(workspace.state.scores),
+            fix=f"bellwether score {workspace.folder}",
+        )
+    book = read_table(run).to_pandas().rename(columns={"risk_band": "band"})
+    flagged = book[(book["status"] == "scored") & book["band"].isin(RAISED)]
+    file = holdout_file(workspace.state)
+    taken = {row["account_id"]: row["arm"] for row in read_draws(file)}
+    columns = ["account_id", "band", *FACTS, "churn_asks_about"]
+    accounts = assign(flagged[columns], share, seed=seed, taken=taken)
+    same = {
+        "assigned_at": now.isoformat(),
+        "as_of": run.as_of,
+        "release_id": run.release_id,
+        "share": share,
+        "seed": seed,
+    }
+    _append(file, [plain(row) | same for row in accounts.to_dict("records")])
+    return Drawn(accounts, int(flagged["account_id"].isin(list(taken)).sum()), file)
+
+
+def _append(file: Path, rows: list[Plain]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as handle:
+        handle.writelines(canonical_json(row) + "\n" for row in rows)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def read_draws(file: Path) -> list[Plain]:
+    """Return every account that was given an arm, oldest first.
+
+    Raises
+    ------
+    StateError
+        A line that cannot be read, or an account with two arms: the file was edited.
+    """
+    if not file.exists():
+        return []
+    rows: list[Plain] = []
+    arms: dict[str, str] = {}
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            arm = arms.setdefault(row["account_id"], row["arm"])
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise _edited(f"line {number} cannot be read: {error}", file) from error
+        if arm != row["arm"]:
+            raise _edited(f"account {row['account_id']} has two arms", file)
+        rows.append(row)
+    return rows
+
+
+def _edited(what: str, file: Path) -> StateError:
+    return StateError(
+        f"the record of hold-outs is damaged: {what}",
+        where=str(file),
+        fix="restore the file from a backup; arms that are redrawn prove nothing",
+    )
+
+
+def interventions(
+    workspace: Workspace,
+    loaded: Loaded,
+    trained: Mapping[str, Candidate],
+    release: Release,
+    now: datetime,
+) -> Plain | None:
+    """Return the part of the report on interventions; None without a churn target."""
+    company = workspace.company
+    named = (name for name, item in company.targets.items() if item.outcome == "churn")
+    target = next((name for name in named if name in trained), None)
+    if target is None:
+        return None
+    rows = trained[target].predictions
+    rows = rows[rows["is_headline"]].reset_index(drop=True)
+    touches = touches_of(workspace, loaded)
+    found: Plain = plain(
+        interventions_content(
+            None
+            if touches is None
+            else touched_content(rows, touches, release.bands.get(target, {})),
+            _holdout(workspace, loaded, target, now),
+            float(rows["label"].mean()) if len(rows) else None,
+        )
+    )
+    return found
+
+
+def touches_of(workspace: Workspace, loaded: Loaded) -> pd.DataFrame | None:
+    """Return what was done for accounts: one row per contact that we began, or play.
+
+    From the source table, and from what people recorded on the pages; who is in both counts as
+    touched once. Columns: entity_id, touched_at (UTC). None where neither knows of any.
+    """
+    parts = [_in_source(loaded), _recorded(workspace)]
+    known = [part for part in parts if part is not None]
+    return pd.concat(known, ignore_index=True) if known else None
+
+
+def _recorded(workspace: Workspace) -> pd.DataFrame | None:
+    casebook = Casebook.open(workspace, load_plays(workspace.folder))
+    try:
+        events = casebook.touches()
+    finally:
+        casebook.close()
+    rows = [(event.entity_id, event.on) for event in events if event.on is not None]
+    if not rows:
+        return None
+    told = pd.DataFrame(rows, columns=["entity_id", "touched_at"])
+    moment = pd.to_datetime(told["touched_at"], utc=True).astype("datetime64[us, UTC]")
+    return told.assign(touched_at=moment)
+
+
+def _in_source(loaded: Loaded) -> pd.DataFrame | None:
+    """Return the contacts that we began, and plays; None where it is not recorded who began."""
+    info = loaded.tables.get("touches")
+    if info is None or not {"initiated_by", "play"} & set(info.columns):
+        return None
+    rows = pq.read_table(info.path).to_pandas()
+    ours = pd.Series(False, index=rows.index)
+    if "initiated_by" in rows:
+        ours |= rows["initiated_by"].eq("us")
+    if "play" in rows:
+        ours |= rows["play"].notna()
+    moment = pd.to_datetime(rows["touched_at"], utc=True).astype("datetime64[us, UTC]")
+    return pd.DataFrame({"entity_id": rows["account_id"], "touched_at": moment})[ours]
+
+
+def _holdout(workspace: Workspace, loaded: Loaded, target: str, now: datetime) -> Plain | None:
+    """Return what became of both arms, each account judged as it stood when it was drawn."""
+    draws = read_draws(holdout_file(workspace.state))
+    if not draws:
+        return None
+    parts = []
+    frame = pd.DataFrame(draws).assign(facts=pd.Series(draws))
+    for release_id, rows in frame.groupby("release_id", sort=True):
+        company = contracted(workspace, str(release_id), target)
+        asked = pd.DataFrame(
+            {
+                "entity_id": rows["account_id"],
+                "as_of": pd.to_datetime(rows["as_of"], utc=True).astype("datetime64[us, UTC]"),
+                "facts": [
+                    row | {"is_under_contract": row.get("renews_on") is not None}
+                    for row in rows["facts"]
+                ],
+                "arm": rows["arm"],
+                "arr": rows["arr"].astype("float64"),
+            }
+        )
+        moments = {target: moments_of(asked)}
+        labels = label_moments(workspace, loaded, company, moments, now)[target]
+        wanted = labels[["entity_id", "as_of", "label"]]
+        parts.append(asked.merge(wanted, on=["entity_id", "as_of"], how="left"))
+    assigned = pd.concat(parts, ignore_index=True)
+    return holdout_content(assigned, seed=workspace.company.training.seed)

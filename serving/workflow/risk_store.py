@@ -1,0 +1,324 @@
+"""Where the events of risks are kept: append-only, beside the ledger, SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+
+from configs.runtime.database import UtcTime, open_engine, reading, writing
+from configs.runtime.errors import DataError, StateError
+from configs.runtime.hashing import digest
+from configs.schema.plays import Plays, Trigger
+from configs.schema.workspace import Workspace
+from serving.workflow.risk_cases import SYSTEM, Event, Risk, check_event, fired, lives, opens
+
+TEXT_LIMIT = 2_000
+"""Characters of a note that are kept."""
+
+COOL_DOWN_DAYS = 28
+"""An ended risk stays ended this long even while the account's band is still high."""
+
+metadata = MetaData()
+
+events_table = Table(
+    "risk_events",
+    metadata,
+    Column("row", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("company", String(64), nullable=False),
+    Column("event_id", String(64), nullable=False),
+    Column("entity_id", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("stage", String(16)),
+    Column("on_day", String(10)),
+    Column("play", String(64), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("trigger", String(64), nullable=False),
+    UniqueConstraint("company", "event_id"),
+    Index("risk_events_by_entity", "company", "entity_id", "row"),
+)
+
+
+looks_table = Table(
+    "looks",
+    metadata,
+    Column("company", String(64), primary_key=True),
+    Column("who", String(200), primary_key=True),
+    Column("book_id", String(64), nullable=False),
+    Column("book_before", String(64), nullable=False),
+)
+
+
+def new_event_id() -> str:
+    """Return an identity nobody else has."""
+    return secrets.token_hex(16)
+
+
+class Casebook:
+    """The risks of a company, as their events say.
+
+    Parameters
+    ----------
+    url : str or None
+        SQLAlchemy URL of SQLite or PostgreSQL; None for SQLite in `file`.
+    file : Path
+        The embedded database.
+    company : str
+        Whose risks; several companies may share a server.
+    plays : Plays
+        What may be planned.
+    """
+
+    def __init__(self, url: str | None, file: Path, company: str, plays: Plays) -> None:
+        self.company = company
+        self.plays = plays
+        self.engine = open_engine(url, file, metadata)
+
+    @classmethod
+    def open(cls, workspace: Workspace, plays: Plays) -> Casebook:
+        """Open the casebook of a company, where its ledger is."""
+        file = workspace.state.ledger / "risks.db"
+        return cls(workspace.places.ledger_url, file, workspace.company.name, plays)
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self.engine.dispose()
+
+    def record(self, event: Event, *, after: str | None = None) -> None:
+        """Append one event, if it makes sense where the risk stands; checked and kept in one go.
+
+        Parameters
+        ----------
+        event : Event
+            What happened. The same event again is harmless.
+        after : str, optional
+            ``event_id`` of the last event its author had seen; refused when there is a newer one.
+
+        Raises
+        ------
+        DataError
+            It makes no sense there (`serving.workflow.risk_cases.check_event`).
+        StateError
+            Somebody else was quicker, or the event_id stands for something else.
+        """
+        with writing(self.engine) as connection:
+            events = self._read(connection, events_table.c.entity_id == event.entity_id)
+            known = next((item for item in events if item.event_id == event.event_id), None)
+            if known is not None:
+                if _content(known) != _content(event):
+                    raise StateError("another event is kept under this event_id")
+                return
+            if after is not None and events and events[-1].event_id != after:
+                raise StateError(
+                    f"{events[-1].who} changed this account in the meantime",
+                    fix="look at the page again, then decide",
+                )
+            risk = _last(events)
+            check_event(event, risk, self.plays, event.at.date())
+            connection.execute(insert(events_table).values(self._as_row(event)))
+
+    def events(self, entity_id: str) -> list[Event]:
+        """Return everything recorded of an account, oldest first."""
+        with reading(self.engine) as connection:
+            return self._read(connection, events_table.c.entity_id == entity_id)
+
+    def risk(self, entity_id: str) -> Risk | None:
+        """Return the latest risk of an account, open or ended."""
+        return _last(self.events(entity_id))
+
+    def histories(self) -> dict[str, list[Event]]:
+        """Return everything recorded, by account, oldest first."""
+        found: dict[str, list[Event]] = defaultdict(list)
+        with reading(self.engine) as connection:
+            for event in self._read(connection):
+                found[event.entity_id].append(event)
+        return dict(found)
+
+    def open_risks(self) -> dict[str, Risk]:
+        """Return the open risk of every account that has one."""
+        latest = {entity: _last(events) for entity, events in self.histories().items()}
+        return {entity: risk for entity, risk in latest.items() if risk and not risk.has_ended}
+
+    def escalated_risks(self) -> dict[str, Risk]:
+        """Return the open risk of every account where a trigger has fired for it."""
+        table = events_table
+        fired_for = select(table.c.entity_id).where(
+            table.c.company == self.company, table.c.kind == "escalated"
+        )
+        found: dict[str, list[Event]] = defaultdict(list)
+        with reading(self.engine) as connection:
+            for event in self._read(connection, table.c.entity_id.in_(fired_for)):
+                found[event.entity_id].append(event)
+        latest = {entity: _last(events) for entity, events in found.items()}
+        return {
+            entity: risk
+            for entity, risk in latest.items()
+            if risk and risk.escalated and not risk.has_ended
+        }
+
+    def touches(self) -> list[Event]:
+        """Return the contacts and plays recorded, oldest first: what was done, to whom, when."""
+        with reading(self.engine) as connection:
+            return self._read(connection, events_table.c.kind == "touch")
+
+    def look(self, who: str, book_id: str) -> str:
+        """Note that somebody sees a book, and return the id of the one they saw before it.
+
+        What is new stays new until the next book: looking twice at the same book changes nothing.
+        Empty at the first look.
+        """
+        table, name = looks_table, who[:200]
+        mine = (table.c.company == self.company, table.c.who == name)
+        with reading(self.engine) as connection:
+            row = connection.execute(select(table).where(*mine)).mappings().first()
+        if row is not None and row["book_id"] == book_id:
+            return str(row["book_before"])
+        before = str(row["book_id"]) if row is not None else ""
+        values = {"book_id": book_id, "book_before": before}
+        try:
+            with writing(self.engine) as connection:
+                if row is not None:
+                    connection.execute(update(table).where(*mine).values(**values))
+                else:
+                    key = {"company": self.company, "who": name}
+                    connection.execute(insert(table).values(**key, **values))
+        except IntegrityError:
+            return ""  # the same person's first look, in two windows at once
+        return before
+
+    def open_from(
+        self, rows: Iterable[Mapping[str, Any]], book_id: str, now: datetime
+    ) -> list[str]:
+        """Open the risks a published book shows; the same book again opens nothing new.
+
+        A risk that ended comes back after `COOL_DOWN_DAYS` at the earliest.
+
+        Returns
+        -------
+        list of str
+            Accounts whose risk was opened.
+        """
+        histories = self.histories()
+        opened = []
+        for row in rows:
+            entity = str(row["account_id"])
+            risk = _last(histories.get(entity, []))
+            if not opens(row, self.plays.opening) or (risk and not _may_come_back(risk, now)):
+                continue
+            identity = digest("opened", book_id, entity, length=32)
+            event = Event(identity, entity, now, SYSTEM, "opened", "open", text=_why(row))
+            if self._add_quietly(event):
+                opened.append(entity)
+        return opened
+
+    def escalate(
+        self, rows: Iterable[Mapping[str, Any]], now: datetime
+    ) -> list[tuple[str, Trigger]]:
+        """Record which triggers fire at this moment; each fires once in the life of a risk.
+
+        Returns
+        -------
+        list of (str, Trigger)
+            Account and trigger, for whoever tells the role.
+        """
+        risks = self.open_risks()
+        told = []
+        for row in rows:
+            entity = str(row["account_id"])
+            if entity not in risks:
+                continue
+            risk = risks[entity]
+            for trigger in fired(self.plays.escalations, risk, row, now):
+                opened = risk.events[0].event_id
+                identity = digest("escalated", opened, trigger.id, length=32)
+                words = f"{trigger.title}; for the {trigger.to}"
+                event = Event(
+                    identity, entity, now, SYSTEM, "escalated", text=words, trigger=trigger.id
+                )
+                if self._add_quietly(event):
+                    told.append((entity, trigger))
+        return told
+
+    def _add_quietly(self, event: Event) -> bool:
+        """Append an event of our own making; False when another process was first."""
+        try:
+            with writing(self.engine) as connection:
+                connection.execute(insert(events_table).values(self._as_row(event)))
+        except IntegrityError:
+            return False
+        return True
+
+    def _as_row(self, event: Event) -> dict[str, Any]:
+        if "\x00" in f"{event.entity_id}{event.text}{event.who}":
+            raise DataError("a note holds a zero byte", fix="write it in letters")
+        return {
+            "company": self.company,
+            "event_id": event.event_id,
+            "entity_id": event.entity_id,
+            "at": event.at,
+            "who": event.who,
+            "kind": event.kind,
+            "stage": event.stage,
+            "on_day": event.on.isoformat() if event.on else None,
+            "play": event.play,
+            "text": event.text[:TEXT_LIMIT],
+            "trigger": event.trigger,
+        }
+
+    def _read(self, connection: Any, *where: Any) -> list[Event]:
+        table = events_table
+        query = select(table).where(table.c.company == self.company, *where).order_by(table.c.row)
+        return [_event(row) for row in connection.execute(query).mappings()]
+
+
+def _may_come_back(risk: Risk, now: datetime) -> bool:
+    return risk.has_ended and (now - risk.stage_since).days >= COOL_DOWN_DAYS
+
+
+def _last(events: Sequence[Event]) -> Risk | None:
+    found = lives(events)
+    return found[-1] if found else None
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    return f"{row['risk_band']} risk in the book of {str(row['as_of'])[:10]}"
+
+
+def _content(event: Event) -> tuple[Any, ...]:
+    return (event.entity_id, event.kind, event.stage, event.on, event.play, event.text)
+
+
+def _event(row: Mapping[str, Any]) -> Event:
+    return Event(
+        event_id=row["event_id"],
+        entity_id=row["entity_id"],
+        at=row["at"].astimezone(UTC),
+        who=row["who"],
+        kind=row["kind"],
+        stage=row["stage"],
+        on=date.fromisoformat(row["on_day"]) if row["on_day"] else None,
+        play=row["play"],
+        text=row["text"],
+        trigger=row["trigger"],
+    )

@@ -1,0 +1,1 @@
+"""Benchmarks of training, explanation and the audit against their peers."""

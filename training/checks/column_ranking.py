@@ -1,0 +1,118 @@
+"""Every feature by itself, as a ranking of the out-of-time rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from training.checks.context import Context
+from training.checks.helpers import column_aucs, interval, sample_of
+from training.fitting.fit import fit_encoder
+
+SLACK = 0.10
+"""How far below its mark the lower limit may lie: few events make any column look good."""
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What single features know.
+
+    Attributes
+    ----------
+    issues, tips : list of str
+        Features beyond either mark, strongest first, with their AUC.
+    best : str
+        The strongest of all, likewise.
+    """
+
+    issues: list[str]
+    tips: list[str]
+    best: str
+
+
+def alone(
+    context: Context,
+    rows: pd.DataFrame,
+    suspect: float,
+    curious: float,
+    *,
+    among: np.ndarray | None = None,
+) -> Alone:
+    """Rank out-of-time rows by each feature alone, within their test period.
+
+    Upwards or downwards, with unknown values first or last, whichever ranks best; categories rank
+    by the rate of their level in the earlier rows.
+
+    Parameters
+    ----------
+    context : Context
+        The training.
+    rows : pandas.DataFrame
+        Some of its headline rows: label (of what is asked here), fold, position, entity_id.
+    suspect, curious : float
+        AUC from which a feature is an issue, and a tip, when the lower 95 % limit lies within
+        `SLACK` of the mark.
+    among : numpy.ndarray, optional
+        Rows are ranked among those with the same number here; by default their test period.
+    """
+    label = rows["label"].to_numpy()
+    fold = rows["fold"].to_numpy() if among is None else among
+    matrix = ranked_columns(context, rows)
+    ways = {"high": _filled(matrix, np.inf), "low": _filled(matrix, -np.inf)}
+    found = {way: column_aucs(values, label, fold) for way, values in ways.items()}
+    folded = np.stack([np.maximum(values, 1.0 - values) for values in found.values()])
+    best = folded.max(axis=0)
+    names = [item.name for item in context.frame.info]
+    issues, tips = [], []
+    for position in np.argsort(-best):
+        if best[position] < curious:
+            break
+        way = list(ways)[int(folded[:, position].argmax())]
+        score = ways[way][:, position]
+        turn = 1.0 if found[way][position] >= 0.5 else -1.0
+        sample = replace(sample_of(rows, _ranks(turn * score)), cohort=fold)
+        low = interval(context, sample).low or 0.0
+        told = f"{names[position]} (AUC {best[position]:.3f}, lower limit {low:.3f})"
+        if best[position] >= suspect and low >= suspect - SLACK:
+            issues.append(told)
+        elif low >= curious - SLACK:
+            tips.append(told)
+    top = int(np.argmax(best))
+    return Alone(issues, tips, f"{names[top]}, AUC {best[top]:.3f}")
+
+
+def ranked_columns(context: Context, rows: pd.DataFrame) -> np.ndarray:
+    """Return the features of out-of-time rows as numbers; NaN unknown."""
+    frame = context.frame
+    matrix = np.empty((len(rows), len(frame.info)))
+    for fold in context.folds.folds:
+        here = (rows["fold"] == fold.number).to_numpy()
+        train = frame.take(fold.train)
+        encoder = fit_encoder(train)
+        tested = frame.features.iloc[rows.loc[here, "position"]]
+        values = encoder.encode(tested).matrix
+        learned = encoder.encode(train.features).matrix
+        for position in encoder.category_positions:
+            rates = [
+                train.label[learned[:, position] == code].mean()
+                if (learned[:, position] == code).any()
+                else np.nan
+                for code in range(len(encoder.levels[encoder.names[position]]))
+            ]
+            known = ~np.isnan(values[:, position])
+            codes = values[known, position].astype(np.int64)
+            values[known, position] = np.array([*rates, np.nan])[codes]
+        matrix[here] = values
+    return matrix
+
+
+def _filled(matrix: np.ndarray, value: float) -> np.ndarray:
+    return np.where(np.isnan(matrix), value, matrix)
+
+
+def _ranks(score: np.ndarray) -> np.ndarray:
+    """Return finite numbers in the same order."""
+    order: np.ndarray = np.unique(score, return_inverse=True)[1].astype(np.float64)
+    return order

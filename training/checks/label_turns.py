@@ -1,0 +1,114 @@
+"""How far each feature turns at the moment at which the label turns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from training.checks.helpers import column_aucs
+from training.data.training_frame import TrainingFrame
+from training.evaluation.sampling import MIN_SLICE_EVENTS
+
+STEP_DAYS = 62.0
+"""Two rows of an account further apart than this are no neighbours."""
+
+FAR_DAYS = 45.0
+DAY = np.timedelta64(1, "D")
+
+RENEWAL_DAYS = 30
+"""Changes are compared among accounts as near to their renewal, in steps of so many days."""
+
+NO_RENEWAL = -1
+
+
+@dataclass(frozen=True)
+class Turns:
+    """How well the change of each feature tells rows at which the label turns from the others.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Number features.
+    auc, error : numpy.ndarray
+        Of the change since the row before, upwards or downwards, less what the change before and
+        the one after it tell by themselves; and its standard error.
+    n_turns : int
+        Rows at which the label turned to 1.
+    """
+
+    names: tuple[str, ...]
+    auc: np.ndarray
+    error: float
+    n_turns: int
+
+
+def turns(frame: TrainingFrame) -> Turns | None:
+    """Return how far features turn with the label; None with too few turns.
+
+    The label turns to 1 when the event comes within the horizon, on a day that nothing but the
+    event decides. Rows of accounts whose label was and stays 0 are what it is held against, those
+    as near to their renewal.
+
+    Parameters
+    ----------
+    frame : TrainingFrame
+        Labelled rows.
+    """
+    rows = frame.rows
+    order = np.lexsort((rows["as_of"].to_numpy(), rows["entity_id"].to_numpy()))
+    stays, at = _pairs(rows.iloc[order])
+    pool = np.flatnonzero(stays)
+    if min(len(at), len(pool)) < MIN_SLICE_EVENTS:
+        return None
+    values = _filled(frame.features.iloc[order])
+    changes = np.diff(values.to_numpy(), axis=0)
+    among = _renewal_step(rows)[order][1:]
+
+    def told(chosen: np.ndarray) -> np.ndarray:
+        both = np.concatenate([chosen, pool])
+        label = np.r_[np.ones(len(chosen)), np.zeros(len(pool))]
+        return np.nan_to_num(column_aucs(changes[both], label, among[both]), nan=0.5)
+
+    turn, after = told(at), told(at + 1)
+    before = told(at[stays[at - 1]] - 1) if stays[at - 1].any() else np.full(len(turn), 0.5)
+    way = np.where(turn >= 0.5, 1.0, -1.0)
+    # A fall that goes on from month to month is a decline, wherever the label turns.
+    usual = np.maximum.reduce([way * (after - 0.5), way * (before - 0.5), np.zeros(len(way))])
+    m, n = len(at), len(pool)
+    error = float(np.sqrt((m + n + 1) / (12.0 * m * n)))
+    return Turns(tuple(map(str, values)), 0.5 + way * (turn - 0.5) - usual, error, m)
+
+
+def _pairs(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return which rows, from the second, were 0 and stay 0, and the positions of the turns.
+
+    A turn lies `FAR_DAYS` before its decision or more, and the next row tells of the same
+    decision: otherwise the label follows the moment itself, and so may an honest feature.
+    """
+    entity, label = rows["entity_id"].to_numpy(), rows["label"].to_numpy()
+    decided = rows["decision_at"].to_numpy(dtype="datetime64[us]")
+    as_of = rows["as_of"].to_numpy(dtype="datetime64[us]")
+    step, lead = np.diff(as_of) / DAY, (decided - as_of) / DAY
+    is_next = (entity[1:] == entity[:-1]) & (step <= STEP_DAYS)
+    goes_on = np.append(is_next & (decided[1:] == decided[:-1]), False)[1:]
+    is_turn = is_next & (label[:-1] == 0) & (label[1:] == 1) & (lead[1:] >= FAR_DAYS) & goes_on
+    stays = is_next & (label[:-1] == 0) & (label[1:] == 0)
+    return stays, np.flatnonzero(is_turn)
+
+
+def _filled(features: pd.DataFrame) -> pd.DataFrame:
+    """Return number features with unknown values below all known ones: to appear is a change."""
+    numbers = features.select_dtypes(["number", "bool"]).astype(np.float64)
+    numbers = numbers.replace([np.inf, -np.inf], np.nan)
+    reach = (numbers.max() - numbers.min()).fillna(0.0) + 1.0
+    return numbers.fillna((numbers.min() - reach).fillna(0.0))
+
+
+def _renewal_step(rows: pd.DataFrame) -> np.ndarray:
+    if "days_to_renewal" not in rows:
+        return np.full(len(rows), NO_RENEWAL)
+    step = rows["days_to_renewal"].astype(np.float64) // RENEWAL_DAYS
+    found: np.ndarray = step.fillna(NO_RENEWAL).to_numpy(dtype=np.int64)
+    return found

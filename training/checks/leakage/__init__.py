@@ -1,0 +1,1 @@
+"""Leakage checks L01 to L15, one per file."""

@@ -1,0 +1,76 @@
+"""BW-L06."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+
+from training.checks.base import Check, Finding, Severity, issue, not_applicable, passed
+from training.checks.context import Context
+from training.checks.helpers import interval, lacks_events, probe, sample_of, score_of, told
+from training.data.splits import Fold
+from training.data.training_frame import TrainingFrame
+from training.evaluation.metrics import Estimate
+
+LAST_FOLDS = 2
+TIMES = 3
+"""Shuffles that must all find a signal before it is an issue: one in forty does by chance."""
+
+
+class Permutation(Check):
+    """Finds a test that sees its own answers: training rows among the test rows.
+
+    Labels are shuffled among the accounts of each as_of, so that nothing is left to learn, and the
+    recipe is fitted and tested on the last folds as before. An AUC whose 95 % interval lies above
+    0.5, in three shuffles out of three, means that the test knew.
+    """
+
+    code: ClassVar[str] = "BW-L06"
+    title: ClassVar[str] = "shuffled labels cannot be predicted"
+    severity: ClassVar[Severity] = "blocking"
+    to_do: ClassVar[str] = (
+        "look for rows of the test periods among the training rows, and for rows that repeat"
+    )
+
+    def look(self, context: Context) -> Finding:
+        """Fit and test on shuffled labels until a shuffle shows nothing."""
+        if context.recipe.kind == "rates":
+            return not_applicable("pooled rates learn from no feature")
+        tested = context.headline["fold"].isin([f.number for f in _last(context)])
+        if lacks_events(context.headline[tested]):
+            return not_applicable("too few events in the last test periods")
+        found = []
+        for number in range(TIMES):
+            found.append(_shuffled(context, number))
+            if (found[-1].low or 0.0) <= 0.5:
+                return passed(f"AUC with shuffled labels {told(found[-1])}")
+        return issue("AUC with shuffled labels " + ", ".join(told(item) for item in found))
+
+
+def _last(context: Context) -> tuple[Fold, ...]:
+    return context.folds.folds[-LAST_FOLDS:]
+
+
+def _shuffled(context: Context, number: int) -> Estimate:
+    seed = context.company.training.seed + number
+    frame = shuffled(context.frame, seed)
+    rows, scores = [], []
+    for fold in _last(context):
+        tested = frame.take(fold.headline)
+        rows.append(tested.rows.assign(fold=fold.number))
+        scores.append(score_of(probe(context), frame.take(fold.train), tested, seed))
+    return interval(context, sample_of(pd.concat(rows, ignore_index=True), np.concatenate(scores)))
+
+
+def shuffled(frame: TrainingFrame, seed: int) -> TrainingFrame:
+    """Return the frame with labels shuffled among the rows of each as_of."""
+    rng = np.random.default_rng(seed)
+    moment = frame.rows["as_of"].to_numpy()
+    chance = rng.random(len(frame))
+    into, out_of = np.lexsort((chance, moment)), np.argsort(moment, kind="stable")
+    label = frame.rows["label"].to_numpy().copy()
+    label[into] = frame.rows["label"].to_numpy()[out_of]
+    return replace(frame, rows=frame.rows.assign(label=label))

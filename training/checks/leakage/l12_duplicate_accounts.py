@@ -1,0 +1,33 @@
+"""BW-L12."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from features.quality.modelling_hazards import copies_words
+from training.checks.base import Check, Finding, Severity, issue, passed, skipped
+from training.checks.context import Context
+
+
+class Copies(Check):
+    """Finds accounts that are there twice, under two ids.
+
+    Accounts are compared by what their rows say, without any id: two with the same history, where
+    that history is not common to many, are one account. Each of its events counts twice, so that
+    intervals are too narrow, and a model may be tested on rows it has learned.
+    """
+
+    code: ClassVar[str] = "BW-L12"
+    title: ClassVar[str] = "no account is there twice"
+    severity: ClassVar[Severity] = "blocking"
+    to_do: ClassVar[str] = "map both ids to one account in every table, and build again"
+
+    def look(self, context: Context) -> Finding:
+        """List the accounts with the same history."""
+        if context.evidence is None:
+            return skipped("the rows were given as a table; their sources are not known")
+        copies = context.evidence.copies
+        if copies:
+            n = sum(len(group) for group in copies)
+            return issue(f"{n:,} accounts have the history of another: {copies_words(copies)}")
+        return passed("no two accounts have the same history")

@@ -1,0 +1,154 @@
+"""Evidence for the checks from sources and snapshots, gathered once for all targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+
+import numpy as np
+import pandas as pd
+
+from configs.schema.workspace import Workspace
+from features.online_vectors import matrix
+from features.pipeline import Built
+from features.quality.modelling_hazards import copies_of, missing_accounts
+from features.quality.times import EDITED
+from features.signals import FAMILIES
+from features.signals.support import LEAVING_CATEGORIES, TICKETS
+from features.snapshots.grid import STANDING, read_snapshot
+from features.snapshots.recompute import (
+    Tables,
+    as_known_by,
+    daily_tables,
+    rebuilt,
+    stored,
+    ticket_categories,
+    without_leaving_tickets,
+)
+from training.checks.context import Evidence, Leaving, Visibility
+from training.checks.ticket_crowding import crowding
+
+SOUNDS_LIKE_LEAVING = ("cancel", "terminat", "offboard", "off-board", "churn", "leaving")
+
+
+def gather(
+    workspace: Workspace, built: Built, progress: Callable[[str], None] = lambda _: None
+) -> Evidence:
+    """Rebuild a past as_of, count tickets about leaving, and read the book.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The company.
+    built : Built
+        What the features room made.
+    progress : callable
+        Is told what happens.
+    """
+    snapshots = built.snapshots
+    day = middle_day(built)
+    progress(f"checks: rebuilding {day} from what was known then")
+    # Rows known after the training's own day are in no check either.
+    daily = as_known_by(daily_tables(workspace, sorted(built.loaded.tables)), snapshots.book_on)
+    copies, clockless = copies_of(built.loaded)
+    return Evidence(
+        day=pd.Timestamp(day, tz="UTC").as_unit("us"),
+        stored=stored(snapshots, day),
+        rebuilt=rebuilt(workspace, snapshots, as_known_by(daily, day), day),
+        leaving=_leaving(workspace, built, daily, day),
+        sources=_sources(built),
+        book=_book(built),
+        copies=copies,
+        missing=[item.words for item in missing_accounts(built.loaded)],
+        clockless=clockless,
+    )
+
+
+def middle_day(built: Built) -> date:
+    """Return the middle as_of that any target can be trained on: much is known after it."""
+    used = {
+        moment.date()
+        for labels in built.labels.values()
+        for moment in labels.frame.loc[labels.frame["excluded"].isna(), "as_of"].unique()
+    }
+    days = sorted(used) or list(built.snapshots.days)
+    return days[len(days) // 2]
+
+
+def _leaving(workspace: Workspace, built: Built, daily: Tables, day: date) -> Leaving | None:
+    if TICKETS not in daily:
+        return None
+    categories = ticket_categories(daily)
+    listed = {name: n for name, n in categories.items() if name in LEAVING_CATEGORIES}
+    kept = without_leaving_tickets(daily)
+    without = rebuilt(workspace, built.snapshots, kept, day, reading=TICKETS)
+    return Leaving(
+        sum(listed.values()), without, lookalikes(categories), _crowding(workspace, built, kept)
+    )
+
+
+def _crowding(workspace: Workspace, built: Built, kept: Tables) -> tuple[str, ...]:
+    """Return the categories of counted tickets that crowd right before losses, in words."""
+    frames = [
+        built.labels[name].frame[["entity_id", "as_of", "label", "decision_at"]]
+        for name, target in workspace.company.targets.items()
+        if target.outcome == "churn" and name in built.labels
+    ]
+    if not frames:
+        return ()
+    tickets = kept[TICKETS].select("entity_id", "day", "category").to_pandas()
+    return crowding(tickets, decisions(pd.concat(frames)))
+
+
+def decisions(labels: pd.DataFrame) -> pd.DataFrame:
+    """Return the first dated decision of each account, and since when it was there.
+
+    Parameters
+    ----------
+    labels : pandas.DataFrame
+        One row per entity, as_of and target: entity_id, as_of, label, decision_at (UTC).
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per entity with a decision: entity_id, decided_day and since_day (since 1970).
+    """
+    dated = labels[(labels["label"] == 1) & labels["decision_at"].notna()]
+    first = dated.groupby("entity_id")["decision_at"].min()
+    since = labels.groupby("entity_id")["as_of"].min().reindex(first.index)
+    days = pd.DataFrame({"decided_day": first, "since_day": since})
+    epoch = pd.Timestamp(0, tz="UTC")
+    return days.apply(lambda moments: (moments - epoch).dt.days).reset_index()
+
+
+def lookalikes(categories: dict[str, int]) -> dict[str, int]:
+    """Return the categories that sound like leaving and are not on the deny-list.
+
+    >>> lookalikes({"cancellation": 9, "account cancellation": 4, "billing": 8})
+    {'account cancellation': 4}
+    """
+    return {
+        name: n
+        for name, n in categories.items()
+        if name not in LEAVING_CATEGORIES and any(word in name for word in SOUNDS_LIKE_LEAVING)
+    }
+
+
+def _sources(built: Built) -> dict[str, Visibility]:
+    families = [family for family in FAMILIES if family.name in built.snapshots.sets]
+    return {
+        name: Visibility(
+            info.known_basis,
+            sum(len(built.snapshots.sets[f.name].info) for f in families if name in f.tables),
+            name in EDITED,
+        )
+        for name, info in built.loaded.tables.items()
+    }
+
+
+def _book(built: Built) -> pd.DataFrame:
+    snapshots = built.snapshots
+    ids, values = matrix(snapshots, built.features, snapshots.book_on)
+    standing = read_snapshot(snapshots, STANDING, snapshots.book_on).to_pandas()
+    scored = standing.loc[standing["status"] == "scored", "entity_id"]
+    return pd.DataFrame(values[np.isin(ids, scored)], columns=built.features.names)

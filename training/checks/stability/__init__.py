@@ -1,0 +1,1 @@
+"""Stability checks T01 and T02, one per file."""

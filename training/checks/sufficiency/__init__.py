@@ -1,0 +1,1 @@
+"""Data sufficiency checks S01 to S05, one per file."""

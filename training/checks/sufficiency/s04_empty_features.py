@@ -1,0 +1,36 @@
+"""BW-S04."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from training.checks.base import Check, Finding, Severity, passed, tip
+from training.checks.context import Context
+from training.checks.helpers import listing
+
+
+class EmptyFeatures(Check):
+    """Finds features that are always missing or always the same: they can teach nothing.
+
+    Often a column that was mapped wrongly, a unit that rounds to 0, or a source that stopped.
+    """
+
+    code: ClassVar[str] = "BW-S04"
+    title: ClassVar[str] = "every feature varies"
+    severity: ClassVar[Severity] = "advisory"
+    to_do: ClassVar[str] = "check the mapping of what they read, or list them in exclude_features"
+
+    def look(self, context: Context) -> Finding:
+        """Count the distinct values of every feature."""
+        features = context.frame.features
+        values = {str(name): column.dropna().unique() for name, column in features.items()}
+        absent = [f"{name} (always missing)" for name in values if len(values[name]) == 0]
+        constant = [
+            f"{name} (always {values[name][0]})"
+            for name in values
+            if len(values[name]) == 1 and features[name].notna().all()
+        ]
+        found = absent + constant
+        if found:
+            return tip(f"{len(found)} of {len(values)} features do not vary: {listing(found)}")
+        return passed(f"all {len(values)} features vary")

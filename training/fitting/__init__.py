@@ -1,0 +1,1 @@
+"""Fits models: baselines, LightGBM, tuning, calibration, nested cross-validation."""

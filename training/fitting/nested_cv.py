@@ -1,0 +1,98 @@
+"""Folds over accounts: settings and calibration from the training rows of a fold alone.
+
+A table with a single as_of has no past to choose on and no future to test on. Accounts are dealt
+into folds instead, and whatever is chosen for a fold (tree settings, the strength of a prior, the
+calibration) is chosen on inner folds of its own training rows, so that the rows it is tested on
+have decided nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from configs.schema.company import Training
+from training.data.splits import Folds, count_events, make_folds
+from training.data.training_frame import TrainingFrame
+from training.fitting.calibration import fit_calibration
+from training.fitting.fit import Recipe, choose_rung, fit
+from training.fitting.tune import choose_strength, search, space_for
+from training.model.bundle import Calibration, sigmoid
+
+CALIBRATION_FOLDS = 3
+
+
+def choose(
+    default: Recipe, known: TrainingFrame, settings: Training, storage_url: str
+) -> tuple[Recipe, pd.DataFrame, str]:
+    """Choose settings on inner folds of `known`.
+
+    Returns
+    -------
+    recipe : Recipe
+        What did best, or the default where nothing did clearly better.
+    trials : pandas.DataFrame
+        Of the search (`training.fitting.tune.Search`); empty without one.
+    note : str
+        What the search gained, or why the default was kept; empty without a search.
+    """
+    inner = make_folds(
+        known,
+        folds=settings.tuning.inner_folds,
+        fold_days=settings.fold_days,
+        seed=settings.seed,
+    )
+    if default.kind == "linear":
+        strength = choose_strength(default, known, inner)
+        return replace(default, strength=strength), pd.DataFrame(), ""
+    space = space_for(choose_rung(count_events(known.rows)), settings.tuning)
+    found = search(default, known, inner, settings.tuning, storage_url=storage_url, space=space)
+    return replace(default, trees=found.trees, rounds=found.rounds), found.trials, found.note
+
+
+def choose_inside(
+    default: Recipe, frame: TrainingFrame, folds: Folds, settings: Training, storage_url: str
+) -> tuple[Recipe, ...]:
+    """Return one recipe per fold, chosen on its training rows."""
+    return tuple(
+        choose(default, frame.take(fold.train), settings, storage_url)[0] for fold in folds.folds
+    )
+
+
+def calibrated(
+    frame: TrainingFrame, folds: Folds, recipes: Sequence[Recipe], raw: np.ndarray, seed: int
+) -> np.ndarray:
+    """Return probabilities of the test rows, each fold calibrated inside its training rows.
+
+    Parameters
+    ----------
+    frame : TrainingFrame
+        All rows.
+    folds : Folds
+        Over accounts.
+    recipes : sequence of Recipe
+        One per fold.
+    raw : numpy.ndarray
+        Log-odds of the test rows, one fold after the other.
+    seed : int
+        Deals the inner folds.
+    """
+    parts, start = [], 0
+    for fold, recipe in zip(folds.folds, recipes, strict=True):
+        end = start + len(fold.test)
+        inside = calibration_inside(frame.take(fold.train), recipe, seed)
+        parts.append(sigmoid(inside(raw[start:end])))
+        start = end
+    return np.concatenate(parts)
+
+
+def calibration_inside(known: TrainingFrame, recipe: Recipe, seed: int) -> Calibration:
+    """Fit the calibration of a recipe to what it says of rows held out of `known`."""
+    inner = make_folds(known, folds=CALIBRATION_FOLDS, fold_days=1, seed=seed)
+    raw = np.empty(len(known))
+    for fold in inner.folds:
+        raw[fold.test] = fit(recipe, known.take(fold.train)).raw(known.take(fold.test))
+    return fit_calibration(raw, known.label)

@@ -1,0 +1,311 @@
+"""The forecast of a company: scores, ledger and past put together, as plain content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from configs.runtime.errors import DataError
+from configs.schema.company import Company, Target
+from features.days import index_day
+from features.revenue.retention import (
+    DEFINITIONS,
+    KINDS,
+    first_years,
+    levels,
+    quarter_name,
+    quarter_of,
+    quarters,
+    retained,
+    retention,
+)
+from features.revenue.terms import COMEBACK_DAYS
+from training.forecast import spend_retention
+from training.forecast.backtest import Scored, backtest, past_shock, scored
+from training.forecast.inputs import Inputs
+from training.forecast.periods import Beliefs, outlook
+from training.forecast.renewal_book import Asked, Book, book_at
+from training.forecast.size_distributions import past_magnitudes
+
+DRAWS, PAST_DRAWS = 10_000, 4_000
+
+AGREEMENT = 0.8
+"""Share of predicted losses after which the ARR must have ended, for one to forecast the other."""
+
+Plain = dict[str, Any]
+
+
+def company_forecast(
+    company: Company,
+    inputs: Inputs,
+    predictions: Mapping[str, pd.DataFrame],
+    book: Iterable[Mapping[str, Any]],
+    release: Mapping[str, Any],
+    *,
+    draws: int = DRAWS,
+) -> Plain:
+    """Return what the forecast says of a company, for the report, the page and JSON.
+
+    Parameters
+    ----------
+    company : Company
+        Targets, currency, seed.
+    inputs : Inputs
+        Terms, deals, names, standing.
+    predictions : mapping of str to DataFrame
+        Target to its out-of-time predictions (`training.candidates.train.out_of_time`).
+    book : iterable of mapping
+        The scored book, one answer per account (`training.validation.current_accounts.book_rows`).
+    release : mapping
+        `training.registry.releases.Release` as plain content.
+    draws : int
+        Of the simulation.
+
+    Returns
+    -------
+    dict
+        kind: ``recurring`` (GRR and NRR), ``spend`` (no contracts: what can be said instead) or
+        ``none``; words: what is and is not forecast, and why; and the numbers.
+    """
+    churn = _target(company, "churn", predictions)
+    if churn is None:
+        return _nothing("no churn target is trained, so nothing can be forecast from it")
+    if company.targets[churn].observed_in == "activity" or inputs.terms is None:
+        return spend_retention.spend_forecast(
+            company, churn, predictions[churn], list(book), release, inputs, draws=draws
+        )
+    try:
+        maker = Maker(company, inputs, predictions, release, churn, draws)
+        why_not = maker.refusal()
+        return _nothing(why_not) if why_not else maker.content(book)
+    except DataError as error:
+        return _nothing(f"{error.what} ({error.where})")
+
+
+def _nothing(words: str) -> Plain:
+    return {"kind": "none", "words": [f"Nothing is forecast: {words}."]}
+
+
+def _target(company: Company, outcome: str, predictions: Mapping[str, Any]) -> str | None:
+    named = (name for name, item in company.targets.items() if item.outcome == outcome)
+    return next((name for name in named if name in predictions), None)
+
+
+class Maker:
+    """Holds what every moment's forecast is made from."""
+
+    def __init__(
+        self,
+        company: Company,
+        inputs: Inputs,
+        predictions: Mapping[str, pd.DataFrame],
+        release: Mapping[str, Any],
+        churn: str,
+        draws: int,
+    ) -> None:
+        self.company, self.inputs, self.release, self.draws = company, inputs, release, draws
+        self.names = {"churn": churn, "expansion": _target(company, "expansion", predictions)}
+        self.scores: dict[str, Scored] = {
+            outcome: scored(
+                predictions[name],
+                self._column(name),
+                until_renewal=outcome == "churn" and company.targets[name].until_renewal,
+            )
+            for outcome, name in self.names.items()
+            if name is not None
+        }
+        self.first = quarter_of(inputs.days[0])[0]
+        if self.first < inputs.days[0]:
+            self.first = quarter_of(inputs.days[0])[1]
+        self.steps = levels(inputs.terms_at(inputs.today), inputs.today)
+        self.shock = cache(self._shock)
+
+    def _column(self, name: str) -> str:
+        is_base_rate = self.release["bundles"].get(name, {}).get("verdict") == "no_signal"
+        return "p_constant" if is_base_rate else "p_model"
+
+    @property
+    def churn(self) -> Target:
+        """The churn target."""
+        return self.company.targets[str(self.names["churn"])]
+
+    @property
+    def growth(self) -> Target | None:
+        """The expansion target, if there is one."""
+        name = self.names["expansion"]
+        return None if name is None else self.company.targets[name]
+
+    def refusal(self) -> str:
+        """Return why the scores cannot forecast the ledger, in words; empty when they can."""
+        if self.churn.lead_time_days:
+            return (
+                f"the churn target leaves out the first {self.churn.lead_time_days} days, so its "
+                "scores say nothing of the weeks ahead"
+            )
+        if self.churn.observed_in == "subscriptions":
+            return ""
+        n, agreeing = self._agreement()
+        if n == 0 or agreeing / n >= AGREEMENT:
+            return ""
+        return (
+            f"churn is observed in {self.churn.observed_in}, and after only {agreeing} of {n} such "
+            "losses did the ARR in subscriptions end; what is predicted is not what moves revenue"
+        )
+
+    def _agreement(self) -> tuple[int, int]:
+        """Return how many losses were labelled, and after how many the ARR was gone."""
+        labels = self.inputs.labels[str(self.names["churn"])]
+        events = labels[(labels["label"] == 1) & labels["effective_at"].notna()]
+        events = events.drop_duplicates(["entity_id", "effective_at"])
+        gone = self.steps[self.steps["after"] == 0].groupby("entity_id")["day"].max()
+        ended = events["entity_id"].map(gone).to_numpy(dtype=np.float64)
+        effective = _day_of(events["effective_at"])
+        return len(events), int((np.abs(ended - effective) <= self.churn.horizon_days).sum())
+
+    def asked(self, at: int) -> Asked:
+        """Return what the scores ask, with the delays known at a moment."""
+        growth = self.growth
+        return Asked(
+            self.churn.horizon_days,
+            self.churn.until_renewal,
+            growth.horizon_days if growth else self.churn.horizon_days,
+            self._delays(at),
+        )
+
+    def _delays(self, at: int) -> tuple[int, ...]:
+        """Return the days from decision to end of ARR of losses within the horizon, known then."""
+        labels = self.inputs.labels.get(str(self.names["churn"]))
+        if labels is None:
+            return ()
+        events = labels[(labels["label"] == 1) & labels["effective_at"].notna()]
+        span = (events["label_known_at"] - events["as_of"]).dt.days
+        # The windows of renewals are of any length; those of the horizon are of one, and may wait
+        # for whoever comes back.
+        horizon = self.churn.horizon_days
+        events = events[span.isin((horizon, horizon + COMEBACK_DAYS))]
+        events = events[_day_of(events["label_known_at"]) <= at]
+        events = events.dropna(subset="decision_at").drop_duplicates(["entity_id", "effective_at"])
+        days = (events["effective_at"] - events["decision_at"]).dt.days.clip(lower=0)
+        return tuple(int(day) for day in days)
+
+    def _shock(self, outcome: str, at: int) -> Any:
+        return past_shock(self.scores.get(outcome), self.inputs.days, at)
+
+    def believe(
+        self, at: int, chances: Mapping[str, pd.Series], draws: int
+    ) -> tuple[Book, Beliefs]:
+        """Return the book and the beliefs at a moment of the grid, as they could be had then."""
+        asked = self.asked(at)
+        terms = self.inputs.terms_at(at)
+        magnitudes = past_magnitudes(
+            terms,
+            levels(terms, at),
+            first=self.first,
+            at=at,
+            span_days=asked.growth_days,
+            margin=self.growth.margin if self.growth else 0.1,
+        )
+        book = book_at(self.inputs, at, quarter_of(at)[0], chances, asked, magnitudes)
+        shocks = (self.shock("churn", at), self.shock("expansion", at))
+        return book, Beliefs(asked, magnitudes, shocks, draws, self.company.training.seed)
+
+    def believe_then(self, at: int) -> tuple[Book, Beliefs]:
+        """Return the same with out-of-time scores, for the backtest."""
+        chances = {outcome: item.at(at) for outcome, item in self.scores.items()}
+        return self.believe(at, chances, min(self.draws, PAST_DRAWS))
+
+    def content(self, rows: Iterable[Mapping[str, Any]]) -> Plain:
+        """Return everything the forecast says."""
+        chances = chances_of(rows, self.names)
+        book, beliefs = self.believe(self.inputs.today, chances, self.draws)
+        cuts = self.release["bands"].get(self.names["churn"], {})
+        trained = float(np.nanmax([0.0, *self.scores["churn"].rows["days_to_renewal"]]))
+        past = backtest(self.inputs, self.scores, self.believe_then, self.first)
+        return {
+            "kind": "recurring",
+            "currency": self.company.reporting_currency,
+            "words": self._words(book, beliefs),
+            "definitions": [{"word": w, "meaning": m} for w, m in DEFINITIONS.items()],
+            "kinds": [{"word": w, "meaning": m} for w, m in KINDS.items()],
+            **outlook(book, beliefs, cuts, trained),
+            "history": self.history(),
+            "shock": {
+                "churn": beliefs.shocks[0].as_dict(),
+                "expansion": beliefs.shocks[1].as_dict(),
+            },
+            "draws": beliefs.draws,
+            "seed": beliefs.seed,
+            "backtest": past,
+        }
+
+    def _words(self, book: Book, beliefs: Beliefs) -> list[str]:
+        unscored = book.accounts[~book.accounts["has_score"] & (book.accounts["arr"] > 0)]
+        waiting = unscored[unscored["status"] != "notice_given"]
+        words = [
+            "The bands are about the accounts that are here today: new business is not forecast.",
+            beliefs.magnitudes.words(),
+        ]
+        if len(waiting):
+            words.append(
+                f"{len(waiting)} accounts without a score are given the mean chance of their kind."
+            )
+        if self.inputs.unpriced:
+            words.append(
+                f"{len(self.inputs.unpriced)} accounts are left out: they hold terms whose ARR is "
+                "not known."
+            )
+        if self.growth is None:
+            words.append("No expansion target is trained: growth is drawn at its past rate.")
+        if self.inputs.deals is None:
+            words.append("There are no opportunities, so no commit of the CSMs stands beside it.")
+        if any(part.get("verdict") == "no_signal" for part in self.release["bundles"].values()):
+            words.append(
+                "A model without a signal gives every account the same chance: the total can be "
+                "forecast from it, who leaves cannot."
+            )
+        return words
+
+    def history(self) -> Plain:
+        """Return every past quarter's bridge from start to end, in all and by group."""
+        names = self.inputs.names
+        cohort = first_years(self.steps)
+        spans = quarters(self.first, self.inputs.today)
+        found = []
+        for start, end in spans:
+            accounts = retained(self.steps, start, end)
+            accounts = accounts.join(names[["segment", "owner"]]).assign(cohort=cohort)
+            groups = [
+                {"kind": kind, "name": str(name), **retention(part)}
+                for kind in ("segment", "owner", "cohort")
+                for name, part in accounts.groupby(kind)
+            ]
+            found.append({"quarter": quarter_name(start), **retention(accounts), "groups": groups})
+        return {
+            "quarters": found,
+            "since": str(index_day(self.first)),
+            "words": "Counted from the first quarter of the grid: earlier records may lack the "
+            "accounts that had left before they were kept.",
+        }
+
+
+def chances_of(
+    rows: Iterable[Mapping[str, Any]], names: Mapping[str, str | None]
+) -> dict[str, pd.Series]:
+    """Return the probabilities of the scored book by outcome and account."""
+    found: dict[str, dict[str, float]] = {outcome: {} for outcome in names}
+    for row in rows:
+        scores = row.get("scores") or {}
+        for outcome, name in names.items():
+            if name is not None and name in scores:
+                found[outcome][str(row["account_id"])] = float(scores[name]["probability"])
+    return {outcome: pd.Series(items, dtype="float64") for outcome, items in found.items()}
+
+
+def _day_of(moments: pd.Series) -> np.ndarray:
+    whole = moments.astype("datetime64[us, UTC]").astype("int64").to_numpy()
+    days: np.ndarray = whole // 86_400_000_000
+    return days

@@ -1,0 +1,312 @@
+"""The forecast of one book: the quarters within reach, their bands, what is due, who matters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from features.days import index_day
+from features.revenue.retention import quarter_name, quarter_of, retained, retention
+from training.forecast.common_shock import Shock
+from training.forecast.renewal_book import (
+    Asked,
+    Book,
+    due_in,
+    groups_of,
+    known_share,
+    left_within,
+    step_of,
+)
+from training.forecast.simulate import Drawn, simulate
+from training.forecast.size_distributions import Magnitudes
+
+REACH = 0.9
+"""A period is within reach when the horizon trained for covers this share of the way to its end;
+the rest is taken to go on at the same daily rate."""
+
+QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
+DUE_QUARTERS = 4
+TOP = 10
+
+Plain = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Period:
+    """A stretch of days a forecast is about.
+
+    Attributes
+    ----------
+    name : str
+        ``2026 Q3``, or ``next 91 days``.
+    since, start, end : int
+        Day indices: where its ARR is counted from, from where on it is open, and its end.
+    """
+
+    name: str
+    since: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Beliefs:
+    """What a forecast assumes beside the scores.
+
+    Attributes
+    ----------
+    asked : Asked
+        What the scores are the chances of.
+    magnitudes : Magnitudes
+        By how much accounts change.
+    shocks : (Shock, Shock)
+        Of leaving and of growing.
+    draws, seed : int
+        Of the simulation.
+    """
+
+    asked: Asked
+    magnitudes: Magnitudes
+    shocks: tuple[Shock, Shock]
+    draws: int
+    seed: int
+
+
+def periods_ahead(at: int, horizon_days: int) -> list[list[Period]]:
+    """Return the chains of periods within reach: each starts where the one before it ends.
+
+    The quarter `at` lies in and the next come first, as far as the horizon reaches; where it does
+    not reach the end of the next quarter, the horizon itself is a period of its own.
+
+    >>> from datetime import date
+    >>> from features.snapshots.grid import day_index
+    >>> names = lambda *day: [[p.name for p in c] for c in periods_ahead(day_index(date(*day)), 91)]
+    >>> names(2026, 6, 29), names(2026, 7, 1), names(2026, 5, 15)
+    ([['2026 Q2', '2026 Q3']], [['2026 Q3']], [['2026 Q2'], ['next 91 days']])
+    """
+    first, second = quarter_of(at)
+    third = quarter_of(second)[1]
+    chain = [Period(quarter_name(first), first, at, second)]
+    chain += [Period(quarter_name(second), second, second, third)]
+    reached = [period for period in chain if REACH * (period.end - at) <= horizon_days]
+    rolling = [Period(f"next {horizon_days} days", at, at, at + horizon_days)]
+    is_whole = len(reached) == 2 or (len(reached) == 1 and at == first)
+    return [part for part in (reached, [] if is_whole else rolling) if part]
+
+
+def draw_chain(
+    book: Book, chain: Sequence[Period], beliefs: Beliefs
+) -> tuple[list[tuple[str, str]], list[Drawn]]:
+    """Return the groups and the draws of each period of a chain."""
+    names, groups = groups_of(book.accounts)
+    steps = [step_of(book, beliefs.asked, period.start, period.end) for period in chain]
+    changes = [beliefs.magnitudes.changes(period.end - period.start) for period in chain]
+    base = "base" if chain[0].since == book.since else "arr"
+    drawn = simulate(
+        book.accounts["arr"].to_numpy(dtype=np.float64),
+        book.accounts[base].to_numpy(dtype=np.float64),
+        steps,
+        changes,
+        beliefs.shocks,
+        groups,
+        draws=beliefs.draws,
+        seed=beliefs.seed,
+    )
+    return names, drawn
+
+
+def outlook(book: Book, beliefs: Beliefs, cuts: Mapping[str, float], trained_days: float) -> Plain:
+    """Return everything the forecast says of a book.
+
+    Parameters
+    ----------
+    book : Book
+        As it stands.
+    beliefs : Beliefs
+        What is assumed.
+    cuts : mapping
+        Where the bands of the churn score start: ``elevated`` at least.
+    trained_days : float
+        Longest time to a renewal that the model was tested on.
+    """
+    periods = []
+    for chain in periods_ahead(book.at, beliefs.asked.horizon_days):
+        names, drawn = draw_chain(book, chain, beliefs)
+        periods += [
+            period_content(book, period, names, draws)
+            for period, draws in zip(chain, drawn, strict=True)
+        ]
+    reach = max((period["to_day"] for period in periods), default=book.at)
+    return {
+        "as_of": str(index_day(book.at)),
+        "accounts": int((book.accounts["arr"] > 0).sum()),
+        "arr": float(book.accounts["arr"].sum()),
+        "unscored": int((~book.accounts["has_score"] & (book.accounts["arr"] > 0)).sum()),
+        "periods": periods,
+        "renewals": renewals_due(book, cuts, trained_days),
+        "concentration": concentration(book, beliefs.asked, reach),
+    }
+
+
+def period_content(
+    book: Book, period: Period, names: Sequence[tuple[str, str]], drawn: Drawn
+) -> Plain:
+    """Return one period: bands of GRR, NRR and ARR lost, in all and per group."""
+    rows = [
+        {"kind": kind, "name": name, **bands(drawn, column)}
+        for column, (kind, name) in enumerate(names)
+    ]
+    return {
+        "name": period.name,
+        "from": str(index_day(period.since)),
+        "open_from": str(index_day(period.start)),
+        "to": str(index_day(period.end)),
+        "to_day": period.end,
+        **{key: value for key, value in rows[0].items() if key not in ("kind", "name")},
+        "to_date": _to_date(book, period),
+        "known_lost": _known_lost(book, period),
+        "due_arr": float(book.accounts["arr"][due_in(book, period.start, period.end)].sum()),
+        "groups": rows[1:],
+    }
+
+
+def bands(drawn: Drawn, column: int) -> Plain:
+    """Return P10, P50, P90 and mean of GRR, NRR and ARR lost of one group; None without ARR."""
+    base, kept, end = drawn.base[:, column], drawn.kept[:, column], drawn.end[:, column]
+    has = base > 0
+    ratio = {
+        name: np.divide(above, base, out=np.ones(len(base)), where=has)
+        for name, above in (("grr", kept), ("nrr", end))
+    }
+    ratio["grr"] = np.minimum(ratio["grr"], 1.0)
+    return {
+        "base": float(base.mean()),
+        **{name: quantiles(values) if has.any() else None for name, values in ratio.items()},
+        "lost": quantiles(base - kept),
+    }
+
+
+def quantiles(values: np.ndarray) -> dict[str, float]:
+    """Return P10, P50, P90 and the mean of draws."""
+    found = np.quantile(values, list(QUANTILES.values()))
+    named = zip(QUANTILES, found, strict=True)
+    return {name: float(value) for name, value in named} | {"mean": float(values.mean())}
+
+
+def _to_date(book: Book, period: Period) -> Plain | None:
+    """Return what the period has brought so far; None when it has not begun."""
+    if not period.since < book.at or period.since != book.since:
+        return None
+    so_far = retention(retained(book.steps, period.since, book.at))
+    return {"grr": so_far["grr"], "nrr": so_far["nrr"], "lost_accounts": so_far["lost_accounts"]}
+
+
+def _known_lost(book: Book, period: Period) -> float:
+    """Return the ARR under notice that ends in the period."""
+    share = known_share(book, period.start, period.end)
+    earlier = known_share(book, book.at, period.start) if period.start > book.at else 1.0
+    return float((book.accounts["arr"].to_numpy() * earlier * (1.0 - share)).sum())
+
+
+def renewals_due(book: Book, cuts: Mapping[str, float], trained_days: float) -> list[Plain]:
+    """Return the renewals of this quarter and the next three.
+
+    Returns
+    -------
+    list of dict
+        quarter, accounts, arr; late_accounts and late_arr (of them, renewals that are overdue);
+        signed_arr and known_lost_arr (settled); open_arr; and of what is
+        open: at_risk_accounts and at_risk_arr (all ARR of accounts in the raised bands),
+        expected_lost (probability times ARR over all), and where the CSM gave a commit: commit_arr,
+        commit_lost, model_lost (both on the same accounts). expected_lost is None where the
+        renewal lies further ahead than the model was tested on.
+    """
+    table = book.accounts
+    found, start = [], book.at
+    for _ in range(DUE_QUARTERS):
+        end = quarter_of(start)[1]
+        known = table["arr"].to_numpy() * (1.0 - known_share(book, book.at, end + 1))
+        due = table.assign(known_lost=known)[due_in(book, start, end)]
+        is_tested = bool((due["renews_day"].fillna(book.at) - book.at <= trained_days).all())
+        late = due[due["is_pending"]]
+        found.append(
+            {
+                "quarter": quarter_name(start),
+                **due_content(due, cuts),
+                "late_accounts": len(late),
+                "late_arr": float(late["arr"].sum()),
+                "is_tested": is_tested,
+            }
+        )
+        if not is_tested:
+            found[-1] |= {"expected_lost": None}
+        start = end
+    return found
+
+
+def due_content(due: pd.DataFrame, cuts: Mapping[str, float]) -> Plain:
+    """Return the sums of some renewals."""
+    is_told = due["known_lost"] > 0
+    is_open = ~is_told & ~due["is_signed"]
+    rest = due[is_open]
+    raised = rest[rest["p_lost"] >= cuts.get("elevated", 1.0)]
+    committed = rest[rest["commit"].notna()]
+    return {
+        "accounts": len(due),
+        "arr": float(due["arr"].sum()),
+        "signed_arr": float(due["arr"][due["is_signed"] & ~is_told].sum()),
+        "known_lost_arr": float(due["known_lost"].sum()),
+        "open_accounts": len(rest),
+        "open_arr": float(rest["arr"].sum()),
+        "at_risk_accounts": len(raised),
+        "at_risk_arr": float(raised["arr"].sum()),
+        "expected_lost": float((rest["arr"] * rest["p_lost"]).sum()),
+        "commit_accounts": len(committed),
+        "commit_arr": float(committed["arr"].sum()),
+        "commit_lost": float((committed["arr"] * (1.0 - committed["commit"])).sum()),
+        "model_lost": float((committed["arr"] * committed["p_lost"]).sum()),
+    }
+
+
+def concentration(book: Book, asked: Asked, reach: int) -> Plain:
+    """Return the ten largest accounts and what of the book hangs on them.
+
+    Returns
+    -------
+    dict
+        share (of ARR, the ten together), effective_accounts (1 over the sum of squared shares:
+        how many equal accounts would be as concentrated), top: name, account_id, arr, share,
+        chance to leave within reach of the forecast (None when under notice), expected_lost.
+    """
+    table = book.accounts.sort_values(["arr", "entity_id"], ascending=[False, True])
+    total = float(table["arr"].sum())
+    shares = table["arr"] / total if total > 0 else table["arr"] * 0.0
+    top = table.head(TOP).assign(share=shares)
+    return {
+        "share": float(top["share"].sum()),
+        "effective_accounts": 1.0 / float((shares**2).sum()) if total > 0 else 0.0,
+        "top": [_one_of_top(row, book, asked, reach) for row in top.to_dict("records")],
+    }
+
+
+def _one_of_top(row: Mapping[Any, Any], book: Book, asked: Asked, reach: int) -> Plain:
+    p = float(row["p_lost"])
+    if row["asks_renewal"] or row["is_pending"]:
+        p = p if row["is_pending"] or row["renews_day"] < reach else 0.0
+    else:
+        p = float(left_within(np.array([p]), reach - book.at, asked)[0])
+    is_told = row["status"] == "notice_given"
+    chance = None if is_told else 0.0 if row["is_signed"] else p
+    return {
+        "account_id": str(row["entity_id"]),
+        "name": str(row["name"] if isinstance(row["name"], str) else row["entity_id"]),
+        "segment": str(row["segment"]),
+        "arr": float(row["arr"]),
+        "share": float(row["share"]),
+        "chance": chance,
+        "expected_lost": float(row["arr"]) * (1.0 if chance is None else chance),
+    }

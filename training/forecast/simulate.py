@@ -1,0 +1,255 @@
+"""Account-level simulation of the quarters ahead: every draw is a whole book, with common shocks.
+
+Per draw and period each open account is lost, or grows, or does what accounts that neither left nor
+grew have done (stay flat, take an uplift, shrink). What is known is not drawn. Sums over segments
+and owners are sums of the same accounts in the same draws, so they add up to the total in each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtri
+
+from training.forecast.common_shock import Shock
+
+TABLE = 1 << 16
+"""Resolution of an empirical distribution: one entry per value of a 16-bit random number."""
+
+CHUNK_CELLS = 400_000
+"""Draws × accounts worked on at once: bounds memory, and is part of what a seed stands for."""
+
+CERTAIN = 9.0
+"""|Φ⁻¹(p)| beyond which nothing is left to chance."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What may happen to each account in one period. Arrays of one entry per account.
+
+    Attributes
+    ----------
+    p_lost : array
+        Chance of leaving, given that the account is there at the period's start.
+    p_grows : array
+        Chance of growing, likewise; ``p_lost + p_grows <= 1``.
+    known : array
+        Share of ARR that is known to stay: 1, less what is known to end in the period.
+    pool : array of int
+        Which of `Changes.others` an account draws from when it neither leaves nor grows.
+    is_open : array of bool
+        False: nothing is drawn, the account keeps what is known to stay.
+    """
+
+    p_lost: np.ndarray
+    p_grows: np.ndarray
+    known: np.ndarray
+    pool: np.ndarray
+    is_open: np.ndarray
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Empirical relative changes of ARR, as tables of `TABLE` equally likely values.
+
+    Attributes
+    ----------
+    growth : array
+        Factors (new over old ARR) of accounts that grew.
+    others : array, pools × TABLE
+        Factors of accounts that neither left nor grew.
+    """
+
+    growth: np.ndarray
+    others: np.ndarray
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One period's draws: arrays of draws × groups.
+
+    Attributes
+    ----------
+    base : array
+        ARR at the start of the period of the accounts there then.
+    kept : array
+        What of it is still there, each account at most with what it paid.
+    end : array
+        ARR of the same accounts at the end.
+    """
+
+    base: np.ndarray
+    kept: np.ndarray
+    end: np.ndarray
+
+
+def table_of(values: np.ndarray, weights: np.ndarray, share: float = 1.0) -> np.ndarray:
+    """Return a weighted empirical distribution as `TABLE` equally likely values.
+
+    Parameters
+    ----------
+    values, weights : array
+        Factors and what each counts; without any, the factor is 1.
+    share : float
+        Chance that the distribution applies at all; otherwise the factor is 1.
+    """
+    total = weights.sum()
+    if total <= 0 or share <= 0:
+        return np.ones(TABLE, dtype=np.float32)
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order]) / total
+    places = (np.arange(TABLE) + 0.5) / TABLE
+    inside = places < share
+    found = np.searchsorted(reached, places[inside] / share, side="left")
+    table = np.ones(TABLE, dtype=np.float32)
+    table[inside] = values[order][np.minimum(found, len(values) - 1)]
+    # What changes comes first, so that a comparison finds the few draws in which anything does.
+    return np.concatenate([table[table != 1.0], table[table == 1.0]])
+
+
+def expected_end(arr: np.ndarray, step: Step, changes: Changes) -> np.ndarray:
+    """Return each account's expected ARR at the end of a period: what the draws average to."""
+    growth = float(changes.growth.mean(dtype=np.float64))
+    others = changes.others.mean(axis=1, dtype=np.float64)[step.pool]
+    stays = 1.0 - step.p_lost - step.p_grows
+    factor = np.where(step.is_open, step.p_grows * growth + stays * others, 1.0)
+    end: np.ndarray = arr * step.known * factor
+    return end
+
+
+def expected_kept(arr: np.ndarray, step: Step, changes: Changes) -> np.ndarray:
+    """Return each account's expected ARR kept, growth of one account paying for no other."""
+    room = np.divide(1.0, step.known, out=np.ones(len(arr)), where=step.known > 0)
+    growth = _capped(changes.growth[None, :], np.zeros(len(arr), dtype=np.int64), room)
+    others = _capped(changes.others, step.pool, room)
+    stays = 1.0 - step.p_lost - step.p_grows
+    factor = np.where(step.is_open, step.p_grows * growth + stays * others, 1.0)
+    kept: np.ndarray = arr * step.known * factor
+    return kept
+
+
+def _capped(tables: np.ndarray, pool: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """Return the mean of each account's factor, cut where it would exceed its start."""
+    ways, place = np.unique(np.column_stack([pool, room]), axis=0, return_inverse=True)
+    means = [np.minimum(tables[int(k)], top).mean(dtype=np.float64) for k, top in ways]
+    return np.array(means)[place.ravel()]
+
+
+def simulate(
+    arr: np.ndarray,
+    base: np.ndarray,
+    steps: Sequence[Step],
+    changes: Sequence[Changes],
+    shocks: tuple[Shock, Shock],
+    groups: np.ndarray,
+    *,
+    draws: int,
+    seed: int,
+) -> list[Drawn]:
+    """Draw the periods ahead, one after the other.
+
+    Parameters
+    ----------
+    arr : array, accounts
+        ARR now.
+    base : array, accounts
+        ARR at the start of the first period, which may have begun; later periods start from what
+        was drawn.
+    steps, changes : sequence, one per period
+        What may happen, and by how much.
+    shocks : (Shock, Shock)
+        Of leaving and of growing; each period has shocks of its own.
+    groups : array, accounts × groups
+        1.0 where an account belongs to a group.
+    draws, seed : int
+        How many, and from which seed: the same inputs give the same draws.
+    """
+    # Work on accounts in the order of their cell: the finest groups they are summed in.
+    cells, cell = np.unique(groups, axis=0, return_inverse=True)
+    order = np.argsort(cell.ravel(), kind="stable")
+    bounds = np.flatnonzero(np.diff(cell.ravel()[order], prepend=-1))
+    size = max(1, CHUNK_CELLS // max(len(arr), 1))
+    parts: list[list[tuple[np.ndarray, ...]]] = [[] for _ in steps]
+    ordered = [_ordered(step, order) for step in steps]
+    for rng, n in _generators(draws, size, seed):
+        now = np.broadcast_to(arr[order].astype(np.float32), (n, len(arr)))
+        start = np.broadcast_to(base[order].astype(np.float32), (n, len(arr)))
+        for number, (step, change) in enumerate(zip(ordered, changes, strict=True)):
+            now = _advance(rng, now, step, change, shocks)
+            sums = (start, np.minimum(start, now), now * (start > 0))
+            parts[number].append(tuple(_summed(x, bounds) for x in sums))
+            start = now
+    return [_collected(part, cells) for part in parts]
+
+
+def _summed(values: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    found: np.ndarray = np.add.reduceat(values, bounds, axis=1, dtype=np.float64)
+    return found
+
+
+def _collected(part: Sequence[tuple[np.ndarray, ...]], cells: np.ndarray) -> Drawn:
+    sums = (np.concatenate(chunks) for chunks in zip(*part, strict=True))
+    return Drawn(*(found @ cells for found in sums))
+
+
+def _generators(draws: int, size: int, seed: int) -> Iterator[tuple[np.random.Generator, int]]:
+    starts = range(0, draws, size)
+    children = np.random.SeedSequence(seed).spawn(len(starts))
+    for start, child in zip(starts, children, strict=True):
+        yield np.random.Generator(np.random.SFC64(child)), min(size, draws - start)
+
+
+def _ordered(step: Step, order: np.ndarray) -> Step:
+    return Step(
+        step.p_lost[order],
+        step.p_grows[order],
+        step.known[order],
+        step.pool[order],
+        step.is_open[order],
+    )
+
+
+def _advance(
+    rng: np.random.Generator,
+    now: np.ndarray,
+    step: Step,
+    change: Changes,
+    shocks: tuple[Shock, Shock],
+) -> np.ndarray:
+    """Return the ARR of every account at the end of a period, draws × accounts.
+
+    One normal number per account decides: far down it leaves, far up it grows.
+    """
+    noise = rng.standard_normal(now.shape, dtype=np.float32)
+    dice = rng.integers(0, TABLE, size=now.shape, dtype=np.uint16)
+    result = now * step.known.astype(np.float32)
+    pool = np.where(step.is_open, step.pool, len(change.others))
+    n_changing = np.append((change.others != 1.0).sum(axis=1), 0)[pool]
+    cells = np.flatnonzero(dice < n_changing)
+    place = dice.ravel()[cells] + (pool * TABLE)[cells % now.shape[1]]
+    result.ravel()[cells] *= change.others.ravel()[place]
+    grows = np.flatnonzero(noise > -_reach(rng, step.p_grows * step.is_open, shocks[1], len(now)))
+    result.ravel()[grows] = _grown(now, step, change, grows, dice)
+    lost = noise < _reach(rng, step.p_lost * step.is_open, shocks[0], len(now))
+    np.copyto(result, 0.0, where=lost)
+    return result
+
+
+def _grown(
+    now: np.ndarray, step: Step, change: Changes, cells: np.ndarray, dice: np.ndarray
+) -> np.ndarray:
+    row, column = np.divmod(cells, now.shape[1])
+    grown: np.ndarray = now[row, column] * step.known[column] * change.growth[dice.ravel()[cells]]
+    return grown
+
+
+def _reach(rng: np.random.Generator, p: np.ndarray, shock: Shock, n: int) -> np.ndarray:
+    """Return, draws × accounts, below which normal number an account is hit: one shock per draw."""
+    s, z = shock.draw(rng, n), rng.standard_normal(n)
+    free = np.sqrt(1.0 - s * s)
+    threshold = np.clip(ndtri(np.clip(p, 0.0, 1.0)), -CERTAIN, CERTAIN).astype(np.float32)
+    reach: np.ndarray = np.multiply.outer((1.0 / free).astype(np.float32), threshold)
+    reach -= (s * z / free).astype(np.float32)[:, None]
+    return reach

@@ -1,0 +1,311 @@
+"""From the two files to everything the audit's report says, as plain JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from configs.runtime.errors import DataError
+from training.health_audit.evidence import Material, evidence_of
+from training.health_audit.history import (
+    DATES,
+    KINDS,
+    LINES,
+    Note,
+    OutcomeRows,
+    ScoreRows,
+    currency_of,
+    outcome_rows,
+)
+from training.health_audit.integrity import history_checks
+from training.health_audit.monthly_panel import Span, span_of
+from training.health_audit.options import Asked
+from training.health_audit.score_direction import Ordered, settle
+from training.health_audit.score_log import Recorded, seen
+from training.report.content import plain
+from training.report.limits import GLOSSARY
+from training.reporting.formatting import count, day, fixed, listing, plural
+from training.validation.verdict import PassMarks, half_width
+
+Plain = dict[str, Any]
+Progress = Callable[[str], None]
+
+MIN_HISTORY_DAYS = 32
+"""A history shorter than this has at most one month start to judge."""
+
+AUDIT_WORDS = ("95 % interval", "AUC", "Wilson interval", "Capacity", "Lift at capacity",
+               "Capture at capacity", "Lead time", "Calendar", "Observed over expected", "Slope",
+               "Brier skill", "Proven, promising, not proven",
+               "Inconclusive, suspect")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Files:
+    """What was read.
+
+    Attributes
+    ----------
+    outcomes : pandas.DataFrame
+        Raw cells.
+    names : mapping of str to mapping
+        Per table, file name and digest.
+    """
+
+    outcomes: pd.DataFrame
+    names: Mapping[str, Mapping[str, str]]
+
+
+def with_recorded(history: ScoreRows, folder: Path) -> ScoreRows:
+    """Return the history with everything recorded earlier, when the file brings only one moment."""
+    before = seen(folder)
+    if has_history(history) or before.empty:
+        return history
+    rows = history.rows
+    both = pd.concat([before, rows], ignore_index=True)
+    both["recorded_at"] = both["recorded_at"].astype("datetime64[us, UTC]")
+    written = both["recorded_at"].fillna(both["scored_at"])
+    both["known_at"] = both[["scored_at"]].assign(written=written).max(axis=1)
+    both["recorded_at"] = written
+    ordered = both.sort_values(["entity_id", "scored_at", "known_at"], ignore_index=True)
+    ordered = ordered.drop_duplicates(["entity_id", "scored_at", "score", "band"])
+    return ScoreRows(ordered.reset_index(drop=True), history.components, history.guesses,
+                     history.notes, history.n_read, True, True)  # fmt: skip
+
+
+def has_history(history: ScoreRows) -> bool:
+    """Return whether scores stood at times far enough apart to hold against what followed."""
+    stood = history.rows["scored_at"]
+    return history.is_dated and (stood.max() - stood.min()).days >= MIN_HISTORY_DAYS
+
+
+def audit_content(
+    files: Files,
+    history: ScoreRows,
+    recorded: Recorded,
+    asked: Asked,
+    progress: Progress,
+    marks: PassMarks | None = None,
+) -> Plain:
+    """Return everything the report says.
+
+    Parameters
+    ----------
+    files : Files
+        The outcomes as read, and both names.
+    history : ScoreRows
+        Of the scores.
+    recorded : Recorded
+        What an earlier recording says of the same scores.
+    asked : Asked
+        Options.
+    progress : callable
+        Told in words what happens.
+    marks : PassMarks, optional
+        What a score must show.
+
+    Raises
+    ------
+    DataError
+        There is no outcome, or no window that is completely observed.
+    """
+    marks = marks or PassMarks()
+    outcomes = outcome_rows(files.outcomes, asked, set(history.rows["entity_id"]))
+    ordered = settle(history, asked)
+    span = span_of(history, outcomes, asked)
+    changed = recorded.changed
+    checks = history_checks(history, ordered, outcomes, span, changed)
+    material = Material(ordered, outcomes, span, history.components, checks)
+    kinds = _kinds(outcomes, history)
+    targets = {kind: evidence_of(material, kind, asked, marks, progress) for kind in kinds}
+    notes = _notes(history, ordered, outcomes, span, targets)
+    return plain(
+        {
+            "kind": "audit",
+            "title": "Health-score audit",
+            "now": asked.now.isoformat(),
+            "as_of": asked.now.date().isoformat(),
+            "entity": "account",
+            "currency": currency_of(history.rows, asked) or currency_of(outcomes.rows, asked),
+            "guesses": [vars(item) for item in (*history.guesses, *outcomes.guesses)],
+            "reading": _reading(ordered, history, span, asked),
+            "notes": [note.as_dict() for note in notes],
+            "order": list(targets),
+            "targets": targets,
+            "growth_by_band": _by_band(targets),
+            "limits": _limits(targets, history, asked),
+            "glossary": [{"word": word, "meaning": GLOSSARY[word]} for word in AUDIT_WORDS],
+            "versions": {
+                "files": files.names,
+                "draws": asked.draws,
+                "seed": asked.seed,
+                "marks": vars(marks),
+            },
+        }
+    )
+
+
+def _kinds(outcomes: OutcomeRows, history: ScoreRows) -> list[str]:
+    """Return the kinds of outcome to report: churn first, the others where they occur."""
+    known = outcomes.rows["entity_id"].isin(set(history.rows["entity_id"]))
+    found = set(outcomes.rows.loc[known, "kind"])
+    kinds = [kind for kind in KINDS if kind in found and kind != "kept"]
+    if not kinds and found:
+        raise DataError(
+            "every outcome says that the account stayed, so there is nothing to predict",
+            where=f"{count(len(outcomes.rows))} outcomes",
+            fix='bring losses or growth; --kind "WORD=churn" says what a word means',
+        )
+    if not kinds:
+        raise _strangers_all(outcomes, history)
+    return kinds
+
+
+def _strangers_all(outcomes: OutcomeRows, history: ScoreRows) -> DataError:
+    """Return what is wrong when no account of one file is in the other."""
+    ours, theirs = (set(part.rows["entity_id"].astype(str)) for part in (outcomes, history))
+    fix = "name the account columns with --column scores.account=… and outcomes.account=…"
+    if {name.lstrip("0") for name in ours} & {name.lstrip("0") for name in theirs}:
+        fix = "one file has lost the zeros in front: export the account ids of both as text"
+    return DataError(
+        "no outcome belongs to an account that has a score",
+        where=f"outcomes name {listing(sorted(ours)[:3])}; "
+        f"scores name {listing(sorted(theirs)[:3])}",
+        fix=fix,
+    )
+
+
+def _notes(
+    history: ScoreRows,
+    ordered: Ordered,
+    outcomes: OutcomeRows,
+    span: Span,
+    targets: Mapping[str, Plain],
+) -> list[Note]:
+    notes = [*history.notes, *ordered.notes, *outcomes.notes, *span.notes]
+    notes += _strangers(history, outcomes)
+    notes += _silent_exits(history, outcomes, span)
+    segments = {
+        item["slice"] for part in targets.values() for item in part.get("slices", {}).get(
+            "segments", [])
+    }  # fmt: skip
+    if len(segments) == 1:
+        words = "there is only one segment, so nothing is said about stability between segments"
+        notes.append(Note("one_segment", words))
+    return notes
+
+
+def _strangers(history: ScoreRows, outcomes: OutcomeRows) -> list[Note]:
+    events = outcomes.rows[outcomes.rows["kind"] != "kept"]
+    strange = events.loc[
+        ~events["entity_id"].isin(set(history.rows["entity_id"])), "entity_id"
+    ].nunique()
+    if not strange:
+        return []
+    words = f"{plural(strange, 'account')} of the outcomes without a score, which are not counted"
+    return [Note("strangers", words, "warning")]
+
+
+def _silent_exits(history: ScoreRows, outcomes: OutcomeRows, span: Span) -> list[Note]:
+    """Count accounts whose scores stop without an outcome: losses may be missing."""
+    last = history.rows.groupby("entity_id")["scored_at"].max()
+    gone = last[last < span.last - pd.Timedelta(days=span.stale_days)]
+    churned = set(outcomes.rows.loc[outcomes.rows["kind"] == "churn", "entity_id"])
+    silent = int((~gone.index.isin(churned)).sum())
+    if not silent:
+        return []
+    severity: Any = "warning" if silent > 0.5 * max(len(churned), 1) else "info"
+    words = (
+        f"the scores of {plural(silent, 'account')} stop without an outcome; if they left, the "
+        "outcomes file misses them"
+    )
+    return [Note("silent_exits", words, severity)]
+
+
+def _reading(ordered: Ordered, history: ScoreRows, span: Span, asked: Asked) -> Plain:
+    return {
+        "higher": ordered.higher,
+        "told_by": ordered.told_by,
+        "bands": list(ordered.bands),
+        "is_probability": ordered.is_probability,
+        "components": list(history.components),
+        "accounts": int(history.rows["entity_id"].nunique()),
+        "rows": history.n_read,
+        "first": span.first,
+        "last": span.last,
+        "through": span.through,
+        "horizon_days": asked.horizon_days,
+        "stale_days": span.stale_days,
+    }
+
+
+def _by_band(targets: Mapping[str, Plain]) -> list[Plain]:
+    """Return churn and growth of the same bands beside each other."""
+    churn, growth = targets.get("churn"), targets.get("expansion")
+    if not (churn and growth and churn["is_measured"] and growth["is_measured"]):
+        return []
+    grown = {row["band"]: row for row in growth["bands"]["rows"]}
+    shared = [row for row in churn["bands"]["rows"] if row["band"] in grown]
+    if not churn["has_bands"]:
+        return []
+    return [{"band": row["band"], "churn": row, "expansion": grown[row["band"]]} for row in shared]
+
+
+def _limits(targets: Mapping[str, Plain], history: ScoreRows, asked: Asked) -> list[str]:
+    found = [
+        "The audit shows whether the score went together with what followed. It does not say what "
+        "causes an account to leave, nor what calling it would change.",
+        "Accounts that were saved because of the score look like false alarms; the files do not "
+        "say who was called.",
+        "The past was tested, not the future: a new price, product or market makes it a weaker "
+        "guide.",
+        f"A score is asked to see {asked.horizon_days} days ahead; another --horizon is another "
+        "question.",
+    ]
+    if not history.has_recorded:
+        found.append(
+            "The file does not say when its rows were written, so edits after the fact can only "
+            "be guessed at from their traces."
+        )
+    for name, part in targets.items():
+        width = half_width(part["test"]["events"], part["test"]["base_rate"])
+        if width is not None:
+            found.append(
+                f"{name.capitalize()}: with {plural(part['test']['events'], 'event')} an AUC of "
+                f"0.75 is known to about ± {fixed(width)}."
+            )
+    return found
+
+
+def summary_lines(content: Mapping[str, Any]) -> list[str]:
+    """Return the verdicts and what was guessed, as lines for a terminal."""
+    lines = [
+        f"{name}: {part['verdict']['word']}. {part['verdict']['sentence']}"
+        for name, part in content["targets"].items()
+    ]
+    return [line.replace("\u00a0", " ") for line in lines]
+
+
+def reading_lines(notes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return how dates and lines were read, for a terminal."""
+    words = [str(note["words"]) for note in notes if note["code"] in (DATES, LINES)]
+    return [line.replace("\u00a0", " ") for line in dict.fromkeys(words)]
+
+
+def guess_lines(guesses: Sequence[Any], reading: Mapping[str, Any] | None = None) -> list[str]:
+    """Return what was guessed about the columns, as lines for a terminal."""
+    lines = [f"{item.table}: {item.meaning} is {item.column} ({item.how})" for item in guesses]
+    if reading is not None:
+        lines.append(f"a higher score is {reading['higher']} ({reading['told_by']})")
+        if reading["bands"]:
+            lines.append(f"bands from best to worst: {', '.join(reading['bands'])}")
+        if reading["components"]:
+            lines.append(f"parts of the score: {', '.join(reading['components'])}")
+        lines.append(
+            f"{count(reading['accounts'])} accounts, scores from {day(reading['first'])} to "
+            f"{day(reading['last'])}, outcomes through {day(reading['through'])}"
+        )
+    return [line.replace("\u00a0", " ") for line in lines]

@@ -1,0 +1,294 @@
+"""The person-period table of a given score: each account at each month start, as it stood then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from configs.runtime.errors import DataError
+from training.health_audit.history import COMPONENT, DAY, Note, OutcomeRows, ScoreRows
+from training.health_audit.options import Asked
+from training.health_audit.score_direction import Ordered
+from training.model.pooled_rates import PooledRates, calendar_cells
+from training.reporting.formatting import count, day, listing, plural
+
+LEAST_STALE, MOST_STALE = 45.0, 200.0
+"""Days after which a score is too old to count, at least and at most."""
+
+SURPRISE = 0.01
+"""Outcomes are taken to end early when so long a silence has a chance below this."""
+
+HOLLOW = 0.5
+"""A month with fewer scores than this share of the usual is a gap."""
+
+FIFTHS = ("best fifth", "second fifth", "middle fifth", "fourth fifth", "worst fifth")
+
+
+@dataclass(frozen=True)
+class Span:
+    """The time that can be judged.
+
+    Attributes
+    ----------
+    first, last : pandas.Timestamp
+        When scores begin and end.
+    through : pandas.Timestamp
+        Until when outcomes are taken to be complete.
+    stale_days : float
+        Age from which a score no longer counts.
+    notes : tuple of Note
+        Gaps and early ends.
+    """
+
+    first: pd.Timestamp
+    last: pd.Timestamp
+    through: pd.Timestamp
+    stale_days: float
+    notes: tuple[Note, ...] = ()
+
+
+def span_of(history: ScoreRows, outcomes: OutcomeRows, asked: Asked) -> Span:
+    """Return the time that can be judged, and what is odd about it."""
+    rows = history.rows
+    first, last = rows["known_at"].min(), rows["known_at"].max()
+    notes = [*_gaps(rows)]
+    through, words = _through(outcomes.rows["decision_at"], first, last, asked)
+    if words:
+        notes.append(Note("outcomes_end", words, "warning"))
+    return Span(first, last, through, _stale_days(rows), tuple(notes))
+
+
+def _stale_days(rows: pd.DataFrame) -> float:
+    steps = rows.drop_duplicates(["entity_id", "scored_at"])
+    gaps = steps["scored_at"].diff()[steps["entity_id"] == steps["entity_id"].shift()]
+    seconds = pd.to_timedelta(gaps).dt.total_seconds()
+    usual = float(seconds.median()) / 86_400.0 if len(gaps) else np.nan
+    return float(np.clip(1.5 * usual, LEAST_STALE, MOST_STALE)) if usual == usual else LEAST_STALE
+
+
+def _gaps(rows: pd.DataFrame) -> list[Note]:
+    """Name the months that hold far fewer scored accounts than those around them."""
+    month = rows["scored_at"].dt.tz_localize(None).dt.to_period("M")
+    accounts = rows.groupby(month)["entity_id"].nunique()
+    every = pd.period_range(month.min(), month.max(), freq="M")
+    accounts = accounts.reindex(every, fill_value=0)
+    usual = accounts.where(accounts > 0).rolling(13, center=True, min_periods=1).median()
+    scored = accounts > 0
+    step = int(np.median(np.diff(np.flatnonzero(scored)))) if scored.sum() > 1 else 1
+    hollow = accounts[(accounts < HOLLOW * usual)]
+    if step > 1 or hollow.empty:
+        return []
+    named = [period.to_timestamp() for period in hollow.index]
+    words = listing([f"{at:%b %Y}" for at in named[:6]])
+    return [Note("gaps", f"few or no scores in {words}: {plural(len(named), 'month')} with less "
+                 "than half of the usual accounts", "warning")]  # fmt: skip
+
+
+def _through(
+    decided: pd.Series, first: pd.Timestamp, last: pd.Timestamp, asked: Asked
+) -> tuple[pd.Timestamp, str]:
+    """Return until when outcomes are complete, and in words where they end early."""
+    if asked.through is not None:
+        return pd.Timestamp(asked.through, tz="UTC") + DAY, ""
+    end = decided.max() + DAY
+    if end >= last:
+        return min(end, pd.Timestamp(asked.now).as_unit("us")), ""
+    inside = decided[(decided >= first) & (decided < last)]
+    days = max((end - first).total_seconds() / 86_400.0, 1.0)
+    silent = (last - end).total_seconds() / 86_400.0
+    expected = len(inside) / days * silent
+    if np.exp(-expected) >= SURPRISE:
+        return last, ""
+    return end, (
+        f"outcomes stop on {day(decided.max())} while scores go on to {day(last)}; at the earlier "
+        f"pace about {count(expected)} more would have followed. They are taken as not yet "
+        "recorded, so the time since then is not tested; --through DATE says otherwise"
+    )
+
+
+def grid_of(
+    ordered: Ordered, outcomes: OutcomeRows, span: Span, kind: str, asked: Asked
+) -> tuple[pd.DataFrame, list[dict[str, object]]]:
+    """Return the rows to judge a score on, for one kind of outcome, and how they came about.
+
+    Returns
+    -------
+    rows : pandas.DataFrame
+        One row per account and month start whose window is completely observed: entity_id, as_of,
+        fold (number of its quarter), is_headline, is_newcomer, label, label_known_at,
+        decision_at, arr, segment, is_under_contract, days_to_renewal, risk, level, score_age_days,
+        and the components.
+    flow : list of dict
+        step, words, rows: what was left out and why.
+
+    Raises
+    ------
+    DataError
+        No window is completely observed.
+    """
+    horizon = pd.Timedelta(days=asked.horizon_days)
+    moments = _moments(span)
+    whole = as_known(ordered.rows, _every(ordered.rows, moments), span.stale_days)
+    whole = _with_label(whole, outcomes.rows, kind, horizon)
+    if ordered.rows[["arr", "currency"]].isna().all(axis=None):
+        whole["arr"] = whole["event_arr"]
+    flow = [_step("whole", "every account since its first score, at every month start", whole)]
+    reasons = {
+        "no score, or an old one": whole["risk"].isna(),
+        "already left": whole["is_gone"],
+        "left before, for another reason than asked": whole["is_gone_otherwise"],
+        "window not yet observed": whole["as_of"] + horizon > span.through,
+    }
+    out = pd.Series(False, index=whole.index)
+    for words, mask in reasons.items():
+        if (mask & ~out).any():
+            flow.append(_step("excluded", words, whole[mask & ~out]))
+        out |= mask
+    rows = whole[~out].reset_index(drop=True)
+    flow.append(_step("used", "used", rows))
+    if rows.empty:
+        raise DataError(
+            "no score has a completely observed window after it",
+            where=f"scores from {span.first:%Y-%m-%d} to {span.last:%Y-%m-%d}, outcomes to "
+            f"{span.through:%Y-%m-%d}, horizon {asked.horizon_days} days",
+            fix="bring a longer history, or a shorter --horizon",
+        )
+    return _finished(rows, ordered, horizon), flow
+
+
+def _moments(span: Span) -> pd.DatetimeIndex:
+    start = span.first.normalize() + pd.offsets.MonthBegin(0)
+    start = start if start >= span.first else start + pd.offsets.MonthBegin(1)
+    return pd.date_range(start, max(span.last, start), freq="MS").as_unit("us")
+
+
+def _every(rows: pd.DataFrame, moments: pd.DatetimeIndex) -> pd.DataFrame:
+    first = rows.groupby("entity_id")["known_at"].min()
+    grid = pd.MultiIndex.from_product([moments, first.index], names=["as_of", "entity_id"])
+    table = grid.to_frame(index=False)
+    return table[table["as_of"] >= table["entity_id"].map(first)].reset_index(drop=True)
+
+
+def as_known(rows: pd.DataFrame, asked_for: pd.DataFrame, stale_days: float) -> pd.DataFrame:
+    """Return, per (entity_id, as_of), the last score that stood and was known by then.
+
+    A score older than `stale_days` is missing.
+    """
+    parts = [name for name in rows if str(name).startswith(COMPONENT)]
+    kept = ["entity_id", "known_at", "scored_at", "risk", "level", "arr", "segment", "renews_at"]
+    ranked = rows.sort_values(["known_at", "scored_at"], kind="stable")[kept + parts]
+    # A version written later for an earlier day does not hide the newer day's score.
+    newest = ranked.groupby("entity_id")["scored_at"].cummax()
+    ranked = ranked[ranked["scored_at"] >= newest]
+    order = asked_for.assign(
+        _row=np.arange(len(asked_for)), as_of=asked_for["as_of"].astype("datetime64[us, UTC]")
+    ).sort_values("as_of", kind="stable")
+    found = pd.merge_asof(
+        order,
+        ranked,
+        left_on="as_of",
+        right_on="known_at",
+        by="entity_id",
+        tolerance=pd.Timedelta(days=stale_days),
+    )
+    return found.sort_values("_row", ignore_index=True).drop(columns="_row")
+
+
+def _with_label(
+    rows: pd.DataFrame, outcomes: pd.DataFrame, kind: str, horizon: pd.Timedelta
+) -> pd.DataFrame:
+    """Add the next decision of a kind, whether it falls into the window, and who had left."""
+    left = outcomes[outcomes["kind"] == "churn"].groupby("entity_id")["decision_at"].min()
+    gone_at = rows["entity_id"].map(left)
+    events = outcomes.loc[outcomes["kind"] == kind, ["entity_id", "decision_at", "arr"]]
+    if kind == "churn":
+        events = events.drop_duplicates("entity_id")
+    ordered = rows.assign(_row=np.arange(len(rows))).sort_values("as_of", kind="stable")
+    joined = pd.merge_asof(
+        ordered,
+        events.rename(columns={"arr": "event_arr"}).sort_values("decision_at"),
+        left_on="as_of",
+        right_on="decision_at",
+        by="entity_id",
+        direction="forward",
+        allow_exact_matches=False,
+    ).sort_values("_row", ignore_index=True)
+    label = joined["decision_at"] <= joined["as_of"] + horizon
+    joined["label"] = label.astype("int8")
+    joined["decision_at"] = joined["decision_at"].where(label)
+    joined["is_gone"] = gone_at <= rows["as_of"]
+    # Somebody who leaves within the window cannot be told to have stayed without growing.
+    other = (kind != "churn") & (gone_at <= rows["as_of"] + horizon) & ~label
+    joined["is_gone_otherwise"] = other & ~joined["is_gone"]
+    return joined.drop(columns="_row")
+
+
+def _step(step: str, words: str, rows: pd.DataFrame) -> dict[str, object]:
+    return {"step": step, "words": words, "rows": len(rows)}
+
+
+def _finished(rows: pd.DataFrame, ordered: Ordered, horizon: pd.Timedelta) -> pd.DataFrame:
+    """Add quarters, the rows that count once, the calendar, and probabilities to compare."""
+    rows = rows.sort_values(["as_of", "entity_id"], ignore_index=True)
+    quarter = rows["as_of"].dt.tz_localize(None).dt.to_period("Q")
+    rows["quarter"] = quarter.astype(str)
+    rows["fold"] = quarter.rank(method="dense").astype("int64")
+    rows["is_headline"] = ~rows.duplicated(["entity_id", "fold"])
+    rows["is_newcomer"] = ~rows.duplicated("entity_id")
+    rows["label_known_at"] = rows["as_of"] + horizon
+    rows["segment"] = rows["segment"].fillna("unknown")
+    rows["is_under_contract"] = rows["renews_at"].notna()
+    days = (rows["renews_at"] - rows["as_of"]).dt.total_seconds() / 86_400.0
+    rows["days_to_renewal"] = days.where(days >= 0)
+    rows["score_age_days"] = (rows["as_of"] - rows["scored_at"]).dt.total_seconds() / 86_400.0
+    rows["p_model"] = rows["risk"] if ordered.is_probability else unit(rows["risk"])
+    rows["p_constant"] = float(rows.loc[rows["is_headline"], "label"].mean())
+    if rows["is_under_contract"].any():
+        rows["p_calendar"] = elsewhere(rows, _calendar)
+    return rows
+
+
+def unit(values: pd.Series) -> pd.Series:
+    """Return numbers laid into (0, 1) in their order, for ranking only."""
+    span = float(values.max() - values.min()) or 1.0
+    return 0.01 + 0.98 * (values - values.min()) / span
+
+
+Rule = Callable[[pd.DataFrame], Callable[[pd.DataFrame], np.ndarray]]
+"""Learns from some rows how to score others."""
+
+
+def elsewhere(rows: pd.DataFrame, fit: Rule) -> np.ndarray:
+    """Return what a rule says of each quarter when it was fitted on all the other quarters.
+
+    Fitting a comparison on later quarters too favours it, never the score under audit.
+    """
+    p = np.empty(len(rows))
+    for number in rows["fold"].unique():
+        here = (rows["fold"] == number).to_numpy()
+        learnt = rows[~here] if not here.all() else rows
+        p[here] = fit(learnt)(rows[here])
+    return p
+
+
+def _calendar(learnt: pd.DataFrame) -> Callable[[pd.DataFrame], np.ndarray]:
+    rates = PooledRates.fit(calendar_cells(learnt), learnt["label"].to_numpy(dtype=np.float64))
+    return lambda rows: rates(calendar_cells(rows))
+
+
+def bands_of(rows: pd.DataFrame, bands: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the band of each row and all band names, from the least to the most risky.
+
+    Without bands of its own, the score is cut into fifths of the headline rows.
+    """
+    if bands and (rows["level"] >= 0).all():
+        return np.array(bands, dtype=object)[rows["level"].astype("int64").to_numpy()], tuple(bands)
+    risk = rows["risk"].to_numpy(dtype=np.float64)
+    first = risk[rows["is_headline"].to_numpy()]
+    cuts = np.unique(np.quantile(first, [0.2, 0.4, 0.6, 0.8]))
+    cuts = cuts[cuts > first.min()]
+    names = FIFTHS[: len(cuts)] + FIFTHS[-1:] if len(cuts) < len(FIFTHS) - 1 else FIFTHS
+    return np.array(names, dtype=object)[np.searchsorted(cuts, risk, side="right")], tuple(names)

@@ -1,0 +1,48 @@
+"""Reading the two files: CSV of any common make, or Parquet, as every other table is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from configs.runtime.errors import SourceError
+from features.sources.files.single_table import read_path
+from features.sources.parsing.cells import is_text, texts
+
+NOTES = "notes"
+"""Key of `pandas.DataFrame.attrs` under which a file's notes are."""
+
+
+def read_file(path: Path) -> pd.DataFrame:
+    """Return the rows of a CSV or Parquet file.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Text columns from CSV, cells that say nothing as missing; the file's own types from
+        Parquet. ``attrs["notes"]`` says what a reader should know about the file.
+
+    Raises
+    ------
+    SourceError
+        The file is missing, empty, or of another kind.
+    """
+    if not path.is_file():
+        raise SourceError(f"there is no file {path.name}", where=str(path.absolute()))
+    flat = read_path(path)
+    frame = flat.rows.copy()
+    frame.columns = [str(name).strip() for name in frame.columns]
+    if frame.empty:
+        raise SourceError(f"{path.name} has no rows", where=str(path), fix="export it again")
+    for name in frame:
+        if is_text(frame[name]):
+            found = texts(frame[name])
+            frame[name] = found.mask(found.isna(), np.nan)
+    frame.attrs[NOTES] = [*flat.notes, *_malformed(flat.malformed, path)]
+    return frame
+
+
+def _malformed(n: int, path: Path) -> list[str]:
+    return [f"{path.name}: {n:,} lines that do not fit the header are left out"] if n else []

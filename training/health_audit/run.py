@@ -1,0 +1,170 @@
+"""The audit from two files to a report on disk: reading, recording, judging, writing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from configs.runtime.errors import DataError
+from configs.runtime.hashing import canonical_json, digest, file_digest
+from configs.runtime.state_directory import write_text_atomically
+from features.sources.parsing.cells import proven_order
+from training.health_audit.content import (
+    Files,
+    audit_content,
+    guess_lines,
+    has_history,
+    reading_lines,
+    summary_lines,
+    with_recorded,
+)
+from training.health_audit.history import outcome_rows, score_rows
+from training.health_audit.options import Asked
+from training.health_audit.read_files import read_file
+from training.health_audit.score_log import Recorded, Wait, record, wait_for
+from training.report.report import render_page
+from training.reporting.formatting import count, plural
+from training.validation.verdict import PassMarks
+
+PAGE = "audit.html.j2"
+HTML, JSON = "audit.html", "audit.json"
+RECORD = "recorded"
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit made.
+
+    Attributes
+    ----------
+    content : mapping or None
+        Everything the report says; None while there is no history to judge.
+    html, json : Path or None
+        Where it lies.
+    recorded : Recorded
+        What was added to the record.
+    wait : Wait or None
+        When a verdict becomes possible, while there is none.
+    lines : list of str
+        For the terminal: what was guessed, then the verdicts.
+    """
+
+    content: Mapping[str, Any] | None
+    html: Path | None
+    json: Path | None
+    recorded: Recorded
+    wait: Wait | None
+    lines: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report's content; while there is none, the dates on which there can be."""
+        if self.content is not None:
+            return dict(self.content)
+        assert self.wait is not None
+        return {
+            "kind": "recording",
+            "n_new": self.recorded.n_new,
+            "n_changed": self.recorded.n_changed,
+            "losses_per_year": self.wait.losses_per_year,
+            "first_verdict_on": f"{self.wait.first_on:%Y-%m-%d}",
+            "full_verdict_on": f"{self.wait.full_on:%Y-%m-%d}",
+        }
+
+
+def audit(
+    scores: Path, outcomes: Path | None, folder: Path, asked: Asked, progress: Progress
+) -> Audit:
+    """Audit a score from its history and what was decided.
+
+    Every score seen is recorded, so that a later audit can tell what was changed since. Where the
+    file holds a single moment, the record is the history, and until it is long enough the date is
+    named on which a verdict becomes possible.
+
+    Parameters
+    ----------
+    scores, outcomes : Path
+        CSV or Parquet; outcomes None while there are none.
+    folder : Path
+        Where the record and the report are kept.
+    asked : Asked
+        Options.
+    progress : callable
+        Told in words what happens.
+
+    Raises
+    ------
+    SourceError
+        A file or column cannot be read.
+    DataError
+        The files hold nothing that can be judged.
+    """
+    progress(f"reading {scores.name}")
+    seen = read_file(scores)
+    given = None if outcomes is None else read_file(outcomes)
+    asked = replace(asked, proven=_proven(seen, given))
+    history = score_rows(seen, asked)
+    recorded = record(history.rows, folder / RECORD, asked.now)
+    history = with_recorded(history, folder / RECORD)
+    if given is None or not has_history(history):
+        return _waiting(history, given, recorded, asked)
+    progress(f"reading {outcomes.name if outcomes else ''}")
+    named = {"scores": _named(scores), "outcomes": _named(outcomes)}
+    files = Files(given, named)
+    content = audit_content(files, history, recorded, asked, progress)
+    progress("writing the report")
+    html, json = write(content, folder)
+    told = reading_lines(content["notes"])
+    lines = [*guess_lines([*history.guesses], content["reading"]), *told, *summary_lines(content)]
+    return Audit(content, html, json, recorded, None, lines)
+
+
+def _proven(scores: pd.DataFrame, outcomes: pd.DataFrame | None) -> bool | None:
+    """Return the order that slashed dates prove in either file, None without or with both."""
+    found = [proven_order(frame) for frame in (scores, outcomes) if frame is not None]
+    orders = {order for order in found if order is not None}
+    return orders.pop() if len(orders) == 1 else None
+
+
+def _named(path: Path | None) -> dict[str, str]:
+    return {} if path is None else {"name": path.name, "sha256": file_digest(path)[:16]}
+
+
+def _waiting(history: Any, given: pd.DataFrame | None, recorded: Recorded, asked: Asked) -> Audit:
+    decided = None
+    if given is not None:
+        try:
+            found = outcome_rows(given, asked, set(history.rows["entity_id"])).rows
+            decided = found.loc[found["kind"] == "churn", "decision_at"]
+        except DataError:
+            decided = None
+    since = recorded.since or asked.now
+    n_accounts = int(history.rows["entity_id"].nunique())
+    wait = wait_for(since, n_accounts, decided, asked.horizon_days, PassMarks())
+    stood = "one moment of scores" if not has_history(history) else "no outcomes"
+    lines = [
+        *guess_lines(history.guesses),
+        f"{stood}: nothing to judge yet. Recorded {plural(recorded.n_new, 'score')}"
+        + (f", {count(recorded.n_changed)} changed" if recorded.n_changed else "")
+        + f" in {recorded.folder}",
+        f"about {count(wait.losses_per_year)} losses a year are expected, by {wait.told_by}",
+        f"a first verdict becomes possible on {wait.first_on:%Y-%m-%d}, the full one on "
+        f"{wait.full_on:%Y-%m-%d}",
+        "run this command with every new export, monthly at least",
+    ]
+    return Audit(None, None, None, recorded, wait, lines)
+
+
+def write(content: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
+    """Write the page and its numbers; the same content gives the same bytes."""
+    page, numbers = render_page(PAGE, content), canonical_json(content) + "\n"
+    reports = folder / f"{content['as_of']}-{digest(page, numbers)}"
+    for place in (reports, folder):
+        write_text_atomically(place / JSON, numbers)
+        write_text_atomically(place / HTML, page)
+    return folder / HTML, folder / JSON

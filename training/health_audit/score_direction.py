@@ -1,0 +1,221 @@
+"""Which way round a score runs, and which band is worse: told, read from names, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from configs.runtime.errors import DataError
+from training.health_audit.history import Note, ScoreRows
+from training.health_audit.options import Asked, Higher
+from training.health_audit.parse_values import plain_word
+from training.reporting.formatting import listing, month
+
+GOODNESS: Mapping[str, float] = {
+    "excellent": 1.0, "green": 0.9, "healthy": 0.9, "very good": 0.9, "low risk": 0.9, "safe": 0.9,
+    "thriving": 1.0, "strong": 0.9, "good": 0.8, "stable": 0.7, "ok": 0.6, "light green": 0.7,
+    "fair": 0.5, "yellow": 0.5, "amber": 0.5, "neutral": 0.5, "average": 0.5, "moderate": 0.5,
+    "medium risk": 0.5, "moderate risk": 0.5, "watch": 0.45, "monitor": 0.45, "warning": 0.3,
+    "needs attention": 0.3, "elevated risk": 0.3, "concerning": 0.3, "orange": 0.3,
+    "at risk": 0.15, "poor": 0.15, "bad": 0.1, "weak": 0.15, "red": 0.05, "unhealthy": 0.05,
+    "high risk": 0.05, "critical": 0.0, "black": 0.0, "very high risk": 0.0,
+    "a": 0.95, "b": 0.75, "c": 0.55, "d": 0.35, "e": 0.2, "f": 0.02,
+}  # fmt: skip
+"""How good a band of this name is, among its fellows."""
+
+LEVELS: Mapping[str, float] = {
+    "very low": 0.0, "low": 0.1, "medium": 0.5, "mid": 0.5, "elevated": 0.6, "high": 0.9,
+    "very high": 1.0,
+}  # fmt: skip
+"""How much of something; of what, only the column's name can say."""
+
+RISK_WORDS = ("risk", "churn", "prob", "propens", "attrition", "danger")
+ERA_TAIL = 0.02
+"""Share of a band's rows at either end of its time that may lie in another era."""
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """The history with its direction settled.
+
+    Attributes
+    ----------
+    rows : pandas.DataFrame
+        The history's rows with ``risk`` (higher is riskier) and ``level`` (position of the band,
+        0 best; −1 without bands).
+    bands : tuple of str
+        Band names from best to worst; empty without bands.
+    higher : str
+        ``healthier`` or ``riskier``: what a high number means in the file.
+    told_by : str
+        How that is known.
+    is_probability : bool
+        ``risk`` is a probability in [0, 1].
+    notes : tuple of Note
+        What a reader should know.
+    """
+
+    rows: pd.DataFrame
+    bands: tuple[str, ...]
+    higher: Higher
+    told_by: str
+    is_probability: bool
+    notes: tuple[Note, ...]
+
+
+def settle(history: ScoreRows, asked: Asked) -> Ordered:
+    """Settle direction and band order.
+
+    Raises
+    ------
+    DataError
+        The order of the bands cannot be told.
+    """
+    rows, notes = history.rows, []
+    names = {guess.role: guess.column for guess in history.guesses}
+    has_score = bool(rows["score"].notna().any())
+    eras = _eras(rows) if rows["band"].notna().any() else []
+    orders = [_order(era, rows, names.get("band", ""), asked, has_score) for era in eras]
+    level, bands = _levels(rows, orders)
+    if len(orders) > 1:
+        notes.append(_renamed(rows, orders))
+    higher, told_by = _direction(rows, names.get("score", ""), level, asked, has_score)
+    is_probability = has_score and _is_probability(rows["score"], names, higher, asked)
+    sign = 1.0 if higher == "riskier" else -1.0
+    risk = sign * rows["score"] if has_score else pd.Series(level, rows.index).astype("float64")
+    if is_probability and rows["score"].max() > 1:
+        risk = risk / 100.0
+    made = rows.assign(risk=risk, level=level)
+    usable = risk.notna().to_numpy() & ((level >= 0) | has_score)
+    return Ordered(
+        made.loc[usable].reset_index(drop=True),
+        bands,
+        higher,
+        told_by,
+        is_probability,
+        tuple(notes),
+    )
+
+
+def _eras(rows: pd.DataFrame) -> list[list[str]]:
+    """Return the sets of bands in use together, oldest first: a renaming begins a new set."""
+    seen = rows.dropna(subset=["band"]).groupby(rows["band"].str.casefold())["scored_at"]
+    spans = sorted(
+        (group.quantile(ERA_TAIL), group.quantile(1 - ERA_TAIL), str(name)) for name, group in seen
+    )
+    eras: list[list[str]] = []
+    until = None
+    for start, end, name in spans:
+        if until is None or start > until:
+            eras.append([])
+        eras[-1].append(name)
+        until = end if until is None else max(until, end)
+    return eras
+
+
+def _order(
+    era: Sequence[str], rows: pd.DataFrame, column: str, asked: Asked, has_score: bool
+) -> list[str]:
+    """Return one era's bands from best to worst."""
+    for told in asked.bands:
+        order = [name.casefold().strip() for name in told]
+        if set(era) <= set(order):
+            return [name for name in order if name in era]
+    known = _by_name(era, column)
+    if known is not None:
+        return known
+    if has_score:
+        return _by_score(era, rows, asked)
+    raise DataError(
+        f"which band is worse cannot be told: {listing(sorted(era))}",
+        where=f"column {column}",
+        fix=f'--bands "{", ".join(sorted(era))}", from best to worst',
+    )
+
+
+def _by_name(era: Sequence[str], column: str) -> list[str] | None:
+    words = {name: plain_word(name) for name in era}
+    if all(word in GOODNESS for word in words.values()):
+        return sorted(era, key=lambda name: -GOODNESS[words[name]])
+    if all(word in LEVELS for word in words.values()):
+        if any(word in column.lower() for word in RISK_WORDS):
+            return sorted(era, key=lambda name: LEVELS[words[name]])
+        if "health" in column.lower() or "score" in column.lower():
+            return sorted(era, key=lambda name: -LEVELS[words[name]])
+    return None
+
+
+def _by_score(era: Sequence[str], rows: pd.DataFrame, asked: Asked) -> list[str]:
+    here = rows[rows["band"].str.casefold().isin(era)]
+    typical = here.groupby(here["band"].str.casefold())["score"].median()
+    rising = asked.higher == "riskier"
+    return [str(name) for name in typical.sort_values(ascending=rising).index]
+
+
+def _levels(rows: pd.DataFrame, orders: Sequence[list[str]]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return each row's band as its position among the bands of the last era."""
+    if not orders:
+        return np.full(len(rows), -1), ()
+    last = orders[-1]
+    place: dict[str, int] = {}
+    for order in orders:
+        for position, name in enumerate(order):
+            part = position / max(len(order) - 1, 1)
+            place[name] = round(part * (len(last) - 1))
+    band = rows["band"].str.casefold()
+    shown = {str(name).casefold(): str(name) for name in rows["band"].dropna()}
+    level = band.map(place).fillna(-1).astype("int64").to_numpy()
+    return level, tuple(shown[name] for name in last)
+
+
+def _renamed(rows: pd.DataFrame, orders: Sequence[list[str]]) -> Note:
+    begun = [
+        rows.loc[rows["band"].str.casefold().isin(order), "scored_at"].quantile(ERA_TAIL)
+        for order in orders[1:]
+    ]
+    changes = [
+        f"{', '.join(before)} became {', '.join(after)} in {month(when)}"
+        for before, after, when in zip(orders, orders[1:], begun, strict=False)
+    ]
+    return Note(
+        "renamed",
+        f"the bands were renamed: {listing(changes)} (each from best to worst); they are matched "
+        "by rank",
+        "warning",
+    )
+
+
+def _direction(
+    rows: pd.DataFrame, column: str, level: np.ndarray, asked: Asked, has_score: bool
+) -> tuple[Higher, str]:
+    if asked.higher is not None:
+        return asked.higher, "as told"
+    if not has_score:
+        return "healthier", "by the order of the bands"
+    both = (level >= 0) & rows["score"].notna().to_numpy()
+    if len(set(level[both])) > 1:
+        moves = float(np.corrcoef(level[both], rows["score"].to_numpy()[both])[0, 1])
+        if abs(moves) > 0.2:
+            return ("riskier" if moves > 0 else "healthier"), "by the bands beside it"
+    if any(word in column.lower() for word in RISK_WORDS):
+        return "riskier", f"by its name, {column}"
+    named = "health" in column.lower()
+    return "healthier", f"by its name, {column}" if named else "assumed; --higher riskier says no"
+
+
+def _is_probability(
+    score: pd.Series, names: Mapping[str, str], higher: Higher, asked: Asked
+) -> bool:
+    inside = bool(score.min() >= 0 and score.max() <= 100)
+    if asked.is_probability is not None:
+        if asked.is_probability and not inside:
+            raise DataError(
+                f"the score runs from {score.min():g} to {score.max():g}, so it is no probability",
+                fix="leave out --probability",
+            )
+        return asked.is_probability
+    is_named = "prob" in names.get("score", "").lower()
+    return inside and higher == "riskier" and (is_named or bool(score.max() <= 1))

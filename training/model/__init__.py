@@ -1,0 +1,1 @@
+"""The part of training that serving loads: bundle, predictors, encoder, reasons, bands."""

@@ -1,0 +1,263 @@
+"""The words of reasons: numbers rendered by unit, facts, and the catalogue of reason codes.
+
+Reasons say what a score is associated with, never what causes it and never what must follow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Literal
+
+from configs.runtime.errors import ConfigError, did_you_mean
+from configs.runtime.hashing import digest
+from features.tables.catalog import THEMES, FeatureInfo
+
+Direction = Literal["raises", "lowers"]
+
+# fmt: off
+_SMALL = [
+    "zero", "one", "two", "three", "four", "five", "six",
+    "seven", "eight", "nine", "ten", "eleven", "twelve",
+]
+# fmt: on
+
+_SUBJECTS: dict[str, str] = {
+    "adoption": "how much the product is used",
+    "breadth": "how much of the product is used",
+    "support": "the burden of support tickets",
+    "sentiment": "what people there say",
+    "relationship": "who we know and how often we speak",
+    "commercial": "what they pay for and how",
+    "payments": "whether and when they pay",
+    "journey": "how far they have come",
+    "context": "circumstances such as age, size and calendar",
+}
+
+_EFFECTS: dict[str, dict[Direction, str]] = {
+    "churn": {
+        "raises": "a higher risk of leaving",
+        "lowers": "a lower risk of leaving",
+    },
+    "contraction": {
+        "raises": "a higher risk of shrinking",
+        "lowers": "a lower risk of shrinking",
+    },
+    "expansion": {
+        "raises": "a higher chance of growth",
+        "lowers": "a lower chance of growth",
+    },
+}
+
+
+@dataclass(frozen=True)
+class ReasonCode:
+    """One possible reason: a theme moving an outcome in a direction.
+
+    Attributes
+    ----------
+    code : str
+        ``<outcome>.<theme>.<direction>``, stable across releases.
+    outcome, theme, direction : str
+        Its parts.
+    sentence : str
+        The words shown to people.
+    """
+
+    code: str
+    outcome: str
+    theme: str
+    direction: Direction
+    sentence: str
+
+
+@lru_cache(maxsize=1)
+def catalogue() -> tuple[ReasonCode, ...]:
+    """Return every reason code, in a fixed order."""
+    return tuple(
+        ReasonCode(
+            f"{outcome}.{theme}.{direction}",
+            outcome,
+            theme,
+            direction,
+            f"{capital(_SUBJECTS[theme])}: associated with {effect}",
+        )
+        for outcome, effects in _EFFECTS.items()
+        for theme in THEMES
+        for direction, effect in effects.items()
+    )
+
+
+@lru_cache(maxsize=1)
+def catalogue_version() -> str:
+    """Return the identity of the catalogue: it changes with any code or word."""
+    return digest([asdict(item) for item in catalogue()])
+
+
+@lru_cache(maxsize=1)
+def _by_code() -> dict[str, ReasonCode]:
+    return {item.code: item for item in catalogue()}
+
+
+def reason_code(outcome: str, theme: str, direction: Direction) -> ReasonCode:
+    """Return the reason code of a theme and direction for an outcome.
+
+    >>> reason_code("churn", "adoption", "raises").sentence
+    'How much the product is used: associated with a higher risk of leaving'
+    """
+    code = f"{outcome}.{theme}.{direction}"
+    try:
+        return _by_code()[code]
+    except KeyError as error:
+        raise ConfigError(
+            f"there is no reason code {code}", fix=did_you_mean(code, _by_code())
+        ) from error
+
+
+def column_reason(outcome: str, theme: str, direction: Direction, label: str) -> ReasonCode:
+    """Return the reason of a column that is a theme of its own, called `label`.
+
+    >>> column_reason("churn", "column:tenure", "lowers", "tenure").sentence
+    'Tenure: associated with a lower risk of leaving'
+    """
+    sentence = f"{capital(label)}: associated with {_EFFECTS[outcome][direction]}"
+    return ReasonCode(f"{outcome}.{theme}.{direction}", outcome, theme, direction, sentence)
+
+
+def capital(phrase: str) -> str:
+    """Return `phrase` with its first letter in upper case, the rest as it is.
+
+    >>> capital("NPS of users")
+    'NPS of users'
+    """
+    return phrase[:1].upper() + phrase[1:]
+
+
+def number(value: float) -> str:
+    """Return a number as people write it: three significant digits at most below 100.
+
+    >>> [number(x) for x in (4.0, 4.02, 3.14159, 0.0123, 1234567.8, -0.0)]
+    ['4', '4', '3.1', '0.012', '1,234,568', '0']
+    """
+    size = abs(value)
+    if size >= 100 or value == round(value):
+        return f"{round(value):,}"
+    return f"{value:.1f}".removesuffix(".0") if size >= 1 else f"{value:.2g}"
+
+
+def amount(value: float, unit: str, currency: str = "") -> str:
+    """Return a value with its unit.
+
+    Parameters
+    ----------
+    value : float
+        In the unit of the feature; NaN where nothing is known.
+    unit : str
+        A `features.tables.catalog.Unit`.
+    currency : str
+        The reporting currency, for money.
+
+    Examples
+    --------
+    >>> amount(0.352, "share"), amount(1.0, "days"), amount(12400.0, "money", currency="EUR")
+    ('35 %', '1 day', '12,400 EUR')
+    >>> amount(-0.51, "log_ratio"), amount(1.0, "flag"), amount(float("nan"), "count")
+    ('down 40 %', 'yes', 'not known')
+    >>> amount(7.4, "log_ratio"), amount(-7.4, "log_ratio")
+    ('up more than tenfold', 'down to almost nothing')
+    """
+    if math.isnan(value):
+        return "not known"
+    if unit in ("share", "ratio"):
+        return f"{round(100.0 * value):,} %"
+    if unit in ("days", "hours"):
+        return f"{number(value)} {unit if number(value) != '1' else unit[:-1]}"
+    if unit == "money":
+        return f"{round(value):,} {currency}".rstrip()
+    if unit == "flag":
+        return "yes" if value >= 0.5 else "no"
+    return _log_ratio(value) if unit == "log_ratio" else number(value)
+
+
+def _log_ratio(value: float) -> str:
+    """Return a change in words; beyond tenfold, percents mean as little as the base they are of."""
+    change = round(100.0 * math.expm1(min(value, 20.0)))
+    if change > 900:
+        return "up more than tenfold"
+    if change == -100:
+        return "down to almost nothing"
+    if change == 0:
+        return "unchanged"
+    return f"{'up' if change > 0 else 'down'} {abs(change)} %"
+
+
+@lru_cache(maxsize=64)
+def earlier(days: int) -> str:
+    """Return a lag in words.
+
+    >>> earlier(84), earlier(364), earlier(10)
+    ('twelve weeks earlier', '52 weeks earlier', 'ten days earlier')
+    """
+    count, thing = (days // 7, "week") if days % 7 == 0 else (days, "day")
+    word = _SMALL[count] if count < len(_SMALL) else str(count)
+    return f"{word} {thing}{'s' if count != 1 else ''} earlier"
+
+
+KEPT_AMOUNTS = 512
+"""Amounts of a feature kept in words: counts, flags and peers come again and again."""
+
+Phrase = Callable[[float | str | None, float | str | None, float | str | None], str]
+"""Tells a fact of its value, its own past and its peers: numbers, level names, None if unknown."""
+
+
+def phrase(
+    info: FeatureInfo,
+    past_days: int = 84,
+    peers: str = "at similar accounts",
+    currency: str = "",
+) -> Phrase:
+    """Return how a feature is told in plain words; what the values do not change is done once.
+
+    Parameters
+    ----------
+    info : FeatureInfo
+        The feature.
+    past_days : int
+        How long ago the value of the past was, in days.
+    peers : str
+        Whom the value of the peers stands for.
+    currency : str
+        The reporting currency, for money.
+
+    Examples
+    --------
+    >>> users = FeatureInfo("users_28d", "usage", "active users", "", "count", 28, "adoption")
+    >>> phrase(users)(4.0, 16.0, 11.0)
+    'Active users 4 in the last 28 days (16 twelve weeks earlier; 11 at similar accounts)'
+    >>> phrase(users)(4.0, 4.02, 11.0)
+    'Active users 4 in the last 28 days (11 at similar accounts)'
+    """
+    unit, lead = info.unit, capital(info.label)
+    window = f" in the last {info.window_days} days" if info.window_days else ""
+    with_colon = f"{lead}: "
+    bare = with_colon if unit in ("flag", "log_ratio") else f"{lead} "
+    before, beside = f" {earlier(past_days)}", f" {peers}"
+
+    @lru_cache(maxsize=KEPT_AMOUNTS)
+    def words(value: float | str) -> str:
+        return value if isinstance(value, str) else amount(value, unit, currency)
+
+    def told(value: float | str | None, past: float | str | None, peer: float | str | None) -> str:
+        shown = (value is not None and words(value)) or "not known"
+        text = f"{bare if shown[:1].isdigit() else with_colon}{shown}{window}"
+        # What reads the same as the value is no comparison.
+        compared = [
+            f"{other}{whose}"
+            for given, whose in ((past, before), (peer, beside))
+            if given is not None and (other := words(given)) != shown
+        ]
+        return f"{text} ({'; '.join(compared)})" if compared else text
+
+    return told

@@ -1,0 +1,431 @@
+"""Train every target of a company: frames, models, evidence on disk, the tracking server told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from configs.runtime.code_identity import code_digest
+from configs.runtime.errors import DataError, StateError, UnavailableError
+from configs.runtime.hashing import digest, file_digest
+from configs.runtime.state_directory import (
+    new_folder,
+    read_json,
+    read_manifest,
+    write_json_atomically,
+)
+from configs.runtime.stopwatch import Stopwatch
+from configs.schema.company import Company
+from configs.schema.rules import shipped as shipped_rules
+from configs.schema.workspace import Workspace
+from features.feast_store import training_service
+from features.pipeline import Built
+from features.quality.modelling_hazards import refuse_missing_accounts
+from training.candidates.train import Trained, built_with, train
+from training.checks.context import Evidence
+from training.checks.source_evidence import gather
+from training.data.dataset import training_frame
+from training.data.frame_contract import check_frame
+from training.data.training_frame import TrainingFrame
+from training.evaluation.sampling import MODEL
+from training.fitting.fit import Recipe
+from training.forecast.past_predictions import scored_earlier
+from training.model import bundle as bundles
+from training.model import rule_model
+from training.registry.figures import aligned_svg, folds_svg, reliability_svg
+from training.registry.mlflow_model import rows_of
+from training.registry.mlflow_registry import TrainingRecord, flat_metrics, log_training
+from training.registry.model_card import FIGURES, model_card
+from training.registry.releases import check_bundle, read_current
+
+Progress = Callable[[str], None]
+
+CODE = ("training.pipeline", "training.train_table")
+"""Modules that train: a change of them, or of anything they import, makes every training new."""
+
+EVIDENCE = (
+    "evaluation.json",
+    "judgement.json",
+    "checks.json",
+    "contract.json",
+    "inputs.json",
+    "folds.parquet",
+    "earlier.parquet",
+    "card.md",
+    f"{FIGURES}/folds.svg",
+)
+"""What is kept of a training beside its predictions."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The latest training of one target, as it lies in the state directory.
+
+    Attributes
+    ----------
+    target : str
+        Name of the target.
+    sha : str
+        Of its bundle.
+    verdict : str
+        ``promotable``, ``provisional`` or ``no_signal``.
+    folder : Path
+        ``training/<target>``: evaluation, judgement, checks, predictions, trials, card.
+    is_new : bool
+        False when nothing had changed since the last training.
+    """
+
+    target: str
+    sha: str
+    verdict: str
+    folder: Path
+    is_new: bool = False
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """Out-of-time measures, see `training.evaluation.evaluate.Evaluation`."""
+        return read_json(self.folder / "evaluation.json")
+
+    @property
+    def judgement(self) -> dict[str, Any]:
+        """Verdict and gates."""
+        return read_json(self.folder / "judgement.json")
+
+    @property
+    def checks(self) -> list[dict[str, Any]]:
+        """What every methodological check found, see `training.checks.CheckResult`."""
+        return read_json(self.folder / "checks.json")
+
+    @property
+    def contract(self) -> dict[str, Any]:
+        """The label contract with its counts."""
+        return read_json(self.folder / "contract.json")
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """Out-of-time predictions, see `training.candidates.train.out_of_time`."""
+        return pq.read_table(self.folder / "predictions.parquet").to_pandas()
+
+    @property
+    def forecasts(self) -> pd.DataFrame:
+        """All that could be predicted in the past: `predictions`, and the moments before them.
+
+        The earlier ones are for the backtest of the forecast alone, see
+        `training.forecast.past_predictions`.
+        """
+        before = pq.read_table(self.folder / "earlier.parquet").to_pandas()
+        parts = [part for part in (before, self.predictions) if len(part)]
+        return pd.concat(parts, ignore_index=True)
+
+
+def train_targets(
+    workspace: Workspace,
+    built: Built,
+    progress: Progress = lambda _: None,
+    *,
+    targets: Sequence[str] = (),
+) -> dict[str, Candidate]:
+    """Train each target whose rows, configuration or code changed.
+
+    A target that cannot be trained (no events, one account) is told and left out; when none can,
+    that is an error. Of `targets`, by default all of the company.
+
+    Returns
+    -------
+    dict
+        Target to its candidate.
+    """
+    refuse_missing_accounts(workspace.company, built.loaded)
+    candidates, refused = {}, []
+    evidence = cache(partial(gather, workspace, built, progress))
+    for name in targets or workspace.company.targets:
+        try:
+            candidates[name] = train_target(workspace, built, name, progress, evidence)
+        except DataError as error:
+            refused.append(error)
+            progress(f"{name}: not trained: {error.what}")
+    if not candidates:
+        raise refused[0]
+    return candidates
+
+
+def train_target(
+    workspace: Workspace,
+    built: Built,
+    name: str,
+    progress: Progress = lambda _: None,
+    evidence: Callable[[], Evidence] | None = None,
+) -> Candidate:
+    """Train one target, keep the evidence, and log it.
+
+    `evidence` is asked for what the checks need from the sources, when there is something to train.
+    """
+    return train_frame(
+        workspace,
+        frame_of(workspace.company, built, name),
+        built.labels[name].contract,
+        progress,
+        evidence or partial(gather, workspace, built, progress),
+        {"feature_service": training_service(name), "feature_set": built.features.hash},
+    )
+
+
+def frame_of(company: Company, built: Built, name: str) -> TrainingFrame:
+    """Join the rows of a target from the feature store."""
+    return training_frame(
+        built.labels[name],
+        built.snapshots,
+        built.loaded,
+        built.store,
+        built.features.info,
+        company.exclude_features,
+    )
+
+
+def train_frame(
+    workspace: Workspace,
+    frame: TrainingFrame,
+    contract: dict[str, Any],
+    progress: Progress = lambda _: None,
+    evidence: Callable[[], Evidence] | None = None,
+    offered: Mapping[str, str] | None = None,
+) -> Candidate:
+    """Train on a typed frame unless nothing changed, keep the evidence, and log it.
+
+    Without `evidence`, the checks that ask the sources are skipped. `offered` names where the
+    features come from, for the tracking server.
+    """
+    name = frame.target
+    identity = _identity(workspace, frame, contract)
+    known = latest(workspace, name)
+    if known is not None and (read_manifest(known.folder) or {}).get("identity") == identity:
+        progress(f"{name}: nothing changed since the last training")
+        return known
+    check_frame(frame)
+    workspace.state.training.mkdir(parents=True, exist_ok=True)
+    embedded = f"sqlite:///{workspace.state.training.resolve() / 'optuna.db'}"
+    published = champion_bundle(workspace, name)
+    champion = recipe_of(published, workspace.company)
+    watch = Stopwatch()
+    began_at = watch.clock()
+    trained = train(
+        frame,
+        workspace.company,
+        storage_url=workspace.places.optuna_url or embedded,
+        progress=lambda words: progress(f"{name}: {words}"),
+        champion=champion,
+        published=published,
+        evidence=evidence() if evidence else None,
+        stopwatch=watch,
+    )
+    ended_at = watch.clock()
+    sha = bundles.save(trained.bundle, workspace.state.bundles)
+    progress(f"{name}: the starts of earlier quarters, for the backtest of the forecast")
+    before = scored_earlier(frame, workspace.company, trained.folds["cutoff"].min())
+    candidate = keep(workspace, name, sha, identity, trained, before, contract, published)
+    record = _record(workspace, candidate, trained, frame, offered or {})
+    _log(
+        workspace,
+        replace(
+            record,
+            baselines=_baselines(trained, watch),
+            began_at=began_at.isoformat(),
+            ended_at=ended_at.isoformat(),
+        ),
+        progress,
+    )
+    return candidate
+
+
+def champion_bundle(workspace: Workspace, target: str) -> bundles.Bundle | None:
+    """Return the published model of a target, to compare the challenger with.
+
+    None when nothing is published, or when what is published is the base rate.
+    """
+    release = read_current(workspace.state.releases)
+    part = release.bundles.get(target) if release else None
+    if part is None or part["verdict"] == "no_signal":
+        return None
+    return bundles.load(workspace.state.bundles / part["sha"], part["sha"])
+
+
+def recipe_of(published: bundles.Bundle | None, company: Company) -> Recipe | None:
+    """Return how a published model was fitted, to refit it beside the challenger."""
+    if published is None:
+        return None
+    return Recipe.from_dict(published.manifest["recipe"], threads=company.training.threads)
+
+
+def latest(workspace: Workspace, target: str) -> Candidate | None:
+    """Return the latest training of a target whose bundle is whole, if there is one."""
+    folder = workspace.state.training / target
+    manifest = read_manifest(folder)
+    if manifest is None or not (workspace.state.bundles / manifest["sha"]).is_dir():
+        return None
+    if not all((folder / name).is_file() for name in EVIDENCE):
+        return None  # trained by an earlier version, which kept less
+    check_bundle(workspace.state.bundles / manifest["sha"], manifest["sha"])
+    return Candidate(target, manifest["sha"], manifest["verdict"], folder)
+
+
+def candidates(workspace: Workspace) -> dict[str, Candidate]:
+    """Return the latest training of every target.
+
+    Raises
+    ------
+    StateError
+        Nothing was trained yet.
+    """
+    found = {name: latest(workspace, name) for name in workspace.company.targets}
+    trained = {name: item for name, item in found.items() if item is not None}
+    if not trained:
+        raise StateError(
+            "no trained model here yet",
+            where=str(workspace.state.training),
+            fix="bellwether train COMPANY",
+        )
+    return trained
+
+
+def _identity(workspace: Workspace, frame: TrainingFrame, contract: dict[str, Any]) -> str:
+    return digest(
+        frame.fingerprint(),
+        workspace.company.config_hash,
+        contract,
+        rule_model.as_kept(shipped_rules()),
+        code_digest(*CODE),
+        built_with(),
+    )
+
+
+def _inputs(company: Company, trained: Trained, published: bundles.Bundle | None) -> dict[str, Any]:
+    """Return what a training was given and what it decided: `training.reproduce` begins there."""
+    return {
+        "company": company.model_dump(mode="json", by_alias=True),
+        "plan": trained.plan.as_dict(),
+        "published": bundles.bundle_identity(published) if published else None,
+        "over": trained.evaluation.over,
+        "notes": trained.evaluation.notes,
+    }
+
+
+def keep(
+    workspace: Workspace,
+    name: str,
+    sha: str,
+    identity: str,
+    trained: Trained,
+    before: pd.DataFrame,
+    contract: dict[str, Any],
+    published: bundles.Bundle | None = None,
+) -> Candidate:
+    """Keep a training in ``training/<target>``, with all that its numbers were made from."""
+    manifest: dict[str, Any] = {
+        "identity": identity,
+        "sha": sha,
+        "verdict": trained.judgement.verdict,
+    }
+    evaluation, judgement = trained.evaluation.as_dict(), trained.judgement.as_dict()
+    sealed, _ = bundles.sealed_manifest(trained.bundle)
+    card = model_card(name, sealed, evaluation, judgement["gates"])
+    folder = workspace.state.training / name
+    with new_folder(folder, manifest) as aside:
+        write_json_atomically(aside / "evaluation.json", evaluation)
+        write_json_atomically(aside / "judgement.json", judgement)
+        write_json_atomically(aside / "checks.json", [item.as_dict() for item in trained.checks])
+        write_json_atomically(aside / "contract.json", contract)
+        write_json_atomically(aside / "inputs.json", _inputs(workspace.company, trained, published))
+        pq.write_table(pa.Table.from_pandas(trained.folds), aside / "folds.parquet")
+        pq.write_table(pa.Table.from_pandas(trained.predictions), aside / "predictions.parquet")
+        pq.write_table(pa.Table.from_pandas(before), aside / "earlier.parquet")
+        pq.write_table(pa.Table.from_pandas(trained.trials), aside / "trials.parquet")
+        (aside / "card.md").write_text(card, encoding="utf-8")
+        (aside / FIGURES).mkdir()
+        for figure, svg in _figures(trained).items():
+            (aside / FIGURES / figure).write_text(svg, encoding="utf-8")
+        manifest["files"] = {
+            path.relative_to(aside).as_posix(): file_digest(path)
+            for path in sorted(aside.rglob("*"))
+            if path.is_file()
+        }
+    return Candidate(name, sha, trained.judgement.verdict, folder, is_new=True)
+
+
+def _figures(trained: Trained) -> dict[str, str]:
+    """Return the pictures of the model card by file name, as SVG."""
+    evaluation, before = trained.evaluation.as_dict(), trained.bundle.manifest.get("aligned")
+    return {
+        "reliability.svg": reliability_svg(evaluation["reliability"]),
+        "folds.svg": folds_svg(evaluation["folds"]),
+        **({"aligned.svg": aligned_svg(before["rows"])} if before else {}),
+    }
+
+
+def _record(
+    workspace: Workspace,
+    candidate: Candidate,
+    trained: Trained,
+    frame: TrainingFrame,
+    offered: Mapping[str, str],
+) -> TrainingRecord:
+    """Return the record of a training for the tracking server."""
+    evaluation = trained.evaluation.as_dict()
+    table = workspace.company.table
+    source = offered.get("feature_service")
+    return TrainingRecord(
+        target=candidate.target,
+        sha=candidate.sha,
+        bundle=workspace.state.bundles / candidate.sha,
+        verdict=candidate.verdict,
+        fingerprint=frame.fingerprint(),
+        config_hash=workspace.company.config_hash,
+        params={**trained.recipe.as_dict(), "rung": trained.rung.name, **offered},
+        metrics=flat_metrics(trained.evaluation.summary()),
+        folds=evaluation["folds"],
+        trials=[
+            {str(k): v for k, v in trial.items()} for trial in trained.trials.to_dict("records")
+        ],
+        label_contract=candidate.contract,
+        evaluation=evaluation,
+        gates=trained.judgement.as_dict()["gates"],
+        checks=[item.as_dict() for item in trained.checks],
+        figures=_figures(trained),
+        card=(candidate.folder / "card.md").read_text(encoding="utf-8"),
+        rows=rows_of(
+            frame,
+            source=f"Feast feature service {source}" if source else "ready-made table",
+            as_of=table.as_of if table else None,
+            currency=workspace.company.reporting_currency,
+        ),
+    )
+
+
+def _baselines(trained: Trained, watch: Stopwatch) -> list[dict[str, Any]]:
+    """Return every baseline with its measures, and when and how long it was fitted and scored."""
+    measured = trained.evaluation.models
+    return [
+        {
+            "name": name,
+            "began_at": part.began_at.isoformat(),
+            "seconds": part.seconds,
+            "metrics": measured[name],
+        }
+        for name, part in watch.parts.items()
+        if name != MODEL
+    ]
+
+
+def _log(workspace: Workspace, record: TrainingRecord, progress: Progress) -> None:
+    """Log to the tracking server; when it is down the record is queued and the model is kept."""
+    try:
+        run = log_training(workspace, record)
+        progress(f"{record.target}: registered as {run.model_name} version {run.version}")
+    except UnavailableError as error:
+        progress(f"{record.target}: {error.what}; `bellwether relog` sends it later")

@@ -1,0 +1,1 @@
+"""Published models: releases, the MLflow registry, model cards and shadow models."""

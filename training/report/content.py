@@ -1,0 +1,435 @@
+"""Everything the report says, as plain JSON: the page is drawn from this and from nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+import pandas as pd
+
+from configs.schema.company import Company
+from features.snapshots.statuses import STATUSES
+from training.data.splits import count_events
+from training.evaluation.sampling import MODEL, MODEL_RAW, Drawing
+from training.report import limits, risk_and_growth
+from training.report.model_vs_health_score import parts_of, sides_of, warned_of, worth_of
+from training.reporting.formatting import MODELS, outcome_of
+from training.validation import score_evidence
+from training.validation.current_accounts import book_now, book_rows
+from training.validation.verdict import (
+    Criterion,
+    PassMarks,
+    band_criteria,
+    calibration_criteria,
+    lead_criteria,
+    leakage_criteria,
+    ranking_criteria,
+    sample_criteria,
+    verdict,
+)
+
+Plain = dict[str, Any]
+
+TOP_ISSUES = 6
+BLANK: Mapping[str, None] = {"value": None, "low": None, "high": None}
+
+SHOWN_MEASURES = (
+    "auc",
+    "auc_pooled",
+    "lift_at_capacity",
+    "capture_at_capacity",
+    "arr_capture_at_capacity",
+    "brier_skill",
+    "log_loss",
+)
+
+
+NO_ALERTS: Mapping[str, Any] = {"events": 0, "models": {}, "difference": None}
+"""Where accounts are held out, not time, no list can be followed."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is known of one target when its report is written.
+
+    Attributes
+    ----------
+    target : str
+        Its name.
+    contract : mapping
+        The label contract with its counts (`features.labels`).
+    evaluation : mapping
+        `training.evaluation.evaluate.Evaluation` as plain content.
+    gates : sequence of mapping
+        Of `training.candidates.gates`.
+    predictions : pandas.DataFrame
+        Out-of-time rows (`training.candidates.train.out_of_time`).
+    cuts : mapping of str to float
+        Where each band of the release starts.
+    served : str
+        Verdict of the published bundle.
+    checks : sequence of mapping
+        Leakage checks that ran: title, passed, words.
+    parts : pandas.DataFrame or None
+        The parts of the health score in use (`training.data.dataset.health_parts`).
+    own_score : sequence of mapping
+        Integrity checks on the health score in use (`training.health_audit.own_score`).
+    """
+
+    target: str
+    contract: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+    gates: Sequence[Mapping[str, Any]]
+    predictions: pd.DataFrame
+    cuts: Mapping[str, float]
+    served: str
+    checks: Sequence[Mapping[str, Any]] = field(default=())
+    parts: pd.DataFrame | None = None
+    own_score: Sequence[Mapping[str, Any]] = field(default=())
+
+
+def drawing_of(company: Company) -> Drawing:
+    """Return the bootstrap and capacity an evaluation of this company was made with."""
+    training = company.training
+    return Drawing(
+        training.bootstrap_draws,
+        training.seed,
+        company.serving.capacity_per_month,
+        training.fold_days,
+    )
+
+
+def target_content(study: Study, drawing: Drawing, marks: PassMarks) -> Plain:
+    """Return everything the report says of one target.
+
+    Parameters
+    ----------
+    study : Study
+        What is known.
+    drawing : Drawing
+        Bootstrap and capacity.
+    marks : PassMarks
+        What a score must show.
+    """
+    rows = score_evidence.headline(study.predictions)
+    outcome = outcome_of(study.contract["outcome"])
+    bands = score_evidence.band_of(rows[f"p_{MODEL}"].to_numpy(dtype=float), study.cuts)
+    names = [name for name in MODELS if name != MODEL_RAW and f"p_{name}" in rows]
+    found: Plain = {
+        "bands": score_evidence.band_table(rows, bands, drawing),
+        "lead": study.evaluation["first_alerts"] or NO_ALERTS,
+        "calendar": score_evidence.calendar_gain(study.predictions, drawing),
+        "health": score_evidence.health_audit(
+            rows, bands, drawing, is_growth=outcome.is_growth, checks=study.own_score
+        ),
+        "sides": sides_of(rows, drawing),
+        "warned": warned_of(
+            study.predictions,
+            study.cuts,
+            float(study.contract["horizon_days"]),
+            is_growth=outcome.is_growth,
+        ),
+        "worth": worth_of(rows, drawing),
+        "parts": parts_of(rows, study.parts, drawing, is_growth=outcome.is_growth),
+    }
+    n_events = count_events(rows)
+    criteria = _criteria(study, found, n_events, marks)
+    return {
+        "target": study.target,
+        "outcome": study.contract["outcome"],
+        "verdict": verdict(criteria, outcome).as_dict(),
+        "criteria": [item.as_dict() for item in criteria],
+        "served": _served(study),
+        "contract": dict(study.contract),
+        "cohort": _cohort(study.contract),
+        "test": _test(study.evaluation, n_events),
+        "models": _models(study.evaluation, names),
+        "folds": _folds(study, names, drawing),
+        "lead_times": study.evaluation["lead_times"],
+        "timed": sorted(
+            {n for item in study.evaluation["lead_times"] for n in item.get("auc", ())}
+        ),
+        "workload": study.evaluation["workload"],
+        "stability": study.evaluation["stability"],
+        "slices": {name: study.evaluation[name] for name in ("segments", "contracts", "newcomers")},
+        "calibration": _calibration(study.evaluation),
+        "cuts": dict(study.cuts),
+        "missed": score_evidence.missed_events(rows, bands),
+        "notes": list(study.evaluation["notes"]),
+        "tuning": study.evaluation.get("tuning", ""),
+        **found,
+    }
+
+
+def _criteria(
+    study: Study, found: Mapping[str, Any], n_events: int, marks: PassMarks
+) -> list[Criterion]:
+    evaluation = study.evaluation
+    model = evaluation["models"][MODEL]
+    n_folds = len(evaluation["folds"]) if evaluation["over"] == "time" else 0
+    applies, why_not = _lead_applies(study, found["lead"])
+    return [
+        *sample_criteria(n_folds, n_events, marks),
+        *ranking_criteria(model, found["calendar"], marks),
+        *band_criteria(found["bands"], marks),
+        *calibration_criteria(model, marks),
+        *lead_criteria(found["lead"], marks, applies=applies, why_not=why_not),
+        *leakage_criteria(model["auc"], study.checks, marks),
+    ]
+
+
+def _lead_applies(study: Study, lead: Mapping[str, Any]) -> tuple[bool, str]:
+    """Return whether lead time is asked for: only where an annual decision is dated."""
+    if not lead["events"]:
+        return False, "the outcome has no date of decision"
+    asks_renewal = study.contract["outcome"] == "churn" and study.contract["until_renewal"]
+    if not asks_renewal or not study.predictions["is_under_contract"].astype(bool).any():
+        return False, f"asked about {study.contract['horizon_days']} days, not about a renewal"
+    return True, ""
+
+
+def _served(study: Study) -> Plain:
+    return {
+        "verdict": study.served,
+        "failed": [
+            {"title": gate["title"], "threshold": gate["threshold"], "words": gate["words"]}
+            for gate in study.gates
+            if not gate["passed"]
+        ],
+        "gates": len(study.gates),
+    }
+
+
+def _cohort(contract: Mapping[str, Any]) -> list[Plain]:
+    """Return the way from every (account, as_of) to the rows used: counts that add up."""
+    words: dict[str, str] = {str(name): text for name, text in STATUSES.items()}
+    excluded = sorted(contract["excluded"].items(), key=lambda item: (-item[1], item[0]))
+    return [
+        {"step": "whole", "words": "every account at every moment of the grid",
+         "rows": contract["rows"]},
+        *(
+            {"step": "excluded", "words": words.get(reason, reason), "rows": rows}
+            for reason, rows in excluded
+        ),
+        {"step": "used", "words": "used: to learn from and to test on",
+         "rows": contract["used_rows"]},
+    ]  # fmt: skip
+
+
+def _test(evaluation: Mapping[str, Any], n_events: int) -> Plain:
+    return {
+        "rows": evaluation["n_rows"],
+        "entities": evaluation["n_entities"],
+        "event_rows": evaluation["n_events"],
+        "events": n_events,
+        "base_rate": evaluation["base_rate"],
+        "capacity": evaluation["capacity"],
+        "over": evaluation["over"],
+        "folds": len(evaluation["folds"]),
+        "from": evaluation["folds"][0]["cutoff"],
+        "until": evaluation["folds"][-1]["test_until"],
+    }
+
+
+def _models(evaluation: Mapping[str, Any], names: Sequence[str]) -> list[Plain]:
+    return [
+        {
+            "name": name,
+            "title": MODELS[name],
+            "difference": evaluation["differences"].get(name, {}).get("auc"),
+            **{
+                measure: evaluation["models"][name].get(measure, BLANK)
+                for measure in SHOWN_MEASURES
+            },
+        }
+        for name in names
+    ]
+
+
+def _folds(study: Study, names: Sequence[str], drawing: Drawing) -> list[Plain]:
+    measured = {
+        item["fold"]: item["models"]
+        for item in score_evidence.fold_aucs(study.predictions, names, drawing)
+    }
+    periods = {item["fold"]: item for item in study.evaluation["periods"]}
+    return [
+        {**fold, "models": measured[fold["fold"]], "period": periods.get(fold["fold"], {})}
+        for fold in study.evaluation["folds"]
+    ]
+
+
+def _calibration(evaluation: Mapping[str, Any]) -> Plain:
+    measures = (
+        "observed_to_expected",
+        "calibration_slope",
+        "calibration_intercept",
+        "brier",
+        "brier_skill",
+    )
+    return {
+        "bins": evaluation["reliability"],
+        **{
+            when: {measure: evaluation["models"][name][measure] for measure in measures}
+            for when, name in (("after", MODEL), ("before", MODEL_RAW))
+            if name in evaluation["models"]
+        },
+    }
+
+
+def report_content(
+    company: Company,
+    studies: Mapping[str, Study],
+    *,
+    quality: Mapping[str, Any],
+    book: Any,
+    release: Mapping[str, Any],
+    now: datetime,
+    marks: PassMarks,
+    sections: Mapping[str, Any] | None = None,
+) -> Plain:
+    """Return everything the report says, numbers not yet rounded.
+
+    Parameters
+    ----------
+    company : Company
+        Names, currency, capacity.
+    studies : mapping of str to Study
+        Per target, in the order shown.
+    quality : mapping
+        `features.quality.QualityReport` as plain content.
+    book : pandas.DataFrame or iterable of mapping
+        The scored book, see `training.validation.current_accounts.book_rows`.
+    release : mapping
+        `training.registry.releases.Release` as plain content.
+    now : datetime
+        The clock, UTC.
+    marks : PassMarks
+        What a score must show.
+    sections : mapping, optional
+        Name (`training.report.report.SECTIONS`) to content of the parts beside the targets.
+    """
+    drawing = drawing_of(company)
+    targets = {name: target_content(study, drawing, marks) for name, study in studies.items()}
+    contracts = {name: study.contract for name, study in studies.items()}
+    rows = book_rows(book)
+    standing = book_now(rows, contracts, release["bundles"])
+    return plain(
+        {
+            "company": company.name,
+            "title": company.title or company.name,
+            "about": company.about,
+            "entity": company.entity,
+            "currency": company.reporting_currency,
+            "capacity_per_month": company.serving.capacity_per_month,
+            "now": now.isoformat(),
+            "as_of": (standing["as_of"] or now.isoformat())[:10],
+            "data_through": _data_through(quality, now),
+            "order": list(targets),
+            "targets": targets,
+            "book": standing,
+            "joint": _joint(studies, contracts, rows),
+            "names": _names(rows, targets),
+            "quality": _quality(quality),
+            "sections": dict(sections or {}),
+            "limits": limits.limits_of(company, targets, quality),
+            "glossary": [
+                {"word": word, "meaning": meaning} for word, meaning in limits.GLOSSARY.items()
+            ],
+            "versions": _versions(release, drawing),
+        }
+    )
+
+
+def _joint(
+    studies: Mapping[str, Study],
+    contracts: Mapping[str, Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
+) -> Plain | None:
+    """Return risk and growth together, where both are predicted."""
+    pair = risk_and_growth.pair_of(contracts)
+    if pair is None:
+        return None
+    first, second = (score_evidence.headline(studies[name].predictions) for name in pair)
+    cuts = {name: studies[name].cuts for name in pair}
+    cells = risk_and_growth.now(rows, pair)
+    return {
+        "targets": list(pair),
+        "tested": risk_and_growth.what_followed(first, second, cuts, pair),
+        "now": cells,
+        "agreement": risk_and_growth.agreement(cells),
+    }
+
+
+def _names(rows: Sequence[Mapping[str, Any]], targets: Mapping[str, Plain]) -> dict[str, str]:
+    """Return the names of the accounts that the report speaks of by id."""
+    spoken: set[str] = set()
+    for content in targets.values():
+        if content["warned"] is not None:
+            spoken |= {item["entity_id"] for item in content["warned"]["losses"]}
+            for one in content["warned"]["scores"].values():
+                spoken |= {item["entity_id"] for item in one["false_alarms"]}
+    return {
+        str(row["account_id"]): str(row["name"])
+        for row in rows
+        if str(row["account_id"]) in spoken and row.get("name")
+    }
+
+
+def _data_through(quality: Mapping[str, Any], now: datetime) -> str | None:
+    """Return the day of the latest fact, not later than the clock."""
+    last = [facts["last_happened"] for facts in quality["tables"].values()]
+    return max((min(day[:10], now.isoformat()[:10]) for day in last if day), default=None)
+
+
+def _quality(quality: Mapping[str, Any]) -> Plain:
+    weighty = [issue for issue in quality["issues"] if issue["severity"] != "info"]
+    return {
+        "grade": quality["grade"],
+        "n_issues": len(weighty),
+        "issues": weighty[:TOP_ISSUES],
+        "gaps": [
+            {"table": name, "words": words} for name, words in sorted(quality["gaps"].items())
+        ],
+        "tables": [
+            {
+                "table": name,
+                **{
+                    key: facts[key]
+                    for key in ("rows_read", "rows", "rows_quarantined", "rows_duplicate")
+                },
+            }
+            for name, facts in sorted(quality["tables"].items())
+        ],
+    }
+
+
+def _versions(release: Mapping[str, Any], drawing: Drawing) -> Plain:
+    return {
+        "release_id": release["release_id"],
+        "created_at": release["created_at"],
+        "bundles": {name: part["sha"] for name, part in release["bundles"].items()},
+        "feature_set": release["feature_set"]["hash"],
+        "n_features": len(release["feature_set"]["names"]),
+        "reason_catalogue": release["reason_catalogue_version"],
+        "config_hash": release["config_hash"],
+        "bootstrap_draws": drawing.draws,
+        "seed": drawing.seed,
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return content as JSON can hold it: no NaN, dates as text, tuples as lists.
+
+    >>> plain({"a": (1.0, float("nan")), "b": date(2026, 3, 2)})
+    {'a': [1.0, None], 'b': '2026-03-02'}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value.isoformat() if isinstance(value, date) else value

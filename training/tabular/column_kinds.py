@@ -1,0 +1,253 @@
+"""How the columns of a ready-made table are read: seen from their values, refused when unclear."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from configs.runtime.errors import DataError, SourceError
+from configs.schema.ready_table import ReadyTable, Written
+from features.sources.parsing import cells
+from features.sources.parsing.cells import FLAGS, is_text
+from features.sources.parsing.cells import texts as text_of
+from features.sources.parsing.text_values import FALSE, MISSING, TRUE, UNKNOWN, is_money
+
+__all__ = [
+    "How",
+    "Kind",
+    "Seen",
+    "convert",
+    "dates_of",
+    "how_of",
+    "is_text",
+    "moments",
+    "see",
+    "text_of",
+]
+
+Kind = Literal["number", "flag", "category", "date"]
+
+MOSTLY = 0.95
+"""Share of numbers (or dates) from which a column is meant to hold them."""
+
+MANY, NEARLY_ALL = 100, 0.5
+"""A text column with more different values than both, by number and by share, names things."""
+
+_INDEX = re.compile(r"__index_level_\d+__|Unnamed: 0")
+_NAMES_THINGS = re.compile(
+    r"(?:^|[_ \-.])(?:id|uuid|guid|key|index)$|[a-z](?:Id|ID|Key)$", re.ASCII
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a column was seen to be.
+
+    Attributes
+    ----------
+    kind : str or None
+        None: left out.
+    words : str
+        Why it is left out, or what is worth knowing; may be empty.
+    """
+
+    kind: Kind | None
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class How:
+    """What is known about how the columns of a table are written.
+
+    Attributes
+    ----------
+    told : mapping of str to str
+        By column, what the company says.
+    day_first : bool or None
+        The order that some slashed dates of the table prove.
+    """
+
+    told: Mapping[str, Written] = field(default_factory=dict)
+    day_first: bool | None = None
+
+
+PLAIN = How()
+
+
+def how_of(table: ReadyTable | None, rows: pd.DataFrame) -> How:
+    """Return how a table's columns are written, as its section says and its dates prove."""
+    return How({} if table is None else table.written, cells.proven_order(rows))
+
+
+def _numbers(column: pd.Series, how: How) -> cells.Read:
+    name = str(column.name)
+    return cells.numbers(column, told=how.told.get(name), is_money=is_money(name))
+
+
+def dates_of(column: pd.Series, how: How) -> cells.Read:
+    """Return a column as moments, and how it is written; see `cells.moments`."""
+    told = how.told.get(str(column.name))
+    return cells.moments(column, told=told, day_first=how.day_first)
+
+
+def see(column: pd.Series, how: How = PLAIN) -> Seen:
+    """Return how a column is read.
+
+    Raises
+    ------
+    DataError
+        Its values are of two kinds, or can be read in two ways; the words name some.
+
+    Examples
+    --------
+    >>> see(pd.Series(["1", "2.5", " "])).kind, see(pd.Series(["yes", "no", None])).kind
+    ('number', 'flag')
+    >>> see(pd.Series(["basic", "pro", "pro"])).kind, see(pd.Series(["2024-01-31", "n/a"])).kind
+    ('category', 'date')
+    >>> see(pd.Series([None, ""]))
+    Seen(kind=None, words='no value is known')
+    """
+    if _INDEX.fullmatch(str(column.name)):
+        return Seen(None, "the row numbers pandas wrote along")
+    known = text_of(column).dropna() if is_text(column) else column.dropna()
+    if known.empty or (is_text(column) and set(known.str.lower()) <= MISSING):
+        return Seen(None, "no value is known")
+    kind, words = _text_kind(known, how) if is_text(column) else (_typed_kind(column), "")
+    if known.nunique() == 1 and len(known) == len(column):
+        return Seen(None, f"the same in every row: {str(known.iloc[0])[:40]}")
+    if _names_rows(str(column.name), known, kind):
+        return Seen(None, f"{known.nunique():,} different values: it names rows")
+    if kind == "category" and known.nunique() > MANY:
+        return Seen(kind, f"{known.nunique():,} different values: the most frequent are used")
+    return Seen(kind, words)
+
+
+def _typed_kind(column: pd.Series) -> Kind:
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return "date"
+    if pd.api.types.is_bool_dtype(column) or set(column.dropna().unique()) <= {0, 1}:
+        return "flag"
+    return "number"
+
+
+def _text_kind(known: pd.Series, how: How) -> tuple[Kind, str]:
+    lower = set(known.str.lower())
+    if _says_yes_or_no(lower):
+        return "flag", ""
+    given = cells.given(known)
+    if given.empty:
+        return "category", ""
+    try:
+        return _given_kind(given, how)
+    except SourceError as error:
+        name = str(known.name)
+        raise DataError(
+            error.what,
+            where=f"column {name}",
+            fix=f"{error.fix}; or leave the column out:  columns: {{{name}: drop}}",
+        ) from error
+
+
+def _says_yes_or_no(lower: set[str]) -> bool:
+    yes, no = (set(words) - {"1", "1.0", "0", "0.0"} for words in (TRUE, FALSE))
+    return lower <= yes | no | UNKNOWN and bool(lower & yes) and bool(lower & no)
+
+
+def _given_kind(given: pd.Series, how: How) -> tuple[Kind, str]:
+    is_date = cells.look_like_dates(given)
+    found = cells.Read(pd.Series(np.nan, given.index)) if is_date.all() else _numbers(given, how)
+    is_number = found.values.notna()
+    if is_number.all():
+        is_flag = set(found.values.unique()) <= {0, 1}
+        return ("flag" if is_flag else "number"), found.words
+    if is_date.mean() >= MOSTLY:
+        read = dates_of(given, how)
+        if read.values.notna().all():
+            return "date", read.words
+        raise _mixed(str(given.name), given, read.values.notna(), "dates")
+    if is_number.mean() >= MOSTLY:
+        raise _mixed(str(given.name), given, is_number, "numbers")
+    return "category", ""
+
+
+def _mixed(name: str, given: pd.Series, found: pd.Series, what: str) -> DataError:
+    odd = given[~found]
+    examples = ", ".join(repr(str(value)[:30]) for value in odd.unique()[:3])
+    return DataError(
+        f"{found.sum():,} of {len(given):,} values of column {name} are {what}, {len(odd):,} are "
+        f"not: {examples}",
+        where=f"column {name}",
+        fix=f"correct them, or say how to read it:  columns: {{{name}: {what.rstrip('s')}}} makes "
+        "them missing, category or drop are the others",
+    )
+
+
+def _names_rows(name: str, known: pd.Series, kind: Kind) -> bool:
+    different = known.nunique()
+    if kind == "category":
+        return different > max(MANY, NEARLY_ALL * len(known))
+    if kind != "number" or different < max(MANY, len(known)):
+        return False
+    values = pd.to_numeric(known, errors="coerce").to_numpy(dtype=np.float64)
+    steps = np.diff(values)
+    counts_rows = bool(np.isfinite(values).all() and ((steps == 1).all() or (steps == -1).all()))
+    return counts_rows or _NAMES_THINGS.search(name) is not None
+
+
+def convert(column: pd.Series, kind: Kind, as_of: pd.Series, how: How = PLAIN) -> pd.Series:
+    """Return a column as the model takes it, whatever does not fit its kind missing.
+
+    Parameters
+    ----------
+    column : pandas.Series
+        As read.
+    kind : str
+        How it is read.
+    as_of : pandas.Series
+        The moment of each row, UTC: a date becomes days before it.
+    how : How
+        How it is written.
+
+    Returns
+    -------
+    pandas.Series
+        float64; object (text and None) for a category.
+
+    Raises
+    ------
+    SourceError
+        Its values can be read in two ways, and nothing decides.
+    """
+    if kind == "category":
+        return text_of(column) if is_text(column) else text_of(_plain_numbers(column))
+    if kind == "date":
+        return (as_of - moments(column, how)).dt.total_seconds() / 86_400.0
+    if kind == "flag" and is_text(column):
+        words = text_of(column).str.lower().map(FLAGS).astype("float64")
+        return words.fillna(_numbers(column, how).values)
+    return _numbers(column, how).values
+
+
+def _plain_numbers(column: pd.Series) -> pd.Series:
+    """Return whole numbers as such: a code is 3, not 3.0."""
+    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
+        return column.astype("Int64")
+    return column
+
+
+def moments(column: pd.Series, how: How = PLAIN) -> pd.Series:
+    """Return a column as moments, datetime64[us, UTC]; NaT where there is none.
+
+    Raises
+    ------
+    SourceError
+        Dates can be read in two ways, and nothing decides.
+    """
+    if pd.api.types.is_numeric_dtype(column):
+        column = _plain_numbers(column).astype("string").astype("object")
+    return dates_of(column, how).values

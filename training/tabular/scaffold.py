@@ -1,0 +1,108 @@
+"""The company folder of a ready-made table, with what was guessed said line by line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.runtime.errors import ConfigError
+from configs.runtime.state_directory import State
+from configs.schema.company import COMPANY_FILE, parse_company
+from configs.schema.ready_table import ReadyTable
+from configs.schema.workspace import Workspace
+from features.sources.files.single_table import read_file
+from features.sources.scaffold import NOTE_AT, company_name
+from training.tabular.guess_columns import Guess, guess_table
+
+MAX_OTHERS = 4
+_IN_LABEL = ("label", "positive")
+
+
+def scaffold_table(folder: Path, table: Path) -> list[Guess]:
+    """Write ``company.yaml`` for a ready-made table and return what was guessed.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when absent; its name becomes the company's.
+    table : Path
+        CSV or Parquet, one row per account, or per account and as_of. It stays where it is.
+
+    Raises
+    ------
+    ConfigError
+        There is a company in the folder already.
+    SourceError
+        The table cannot be read.
+    DataError
+        No column can be a label.
+    """
+    path = folder / COMPANY_FILE
+    if path.exists():
+        raise ConfigError(
+            "there is a company here already; nothing was written",
+            where=str(path),
+            fix="name another folder, or delete the file first",
+        )
+    name = company_name(folder.resolve().name)
+    guesses = guess_table(read_file(_nowhere(name, folder), table).rows)
+    text = _text(name, folder, table, guesses)
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return guesses
+
+
+def _nowhere(name: str, folder: Path) -> Workspace:
+    """Return a workspace that holds nothing, to read a file by its path."""
+    raw = {"name": name, "table": {"file": "table", "label": "label"}}
+    return Workspace(parse_company(raw, where="table"), folder, folder, State(folder / "state"))
+
+
+def _text(name: str, folder: Path, table: Path, guesses: Sequence[Guess]) -> str:
+    home = table.resolve().parent
+    data = "." if home == folder.resolve() else str(home)
+    given = {guess.key: guess for guess in guesses}
+    lines = [
+        "# A ready-made table: what each column may be was guessed. Read every line, correct it,",
+        "# then `bellwether check FOLDER` says how the columns are read.",
+        "config_version: 1",
+        f"name: {name}",
+        f"data: {json.dumps(data)}",
+        "",
+        "table:",
+        f"  file: {json.dumps(table.name)}",
+        *_label_lines(given),
+        *(_line(guess) for guess in guesses if guess.key not in _IN_LABEL),
+        *(
+            _noted(f"#{key}: ", f"{field.description}")
+            for key, field in ReadyTable.model_fields.items()
+            if key not in given and key not in ("file", "source", "label")
+        ),
+        "",
+        "reporting_currency: USD",
+    ]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _label_lines(given: dict[str, Guess]) -> list[str]:
+    label, positive = given["label"], given.get("positive")
+    if positive is None:
+        return [_line(label)]
+    parts = f"{{column: {json.dumps(label.value)}, positive: {json.dumps(positive.value)}}}"
+    both = Guess("label", "", f"{label.why}; {positive.value}: {positive.why}", label.others)
+    return [_noted(f"label: {parts}", _why(both))]
+
+
+def _line(guess: Guess) -> str:
+    return _noted(f"{guess.key}: {json.dumps(guess.value)}", _why(guess))
+
+
+def _why(guess: Guess) -> str:
+    others = ", ".join(guess.others[:MAX_OTHERS])
+    more = " …" if len(guess.others) > MAX_OTHERS else ""
+    return f"guessed from {guess.why}" + (f"; or: {others}{more}" if others else "")
+
+
+def _noted(text: str, note: str) -> str:
+    return f"  {text:<{NOTE_AT}}  # {' '.join(note.split())}"

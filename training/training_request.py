@@ -1,0 +1,117 @@
+"""One training as it is asked for: which targets, how many trials, as of which day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, time
+
+from configs.runtime.errors import ConfigError, did_you_mean
+from configs.schema.company import Company
+from configs.schema.workspace import Workspace
+from features.pipeline import build_features
+from training.pipeline import Candidate, train_targets
+from training.train_table import train_table
+
+Progress = Callable[[str], None]
+
+MAX_TRIALS = 10_000
+
+
+def train_company(
+    workspace: Workspace,
+    *,
+    targets: Sequence[str] = (),
+    trials: int | None = None,
+    as_of: date | None = None,
+    progress: Progress = lambda _: None,
+) -> dict[str, Candidate]:
+    """Train the targets of a company and register the challengers.
+
+    The caller holds the state directory's lock. Targets that are not named keep their latest
+    training, and nothing that is published changes.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The company.
+    targets : sequence of str
+        Names of targets; all of them by default.
+    trials : int, optional
+        Trials of the search, instead of ``training.tuning.trials``; finished trials of the same
+        search are kept and count. Part of the configuration's hash, like the setting.
+    as_of : date, optional
+        Train as if it were 00:00 UTC of this day: nothing that became known later is read. The
+        online store keeps the vectors of the latest book.
+    progress : callable
+        Called with one line per step.
+
+    Returns
+    -------
+    dict
+        Target to its candidate.
+
+    Raises
+    ------
+    ConfigError
+        An unknown target, a number of trials out of range, a day after today, or a day for a table
+        without moments.
+    """
+    company = workspace.company
+    refuse_unknown_targets(company, targets)
+    now = moment_of(company, as_of)
+    asked = replace(workspace, company=with_trials(company, trials))
+    if company.table is not None:
+        return train_table(asked, now, progress)
+    built = build_features(asked, now, progress, is_served=as_of is None)
+    return train_targets(asked, built, progress, targets=tuple(dict.fromkeys(targets)))
+
+
+def refuse_unknown_targets(company: Company, targets: Sequence[str]) -> None:
+    """Raise for a name that is no target of the company."""
+    for name in targets:
+        if name not in company.targets:
+            raise ConfigError(
+                f"{company.name} has no target {name!r}",
+                where="--target",
+                fix=did_you_mean(name, company.targets)
+                or "its targets are: " + ", ".join(company.targets),
+            )
+
+
+def with_trials(company: Company, trials: int | None) -> Company:
+    """Return the company with another number of trials in its search."""
+    if trials is None:
+        return company
+    if not 0 <= trials <= MAX_TRIALS:
+        raise ConfigError(
+            f"{trials} trials cannot be searched",
+            where="--trials",
+            fix=f"name a number between 0, for the starting settings, and {MAX_TRIALS:,}",
+        )
+    tuning = company.training.tuning.model_copy(update={"trials": trials})
+    training = company.training.model_copy(update={"tuning": tuning})
+    return company.model_copy(update={"training": training})
+
+
+def moment_of(company: Company, as_of: date | None) -> datetime:
+    """Return the clock of a training: the company's, or the beginning of an earlier day, UTC."""
+    now = company.clock()
+    if as_of is None:
+        return now
+    if company.table is not None and company.table.as_of is None:
+        raise ConfigError(
+            "the rows of this table do not say which day they describe, so there is no earlier day "
+            "to train as of",
+            where="--as-of",
+            fix="name their column as table.as_of in company.yaml, or leave the option out",
+        )
+    instant = datetime.combine(as_of, time(), UTC)
+    if instant > now:
+        raise ConfigError(
+            f"{as_of} lies after the company's present, {now:%Y-%m-%d}",
+            where="--as-of",
+            fix=f"name a day up to {now:%Y-%m-%d}"
+            + (", at which company.yaml pins the clock" if company.now else ""),
+        )
+    return instant

@@ -1,0 +1,278 @@
+"""The book as it stands now: value by band, what may be lost, who is first, nobody left out.
+
+What is expected says by when: an estimate looks to its renewal or to the end of its horizon, so a
+sum comes with the last of those days and with the part that falls within 91 days. Closed accounts
+are shown by their status and are in no other count.
+
+Rows are the answers of the scored book, one per account, as served and exported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from features.snapshots.statuses import NOT_CUSTOMERS, STATUSES
+from training.model.expected_loss import expected_loss
+from training.reporting.formatting import day, outcome_of
+from training.validation.score_evidence import BANDS
+
+TOP = 10
+REASONS = 3
+RAISED = ("elevated", "high")
+"""Bands whose accounts are counted as at risk (or, for growth, as worth an offer)."""
+
+Plain = dict[str, Any]
+Row = Mapping[str, Any]
+
+
+def book_rows(book: pd.DataFrame | Iterable[Row]) -> list[Plain]:
+    """Return the scored book as plain rows, missing values as None.
+
+    Parameters
+    ----------
+    book : pandas.DataFrame or iterable of mapping
+        One row per account: account_id, status, status_text, name, segment, arr, as_of; and, for
+        those that are scored, ``scores``: target to probability in [0, 1], band, asks_about
+        (``renewal`` or ``horizon``), until (date), raises (reasons with their facts).
+    """
+    records = book.to_dict(orient="records") if isinstance(book, pd.DataFrame) else list(book)
+    return [{str(key): _known(value) for key, value in row.items()} for row in records]
+
+
+def _known(value: Any) -> Any:
+    """Return None for what pandas holds in place of nothing."""
+    return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
+
+
+def scored(rows: Iterable[Row], target: str) -> list[tuple[Row, Row]]:
+    """Return the accounts that have a score for a target, each with it."""
+    pairs = ((row, (row.get("scores") or {}).get(target)) for row in rows)
+    return [(row, score) for row, score in pairs if score is not None]
+
+
+def value_of(rows: Iterable[Row]) -> float:
+    """Return the annual value of accounts; an unknown one counts as 0."""
+    return float(sum(row.get("arr") or 0.0 for row in rows))
+
+
+def expected_value(pairs: Iterable[tuple[Row, Row]]) -> float:
+    """Return the sum of probability times annual value."""
+    return float(sum(score["probability"] * (row.get("arr") or 0.0) for row, score in pairs))
+
+
+def customers(rows: Iterable[Row]) -> list[Row]:
+    """Return the accounts that are customers: closed ones are counted apart."""
+    return [row for row in rows if row["status"] not in NOT_CUSTOMERS]
+
+
+def loss_of(pairs: Sequence[tuple[Row, Row]]) -> Plain | None:
+    """Return the expected value of accounts with its frames of time; None without an account.
+
+    See `training.model.expected_loss.ExpectedLoss.as_dict`.
+    """
+    if not pairs:
+        return None
+    return expected_loss(
+        np.array([expected_value([pair]) for pair in pairs]),
+        date.fromisoformat(max(str(row["as_of"]) for row, _ in pairs)[:10]),
+        [date.fromisoformat(str(score["until"])[:10]) for _, score in pairs],
+        [score["asks_about"] == "renewal" for _, score in pairs],
+    ).as_dict()
+
+
+def statuses(rows: Sequence[Row]) -> list[Plain]:
+    """Return how many accounts have each status and what they are worth: together, all of them."""
+    found: dict[str, list[Row]] = {str(status): [] for status in STATUSES}
+    for row in rows:
+        found.setdefault(str(row["status"]), []).append(row)
+    return [
+        {
+            "status": status,
+            "words": _status_words(status, inside),
+            "accounts": len(inside),
+            "arr": value_of(inside),
+        }
+        for status, inside in found.items()
+    ]
+
+
+def _status_words(status: str, rows: Sequence[Row]) -> str:
+    known: dict[str, str] = {str(name): words for name, words in STATUSES.items()}
+    told = rows[0].get("status_text") if rows else None
+    return str(told or known.get(status, status.replace("_", " ")))
+
+
+def by_band(rows: Sequence[Row], target: str) -> list[Plain]:
+    """Return, per band from the highest, accounts, value and expected value of the event.
+
+    Returns
+    -------
+    list of dict
+        band, accounts, arr, arr_share (of scored value, 0 to 1), expected_accounts (sum of
+        probabilities), expected_arr (sum of probability times annual value, of each account up to
+        the day it is asked about), expected_arr_91d (what of it falls within 91 days).
+    """
+    pairs = scored(rows, target)
+    whole = value_of(row for row, _ in pairs)
+    table = []
+    for band in reversed(BANDS):
+        inside = [pair for pair in pairs if pair[1]["band"] == band]
+        arr = value_of(row for row, _ in inside)
+        table.append(
+            {
+                "band": band,
+                "accounts": len(inside),
+                "arr": arr,
+                "arr_share": arr / whole if whole else None,
+                "expected_accounts": float(sum(score["probability"] for _, score in inside)),
+                "expected_arr": expected_value(inside),
+                "expected_arr_91d": (loss_of(inside) or _NOTHING)["within_91_days"],
+            }
+        )
+    return table
+
+
+_NOTHING = {"within_91_days": 0.0}
+
+
+def totals(rows: Sequence[Row], target: str) -> Plain:
+    """Return what is in the raised bands, and apart from it what is expected to be lost or won.
+
+    The two are different amounts: the first is all the value of some accounts, the second a part
+    of the value of all.
+    """
+    pairs = scored(rows, target)
+    raised = [item for item in by_band(rows, target) if item["band"] in RAISED]
+    return {
+        "scored": len(pairs),
+        "scored_arr": value_of(row for row, _ in pairs),
+        "unknown_arr": sum(row.get("arr") is None for row, _ in pairs),
+        "raised_accounts": sum(item["accounts"] for item in raised),
+        "raised_arr": sum(item["arr"] for item in raised),
+        "expected_accounts": float(sum(score["probability"] for _, score in pairs)),
+        "expected_arr": expected_value(pairs),
+        "loss": loss_of(pairs),
+    }
+
+
+def by_question(rows: Sequence[Row], target: str) -> list[Plain]:
+    """Return expected value apart for renewals and for the horizon: they are not the same risk."""
+    groups: dict[str, list[tuple[Row, Row]]] = {}
+    for row, score in scored(rows, target):
+        groups.setdefault(str(score["asks_about"]), []).append((row, score))
+    return [
+        {
+            "asks_about": asked,
+            "accounts": len(inside),
+            "arr": value_of(row for row, _ in inside),
+            "expected_arr": expected_value(inside),
+            "until": max(str(score["until"])[:10] for _, score in inside),
+        }
+        for asked, inside in sorted(groups.items())
+    ]
+
+
+def question(score: Row) -> str:
+    r"""Return what a probability is the probability of.
+
+    >>> question({"asks_about": "renewal", "until": "2026-03-02"})
+    'renewal on 2\xa0Mar\xa02026'
+    """
+    ahead = "renewal on" if score["asks_about"] == "renewal" else "by"
+    return f"{ahead} {day(score['until'])}"
+
+
+def top(rows: Sequence[Row], target: str) -> list[Plain]:
+    """Return the raised accounts with the most expected value, ten at most, with reasons.
+
+    Ordered by probability times annual value; where no value is known, by probability.
+    """
+    raised = [pair for pair in scored(rows, target) if pair[1]["band"] in RAISED]
+    ordered = sorted(
+        raised,
+        key=lambda pair: (
+            -expected_value([pair]),
+            -pair[1]["probability"],
+            str(pair[0]["account_id"]),
+        ),
+    )
+    return [
+        {
+            "account_id": str(row["account_id"]),
+            "name": str(row.get("name") or row["account_id"]),
+            "segment": row.get("segment"),
+            "arr": row.get("arr"),
+            "probability": float(score["probability"]),
+            "band": str(score["band"]),
+            "expected_arr": None if row.get("arr") is None else expected_value([(row, score)]),
+            "question": question(score),
+            "reasons": reasons(score),
+        }
+        for row, score in ordered[:TOP]
+    ]
+
+
+def reasons(score: Row) -> list[Plain]:
+    """Return the strongest reasons: the theme, what it is associated with, and the facts."""
+    return [
+        {
+            "theme": str(reason["theme"]),
+            "text": str(reason["text"]),
+            "points": float(reason["points"]),
+            "facts": [str(fact["text"]) for fact in reason["facts"]],
+        }
+        for reason in list(score.get("raises") or ())[:REASONS]
+    ]
+
+
+def book_now(
+    book: pd.DataFrame | Iterable[Row],
+    contracts: Mapping[str, Row],
+    released: Mapping[str, Row],
+) -> Plain:
+    """Return everything the report says about the book.
+
+    Parameters
+    ----------
+    book : pandas.DataFrame or iterable of mapping
+        See `book_rows`.
+    contracts : mapping
+        Label contract per target.
+    released : mapping
+        Per target the published bundle with its ``verdict``; with ``no_signal`` nobody is named.
+
+    Returns
+    -------
+    dict
+        as_of, accounts and arr (of customers), closed (accounts), statuses, and per target:
+        is_growth, has_signal, totals, bands, questions, top.
+    """
+    rows = book_rows(book)
+    return {
+        "as_of": max((str(row["as_of"]) for row in rows if row.get("as_of")), default=None),
+        "accounts": len(customers(rows)),
+        "closed": len(rows) - len(customers(rows)),
+        "arr": value_of(customers(rows)),
+        "statuses": statuses(rows),
+        "targets": {
+            target: _book_of(rows, target, contract, released.get(target, {}))
+            for target, contract in contracts.items()
+        },
+    }
+
+
+def _book_of(rows: Sequence[Row], target: str, contract: Row, released: Row) -> Plain:
+    has_signal = released.get("verdict") != "no_signal"
+    return {
+        "is_growth": outcome_of(contract["outcome"]).is_growth,
+        "has_signal": has_signal,
+        "totals": totals(rows, target),
+        "bands": by_band(rows, target),
+        "questions": by_question(rows, target),
+        "top": top(rows, target) if has_signal else [],
+    }
