@@ -11,6 +11,7 @@ import pytest
 
 from configs.schema.company import Company, Gates, Serving, Target, Training, Tuning
 from features.tables.catalog import FeatureInfo
+from tests.training.study_fixtures import example as example
 from training.data.training_frame import TrainingFrame
 from training.model.bundle import sigmoid
 

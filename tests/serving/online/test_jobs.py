@@ -29,7 +29,7 @@ from serving.online.jobs import ABANDONED, CHUNK, MAX_WAITING, Jobs
 from serving.online.server_state import Live
 from serving.scoring.export_rows import COLUMNS, flat_row
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
 
 

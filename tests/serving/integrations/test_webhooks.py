@@ -37,7 +37,7 @@ from serving.integrations.webhooks import (
     news_of,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 ROW = {
     "status": "scored",

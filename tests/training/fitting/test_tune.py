@@ -263,7 +263,7 @@ def finished(path: Path) -> int:
 
 @pytest.mark.slow
 def test_a_killed_search_loses_nothing(frame, folds, url, tmp_path):
-    world = Path(__file__).with_name("conftest.py")
+    world = Path(__file__).parents[1] / "conftest.py"
     code = textwrap.dedent(SEARCH).format(world=str(world), url=url)
     name = study_name(RECIPE, frame, folds)
     process = subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ))
@@ -293,7 +293,7 @@ def test_processes_share_one_search_on_postgresql(small, scratch_database):
     folds = make_folds(rows, folds=1, fold_days=91)
     code = SEARCH.replace("make_frame()", "make_frame(accounts=150, months=12)")
     code = code.replace("folds=2", "folds=1").replace("trials=10_000", "trials=40, workers=2")
-    world = Path(__file__).with_name("conftest.py")
+    world = Path(__file__).parents[1] / "conftest.py"
     code = textwrap.dedent(code).format(world=str(world), url=scratch_database)
     other = subprocess.Popen([sys.executable, "-c", GUARDED.format(code=code)])
     deadline = time.monotonic() + 120

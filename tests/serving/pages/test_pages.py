@@ -28,7 +28,7 @@ from tests.benchmarks.training.audit import company
 from training.health_audit.options import Asked
 from training.health_audit.run import audit
 
-SAMPLE = Path(__file__).resolve().parents[2] / ".github" / "sample-report.html"
+SAMPLE = Path(__file__).resolve().parents[3] / ".github" / "sample-report.html"
 BACK = '<a href="/">Bellwether</a>'
 
 PAGES = [

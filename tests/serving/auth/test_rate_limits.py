@@ -18,7 +18,7 @@ from serving.auth.permissions import LOCAL, Caller
 from serving.auth.rate_limits import N_SLOTS, Limiter
 from serving.http.problems import ProblemError, headers_of, of_error
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CRM, ADA = Caller("key 0a1b2c", frozenset()), Caller("person ada@example.com", frozenset())
 NOW = 1_772_000_000.0
 
