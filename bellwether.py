@@ -39,11 +39,11 @@ from configs.runtime.state_directory import State, keep_private
 from configs.runtime.telemetry import switch_off_telemetry
 from configs.schema.company import SHIPPED as SHIPPED
 from configs.schema.company import company_folder, load_company
-from configs.schema.workspace import Places, Workspace, data_folder
+from configs.schema.workspace import Environment, Workspace, data_folder
 
 if TYPE_CHECKING:
     from serving.auth.api_keys import KeyStore
-    from serving.batch.score_book import BookRun
+    from serving.batch.score_book import ScoreRun
     from serving.ledger.replay import Replay
 
 switch_off_telemetry()
@@ -132,7 +132,7 @@ def workspace_of(company: str, state: str | None, data: str | None) -> Workspace
         folder=folder,
         data=data_folder(loaded, folder, data),
         state=State(root.absolute()),
-        places=Places.from_environment(),
+        places=Environment.from_environment(),
     )
 
 
@@ -202,9 +202,9 @@ def simulate(
 ) -> None:
     """Make the raw tables of a simulated SaaS company whose true hazard is known."""
     from features.simulator import simulate as make
-    from features.simulator import write
+    from features.simulator import write_tables
 
-    write(make(seed=seed, n_accounts=accounts, months=months), folder)
+    write_tables(make(seed=seed, n_accounts=accounts, months=months), folder)
     console.print(
         f"wrote {folder}; next:  bellwether run simulated --data {folder}", soft_wrap=True
     )
@@ -267,9 +267,9 @@ def revenue(
 
 
 def _check_table(workspace: Workspace, as_json: bool) -> None:
-    from training.tabular.table_frame import build_table
+    from training.tabular.table_frame import build_table_frame
 
-    made = build_table(workspace, workspace.company.clock())
+    made = build_table_frame(workspace, workspace.company.clock())
     if as_json:
         columns = [asdict(column) for column in made.columns]
         typer.echo(json.dumps({"contract": made.contract, "columns": columns}, indent=1))
@@ -301,7 +301,7 @@ def catalogue(
     as_json: JsonOption = False,
 ) -> None:
     """Print every feature: name, meaning, unit, window, theme, expected signs."""
-    from features.signals import catalogue as features
+    from features.signals import feature_catalogue as features
 
     if as_json:
         typer.echo(json.dumps([item.as_dict() for item in features()], indent=1))
@@ -429,12 +429,14 @@ def truth(
     """Hold the trained models of a simulated company against its true hazard."""
     from features.pipeline import build_features
     from training.pipeline import candidates
-    from training.simulated_truth import as_text, compare
+    from training.simulated_truth import as_text, compare_with_truth
 
     workspace = workspace_of(company, state, data)
     with workspace.state.lock("truth"):
         built = build_features(workspace, workspace.company.clock())
-        found = [compare(workspace, built, item) for item in candidates(workspace).values()]
+        found = [
+            compare_with_truth(workspace, built, item) for item in candidates(workspace).values()
+        ]
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
@@ -459,12 +461,11 @@ def promote(
     ] = False,
 ) -> None:
     """Publish the latest trained models as one release."""
-    from training.train_table import feature_set
-
     from features.pipeline import build_features
     from training.pipeline import candidates
     from training.promote import end_shadow as leave_shadow
     from training.promote import promote as publish
+    from training.train_table import table_feature_set
 
     workspace, steps = workspace_of(company, state, data), Steps()
     if end_shadow:
@@ -475,7 +476,7 @@ def promote(
         is_table = workspace.company.table is not None
         publish(
             workspace,
-            feature_set(workspace, trained)
+            table_feature_set(workspace, trained)
             if is_table
             else build_features(workspace, now, steps).features,
             trained,
@@ -548,9 +549,8 @@ def score(
     ] = None,
 ) -> None:
     """Score every account with the published release, and export the book."""
-    from serving.run.score_table import score_table
-
     from serving.run.pipeline import score_company
+    from serving.run.score_table import score_table
 
     workspace, steps = workspace_of(company, state, data), Steps()
     if workspace.company.table is not None:
@@ -630,7 +630,7 @@ def audit(
     from training.health_audit.run import audit as make
 
     day = options.day_option(today, "--today")
-    asked = options.Asked(
+    asked = options.AuditOptions(
         now=datetime.combine(day, clock(), UTC)
         if day
         else datetime.now(UTC).replace(microsecond=0),
@@ -675,7 +675,7 @@ def forecast(
 ) -> None:
     """Forecast GRR and NRR with bands, and show how the same forecast did before."""
     from serving.run.pipeline import forecast_company
-    from training.forecast.labels_text import lines
+    from training.forecast.labels_text import forecast_lines
 
     workspace = workspace_of(company, state, data)
     steps = steps_beside(as_json)
@@ -684,7 +684,7 @@ def forecast(
     if as_json:
         typer.echo(json.dumps(content, indent=1))
         return
-    for line in lines(content):
+    for line in forecast_lines(content):
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"wrote {path}", soft_wrap=True)
 
@@ -731,9 +731,8 @@ def run(
     ] = 0,
 ) -> None:
     """Do it all: check, features, labels, train, promote, score, report."""
-    from serving.run.score_table import run_table
-
     from serving.run.pipeline import run_company
+    from serving.run.score_table import run_table
 
     workspace, steps = workspace_of(company, state, data), Steps()
     if workspace.company.table is not None:
@@ -1049,7 +1048,7 @@ def revoke_key(company: CompanyArgument, key_id: str, state: StateOption = None)
     console.print(f"{key_id} is taken back")
 
 
-def _print_book(book: BookRun) -> None:
+def _print_book(book: ScoreRun) -> None:
     from serving.batch.score_book import top_at_risk
 
     console.print("\n[bold]Most at risk, by recurring revenue expected to be lost[/]")

@@ -71,7 +71,7 @@ _Found = tuple[datetime | None, dict[str, Any] | None]
 """What Feast's online stores answer per entity: when, and Feast's values by field."""
 
 
-class Held(NamedTuple):
+class OnlineRow(NamedTuple):
     """What the online store holds of one entity, as it lies there.
 
     Attributes
@@ -79,7 +79,7 @@ class Held(NamedTuple):
     as_of : datetime
         The moment the values stand for, UTC.
     values, past : bytes
-        A head, then little-endian float64 (`rows_of`).
+        A head, then little-endian float64 (`online_row_frame`).
     facts : bytes
         JSON.
     """
@@ -113,7 +113,7 @@ class OnlineRows:
     as_of: list[datetime | None]
 
 
-class Store:
+class FeastStore:
     """One company's feature store."""
 
     def __init__(self, workspace: Workspace) -> None:
@@ -391,9 +391,9 @@ class Store:
         StateError
             It holds vectors of another length.
         """
-        return rows_of(self.held(feature_hash, entities), width)
+        return online_row_frame(self.held(feature_hash, entities), width)
 
-    def held(self, feature_hash: str, entities: Sequence[str]) -> list[Held | None]:
+    def held(self, feature_hash: str, entities: Sequence[str]) -> list[OnlineRow | None]:
         """Read what `online` reads, as it lies there; None for unknown entities.
 
         Raises
@@ -595,14 +595,14 @@ def vector_view(feature_hash: str) -> str:
     return f"{VECTOR}{feature_hash}"
 
 
-def _held(found: _Found) -> Held | None:
+def _held(found: _Found) -> OnlineRow | None:
     as_of, row = found
     # SQLite answers nothing for an unknown entity, Redis empty values.
     if as_of is None or row is None or not row["values"].HasField("double_list_val"):
         return None
     # Written out, a list of doubles is a head and then the doubles as they lie in memory: taken
     # over whole, it costs less than reading the numbers one by one.
-    return Held(
+    return OnlineRow(
         as_of,
         row["values"].double_list_val.SerializeToString(),
         row["past"].double_list_val.SerializeToString(),
@@ -610,7 +610,7 @@ def _held(found: _Found) -> Held | None:
     )
 
 
-def rows_of(held: Sequence[Held | None], width: int) -> OnlineRows:
+def online_row_frame(held: Sequence[OnlineRow | None], width: int) -> OnlineRows:
     """Return what the store holds of some entities as `OnlineRows` of `width` features.
 
     Raises

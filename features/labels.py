@@ -179,7 +179,7 @@ def labels_at(
         standing = ibis.memtable(engine.to_pyarrow(standing_at(engine, workspace, loaded, part)))
         windows = _windows(standing, target, workspace.company)
         happened = _observers(target)(
-            Asked(windows, tables, name, target, workspace.company.cohort)
+            LabelRequest(windows, tables, name, target, workspace.company.cohort)
         )
         rows = _judge(windows, happened, today, target)
         parts.append(_stamped(rows.order_by("as_of_day", "entity_id").to_pyarrow()))
@@ -226,7 +226,7 @@ def label_moments(
         rows = pa.Table.from_pandas(frame.assign(has_room=True), preserve_index=False)
         standing = ibis.memtable(rows)
         windows = _windows(standing, target, company)
-        happened = _observers(target)(Asked(windows, tables, name, target, company.cohort))
+        happened = _observers(target)(LabelRequest(windows, tables, name, target, company.cohort))
         judged = _judge(windows, happened, today, target).order_by("as_of_day", "entity_id")
         table = _stamped(judged.to_pyarrow()).to_pandas()
         found[name] = table.assign(so_far=_so_far(happened, windows, target))
@@ -261,7 +261,7 @@ def _write(
     folder: Path,
 ) -> None:
     windows = _windows(standing, target, company)
-    happened = _observers(target)(Asked(windows, tables, name, target, company.cohort))
+    happened = _observers(target)(LabelRequest(windows, tables, name, target, company.cohort))
     rows = _judge(windows, happened, today, target)
     frame = _stamped(rows.order_by("as_of_day", "entity_id").to_pyarrow())
     contract = _contract(name, target, company, frame)
@@ -320,7 +320,7 @@ def _windows(standing: ir.Table, target: Target, company: Company) -> ir.Table:
 
 
 @dataclass(frozen=True)
-class Asked:
+class LabelRequest:
     """What an observer reads: the windows, the tables with hindsight, target and cohort."""
 
     windows: ir.Table
@@ -349,7 +349,7 @@ class Asked:
         return self.tables[name]
 
 
-Observer = Callable[[Asked], ir.Table]
+Observer = Callable[[LabelRequest], ir.Table]
 
 
 def _observers(target: Target) -> Observer:
@@ -368,7 +368,7 @@ def _observers(target: Target) -> Observer:
     return observed[target.outcome, target.observed_in]
 
 
-def _churn_in_terms(asked: Asked) -> ir.Table:
+def _churn_in_terms(asked: LabelRequest) -> ir.Table:
     terms = asked.table("subscriptions")
     gone = departures(terms)
     pairs = asked.windows.join(gone, "entity_id")
@@ -388,7 +388,7 @@ def _churn_in_terms(asked: Asked) -> ir.Table:
     )
 
 
-def _movement_in_terms(asked: Asked) -> ir.Table:
+def _movement_in_terms(asked: LabelRequest) -> ir.Table:
     terms = asked.table("subscriptions", "arr")
     sign = 1.0 if asked.target.outcome == "expansion" else -1.0
     pairs = asked.windows.join(revenue_changes(terms), "entity_id")
@@ -428,7 +428,7 @@ def _enough(moved: ir.Value, arr: ir.Value, target: Target) -> ir.BooleanValue:
     return ((moved >= (arr * target.margin).round(2)) & (moved > 0)).fill_null(False)
 
 
-def _silence(asked: Asked) -> ir.Table:
+def _silence(asked: LabelRequest) -> ir.Table:
     table = activity_table(asked.tables)
     if table is None:
         raise ConfigError(
@@ -446,7 +446,7 @@ def _silence(asked: Asked) -> ir.Table:
     return joined.select(*KEY, **_UNDATED, happened=joined.is_seen.isnull())
 
 
-def _paid_ahead(asked: Asked, charges: ir.Table) -> ir.Table:
+def _paid_ahead(asked: LabelRequest, charges: ir.Table) -> ir.Table:
     """Return the windows that end before the account's next charge is due and late."""
     cycles = billing_cycles(asked.tables["invoices"])
     cycles = cycles.filter(cycles.cycle_days.notnull()).select("entity_id", "cycle_days")
@@ -468,7 +468,7 @@ _UNDATED = {
 """Of outcomes that have no day of their own."""
 
 
-def _movement_in_spend(asked: Asked) -> ir.Table:
+def _movement_in_spend(asked: LabelRequest) -> ir.Table:
     """Compare what the window cost with what as many days usually cost.
 
     Usual is the spend of the last 364 days, or since the first charge. Accounts billed in a regular
@@ -492,7 +492,7 @@ def _movement_in_spend(asked: Asked) -> ir.Table:
     return sums.select(*KEY, **_UNDATED, happened=is_usual.ifelse(moved, ibis.null("boolean")))
 
 
-def _spend_around(asked: Asked) -> ir.Table:
+def _spend_around(asked: LabelRequest) -> ir.Table:
     """Return per window: spent, usual (both sums), n_after, n_before (charges), billed_days."""
     rows = asked.table("invoices", "amount").filter(lambda t: t.amount.notnull())
     cycles = billing_cycles(rows).select("entity_id", "cycle_days")
@@ -514,7 +514,7 @@ def _spend_around(asked: Asked) -> ir.Table:
     )
 
 
-def _in_outcomes(asked: Asked) -> ir.Table:
+def _in_outcomes(asked: LabelRequest) -> ir.Table:
     table = asked.table("outcomes")
     rows = table.filter(table.outcome == asked.target.outcome)
     effective = rows.effective_day if "effective_day" in rows.columns else rows.day
@@ -537,7 +537,7 @@ def _in_outcomes(asked: Asked) -> ir.Table:
     ).drop("opens_day", "closes_day")
 
 
-def _in_labels(asked: Asked) -> ir.Table:
+def _in_labels(asked: LabelRequest) -> ir.Table:
     table = asked.table("labels")
     rows = table.filter(table.target == asked.name)
     # a date-only moment was put on the next midnight; here the date itself is the moment

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from configs.schema.company import Company, Growth, Room
+from configs.schema.company import Company, Growth, GrowthRoom
 from features.days import day_index, index_day
 from features.revenue.revenue_growth import allowances
 from features.signals.commercial import CLOSED_STAGES, is_live
@@ -50,7 +50,7 @@ Facts = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Book:
+class OfferInputs:
     """What is read to see what could be sold.
 
     Attributes
@@ -90,7 +90,7 @@ class Book:
 
 
 def candidate_facts(
-    book: Book, held: pd.DataFrame, ids: Sequence[str], seat_use: np.ndarray
+    book: OfferInputs, held: pd.DataFrame, ids: Sequence[str], seat_use: np.ndarray
 ) -> list[Facts]:
     """Return what could be sold to each account, in the order of `ids`.
 
@@ -122,7 +122,7 @@ def candidate_facts(
         "product": product_offers(held, book.company.room),
         "usage": unit_offers(full, nearly_full),
     }
-    rules = rules_of(full, offers["seats"], book.company.growth)
+    rules = growth_rules(full, offers["seats"], book.company.growth)
     blocked = [overdue(book), open_opportunities(book)]
     people = contacts(book)
     return [
@@ -136,7 +136,7 @@ def candidate_facts(
     ]
 
 
-def held_terms(book: Book) -> pd.DataFrame:
+def held_terms(book: OfferInputs) -> pd.DataFrame:
     """Return what accounts hold at the book: one row per entity_id and product.
 
     Columns: arr, seats, max_seats and plan, null where the source does not tell; product is the
@@ -186,7 +186,7 @@ def product_shares(held: pd.DataFrame, ids: Sequence[str]) -> list[list[Facts]]:
     return [found.get(entity, []) for entity in ids]
 
 
-def fullest(book: Book, held: pd.DataFrame) -> pd.DataFrame:
+def fullest(book: OfferInputs, held: pd.DataFrame) -> pd.DataFrame:
     """Return the allowances as known last: one row per entity_id and product.
 
     Columns: used, limit, share (used over limit), weeks (whole weeks since it has been nearly full
@@ -309,7 +309,7 @@ def unit_offers(full: pd.DataFrame, nearly_full: float) -> dict[str, Facts]:
     }
 
 
-def tier_offers(held: pd.DataFrame, room: Room) -> dict[str, Facts]:
+def tier_offers(held: pd.DataFrame, room: GrowthRoom) -> dict[str, Facts]:
     """Return the next dearer plan; plans are in the order of their median revenue per seat."""
     rows = held[held["plan"].notna() & (held["arr"] > 0) & (held["seats"] > 0)]
     if rows.empty:
@@ -329,7 +329,7 @@ def tier_offers(held: pd.DataFrame, room: Room) -> dict[str, Facts]:
     return offers
 
 
-def product_offers(held: pd.DataFrame, room: Room) -> dict[str, Facts]:
+def product_offers(held: pd.DataFrame, room: GrowthRoom) -> dict[str, Facts]:
     """Return the most common product that an account lacks."""
     told = held[held["product"] != ""]
     n = told["entity_id"].nunique()
@@ -347,7 +347,7 @@ def product_offers(held: pd.DataFrame, room: Room) -> dict[str, Facts]:
     return offers
 
 
-def rules_of(
+def growth_rules(
     full: pd.DataFrame, seats: Mapping[str, Facts], growth: Growth
 ) -> dict[str, list[str]]:
     """Return the kinds that plain rules name, per account; nothing where no rule holds.
@@ -366,7 +366,7 @@ def rules_of(
     return rules
 
 
-def overdue(book: Book) -> dict[str, Facts]:
+def overdue(book: OfferInputs) -> dict[str, Facts]:
     """Return who owes: the oldest invoice past its due day and unpaid, as known at the book."""
     if not book.has("invoices", "due_day", "paid_day", "amount"):
         return {}
@@ -401,7 +401,7 @@ def overdue_words(n: int, amount: float, currency: str, days: int) -> str:
     )
 
 
-def open_opportunities(book: Book) -> dict[str, Facts]:
+def open_opportunities(book: OfferInputs) -> dict[str, Facts]:
     """Return who is being sold to already: the largest expansion open as known at the book."""
     if not book.has("opportunities", "kind", "stage"):
         return {}
@@ -438,7 +438,7 @@ def deal_words(amount: float, stage: str, close: float | None, currency: str) ->
     return f"an expansion{money} is open ({stage.replace('_', ' ')}){until}"
 
 
-def contacts(book: Book) -> dict[str, Facts]:
+def contacts(book: OfferInputs) -> dict[str, Facts]:
     """Return whom to ask: an advocate first, then who was seen last; who left is nobody to ask.
 
     People have no history here: role and advocacy are as the source has them by the book.
@@ -467,7 +467,7 @@ def contacts(book: Book) -> dict[str, Facts]:
     }
 
 
-def last_seen(book: Book) -> dict[str, int]:
+def last_seen(book: OfferInputs) -> dict[str, int]:
     """Return the day a person was last seen, using the product or answering, by their id."""
     parts = []
     for table, column in (("usage_events", "user_id"), ("survey_responses", "respondent_id")):

@@ -30,7 +30,7 @@ from configs.runtime.state_directory import (
 from configs.schema.company import Company
 from configs.schema.workspace import Workspace
 from features.days import index_day
-from features.offers import Book, candidate_facts, held_terms, product_shares
+from features.offers import OfferInputs, candidate_facts, held_terms, product_shares
 from features.snapshots.grid import STANDING, Snapshots, daily_tables, read_snapshot
 from features.tables.catalog import FeatureInfo
 from features.tables.duckdb_engine import connect
@@ -185,7 +185,7 @@ def _told_of_terms(
     """Return what each account holds, and what could be sold to it (`features.offers`)."""
     engine = connect(workspace.state.scratch)
     daily, history, _ = daily_tables(engine, workspace, loaded, lambda _: None)
-    book = Book(engine, daily, history, loaded, workspace.company, snapshots.book_on)
+    book = OfferInputs(engine, daily, history, loaded, workspace.company, snapshots.book_on)
     place = served.names.index(SEAT_USE) if SEAT_USE in served.names else None
     seat_use = np.full(len(ids), np.nan) if place is None else values[:, place]
     names, held = [str(entity) for entity in ids], held_terms(book)

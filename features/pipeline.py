@@ -16,7 +16,7 @@ from configs.runtime.hashing import digest
 from configs.runtime.state_directory import read_manifest, write_json_atomically
 from configs.schema.company import Company
 from configs.schema.workspace import Workspace
-from features.feast_store import Store, vector_view
+from features.feast_store import FeastStore, vector_view
 from features.labels import Labels, build_labels
 from features.online_vectors import FeatureSet, build_vectors, feature_set
 from features.snapshots.grid import STANDING, Snapshots, build_snapshots
@@ -28,7 +28,7 @@ APPLIED = "applied"
 
 
 @dataclass(frozen=True)
-class Built:
+class FeatureBuild:
     """Everything the features room makes.
 
     Attributes
@@ -49,10 +49,10 @@ class Built:
     snapshots: Snapshots
     features: FeatureSet
     labels: dict[str, Labels]
-    store: Store
+    store: FeastStore
 
 
-def left_out(built: Built) -> dict[str, dict[str, list[str]]]:
+def left_out(built: FeatureBuild) -> dict[str, dict[str, list[str]]]:
     """Return what was left out: features, by what they need, and rows, by target.
 
     Returns
@@ -79,7 +79,7 @@ def build_features(
     progress: Progress = lambda _: None,
     *,
     is_served: bool = True,
-) -> Built:
+) -> FeatureBuild:
     """Load the sources, build what is out of date, and fill the feature store.
 
     The caller holds the state directory's lock. Nothing is rebuilt that did not change.
@@ -105,13 +105,13 @@ def build_features(
     loaded = load_sources(workspace, now, progress)
     snapshots = build_snapshots(workspace, loaded, now, progress)
     features = feature_set(snapshots)
-    store = Store(workspace)
+    store = FeastStore(workspace)
     if is_served:
         fill_store(workspace, loaded, snapshots, features, store, progress)
     else:
         declare_only(workspace, snapshots, features, store, progress)
     labels = build_labels(workspace, loaded, snapshots, now, progress)
-    return Built(loaded, snapshots, features, labels, store)
+    return FeatureBuild(loaded, snapshots, features, labels, store)
 
 
 def refuse_ready_table(company: Company) -> None:
@@ -131,7 +131,7 @@ def fill_store(
     loaded: Loaded,
     snapshots: Snapshots,
     features: FeatureSet,
-    store: Store,
+    store: FeastStore,
     progress: Progress,
 ) -> None:
     """Declare the views and load the book's vectors, unless the store already holds them.
@@ -185,7 +185,7 @@ def declare_only(
     workspace: Workspace,
     snapshots: Snapshots,
     features: FeatureSet,
-    store: Store,
+    store: FeastStore,
     progress: Progress,
 ) -> None:
     """Declare the views to train through; the next `fill_store` declares the book's again."""
@@ -197,7 +197,7 @@ def declare_only(
     store.apply(snapshots, features, workspace.company.targets, is_named=is_named)
 
 
-def _is_filled(store: Store, features: FeatureSet, folder: Path, book_on: date) -> bool:
+def _is_filled(store: FeastStore, features: FeatureSet, folder: Path, book_on: date) -> bool:
     """Ask for one account of the book: a store that was emptied answers, but knows nobody."""
     first = pq.read_table(folder / "part.parquet", columns=["entity_id"]).slice(0, 1)
     return all(store.holds(features, item, book_on) for item in first["entity_id"].to_pylist())

@@ -24,7 +24,7 @@ from serving.http.prometheus import Metrics
 from serving.http.uvicorn_protocol import speak_promptly
 from serving.online.answer_cache import ROOM_BYTES
 from serving.online.parent_process import end_with_parent, name_main_process
-from serving.online.server_state import CHECK_SECONDS, Live, workspace_from_environment
+from serving.online.server_state import CHECK_SECONDS, ServerState, workspace_from_environment
 
 switch_off_telemetry()
 name_main_process()
@@ -35,8 +35,8 @@ with warnings.catch_warnings():
 HOST, PORT = "127.0.0.1", 3000
 
 
-def _live(_: Request) -> Live:
-    live: Live = get_current_service().live
+def _live(_: Request) -> ServerState:
+    live: ServerState = get_current_service().live
     return live
 
 
@@ -86,7 +86,7 @@ class Bellwether:
         log_as_json(os.environ.get("BELLWETHER_LOG_LEVEL", "INFO"))
         self.metrics = Metrics()
         room_bytes = 2**20 * int(os.environ.get("BELLWETHER_RECALL_MB", ROOM_BYTES // 2**20))
-        self.live = Live(workspace_from_environment(os.environ), room_bytes=room_bytes)
+        self.live = ServerState(workspace_from_environment(os.environ), room_bytes=room_bytes)
         self.live.observe_stage = self.metrics.observe_stage
         self.live.start(float(os.environ.get("BELLWETHER_CHECK_SECONDS", CHECK_SECONDS)))
         _leave_loaded_alone()

@@ -27,9 +27,9 @@ import bellwether
 from configs.runtime.errors import ConfigError, StateError
 from configs.runtime.state_directory import State
 from configs.schema.company import load_company
-from features.feast_store import Store
+from features.feast_store import FeastStore
 from features.snapshots import grid
-from serving.batch.score_book import BookRun, read_latest, read_table
+from serving.batch.score_book import ScoreRun, read_latest, read_table
 from serving.run.pipeline import run_company
 from training.registry.releases import read_current
 
@@ -550,7 +550,7 @@ def test_training_as_of_a_day_leaves_what_is_served(finished, run_command):
     workspace = bellwether.workspace_of(str(finished.folder), str(finished.folder / "state"), None)
 
     def served() -> str:
-        rows = Store(workspace).online(
+        rows = FeastStore(workspace).online(
             release.feature_set["hash"], len(release.feature_set["names"]), ["A-01"]
         )
         return repr((rows.as_of, rows.values.tolist(), rows.facts))
@@ -626,7 +626,7 @@ def finished(clean, tmp_path) -> Tiny:
     return Tiny(tmp_path / "copy")
 
 
-def book_of(tiny: Tiny) -> BookRun:
+def book_of(tiny: Tiny) -> ScoreRun:
     book = read_latest(State(tiny.folder / "state"))
     assert book is not None
     return book

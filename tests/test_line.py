@@ -23,19 +23,19 @@ from nbclient import NotebookClient
 import bellwether
 import features.snapshots.aggregate
 from configs.schema.workspace import Workspace
-from features.pipeline import Built, build_features
+from features.pipeline import FeatureBuild, build_features
 from features.signals import support
-from features.snapshots.recompute import daily_tables, rebuilt
+from features.snapshots.recompute import daily_tables_at, rebuilt
 from features.tables.point_in_time import as_known
 from serving.api import create_app
-from serving.batch.score_book import BookRun, read_latest, read_table
+from serving.batch.score_book import ScoreRun, read_latest, read_table
 from serving.http.prometheus import Metrics
 from serving.http.score_text import data_confidence, data_notes
 from serving.ledger.ledger import Ledger, unpack_features
-from serving.online.server_state import Live
+from serving.online.server_state import ServerState
 from serving.scoring.scorer import Scorer
 from training.candidates.train import folds_of
-from training.checks import Context, catalogue
+from training.checks import CheckContext, check_catalogue
 from training.checks.source_evidence import gather
 from training.data.dataset import health_score_as_of
 from training.evaluation.evaluate import Evaluation
@@ -58,7 +58,7 @@ QUICK = {
     "tuning": {"trials": 2, "inner_folds": 1},
 }
 
-BY_CODE = {check.code: check for check in catalogue()}
+BY_CODE = {check.code: check for check in check_catalogue()}
 CHECKS = [BY_CODE[code] for code in ("BW-L02", "BW-L03", "BW-L10", "BW-L11")]
 """Those that look at the columns of a frame."""
 
@@ -88,7 +88,7 @@ class Line:
     said: str
 
     @property
-    def book(self) -> BookRun:
+    def book(self) -> ScoreRun:
         book = read_latest(self.workspace.state)
         assert book is not None
         return book
@@ -108,14 +108,14 @@ def line(tmp_path_factory) -> Line:
 
 
 @pytest.fixture(scope="module")
-def built(line) -> Built:
+def built(line) -> FeatureBuild:
     return build_features(line.workspace, line.workspace.company.clock())
 
 
 @pytest.fixture(scope="module")
 def ask(line) -> Callable[..., httpx.Response]:
     """Ask the service what a system would ask it."""
-    live = Live(line.workspace)
+    live = ServerState(line.workspace)
     live.refresh()
     metrics = Metrics()
     app = create_app(lambda _: live, lambda _: metrics)
@@ -372,12 +372,12 @@ def register_kernel(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(line, built) -> Context:
+def trained(line, built) -> CheckContext:
     """The churn training of the run as the checks saw it, its sources included."""
     candidate = latest(line.workspace, "churn")
     company = line.workspace.company
     frame = frame_of(company, built, "churn")
-    return Context(
+    return CheckContext(
         frame,
         folds_of(frame, company),
         read_kept(line.workspace, candidate).plan.final,
@@ -468,7 +468,7 @@ def test_without_a_leak_the_same_checks_are_quiet(trained):
 
 def rebuilt_now(line, built, day) -> pd.DataFrame:
     """The features of a past day from all of today's tables, as a build of then would store."""
-    daily = daily_tables(line.workspace, sorted(built.loaded.tables))
+    daily = daily_tables_at(line.workspace, sorted(built.loaded.tables))
     return rebuilt(line.workspace, built.snapshots, daily, day)
 
 

@@ -16,7 +16,7 @@ import bellwether
 from configs.runtime.errors import ConfigError
 from serving.batch.score_book import read_latest
 from serving.ledger.ledger import Ledger
-from serving.pages.history_charts import Trails
+from serving.pages.history_charts import HistoryCharts
 from training.registry.releases import history, open_store
 
 pytestmark = pytest.mark.slow
@@ -66,7 +66,7 @@ def test_each_week_has_its_book_by_the_model_of_the_first(options):
     assert published.release_id.startswith(WEEKS[0].replace("-", ""))
     run = read_latest(workspace.state)
     assert run.as_of[:10] == WEEKS[-1]
-    assert len(Trails(workspace.state).of(run)) > 20, "lines can be drawn"
+    assert len(HistoryCharts(workspace.state).of(run)) > 20, "lines can be drawn"
     report = json.loads((workspace.state.reports / "latest.json").read_bytes())
     assert report["as_of"][:10] == WEEKS[-1]
 

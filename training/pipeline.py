@@ -26,21 +26,21 @@ from configs.schema.company import Company
 from configs.schema.rules import shipped as shipped_rules
 from configs.schema.workspace import Workspace
 from features.feast_store import training_service
-from features.pipeline import Built
+from features.pipeline import FeatureBuild
 from features.quality.modelling_hazards import refuse_missing_accounts
-from training.candidates.train import Trained, built_with, train
+from training.candidates.train import TrainingResult, built_with, train
 from training.checks.context import Evidence
 from training.checks.source_evidence import gather
 from training.data.dataset import training_frame
 from training.data.frame_contract import check_frame
 from training.data.training_frame import TrainingFrame
 from training.evaluation.sampling import MODEL
-from training.fitting.fit import Recipe
+from training.fitting.fit import TrainingConfig
 from training.forecast.past_predictions import scored_earlier
 from training.model import bundle as bundles
 from training.model import rule_model
 from training.registry.figures import aligned_svg, folds_svg, reliability_svg
-from training.registry.mlflow_model import rows_of
+from training.registry.mlflow_model import example_rows
 from training.registry.mlflow_registry import TrainingRecord, flat_metrics, log_training
 from training.registry.model_card import FIGURES, model_card
 from training.registry.releases import check_bundle, read_current
@@ -65,7 +65,7 @@ EVIDENCE = (
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TrainedCandidate:
     """The latest training of one target, as it lies in the state directory.
 
     Attributes
@@ -127,11 +127,11 @@ class Candidate:
 
 def train_targets(
     workspace: Workspace,
-    built: Built,
+    built: FeatureBuild,
     progress: Progress = lambda _: None,
     *,
     targets: Sequence[str] = (),
-) -> dict[str, Candidate]:
+) -> dict[str, TrainedCandidate]:
     """Train each target whose rows, configuration or code changed.
 
     A target that cannot be trained (no events, one account) is told and left out; when none can,
@@ -158,11 +158,11 @@ def train_targets(
 
 def train_target(
     workspace: Workspace,
-    built: Built,
+    built: FeatureBuild,
     name: str,
     progress: Progress = lambda _: None,
     evidence: Callable[[], Evidence] | None = None,
-) -> Candidate:
+) -> TrainedCandidate:
     """Train one target, keep the evidence, and log it.
 
     `evidence` is asked for what the checks need from the sources, when there is something to train.
@@ -177,7 +177,7 @@ def train_target(
     )
 
 
-def frame_of(company: Company, built: Built, name: str) -> TrainingFrame:
+def frame_of(company: Company, built: FeatureBuild, name: str) -> TrainingFrame:
     """Join the rows of a target from the feature store."""
     return training_frame(
         built.labels[name],
@@ -196,7 +196,7 @@ def train_frame(
     progress: Progress = lambda _: None,
     evidence: Callable[[], Evidence] | None = None,
     offered: Mapping[str, str] | None = None,
-) -> Candidate:
+) -> TrainedCandidate:
     """Train on a typed frame unless nothing changed, keep the evidence, and log it.
 
     Without `evidence`, the checks that ask the sources are skipped. `offered` names where the
@@ -229,7 +229,7 @@ def train_frame(
     sha = bundles.save(trained.bundle, workspace.state.bundles)
     progress(f"{name}: the starts of earlier quarters, for the backtest of the forecast")
     before = scored_earlier(frame, workspace.company, trained.folds["cutoff"].min())
-    candidate = keep(workspace, name, sha, identity, trained, before, contract, published)
+    candidate = keep_candidate(workspace, name, sha, identity, trained, before, contract, published)
     record = _record(workspace, candidate, trained, frame, offered or {})
     _log(
         workspace,
@@ -256,14 +256,14 @@ def champion_bundle(workspace: Workspace, target: str) -> bundles.Bundle | None:
     return bundles.load(workspace.state.bundles / part["sha"], part["sha"])
 
 
-def recipe_of(published: bundles.Bundle | None, company: Company) -> Recipe | None:
+def recipe_of(published: bundles.Bundle | None, company: Company) -> TrainingConfig | None:
     """Return how a published model was fitted, to refit it beside the challenger."""
     if published is None:
         return None
-    return Recipe.from_dict(published.manifest["recipe"], threads=company.training.threads)
+    return TrainingConfig.from_dict(published.manifest["recipe"], threads=company.training.threads)
 
 
-def latest(workspace: Workspace, target: str) -> Candidate | None:
+def latest(workspace: Workspace, target: str) -> TrainedCandidate | None:
     """Return the latest training of a target whose bundle is whole, if there is one."""
     folder = workspace.state.training / target
     manifest = read_manifest(folder)
@@ -272,10 +272,10 @@ def latest(workspace: Workspace, target: str) -> Candidate | None:
     if not all((folder / name).is_file() for name in EVIDENCE):
         return None  # trained by an earlier version, which kept less
     check_bundle(workspace.state.bundles / manifest["sha"], manifest["sha"])
-    return Candidate(target, manifest["sha"], manifest["verdict"], folder)
+    return TrainedCandidate(target, manifest["sha"], manifest["verdict"], folder)
 
 
-def candidates(workspace: Workspace) -> dict[str, Candidate]:
+def candidates(workspace: Workspace) -> dict[str, TrainedCandidate]:
     """Return the latest training of every target.
 
     Raises
@@ -305,7 +305,9 @@ def _identity(workspace: Workspace, frame: TrainingFrame, contract: dict[str, An
     )
 
 
-def _inputs(company: Company, trained: Trained, published: bundles.Bundle | None) -> dict[str, Any]:
+def _inputs(
+    company: Company, trained: TrainingResult, published: bundles.Bundle | None
+) -> dict[str, Any]:
     """Return what a training was given and what it decided: `training.reproduce` begins there."""
     return {
         "company": company.model_dump(mode="json", by_alias=True),
@@ -316,16 +318,16 @@ def _inputs(company: Company, trained: Trained, published: bundles.Bundle | None
     }
 
 
-def keep(
+def keep_candidate(
     workspace: Workspace,
     name: str,
     sha: str,
     identity: str,
-    trained: Trained,
+    trained: TrainingResult,
     before: pd.DataFrame,
     contract: dict[str, Any],
     published: bundles.Bundle | None = None,
-) -> Candidate:
+) -> TrainedCandidate:
     """Keep a training in ``training/<target>``, with all that its numbers were made from."""
     manifest: dict[str, Any] = {
         "identity": identity,
@@ -355,10 +357,10 @@ def keep(
             for path in sorted(aside.rglob("*"))
             if path.is_file()
         }
-    return Candidate(name, sha, trained.judgement.verdict, folder, is_new=True)
+    return TrainedCandidate(name, sha, trained.judgement.verdict, folder, is_new=True)
 
 
-def _figures(trained: Trained) -> dict[str, str]:
+def _figures(trained: TrainingResult) -> dict[str, str]:
     """Return the pictures of the model card by file name, as SVG."""
     evaluation, before = trained.evaluation.as_dict(), trained.bundle.manifest.get("aligned")
     return {
@@ -370,8 +372,8 @@ def _figures(trained: Trained) -> dict[str, str]:
 
 def _record(
     workspace: Workspace,
-    candidate: Candidate,
-    trained: Trained,
+    candidate: TrainedCandidate,
+    trained: TrainingResult,
     frame: TrainingFrame,
     offered: Mapping[str, str],
 ) -> TrainingRecord:
@@ -398,7 +400,7 @@ def _record(
         checks=[item.as_dict() for item in trained.checks],
         figures=_figures(trained),
         card=(candidate.folder / "card.md").read_text(encoding="utf-8"),
-        rows=rows_of(
+        rows=example_rows(
             frame,
             source=f"Feast feature service {source}" if source else "ready-made table",
             as_of=table.as_of if table else None,
@@ -407,7 +409,7 @@ def _record(
     )
 
 
-def _baselines(trained: Trained, watch: Stopwatch) -> list[dict[str, Any]]:
+def _baselines(trained: TrainingResult, watch: Stopwatch) -> list[dict[str, Any]]:
     """Return every baseline with its measures, and when and how long it was fitted and scored."""
     measured = trained.evaluation.models
     return [

@@ -10,7 +10,7 @@ from configs.runtime.errors import ModelError, UnavailableError
 from configs.schema.company import Company
 from configs.schema.workspace import Workspace
 from training.model import bundle as bundles
-from training.model.bands import Frozen, book_scores, frozen_bands, last_tested, newest_vectors
+from training.model.bands import FrozenBands, book_scores, frozen_bands, last_tested, newest_vectors
 from training.model.reason_text import catalogue_version
 from training.registry.mlflow_registry import repair_aliases
 from training.registry.releases import (
@@ -27,7 +27,7 @@ from training.registry.shadow import publish_shadow, shadow_of, withdraw_shadow
 
 if TYPE_CHECKING:
     from features.online_vectors import FeatureSet
-    from training.pipeline import Candidate
+    from training.pipeline import TrainedCandidate
 
 Progress = Callable[[str], None]
 
@@ -38,7 +38,7 @@ MIRROR_ATTEMPTS = 20
 def promote(
     workspace: Workspace,
     features: FeatureSet,
-    candidates: dict[str, Candidate],
+    candidates: dict[str, TrainedCandidate],
     *,
     created_at: datetime,
     by: str = "",
@@ -176,8 +176,8 @@ def mirror_aliases(
 
 
 def _frozen(
-    workspace: Workspace, features: FeatureSet, candidate: Candidate, bundle: bundles.Bundle
-) -> Frozen:
+    workspace: Workspace, features: FeatureSet, candidate: TrainedCandidate, bundle: bundles.Bundle
+) -> FrozenBands:
     """Size the bands of a target by the newest book; without one, by the last moment tested."""
     folder = newest_vectors(workspace.state, features.hash)
     if folder is None:
@@ -197,7 +197,7 @@ def _is_same(
     )
 
 
-def _refuse_worse(release: Release, candidates: dict[str, Candidate]) -> None:
+def _refuse_worse(release: Release, candidates: dict[str, TrainedCandidate]) -> None:
     for name, item in candidates.items():
         published = release.bundles.get(name, {}).get("verdict")
         if published == "promotable" and item.verdict != "promotable":
@@ -210,7 +210,7 @@ def _refuse_worse(release: Release, candidates: dict[str, Candidate]) -> None:
             )
 
 
-def _bundle(workspace: Workspace, item: Candidate) -> bundles.Bundle:
+def _bundle(workspace: Workspace, item: TrainedCandidate) -> bundles.Bundle:
     return bundles.load(workspace.state.bundles / item.sha, item.sha)
 
 

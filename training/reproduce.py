@@ -22,20 +22,26 @@ from configs.runtime.state_directory import read_json, read_manifest
 from configs.schema.company import Company
 from configs.schema.workspace import Workspace
 from features.pipeline import build_features
-from training.candidates.gates import Judgement, hold_to_checks, judge
-from training.candidates.train import Plan, calibrated_forward, evaluated, pooled_calibration, train
+from training.candidates.gates import GateResult, hold_to_checks, judge
+from training.candidates.train import (
+    TrainingPlan,
+    calibrated_forward,
+    evaluated,
+    pooled_calibration,
+    train,
+)
 from training.checks.base import CheckResult
 from training.checks.context import Evidence
 from training.checks.source_evidence import gather
 from training.data.training_frame import TrainingFrame
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.sampling import MODEL, MODEL_RAW
-from training.fitting.fit import Rung
+from training.fitting.fit import ModelTier
 from training.model.bundle import Bundle, bundle_identity, load, sigmoid
-from training.pipeline import Candidate, frame_of, recipe_of
+from training.pipeline import TrainedCandidate, frame_of, recipe_of
 from training.registry.model_card import model_card
 from training.registry.releases import plain_json
-from training.tabular.table_frame import build_table
+from training.tabular.table_frame import build_table_frame
 
 SHOWN = 20
 """Differences named in an error; the rest are counted."""
@@ -58,7 +64,7 @@ class Difference:
 
 
 @dataclass
-class Verified:
+class ReproductionResult:
     """What was compared.
 
     Attributes
@@ -103,7 +109,7 @@ class Verified:
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredRun:
     """A training as it lies in the state directory.
 
     Attributes
@@ -120,10 +126,10 @@ class Kept:
         The rest of ``inputs.json``.
     """
 
-    candidate: Candidate
+    candidate: TrainedCandidate
     bundle: Bundle
     company: Company
-    plan: Plan
+    plan: TrainingPlan
     inputs: Mapping[str, Any]
 
     @property
@@ -132,9 +138,9 @@ class Kept:
         return pq.read_table(self.candidate.folder / "folds.parquet").to_pandas()
 
     @property
-    def rung(self) -> Rung:
+    def rung(self) -> ModelTier:
         """Where it stands on the ladder."""
-        return Rung(**self.bundle.manifest["rung"])
+        return ModelTier(**self.bundle.manifest["rung"])
 
     @property
     def checks(self) -> list[CheckResult]:
@@ -142,7 +148,7 @@ class Kept:
         return [CheckResult(**item) for item in self.candidate.checks]
 
 
-def read_kept(workspace: Workspace, candidate: Candidate) -> Kept:
+def read_kept(workspace: Workspace, candidate: TrainedCandidate) -> StoredRun:
     """Read a training and what it was made from.
 
     Raises
@@ -162,17 +168,17 @@ def read_kept(workspace: Workspace, candidate: Candidate) -> Kept:
         ) from error
     bundle = load(workspace.state.bundles / candidate.sha, candidate.sha)
     company = Company.model_validate(inputs["company"])
-    plan = Plan.from_dict(inputs["plan"], threads=company.training.threads)
-    return Kept(candidate, bundle, company, plan, inputs)
+    plan = TrainingPlan.from_dict(inputs["plan"], threads=company.training.threads)
+    return StoredRun(candidate, bundle, company, plan, inputs)
 
 
-def verify(workspace: Workspace, candidate: Candidate) -> Verified:
+def verify(workspace: Workspace, candidate: TrainedCandidate) -> ReproductionResult:
     """Recompute what the kept predictions give, and compare it with what was kept.
 
     Compared are the checksums of the files, the calibration, the probabilities, every number of the
     evaluation, the gates and verdict, what the bundle says of them, and the card line by line.
     """
-    kept, result = read_kept(workspace, candidate), Verified(candidate.target)
+    kept, result = read_kept(workspace, candidate), ReproductionResult(candidate.target)
     _compare_files(result, candidate)
     predictions = candidate.predictions
     _compare_probabilities(result, kept, predictions)
@@ -189,7 +195,9 @@ def verify(workspace: Workspace, candidate: Candidate) -> Verified:
     return result
 
 
-def verify_refit(workspace: Workspace, candidate: Candidate, rows: Rows) -> Verified:
+def verify_refit(
+    workspace: Workspace, candidate: TrainedCandidate, rows: Rows
+) -> ReproductionResult:
     """Join the rows again, fit the recorded recipes again, and compare to the byte.
 
     Raises
@@ -197,7 +205,7 @@ def verify_refit(workspace: Workspace, candidate: Candidate, rows: Rows) -> Veri
     StateError
         The rows are not those of the training: the data, the features or the labels changed.
     """
-    kept, result = read_kept(workspace, candidate), Verified(candidate.target)
+    kept, result = read_kept(workspace, candidate), ReproductionResult(candidate.target)
     frame, evidence = rows(candidate.target, kept.company)
     known, found = kept.bundle.manifest["training_fingerprint"], frame.fingerprint()
     if known != found:
@@ -230,14 +238,14 @@ def rows_again(
 ) -> Rows:
     """Return what makes the rows of any target again, from its sources."""
     if workspace.company.table is not None:
-        table = build_table(workspace, now)
+        table = build_table_frame(workspace, now)
         return lambda _target, _company: (table.frame, None)
     built = build_features(workspace, now, progress)
     evidence = gather(workspace, built, progress)
     return lambda target, company: (frame_of(company, built, target), evidence)
 
 
-def _compare_files(result: Verified, candidate: Candidate) -> None:
+def _compare_files(result: ReproductionResult, candidate: TrainedCandidate) -> None:
     manifest = read_manifest(candidate.folder) or {}
     for name, known in sorted(manifest.get("files", {}).items()):
         path = candidate.folder / name
@@ -246,7 +254,9 @@ def _compare_files(result: Verified, candidate: Candidate) -> None:
         )
 
 
-def _compare_probabilities(result: Verified, kept: Kept, predictions: pd.DataFrame) -> None:
+def _compare_probabilities(
+    result: ReproductionResult, kept: StoredRun, predictions: pd.DataFrame
+) -> None:
     """Recompute calibration and probabilities from the kept log-odds and outcomes."""
     raw = sigmoid(predictions["raw"].to_numpy())
     _compare_column(result, f"p_{MODEL_RAW}", predictions, raw)
@@ -265,7 +275,7 @@ def _compare_probabilities(result: Verified, kept: Kept, predictions: pd.DataFra
 
 
 def _compare_column(
-    result: Verified, name: str, predictions: pd.DataFrame, found: np.ndarray
+    result: ReproductionResult, name: str, predictions: pd.DataFrame, found: np.ndarray
 ) -> None:
     known = predictions[name].to_numpy(dtype=np.float64)
     result.n_compared += len(known)
@@ -276,7 +286,7 @@ def _compare_column(
         result.differences.append(Difference(what, float(known[row]), float(found[row])))
 
 
-def _compare_frames(result: Verified, known: pd.DataFrame, found: pd.DataFrame) -> None:
+def _compare_frames(result: ReproductionResult, known: pd.DataFrame, found: pd.DataFrame) -> None:
     result.compare("predictions.rows", len(known), len(found))
     result.compare("predictions.columns", sorted(known), sorted(found))
     if len(known) != len(found):
@@ -286,7 +296,7 @@ def _compare_frames(result: Verified, known: pd.DataFrame, found: pd.DataFrame) 
             _compare_column(result, name, known, found[name].to_numpy(dtype=np.float64))
 
 
-def _compare_evidence(result: Verified, kept: Kept, evaluation: Evaluation) -> None:
+def _compare_evidence(result: ReproductionResult, kept: StoredRun, evaluation: Evaluation) -> None:
     """Compare evaluation, gates, what the bundle says of them, and the card."""
     candidate, manifest = kept.candidate, kept.bundle.manifest
     plain = plain_json(evaluation.as_dict())
@@ -304,7 +314,7 @@ def _compare_evidence(result: Verified, kept: Kept, evaluation: Evaluation) -> N
     result.compare("card", _lines(written), _lines(card))
 
 
-def _judgement(kept: Kept, evaluation: Evaluation) -> Judgement:
+def _judgement(kept: StoredRun, evaluation: Evaluation) -> GateResult:
     return hold_to_checks(judge(evaluation, kept.rung, kept.company.gates), kept.checks)
 
 
@@ -335,8 +345,8 @@ def _short(value: Any) -> str:
 
 
 def verify_all(
-    workspace: Workspace, candidates: Mapping[str, Candidate], rows: Rows | None = None
-) -> list[Verified]:
+    workspace: Workspace, candidates: Mapping[str, TrainedCandidate], rows: Rows | None = None
+) -> list[ReproductionResult]:
     """Verify several trainings, with a refit when `rows` are given; all before any is refused.
 
     Raises

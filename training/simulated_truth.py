@@ -17,14 +17,14 @@ from scipy.stats import spearmanr
 from configs.runtime.errors import StateError
 from configs.schema.company import Company
 from configs.schema.workspace import Workspace
-from features.pipeline import Built
+from features.pipeline import FeatureBuild
 from features.simulator.export import TRUTH
 from training.evaluation.metrics import AUC_WITHIN, auc, log_loss, none_if_nan
 from training.evaluation.sampling import sample_of
 from training.model.bundle import Bundle, Scores, load, logit_of
 from training.model.reasons import MAX_RAISES, explain_rows
-from training.model.rule_model import Applied, rules_of
-from training.pipeline import Candidate
+from training.model.rule_model import AppliedRules, rules_of
+from training.pipeline import TrainedCandidate
 from training.validation.served_scores import OPEN
 
 COMPARED = ("truth", "model", "constant", "calendar", "rules", "health_score", "logistic")
@@ -72,21 +72,26 @@ def read_truth(workspace: Workspace) -> pd.DataFrame:
     return table.rename(columns={"account_id": "entity_id"}).assign(as_of=as_of)
 
 
-def compare(workspace: Workspace, built: Built, candidate: Candidate) -> Plain:
-    """Hold the latest training of a target against the truth; see `held`."""
+def compare_with_truth(
+    workspace: Workspace, built: FeatureBuild, candidate: TrainedCandidate
+) -> Plain:
+    """Hold the latest training of a target against the truth; see `truth_held`."""
     bundle = load(workspace.state.bundles / candidate.sha, candidate.sha)
-    return held(workspace, built, bundle, candidate.predictions)
+    return truth_held(workspace, built, bundle, candidate.predictions)
 
 
-def held(workspace: Workspace, built: Built, bundle: Bundle, predictions: pd.DataFrame) -> Plain:
+def truth_held(
+    workspace: Workspace, built: FeatureBuild, bundle: Bundle, predictions: pd.DataFrame
+) -> Plain:
     """Hold a model and its out-of-time predictions against the truth.
 
     Returns
     -------
     dict
         target, rung, why (it stands there, and what is missing), verdict, probability
-        (`probabilities`), book (`book`), reasons (`reasons`; None where there are none to judge:
-        the base rate or pooled rates are served) and rules (`ruled`; None but on the lowest rung).
+        (`probabilities`), book (`truth_of_book`), reasons (`reasons_against_truth`; None where
+        there are none to judge: the base rate or pooled rates are served) and rules (`ruled`; None
+        but on the lowest rung).
     """
     told = true_chances(read_truth(workspace), bundle.outcome)
     unseen = unseen_rows(built, bundle.target, told)
@@ -98,8 +103,8 @@ def held(workspace: Workspace, built: Built, bundle: Bundle, predictions: pd.Dat
         "why": bundle.evidence,
         "verdict": bundle.verdict,
         "probability": probabilities(predictions, told, workspace.company),
-        "book": book(bundle.predict(matrix), unseen["p_true"].to_numpy(dtype=np.float64)),
-        "reasons": reasons(bundle, matrix, unseen) if has_reasons else None,
+        "book": truth_of_book(bundle.predict(matrix), unseen["p_true"].to_numpy(dtype=np.float64)),
+        "reasons": reasons_against_truth(bundle, matrix, unseen) if has_reasons else None,
         "rules": ruled(rules_of(bundle), matrix, unseen) if bundle.rung == "rates" else None,
     }
 
@@ -167,7 +172,7 @@ def _beside_truth(rows: pd.DataFrame, name: str, company: Company) -> Plain:
     }
 
 
-def unseen_rows(built: Built, target: str, truth: pd.DataFrame) -> pd.DataFrame:
+def unseen_rows(built: FeatureBuild, target: str, truth: pd.DataFrame) -> pd.DataFrame:
     """Return scored rows of the latest moments that no model learned from: their answer is open.
 
     Accounts that are too new to be scored, or await a renewal that is late, are not of them.
@@ -184,7 +189,7 @@ def unseen_rows(built: Built, target: str, truth: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["as_of"].isin(latest)].reset_index(drop=True)
 
 
-def book(scores: Scores, true: np.ndarray) -> Plain:
+def truth_of_book(scores: Scores, true: np.ndarray) -> Plain:
     """Hold the served probabilities and their ranges against the truth, account by account.
 
     A range is of the share among accounts that look alike to the model, not of one account: what
@@ -255,7 +260,7 @@ def _true_themes(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[names].rename(columns=lambda name: str(name).removeprefix("theme_"))
 
 
-def reasons(bundle: Bundle, matrix: np.ndarray, rows: pd.DataFrame) -> Plain:
+def reasons_against_truth(bundle: Bundle, matrix: np.ndarray, rows: pd.DataFrame) -> Plain:
     """Tell how often the true drivers are among the reasons shown.
 
     Parameters
@@ -295,7 +300,7 @@ def reasons(bundle: Bundle, matrix: np.ndarray, rows: pd.DataFrame) -> Plain:
     }
 
 
-def ruled(rules: Applied, matrix: np.ndarray, rows: pd.DataFrame) -> Plain:
+def ruled(rules: AppliedRules, matrix: np.ndarray, rows: pd.DataFrame) -> Plain:
     """Tell how well plain rules, which nobody measured, point at what is true.
 
     Returns
@@ -304,10 +309,10 @@ def ruled(rules: Applied, matrix: np.ndarray, rows: pd.DataFrame) -> Plain:
         n; n_rules (mean per row); correlation of their number with the true chance; and drivers
         (`drivers`, of the themes of the rules that hold).
     """
-    held = rules.held(matrix)
+    truth_held = rules.held(matrix)
     themes = np.array([rule.theme for rule in rules.rules.values()])
-    shown = [list(dict.fromkeys(themes[row].tolist())) for row in held]
-    number = held.sum(axis=1).astype(np.float64)
+    shown = [list(dict.fromkeys(themes[row].tolist())) for row in truth_held]
+    number = truth_held.sum(axis=1).astype(np.float64)
     return {
         "n": len(rows),
         "n_rules": float(number.mean()),

@@ -10,15 +10,15 @@ from configs.schema.workspace import Workspace
 from features.online_vectors import FeatureSet
 from features.tables.catalog import FeatureInfo
 from training.model import bundle as bundles
-from training.pipeline import Candidate, train_frame
-from training.tabular.table_frame import Table, build_table
+from training.pipeline import TrainedCandidate, train_frame
+from training.tabular.table_frame import ParsedTable, build_table_frame
 
 Progress = Callable[[str], None]
 
 
 def train_table(
     workspace: Workspace, now: datetime, progress: Progress = lambda _: None
-) -> dict[str, Candidate]:
+) -> dict[str, TrainedCandidate]:
     """Read the company's table, train its one target, and register the challenger.
 
     Raises
@@ -26,13 +26,13 @@ def train_table(
     SourceError, DataError
         What is wrong with the table, and what to do.
     """
-    table = build_table(workspace, now)
+    table = build_table_frame(workspace, now)
     progress(_told(table))
     frame = table.frame
     return {frame.target: train_frame(workspace, frame, table.contract, progress)}
 
 
-def _told(table: Table) -> str:
+def _told(table: ParsedTable) -> str:
     n_left = sum("left out" in column.part for column in table.columns)
     left = f", {n_left} columns left out" if n_left else ""
     return (
@@ -41,7 +41,7 @@ def _told(table: Table) -> str:
     )
 
 
-def feature_set(workspace: Workspace, candidates: dict[str, Candidate]) -> FeatureSet:
+def table_feature_set(workspace: Workspace, candidates: dict[str, TrainedCandidate]) -> FeatureSet:
     """Return the columns the candidate was trained on, as the release names them."""
     (candidate,) = candidates.values()
     manifest = bundles.load(workspace.state.bundles / candidate.sha, candidate.sha).manifest

@@ -10,7 +10,7 @@ from configs.runtime.errors import ConfigError, did_you_mean
 from configs.schema.company import Company
 from configs.schema.workspace import Workspace
 from features.pipeline import build_features
-from training.pipeline import Candidate, train_targets
+from training.pipeline import TrainedCandidate, train_targets
 from training.train_table import train_table
 
 Progress = Callable[[str], None]
@@ -25,7 +25,7 @@ def train_company(
     trials: int | None = None,
     as_of: date | None = None,
     progress: Progress = lambda _: None,
-) -> dict[str, Candidate]:
+) -> dict[str, TrainedCandidate]:
     """Train the targets of a company and register the challengers.
 
     The caller holds the state directory's lock. Targets that are not named keep their latest
@@ -59,7 +59,7 @@ def train_company(
     """
     company = workspace.company
     refuse_unknown_targets(company, targets)
-    now = moment_of(company, as_of)
+    now = as_of_of_request(company, as_of)
     asked = replace(workspace, company=with_trials(company, trials))
     if company.table is not None:
         return train_table(asked, now, progress)
@@ -94,7 +94,7 @@ def with_trials(company: Company, trials: int | None) -> Company:
     return company.model_copy(update={"training": training})
 
 
-def moment_of(company: Company, as_of: date | None) -> datetime:
+def as_of_of_request(company: Company, as_of: date | None) -> datetime:
     """Return the clock of a training: the company's, or the beginning of an earlier day, UTC."""
     now = company.clock()
     if as_of is None:

@@ -11,7 +11,7 @@ Days = Annotated[int, Field(ge=0, le=3660)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Model(BaseModel):
+class ConfigModel(BaseModel):
     """Frozen, strict about names, with defaults written in the class."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)

@@ -14,10 +14,10 @@ from pydantic import Field, model_validator
 
 from configs.runtime.errors import ConfigError, did_you_mean
 from configs.runtime.hashing import digest
-from configs.schema.base import Days, Model, Name, Share
+from configs.schema.base import ConfigModel, Days, Name, Share
 from configs.schema.ready_table import TABLE_INPUT, ReadyTable, Written, target_of
 from configs.schema.rules import Rules
-from configs.schema.yaml_models import parse, read_yaml
+from configs.schema.yaml_models import parse_model, read_yaml
 
 COMPANY_FILE = "company.yaml"
 
@@ -25,7 +25,7 @@ SHIPPED = Path(__file__).parents[1] / "companies"
 """The examples, by name."""
 
 
-class Input(Model):
+class Input(ConfigModel):
     """A raw table as it lies somewhere: a file, or a table of a named connection."""
 
     file: str | None = Field(None, description="CSV or Parquet, relative to the data folder")
@@ -48,7 +48,7 @@ class Input(Model):
         return self
 
 
-class TableMapping(Model):
+class TableMapping(ConfigModel):
     """How a company's own table becomes one of ours."""
 
     source: str | None = Field(
@@ -90,7 +90,7 @@ class TableMapping(Model):
     )
 
 
-class Grid(Model):
+class Grid(ConfigModel):
     """The moments of prediction: one grid feeds every model."""
 
     every: Literal["week", "month"] = "month"
@@ -102,7 +102,7 @@ class Grid(Model):
     )
 
 
-class Cohort(Model):
+class Cohort(ConfigModel):
     """Who is scored."""
 
     min_tenure_days: Days = Field(28, description="younger accounts are `too_new`")
@@ -115,7 +115,7 @@ class Cohort(Model):
     monthly_grace_days: Days = Field(7, description="the same for terms under 45 days")
 
 
-class Room(Model):
+class GrowthRoom(ConfigModel):
     """When an account has no room to grow: it is then no example of, nor asked about, expansion.
 
     It has none when every term it holds is full: `seats` at `max_seats` where the source gives
@@ -133,7 +133,7 @@ class Room(Model):
     )
 
 
-class Growth(Model):
+class Growth(ConfigModel):
     """When a chance of growth is something to sell, and how much of it is measured."""
 
     min_events: Annotated[int, Field(ge=5)] = Field(
@@ -153,7 +153,7 @@ class Growth(Model):
     )
 
 
-class Target(Model):
+class Target(ConfigModel):
     """One outcome to predict: a printed, versioned contract."""
 
     outcome: Literal["churn", "contraction", "expansion"]
@@ -208,7 +208,7 @@ SETTING_LIMITS: dict[str, tuple[float, float]] = {
 """Outside of these LightGBM refuses, or explaining a score takes too long."""
 
 
-class Range(Model):
+class Range(ConfigModel):
     """Where a setting is searched; written ``[low, high]``."""
 
     low: float
@@ -227,7 +227,7 @@ class Range(Model):
         return self
 
 
-class Tuning(Model):
+class Tuning(ConfigModel):
     """The Optuna search."""
 
     trials: Annotated[int, Field(ge=0, le=10_000)] = 20
@@ -253,7 +253,7 @@ class Tuning(Model):
         return self
 
 
-class Training(Model):
+class Training(ConfigModel):
     """How models are fitted and compared."""
 
     seed: int = 7
@@ -276,7 +276,7 @@ class Training(Model):
     tuning: Tuning = Tuning()
 
 
-class Gates(Model):
+class Gates(ConfigModel):
     """What a challenger must show before it is promoted without the word provisional."""
 
     min_events: Annotated[int, Field(ge=1)] = 100
@@ -309,7 +309,7 @@ class Gates(Model):
     )
 
 
-class Serving(Model):
+class Serving(ConfigModel):
     """How scores are shown."""
 
     capacity_per_month: Annotated[int, Field(ge=1)] = Field(
@@ -347,7 +347,7 @@ class Serving(Model):
         return self
 
 
-class Checks(Model):
+class Checks(ConfigModel):
     """Methodological checks (`bellwether checks` lists them) that are not heeded, and why."""
 
     ignore: dict[
@@ -355,14 +355,14 @@ class Checks(Model):
     ] = Field(default={}, description="code: the reason, which the model card repeats")
 
 
-class Person(Model):
+class Person(ConfigModel):
     """Somebody who signs in, where their groups or their name do not say enough."""
 
     role: Literal["csm", "manager", "leader", "admin"] | None = None
     owner_id: str = Field("", description="whose accounts they look after; default their name")
 
 
-class Access(Model):
+class Access(ConfigModel):
     """What people who sign in may see. Whom to trust is in the environment."""
 
     groups: dict[str, Literal["csm", "manager", "leader", "admin"]] = Field(
@@ -385,7 +385,7 @@ NewsKind = Literal[
 ]
 
 
-class Webhook(Model):
+class Webhook(ConfigModel):
     """Where news is sent. Its secret is in the environment, BELLWETHER_WEBHOOK_SECRET_<NAME>."""
 
     url: str = Field(description="https, or http on this machine")
@@ -396,7 +396,7 @@ class Webhook(Model):
     )
 
 
-class Keeping(Model):
+class Retention(ConfigModel):
     """How long the ledger keeps scores. Nothing is removed whose outcome is open, unless told."""
 
     compact_after_hours: Annotated[float, Field(ge=0)] = Field(
@@ -422,7 +422,7 @@ class Keeping(Model):
     )
 
 
-class Limits(Model):
+class Limits(ConfigModel):
     """How much callers may ask. Each limit is for all workers of one machine together."""
 
     requests_per_minute: Annotated[int, Field(ge=1)] | None = Field(
@@ -435,7 +435,7 @@ class Limits(Model):
     )
 
 
-class Company(Model):
+class Company(ConfigModel):
     """Everything a company decides. Hashes to `config_hash`."""
 
     config_version: Literal[1] = 1
@@ -457,7 +457,7 @@ class Company(Model):
     )
     grid: Grid = Grid()
     cohort: Cohort = Cohort()
-    room: Room = Room()
+    room: GrowthRoom = GrowthRoom()
     growth: Growth = Growth()
     targets: dict[Name, Target]
     training: Training = Training()
@@ -466,7 +466,7 @@ class Company(Model):
     checks: Checks = Checks()
     access: Access = Access()
     limits: Limits = Limits()
-    ledger: Keeping = Keeping()
+    ledger: Retention = Retention()
     webhooks: dict[Name, Webhook] = Field(default_factory=dict)
     exclude_features: tuple[str, ...] = Field(
         (), description="features not to train on; shell patterns"
@@ -563,7 +563,7 @@ def load_company(folder: Path) -> Company:
 
 def parse_company(raw: dict[str, Any], *, where: str) -> Company:
     """Check a parsed configuration; every mistake is named at once."""
-    return parse(
+    return parse_model(
         Company,
         raw,
         what="the configuration has mistakes",

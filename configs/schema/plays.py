@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from configs.runtime.errors import ConfigError, did_you_mean
-from configs.schema.base import Days, Model, Name
-from configs.schema.yaml_models import parse, read_yaml
+from configs.schema.base import ConfigModel, Days, Name
+from configs.schema.yaml_models import parse_model, read_yaml
 
 PLAYS_FILE = "plays.yaml"
 SHIPPED = Path(__file__).parents[1] / PLAYS_FILE
@@ -32,7 +32,7 @@ Theme = Literal[
 ]
 
 
-class When(Model):
+class When(ConfigModel):
     """What an account must fit, all of it; an empty condition fits every account."""
 
     bands: tuple[Band, ...] = Field((), description="of the risk, or of growth for growth plays")
@@ -55,7 +55,7 @@ class When(Model):
         return self
 
 
-class Play(Model):
+class Play(ConfigModel):
     """Work that is suggested for an account."""
 
     id: Name
@@ -67,7 +67,7 @@ class Play(Model):
     due_days: Annotated[int, Field(ge=1, le=365)] = 7
 
 
-class Trigger(Model):
+class Trigger(ConfigModel):
     """When a named role hears of a risk that is open."""
 
     id: Name
@@ -91,7 +91,7 @@ class Trigger(Model):
         return self
 
 
-class Opening(Model):
+class Opening(ConfigModel):
     """When a risk opens by itself, from a published book."""
 
     bands: tuple[Band, ...] = ("high",)
@@ -100,7 +100,7 @@ class Opening(Model):
     )
 
 
-class Plays(Model):
+class Plays(ConfigModel):
     """All of it: plays in order of preference, triggers, and when a risk opens."""
 
     plays: tuple[Play, ...]
@@ -154,7 +154,7 @@ def load_plays(folder: Path) -> Plays:
 
 def parse_plays(raw: Any, *, where: str) -> Plays:
     """Check parsed plays; every mistake is named at once."""
-    return parse(
+    return parse_model(
         Plays,
         raw,
         what="the plays have mistakes",

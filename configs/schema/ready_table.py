@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from configs.schema.base import Model, Name
+from configs.schema.base import ConfigModel, Name
 
 ColumnKind = Literal["number", "flag", "category", "date", "drop"]
 Sign = Literal[-1, 0, 1]
@@ -19,7 +19,7 @@ TABLE_INPUT: Name = "table"
 """The input a `file` becomes."""
 
 
-class LabelColumn(Model):
+class LabelColumn(ConfigModel):
     """The column that says what happened."""
 
     column: str
@@ -52,7 +52,7 @@ class LabelColumn(Model):
         return None if values is None else tuple(cls._as_text(item) for item in values)
 
 
-class ReadyTable(Model):
+class ReadyTable(ConfigModel):
     """One table to learn from: one row per account, or per account and as_of."""
 
     file: str | None = Field(None, description="CSV or Parquet, relative to the data folder")

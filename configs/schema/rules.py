@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, TypeAdapter, model_validator
 
 from configs.runtime.errors import did_you_mean
-from configs.schema.base import Model, Name
+from configs.schema.base import ConfigModel, Name
 from configs.schema.plays import Theme
 from configs.schema.yaml_models import read_yaml
 
@@ -27,7 +27,7 @@ SHIPPED = Path(__file__).parents[1] / "rules.yaml"
 Outcome = Literal["churn", "contraction", "expansion"]
 
 
-class Condition(Model):
+class Condition(ConfigModel):
     """Where one feature must lie, limits included; what is not known fulfils no condition."""
 
     feature: str = Field(description="a name of `bellwether catalogue`, or a column of your table")
@@ -43,7 +43,7 @@ class Condition(Model):
         return self
 
 
-class Rule(Model):
+class Rule(ConfigModel):
     """One thing to look at. It holds when all its conditions do."""
 
     outcome: Outcome = Field("churn", description="what it points to, more of it")
@@ -61,7 +61,7 @@ def _known(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-class Rules(Model):
+class Rules(ConfigModel):
     """Which rules hold at a company."""
 
     leave_out: Annotated[tuple[str, ...], AfterValidator(_known)] = Field(

@@ -62,9 +62,8 @@ def weekly_slots(
     able = {owner: weight for owner, weight in weights.items() if weight > 0}
     if not able:
         return dict.fromkeys(weights, 0)
-    team = workable(per_month, DAYS_PER_WEEK)
-    scale = team / sum(able.values())
-    found = {owner: int(weights[owner] * scale) if owner in able else 0 for owner in weights}
+    team, total = workable(per_month, DAYS_PER_WEEK), sum(able.values())
+    found = {owner: int(able.get(owner, 0.0) / total * team) for owner in weights}
     left = max(round(team), 1) - sum(found.values())
     for owner in sorted(able, key=lambda name: (-stakes.get(name, 0.0), name))[: max(left, 0)]:
         found[owner] += 1

@@ -57,7 +57,7 @@ class SignIn:
 
 
 @dataclass(frozen=True)
-class Places:
+class Environment:
     """Addresses of the parts that can move off this machine. Secrets: the repr hides them.
 
     Attributes
@@ -92,7 +92,7 @@ class Places:
     connections: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Places:
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Environment:
         """Read every address once."""
         env = os.environ if environment is None else environment
         return cls(
@@ -138,7 +138,7 @@ class Workspace:
     folder: Path
     data: Path
     state: State
-    places: Places = field(default_factory=Places)
+    places: Environment = field(default_factory=Environment)
 
 
 def data_folder(company: Company, folder: Path, override: str | None) -> Path:

@@ -96,7 +96,7 @@ def _size(node: Any, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def parse(model: type[Read], raw: Any, *, what: str, where: str, fix: str) -> Read:
+def parse_model(model: type[Read], raw: Any, *, what: str, where: str, fix: str) -> Read:
     """Check what was read against its model.
 
     Parameters

@@ -21,16 +21,16 @@ from features.quality import (
     times,
 )
 from features.quality.codes import CODES
-from features.quality.context import Context, naive_utc
+from features.quality.context import QualityContext, naive_utc
 from features.quality.report import Issue, QualityReport, worst_first
-from features.quality.understanding import Understood, read_ledger, understand
+from features.quality.understanding import Understanding, read_ledger, understand
 from features.revenue.retention import product_movements
 from features.sources import Loaded
-from features.sources.files.sql import literal, open_engine
+from features.sources.files.sql import literal, open_duckdb
 
-__all__ = ["CODES", "Issue", "QualityReport", "Understood", "check_quality", "company_revenue"]
+__all__ = ["CODES", "Issue", "QualityReport", "Understanding", "check_quality", "company_revenue"]
 
-CHECKS: tuple[Callable[[Context], Iterator[Issue]], ...] = (
+CHECKS: tuple[Callable[[QualityContext], Iterator[Issue]], ...] = (
     rows.row_issues,
     file_reading.line_issues,
     file_reading.file_issues,
@@ -79,10 +79,10 @@ FACTS = (
 
 
 @contextmanager
-def _opened(workspace: Workspace, loaded: Loaded, now: datetime) -> Iterator[Context]:
+def _opened(workspace: Workspace, loaded: Loaded, now: datetime) -> Iterator[QualityContext]:
     clock = naive_utc(now)
     files = [info.path for info in loaded.tables.values()]
-    with open_engine(files=files) as connection:
+    with open_duckdb(files=files) as connection:
         real = "true"
         if "is_test" in loaded.info("accounts").columns:
             path = literal(loaded.info("accounts").path)
@@ -94,12 +94,12 @@ def _opened(workspace: Workspace, loaded: Loaded, now: datetime) -> Iterator[Con
                 f"CREATE VIEW {name} AS SELECT * FROM read_parquet({literal(info.path)}) "
                 f"WHERE known_at <= TIMESTAMP '{clock}' AND {real if has_own else 'true'}"
             )
-        yield Context(connection, workspace, loaded, clock)
+        yield QualityContext(connection, workspace, loaded, clock)
 
 
 def company_revenue(
     workspace: Workspace, loaded: Loaded, now: datetime
-) -> tuple[Understood, pd.DataFrame]:
+) -> tuple[Understanding, pd.DataFrame]:
     """Return what was understood of a company's revenue, and every movement of its ARR.
 
     The frame has the columns of `features.revenue.retention.MOVEMENT_COLUMNS`.

@@ -35,7 +35,7 @@ SIGNALS: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class Context:
+class QualityContext:
     """The loaded tables as views of one connection.
 
     Attributes
@@ -94,7 +94,7 @@ def naive_utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def counted(rows: int, whole: int, what: str = "rows") -> str:
+def count_of(rows: int, whole: int, what: str = "rows") -> str:
     """Say a count and its share.
 
     >>> counted(12, 400)

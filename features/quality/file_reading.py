@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from configs.schema.company import grid_moments
-from features.quality.context import Context, counted
+from features.quality.context import QualityContext, count_of
 from features.quality.report import Issue
 from features.sources import TableInfo
 from features.tables.source_tables import TABLES
@@ -19,7 +19,7 @@ CURRENCIES = {
 """Currencies that a mark may stand for; a mark that is not here is a code of its own."""
 
 
-def line_issues(context: Context) -> Iterator[Issue]:
+def line_issues(context: QualityContext) -> Iterator[Issue]:
     """Report lines of files that are neither among the rows nor set aside; there may be none."""
     for info in context.loaded.tables.values():
         for name, lines in info.read.get("lines", {}).items():
@@ -32,7 +32,7 @@ def line_issues(context: Context) -> Iterator[Issue]:
                 yield context.issue("lines_lost", info.name, abs(lost), lines["total"], detail)
 
 
-def file_issues(context: Context) -> Iterator[Issue]:
+def file_issues(context: QualityContext) -> Iterator[Issue]:
     """Report files in another encoding, and columns that are not written as computers do."""
     for info in context.loaded.tables.values():
         for note in info.read.get("file_notes", []):
@@ -43,7 +43,7 @@ def file_issues(context: Context) -> Iterator[Issue]:
             yield context.issue("written_otherwise", info.name, len(written), None, detail)
 
 
-def mark_issues(context: Context) -> Iterator[Issue]:
+def mark_issues(context: QualityContext) -> Iterator[Issue]:
     """Report amounts whose mark is of another currency than the one they are taken for."""
     home = context.workspace.company.reporting_currency
     for info in context.loaded.tables.values():
@@ -56,7 +56,7 @@ def mark_issues(context: Context) -> Iterator[Issue]:
                 yield context.issue("other_currency", info.name, info.rows, info.rows, detail)
 
 
-def sql_issues(context: Context) -> Iterator[Issue]:
+def sql_issues(context: QualityContext) -> Iterator[Issue]:
     """Report what the `sql` of a mapping loses or yields more than once, and whom it reaches."""
     for info in context.loaded.tables.values():
         rows = info.read.get("sql_rows")
@@ -79,7 +79,7 @@ def sql_issues(context: Context) -> Iterator[Issue]:
             yield context.issue("sql_rows", info.name, rows["filtered"], rows["rows_in"], detail)
 
 
-def _reached(context: Context, info: TableInfo) -> str:
+def _reached(context: QualityContext, info: TableInfo) -> str:
     if "account_id" not in TABLES[info.name].columns or info.name == "accounts":
         return ""
     found = context.ask(
@@ -89,13 +89,13 @@ def _reached(context: Context, info: TableInfo) -> str:
     return f"; {found['n']:,} of {found['whole']:,} accounts reached"
 
 
-def repeated_issues(context: Context) -> Iterator[Issue]:
+def repeated_issues(context: QualityContext) -> Iterator[Issue]:
     """Report ids of events that come more than once while no `event_id` is mapped."""
     for info in context.loaded.tables.values():
         for column, found in info.read.get("repeated_ids", {}).items():
             detail = (
                 f"message ids that come more than once: {found['repeated']:,} of {found['ids']:,} "
-                f"in column {column}; {counted(found['rows'], info.rows_read)} count again"
+                f"in column {column}; {count_of(found['rows'], info.rows_read)} count again"
             )
             yield context.issue(
                 "repeated_events",
@@ -107,7 +107,7 @@ def repeated_issues(context: Context) -> Iterator[Issue]:
             )
 
 
-def label_day_issues(context: Context) -> Iterator[Issue]:
+def label_day_issues(context: QualityContext) -> Iterator[Issue]:
     """Report days of the labels table that the grid does not have of itself."""
     if not context.has("labels"):
         return
@@ -118,5 +118,5 @@ def label_day_issues(context: Context) -> Iterator[Issue]:
     grid = set(grid_moments(context.workspace.company.grid.every, days[0], days[-1]))
     other = [day for day in days if day not in grid]
     if other:
-        detail = f"{counted(len(other), len(days), 'days')}, such as {other[0]}"
+        detail = f"{count_of(len(other), len(days), 'days')}, such as {other[0]}"
         yield context.issue("labels_extend_grid", "labels", len(other), len(days), detail)

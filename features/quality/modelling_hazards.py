@@ -10,7 +10,7 @@ import duckdb
 
 from configs.runtime.errors import DataError
 from configs.schema.company import Company
-from features.quality.context import Context, counted
+from features.quality.context import QualityContext, count_of
 from features.quality.report import Issue
 from features.sources import Loaded
 from features.sources.files.sql import ident, literal
@@ -57,7 +57,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingAccounts:
     """Rows of a table whose accounts the accounts table does not have.
 
     Attributes
@@ -78,13 +78,13 @@ class Missing:
     @property
     def words(self) -> str:
         """Say how many."""
-        return f"{self.table}: {counted(self.rows, self.whole)} of accounts that are not there"
+        return f"{self.table}: {count_of(self.rows, self.whole)} of accounts that are not there"
 
 
-def missing_accounts(loaded: Loaded) -> list[Missing]:
+def missing_accounts(loaded: Loaded) -> list[MissingAccounts]:
     """Return the tables with many rows of accounts the accounts table lacks, worst first."""
     found = [
-        Missing(name, info.quarantined[UNKNOWN], info.rows_read, info.quarantine)
+        MissingAccounts(name, info.quarantined[UNKNOWN], info.rows_read, info.quarantine)
         for name, info in loaded.tables.items()
         if UNKNOWN in info.quarantined
     ]
@@ -120,14 +120,14 @@ def refuse_missing_accounts(company: Company, loaded: Loaded) -> None:
     )
 
 
-def missing_issues(context: Context) -> Iterator[Issue]:
+def missing_issues(context: QualityContext) -> Iterator[Issue]:
     """Report tables of which many accounts are not among the accounts."""
     for item in missing_accounts(context.loaded):
-        detail = counted(item.rows, item.whole)
+        detail = count_of(item.rows, item.whole)
         yield context.issue("missing_accounts", item.table, item.rows, item.whole, detail)
 
 
-def clock_issues(context: Context) -> Iterator[Issue]:
+def clock_issues(context: QualityContext) -> Iterator[Issue]:
     """Report tables whose ``known_at`` does not say when rows became known."""
     for name, rows, whole, words in clockless(context.connection, context.loaded):
         yield context.issue("known_at_no_clock", name, rows, whole, words)
@@ -164,21 +164,21 @@ def clockless(
             continue
         if name in AHEAD:
             is_wrong, rows = much / whole >= EARLY_SHARE, much
-            words = f"{counted(rows, whole)} known more than {AHEAD_DAYS} days before they began"
+            words = f"{count_of(rows, whole)} known more than {AHEAD_DAYS} days before they began"
         else:
             is_wrong = early / whole >= EARLY_SHARE or much / whole >= MUCH_EARLY_SHARE
-            rows, words = early, f"{counted(early, whole)} known before they happened"
+            rows, words = early, f"{count_of(early, whole)} known before they happened"
         if is_wrong:
             yield name, rows, whole, words
 
 
-def copy_issues(context: Context) -> Iterator[Issue]:
+def copy_issues(context: QualityContext) -> Iterator[Issue]:
     """Report accounts that are there twice, under two ids."""
     groups = copied_accounts(context.connection, context.loaded)
     if groups:
         n = sum(len(group) - 1 for group in groups)
         row = context.ask("SELECT count(DISTINCT account_id) AS whole FROM accounts")
-        detail = f"{counted(n, row['whole'], 'accounts')}: {copies_words(groups)}"
+        detail = f"{count_of(n, row['whole'], 'accounts')}: {copies_words(groups)}"
         yield context.issue("duplicate_accounts", "accounts", n, row["whole"], detail)
 
 

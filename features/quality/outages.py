@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from features.quality.context import Context
+from features.quality.context import QualityContext
 from features.quality.report import Issue
 from features.tables.source_tables import TABLES
 
@@ -18,7 +18,7 @@ OUTAGE_SHARE, OUTAGE_ACCOUNTS, OUTAGE_FACTOR = 0.15, 5, 5
 """An outage takes this share of the active accounts, this many, and so much more than usual."""
 
 
-def partial_outage_issues(context: Context) -> Iterator[Issue]:
+def partial_outage_issues(context: QualityContext) -> Iterator[Issue]:
     """Report days on which many accounts fall silent together and others do not.
 
     Accounts whose last term ended about then are not counted: they left.
@@ -37,7 +37,7 @@ def partial_outage_issues(context: Context) -> Iterator[Issue]:
         yield context.issue("partial_outage", name, silent, regular, detail)
 
 
-def _worst(context: Context, name: str, happened: str) -> tuple[str, int, int, int] | None:
+def _worst(context: QualityContext, name: str, happened: str) -> tuple[str, int, int, int] | None:
     """Return the day, accounts that fall silent, active accounts, and accounts that come back."""
     ended = (
         "SELECT account_id, max(coalesce(ended_on, DATE '9999-12-31')) AS gone "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from features.quality.context import Context, counted
+from features.quality.context import QualityContext, count_of
 from features.quality.report import Issue
 from features.tables.source_tables import TABLES
 
@@ -12,7 +12,7 @@ DEPTH = 20
 """Longest chain of parents that is followed."""
 
 
-def family_issues(context: Context) -> Iterator[Issue]:
+def family_issues(context: QualityContext) -> Iterator[Issue]:
     """Report parents that hold terms and are active only through their children."""
     if not context.has("accounts", "parent_account_id") or not context.has("subscriptions"):
         return
@@ -35,7 +35,7 @@ def family_issues(context: Context) -> Iterator[Issue]:
     )
     if found["parents"]:
         detail = (
-            f"{counted(found['parents'], found['whole'], 'accounts with terms')} have no activity "
+            f"{count_of(found['parents'], found['whole'], 'accounts with terms')} have no activity "
             f"of their own, such as {found['example']}, while {found['children']:,} accounts below "
             f"them have {found['rows']:,} rows of it"
         )

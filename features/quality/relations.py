@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from configs.runtime.errors import did_you_mean
 from configs.schema.team_capacity import disagreement
-from features.quality.context import Context, counted
+from features.quality.context import QualityContext, count_of
 from features.quality.report import Issue
 from features.sources.files.sql import literal
 from features.sources.mapping import inputs_of
@@ -27,7 +27,7 @@ SHOWN = 80
 """Letters of a list of ids that are shown."""
 
 
-def currency_issues(context: Context) -> Iterator[Issue]:
+def currency_issues(context: QualityContext) -> Iterator[Issue]:
     """Report amounts that cannot be put into the reporting currency."""
     home = context.workspace.company.reporting_currency
     rated = "SELECT currency FROM rates" if context.has("rates") else "SELECT NULL WHERE false"
@@ -44,16 +44,16 @@ def currency_issues(context: Context) -> Iterator[Issue]:
             home,
         )
         if found["rows"]:
-            detail = f"{counted(found['rows'], found['whole'])}: {found['codes']}"
+            detail = f"{count_of(found['rows'], found['whole'])}: {found['codes']}"
             yield context.issue(
                 "currency_without_rate", table, found["rows"], found["whole"], detail
             )
         if found["missing"]:
-            detail = f"{counted(found['missing'], found['whole'])}, taken for {home}"
+            detail = f"{count_of(found['missing'], found['whole'])}, taken for {home}"
             yield context.issue("currency_missing", table, found["missing"], found["whole"], detail)
 
 
-def term_issues(context: Context) -> Iterator[Issue]:
+def term_issues(context: QualityContext) -> Iterator[Issue]:
     """Report terms that overlap, and usage before the first of them."""
     if not context.has("subscriptions"):
         return
@@ -66,7 +66,7 @@ def term_issues(context: Context) -> Iterator[Issue]:
             f"(PARTITION BY subscription_id ORDER BY started_on) AS next FROM subscriptions)"
         )
         if found["rows"]:
-            detail = counted(found["rows"], found["whole"], "terms")
+            detail = count_of(found["rows"], found["whole"], "terms")
             yield context.issue(
                 "overlapping_terms", "subscriptions", found["rows"], found["whole"], detail
             )
@@ -77,13 +77,13 @@ def term_issues(context: Context) -> Iterator[Issue]:
             "FROM subscriptions GROUP BY 1) USING (account_id)"
         )
         if found["rows"]:
-            detail = counted(found["rows"], found["whole"])
+            detail = count_of(found["rows"], found["whole"])
             yield context.issue(
                 "before_first_term", "usage_events", found["rows"], found["whole"], detail
             )
 
 
-def account_issues(context: Context) -> Iterator[Issue]:
+def account_issues(context: QualityContext) -> Iterator[Issue]:
     """Report accounts without activity, strange parents and unknown owners."""
     active = [n for n, s in TABLES.items() if s.activity and context.has(n)]
     seen = " UNION ALL ".join(f"SELECT account_id FROM {name}" for name in active)
@@ -94,7 +94,7 @@ def account_issues(context: Context) -> Iterator[Issue]:
         context.now,
     )
     if found["rows"]:
-        detail = counted(found["rows"], found["whole"], "accounts")
+        detail = count_of(found["rows"], found["whole"], "accounts")
         yield context.issue("idle_accounts", "accounts", found["rows"], found["whole"], detail)
     for column, code, known in (
         ("parent_account_id", "unknown_parents", "accounts"),
@@ -109,11 +109,11 @@ def account_issues(context: Context) -> Iterator[Issue]:
             f"{column} NOT IN (SELECT {key} FROM {known}){itself})) AS rows FROM accounts"
         )
         if found["rows"]:
-            detail = counted(found["rows"], found["whole"], f"values of {column}")
+            detail = count_of(found["rows"], found["whole"], f"values of {column}")
             yield context.issue(code, "accounts", found["rows"], found["whole"], detail)
 
 
-def test_account_issues(context: Context) -> Iterator[Issue]:
+def test_account_issues(context: QualityContext) -> Iterator[Issue]:
     """Report accounts whose id or name says that nobody is behind them."""
     name = "coalesce(name, '')" if context.has("accounts", "name") else "''"
     found = context.ask(
@@ -124,11 +124,11 @@ def test_account_issues(context: Context) -> Iterator[Issue]:
     )
     if found["rows"]:
         ids = found["ids"] if len(found["ids"]) <= SHOWN else found["ids"][:SHOWN] + "…"
-        detail = f"{counted(found['rows'], found['whole'], 'accounts')}: {ids}"
+        detail = f"{count_of(found['rows'], found['whole'], 'accounts')}: {ids}"
         yield context.issue("test_accounts", "accounts", found["rows"], found["whole"], detail)
 
 
-def contradiction_issues(context: Context) -> Iterator[Issue]:
+def contradiction_issues(context: QualityContext) -> Iterator[Issue]:
     """Report accounts that left by one table and stayed by another."""
     if not context.has("subscriptions", "ended_on"):
         return
@@ -155,7 +155,7 @@ def contradiction_issues(context: Context) -> Iterator[Issue]:
         rows = found["goes_on"] + found["unrecorded"]
         if rows:
             detail = (
-                f"{counted(rows, found['whole'], 'accounts that left by either')}: "
+                f"{count_of(rows, found['whole'], 'accounts that left by either')}: "
                 f"{found['goes_on']:,} have an outcome but terms that run on, "
                 f"{found['unrecorded']:,} have only ended terms and no outcome"
             )
@@ -163,7 +163,7 @@ def contradiction_issues(context: Context) -> Iterator[Issue]:
     yield from _activity_after_end(context, settled)
 
 
-def _activity_after_end(context: Context, settled: str) -> Iterator[Issue]:
+def _activity_after_end(context: QualityContext, settled: str) -> Iterator[Issue]:
     if not context.has("usage_events"):
         return
     found = context.ask(
@@ -175,13 +175,13 @@ def _activity_after_end(context: Context, settled: str) -> Iterator[Issue]:
         context.now,
     )
     if found["rows"]:
-        detail = counted(found["rows"], found["whole"], "accounts whose terms are over")
+        detail = count_of(found["rows"], found["whole"], "accounts whose terms are over")
         yield context.issue(
             "activity_after_end", "subscriptions", found["rows"], found["whole"], detail
         )
 
 
-def presence_issues(context: Context) -> Iterator[Issue]:
+def presence_issues(context: QualityContext) -> Iterator[Issue]:
     """Report empty and absent tables, and inputs nobody reads."""
     company = context.workspace.company
     brought = {name for name in TABLES if name in company.tables or name in company.inputs}
@@ -201,7 +201,7 @@ def presence_issues(context: Context) -> Iterator[Issue]:
         yield context.issue("unused_inputs", "", len(unused), None, ", ".join(named))
 
 
-def capacity_issues(context: Context) -> Iterator[Issue]:
+def capacity_issues(context: QualityContext) -> Iterator[Issue]:
     """Report CSMs whose capacities do not add up to what the team works."""
     if not context.has("owners", "capacity"):
         return

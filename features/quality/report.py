@@ -13,7 +13,7 @@ from rich.text import Text
 from features.quality.codes import CODES, Severity
 
 if TYPE_CHECKING:
-    from features.quality.understanding import Understood
+    from features.quality.understanding import Understanding
 
 GRADES = "ABCDF"
 WARNING_STEPS = (0.01, 0.10)
@@ -115,7 +115,7 @@ class QualityReport:
     issues: tuple[Issue, ...]
     tables: Mapping[str, Mapping[str, Any]]
     gaps: Mapping[str, str]
-    understood: Understood | None = None
+    understood: Understanding | None = None
 
     @property
     def grade(self) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pandas as pd
 
 from features.days import index_day
-from features.quality.context import Context, counted
+from features.quality.context import QualityContext, count_of
 from features.quality.report import Issue
-from features.quality.understanding import Ledger, activity_days, is_unbilled, usual_pauses
+from features.quality.understanding import RevenueTables, activity_days, is_unbilled, usual_pauses
 from features.revenue.terms import GOES_ON
 from features.snapshots.account_status import ACTIVITY, activity_table
 
@@ -20,7 +20,7 @@ SHOWN = 5
 """Accounts that an issue names."""
 
 
-def ledger_issues(context: Context, ledger: Ledger | str) -> Iterator[Issue]:
+def ledger_issues(context: QualityContext, ledger: RevenueTables | str) -> Iterator[Issue]:
     """Report terms whose end cannot be what happened."""
     if isinstance(ledger, str):
         return
@@ -29,7 +29,7 @@ def ledger_issues(context: Context, ledger: Ledger | str) -> Iterator[Issue]:
     yield from _moved_nowhere(context, ledger)
 
 
-def _nothing_follows(context: Context, ledger: Ledger) -> Iterator[Issue]:
+def _nothing_follows(context: QualityContext, ledger: RevenueTables) -> Iterator[Issue]:
     terms = ledger.terms
     expected = terms[terms["end_reason"].isin(GOES_ON) & terms["ended_day"].notna()]
     lost = expected[expected["fate"] == "lost"]
@@ -43,7 +43,7 @@ def _nothing_follows(context: Context, ledger: Ledger) -> Iterator[Issue]:
         )
 
 
-def _lost_on_one_day(context: Context, ledger: Ledger) -> Iterator[Issue]:
+def _lost_on_one_day(context: QualityContext, ledger: RevenueTables) -> Iterator[Issue]:
     steps = ledger.steps
     gone = steps[(steps["after"] == 0) & (steps["before"] > 0) & (steps["moved"] == 0)]
     if gone.empty:
@@ -57,20 +57,20 @@ def _lost_on_one_day(context: Context, ledger: Ledger) -> Iterator[Issue]:
     later = steps[(steps["day"] > day) & steps["entity_id"].isin(left["entity_id"])]
     back = later["entity_id"].nunique()
     detail = (
-        f"{counted(len(left), there, 'accounts with revenue')} are lost on {index_day(day - 1)}; "
+        f"{count_of(len(left), there, 'accounts with revenue')} are lost on {index_day(day - 1)}; "
         f"{back:,} of them come back later"
     )
     yield context.issue("lost_on_one_day", "subscriptions", len(left), there, detail)
 
 
-def _moved_nowhere(context: Context, ledger: Ledger) -> Iterator[Issue]:
+def _moved_nowhere(context: QualityContext, ledger: RevenueTables) -> Iterator[Issue]:
     terms = ledger.terms
     moved = terms[(terms["fate"] == "moved") & (terms["end_reason"] == "merged")]
     arrived = terms[terms["moved_arr"] > 0]["subscription_id"]
     nowhere = moved[~moved["subscription_id"].isin(arrived)]
     if len(nowhere):
         detail = (
-            f"{counted(len(nowhere), len(moved), 'merged terms')}, "
+            f"{count_of(len(nowhere), len(moved), 'merged terms')}, "
             f"{nowhere['arr'].sum():,.0f} {context.workspace.company.reporting_currency} a year"
         )
         yield context.issue("merged_into_unknown", "subscriptions", len(nowhere), None, detail)
@@ -82,7 +82,7 @@ def _named(rows: pd.DataFrame) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def amount_issues(context: Context) -> Iterator[Issue]:
+def amount_issues(context: QualityContext) -> Iterator[Issue]:
     """Report terms without an amount, and accounts that never paid."""
     if not context.has("subscriptions", "arr"):
         return
@@ -110,7 +110,7 @@ def amount_issues(context: Context) -> Iterator[Issue]:
         yield context.issue("unpaid_accounts", "subscriptions", free["rows"], free["whole"], detail)
 
 
-def term_coverage_issues(context: Context) -> Iterator[Issue]:
+def term_coverage_issues(context: QualityContext) -> Iterator[Issue]:
     """Report accounts that are active and in no subscription."""
     if not context.has("subscriptions"):
         return
@@ -132,21 +132,21 @@ def term_coverage_issues(context: Context) -> Iterator[Issue]:
         )
 
 
-def unfolded_issues(context: Context) -> Iterator[Issue]:
+def unfolded_issues(context: QualityContext) -> Iterator[Issue]:
     """Report subscriptions whose renewal date is overwritten at each renewal."""
     info = context.loaded.tables.get("subscriptions")
     done = info.unfolded if info else None
     if info is None or done is None or not done.subscriptions:
         return
     detail = (
-        f"{counted(done.subscriptions, info.rows)} last many billing intervals, so that their "
+        f"{count_of(done.subscriptions, info.rows)} last many billing intervals, so that their "
         f"renewal was known years ahead; read as {done.rows:,} terms of one {done.period} each"
     )
     code = "overwritten_terms" if done.is_guess else "unfolded_terms"
     yield context.issue(code, "subscriptions", done.subscriptions, info.rows, detail)
 
 
-def rhythm_issues(context: Context) -> Iterator[Issue]:
+def rhythm_issues(context: QualityContext) -> Iterator[Issue]:
     """Report accounts that are usually silent for longer than silence is waited for."""
     company = context.workspace.company
     asked = {n: t for n, t in company.targets.items() if t.observed_in == "activity"}
@@ -162,14 +162,14 @@ def rhythm_issues(context: Context) -> Iterator[Issue]:
     )
     if found["rows"]:
         detail = (
-            f"{counted(found['rows'], found['whole'], 'accounts')} are usually silent for longer "
+            f"{count_of(found['rows'], found['whole'], 'accounts')} are usually silent for longer "
             f"({found['days']:.0f} days) than horizon_days ({horizon}) and active_within_days "
             f"({company.cohort.active_within_days})"
         )
         yield context.issue("silent_by_habit", table, found["rows"], found["whole"], detail)
 
 
-def uncounted_issues(context: Context) -> Iterator[Issue]:
+def uncounted_issues(context: QualityContext) -> Iterator[Issue]:
     """Report rows that are kept and count neither as activity nor as revenue."""
     for table, needs, words, what in (
         ("usage_events", "quantity", "quantity = 0", "events with a quantity of 0"),
@@ -183,5 +183,5 @@ def uncounted_issues(context: Context) -> Iterator[Issue]:
             f"SELECT count(*) AS whole, count(*) FILTER ({words}) AS rows FROM {table}"
         )
         if found["rows"]:
-            detail = f"{counted(found['rows'], found['whole'])}: {what}"
+            detail = f"{count_of(found['rows'], found['whole'])}: {what}"
             yield context.issue("not_counted", table, found["rows"], found["whole"], detail)

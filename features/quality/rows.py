@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from features.quality.context import Context, counted
+from features.quality.context import QualityContext, count_of
 from features.quality.report import Issue
 from features.sources import TableInfo
 
@@ -39,23 +39,23 @@ SHOWN = 6
 """Values of an issue that are shown."""
 
 
-def row_issues(context: Context) -> Iterator[Issue]:
+def row_issues(context: QualityContext) -> Iterator[Issue]:
     """Report what was set aside, counted once, or kept in spite of something."""
     for info in context.loaded.tables.values():
         yield from _grouped(context, info, info.quarantined, SET_ASIDE, "set aside")
         yield from _grouped(context, info, info.noted, KEPT, "kept")
         if info.rows_duplicate:
-            detail = counted(info.rows_duplicate, info.rows_read)
+            detail = count_of(info.rows_duplicate, info.rows_read)
             yield context.issue(
                 "exact_copies", info.name, info.rows_duplicate, info.rows_read, detail
             )
         if info.rows_after_now:
-            detail = f"{counted(info.rows_after_now, info.rows)}, up to {info.last_happened}"
+            detail = f"{count_of(info.rows_after_now, info.rows)}, up to {info.last_happened}"
             yield context.issue("after_now", info.name, info.rows_after_now, info.rows, detail)
 
 
 def _grouped(
-    context: Context,
+    context: QualityContext,
     info: TableInfo,
     found: Mapping[str, int],
     codes: Mapping[str, str],
@@ -70,7 +70,7 @@ def _grouped(
     for code, columns in grouped.items():
         rows = min(sum(columns.values()), info.rows_read)
         named = ", ".join(f"{column} {count:,}" for column, count in columns.items() if column)
-        detail = f"{counted(rows, info.rows_read)} {fate}" + (f" ({named})" if named else "")
+        detail = f"{count_of(rows, info.rows_read)} {fate}" + (f" ({named})" if named else "")
         reasons = [reason for reason in found if codes[reason.partition(":")[0]] == code]
         detail += _examples(info, reasons)
         advice = "; ".join(_remedies(info, reasons))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date, timedelta
 
-from features.quality.context import Context, counted
+from features.quality.context import QualityContext, count_of
 from features.quality.report import Issue
 from features.tables.source_tables import TABLES
 
@@ -33,7 +33,7 @@ GAP_MIN_ROWS = 20
 GAP_WEEKS = 8
 
 
-def visibility_issues(context: Context) -> Iterator[Issue]:
+def visibility_issues(context: QualityContext) -> Iterator[Issue]:
     """Report tables that do not say when their rows became visible."""
     silent = [i.name for i in context.loaded.tables.values() if i.known_basis != "column"]
     groups = {
@@ -46,24 +46,24 @@ def visibility_issues(context: Context) -> Iterator[Issue]:
             yield context.issue(code, "", len(names), None, detail)
 
 
-def writing_issues(context: Context) -> Iterator[Issue]:
+def writing_issues(context: QualityContext) -> Iterator[Issue]:
     """Report columns whose times are written in more than one way."""
     for info in context.loaded.tables.values():
         for column, counts in info.profile.items():
             given, dates, zoned = counts["given"], counts["dates"], counts["zoned"]
             naive = given - dates - zoned
             if zoned and naive:
-                detail = f"{column}: {counted(zoned, given, 'values')} with a zone"
+                detail = f"{column}: {count_of(zoned, given, 'values')} with a zone"
                 yield context.issue("mixed_zones", info.name, min(zoned, naive), given, detail)
             if dates and dates < given:
-                detail = f"{column}: {counted(dates, given, 'values')} without a time of day"
+                detail = f"{column}: {count_of(dates, given, 'values')} without a time of day"
                 yield context.issue("mixed_precision", info.name, dates, given, detail)
             if not dates and counts["as_dates"]:
                 detail = f"{column}: all {given:,} values"
                 yield context.issue("midnight_instants", info.name, given, given, detail)
 
 
-def arrival_issues(context: Context) -> Iterator[Issue]:
+def arrival_issues(context: QualityContext) -> Iterator[Issue]:
     """Report rows that became visible late, or hours too early."""
     for info in context.loaded.tables.values():
         spec = TABLES[info.name]
@@ -80,13 +80,13 @@ def arrival_issues(context: Context) -> Iterator[Issue]:
         )
         whole, late, early = found["whole"], found["late"], found["early"]
         if whole and late / whole >= LATE_SHARE:
-            yield context.issue("late_arrivals", info.name, late, whole, counted(late, whole))
+            yield context.issue("late_arrivals", info.name, late, whole, count_of(late, whole))
         if is_instant and whole and early / whole >= LATE_SHARE:
-            detail = f"{counted(early, whole)}, by up to {SHIFT_HOURS} hours"
+            detail = f"{count_of(early, whole)}, by up to {SHIFT_HOURS} hours"
             yield context.issue("zone_shift", info.name, early, whole, detail)
 
 
-def stale_issues(context: Context) -> Iterator[Issue]:
+def stale_issues(context: QualityContext) -> Iterator[Issue]:
     """Report tables whose last fact lies much further back than their usual pause.
 
     Stale is silent for more than 7 days and more than 4 times the 95th percentile of the pauses
@@ -117,7 +117,7 @@ def stale_issues(context: Context) -> Iterator[Issue]:
             yield context.issue(code, info.name, silent, None, detail)
 
 
-def gap_issues(context: Context) -> Iterator[Issue]:
+def gap_issues(context: QualityContext) -> Iterator[Issue]:
     """Report days on which company-wide usage falls below a tenth of its weekday's median.
 
     The median is taken over the same weekday within 8 weeks before and after, and only where it
@@ -139,7 +139,7 @@ def gap_issues(context: Context) -> Iterator[Issue]:
     ).fetchall()
     gaps = [day for day, is_gap in rows if is_gap]
     if gaps:
-        detail = f"{counted(len(gaps), len(rows), 'days')}: {_spans(gaps)}"
+        detail = f"{count_of(len(gaps), len(rows), 'days')}: {_spans(gaps)}"
         yield context.issue("telemetry_gaps", "usage_events", len(gaps), len(rows), detail)
 
 

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from configs.runtime.errors import DataError
 from features.days import day_index, index_day
-from features.quality.context import Context
+from features.quality.context import QualityContext
 from features.revenue.retention import (
     known_terms,
     levels,
@@ -78,7 +78,7 @@ class Quarter:
 
 
 @dataclass(frozen=True)
-class Understood:
+class Understanding:
     """What was understood of a company at one moment.
 
     Attributes
@@ -232,7 +232,7 @@ def _short(money: float) -> str:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class RevenueTables:
     """A company's revenue as the ledger reads it today, for the summary and the issues.
 
     Attributes
@@ -253,7 +253,7 @@ class Ledger:
     today: int
 
 
-def read_ledger(context: Context) -> Ledger | str:
+def read_ledger(context: QualityContext) -> RevenueTables | str:
     """Return the revenue ledger of a company, or why there is none, in words."""
     if "subscriptions" not in context.loaded.tables:
         return "there are no subscriptions"
@@ -261,12 +261,12 @@ def read_ledger(context: Context) -> Ledger | str:
         terms, unpriced = read_terms(context.loaded, context.workspace.company.reporting_currency)
         today = day_index(context.now.date())
         seen = known_terms(terms, today)
-        return Ledger(seen, levels(seen, today), unpriced, today)
+        return RevenueTables(seen, levels(seen, today), unpriced, today)
     except DataError as error:
         return error.what
 
 
-def understand(context: Context, ledger: Ledger | str) -> Understood:
+def understand(context: QualityContext, ledger: RevenueTables | str) -> Understanding:
     """Return what was understood of a company.
 
     Parameters
@@ -292,11 +292,11 @@ def understand(context: Context, ledger: Ledger | str) -> Understood:
     if context.has("invoices", "amount"):
         facts |= _billed(context)
     if isinstance(ledger, str):
-        return Understood(**facts, why_not=ledger)
-    return Understood(**facts, **_revenue(ledger))
+        return Understanding(**facts, why_not=ledger)
+    return Understanding(**facts, **_revenue(ledger))
 
 
-def _terms(context: Context) -> dict[str, Any]:
+def _terms(context: QualityContext) -> dict[str, Any]:
     renews = "renews_on" if context.has("subscriptions", "renews_on") else "NULL::DATE"
     ended = "ended_on" if context.has("subscriptions", "ended_on") else "NULL::DATE"
     return context.ask(
@@ -307,7 +307,7 @@ def _terms(context: Context) -> dict[str, Any]:
     )
 
 
-def _revenue(ledger: Ledger) -> dict[str, Any]:
+def _revenue(ledger: RevenueTables) -> dict[str, Any]:
     steps, today = ledger.steps, ledger.today
     now = position(steps, today)
     ends = [date(index_day(today).year - back, 12, 31) for back in range(YEARS, 0, -1)]
@@ -325,13 +325,13 @@ def _revenue(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def _lasting(ledger: Ledger, day: int) -> float:
+def _lasting(ledger: RevenueTables, day: int) -> float:
     """Return the ARR of terms that hold today and do not come up for renewal by a day."""
     held = ledger.terms[ledger.terms["fate"] == "held"]
     return float(held.loc[held["renews_day"] > day, "arr"].sum())
 
 
-def _quarters(ledger: Ledger) -> list[Quarter]:
+def _quarters(ledger: RevenueTables) -> list[Quarter]:
     if ledger.steps.empty:
         return []
     first = int(ledger.steps["day"].min())
@@ -363,7 +363,7 @@ def _quarter(steps: pd.DataFrame, start: int, end: int) -> Quarter:
     )
 
 
-def _billed(context: Context) -> dict[str, Any]:
+def _billed(context: QualityContext) -> dict[str, Any]:
     """Return what the last 364 days were billed, at the rate of the day of each invoice."""
     rows = read_invoices(context.loaded, context.workspace.company.reporting_currency)
     today = day_index(context.now.date())
@@ -376,7 +376,7 @@ def _billed(context: Context) -> dict[str, Any]:
     }
 
 
-def _billing_days(context: Context) -> float | None:
+def _billing_days(context: QualityContext) -> float | None:
     if not context.has("invoices", "amount"):
         return None
     usual = usual_pauses(context, "invoices")
@@ -384,7 +384,7 @@ def _billing_days(context: Context) -> float | None:
     return None if days is None else float(days)
 
 
-def usual_pauses(context: Context, table: str) -> str:
+def usual_pauses(context: QualityContext, table: str) -> str:
     """Return SQL for the usual pause of accounts: account_id, pause (days between activity)."""
     return (
         f"SELECT account_id, median(gap) AS pause FROM (SELECT account_id, date_diff('day', "
@@ -393,7 +393,7 @@ def usual_pauses(context: Context, table: str) -> str:
     )
 
 
-def _activity(context: Context) -> dict[str, Any]:
+def _activity(context: QualityContext) -> dict[str, Any]:
     """Return how active accounts are, by the table that says so."""
     table = activity_table(context.loaded.tables)
     if table is None:
@@ -412,7 +412,7 @@ def _activity(context: Context) -> dict[str, Any]:
     return {"table": table, **found, "median_per_28d": float(found["median_per_28d"] or 0.0)}
 
 
-def activity_days(context: Context, table: str) -> str:
+def activity_days(context: QualityContext, table: str) -> str:
     """Return SQL for the days on which accounts were active: account_id, day, n (rows)."""
     moment = TABLES[table].happened
     real = "true"
@@ -435,7 +435,7 @@ def is_unbilled(column: str) -> str:
     return f"lower(trim({column})) IN (SELECT unnest({text_list(NOT_BILLED)}))"
 
 
-def _spans(context: Context) -> dict[str, tuple[str, str]]:
+def _spans(context: QualityContext) -> dict[str, tuple[str, str]]:
     return {
         name: (str(info.first_happened)[:10], str(info.last_happened)[:10])
         for name, info in context.loaded.tables.items()

@@ -10,6 +10,6 @@ MODULES = (usage, support, sentiment, commercial, payments, relationship, journe
 FAMILIES: tuple[Family, ...] = tuple(module.FAMILY for module in MODULES)
 
 
-def catalogue() -> list[FeatureInfo]:
+def feature_catalogue() -> list[FeatureInfo]:
     """Return every declared feature, in family order."""
     return [item.info(family.name) for family in FAMILIES for item in family.features]

@@ -7,7 +7,16 @@ from collections.abc import Callable
 import ibis
 import ibis.expr.types as ir
 
-from features.signals.declare import Family, Feature, Helper, Own, PerKey, Rows, log_ratio, ratio
+from features.signals.declare import (
+    Aggregate,
+    Derived,
+    Family,
+    Feature,
+    Intermediate,
+    NestedAggregate,
+    log_ratio,
+    ratio,
+)
 
 TERMS = "subscriptions"
 ENTITLED = "entitlements"
@@ -48,10 +57,10 @@ def _days_to_notice(rows: ir.Table) -> ir.Value:
     return rows.renews_day.cast("float64") - notice - rows.as_of_day
 
 
-def _seats(counts: Callable[[ir.Table], ir.BooleanValue]) -> PerKey:
+def _seats(counts: Callable[[ir.Table], ir.BooleanValue]) -> NestedAggregate:
     """Seats of the product with most: people who use two products hold a seat in each."""
     of_product = {"_of_product": lambda r: r.seats.sum(where=counts(r))}
-    return PerKey(TERMS, "line", of_product, lambda k: k["_of_product"].max())
+    return NestedAggregate(TERMS, "line", of_product, lambda k: k["_of_product"].max())
 
 
 FAMILY = Family(
@@ -60,7 +69,7 @@ FAMILY = Family(
     columns=[
         Feature(
             "arr",
-            Rows(TERMS, lambda r: r.arr.sum(where=is_live(r))),
+            Aggregate(TERMS, lambda r: r.arr.sum(where=is_live(r))),
             "annual recurring revenue",
             "Annual recurring revenue of the terms that hold, in the reporting currency.",
             "money",
@@ -68,12 +77,16 @@ FAMILY = Family(
             is_actionable=False,
         ),
         # A change is told at one rate for both ends, or it would be the currency's.
-        Helper("_arr_now", Rows(TERMS, lambda r: r.arr_constant.sum(where=is_live(r)))),
-        Helper("_arr_before", Rows(TERMS, lambda r: r.arr_constant.sum(where=held(r, 364)))),
-        Helper("_arr_quarter", Rows(TERMS, lambda r: r.arr_constant.sum(where=held(r, 91)))),
+        Intermediate("_arr_now", Aggregate(TERMS, lambda r: r.arr_constant.sum(where=is_live(r)))),
+        Intermediate(
+            "_arr_before", Aggregate(TERMS, lambda r: r.arr_constant.sum(where=held(r, 364)))
+        ),
+        Intermediate(
+            "_arr_quarter", Aggregate(TERMS, lambda r: r.arr_constant.sum(where=held(r, 91)))
+        ),
         Feature(
             "arr_change_364d",
-            Own(
+            Derived(
                 lambda o: (o.tenure_days > 364).ifelse(
                     log_ratio(o["_arr_now"], o["_arr_before"], 100.0), None
                 )
@@ -86,7 +99,7 @@ FAMILY = Family(
         ),
         Feature(
             "arr_change_91d",
-            Own(
+            Derived(
                 lambda o: (o.tenure_days > 91).ifelse(
                     log_ratio(o["_arr_now"], o["_arr_quarter"], 100.0), None
                 )
@@ -99,7 +112,7 @@ FAMILY = Family(
         ),
         Feature(
             "products_subscribed",
-            Rows(TERMS, lambda r: r.product.nunique(where=is_live(r))),
+            Aggregate(TERMS, lambda r: r.product.nunique(where=is_live(r))),
             "products subscribed",
             "Different products under terms that hold.",
             "count",
@@ -108,7 +121,7 @@ FAMILY = Family(
         ),
         Feature(
             "is_under_contract",
-            Rows(TERMS, lambda r: is_contract(r).any().cast("float64")),
+            Aggregate(TERMS, lambda r: is_contract(r).any().cast("float64")),
             "under contract",
             "1 when a renewal date lies ahead, 0 when month to month.",
             "flag",
@@ -117,7 +130,7 @@ FAMILY = Family(
         ),
         Feature(
             "days_to_renewal",
-            Rows(
+            Aggregate(
                 TERMS,
                 lambda r: (r.renews_day - r.as_of_day).min(where=is_contract(r)).cast("float64"),
                 empty=None,
@@ -131,7 +144,7 @@ FAMILY = Family(
         ),
         Feature(
             "days_to_notice_deadline",
-            Rows(TERMS, lambda r: _days_to_notice(r).min(where=is_contract(r)), empty=None),
+            Aggregate(TERMS, lambda r: _days_to_notice(r).min(where=is_contract(r)), empty=None),
             "days to the notice deadline",
             "Days to the last day on which notice counts; negative once it has passed.",
             "days",
@@ -141,7 +154,7 @@ FAMILY = Family(
         ),
         Feature(
             "term_length_days",
-            Rows(
+            Aggregate(
                 TERMS,
                 lambda r: term_days(r).max(where=is_contract(r)).cast("float64"),
                 empty=None,
@@ -154,7 +167,7 @@ FAMILY = Family(
         ),
         Feature(
             "notice_period_days",
-            Rows(TERMS, lambda r: r.notice_period_days.max(where=is_live(r)), empty=None),
+            Aggregate(TERMS, lambda r: r.notice_period_days.max(where=is_live(r)), empty=None),
             "notice period",
             "Days of notice the current terms ask for, longest of them.",
             "days",
@@ -163,7 +176,7 @@ FAMILY = Family(
         ),
         Feature(
             "renewals_so_far",
-            Rows(TERMS, lambda r: r.count(where=r.end_reason == "renewed")),
+            Aggregate(TERMS, lambda r: r.count(where=r.end_reason == "renewed")),
             "renewals so far",
             "Terms that ended by being renewed.",
             "count",
@@ -173,7 +186,7 @@ FAMILY = Family(
         ),
         Feature(
             "terms_changed_182d",
-            Rows(
+            Aggregate(
                 TERMS,
                 lambda r: r.count(
                     where=(r.end_reason == "changed") & ((r.as_of_day - r.ended_day) < 182)
@@ -187,7 +200,7 @@ FAMILY = Family(
         ),
         Feature(
             "subscriptions_lost_364d",
-            Rows(
+            Aggregate(
                 TERMS,
                 lambda r: r.count(
                     where=r.end_reason.isin(("churned", "payment_failure"))
@@ -203,7 +216,7 @@ FAMILY = Family(
         ),
         Feature(
             "discount",
-            Rows(TERMS, lambda r: r.discount.max(where=is_live(r)), empty=None),
+            Aggregate(TERMS, lambda r: r.discount.max(where=is_live(r)), empty=None),
             "discount",
             "Largest discount off the list price in the current terms.",
             "share",
@@ -211,7 +224,7 @@ FAMILY = Family(
         ),
         Feature(
             "signed_uplift",
-            Rows(TERMS, lambda r: r.escalator.max(where=is_live(r)), empty=None),
+            Aggregate(TERMS, lambda r: r.escalator.max(where=is_live(r)), empty=None),
             "uplift signed for the renewal",
             "Largest price uplift already signed for the renewal.",
             "share",
@@ -219,7 +232,9 @@ FAMILY = Family(
         ),
         Feature(
             "auto_renews",
-            Rows(TERMS, lambda r: r.auto_renew.cast("float64").min(where=is_live(r)), empty=None),
+            Aggregate(
+                TERMS, lambda r: r.auto_renew.cast("float64").min(where=is_live(r)), empty=None
+            ),
             "renews by itself",
             "1 when every current subscription renews by itself.",
             "flag",
@@ -235,10 +250,10 @@ FAMILY = Family(
             "context",
             is_actionable=False,
         ),
-        Helper("_seats_before", _seats(lambda r: held(r, 182))),
+        Intermediate("_seats_before", _seats(lambda r: held(r, 182))),
         Feature(
             "seats_change_182d",
-            Own(
+            Derived(
                 lambda o: (o.tenure_days > 182).ifelse(
                     log_ratio(o.seats, o["_seats_before"], 1.0), None
                 )
@@ -249,11 +264,15 @@ FAMILY = Family(
             "commercial",
             182,
         ),
-        Helper("_users_28d", Rows("usage_events", lambda r: r.user_id.nunique(where=r.age < 28))),
-        Helper("_use_84d", Rows("usage_events", lambda r: r.quantity.sum(where=r.age < 84))),
+        Intermediate(
+            "_users_28d", Aggregate("usage_events", lambda r: r.user_id.nunique(where=r.age < 28))
+        ),
+        Intermediate(
+            "_use_84d", Aggregate("usage_events", lambda r: r.quantity.sum(where=r.age < 84))
+        ),
         Feature(
             "seat_use_28d",
-            Own(lambda o: ratio(o["_users_28d"], o.seats)),
+            Derived(lambda o: ratio(o["_users_28d"], o.seats)),
             "share of seats with an active user",
             "People who used any product in the last 28 days over seats bought.",
             "ratio",
@@ -264,7 +283,7 @@ FAMILY = Family(
         ),
         Feature(
             "cost_per_use_84d",
-            Own(lambda o: o.arr * 84.0 / 364.0 / (o["_use_84d"] + 1.0)),
+            Derived(lambda o: o.arr * 84.0 / 364.0 / (o["_use_84d"] + 1.0)),
             "price per use",
             "Recurring revenue of the last 84 days over the quantity used in them, plus one.",
             "money",
@@ -274,7 +293,7 @@ FAMILY = Family(
         ),
         Feature(
             "entitlement_used",
-            Rows(ENTITLED, lambda r: ratio(r.used.sum(), r["limit"].sum()), empty=None),
+            Aggregate(ENTITLED, lambda r: ratio(r.used.sum(), r["limit"].sum()), empty=None),
             "share of the allowance used",
             "Units used over units included, all products, latest month known.",
             "ratio",
@@ -284,7 +303,7 @@ FAMILY = Family(
         ),
         Feature(
             "entitlement_fullest",
-            Rows(ENTITLED, lambda r: ratio(r.used, r["limit"]).max(), empty=None),
+            Aggregate(ENTITLED, lambda r: ratio(r.used, r["limit"]).max(), empty=None),
             "fullest product",
             "Largest share of the allowance used in any product, latest month known.",
             "ratio",
@@ -293,7 +312,7 @@ FAMILY = Family(
         ),
         Feature(
             "entitlements_nearly_full",
-            Rows(ENTITLED, lambda r: r.count(where=ratio(r.used, r["limit"]) >= 0.85)),
+            Aggregate(ENTITLED, lambda r: r.count(where=ratio(r.used, r["limit"]) >= 0.85)),
             "products nearly full",
             "Products with 85 % or more of the allowance used.",
             "count",
@@ -302,7 +321,7 @@ FAMILY = Family(
         ),
         Feature(
             "expansion_deals_open",
-            Rows(DEALS, lambda r: r.count(where=(r.kind == "expansion") & _is_open_deal(r))),
+            Aggregate(DEALS, lambda r: r.count(where=(r.kind == "expansion") & _is_open_deal(r))),
             "open expansion deals",
             "Expansion opportunities open as last known.",
             "count",
@@ -311,7 +330,7 @@ FAMILY = Family(
         ),
         Feature(
             "expansion_deals_lost_364d",
-            Rows(
+            Aggregate(
                 DEALS,
                 lambda r: r.count(
                     where=(r.kind == "expansion")

@@ -1,9 +1,9 @@
 """How a signal family says what its features are.
 
 A family is one file. It lists features; each says in one expression how it is computed, either
-over the *rows known at as_of* of one table (`Rows`), or from the account's own computed columns
-(`Own`), or against its peers (`versus_peers`). Expressions are ibis: the same lines run on DuckDB
-and on Spark. `Helper` columns are computed and not emitted.
+over the *rows known at as_of* of one table (`Aggregate`), or from the account's own computed
+columns (`Derived`), or against its peers (`versus_peers`). Expressions are ibis: the same lines run
+on DuckDB and on Spark. `Intermediate` columns are computed and not emitted.
 
 Known-time correctness is not a family's business: the rows it is given are already those of
 `features.tables.point_in_time.as_known`.
@@ -33,7 +33,7 @@ Compute = Callable[[ir.Table], ir.Value]
 
 
 @dataclass(frozen=True)
-class Rows:
+class Aggregate:
     """An aggregate over the rows of one table known at as_of.
 
     Attributes
@@ -52,7 +52,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class PerKey:
+class NestedAggregate:
     """An aggregate of aggregates: first per account and key (a user), then per account.
 
     Attributes
@@ -75,17 +75,17 @@ class PerKey:
 
 
 @dataclass(frozen=True)
-class Own:
+class Derived:
     """Computed from the account's own columns: other features, helpers, ``tenure_days``."""
 
     compute: Compute
 
 
-Source = Rows | PerKey | Own
+Source = Aggregate | NestedAggregate | Derived
 
 
 @dataclass(frozen=True)
-class Helper:
+class Intermediate:
     """A column that features of the family are computed from, not itself a feature."""
 
     name: str
@@ -134,7 +134,7 @@ class Family:
     name : str
         Name of the family, of its file and of its Feast view.
     columns : sequence of Feature or Helper
-        In an order where `Own` columns come after what they are computed from.
+        In an order where `Derived` columns come after what they are computed from.
     lookback_days : int
         Rows older than this cannot matter to any feature; bounds the work.
     shorter : dict of str to int
@@ -142,7 +142,7 @@ class Family:
     """
 
     name: str
-    columns: Sequence[Feature | Helper]
+    columns: Sequence[Feature | Intermediate]
     lookback_days: int = 100_000
     shorter: Mapping[str, int] = field(default_factory=dict)
 
@@ -163,7 +163,7 @@ class Family:
     @property
     def tables(self) -> list[str]:
         """The source tables the columns are computed from, in order of first use."""
-        named = [c.value.table for c in self.columns if not isinstance(c.value, Own)]
+        named = [c.value.table for c in self.columns if not isinstance(c.value, Derived)]
         return list(dict.fromkeys(named))
 
     def lookback(self, table: str) -> int:
@@ -182,7 +182,7 @@ class Family:
         """Return, by column that cannot be computed, the source columns or tables it lacks."""
         lacks: dict[str, list[str]] = {}
         for column in self.columns:
-            if isinstance(column.value, Own):
+            if isinstance(column.value, Derived):
                 missing = {
                     word for name in self._reads(column.value) for word in lacks.get(name, [])
                 }
@@ -192,12 +192,12 @@ class Family:
                 lacks[column.name] = sorted(missing)
         return lacks
 
-    def _reads(self, value: Own) -> set[str]:
+    def _reads(self, value: Derived) -> set[str]:
         schema = {**GRID_SCHEMA, **{column.name: "float64" for column in self.columns}}
         return fields_of(value.compute, schema)
 
 
-def _absent(value: Rows | PerKey, tables: Mapping[str, set[str]]) -> set[str]:
+def _absent(value: Aggregate | NestedAggregate, tables: Mapping[str, set[str]]) -> set[str]:
     if value.table not in tables:
         return {value.table}
     spec = TABLES[value.table]
@@ -210,10 +210,10 @@ def _absent(value: Rows | PerKey, tables: Mapping[str, set[str]]) -> set[str]:
     }
 
 
-def row_fields(value: Rows | PerKey) -> set[str]:
+def row_fields(value: Aggregate | NestedAggregate) -> set[str]:
     """Return the columns of the known rows that an aggregate reads."""
     schema = {**daily_schema(value.table), **KNOWN_SCHEMA}
-    if isinstance(value, Rows):
+    if isinstance(value, Aggregate):
         return fields_of(value.compute, schema)
     inner = [fields_of(compute, schema) for compute in value.inner.values()]
     return {value.key}.union(*inner)
@@ -241,7 +241,7 @@ def weeks_observed(rows: ir.Table, window_days: int) -> ir.Value:
     return ibis.greatest(days, ibis.literal(7)).cast("float64") / 7.0
 
 
-def versus_peers(name: str, smooth: float, among: Compute) -> Own:
+def versus_peers(name: str, smooth: float, among: Compute) -> Derived:
     """Return the log-ratio to the median of peers: accounts of like age at the same as_of.
 
     Parameters
@@ -262,4 +262,4 @@ def versus_peers(name: str, smooth: float, among: Compute) -> Own:
         peers = counted.median().over(ibis.window(group_by=[own.as_of_day, band]))
         return log_ratio(own[name], peers, smooth)
 
-    return Own(compute)
+    return Derived(compute)

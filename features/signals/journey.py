@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ibis.expr.types as ir
 
-from features.signals.declare import Family, Feature, Helper, Own, Rows, ratio
+from features.signals.declare import Aggregate, Derived, Family, Feature, Intermediate, ratio
 
 STEPS = "milestones"
 
@@ -18,7 +18,7 @@ FAMILY = Family(
     columns=[
         Feature(
             "tenure_days",
-            Own(lambda o: o.tenure_days),
+            Derived(lambda o: o.tenure_days),
             "time with us",
             "Days since the account began.",
             "days",
@@ -28,18 +28,18 @@ FAMILY = Family(
         ),
         Feature(
             "is_first_year",
-            Own(lambda o: (o.tenure_days < 364).cast("float64")),
+            Derived(lambda o: (o.tenure_days < 364).cast("float64")),
             "in the first year",
             "1 in the first 364 days.",
             "flag",
             "context",
             is_actionable=False,
         ),
-        Helper("_steps", Rows(STEPS, lambda r: r.count())),
-        Helper("_reached", Rows(STEPS, lambda r: r.reached_day.count())),
+        Intermediate("_steps", Aggregate(STEPS, lambda r: r.count())),
+        Intermediate("_reached", Aggregate(STEPS, lambda r: r.reached_day.count())),
         Feature(
             "steps_reached_share",
-            Own(lambda o: ratio(o["_reached"], o["_steps"])),
+            Derived(lambda o: ratio(o["_reached"], o["_steps"])),
             "share of steps reached",
             "Share of the planned onboarding and journey steps that were reached.",
             "share",
@@ -48,7 +48,7 @@ FAMILY = Family(
         ),
         Feature(
             "steps_missed",
-            Rows(STEPS, lambda r: r.count(where=_is_missed(r))),
+            Aggregate(STEPS, lambda r: r.count(where=_is_missed(r))),
             "steps missed",
             "Planned steps past their due date and not reached.",
             "count",
@@ -57,7 +57,7 @@ FAMILY = Family(
         ),
         Feature(
             "days_step_missed",
-            Rows(
+            Aggregate(
                 STEPS,
                 lambda r: (r.as_of_day - r.due_day).max(where=_is_missed(r)).cast("float64"),
             ),
@@ -69,7 +69,7 @@ FAMILY = Family(
         ),
         Feature(
             "steps_days_late",
-            Rows(
+            Aggregate(
                 STEPS,
                 lambda r: (r.reached_day - 1 - r.due_day).clip(lower=0).cast("float64").mean(),
                 empty=None,
@@ -82,7 +82,7 @@ FAMILY = Family(
         ),
         Feature(
             "days_since_step",
-            Rows(
+            Aggregate(
                 STEPS,
                 lambda r: (r.as_of_day - r.reached_day).min().cast("float64"),
                 empty=None,

@@ -6,11 +6,11 @@ import ibis
 import ibis.expr.types as ir
 
 from features.signals.declare import (
+    Aggregate,
+    Derived,
     Family,
     Feature,
-    Helper,
-    Own,
-    Rows,
+    Intermediate,
     log_ratio,
     ratio,
     versus_peers,
@@ -34,22 +34,24 @@ def _days_late(rows: ir.Table) -> ir.Value:
     return (rows.paid_day - 1 - rows.due_day).clip(lower=0).cast("float64")
 
 
-def _spend(window: int, skip: int = 0) -> Rows:
-    return Rows(INVOICES, lambda r: r.amount.sum(where=(r.age >= skip) & (r.age < skip + window)))
+def _spend(window: int, skip: int = 0) -> Aggregate:
+    return Aggregate(
+        INVOICES, lambda r: r.amount.sum(where=(r.age >= skip) & (r.age < skip + window))
+    )
 
 
 FAMILY = Family(
     "payments",
     lookback_days=728,
     columns=[
-        Helper("_spend_28d", _spend(28)),
-        Helper("_spend_84d", _spend(84)),
-        Helper("_spend_before_84d", _spend(84, 84)),
-        Helper("_spend_364d", _spend(364)),
-        Helper("_spend_year_ago_84d", _spend(84, 364)),
+        Intermediate("_spend_28d", _spend(28)),
+        Intermediate("_spend_84d", _spend(84)),
+        Intermediate("_spend_before_84d", _spend(84, 84)),
+        Intermediate("_spend_364d", _spend(364)),
+        Intermediate("_spend_year_ago_84d", _spend(84, 364)),
         Feature(
             "spend_per_week_84d",
-            Own(lambda o: o["_spend_84d"] / weeks_observed(o, 84)),
+            Derived(lambda o: o["_spend_84d"] / weeks_observed(o, 84)),
             "spend per week",
             "Amount invoiced per week over the last 84 days, credits taken off.",
             "money",
@@ -59,7 +61,7 @@ FAMILY = Family(
         ),
         Feature(
             "spend_per_week_364d",
-            Own(lambda o: o["_spend_364d"] / weeks_observed(o, 364)),
+            Derived(lambda o: o["_spend_364d"] / weeks_observed(o, 364)),
             "spend per week",
             "Amount invoiced per week over the last 364 days, credits taken off.",
             "money",
@@ -69,7 +71,7 @@ FAMILY = Family(
         ),
         Feature(
             "spend_change_84d",
-            Own(
+            Derived(
                 lambda o: (o.tenure_days >= 112).ifelse(
                     log_ratio(
                         ibis.greatest(o["_spend_84d"], 0.0),
@@ -87,7 +89,7 @@ FAMILY = Family(
         ),
         Feature(
             "spend_change_year",
-            Own(
+            Derived(
                 lambda o: (o.tenure_days >= 448).ifelse(
                     log_ratio(
                         ibis.greatest(o["_spend_84d"], 0.0),
@@ -114,7 +116,7 @@ FAMILY = Family(
         ),
         Feature(
             "invoices_84d",
-            Rows(INVOICES, lambda r: r.count(where=(r.age < 84) & (r.amount > 0))),
+            Aggregate(INVOICES, lambda r: r.count(where=(r.age < 84) & (r.amount > 0))),
             "invoices",
             "Invoices issued in the last 84 days.",
             "count",
@@ -124,7 +126,7 @@ FAMILY = Family(
         ),
         Feature(
             "invoices_364d",
-            Rows(INVOICES, lambda r: r.count(where=(r.age < 364) & (r.amount > 0))),
+            Aggregate(INVOICES, lambda r: r.count(where=(r.age < 364) & (r.amount > 0))),
             "invoices",
             "Invoices issued in the last 364 days.",
             "count",
@@ -134,7 +136,9 @@ FAMILY = Family(
         ),
         Feature(
             "days_since_last_invoice",
-            Rows(INVOICES, lambda r: r.age.min(where=r.amount > 0).cast("float64"), empty=None),
+            Aggregate(
+                INVOICES, lambda r: r.age.min(where=r.amount > 0).cast("float64"), empty=None
+            ),
             "days since last invoice",
             "Days since an invoice was issued.",
             "days",
@@ -143,7 +147,7 @@ FAMILY = Family(
         ),
         Feature(
             "invoice_gap_ratio",
-            Own(
+            Derived(
                 lambda o: ratio(
                     o.days_since_last_invoice,
                     weeks_observed(o, 364) * 7.0 / (o.invoices_364d + 1.0),
@@ -158,7 +162,7 @@ FAMILY = Family(
         ),
         Feature(
             "invoice_amount_364d",
-            Rows(
+            Aggregate(
                 INVOICES,
                 lambda r: r.amount.mean(where=(r.age < 364) & (r.amount > 0)),
                 empty=None,
@@ -169,17 +173,17 @@ FAMILY = Family(
             "payments",
             364,
         ),
-        Helper(
+        Intermediate(
             "_credits_364d",
-            Rows(INVOICES, lambda r: r.amount.sum(where=(r.age < 364) & (r.amount < 0))),
+            Aggregate(INVOICES, lambda r: r.amount.sum(where=(r.age < 364) & (r.amount < 0))),
         ),
-        Helper(
+        Intermediate(
             "_charged_364d",
-            Rows(INVOICES, lambda r: r.amount.sum(where=(r.age < 364) & (r.amount > 0))),
+            Aggregate(INVOICES, lambda r: r.amount.sum(where=(r.age < 364) & (r.amount > 0))),
         ),
         Feature(
             "credit_share_364d",
-            Own(lambda o: ratio(-o["_credits_364d"], o["_charged_364d"])),
+            Derived(lambda o: ratio(-o["_credits_364d"], o["_charged_364d"])),
             "share credited",
             "Credits over charges in the last 364 days.",
             "share",
@@ -188,7 +192,7 @@ FAMILY = Family(
         ),
         Feature(
             "invoices_overdue",
-            Rows(INVOICES, lambda r: r.count(where=is_overdue(r))),
+            Aggregate(INVOICES, lambda r: r.count(where=is_overdue(r))),
             "overdue invoices",
             "Invoices unpaid after their due date, as known now.",
             "count",
@@ -198,7 +202,7 @@ FAMILY = Family(
         ),
         Feature(
             "days_overdue",
-            Rows(
+            Aggregate(
                 INVOICES,
                 lambda r: (r.as_of_day - r.due_day).max(where=is_overdue(r)).cast("float64"),
             ),
@@ -211,7 +215,7 @@ FAMILY = Family(
         ),
         Feature(
             "days_paid_late_364d",
-            Rows(INVOICES, lambda r: _days_late(r).mean(where=r.age < 364), empty=None),
+            Aggregate(INVOICES, lambda r: _days_late(r).mean(where=r.age < 364), empty=None),
             "days paid late",
             "Mean days after the due date that the last 364 days' invoices were paid.",
             "days",
@@ -221,7 +225,7 @@ FAMILY = Family(
         ),
         Feature(
             "failed_charges_84d",
-            Rows(
+            Aggregate(
                 INVOICES,
                 lambda r: r.is_failed_charge.cast("int64").sum(where=r.age < 84),
             ),

@@ -5,7 +5,15 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from features.signals.declare import Family, Feature, Helper, Own, Rows, log_ratio, ratio
+from features.signals.declare import (
+    Aggregate,
+    Derived,
+    Family,
+    Feature,
+    Intermediate,
+    log_ratio,
+    ratio,
+)
 from features.signals.sentiment import complains
 
 TOUCHES = "touches"
@@ -26,7 +34,7 @@ FAMILY = Family(
     columns=[
         Feature(
             "contacts_from_them_84d",
-            Rows(TOUCHES, lambda r: r.count(where=(r.age < 84) & _is_theirs(r))),
+            Aggregate(TOUCHES, lambda r: r.count(where=(r.age < 84) & _is_theirs(r))),
             "times they reached out",
             "Contacts the account began in the last 84 days.",
             "count",
@@ -34,16 +42,16 @@ FAMILY = Family(
             84,
             churn_sign=-1,
         ),
-        Helper(
+        Intermediate(
             "_from_them_before_84d",
-            Rows(
+            Aggregate(
                 TOUCHES,
                 lambda r: r.count(where=(r.age >= 84) & (r.age < 168) & _is_theirs(r)),
             ),
         ),
         Feature(
             "contacts_from_them_change_84d",
-            Own(
+            Derived(
                 lambda o: (o.tenure_days >= 112).ifelse(
                     log_ratio(o.contacts_from_them_84d, o["_from_them_before_84d"], 1.0), None
                 )
@@ -57,7 +65,7 @@ FAMILY = Family(
         ),
         Feature(
             "meetings_84d",
-            Rows(TOUCHES, lambda r: r.count(where=(r.age < 84) & _is_meeting(r))),
+            Aggregate(TOUCHES, lambda r: r.count(where=(r.age < 84) & _is_meeting(r))),
             "meetings and calls",
             "Meetings, reviews and calls in the last 84 days.",
             "count",
@@ -66,7 +74,7 @@ FAMILY = Family(
         ),
         Feature(
             "days_since_meeting",
-            Rows(
+            Aggregate(
                 TOUCHES,
                 lambda r: r.age.min(where=_is_meeting(r)).cast("float64"),
                 empty=None,
@@ -78,7 +86,7 @@ FAMILY = Family(
         ),
         Feature(
             "days_since_they_reached_out",
-            Rows(
+            Aggregate(
                 TOUCHES,
                 lambda r: r.age.min(where=_is_theirs(r)).cast("float64"),
                 empty=None,
@@ -89,22 +97,22 @@ FAMILY = Family(
             "relationship",
             churn_sign=1,
         ),
-        Helper(
+        Intermediate(
             "_touch_complaints_182d",
-            Rows(
+            Aggregate(
                 TOUCHES,
                 lambda r: (
                     ibis.coalesce(complains(r.text), False).cast("int64").sum(where=r.age < 182)
                 ),
             ),
         ),
-        Helper(
+        Intermediate(
             "_touch_notes_182d",
-            Rows(TOUCHES, lambda r: r.text.count(where=r.age < 182)),
+            Aggregate(TOUCHES, lambda r: r.text.count(where=r.age < 182)),
         ),
         Feature(
             "complaining_touches_share_182d",
-            Own(lambda o: ratio(o["_touch_complaints_182d"], o["_touch_notes_182d"])),
+            Derived(lambda o: ratio(o["_touch_complaints_182d"], o["_touch_notes_182d"])),
             "share of complaining calls and mails",
             "Share of the calls, mails and meetings of the last 182 days with a note whose note "
             "has words of plain complaint.",
@@ -115,7 +123,7 @@ FAMILY = Family(
         ),
         Feature(
             "contacts_known",
-            Rows(CONTACTS, lambda r: r.count(where=r.left_day.isnull())),
+            Aggregate(CONTACTS, lambda r: r.count(where=r.left_day.isnull())),
             "people known",
             "People known there who have not left.",
             "count",
@@ -124,7 +132,7 @@ FAMILY = Family(
         ),
         Feature(
             "contacts_left_182d",
-            Rows(CONTACTS, lambda r: r.count(where=(r.as_of_day - r.left_day) < 182)),
+            Aggregate(CONTACTS, lambda r: r.count(where=(r.as_of_day - r.left_day) < 182)),
             "people who left",
             "Known people who left in the last 182 days.",
             "count",
@@ -132,10 +140,10 @@ FAMILY = Family(
             182,
             churn_sign=1,
         ),
-        Helper("_contacts_ever", Rows(CONTACTS, lambda r: r.count())),
+        Intermediate("_contacts_ever", Aggregate(CONTACTS, lambda r: r.count())),
         Feature(
             "contacts_left_share",
-            Own(lambda o: 1.0 - ratio(o.contacts_known, o["_contacts_ever"])),
+            Derived(lambda o: 1.0 - ratio(o.contacts_known, o["_contacts_ever"])),
             "share of known people gone",
             "Share of the people ever known there who have left.",
             "share",
@@ -144,7 +152,7 @@ FAMILY = Family(
         ),
         Feature(
             "days_since_contact_left",
-            Rows(
+            Aggregate(
                 CONTACTS,
                 lambda r: (r.as_of_day - r.left_day).min().cast("float64"),
                 empty=None,
@@ -156,7 +164,7 @@ FAMILY = Family(
         ),
         Feature(
             "champions_known",
-            Rows(
+            Aggregate(
                 CONTACTS,
                 lambda r: r.count(where=r.left_day.isnull() & r.is_champion),
                 empty=None,
@@ -169,7 +177,7 @@ FAMILY = Family(
         ),
         Feature(
             "champion_left_364d",
-            Rows(
+            Aggregate(
                 CONTACTS,
                 lambda r: (
                     (r.is_champion & ((r.as_of_day - r.left_day) < 364)).any().cast("float64")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from features.signals.declare import Family, Feature, Helper, Own, Rows, ratio
+from features.signals.declare import Aggregate, Derived, Family, Feature, Intermediate, ratio
 from features.signals.support import is_counted
 
 SURVEYS = "survey_responses"
@@ -64,7 +64,9 @@ FAMILY = Family(
     columns=[
         Feature(
             "nps_last",
-            Rows(SURVEYS, lambda r: r.score.argmin(_latest_lowest(r), where=_nps(r)), empty=None),
+            Aggregate(
+                SURVEYS, lambda r: r.score.argmin(_latest_lowest(r), where=_nps(r)), empty=None
+            ),
             "last NPS answer",
             "The latest recommendation score (0 to 10) anyone gave in the last 728 days, the "
             "lowest of several on one day.",
@@ -75,7 +77,7 @@ FAMILY = Family(
         ),
         Feature(
             "nps_mean_364d",
-            Rows(SURVEYS, lambda r: r.score.mean(where=_nps(r) & (r.age < 364)), empty=None),
+            Aggregate(SURVEYS, lambda r: r.score.mean(where=_nps(r) & (r.age < 364)), empty=None),
             "mean NPS answer",
             "Mean recommendation score (0 to 10) of the last 364 days.",
             "score",
@@ -84,21 +86,21 @@ FAMILY = Family(
             churn_sign=-1,
             expansion_sign=1,
         ),
-        Helper(
+        Intermediate(
             "_nps_before",
-            Rows(
+            Aggregate(
                 SURVEYS,
                 lambda r: r.score.mean(where=_nps(r) & (r.age >= 182)),
                 empty=None,
             ),
         ),
-        Helper(
+        Intermediate(
             "_nps_182d",
-            Rows(SURVEYS, lambda r: r.score.mean(where=_nps(r) & (r.age < 182)), empty=None),
+            Aggregate(SURVEYS, lambda r: r.score.mean(where=_nps(r) & (r.age < 182)), empty=None),
         ),
         Feature(
             "nps_change_182d",
-            Own(lambda o: o["_nps_182d"] - o["_nps_before"]),
+            Derived(lambda o: o["_nps_182d"] - o["_nps_before"]),
             "change in NPS answers",
             "Mean score of the last 182 days less the mean of what was answered before.",
             "score",
@@ -108,7 +110,7 @@ FAMILY = Family(
         ),
         Feature(
             "nps_age_days",
-            Rows(SURVEYS, lambda r: r.age.min(where=_nps(r)).cast("float64"), empty=None),
+            Aggregate(SURVEYS, lambda r: r.age.min(where=_nps(r)).cast("float64"), empty=None),
             "days since last NPS answer",
             "Days since anyone answered the recommendation survey.",
             "days",
@@ -117,7 +119,7 @@ FAMILY = Family(
         ),
         Feature(
             "nps_answers_364d",
-            Rows(SURVEYS, lambda r: r.count(where=_nps(r) & (r.age < 364))),
+            Aggregate(SURVEYS, lambda r: r.count(where=_nps(r) & (r.age < 364))),
             "NPS answers",
             "Answers to the recommendation survey in the last 364 days.",
             "count",
@@ -127,7 +129,7 @@ FAMILY = Family(
         ),
         Feature(
             "nps_detractors_364d",
-            Rows(SURVEYS, lambda r: r.count(where=_nps(r) & (r.age < 364) & (r.score <= 6))),
+            Aggregate(SURVEYS, lambda r: r.count(where=_nps(r) & (r.age < 364) & (r.score <= 6))),
             "detractors",
             "Answers of 6 or lower to the recommendation survey in the last 364 days.",
             "count",
@@ -137,7 +139,7 @@ FAMILY = Family(
         ),
         Feature(
             "csat_mean_182d",
-            Rows(
+            Aggregate(
                 SURVEYS,
                 lambda r: r.score.mean(where=_is(r, "csat") & (r.age < 182)),
                 empty=None,
@@ -151,7 +153,9 @@ FAMILY = Family(
         ),
         Feature(
             "ces_last",
-            Rows(SURVEYS, lambda r: r.score.argmin(_latest_lowest(r), where=_ces(r)), empty=None),
+            Aggregate(
+                SURVEYS, lambda r: r.score.argmin(_latest_lowest(r), where=_ces(r)), empty=None
+            ),
             "last answer on ease",
             "The latest customer-effort answer (1 to 7, 7 is easiest) anyone gave in the last 728 "
             "days, the lowest of several on one day.",
@@ -161,7 +165,7 @@ FAMILY = Family(
         ),
         Feature(
             "ces_mean_364d",
-            Rows(SURVEYS, lambda r: r.score.mean(where=_ces(r) & (r.age < 364)), empty=None),
+            Aggregate(SURVEYS, lambda r: r.score.mean(where=_ces(r) & (r.age < 364)), empty=None),
             "ease in surveys",
             "Mean customer-effort answer (1 to 7, 7 is easiest) of the last 364 days.",
             "score",
@@ -169,9 +173,9 @@ FAMILY = Family(
             364,
             churn_sign=-1,
         ),
-        Helper(
+        Intermediate(
             "_complaints_84d",
-            Rows(
+            Aggregate(
                 TICKETS,
                 lambda r: (
                     ibis.coalesce(complains(r.text), False)
@@ -180,13 +184,13 @@ FAMILY = Family(
                 ),
             ),
         ),
-        Helper(
+        Intermediate(
             "_written_84d",
-            Rows(TICKETS, lambda r: r.text.count(where=(r.age < 84) & is_counted(r))),
+            Aggregate(TICKETS, lambda r: r.text.count(where=(r.age < 84) & is_counted(r))),
         ),
         Feature(
             "complaining_tickets_share_84d",
-            Own(lambda o: ratio(o["_complaints_84d"], o["_written_84d"])),
+            Derived(lambda o: ratio(o["_complaints_84d"], o["_written_84d"])),
             "share of complaining tickets",
             "Share of tickets of the last 84 days whose text has words of plain complaint.",
             "share",
@@ -196,7 +200,7 @@ FAMILY = Family(
         ),
         Feature(
             "complaining_comments_364d",
-            Rows(
+            Aggregate(
                 SURVEYS,
                 lambda r: (
                     ibis.coalesce(complains(r.comment), False).cast("int64").sum(where=r.age < 364)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ibis.expr.types as ir
 
 from features.signals.declare import (
+    Aggregate,
+    Derived,
     Family,
     Feature,
-    Helper,
-    Own,
-    Rows,
+    Intermediate,
     log_ratio,
     ratio,
     versus_peers,
@@ -59,7 +59,7 @@ FAMILY = Family(
     columns=[
         Feature(
             "tickets_28d",
-            Rows(TICKETS, lambda r: r.count(where=(r.age < 28) & is_counted(r))),
+            Aggregate(TICKETS, lambda r: r.count(where=(r.age < 28) & is_counted(r))),
             "tickets opened",
             "Tickets opened in the last 28 days, those about leaving not counted.",
             "count",
@@ -68,22 +68,24 @@ FAMILY = Family(
         ),
         Feature(
             "tickets_84d",
-            Rows(TICKETS, lambda r: r.count(where=(r.age < 84) & is_counted(r))),
+            Aggregate(TICKETS, lambda r: r.count(where=(r.age < 84) & is_counted(r))),
             "tickets opened",
             "Tickets opened in the last 84 days, those about leaving not counted.",
             "count",
             "support",
             84,
         ),
-        Helper(
+        Intermediate(
             "_tickets_before_84d",
-            Rows(TICKETS, lambda r: r.count(where=(r.age >= 84) & (r.age < 168) & is_counted(r))),
+            Aggregate(
+                TICKETS, lambda r: r.count(where=(r.age >= 84) & (r.age < 168) & is_counted(r))
+            ),
         ),
-        Helper("_use_84d", Rows("usage_events", lambda r: r.count(where=r.age < 84))),
-        Helper("_tickets_364d", Rows(TICKETS, lambda r: r.count(where=is_counted(r)))),
+        Intermediate("_use_84d", Aggregate("usage_events", lambda r: r.count(where=r.age < 84))),
+        Intermediate("_tickets_364d", Aggregate(TICKETS, lambda r: r.count(where=is_counted(r)))),
         Feature(
             "tickets_change_84d",
-            Own(
+            Derived(
                 lambda o: (o.tenure_days >= 112).ifelse(
                     log_ratio(o.tickets_84d, o["_tickets_before_84d"], 1.0), None
                 )
@@ -96,7 +98,7 @@ FAMILY = Family(
         ),
         Feature(
             "tickets_per_month_364d",
-            Own(lambda o: o["_tickets_364d"] / weeks_observed(o, 364) * 4.0),
+            Derived(lambda o: o["_tickets_364d"] / weeks_observed(o, 364) * 4.0),
             "tickets per four weeks",
             "Tickets per four weeks over the last 364 days, or over the account's life if shorter.",
             "count",
@@ -114,7 +116,9 @@ FAMILY = Family(
         ),
         Feature(
             "tickets_fell_silent_28d",
-            Own(lambda o: ((o.tickets_28d == 0) & (o["_tickets_before_84d"] >= 3)).cast("float64")),
+            Derived(
+                lambda o: ((o.tickets_28d == 0) & (o["_tickets_before_84d"] >= 3)).cast("float64")
+            ),
             "silence after many tickets",
             "1 when no ticket came in the last 28 days after three or more 84 to 168 days ago.",
             "flag",
@@ -123,7 +127,9 @@ FAMILY = Family(
         ),
         Feature(
             "urgent_tickets_84d",
-            Rows(TICKETS, lambda r: r.count(where=(r.age < 84) & _is_urgent(r) & is_counted(r))),
+            Aggregate(
+                TICKETS, lambda r: r.count(where=(r.age < 84) & _is_urgent(r) & is_counted(r))
+            ),
             "urgent tickets",
             "Tickets of high or urgent priority opened in the last 84 days.",
             "count",
@@ -133,7 +139,7 @@ FAMILY = Family(
         ),
         Feature(
             "urgent_share_364d",
-            Rows(
+            Aggregate(
                 TICKETS,
                 lambda r: _is_urgent(r).cast("float64").mean(where=is_counted(r)),
                 empty=None,
@@ -147,7 +153,7 @@ FAMILY = Family(
         ),
         Feature(
             "tickets_open",
-            Rows(TICKETS, lambda r: r.count(where=_is_open(r) & is_counted(r))),
+            Aggregate(TICKETS, lambda r: r.count(where=_is_open(r) & is_counted(r))),
             "open tickets",
             "Tickets opened in the last 364 days and not resolved by now.",
             "count",
@@ -156,7 +162,9 @@ FAMILY = Family(
         ),
         Feature(
             "oldest_open_ticket_days",
-            Rows(TICKETS, lambda r: r.age.max(where=_is_open(r) & is_counted(r)).cast("float64")),
+            Aggregate(
+                TICKETS, lambda r: r.age.max(where=_is_open(r) & is_counted(r)).cast("float64")
+            ),
             "age of the oldest open ticket",
             "Days the oldest unresolved ticket has been open; 0 when none is.",
             "days",
@@ -165,7 +173,7 @@ FAMILY = Family(
         ),
         Feature(
             "resolution_days_84d",
-            Rows(
+            Aggregate(
                 TICKETS,
                 lambda r: _days_until(r, "resolved_day").mean(
                     where=((r.as_of_day - r.resolved_day) < 84) & is_counted(r)
@@ -181,7 +189,7 @@ FAMILY = Family(
         ),
         Feature(
             "first_response_days_84d",
-            Rows(
+            Aggregate(
                 TICKETS,
                 lambda r: _days_until(r, "first_response_day").mean(
                     where=(r.age < 84) & is_counted(r)
@@ -197,7 +205,7 @@ FAMILY = Family(
         ),
         Feature(
             "reopened_share_364d",
-            Rows(
+            Aggregate(
                 TICKETS,
                 lambda r: r.reopened.cast("float64").mean(where=is_counted(r)),
                 empty=None,
@@ -211,7 +219,9 @@ FAMILY = Family(
         ),
         Feature(
             "ticket_csat_84d",
-            Rows(TICKETS, lambda r: r.csat.mean(where=(r.age < 84) & is_counted(r)), empty=None),
+            Aggregate(
+                TICKETS, lambda r: r.csat.mean(where=(r.age < 84) & is_counted(r)), empty=None
+            ),
             "satisfaction with tickets",
             "Mean satisfaction (1 to 5) of tickets opened in the last 84 days and resolved.",
             "score",
@@ -221,7 +231,7 @@ FAMILY = Family(
         ),
         Feature(
             "money_tickets_share_364d",
-            Rows(
+            Aggregate(
                 TICKETS,
                 lambda r: _is_about_money(r).cast("float64").mean(where=is_counted(r)),
                 empty=None,
@@ -235,16 +245,20 @@ FAMILY = Family(
         ),
         Feature(
             "days_since_last_ticket",
-            Rows(TICKETS, lambda r: r.age.min(where=is_counted(r)).cast("float64"), empty=None),
+            Aggregate(
+                TICKETS, lambda r: r.age.min(where=is_counted(r)).cast("float64"), empty=None
+            ),
             "days since last ticket",
             "Days since a ticket was opened; unknown when none in the last 364 days.",
             "days",
             "support",
         ),
-        Helper("_users_84d", Rows("usage_events", lambda r: r.user_id.nunique(where=r.age < 84))),
+        Intermediate(
+            "_users_84d", Aggregate("usage_events", lambda r: r.user_id.nunique(where=r.age < 84))
+        ),
         Feature(
             "tickets_per_user_84d",
-            Own(lambda o: ratio(o.tickets_84d, o["_users_84d"] + 1.0)),
+            Derived(lambda o: ratio(o.tickets_84d, o["_users_84d"] + 1.0)),
             "tickets per active user",
             "Tickets of the last 84 days over active users of the same days, plus one.",
             "ratio",

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import ibis.expr.types as ir
 
 from features.signals.declare import (
+    Aggregate,
+    Derived,
     Family,
     Feature,
-    Helper,
-    Own,
-    PerKey,
-    Rows,
+    Intermediate,
+    NestedAggregate,
     log_ratio,
     ratio,
     versus_peers,
@@ -37,16 +37,22 @@ PER_FEATURE = {
 }
 
 
-def _users(which: Callable[[ir.Table], ir.BooleanValue], empty: float | None = 0.0) -> PerKey:
-    return PerKey(EVENTS, "user_id", PER_USER, lambda u: u.user_id.count(where=which(u)), empty)
+def _users(
+    which: Callable[[ir.Table], ir.BooleanValue], empty: float | None = 0.0
+) -> NestedAggregate:
+    return NestedAggregate(
+        EVENTS, "user_id", PER_USER, lambda u: u.user_id.count(where=which(u)), empty
+    )
 
 
-def _days(which: Callable[[ir.Table], ir.BooleanValue]) -> PerKey:
-    return PerKey(EVENTS, "day", PER_DAY, lambda d: d.count(where=which(d)))
+def _days(which: Callable[[ir.Table], ir.BooleanValue]) -> NestedAggregate:
+    return NestedAggregate(EVENTS, "day", PER_DAY, lambda d: d.count(where=which(d)))
 
 
-def _features(which: Callable[[ir.Table], ir.BooleanValue]) -> PerKey:
-    return PerKey(EVENTS, "feature", PER_FEATURE, lambda f: f.feature.count(where=which(f)))
+def _features(which: Callable[[ir.Table], ir.BooleanValue]) -> NestedAggregate:
+    return NestedAggregate(
+        EVENTS, "feature", PER_FEATURE, lambda f: f.feature.count(where=which(f))
+    )
 
 
 def _still_used(own: ir.Table) -> ir.BooleanValue:
@@ -57,35 +63,35 @@ FAMILY = Family(
     "usage",
     lookback_days=392,
     columns=[
-        Helper("_total_28d", Rows(EVENTS, lambda r: r.quantity.sum(where=r.age < 28))),
-        Helper("_total_84d", Rows(EVENTS, lambda r: r.quantity.sum(where=r.age < 84))),
-        Helper(
+        Intermediate("_total_28d", Aggregate(EVENTS, lambda r: r.quantity.sum(where=r.age < 28))),
+        Intermediate("_total_84d", Aggregate(EVENTS, lambda r: r.quantity.sum(where=r.age < 84))),
+        Intermediate(
             "_before_28d",
-            Rows(EVENTS, lambda r: r.quantity.sum(where=(r.age >= 28) & (r.age < 56))),
+            Aggregate(EVENTS, lambda r: r.quantity.sum(where=(r.age >= 28) & (r.age < 56))),
         ),
-        Helper(
+        Intermediate(
             "_before_84d",
-            Rows(EVENTS, lambda r: r.quantity.sum(where=(r.age >= 28) & (r.age < 112))),
+            Aggregate(EVENTS, lambda r: r.quantity.sum(where=(r.age >= 28) & (r.age < 112))),
         ),
-        Helper(
+        Intermediate(
             "_year_ago_28d",
-            Rows(EVENTS, lambda r: r.quantity.sum(where=(r.age >= 364) & (r.age < 392))),
+            Aggregate(EVENTS, lambda r: r.quantity.sum(where=(r.age >= 364) & (r.age < 392))),
         ),
-        Helper(
+        Intermediate(
             "_users_before_84d",
             _users(lambda u: u.is_earlier),
         ),
-        Helper(
+        Intermediate(
             "_features_before_84d",
             _features(lambda f: f.is_earlier),
         ),
-        Helper(
+        Intermediate(
             "_days_before_28d",
             _days(lambda d: (d["at"] >= 28) & (d["at"] < 56)),
         ),
         Feature(
             "usage_per_week_28d",
-            Own(lambda o: o["_total_28d"] / weeks_observed(o, 28)),
+            Derived(lambda o: o["_total_28d"] / weeks_observed(o, 28)),
             "use per week",
             "Quantity used per week over the last 28 days, or over the account's life if shorter.",
             "count",
@@ -95,7 +101,7 @@ FAMILY = Family(
         ),
         Feature(
             "usage_per_week_84d",
-            Own(lambda o: o["_total_84d"] / weeks_observed(o, 84)),
+            Derived(lambda o: o["_total_84d"] / weeks_observed(o, 84)),
             "use per week",
             "Quantity used per week over the last 84 days, or over the account's life if shorter.",
             "count",
@@ -105,7 +111,7 @@ FAMILY = Family(
         ),
         Feature(
             "usage_change_28d",
-            Own(
+            Derived(
                 lambda o: (o.tenure_days >= 42).ifelse(
                     log_ratio(o["_total_28d"], o["_before_28d"], 5.0), None
                 )
@@ -120,7 +126,7 @@ FAMILY = Family(
         ),
         Feature(
             "usage_change_84d",
-            Own(
+            Derived(
                 lambda o: (o.tenure_days >= 112).ifelse(
                     log_ratio(o["_total_28d"] * 3.0, o["_before_84d"], 15.0), None
                 )
@@ -135,7 +141,7 @@ FAMILY = Family(
         ),
         Feature(
             "usage_change_year",
-            Own(
+            Derived(
                 lambda o: (o.tenure_days >= 392).ifelse(
                     log_ratio(o["_total_28d"], o["_year_ago_28d"], 5.0), None
                 )
@@ -179,7 +185,7 @@ FAMILY = Family(
         ),
         Feature(
             "active_days_change_28d",
-            Own(
+            Derived(
                 lambda o: (o.tenure_days >= 42).ifelse(
                     log_ratio(o.active_days_28d, o["_days_before_28d"], 2.0), None
                 )
@@ -193,7 +199,7 @@ FAMILY = Family(
         ),
         Feature(
             "days_since_last_use",
-            Rows(EVENTS, lambda r: r.age.min().cast("float64"), empty=None),
+            Aggregate(EVENTS, lambda r: r.age.min().cast("float64"), empty=None),
             "days since last use",
             "Days since anything was used; unknown when never in the last 392 days.",
             "days",
@@ -202,7 +208,7 @@ FAMILY = Family(
         ),
         Feature(
             "usage_gap_ratio",
-            Own(lambda o: ratio(o.days_since_last_use + 1.0, 84.0 / (o.active_days_84d + 1.0))),
+            Derived(lambda o: ratio(o.days_since_last_use + 1.0, 84.0 / (o.active_days_84d + 1.0))),
             "silence against own rhythm",
             "Days since last use, over the usual days between uses in the last 84 days.",
             "ratio",
@@ -232,7 +238,7 @@ FAMILY = Family(
         ),
         Feature(
             "active_users_change_84d",
-            Own(
+            Derived(
                 lambda o: (o.tenure_days >= 112).ifelse(
                     log_ratio(o.active_users_84d, o["_users_before_84d"], 1.0), None
                 )
@@ -257,7 +263,7 @@ FAMILY = Family(
         ),
         Feature(
             "stickiness_28d",
-            PerKey(
+            NestedAggregate(
                 EVENTS,
                 "user_id",
                 PER_USER,
@@ -273,7 +279,7 @@ FAMILY = Family(
         ),
         Feature(
             "top_user_share_28d",
-            PerKey(
+            NestedAggregate(
                 EVENTS,
                 "user_id",
                 PER_USER,
@@ -328,7 +334,7 @@ FAMILY = Family(
         ),
         Feature(
             "features_used_change_84d",
-            Own(
+            Derived(
                 lambda o: (o.tenure_days >= 112).ifelse(
                     log_ratio(o.features_used_84d, o["_features_before_84d"], 1.0), None
                 )
@@ -345,7 +351,7 @@ FAMILY = Family(
         # over them does not, and it is what a poor fit shows in first.
         Feature(
             "top_feature_share_84d",
-            PerKey(
+            NestedAggregate(
                 EVENTS,
                 "feature",
                 PER_FEATURE,
@@ -362,7 +368,7 @@ FAMILY = Family(
         ),
         Feature(
             "products_used_84d",
-            Rows(EVENTS, lambda r: r.product.nunique(where=r.age < 84)),
+            Aggregate(EVENTS, lambda r: r.product.nunique(where=r.age < 84)),
             "products in use",
             "Different products used in the last 84 days.",
             "count",

@@ -33,7 +33,7 @@ Renewals further ahead average over the states to come, whose mean and variance 
 shape is taken as normal.
 """
 
-from features.simulator.export import write
-from features.simulator.simulate import World, simulate
+from features.simulator.export import write_tables
+from features.simulator.simulate import Simulation, simulate
 
-__all__ = ["World", "simulate", "write"]
+__all__ = ["Simulation", "simulate", "write_tables"]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from features.simulator.mechanism.calendar import DAY, instants, seconds
-from features.simulator.mechanism.context import Scene
+from features.simulator.mechanism.context import SimulationContext
 
 GAP_DAYS = 5
 """Length of the telemetry outage of all accounts, in the middle of the history."""
@@ -32,7 +32,7 @@ _DATE_CELLS = {
 
 
 def spoil(
-    tables: dict[str, pd.DataFrame], scene: Scene
+    tables: dict[str, pd.DataFrame], scene: SimulationContext
 ) -> tuple[dict[str, pd.DataFrame], Unreadable]:
     """Return the tables with bad rows among the good, and the cells to be written unreadably."""
     rng = scene.rng("mess")
@@ -53,7 +53,7 @@ def spoil(
     }
 
 
-def gap_days(scene: Scene) -> tuple[int, int]:
+def gap_days(scene: SimulationContext) -> tuple[int, int]:
     """Return the first day of the telemetry outage and the first day after it."""
     start = int(scene.calendar.starts[scene.calendar.n_months // 2]) + 9
     return start, start + GAP_DAYS
@@ -69,11 +69,13 @@ def _twins(rng: np.random.Generator, table: pd.DataFrame, share: float) -> pd.Da
     return pd.concat([table, table.iloc[_sample(rng, len(table), share)]])
 
 
-def _first_moment(scene: Scene) -> pd.Timestamp:
+def _first_moment(scene: SimulationContext) -> pd.Timestamp:
     return pd.Timestamp(int(scene.calendar.starts[0]) * DAY, unit="s", tz="UTC").as_unit("us")
 
 
-def _accounts(rng: np.random.Generator, table: pd.DataFrame, scene: Scene) -> pd.DataFrame:
+def _accounts(
+    rng: np.random.Generator, table: pd.DataFrame, scene: SimulationContext
+) -> pd.DataFrame:
     test = table.iloc[[0]].assign(
         account_id=TEST_ACCOUNT,
         name="TEST - do not call",
@@ -97,7 +99,7 @@ def _subscriptions(rng: np.random.Generator, table: pd.DataFrame) -> pd.DataFram
     return pd.concat([_twins(rng, table, 0.001), negative, nobody, unknown])
 
 
-def _usage(rng: np.random.Generator, table: pd.DataFrame, scene: Scene) -> pd.DataFrame:
+def _usage(rng: np.random.Generator, table: pd.DataFrame, scene: SimulationContext) -> pd.DataFrame:
     table = _twins(rng, table, 0.001).reset_index(drop=True)
     table["account_id"] = table["account_id"].cat.add_categories([UNKNOWN_ACCOUNT, TEST_ACCOUNT])
     for value, share in ((UNKNOWN_ACCOUNT, 3e-4), (TEST_ACCOUNT, 3e-4), (None, 1e-4)):

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.simulator.data_errors import UNREADABLE
-from features.simulator.simulate import World
+from features.simulator.simulate import Simulation
 from features.tables.source_tables import TABLES
 
 TRUTH = "truth"
@@ -133,7 +133,7 @@ EXPORTS: tuple[tuple[str, Export], ...] = (
 )
 
 
-def write(world: World, folder: Path) -> None:
+def write_tables(world: Simulation, folder: Path) -> None:
     """Write a world as files, each of them atomically, and its truth into ``truth/``.
 
     Parameters
@@ -177,7 +177,7 @@ def _plain_arrow(frame: pd.DataFrame) -> pa.Table:
     return table
 
 
-def _as_text(world: World, table: str, export: Export) -> pd.DataFrame:
+def _as_text(world: Simulation, table: str, export: Export) -> pd.DataFrame:
     """Return a table as the text of its CSV file."""
     frame, spec = world.tables[table], TABLES[table].columns
     columns = {}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from features.simulator.mechanism.accounts import Book
+from features.simulator.mechanism.accounts import AccountTraits
 from features.simulator.mechanism.calendar import Calendar, Floats, Ints, dates
-from features.simulator.mechanism.decisions import SETTLING_MONTHS, Life, Snapshot
+from features.simulator.mechanism.decisions import SETTLING_MONTHS, Decisions, Snapshot
 from features.simulator.mechanism.hazards import (
     EXPANSION,
     LEAVING,
@@ -18,10 +18,10 @@ from features.simulator.mechanism.hazards import (
     Hazard,
     contract_undecided,
     expected_sigmoid,
-    outlook,
+    hazard_outlook,
     uncertainty,
 )
-from features.simulator.mechanism.hidden_states import STATES, Latents
+from features.simulator.mechanism.hidden_states import STATES, HiddenStates
 
 HORIZON_DAYS = 91
 REACH = 4
@@ -31,7 +31,9 @@ LONGEST = 40
 """Months between any as_of and the notice deadline of the longest term, rounded up."""
 
 
-def truth_table(book: Book, latents: Latents, life: Life, calendar: Calendar) -> pd.DataFrame:
+def truth_table(
+    book: AccountTraits, latents: HiddenStates, life: Decisions, calendar: Calendar
+) -> pd.DataFrame:
     """Return the true chances: one row per account and first of a month, while nothing is decided.
 
     Columns
@@ -65,13 +67,13 @@ def truth_table(book: Book, latents: Latents, life: Life, calendar: Calendar) ->
 def _truth_at(
     month: int,
     snapshot: Snapshot,
-    book: Book,
-    latents: Latents,
+    book: AccountTraits,
+    latents: HiddenStates,
     calendar: Calendar,
     spread: Floats,
 ) -> pd.DataFrame:
     ahead = np.clip(calendar.month_of(snapshot.deadline) - month, 0, LONGEST)
-    z = outlook(latents, month, LONGEST)
+    z = hazard_outlook(latents, month, LONGEST)
     at_deadline = z[np.arange(len(book)), np.where(book.has_contract, ahead, 0)]
     loss, by_month = _renewal(month, snapshot, book, calendar, at_deadline, spread[ahead])
     leave, unpaid = _monthly(month, book, latents, calendar, z)
@@ -104,7 +106,7 @@ def _truth_at(
 def _renewal(
     month: int,
     snapshot: Snapshot,
-    book: Book,
+    book: AccountTraits,
     calendar: Calendar,
     z: Floats,
     variance: Floats,
@@ -127,14 +129,14 @@ def _renewal(
     return p * left[:, 0] / still, by_month
 
 
-def _undecided(book: Book, snapshot: Snapshot, day: int) -> Floats:
+def _undecided(book: AccountTraits, snapshot: Snapshot, day: int) -> Floats:
     days = np.full(len(book), day)
     deadline = np.where(book.has_contract, snapshot.deadline, 0)
     return contract_undecided(book, deadline, snapshot.renews, days)
 
 
 def _contract_within(
-    month: int, snapshot: Snapshot, book: Book, calendar: Calendar, loss: Floats
+    month: int, snapshot: Snapshot, book: AccountTraits, calendar: Calendar, loss: Floats
 ) -> Floats:
     """Return the chance that the loss of this renewal is decided within the window."""
     today = int(calendar.starts[month])
@@ -145,7 +147,7 @@ def _contract_within(
 
 
 def _monthly(
-    month: int, book: Book, latents: Latents, calendar: Calendar, z: Floats
+    month: int, book: AccountTraits, latents: HiddenStates, calendar: Calendar, z: Floats
 ) -> tuple[Floats, Floats]:
     """Return, month to month, the chances of leaving and of being cut off in each next month."""
     settled = calendar.month_of(book.started)[:, None] + SETTLING_MONTHS
@@ -157,7 +159,12 @@ def _monthly(
 
 
 def _expansion(
-    month: int, snapshot: Snapshot, book: Book, latents: Latents, z: Floats, survival: Floats
+    month: int,
+    snapshot: Snapshot,
+    book: AccountTraits,
+    latents: HiddenStates,
+    z: Floats,
+    survival: Floats,
 ) -> Floats:
     """Return the chance of the first expansion in each of the next `REACH` months."""
     rested = snapshot.rests_until[:, None] <= month + np.arange(REACH)
@@ -166,7 +173,7 @@ def _expansion(
     return first
 
 
-def _chances(hazard: Hazard, book: Book, latents: Latents, z: Floats) -> Floats:
+def _chances(hazard: Hazard, book: AccountTraits, latents: HiddenStates, z: Floats) -> Floats:
     """Return the hazard of each of the next `REACH` months, accounts × months."""
     variance = uncertainty(latents.dynamics, hazard.weights, REACH - 1)
     logits = [hazard.logit(z[:, ahead], book.segment) for ahead in range(REACH)]

@@ -17,7 +17,7 @@ from features.simulator.mechanism.accounts import (
     rates_table,
 )
 from features.simulator.mechanism.calendar import Calendar, calendar_until, dates, seconds
-from features.simulator.mechanism.context import Scene, with_arr
+from features.simulator.mechanism.context import SimulationContext, with_arr
 from features.simulator.mechanism.decisions import decisions_table, live, subscription_rows
 from features.simulator.mechanism.hidden_states import draw_latents
 from features.simulator.tables.billing import (
@@ -46,7 +46,7 @@ FEWEST_ACCOUNTS, FEWEST_MONTHS = 20, 6
 
 
 @dataclass(frozen=True)
-class World:
+class Simulation:
     """A simulated company: what it exports, and what is true of it.
 
     Attributes
@@ -80,7 +80,7 @@ def simulate(
     months: int = 30,
     now: datetime = NOW,
     mess: bool = True,
-) -> World:
+) -> Simulation:
     """Simulate a company.
 
     Parameters
@@ -112,25 +112,25 @@ def simulate(
             f"a world of {n_accounts} accounts and {months} months is too small to simulate",
             fix=f"ask for at least {FEWEST_ACCOUNTS} accounts and {FEWEST_MONTHS} months",
         )
-    scene = stage(seed, n_accounts, calendar_until(now, months))
+    scene = simulate_tables(seed, n_accounts, calendar_until(now, months))
     tables = _tables(scene)
     tables, unreadable = spoil(tables, scene) if mess else (tables, {})
     truth = truth_table(scene.book, scene.latents, scene.life, scene.calendar)
     ordered = {name: tables[name] for name in TABLES if name in tables}
     moment = pd.Timestamp(scene.calendar.now, unit="s", tz="UTC").to_pydatetime()
-    return World(seed, moment, ordered, truth, _decisions(scene), unreadable)
+    return Simulation(seed, moment, ordered, truth, _decisions(scene), unreadable)
 
 
-def stage(seed: int, n_accounts: int, calendar: Calendar) -> Scene:
+def simulate_tables(seed: int, n_accounts: int, calendar: Calendar) -> SimulationContext:
     """Settle everybody's fate: who the accounts are, their hidden states, what they decide."""
     book = draw_book(seed, n_accounts, calendar)
     latents = draw_latents(seed, book, calendar)
     life = live(seed, book, latents, calendar)
     rows = with_arr(subscription_rows(life, calendar), book)
-    return Scene(seed, book, latents, life, rows, calendar)
+    return SimulationContext(seed, book, latents, life, rows, calendar)
 
 
-def _tables(scene: Scene) -> dict[str, pd.DataFrame]:
+def _tables(scene: SimulationContext) -> dict[str, pd.DataFrame]:
     """Draw every source table, as clean as a source can be."""
     usage = draw_usage(scene)
     tickets, tickets_by_month = tickets_table(scene)
@@ -157,7 +157,7 @@ def _tables(scene: Scene) -> dict[str, pd.DataFrame]:
     return {name: _arrived(table, scene) for name, table in tables.items()}
 
 
-def _arrived(table: pd.DataFrame, scene: Scene) -> pd.DataFrame:
+def _arrived(table: pd.DataFrame, scene: SimulationContext) -> pd.DataFrame:
     """Leave out the rows that had not arrived by `now`."""
     moment = next((name for name in ("known_at", "created_at") if name in table), None)
     if moment is None:
@@ -165,7 +165,7 @@ def _arrived(table: pd.DataFrame, scene: Scene) -> pd.DataFrame:
     return table[seconds(table[moment]) < scene.calendar.now].reset_index(drop=True)
 
 
-def _decisions(scene: Scene) -> pd.DataFrame:
+def _decisions(scene: SimulationContext) -> pd.DataFrame:
     events = decisions_table(scene.life, scene.calendar)
     return pd.DataFrame(
         {

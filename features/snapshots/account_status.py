@@ -13,7 +13,7 @@ import ibis
 import ibis.expr.types as ir
 
 from configs.runtime.errors import ConfigError
-from configs.schema.company import Cohort, Room
+from configs.schema.company import Cohort, GrowthRoom
 from features.days import KEY
 from features.revenue.terms import attach, paid, resolve_terms
 from features.revenue.usual_spend import LONGEST_CYCLE, billing_cycles, is_charge
@@ -38,7 +38,7 @@ COLUMNS = {
     "renews_day": "day index of the renewal of the largest contract, null without",
     "notice_day": "day index of the last day on which notice counts, null without",
     "last_active_days": "days since any activity, null when never",
-    "has_room": "there is more to sell to it, as far as is known (`configs.schema.company.Room`)",
+    "has_room": "True when more could be sold to it (`growth.room`)",
 }
 
 
@@ -61,7 +61,7 @@ def standing_table(
     grid: ir.Table,
     cohort: Cohort,
     history: Mapping[str, bool],
-    room: Room | None = None,
+    room: GrowthRoom | None = None,
 ) -> ir.Table:
     """Return one row per grid row with the columns of `COLUMNS`.
 
@@ -78,7 +78,7 @@ def standing_table(
             grid,
             history=history.get("subscriptions", False),
         )
-        result = _with_room(_with_terms(result, rows, cohort), rows, room or Room())
+        result = _with_room(_with_terms(result, rows, cohort), rows, room or GrowthRoom())
     else:
         result = _with_spend(result, daily, cohort).mutate(has_room=ibis.literal(True))
     return result.select(*COLUMNS)
@@ -162,7 +162,7 @@ def _with_fates(rows: ir.Table) -> ir.Table:
     return ibis.union(resolved, free.mutate(fate=fate).select(*kept))
 
 
-def _with_room(result: ir.Table, rows: ir.Table, room: Room) -> ir.Table:
+def _with_room(result: ir.Table, rows: ir.Table, room: GrowthRoom) -> ir.Table:
     """Say who has none: an account whose live terms are all full, and lacks no product."""
     _require_told(rows, room)
     checks = []
@@ -188,7 +188,7 @@ def _with_room(result: ir.Table, rows: ir.Table, room: Room) -> ir.Table:
     )
 
 
-def _require_told(rows: ir.Table, room: Room) -> None:
+def _require_told(rows: ir.Table, room: GrowthRoom) -> None:
     wanted = {"plan": room.top_plans, "product": room.products}
     for column, names in wanted.items():
         if names and column not in rows.columns:

@@ -10,12 +10,12 @@ import ibis.expr.types as ir
 from features.days import KEY
 from features.signals.declare import (
     GRID_SCHEMA,
+    Aggregate,
+    Derived,
     Family,
     Feature,
-    Helper,
-    Own,
-    PerKey,
-    Rows,
+    Intermediate,
+    NestedAggregate,
     fields_of,
 )
 from features.tables.point_in_time import as_known
@@ -64,14 +64,14 @@ def _recent(daily: ir.Table, grid: ir.Table, lookback_days: int) -> ir.Table:
 
 def _add_aggregates(result: ir.Table, family: Family, table: str, rows: ir.Table) -> ir.Table:
     rows = rows.filter(rows.age < family.lookback(table))
-    plain = {c.name: c.value for c in family.columns if isinstance(c.value, Rows)}
+    plain = {c.name: c.value for c in family.columns if isinstance(c.value, Aggregate)}
     plain = {name: value for name, value in plain.items() if value.table == table}
     if plain:
         sums = rows.group_by(KEY).agg(
             **{name: value.compute(rows).cast("float64") for name, value in plain.items()}
         )
         result = _attach(result, sums, {name: value.empty for name, value in plain.items()})
-    keyed = {c.name: c.value for c in family.columns if isinstance(c.value, PerKey)}
+    keyed = {c.name: c.value for c in family.columns if isinstance(c.value, NestedAggregate)}
     keyed = {name: value for name, value in keyed.items() if value.table == table}
     for group in _by_inner(keyed):
         result = _attach(
@@ -82,15 +82,15 @@ def _add_aggregates(result: ir.Table, family: Family, table: str, rows: ir.Table
     return result
 
 
-def _by_inner(keyed: dict[str, PerKey]) -> list[dict[str, PerKey]]:
+def _by_inner(keyed: dict[str, NestedAggregate]) -> list[dict[str, NestedAggregate]]:
     """Group per-key features that share their first aggregation, so it is done once."""
-    groups: dict[tuple[str, int], dict[str, PerKey]] = {}
+    groups: dict[tuple[str, int], dict[str, NestedAggregate]] = {}
     for name, value in keyed.items():
         groups.setdefault((value.key, id(value.inner)), {})[name] = value
     return list(groups.values())
 
 
-def _aggregate_twice(rows: ir.Table, group: dict[str, PerKey]) -> ir.Table:
+def _aggregate_twice(rows: ir.Table, group: dict[str, NestedAggregate]) -> ir.Table:
     first = next(iter(group.values()))
     # What carries no key (an event without a user) is nobody's.
     named = rows.filter(rows[first.key].notnull())
@@ -113,7 +113,9 @@ def _attach(result: ir.Table, sums: ir.Table, empty: dict[str, float | None]) ->
 
 def _add_own(result: ir.Table, family: Family) -> ir.Table:
     """Add computed columns in as few passes as their dependencies allow."""
-    waiting: list[Feature | Helper] = [c for c in family.columns if isinstance(c.value, Own)]
+    waiting: list[Feature | Intermediate] = [
+        c for c in family.columns if isinstance(c.value, Derived)
+    ]
     schema = {**GRID_SCHEMA, **{column.name: "float64" for column in family.columns}}
     made = set(result.columns)
     later = {column.name for column in waiting} - set(GRID_SCHEMA)
@@ -124,7 +126,7 @@ def _add_own(result: ir.Table, family: Family) -> ir.Table:
             if not (_needs(column, schema) & later) and _needs(column, schema) <= made
         ]
         result = result.mutate(
-            **{c.name: c.value.compute(result) for c in ready if isinstance(c.value, Own)}
+            **{c.name: c.value.compute(result) for c in ready if isinstance(c.value, Derived)}
         )
         made |= {column.name for column in ready}
         later -= made
@@ -132,8 +134,8 @@ def _add_own(result: ir.Table, family: Family) -> ir.Table:
     return result
 
 
-def _needs(column: Feature | Helper, schema: dict[str, str]) -> set[str]:
-    assert isinstance(column.value, Own)
+def _needs(column: Feature | Intermediate, schema: dict[str, str]) -> set[str]:
+    assert isinstance(column.value, Derived)
     return fields_of(column.value.compute, schema)
 
 

@@ -26,7 +26,7 @@ from features.tables.duckdb_engine import connect
 Tables = Mapping[str, ir.Table]
 
 
-def daily_tables(workspace: Workspace, names: Sequence[str]) -> dict[str, ir.Table]:
+def daily_tables_at(workspace: Workspace, names: Sequence[str]) -> dict[str, ir.Table]:
     """Return the daily tables that the last build wrote, of the sources named that have one."""
     engine = connect(workspace.state.scratch)
     paths = {name: workspace.state.daily / name / "data.parquet" for name in names}
@@ -81,7 +81,7 @@ def rebuilt(
     snapshots : Snapshots
         Says which families were built.
     daily : mapping of str to ibis.Table
-        From `daily_tables`, changed as one likes.
+        From `daily_tables_at`, changed as one likes.
     day : date
         The as_of.
     reading : str, optional

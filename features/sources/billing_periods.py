@@ -24,7 +24,7 @@ FEWEST = 3
 
 
 @dataclass(frozen=True)
-class Unfolded:
+class BillingPeriods:
     """What was done to the subscriptions.
 
     Attributes
@@ -48,7 +48,7 @@ def unfold_terms(
     path: Path,
     columns: list[str],
     wanted: Period | Literal["off"] | None,
-) -> Unfolded:
+) -> BillingPeriods:
     """Rewrite the canonical subscriptions in `path` where rows span several billing periods.
 
     Parameters
@@ -63,7 +63,7 @@ def unfold_terms(
         ``tables.subscriptions.unfold``; None recognises the pattern.
     """
     if wanted == "off" or not {"started_on", "renews_on"} <= set(columns):
-        return Unfolded()
+        return BillingPeriods()
     connection.execute(
         f"CREATE OR REPLACE TABLE terms AS SELECT *, row_number() OVER () AS place, "
         f"{'ended_on' if 'ended_on' in columns else 'NULL::DATE'} AS over_on "
@@ -71,14 +71,14 @@ def unfold_terms(
     )
     period = wanted or recognised(connection)
     if period is None:
-        return Unfolded()
+        return BillingPeriods()
     months = MONTHS[period]
     counts = one_row(connection, f"SELECT count(*) AS n FROM terms WHERE {_is_long(months)}")
     if counts["n"]:
         connection.execute(_query(path, columns, months))
     rows = one_row(connection, f"SELECT count(*) AS n FROM read_parquet({literal(path)})")["n"]
     whole = one_row(connection, "SELECT count(*) AS n FROM terms")["n"]
-    return Unfolded(period, counts["n"], counts["n"] + rows - whole, is_guess=wanted is None)
+    return BillingPeriods(period, counts["n"], counts["n"] + rows - whole, is_guess=wanted is None)
 
 
 def recognised(connection: duckdb.DuckDBPyConnection) -> Period | None:

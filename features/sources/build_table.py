@@ -12,7 +12,7 @@ import duckdb
 
 from configs.runtime.errors import DataError, SourceError
 from features.sources.files.readers import RawInput
-from features.sources.files.sql import ROW, ident, literal, one_row, reading
+from features.sources.files.sql import ROW, duckdb_errors, ident, literal, one_row
 from features.sources.mapping import KNOWN_AT, Mapped
 from features.sources.parent_accounts import mark_children, rolled_up, write_tops
 from features.sources.parsing import type_parsing
@@ -22,9 +22,9 @@ from features.sources.redelivered_events import (
     mark_delivered_again,
     repeated_ids,
 )
-from features.sources.remedies import Aside, look_aside
-from features.sources.row_rules import Rule, bad, is_date, raw, rules_for, sentinel
-from features.sources.table_formats import MOMENT, marks_of, with_ways, words_of
+from features.sources.remedies import QuarantinedRows, look_aside
+from features.sources.row_rules import RowRule, bad, is_date_rule, raw_value, rules_for, sentinel
+from features.sources.table_formats import MOMENT, format_words, marks_of, with_ways
 from features.sources.timestamp_profile import Profile, profile_of
 from features.tables.source_tables import TABLES, SourceTable
 
@@ -32,7 +32,7 @@ DATA = "data.parquet"
 QUARANTINE = "quarantine.parquet"
 
 
-def build_table(
+def build_source_table(
     connection: duckdb.DuckDBPyConnection,
     mapped: Mapped,
     inputs: list[RawInput],
@@ -60,7 +60,7 @@ def build_table(
         Counts (``rows_read`` = ``rows`` + ``rows_quarantined`` + ``rows_duplicate``), reasons,
         columns, and what the times look like.
     """
-    with reading(mapped.place):
+    with duckdb_errors(mapped.place):
         spec = TABLES[mapped.table]
         mapped = with_ways(connection, mapped, spec)
         profile = profile_of(connection, mapped, spec)
@@ -87,7 +87,7 @@ def build_table(
         "remedies": aside.remedies,
         "columns": [name for name in mapped.expressions if name != EVENT_ID],
         "profile": profile,
-        "written": words_of(mapped.styles),
+        "written": format_words(mapped.styles),
         "marks": marks_of(mapped.styles),
         "known_basis": _known_basis(mapped),
         "history": mapped.mapping.history,
@@ -105,7 +105,7 @@ def _stage(
     mapped: Mapped,
     spec: SourceTable,
     profile: Profile,
-    rules: list[Rule],
+    rules: list[RowRule],
     accounts: Path | None,
 ) -> None:
     """Cast every row and say which rules it breaks, in the table ``staged``."""
@@ -140,7 +140,7 @@ def _raw_query(mapped: Mapped, spec: SourceTable) -> tuple[str, dict[str, str]]:
         )
         for name, text in wanted.items()
     }
-    parts = [f"{text} AS {raw(name)}" for name, (text, _) in done.items()]
+    parts = [f"{text} AS {raw_value(name)}" for name, (text, _) in done.items()]
     source = ", ".join(ident(name) for name in mapped.source_columns)
     query = f"SELECT {ROW}, hash({source}) AS row_hash, {', '.join(parts)} FROM {mapped.relation}"
     return query, {name: kind for name, (_, kind) in done.items()}
@@ -153,16 +153,16 @@ def _cast_query(mapped: Mapped, spec: SourceTable, profile: Profile, types: dict
         column = spec.columns.get(name, MOMENT)
         dressed = bool(profile.get(name, {}).get("as_dates"))
         typed = type_parsing.value(
-            column, raw(name), kind, mapped.mapping.timezone, midnight_is_date=dressed
+            column, raw_value(name), kind, mapped.mapping.timezone, midnight_is_date=dressed
         )
         if name == "currency":
             typed = f"upper({typed})"  # rates are joined by it
         parts.append(f"{typed} AS {ident(name)}")
         if column.kind == "day":
-            parts.append(f"true AS {is_date(name)}")
+            parts.append(f"true AS {is_date_rule(name)}")
         elif column.kind == "instant":
-            only_date = type_parsing.date_text(raw(name), kind, midnight_is_date=dressed)
-            parts.append(f"coalesce({only_date}, false) AS {is_date(name)}")
+            only_date = type_parsing.date_text(raw_value(name), kind, midnight_is_date=dressed)
+            parts.append(f"coalesce({only_date}, false) AS {is_date_rule(name)}")
     return f"SELECT *, {', '.join(parts)} FROM raw_rows"
 
 
@@ -171,14 +171,14 @@ def _clean_query(spec: SourceTable, types: dict[str, str]) -> str:
     parts: list[str] = []
     values: list[str] = []
     for name, kind in types.items():
-        says = type_parsing.given(spec.columns.get(name, MOMENT), raw(name), kind)
+        says = type_parsing.is_given(spec.columns.get(name, MOMENT), raw_value(name), kind)
         unread = f"CASE WHEN {ident(name)} IS NULL THEN {says} ELSE false END"
         parts.append(f"{unread} AS {bad(name)}")
         if spec.columns.get(name, MOMENT).kind in type_parsing.TIMES:
             never = type_parsing.stands_for_never(name)
             parts.append(f"{never} AS {sentinel(name)}")
             values.append(f"CASE WHEN NOT {never} THEN {ident(name)} END AS {ident(name)}")
-    raws = ", ".join(raw(name) for name in types)
+    raws = ", ".join(raw_value(name) for name in types)
     replaced = f" REPLACE ({', '.join(values)})" if values else ""
     return f"SELECT * EXCLUDE ({raws}){replaced}, {', '.join(parts)} FROM cast_rows"
 
@@ -188,22 +188,24 @@ def _known_query(mapped: Mapped, spec: SourceTable) -> str:
     zone, happened = mapped.mapping.timezone, ident(spec.happened)
     if spec.happened in mapped.expressions:
         next_midnight = type_parsing.known_after(f"CAST({happened} AS DATE)", zone)
-        default = f"CASE WHEN {is_date(spec.happened)} THEN {next_midnight} ELSE {happened} END"
+        default = (
+            f"CASE WHEN {is_date_rule(spec.happened)} THEN {next_midnight} ELSE {happened} END"
+        )
         default += f" + INTERVAL {mapped.mapping.known_delay_days} DAY"
     else:
         default = "TIMESTAMP '1970-01-01'"  # rows without a time of their own were always known
     if mapped.known_at is None:
         return f"SELECT *, {default} AS {KNOWN_AT} FROM clean_rows"
     said_next = type_parsing.known_after(f"CAST({KNOWN_AT} AS DATE)", zone)
-    said = f"CASE WHEN {is_date(KNOWN_AT)} THEN {said_next} ELSE {KNOWN_AT} END"
+    said = f"CASE WHEN {is_date_rule(KNOWN_AT)} THEN {said_next} ELSE {KNOWN_AT} END"
     return (
         f"SELECT * EXCLUDE ({KNOWN_AT}), {KNOWN_AT} AS given_known_at, "
-        f"{is_date(KNOWN_AT)} AS known_is_date, coalesce({said}, {default}) AS {KNOWN_AT} "
+        f"{is_date_rule(KNOWN_AT)} AS known_is_date, coalesce({said}, {default}) AS {KNOWN_AT} "
         f"FROM clean_rows"
     )
 
 
-def _broken(rules: list[Rule], *, sets_aside: bool) -> str:
+def _broken(rules: list[RowRule], *, sets_aside: bool) -> str:
     parts = [
         f"CASE WHEN {rule.broken} THEN {literal(rule.code)} END"
         for rule in rules
@@ -335,7 +337,7 @@ def _tally(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, int]:
 
 
 def _check_counts(
-    mapped: Mapped, counts: dict[str, Any], inputs: list[RawInput], aside: Aside
+    mapped: Mapped, counts: dict[str, Any], inputs: list[RawInput], aside: QuarantinedRows
 ) -> None:
     """Refuse a table that lost a row, or in which nothing is usable."""
     accounted = counts["rows"] + counts["rows_quarantined"] + counts["rows_duplicate"]
@@ -354,7 +356,7 @@ def _check_counts(
         )
 
 
-def _advice(quarantined: dict[str, int], inputs: list[RawInput], aside: Aside) -> str:
+def _advice(quarantined: dict[str, int], inputs: list[RawInput], aside: QuarantinedRows) -> str:
     worst = next(iter(quarantined), "")
     what, _, column = worst.partition(":")
     shown = ", ".join(repr(value) for value in aside.examples.get(worst, []))

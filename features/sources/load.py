@@ -33,7 +33,7 @@ from configs.schema.workspace import Workspace
 from features.sources import billing_periods, build_table
 from features.sources.files import sql_row_trace
 from features.sources.files.readers import RawInput, fingerprint, open_input, paths_of
-from features.sources.files.sql import literal, open_engine
+from features.sources.files.sql import literal, open_duckdb
 from features.sources.mapping import Mapped, check_tables, inputs_of, map_table, mapping_of
 from features.sources.missing_tables import GAPS
 from features.tables.source_tables import TABLES
@@ -118,7 +118,7 @@ class TableInfo:
     profile: dict[str, dict[str, int]]
     inputs: dict[str, int]
     identity: str
-    unfolded: billing_periods.Unfolded = field(default_factory=billing_periods.Unfolded)
+    unfolded: billing_periods.BillingPeriods = field(default_factory=billing_periods.BillingPeriods)
     read: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -334,7 +334,9 @@ def _build_one(
         manifest["inputs"] = {i: item.rows for i, item in used.items()}
         manifest.update(_how_read(connection, name, mapped, used))
         manifest.update(
-            build_table.build_table(connection, mapped, list(used.values()), accounts, folder)
+            build_table.build_source_table(
+                connection, mapped, list(used.values()), accounts, folder
+            )
         )
         if name == "subscriptions":
             wanted = mapping_of(workspace.company, name).unfold
@@ -373,7 +375,7 @@ def _work_connection(sources: Path, files: list[Path]) -> Iterator[duckdb.DuckDB
     It runs what the company wrote, so it reaches the input files and the results only.
     """
     with work_folder(sources, WORK) as folder:
-        connection = open_engine(folder / "work.duckdb", files=files, folders=[sources])
+        connection = open_duckdb(folder / "work.duckdb", files=files, folders=[sources])
         try:
             yield connection
         finally:
@@ -400,7 +402,7 @@ def _info(folder: Path, name: str, manifest: Mapping[str, Any], now: datetime) -
             "identity",
         )
     }
-    plain["unfolded"] = billing_periods.Unfolded(**manifest.get("unfolded", {}))
+    plain["unfolded"] = billing_periods.BillingPeriods(**manifest.get("unfolded", {}))
     return TableInfo(
         name=name,
         path=path,
@@ -415,7 +417,7 @@ def _rows_after(path: Path, last_known: str | None, now: datetime) -> int:
     clock = now.astimezone(UTC).replace(tzinfo=None)
     if last_known is None or datetime.fromisoformat(last_known) <= clock:
         return 0
-    with open_engine(files=[path]) as connection:
+    with open_duckdb(files=[path]) as connection:
         row = connection.execute(
             f"SELECT count(*) FROM read_parquet({literal(path)}) WHERE known_at > ?", [clock]
         ).fetchone()

@@ -12,7 +12,7 @@ import duckdb
 from configs.runtime.errors import ConfigError, SourceError, did_you_mean
 from configs.schema.company import Company, TableMapping
 from features.sources.files.readers import RawInput
-from features.sources.files.sql import ROW, columns_of, ident, reading
+from features.sources.files.sql import ROW, columns_of, duckdb_errors, ident
 from features.sources.files.sql_expressions import one_expression, one_select
 from features.sources.parsing.column_formats import Style
 from features.tables.source_tables import TABLES
@@ -178,7 +178,7 @@ def _run_sql(
     place = f"tables.{table}.sql"
     text = one_select(connection, sql, f"{place} in company.yaml", inputs)
     fix = "CSV columns arrive as text: write TRY_CAST(amount AS DOUBLE), TRY_CAST(day AS DATE)"
-    with reading(place, fix):
+    with duckdb_errors(place, fix):
         connection.execute(
             f"CREATE TABLE {relation} AS SELECT row_number() OVER () AS {ROW}, * FROM ({text})"
         )

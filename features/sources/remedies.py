@@ -10,7 +10,7 @@ import duckdb
 
 from features.sources.files.sql import ROW, ident, literal, one_row
 from features.sources.mapping import KNOWN_AT, Mapped
-from features.tables.source_tables import TABLES, Column
+from features.tables.source_tables import TABLES, SourceColumn
 
 SHOWN = 3
 """Values shown of each kind of mistake."""
@@ -39,7 +39,7 @@ CHANGES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Aside:
+class QuarantinedRows:
     """What to say about rows set aside.
 
     Attributes
@@ -59,7 +59,7 @@ def look_aside(
     mapped: Mapped,
     quarantined: Mapping[str, int],
     accounts: Path | None,
-) -> Aside:
+) -> QuarantinedRows:
     """Return offending values and remedies; the table ``aside`` says which rows have which reason.
 
     Parameters
@@ -81,11 +81,11 @@ def look_aside(
         name = name or "account_id"
         examples[reason] = _values(connection, mapped, reason, name)
         if what == "unparsable" and examples[reason]:
-            column = TABLES[mapped.table].columns.get(name, Column("instant", ""))
+            column = TABLES[mapped.table].columns.get(name, SourceColumn("instant", ""))
             remedies[reason] = conversion(column, name, _plain(mapped, name), examples[reason][0])
         if what == "unknown_account" and accounts is not None:
             remedies[reason] = _agreement(connection, mapped, accounts)
-    return Aside(examples, {reason: text for reason, text in remedies.items() if text})
+    return QuarantinedRows(examples, {reason: text for reason, text in remedies.items() if text})
 
 
 def _expression(mapped: Mapped, name: str) -> str:
@@ -111,7 +111,7 @@ def _values(
     return [str(row[0])[:60] for row in rows]
 
 
-def conversion(column: Column, name: str, theirs: str, example: str) -> str:
+def conversion(column: SourceColumn, name: str, theirs: str, example: str) -> str:
     """Return the line of mapping that reads such a value.
 
     >>> conversion(Column("number", ""), "arr", "Amount", "about $1,200")

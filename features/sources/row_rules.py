@@ -24,7 +24,7 @@ SCALES = {"nps": (0, 10), "csat": (1, 5), "ces": (1, 7)}
 
 
 @dataclass(frozen=True)
-class Rule:
+class RowRule:
     """One rule.
 
     Attributes
@@ -42,7 +42,7 @@ class Rule:
     sets_aside: bool = True
 
 
-def raw(column: str) -> str:
+def raw_value(column: str) -> str:
     """Name of the prepared value as it came."""
     return ident(f"raw {column}")
 
@@ -52,7 +52,7 @@ def bad(column: str) -> str:
     return ident(f"bad {column}")
 
 
-def is_date(column: str) -> str:
+def is_date_rule(column: str) -> str:
     """Name of the flag: only a date was given."""
     return ident(f"date {column}")
 
@@ -62,7 +62,9 @@ def sentinel(column: str) -> str:
     return ident(f"never {column}")
 
 
-def rules_for(table: str, spec: SourceTable, present: list[str], *, known_at: bool) -> list[Rule]:
+def rules_for(
+    table: str, spec: SourceTable, present: list[str], *, known_at: bool
+) -> list[RowRule]:
     """Return every rule that applies to the columns a table has.
 
     Parameters
@@ -78,8 +80,8 @@ def rules_for(table: str, spec: SourceTable, present: list[str], *, known_at: bo
     """
     rules = [rule for name in present for rule in _column_rules(spec, name)]
     if "account_id" in spec.columns and table != "accounts":
-        rules.append(Rule("unknown_account", "account_id IS NOT NULL AND known_account IS NULL"))
-        rules.append(Rule("before_account", f"{_day(spec.happened)} < account_day", False))
+        rules.append(RowRule("unknown_account", "account_id IS NOT NULL AND known_account IS NULL"))
+        rules.append(RowRule("before_account", f"{_day(spec.happened)} < account_day", False))
     rules += [
         _order_rule(table, earlier, later)
         for earlier, later in spec.order
@@ -96,59 +98,60 @@ def _day(column: str) -> str:
     return f"CAST({ident(column)} AS DATE)"
 
 
-def _column_rules(spec: SourceTable, name: str) -> list[Rule]:
+def _column_rules(spec: SourceTable, name: str) -> list[RowRule]:
     column, value = spec.columns[name], ident(name)
-    rules = [Rule(f"unparsable:{name}", bad(name))]
+    rules = [RowRule(f"unparsable:{name}", bad(name))]
     is_time = column.kind in {"day", "instant"}
     if is_time:
-        rules.append(Rule(f"sentinel:{name}", sentinel(name), column.required))
+        rules.append(RowRule(f"sentinel:{name}", sentinel(name), column.required))
     if column.required:
         given = f" AND NOT {sentinel(name)}" if is_time else ""
-        rules.append(Rule(f"missing:{name}", f"{value} IS NULL AND NOT {bad(name)}{given}"))
+        rules.append(RowRule(f"missing:{name}", f"{value} IS NULL AND NOT {bad(name)}{given}"))
     bounds = [
         f"{value} {sign} {limit!r}"
         for sign, limit in (("<", column.low), (">", column.high))
         if limit is not None
     ]
     if bounds:
-        rules.append(Rule(f"out_of_bounds:{name}", " OR ".join(bounds)))
+        rules.append(RowRule(f"out_of_bounds:{name}", " OR ".join(bounds)))
     if column.values:
         allowed = ", ".join(literal(item) for item in column.values)
-        rules.append(Rule(f"not_allowed:{name}", f"{value} NOT IN ({allowed})"))
+        rules.append(RowRule(f"not_allowed:{name}", f"{value} NOT IN ({allowed})"))
     return rules
 
 
-def _order_rule(table: str, earlier: str, later: str) -> Rule:
+def _order_rule(table: str, earlier: str, later: str) -> RowRule:
     """Compare days; times of day only where both sides have one."""
-    exact = f"NOT {is_date(earlier)} AND NOT {is_date(later)} AND {ident(later)} < {ident(earlier)}"
+    timed = f"NOT {is_date_rule(earlier)} AND NOT {is_date_rule(later)}"
+    exact = f"{timed} AND {ident(later)} < {ident(earlier)}"
     broken = f"{_day(later)} < {_day(earlier)} OR ({exact})"
-    return Rule(f"time_order:{later}", broken, (table, earlier, later) not in TOLERATED_ORDER)
+    return RowRule(f"time_order:{later}", broken, (table, earlier, later) not in TOLERATED_ORDER)
 
 
-def _scale_rule() -> Rule:
+def _scale_rule() -> RowRule:
     outside = [
         f"(kind = {literal(kind)} AND score NOT BETWEEN {low} AND {high})"
         for kind, (low, high) in SCALES.items()
     ]
-    return Rule("out_of_scale:score", " OR ".join(outside))
+    return RowRule("out_of_scale:score", " OR ".join(outside))
 
 
-def _known_rules(spec: SourceTable, *, is_dated: bool) -> list[Rule]:
+def _known_rules(spec: SourceTable, *, is_dated: bool) -> list[RowRule]:
     rules = [
-        Rule("unparsable:known_at", bad("known_at")),
-        Rule("known_at_missing", f"given_known_at IS NULL AND NOT {bad('known_at')}", False),
+        RowRule("unparsable:known_at", bad("known_at")),
+        RowRule("known_at_missing", f"given_known_at IS NULL AND NOT {bad('known_at')}", False),
     ]
     return [*rules, _early_rule(spec)] if is_dated else rules
 
 
-def _early_rule(spec: SourceTable) -> Rule:
+def _early_rule(spec: SourceTable) -> RowRule:
     happened = ident(spec.happened)
     early = f"given_known_at < {happened}"
     if spec.columns[spec.happened].kind == "day":
         early = f"CAST(given_known_at AS DATE) < {happened}"
     else:
         early = (
-            f"CASE WHEN {is_date(spec.happened)} OR known_is_date "
+            f"CASE WHEN {is_date_rule(spec.happened)} OR known_is_date "
             f"THEN CAST(given_known_at AS DATE) < CAST({happened} AS DATE) ELSE {early} END"
         )
-    return Rule("known_before_happened", early, False)
+    return RowRule("known_before_happened", early, False)

@@ -19,16 +19,16 @@ from configs.schema.company import (
     Gates,
     Grid,
     Growth,
-    Keeping,
+    GrowthRoom,
     Limits,
-    Room,
+    Retention,
     Serving,
     Target,
     Training,
     Tuning,
 )
 from features.sources.missing_tables import GAPS
-from features.tables.source_tables import TABLES, VERSIONS, Column, SourceTable
+from features.tables.source_tables import TABLES, VERSIONS, SourceColumn, SourceTable
 
 ACTIVE = ("accounts", "usage_events")
 """Tables that are not commented out: the least a company needs."""
@@ -36,14 +36,14 @@ ACTIVE = ("accounts", "usage_events")
 SECTIONS: dict[str, type[BaseModel]] = {
     "grid": Grid,
     "cohort": Cohort,
-    "room": Room,
+    "room": GrowthRoom,
     "growth": Growth,
     "training": Training,
     "gates": Gates,
     "serving": Serving,
     "checks": Checks,
     "limits": Limits,
-    "ledger": Keeping,
+    "ledger": Retention,
 }
 NOTE_AT = 30
 """Width of a key and its value, before its note begins."""
@@ -130,7 +130,7 @@ def _table(name: str, spec: SourceTable) -> dict[str, Any]:
     }
 
 
-def _note(column: Column) -> str:
+def _note(column: SourceColumn) -> str:
     said = [column.meaning]
     if column.values:
         said.append("one of " + ", ".join(column.values))

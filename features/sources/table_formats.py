@@ -11,13 +11,13 @@ from configs.runtime.errors import ConfigError, did_you_mean
 from features.sources.mapping import KNOWN_AT, Mapped
 from features.sources.parsing import type_parsing
 from features.sources.parsing.column_formats import Style, decide
-from features.sources.parsing.numbers import Numbers
-from features.sources.parsing.text_values import Question
-from features.tables.source_tables import Column, SourceTable
+from features.sources.parsing.numbers import NumberFormat
+from features.sources.parsing.text_values import ColumnQuery
+from features.tables.source_tables import SourceColumn, SourceTable
 
 MONEY = frozenset({"arr", "amount", "list_price"})
 NUMBERS = frozenset({"number", "count"})
-MOMENT = Column("instant", "when the row became visible")
+MOMENT = SourceColumn("instant", "when the row became visible")
 
 
 def with_ways(connection: duckdb.DuckDBPyConnection, mapped: Mapped, spec: SourceTable) -> Mapped:
@@ -35,15 +35,15 @@ def with_ways(connection: duckdb.DuckDBPyConnection, mapped: Mapped, spec: Sourc
     for name, text in wanted.items():
         column = spec.columns.get(name, MOMENT)
         trimmed, kind = type_parsing.prepared(column, text, mapped.types[name])
-        if type_parsing.is_text(kind) and column.kind in NUMBERS | type_parsing.TIMES:
+        if type_parsing.is_text_type(kind) and column.kind in NUMBERS | type_parsing.TIMES:
             questions[name] = _question(mapped, name, column, trimmed)
     _refuse_unknown(mapped, questions)
     decided = decide(connection, mapped.relation, questions, where=mapped.place)
     return replace(mapped, styles=decided.sure())
 
 
-def _question(mapped: Mapped, name: str, column: Column, trimmed: str) -> Question:
-    return Question(
+def _question(mapped: Mapped, name: str, column: SourceColumn, trimmed: str) -> ColumnQuery:
+    return ColumnQuery(
         trimmed,
         "number" if column.kind in NUMBERS else "time",
         told=mapped.mapping.written.get(name),
@@ -54,7 +54,7 @@ def _question(mapped: Mapped, name: str, column: Column, trimmed: str) -> Questi
     )
 
 
-def _refuse_unknown(mapped: Mapped, questions: Mapping[str, Question]) -> None:
+def _refuse_unknown(mapped: Mapped, questions: Mapping[str, ColumnQuery]) -> None:
     for name in mapped.mapping.written:
         if name not in questions:
             raise ConfigError(
@@ -65,7 +65,7 @@ def _refuse_unknown(mapped: Mapped, questions: Mapping[str, Question]) -> None:
             )
 
 
-def words_of(styles: Mapping[str, Style]) -> dict[str, str]:
+def format_words(styles: Mapping[str, Style]) -> dict[str, str]:
     """Return what a reader should know about each column."""
     return {name: style.words for name, style in styles.items() if style.words}
 
@@ -75,5 +75,5 @@ def marks_of(styles: Mapping[str, Style]) -> dict[str, list[str]]:
     return {
         name: list(style.marks)
         for name, style in styles.items()
-        if isinstance(style, Numbers) and style.marks
+        if isinstance(style, NumberFormat) and style.marks
     }

@@ -7,7 +7,7 @@ import duckdb
 from features.sources.files.sql import one_row
 from features.sources.mapping import Mapped
 from features.sources.parsing import type_parsing
-from features.tables.source_tables import Column, SourceTable
+from features.tables.source_tables import SourceColumn, SourceTable
 
 MIDNIGHT_ROWS = 10
 """From this many values on, instants that all lie at midnight are taken for dates."""
@@ -39,13 +39,13 @@ def profile_of(connection: duckdb.DuckDBPyConnection, mapped: Mapped, spec: Sour
 
 
 def _tally(
-    connection: duckdb.DuckDBPyConnection, mapped: Mapped, column: Column, name: str
+    connection: duckdb.DuckDBPyConnection, mapped: Mapped, column: SourceColumn, name: str
 ) -> dict[str, int]:
     style = mapped.styles.get(name)
     text, kind = type_parsing.prepared(column, mapped.expressions[name], mapped.types[name], style)
     zoned = (
         type_parsing.zoned_text("raw")
-        if type_parsing.is_text(kind)
+        if type_parsing.is_text_type(kind)
         else str(type_parsing.is_zoned(kind)).lower()
     )
     written = (
@@ -58,7 +58,7 @@ def _tally(
         f"count(*) FILTER (NOT zoned AND written = date_trunc('day', written)) AS midnights "
         f"FROM (SELECT {type_parsing.date_text('raw', kind)} AS dates, {zoned} AS zoned, "
         f"{written} AS written FROM (SELECT {text} AS raw FROM {mapped.relation}) "
-        f"WHERE {type_parsing.given(column, 'raw', kind)}) WHERE written IS NOT NULL",
+        f"WHERE {type_parsing.is_given(column, 'raw', kind)}) WHERE written IS NOT NULL",
     )
     return {label: int(counts[label]) for label in LABELS}
 

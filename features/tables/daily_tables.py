@@ -19,7 +19,7 @@ import ibis.expr.types as ir
 
 from features.revenue.terms import line_of
 from features.revenue.usual_spend import is_sale
-from features.tables.source_tables import ROW, TABLES, VERSIONS, Column, SourceTable
+from features.tables.source_tables import ROW, TABLES, VERSIONS, SourceColumn, SourceTable
 
 EPOCH = "1970-01-01"
 TERM_FACTS = ("renews_on", "ended_on", "end_reason", "notice_at", "notice_period_days")
@@ -67,7 +67,7 @@ def instant_day(value: ir.Value) -> ir.IntegerValue:
     return date_day(floor) + (value > floor).cast("int64")
 
 
-def happened_day(value: ir.Value, column: Column) -> ir.IntegerValue:
+def happened_day(value: ir.Value, column: SourceColumn) -> ir.IntegerValue:
     """Day from which a fact that happened is known: the next midnight for a date."""
     return date_day(value) + 1 if column.kind == "day" else instant_day(value)
 
@@ -109,7 +109,7 @@ def visibility(table: str) -> dict[str, str]:
     }
 
 
-def daily_name(name: str, column: Column) -> str:
+def daily_name(name: str, column: SourceColumn) -> str:
     """Return the name a source column carries on the day grid."""
     return stem_day(name) if column.kind in {"day", "instant"} else name
 

@@ -30,7 +30,7 @@ VERSIONS = "versions"
 
 
 @dataclass(frozen=True)
-class Column:
+class SourceColumn:
     """One column of a source table.
 
     Attributes
@@ -81,17 +81,17 @@ class SourceTable:
     grain: str
     key: tuple[str, ...]
     happened: str
-    columns: dict[str, Column] = field(default_factory=dict)
+    columns: dict[str, SourceColumn] = field(default_factory=dict)
     activity: bool = False
     order: tuple[tuple[str, str], ...] = ()
 
 
-def _account() -> Column:
-    return Column("id", "the account", required=True)
+def _account() -> SourceColumn:
+    return SourceColumn("id", "the account", required=True)
 
 
-def _event() -> Column:
-    return Column("id", "the event's own id: an event delivered again is counted once")
+def _event() -> SourceColumn:
+    return SourceColumn("id", "the event's own id: an event delivered again is counted once")
 
 
 TABLES: dict[str, SourceTable] = {
@@ -101,15 +101,15 @@ TABLES: dict[str, SourceTable] = {
         "created_at",
         {
             "account_id": _account(),
-            "created_at": Column("instant", "when the account began", required=True),
-            "name": Column("text", "name shown to people"),
-            "segment": Column("text", "size class or tier", visible_from=VERSIONS),
-            "plan": Column("text", "plan", visible_from=VERSIONS),
-            "industry": Column("text", "industry", visible_from=VERSIONS),
-            "region": Column("text", "region", visible_from=VERSIONS),
-            "parent_account_id": Column("id", "the parent account", visible_from=VERSIONS),
-            "owner_id": Column("id", "the CSM", visible_from=VERSIONS),
-            "is_test": Column("flag", "a test or demo account: left out everywhere"),
+            "created_at": SourceColumn("instant", "when the account began", required=True),
+            "name": SourceColumn("text", "name shown to people"),
+            "segment": SourceColumn("text", "size class or tier", visible_from=VERSIONS),
+            "plan": SourceColumn("text", "plan", visible_from=VERSIONS),
+            "industry": SourceColumn("text", "industry", visible_from=VERSIONS),
+            "region": SourceColumn("text", "region", visible_from=VERSIONS),
+            "parent_account_id": SourceColumn("id", "the parent account", visible_from=VERSIONS),
+            "owner_id": SourceColumn("id", "the CSM", visible_from=VERSIONS),
+            "is_test": SourceColumn("flag", "a test or demo account: left out everywhere"),
         },
     ),
     "subscriptions": SourceTable(
@@ -118,29 +118,35 @@ TABLES: dict[str, SourceTable] = {
         "started_on",
         {
             "account_id": _account(),
-            "subscription_id": Column("id", "the subscription", required=True),
-            "product": Column("text", "product"),
-            "started_on": Column("day", "first day of this row's terms", required=True),
-            "renews_on": Column("day", "contractual renewal; empty when month to month"),
-            "ended_on": Column("day", "first day without these terms", visible_from="ended_on"),
-            "end_reason": Column(
+            "subscription_id": SourceColumn("id", "the subscription", required=True),
+            "product": SourceColumn("text", "product"),
+            "started_on": SourceColumn("day", "first day of this row's terms", required=True),
+            "renews_on": SourceColumn("day", "contractual renewal; empty when month to month"),
+            "ended_on": SourceColumn(
+                "day", "first day without these terms", visible_from="ended_on"
+            ),
+            "end_reason": SourceColumn(
                 "text",
                 "why the row ended",
                 visible_from="ended_on",
                 values=("renewed", "changed", "churned", "payment_failure", "merged"),
             ),
-            "notice_at": Column("instant", "notice was given", visible_from="notice_at"),
-            "notice_period_days": Column("count", "days before renewal that notice is due"),
-            "arr": Column("number", "annual recurring revenue, in `currency`", low=0, high=MOST),
-            "currency": Column("text", "ISO 4217"),
-            "seats": Column("count", "seats bought", high=MOST),
-            "max_seats": Column(
+            "notice_at": SourceColumn("instant", "notice was given", visible_from="notice_at"),
+            "notice_period_days": SourceColumn("count", "days before renewal that notice is due"),
+            "arr": SourceColumn(
+                "number", "annual recurring revenue, in `currency`", low=0, high=MOST
+            ),
+            "currency": SourceColumn("text", "ISO 4217"),
+            "seats": SourceColumn("count", "seats bought", high=MOST),
+            "max_seats": SourceColumn(
                 "count", "most seats these terms could have: by contract, or people to seat"
             ),
-            "plan": Column("text", "price tier of these terms"),
-            "auto_renew": Column("flag", "renews by itself", visible_from=VERSIONS),
-            "discount": Column("number", "share off list price", low=0, high=1),
-            "escalator": Column("number", "uplift already signed for the renewal, share", low=0),
+            "plan": SourceColumn("text", "price tier of these terms"),
+            "auto_renew": SourceColumn("flag", "renews by itself", visible_from=VERSIONS),
+            "discount": SourceColumn("number", "share off list price", low=0, high=1),
+            "escalator": SourceColumn(
+                "number", "uplift already signed for the renewal, share", low=0
+            ),
         },
         order=(
             ("started_on", "ended_on"),
@@ -154,11 +160,11 @@ TABLES: dict[str, SourceTable] = {
         "occurred_at",
         {
             "account_id": _account(),
-            "user_id": Column("id", "the user"),
-            "occurred_at": Column("instant", "when it happened", required=True),
-            "product": Column("text", "product"),
-            "feature": Column("text", "what was used"),
-            "quantity": Column("number", "how much; 1 when absent", low=0, high=MOST),
+            "user_id": SourceColumn("id", "the user"),
+            "occurred_at": SourceColumn("instant", "when it happened", required=True),
+            "product": SourceColumn("text", "product"),
+            "feature": SourceColumn("text", "what was used"),
+            "quantity": SourceColumn("number", "how much; 1 when absent", low=0, high=MOST),
             "event_id": _event(),
         },
         activity=True,
@@ -169,11 +175,11 @@ TABLES: dict[str, SourceTable] = {
         "occurred_on",
         {
             "account_id": _account(),
-            "product": Column("text", "product", required=True),
-            "occurred_on": Column("day", "from when these values hold", required=True),
-            "limit": Column("number", "units included", low=0, high=MOST),
-            "used": Column("number", "units used in the month before", low=0, high=MOST),
-            "list_price": Column("number", "list price per unit and year", low=0, high=MOST),
+            "product": SourceColumn("text", "product", required=True),
+            "occurred_on": SourceColumn("day", "from when these values hold", required=True),
+            "limit": SourceColumn("number", "units included", low=0, high=MOST),
+            "used": SourceColumn("number", "units used in the month before", low=0, high=MOST),
+            "list_price": SourceColumn("number", "list price per unit and year", low=0, high=MOST),
         },
     ),
     "support_tickets": SourceTable(
@@ -182,20 +188,22 @@ TABLES: dict[str, SourceTable] = {
         "opened_at",
         {
             "account_id": _account(),
-            "ticket_id": Column("id", "the ticket", required=True),
-            "opened_at": Column("instant", "opened", required=True),
-            "first_response_at": Column(
+            "ticket_id": SourceColumn("id", "the ticket", required=True),
+            "opened_at": SourceColumn("instant", "opened", required=True),
+            "first_response_at": SourceColumn(
                 "instant", "first answer", visible_from="first_response_at"
             ),
-            "resolved_at": Column("instant", "resolved", visible_from="resolved_at"),
-            "priority": Column("text", "low, normal, high or urgent"),
-            "category": Column("text", "what about"),
-            "product": Column("text", "product"),
-            "csat": Column(
+            "resolved_at": SourceColumn("instant", "resolved", visible_from="resolved_at"),
+            "priority": SourceColumn("text", "low, normal, high or urgent"),
+            "category": SourceColumn("text", "what about"),
+            "product": SourceColumn("text", "product"),
+            "csat": SourceColumn(
                 "number", "satisfaction, 1 to 5", visible_from="resolved_at", low=1, high=5
             ),
-            "reopened": Column("flag", "opened again after resolution", visible_from="resolved_at"),
-            "text": Column("text", "first message"),
+            "reopened": SourceColumn(
+                "flag", "opened again after resolution", visible_from="resolved_at"
+            ),
+            "text": SourceColumn("text", "first message"),
         },
         activity=True,
         order=(("opened_at", "first_response_at"), ("opened_at", "resolved_at")),
@@ -206,13 +214,15 @@ TABLES: dict[str, SourceTable] = {
         "responded_at",
         {
             "account_id": _account(),
-            "respondent_id": Column("id", "who answered"),
-            "responded_at": Column("instant", "when", required=True),
-            "kind": Column("text", "kind of survey", required=True, values=("nps", "csat", "ces")),
-            "score": Column(
+            "respondent_id": SourceColumn("id", "who answered"),
+            "responded_at": SourceColumn("instant", "when", required=True),
+            "kind": SourceColumn(
+                "text", "kind of survey", required=True, values=("nps", "csat", "ces")
+            ),
+            "score": SourceColumn(
                 "number", "nps 0 to 10, csat 1 to 5, ces 1 to 7 (7: easiest)", required=True, low=0
             ),
-            "comment": Column("text", "free text"),
+            "comment": SourceColumn("text", "free text"),
             "event_id": _event(),
         },
     ),
@@ -222,11 +232,11 @@ TABLES: dict[str, SourceTable] = {
         "created_at",
         {
             "account_id": _account(),
-            "contact_id": Column("id", "the person", required=True),
-            "created_at": Column("instant", "first known", required=True),
-            "role": Column("text", "role", visible_from=VERSIONS),
-            "is_champion": Column("flag", "our advocate there", visible_from=VERSIONS),
-            "left_at": Column("instant", "left the company", visible_from="left_at"),
+            "contact_id": SourceColumn("id", "the person", required=True),
+            "created_at": SourceColumn("instant", "first known", required=True),
+            "role": SourceColumn("text", "role", visible_from=VERSIONS),
+            "is_champion": SourceColumn("flag", "our advocate there", visible_from=VERSIONS),
+            "left_at": SourceColumn("instant", "left the company", visible_from="left_at"),
         },
         order=(("created_at", "left_at"),),
     ),
@@ -236,14 +246,14 @@ TABLES: dict[str, SourceTable] = {
         "changed_at",
         {
             "account_id": _account(),
-            "opportunity_id": Column("id", "the opportunity", required=True),
-            "changed_at": Column("instant", "when it came to stand like this", required=True),
-            "kind": Column("text", "kind", values=("renewal", "expansion", "new")),
-            "amount": Column("number", "annual amount in `currency`", low=-MOST, high=MOST),
-            "currency": Column("text", "ISO 4217"),
-            "stage": Column("text", "stage"),
-            "commit": Column("number", "the CSM's own probability or commit", low=0, high=1),
-            "close_on": Column("day", "expected close"),
+            "opportunity_id": SourceColumn("id", "the opportunity", required=True),
+            "changed_at": SourceColumn("instant", "when it came to stand like this", required=True),
+            "kind": SourceColumn("text", "kind", values=("renewal", "expansion", "new")),
+            "amount": SourceColumn("number", "annual amount in `currency`", low=-MOST, high=MOST),
+            "currency": SourceColumn("text", "ISO 4217"),
+            "stage": SourceColumn("text", "stage"),
+            "commit": SourceColumn("number", "the CSM's own probability or commit", low=0, high=1),
+            "close_on": SourceColumn("day", "expected close"),
         },
     ),
     "invoices": SourceTable(
@@ -252,20 +262,20 @@ TABLES: dict[str, SourceTable] = {
         "issued_on",
         {
             "account_id": _account(),
-            "invoice_id": Column("id", "the invoice", required=True),
-            "issued_on": Column("day", "issued", required=True),
-            "due_on": Column("day", "due"),
-            "paid_on": Column("day", "paid", visible_from="paid_on"),
-            "amount": Column(
+            "invoice_id": SourceColumn("id", "the invoice", required=True),
+            "issued_on": SourceColumn("day", "issued", required=True),
+            "due_on": SourceColumn("day", "due"),
+            "paid_on": SourceColumn("day", "paid", visible_from="paid_on"),
+            "amount": SourceColumn(
                 "number", "amount in `currency`; negative for a credit", low=-MOST, high=MOST
             ),
-            "currency": Column("text", "ISO 4217"),
-            "status": Column(
+            "currency": SourceColumn("text", "ISO 4217"),
+            "status": SourceColumn(
                 "text",
                 "status; draft, void, deleted, canceled and uncollectible invoices are left out",
                 visible_from=VERSIONS,
             ),
-            "is_failed_charge": Column(
+            "is_failed_charge": SourceColumn(
                 "flag", "an automatic charge failed: no spend, no activity, a warning sign"
             ),
         },
@@ -278,11 +288,11 @@ TABLES: dict[str, SourceTable] = {
         "touched_at",
         {
             "account_id": _account(),
-            "touched_at": Column("instant", "when", required=True),
-            "kind": Column("text", "call, email, meeting, review, training, play"),
-            "initiated_by": Column("text", "who began", values=("account", "us")),
-            "play": Column("text", "the play, when it is one"),
-            "text": Column("text", "note"),
+            "touched_at": SourceColumn("instant", "when", required=True),
+            "kind": SourceColumn("text", "call, email, meeting, review, training, play"),
+            "initiated_by": SourceColumn("text", "who began", values=("account", "us")),
+            "play": SourceColumn("text", "the play, when it is one"),
+            "text": SourceColumn("text", "note"),
             "event_id": _event(),
         },
     ),
@@ -292,10 +302,10 @@ TABLES: dict[str, SourceTable] = {
         "occurred_on",
         {
             "account_id": _account(),
-            "milestone": Column("text", "the step", required=True),
-            "occurred_on": Column("day", "when the step was planned", required=True),
-            "due_on": Column("day", "due"),
-            "reached_on": Column("day", "reached", visible_from="reached_on"),
+            "milestone": SourceColumn("text", "the step", required=True),
+            "occurred_on": SourceColumn("day", "when the step was planned", required=True),
+            "due_on": SourceColumn("day", "due"),
+            "reached_on": SourceColumn("day", "reached", visible_from="reached_on"),
         },
     ),
     "health_scores": SourceTable(
@@ -304,10 +314,10 @@ TABLES: dict[str, SourceTable] = {
         "scored_at",
         {
             "account_id": _account(),
-            "scored_at": Column("instant", "when it stood", required=True),
-            "score": Column("number", "higher is healthier"),
-            "band": Column("text", "band, when there is one"),
-            "components": Column("text", "its parts: a JSON object of name to number"),
+            "scored_at": SourceColumn("instant", "when it stood", required=True),
+            "score": SourceColumn("number", "higher is healthier"),
+            "band": SourceColumn("text", "band, when there is one"),
+            "components": SourceColumn("text", "its parts: a JSON object of name to number"),
         },
     ),
     "outcomes": SourceTable(
@@ -316,12 +326,12 @@ TABLES: dict[str, SourceTable] = {
         "decided_on",
         {
             "account_id": _account(),
-            "decided_on": Column("day", "when it was decided", required=True),
-            "effective_on": Column("day", "when ARR stops or starts"),
-            "outcome": Column(
+            "decided_on": SourceColumn("day", "when it was decided", required=True),
+            "effective_on": SourceColumn("day", "when ARR stops or starts"),
+            "outcome": SourceColumn(
                 "text", "what", required=True, values=("churn", "contraction", "expansion")
             ),
-            "reason": Column("text", "their reason"),
+            "reason": SourceColumn("text", "their reason"),
             "event_id": _event(),
         },
     ),
@@ -331,12 +341,12 @@ TABLES: dict[str, SourceTable] = {
         "as_of_on",
         {
             "account_id": _account(),
-            "as_of_on": Column(
+            "as_of_on": SourceColumn(
                 "day", "the prediction moment, 00:00 UTC of this day", required=True
             ),
-            "target": Column("text", "the target it belongs to", required=True),
-            "label": Column("flag", "what happened", required=True),
-            "label_known_on": Column("day", "when it was known"),
+            "target": SourceColumn("text", "the target it belongs to", required=True),
+            "label": SourceColumn("flag", "what happened", required=True),
+            "label_known_on": SourceColumn("day", "when it was known"),
         },
     ),
     "owners": SourceTable(
@@ -344,12 +354,12 @@ TABLES: dict[str, SourceTable] = {
         ("owner_id",),
         "created_at",
         {
-            "owner_id": Column("id", "the CSM", required=True),
-            "created_at": Column("instant", "since when"),
-            "name": Column("text", "name"),
-            "team": Column("text", "team"),
-            "manager_id": Column("id", "manager"),
-            "capacity": Column(
+            "owner_id": SourceColumn("id", "the CSM", required=True),
+            "created_at": SourceColumn("instant", "since when"),
+            "name": SourceColumn("text", "name"),
+            "team": SourceColumn("text", "team"),
+            "manager_id": SourceColumn("id", "manager"),
+            "capacity": SourceColumn(
                 "number", "accounts the CSM can take on in a week; 0.5: one in two weeks", low=0
             ),
         },
@@ -359,9 +369,9 @@ TABLES: dict[str, SourceTable] = {
         ("currency", "as_of_on"),
         "as_of_on",
         {
-            "currency": Column("text", "ISO 4217", required=True),
-            "as_of_on": Column("day", "the day it holds", required=True),
-            "rate": Column(
+            "currency": SourceColumn("text", "ISO 4217", required=True),
+            "as_of_on": SourceColumn("day", "the day it holds", required=True),
+            "rate": SourceColumn(
                 "number", "reporting currency per unit", required=True, low=1e-9, high=MOST
             ),
         },

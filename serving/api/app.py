@@ -22,15 +22,15 @@ from serving.api.fast_route import Lane, route_named
 from serving.api.feedback import intake
 from serving.api.gauges import set_gauges
 from serving.api.jobs import jobs
-from serving.api.middleware import LOOPBACK, Admit, Gate, Show
+from serving.api.middleware import LOOPBACK, Admit, RequestGuard, Show
 from serving.api.monitoring import monitoring
 from serving.api.openapi import describer
 from serving.api.requests import GetLive, GetMetrics
 from serving.api.scores import answered, scores
-from serving.api.scores_list import book
+from serving.api.scores_list import add_scores_list
 from serving.api.whatif import whatif
 from serving.auth.authenticate import is_public
-from serving.auth.permissions import METRICS, Caller, Needs
+from serving.auth.permissions import METRICS, Caller, RequiredRole
 from serving.http.problems import is_for_people, of_error, of_fault, problem, response
 from serving.pages.routes import pages, problem_page
 
@@ -50,7 +50,9 @@ only, and `/v1/health` says so.
 """
 
 
-def create_app(get_live: GetLive, get_metrics: GetMetrics, hosts: Iterable[str] = LOOPBACK) -> Gate:
+def create_app(
+    get_live: GetLive, get_metrics: GetMetrics, hosts: Iterable[str] = LOOPBACK
+) -> RequestGuard:
     """Return the application: API, pages, and a last route that keeps 404 in our shape.
 
     Parameters
@@ -74,7 +76,7 @@ def create_app(get_live: GetLive, get_metrics: GetMetrics, hosts: Iterable[str] 
     by_id = scores(get_live, get_metrics)
     app.include_router(by_id)
     app.include_router(changes(get_live))
-    for group in (book, whatif, jobs, intake):
+    for group in (add_scores_list, whatif, jobs, intake):
         app.include_router(group(get_live))
     app.include_router(about(get_live))
     app.include_router(monitoring(get_live))
@@ -90,7 +92,7 @@ def create_app(get_live: GetLive, get_metrics: GetMetrics, hosts: Iterable[str] 
     ):
         app.add_exception_handler(kind, _answering(show, told))
     # Around the framework, not within: what it does for every request is not for the lane.
-    return Gate(
+    return RequestGuard(
         Lane(app, route_named(by_id, "score_one")),
         observe=_observer(get_metrics),
         admit=_admission(get_live),
@@ -118,7 +120,7 @@ def _metrics(
     get_live: GetLive, get_metrics: GetMetrics
 ) -> Callable[[Request], Awaitable[Response]]:
     async def metrics(request: Request) -> Response:
-        await Needs(METRICS)(request)
+        await RequiredRole(METRICS)(request)
         told, live = get_metrics(request), get_live(request)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(live.probes, set_gauges, told, live)

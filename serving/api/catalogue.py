@@ -14,9 +14,9 @@ from serving.api.openapi import guarded, problems
 from serving.api.requests import GetLive, json_answer
 from serving.auth.permissions import ANYONE, READ
 from serving.http.problems import TYPES, ProblemError
-from serving.online.server_state import Live
+from serving.online.server_state import ServerState
 from serving.scoring.export_rows import COLUMNS
-from training.model.reason_text import catalogue, catalogue_version
+from training.model.reason_text import catalogue_version, reason_catalogue
 
 NAME = r"^[a-z][a-z0-9_]{0,40}$"
 _ONE_OF_TYPES: dict[str, Any] = {"enum": list(TYPES)}
@@ -53,7 +53,7 @@ def about(get_live: GetLive) -> APIRouter:
                 "version": catalogue_version(),
                 "reasons": [
                     {name: getattr(item, name) for name in item.__dataclass_fields__}
-                    for item in catalogue()
+                    for item in reason_catalogue()
                 ],
             }
         )
@@ -126,7 +126,7 @@ def about(get_live: GetLive) -> APIRouter:
     return router
 
 
-def release_answer(live: Live) -> dict[str, Any]:
+def release_answer(live: ServerState) -> dict[str, Any]:
     """Return the published release with what each target predicts."""
     stage = live.current()
     release = stage.release
@@ -176,7 +176,7 @@ _CARD = (
 )
 
 
-def card(live: Live, target: str) -> dict[str, Any]:
+def card(live: ServerState, target: str) -> dict[str, Any]:
     """Return what the bundle of a target says of itself, without the encoder's inside."""
     for model in live.current().scorer.models:
         if model.target == target:
@@ -186,7 +186,7 @@ def card(live: Live, target: str) -> dict[str, Any]:
     raise ProblemError("not-found", f"the release has no target {target[:80]!r}")
 
 
-def health_of(live: Live) -> dict[str, Any]:
+def health_of(live: ServerState) -> dict[str, Any]:
     """Return what is well and what is not; asks the online store."""
     stage, book = live.stage, live.book
     has_store = stage is not None and stage.store.is_ready(stage.scorer.feature_hash)

@@ -24,9 +24,9 @@ from serving.http.score_text import INVALID, UNKNOWN, to_second
 from serving.ledger.feedback_store import Feedback, ReportedOutcome
 from serving.ledger.ledger import ScoreRow
 from serving.ledger.score_changes import asked_as_plain, asked_of
-from serving.online.server_state import Live
+from serving.online.server_state import ServerState
 from serving.scoring.scorer import status
-from training.model.reason_text import catalogue
+from training.model.reason_text import reason_catalogue
 
 UNKNOWN_SCORE, UNKNOWN_REASON = "unknown_score", "unknown_reason"
 
@@ -121,7 +121,7 @@ def intake(get_live: GetLive) -> APIRouter:
     return router
 
 
-def _visible(live: Live, request: Request) -> Callable[[str], bool]:
+def _visible(live: ServerState, request: Request) -> Callable[[str], bool]:
     """Return whether the caller sees an account of the last published book."""
     if live.book is None:
         raise ProblemError("not-ready", "no book is published yet; run `bellwether score`")
@@ -131,7 +131,7 @@ def _visible(live: Live, request: Request) -> Callable[[str], bool]:
 
 
 async def _kept(
-    request: Request, live: Live, key: str, work: Callable[[datetime], Sequence[str]]
+    request: Request, live: ServerState, key: str, work: Callable[[datetime], Sequence[str]]
 ) -> Sequence[str]:
     """Do the work, unless the Idempotency-Key came with another body before."""
     now, body, caller = datetime.now(UTC), await request.body(), caller_of(request).name
@@ -144,10 +144,12 @@ async def _kept(
     return await asyncio.to_thread(do)
 
 
-def _wrong(item: schemas.FeedbackItem, score: ScoreRow | None, live: Live, request: Request) -> str:
+def _wrong(
+    item: schemas.FeedbackItem, score: ScoreRow | None, live: ServerState, request: Request
+) -> str:
     if score is None or not _visible(live, request)(score.entity_id):
         return UNKNOWN_SCORE
-    return "" if item.reason_code in {code.code for code in catalogue()} else UNKNOWN_REASON
+    return "" if item.reason_code in {code.code for code in reason_catalogue()} else UNKNOWN_REASON
 
 
 def _answer(statuses: Sequence[str]) -> Response:

@@ -9,12 +9,12 @@ from typing import Any
 
 from serving.http.prometheus import Metrics
 from serving.integrations.webhooks import DEAD, WAITING
-from serving.online.server_state import Live
+from serving.online.server_state import ServerState
 
 PARTS = ("release", "book", "ledger", "shadow", "webhooks")
 
 
-def set_gauges(metrics: Metrics, live: Live) -> None:
+def set_gauges(metrics: Metrics, live: ServerState) -> None:
     """Set every gauge to what holds now."""
     metrics.set("ready", float(live.is_ready()))
     for part in PARTS:

@@ -18,7 +18,7 @@ from serving.auth.permissions import ADMIN, SCORE, caller_of
 from serving.http.problems import ProblemError
 from serving.http.score_text import to_second
 from serving.online.jobs import FORMATS, Job
-from serving.online.server_state import Live
+from serving.online.server_state import ServerState
 
 JobId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 IdempotencyKey = Annotated[
@@ -129,7 +129,7 @@ _FILES: dict[str, Any] = {
 }
 
 
-async def _job(live: Live, job_id: str, request: Request) -> Job:
+async def _job(live: ServerState, job_id: str, request: Request) -> Job:
     caller = caller_of(request)
     job = await asyncio.to_thread(live.jobs.find, job_id)
     if job is None or not (caller.may(ADMIN) or job.caller == caller.name[:200]):

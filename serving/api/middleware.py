@@ -72,7 +72,7 @@ Admit = Callable[[Scope, Headers], Caller | None]
 Show = Callable[[Scope, dict[str, Any]], Response]
 
 
-class Gate:
+class RequestGuard:
     """Middleware around the whole application.
 
     Parameters

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from serving.api import schemas
-from serving.auth.permissions import SCOPES, Needs
+from serving.auth.permissions import SCOPES, RequiredRole
 from serving.http.problems import BUSY_RETRY_SECONDS, MEDIA_TYPE, RETRY_SECONDS, TYPES, problem
 from serving.online.whatif import meanings
 
@@ -60,7 +60,7 @@ def guarded(scope: str, body: type[BaseModel] | None = None) -> Json:
         schema = {"$ref": REF + body.__name__}
         content = {"application/json": {"schema": schema}}
         extra["requestBody"] = {"required": True, "content": content}
-    return {"dependencies": [Depends(Needs(scope))], "openapi_extra": extra}
+    return {"dependencies": [Depends(RequiredRole(scope))], "openapi_extra": extra}
 
 
 def problems(*codes: int) -> dict[int | str, Json]:

@@ -10,9 +10,9 @@ from fastapi import Request
 from starlette.responses import Response
 
 from serving.http.prometheus import Metrics
-from serving.online.server_state import Live
+from serving.online.server_state import ServerState
 
-GetLive = Callable[[Request], Live]
+GetLive = Callable[[Request], ServerState]
 GetMetrics = Callable[[Request], Metrics]
 
 

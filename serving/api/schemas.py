@@ -28,7 +28,7 @@ class Contract(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Fact(Contract):
+class FactSchema(Contract):
     """One value behind a reason, beside its own past and its peers."""
 
     feature: str
@@ -42,7 +42,7 @@ class Fact(Contract):
     text: str = Field(description="the fact in plain words")
 
 
-class Reason(Contract):
+class ReasonSchema(Contract):
     """One theme that moves the score in one direction."""
 
     code: str = Field(description="stable; see GET /v1/reasons")
@@ -50,16 +50,18 @@ class Reason(Contract):
     direction: Literal["raises", "lowers"]
     points: float = Field(description="what it adds to the probability, -1 to 1")
     text: str
-    facts: list[Fact]
+    facts: list[FactSchema]
 
 
-class Rule(Contract):
+class RuleSchema(Contract):
     """A plain rule that holds: judgement of what to look at, measured by nobody."""
 
     rule: str = Field(description="its name in the configuration")
     theme: str
     text: str = Field(description="what is the case")
-    facts: list[Fact] = Field(description="the values behind it; a rule moves nothing: 0 points")
+    facts: list[FactSchema] = Field(
+        description="the values behind it; a rule moves nothing: 0 points"
+    )
 
 
 class Score(Contract):
@@ -99,10 +101,12 @@ class Score(Contract):
         description="why that rung and, where evidence is thin, what is missing and about when it "
         "will be there"
     )
-    raises: list[Reason] = Field(description="strongest first; empty when nothing stands out")
-    lowers: list[Reason]
-    circumstances: list[Fact] = Field(description="what nobody can act on: age, size, calendar")
-    rules: list[Rule] = Field(
+    raises: list[ReasonSchema] = Field(description="strongest first; empty when nothing stands out")
+    lowers: list[ReasonSchema]
+    circumstances: list[FactSchema] = Field(
+        description="what nobody can act on: age, size, calendar"
+    )
+    rules: list[RuleSchema] = Field(
         description="on the rung `rates` alone, where too few events were seen to measure reasons: "
         "plain rules that hold, as declared. They order accounts and move no probability"
     )
@@ -163,7 +167,7 @@ class OtherKind(Contract):
     evidence: list[str]
 
 
-class Candidate(Contract):
+class OfferSchema(Contract):
     """What could be sold to the account, and whether it may be asked now."""
 
     kind: Literal["seats", "tier", "product", "usage"] | None = Field(
@@ -224,7 +228,7 @@ class Data(Contract):
     gaps: list[Gap]
 
 
-class Peers(Contract):
+class PeersSchema(Contract):
     """Whom the account is compared with."""
 
     text: str | None
@@ -287,12 +291,12 @@ class Answer(Contract):
         None, description="the renewal, or the end of the horizon, ISO 8601 date"
     )
     data: Data | None = None
-    peers: Peers | None = None
+    peers: PeersSchema | None = None
     scores: dict[str, Score] | None = Field(None, description="by target")
     withheld: dict[str, Withheld] | None = Field(
         None, description="by target: what is not asked of this account, and why"
     )
-    expansion: Candidate | None = Field(
+    expansion: OfferSchema | None = Field(
         None, description="what could be sold; null where growth is not predicted, or no kind shows"
     )
     release_id: str | None = None
@@ -359,8 +363,8 @@ class Supposition(Contract):
     text: str
     band: str
     verdict: Verdict
-    raises: list[Reason]
-    lowers: list[Reason]
+    raises: list[ReasonSchema]
+    lowers: list[ReasonSchema]
 
 
 class WhatIfAnswer(Contract):
@@ -636,7 +640,7 @@ class TargetAnswer(Contract):
     lead_time_days: int
 
 
-class FeatureSet(Contract):
+class FeatureSetSchema(Contract):
     """The features a release takes, in vector order."""
 
     hash: str
@@ -649,7 +653,7 @@ class ReleaseAnswer(Contract):
     release_id: str
     created_at: str
     targets: dict[str, TargetAnswer]
-    feature_set: FeatureSet
+    feature_set: FeatureSetSchema
     reason_catalogue_version: str
     config_hash: str
     note: str

@@ -30,8 +30,8 @@ from serving.http.problems import OF_STATUS, ProblemError, item_problem
 from serving.http.score_text import INVALID, UNKNOWN
 from serving.online.answer_cache import Given
 from serving.online.micro_batch import later
-from serving.online.score_request import Asked, Scored
-from serving.online.server_state import Live
+from serving.online.score_request import ScoredBatch, ScoreRequest
+from serving.online.server_state import ServerState
 from serving.scoring.scorer import status
 
 AccountId = Annotated[
@@ -90,7 +90,7 @@ def scores(get_live: GetLive, get_metrics: GetMetrics) -> APIRouter:
     return router
 
 
-async def answered(live: Live, account_id: str, request: Request) -> Scored:
+async def answered(live: ServerState, account_id: str, request: Request) -> ScoredBatch:
     """Score an account the caller sees, and wait until the ledger holds every score.
 
     Raises
@@ -99,12 +99,12 @@ async def answered(live: Live, account_id: str, request: Request) -> Scored:
         The online store or the ledger does not answer: no score is given out.
     """
     owners = caller_of(request).owners(live.managers)
-    asked = Asked(account_id, request.state.request_id, "api", owners)
+    asked = ScoreRequest(account_id, request.state.request_id, "api", owners)
     return await live.together.ask(asked, COMMIT_SECONDS)
 
 
 def _batch(
-    live: Live,
+    live: ServerState,
     asked: Sequence[Any],
     request_id: str,
     owners: frozenset[str] | None,
@@ -135,7 +135,7 @@ def _batch(
     return body, counts, committed
 
 
-async def _committed(live: Live, committed: Sequence[Future[int]]) -> None:
+async def _committed(live: ServerState, committed: Sequence[Future[int]]) -> None:
     waits = time.perf_counter()
     try:
         async with asyncio.timeout(COMMIT_SECONDS):

@@ -14,10 +14,10 @@ from serving.api.schemas import MAX_BATCH
 from serving.auth.permissions import READ, caller_of
 from serving.batch.filters import CURSOR, Chosen, decode_cursor, encode_cursor, page_of, positions
 from serving.http.problems import ProblemError
-from serving.online.server_state import Book, Live
+from serving.online.server_state import CurrentBook, ServerState
 
 
-def book(get_live: GetLive) -> APIRouter:
+def add_scores_list(get_live: GetLive) -> APIRouter:
     """Return the operations on the published book."""
     router = APIRouter(prefix="/v1", tags=["scores"])
 
@@ -60,7 +60,7 @@ def book(get_live: GetLive) -> APIRouter:
     return router
 
 
-def the_book(live: Live, request: Request) -> Book:
+def the_book(live: ServerState, request: Request) -> CurrentBook:
     """Return what the caller sees of the last published book, or say that there is none."""
     if live.book is None:
         raise ProblemError("not-ready", "no book is published yet; run `bellwether score`")

@@ -159,7 +159,7 @@ class KeyStore:
             connection.execute(change(keys_table).where(mine).values(revoked_at=moment))
 
 
-class Keyring:
+class ApiKeys:
     """The keys as they stood at the last look; asks nothing and nobody."""
 
     def __init__(self, keys: Iterable[Key] = ()) -> None:

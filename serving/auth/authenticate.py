@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from serving.auth.api_keys import PREFIX, Keyring
-from serving.auth.oidc import People, once
+from serving.auth.api_keys import PREFIX, ApiKeys
+from serving.auth.oidc import SignInSessions, once
 from serving.auth.permissions import LOCAL, Caller
 from serving.http.problems import ProblemError
 
@@ -36,7 +36,7 @@ def is_public(path: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Door:
+class Authenticator:
     """Whom to let in, as it was at the last look.
 
     Attributes
@@ -47,8 +47,8 @@ class Door:
         Who signs in.
     """
 
-    keyring: Keyring
-    people: People
+    keyring: ApiKeys
+    people: SignInSessions
 
     @property
     def is_open(self) -> bool:

@@ -44,7 +44,7 @@ for another."""
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-class People:
+class SignInSessions:
     """Turns what a proxy or a token says into a caller.
 
     Parameters

@@ -109,7 +109,7 @@ LOCAL = Caller("local", frozenset(SCOPES))
 
 
 @dataclass(frozen=True)
-class Needs:
+class RequiredRole:
     """A dependency of an operation: the caller must have a scope."""
 
     scope: str

@@ -27,7 +27,7 @@ N_SLOTS = 4_096
 _SLOT = struct.Struct("<Qd")
 
 
-class Limiter:
+class RateLimiter:
     """The limits of one company's callers, in one worker.
 
     Parameters

@@ -17,7 +17,7 @@ import numpy as np
 from configs.runtime.state_directory import read_json
 
 if TYPE_CHECKING:
-    from serving.batch.score_book import BookRun
+    from serving.batch.score_book import ScoreRun
 
 LEVELS = "levels.json"
 
@@ -31,7 +31,7 @@ EVERYBODY = "all accounts"
 
 
 @dataclass(frozen=True)
-class Levels:
+class BandMedians:
     """What facts look like at each of `BANDS`.
 
     Attributes
@@ -100,7 +100,7 @@ def _told(names: Sequence[str], columns: Sequence[np.ndarray]) -> dict[str, list
     return told
 
 
-def levels_of(run: BookRun, group: str) -> Levels | None:
+def levels_of(run: ScoreRun, group: str) -> BandMedians | None:
     """Return the medians of a group of similar accounts in a published book.
 
     None for a book that was published before they were counted, or has but one band.
@@ -109,7 +109,7 @@ def levels_of(run: BookRun, group: str) -> Levels | None:
     for name in (group, EVERYBODY):
         medians = found.get(name, {})
         if sum(any(row[i] is not None for row in medians.values()) for i in range(len(BANDS))) > 1:
-            return Levels(name == EVERYBODY, medians)
+            return BandMedians(name == EVERYBODY, medians)
     return None
 
 

@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from serving.ledger.comparability import Question, asked_anew, question_of
+from serving.ledger.comparability import ScoreQuestion, asked_anew, question_of
 from serving.ledger.ledger import ScoreRow
-from serving.ledger.model_archive import Archive
-from serving.ledger.score_changes import Present, asked_of, change_text, compare
-from serving.scoring.scorer import Model
+from serving.ledger.model_archive import ModelArchive
+from serving.ledger.score_changes import CurrentScore, asked_of, change_text, compare
+from serving.scoring.scorer import ScoringModel
 from training.model.score_change import SMALLEST_CHANGE
 
 CHUNK_ROWS = 5_000
 
 
 def changes_of_book(
-    archive: Archive,
-    model: Model,
+    archive: ModelArchive,
+    model: ScoringModel,
     scored: Sequence[Mapping[str, Any]],
     values: np.ndarray,
     as_of: datetime,
@@ -76,7 +76,7 @@ def changes_of_book(
     for start in range(0, len(moved), CHUNK_ROWS):
         part = moved[start : start + CHUNK_ROWS]
         positions = [i for i, _ in part]
-        present = Present(
+        present = CurrentScore(
             model.bundle,
             model.sha,
             model.encode(values[positions]),
@@ -104,7 +104,7 @@ def _unclear(difference: float, row: ScoreRow) -> dict[str, Any]:
 
 
 def _asked_anew(
-    then: Question, now: Question, as_of: datetime, p: float, row: ScoreRow
+    then: ScoreQuestion, now: ScoreQuestion, as_of: datetime, p: float, row: ScoreRow
 ) -> dict[str, Any]:
     return {
         "change": None,

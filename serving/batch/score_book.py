@@ -35,18 +35,18 @@ from serving.batch.book_changes import changes_of_book
 from serving.http.score_text import asks_renewal, in_100, notice_words, to_second, window
 from serving.integrations.webhooks import announce
 from serving.ledger.ledger import BookScores, Ledger
-from serving.ledger.model_archive import Archive
+from serving.ledger.model_archive import ModelArchive
 from serving.ledger.shadow_scoring import score_shadow_book
-from serving.monitoring.monitoring_store import Watched
+from serving.monitoring.monitoring_store import MonitoringInput
 from serving.scoring.export_rows import (
     SCHEMA,
     compact_reasons,
     csv_lines,
     flat_row,
     kept_beside,
-    news,
+    news_row,
 )
-from serving.scoring.scorer import Model, Scorer, kept_facts, rank_key
+from serving.scoring.scorer import Scorer, ScoringModel, kept_facts, rank_key
 from training.model.bands import newest_vectors
 from training.registry.releases import Release
 
@@ -60,7 +60,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class BookRun:
+class ScoreRun:
     """One scored book.
 
     Attributes
@@ -118,7 +118,7 @@ def score_book(
     ledger: Ledger,
     now: datetime,
     progress: Progress = lambda _: None,
-) -> BookRun:
+) -> ScoreRun:
     """Score every account of the newest book, keep it in the ledger, and publish it.
 
     Parameters
@@ -172,7 +172,7 @@ def score_book(
     return _publish(workspace.state, scorer, vectors, flat, kept, ranks, run_id, now)
 
 
-def watched_book(workspace: Workspace, release: Release) -> Watched:
+def watched_book(workspace: Workspace, release: Release) -> MonitoringInput:
     """Return the newest book as `serving.monitoring.monitor` looks at it."""
     scorer = Scorer.load(workspace, release)
     vectors = _read_vectors(workspace, scorer)
@@ -184,7 +184,7 @@ def watched_book(workspace: Workspace, release: Release) -> Watched:
         for model in scorer.models
         if asked
     }
-    return Watched(
+    return MonitoringInput(
         scorer.models,
         vectors.rows.values[np.array(chosen, dtype=bool)],
         vectors.as_of,
@@ -215,7 +215,7 @@ def answers_of(workspace: Workspace, release: Release, now: datetime) -> Iterato
         yield from answers
 
 
-def read_latest(state: State) -> BookRun | None:
+def read_latest(state: State) -> ScoreRun | None:
     """Return the last published book, or None when there is none."""
     try:
         run_id = str(read_json(state.scores / LATEST)["run_id"])
@@ -229,10 +229,10 @@ def read_latest(state: State) -> BookRun | None:
             where=str(folder),
             fix="bellwether score",
         )
-    return BookRun(folder=folder, **manifest)
+    return ScoreRun(folder=folder, **manifest)
 
 
-def read_table(run: BookRun) -> pa.Table:
+def read_table(run: ScoreRun) -> pa.Table:
     """Return the canonical rows of a book, ranked; one row per account."""
     return pq.read_table(run.folder / SCORES, schema=SCHEMA)
 
@@ -250,13 +250,13 @@ def _levels(
     return band_medians(vectors.rows.values[kept], names, words, of_risk)
 
 
-def read_ranks(run: BookRun) -> dict[str, np.ndarray]:
+def read_ranks(run: ScoreRun) -> dict[str, np.ndarray]:
     """Return the ascending probabilities of a book, by `serving.scoring.scorer.rank_key`."""
     with np.load(run.folder / RANKS) as stored:
         return {target: stored[target] for target in stored.files}
 
 
-def top_at_risk(run: BookRun, n: int = 10) -> list[str]:
+def top_at_risk(run: ScoreRun, n: int = 10) -> list[str]:
     """Return the `n` accounts with the most at stake, each with its reasons, as text for people."""
     table = read_table(run)
     ranked = table.filter(pc.is_valid(table["rank"])).slice(0, n).to_pylist()
@@ -354,7 +354,7 @@ def _ranks(scorer: Scorer, vectors: _Vectors) -> dict[str, np.ndarray]:
     }
 
 
-def _by_question(model: Model, rows: OnlineRows) -> dict[bool, np.ndarray]:
+def _by_question(model: ScoringModel, rows: OnlineRows) -> dict[bool, np.ndarray]:
     """Return the probabilities of those asked about their renewal (True), and of the others."""
     chosen = [fact.get("status") == "scored" and model.asks(fact) for fact in rows.facts]
     mask = np.array(chosen, dtype=bool)
@@ -398,7 +398,7 @@ def _add_changes(
     progress: Progress,
 ) -> None:
     """Say in each row what changed since the book before; without one, or its model, nothing."""
-    archive = Archive(workspace.state)
+    archive = ModelArchive(workspace.state)
     position = {entity: i for i, entity in enumerate(vectors.entity_ids)}
     told_of: set[str] = set()
     for model in scorer.models:
@@ -461,7 +461,7 @@ def _dated(
 
 
 def _same_since(before: Mapping[str, Any] | None, row: Mapping[str, Any]) -> str | None:
-    return before["updated_at"] if before and news(before) == news(row) else None
+    return before["updated_at"] if before and news_row(before) == news_row(row) else None
 
 
 def _keep(
@@ -509,11 +509,11 @@ def _publish(
     ranks: Mapping[str, np.ndarray],
     run_id: str,
     now: datetime,
-) -> BookRun:
+) -> ScoreRun:
     counts: dict[str, int] = {}
     for row in flat:
         counts[row["status"]] = counts.get(row["status"], 0) + 1
-    run = BookRun(
+    run = ScoreRun(
         run_id=run_id,
         folder=state.scores / run_id,
         as_of=vectors.as_of.isoformat(),

@@ -9,7 +9,7 @@ PULSE_SECONDS = 2.0
 """How long an answer may take before it counts as none."""
 
 
-class Pulse:
+class DependencyHealth:
     """Asks one question at a time, in a thread of its own that is never waited for longer.
 
     A server that hangs holds one thread, not one per probe; once it answers again, so does this.

@@ -112,7 +112,7 @@ def window(contract: Mapping[str, Any], facts: Mapping[str, Any], as_of: datetim
     return as_of.date() + timedelta(days=contract["lead_time_days"] + contract["horizon_days"])
 
 
-def estimate(
+def estimate_text(
     contract: Mapping[str, Any], is_renewal: bool, p: float, until: date | None = None
 ) -> str:
     """Return the estimate as a sentence in the account's own terms, with the day it looks to.

@@ -33,7 +33,7 @@ BEHIND_SECONDS, AGAIN_SECONDS = 0.02, 1.0
 _made: list[WrittenDict] = []
 
 
-class Kept(bytearray):
+class SharedNumbers(bytearray):
     """Bytes in memory that a thread is told of when they change."""
 
     def __init__(self, size: int, changed: threading.Event) -> None:
@@ -58,7 +58,7 @@ class WrittenDict(MmapedDict):
         self._capacity, self._used = ROOM, HEAD
         self._positions: dict[str, int] = {}
         self._changed = threading.Event()
-        self._kept = self._m = Kept(ROOM, self._changed)  # type: ignore[assignment]
+        self._kept = self._m = SharedNumbers(ROOM, self._changed)  # type: ignore[assignment]
         self._lock = threading.Lock()
         self._m[0:4] = HEAD.to_bytes(4, "little")
         _made.append(self)

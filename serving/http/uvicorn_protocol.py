@@ -22,7 +22,7 @@ HEAD_BYTES = 64 * 1024
 """Of request line and headers, apart from what arrives with the last of them."""
 
 
-class PromptProtocol(HttpToolsProtocol):
+class TimedProtocol(HttpToolsProtocol):
     """A connection that is closed when the head of a request is too slow or too large."""
 
     _head_timer: TimerHandle | None = None
@@ -98,4 +98,4 @@ class PromptProtocol(HttpToolsProtocol):
 
 def speak_promptly() -> None:
     """Have uvicorn speak so where no other protocol is asked for, as BentoML's workers do."""
-    config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{PromptProtocol.__name__}"
+    config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{TimedProtocol.__name__}"

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from configs.runtime.errors import ConfigError, did_you_mean
-from configs.schema.yaml_models import parse, read_yaml
+from configs.schema.yaml_models import parse_model, read_yaml
 from serving.scoring.export_rows import COLUMNS, cell, csv_text
 
 SHIPPED = Path(__file__).resolve().parents[2] / "configs" / "mappings"
@@ -134,7 +134,7 @@ def load_mapping(name: str) -> FieldMapping:
             where=str(path),
             fix=did_you_mean(name, known) or f"there are: {', '.join(known)}; or name a file",
         )
-    return parse(
+    return parse_model(
         FieldMapping,
         read_yaml(path),
         what="the mapping has mistakes",

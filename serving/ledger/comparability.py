@@ -20,7 +20,7 @@ NAMED = 5
 
 
 @dataclass(frozen=True)
-class Question:
+class ScoreQuestion:
     """What a probability is the probability of.
 
     Attributes
@@ -39,7 +39,7 @@ class Question:
     until: date
     days: int = 0
 
-    def is_same(self, other: Question) -> bool:
+    def is_same(self, other: ScoreQuestion) -> bool:
         """Say whether two scores answer the same question, at whatever moments.
 
         >>> june = Question("renewal", date(2026, 6, 27))
@@ -54,23 +54,25 @@ class Question:
         return self.until == other.until if self.about == "renewal" else self.days == other.days
 
 
-def question_of(contract: Mapping[str, Any], facts: Mapping[str, Any], as_of: datetime) -> Question:
+def question_of(
+    contract: Mapping[str, Any], facts: Mapping[str, Any], as_of: datetime
+) -> ScoreQuestion:
     """Return what an account with these facts is asked under a label contract."""
     until = window(contract, facts, as_of)
     if asks_renewal(contract, facts):
-        return Question("renewal", until)
-    return Question("horizon", until, (until - as_of.date()).days)
+        return ScoreQuestion("renewal", until)
+    return ScoreQuestion("horizon", until, (until - as_of.date()).days)
 
 
-def question_of_row(row: Mapping[str, Any]) -> Question | None:
+def question_of_row(row: Mapping[str, Any]) -> ScoreQuestion | None:
     """Return what the risk of a canonical row was asked; None where there is no risk."""
     if row["churn_risk"] is None or not row["churn_until"]:
         return None
     until = date.fromisoformat(row["churn_until"])
     if row["churn_asks_about"] == "renewal":
-        return Question("renewal", until)
+        return ScoreQuestion("renewal", until)
     as_of = date.fromisoformat(str(row["as_of"])[:10])
-    return Question("horizon", until, (until - as_of).days)
+    return ScoreQuestion("horizon", until, (until - as_of).days)
 
 
 def move_of(before: Mapping[str, Any], row: Mapping[str, Any]) -> float | None:
@@ -92,7 +94,7 @@ def move_of(before: Mapping[str, Any], row: Mapping[str, Any]) -> float | None:
     return float(row["churn_risk"] - before["churn_risk"])
 
 
-def asked_anew(before: Question, now: Question, day: date, p: float) -> str:
+def asked_anew(before: ScoreQuestion, now: ScoreQuestion, day: date, p: float) -> str:
     """Return a sentence for two scores that cannot be compared.
 
     Parameters
@@ -122,7 +124,7 @@ def asked_anew(before: Question, now: Question, day: date, p: float) -> str:
     return f"{_what_happened(before, now, day)}. {_next(now)}: {percent(p)}"
 
 
-def _what_happened(before: Question, now: Question, day: date) -> str:
+def _what_happened(before: ScoreQuestion, now: ScoreQuestion, day: date) -> str:
     if before.about == "unknown":
         return "The score before does not say what it was asked"
     if before.about == "horizon":
@@ -137,11 +139,11 @@ def _what_happened(before: Question, now: Question, day: date) -> str:
     return f"Renewed on {then}" if is_renewed else f"The renewal moved from {then}"
 
 
-def _next(now: Question) -> str:
+def _next(now: ScoreQuestion) -> str:
     return f"{'Next renewal' if now.about == 'renewal' else 'By'} {short_day(now.until)}"
 
 
-def refuse_mixed(pairs: Iterable[tuple[str, Question | None, Question | None]]) -> None:
+def refuse_mixed(pairs: Iterable[tuple[str, ScoreQuestion | None, ScoreQuestion | None]]) -> None:
     """Refuse comparisons of scores that were asked different questions.
 
     Every comparison passes here before it is shown, sent or exported.

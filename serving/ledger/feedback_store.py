@@ -124,7 +124,7 @@ class Feedback:
     note: str | None = None
 
 
-class Intake:
+class FeedbackStore:
     """What was told of one company; threads share it, `close` it."""
 
     def __init__(self, workspace: Workspace) -> None:

@@ -191,7 +191,7 @@ class ScoreRow(NamedTuple):
         As shown.
     features : bytes
         The vector, little-endian float64 (`pack_features`); empty in an old score whose vector is
-        not kept any more (`configs.schema.company.Keeping`).
+        not kept any more (`configs.schema.company.Retention`).
     feature_set : str
         Hash that names the order of the vector.
     reasons : list
@@ -276,7 +276,7 @@ class BookScores:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RecordedOutcome:
     """What became of one prediction moment.
 
     One row per (entity, target, as_of, contract, known_at).
@@ -332,7 +332,7 @@ class BookEntry:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedScore:
     """Scores of books beside what became of them: columns of equal length.
 
     One row per entity, moment and bundle: where a moment was scored twice, the last counts.
@@ -376,7 +376,7 @@ _EMPTIED = ("features", "reasons")
 """Columns that are empty in a compacted score; a repeated append does not fill them again."""
 _CONTEXT = ("facts", "clock")
 """Columns that a row of an earlier version lacks; a repeated append does not bring them."""
-_OUTCOME_NAMES = tuple(item.name for item in fields(Outcome))
+_OUTCOME_NAMES = tuple(item.name for item in fields(RecordedOutcome))
 _BOOK_CONSTANTS = (
     "served_at",
     "as_of",
@@ -747,7 +747,7 @@ class Ledger:
         ordered = (table.c.probability.desc(), table.c.entity_id)
         return [] if book_id is None else self._read(where, *ordered)
 
-    def record_outcomes(self, outcomes: Iterable[Outcome], *, recorded_at: datetime) -> int:
+    def record_outcomes(self, outcomes: Iterable[RecordedOutcome], *, recorded_at: datetime) -> int:
         """Record what became of predictions; repeating it changes nothing.
 
         Returns
@@ -764,13 +764,13 @@ class Ledger:
         key = ("company", "entity_id", "target", "as_of", "contract", "known_at")
         return settle(self.engine, labels_table, key, records, but=("recorded_at",))
 
-    def record_outcome(self, outcome: Outcome, *, recorded_at: datetime) -> bool:
+    def record_outcome(self, outcome: RecordedOutcome, *, recorded_at: datetime) -> bool:
         """Record one outcome; False when it was known already. See `record_outcomes`."""
         return self.record_outcomes([outcome], recorded_at=recorded_at) == 1
 
     def outcomes(
         self, target: str, *, known_by: datetime | None = None, entity_id: str | None = None
-    ) -> list[Outcome]:
+    ) -> list[RecordedOutcome]:
         """Return the outcomes of a target, one per (entity, as_of, contract): the latest known.
 
         Parameters
@@ -791,7 +791,10 @@ class Ledger:
         with reading(self.engine) as connection:
             rows = connection.execute(query.order_by(table.c.known_at)).mappings().all()
         latest = {(row["entity_id"], row["as_of"], row["contract"]): row for row in rows}
-        return [Outcome(**{name: row[name] for name in _OUTCOME_NAMES}) for row in latest.values()]
+        return [
+            RecordedOutcome(**{name: row[name] for name in _OUTCOME_NAMES})
+            for row in latest.values()
+        ]
 
     def books(self, *, channel: str | None = None) -> list[BookEntry]:
         """Return every complete book, oldest first; of one channel where it is named."""
@@ -831,7 +834,7 @@ class Ledger:
             answered = set(connection.execute(known).scalars())
             return set(connection.execute(asked).scalars()) - answered
 
-    def judged(self, books: Iterable[BookEntry], contract: str) -> Judged:
+    def judged(self, books: Iterable[BookEntry], contract: str) -> JudgedScore:
         """Return the scores of books that have an outcome under a contract."""
         scores, labels = scores_table, labels_table
         found: dict[tuple[str, datetime, str], tuple[float, int]] = {}
@@ -856,7 +859,7 @@ class Ledger:
             with reading(self.engine) as connection:
                 for entity_id, sha, p, label in connection.execute(query):
                     found[entity_id, book.as_of, sha] = (p, label)
-        return Judged(
+        return JudgedScore(
             [key[0] for key in found],
             [key[2] for key in found],
             [key[1] for key in found],
@@ -1091,7 +1094,9 @@ def _book_entry(book: BookScores, company: str, n_rows: int) -> dict[str, Any]:
     }
 
 
-def _outcome_record(outcome: Outcome, company: str, recorded_at: datetime) -> dict[str, Any]:
+def _outcome_record(
+    outcome: RecordedOutcome, company: str, recorded_at: datetime
+) -> dict[str, Any]:
     if outcome.label not in (0, 1):
         raise DataError(
             f"an outcome is 0 or 1, not {outcome.label}", where=f"entity {outcome.entity_id}"

@@ -18,7 +18,7 @@ KEPT_BUNDLES = 8
 """Bundles held in memory; the oldest used makes room."""
 
 
-class Archive:
+class ModelArchive:
     """What answered earlier. Threads may share one.
 
     Parameters

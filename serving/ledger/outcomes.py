@@ -16,8 +16,8 @@ from configs.runtime.hashing import digest
 from configs.schema.company import Target, midnight
 from configs.schema.workspace import Workspace
 from features.labels import labels_at
-from serving.ledger.ledger import BookEntry, Ledger, Outcome
-from serving.ledger.model_archive import Archive
+from serving.ledger.ledger import BookEntry, Ledger, RecordedOutcome
+from serving.ledger.model_archive import ModelArchive
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,7 @@ def join_outcomes(
     int
         New outcomes. Repeating it changes nothing.
     """
-    archive = Archive(workspace.state)
+    archive = ModelArchive(workspace.state)
     groups: dict[tuple[str, str], list[BookEntry]] = {}
     contracts: dict[str, Mapping[str, Any]] = {}
     for book in _open_books(ledger, now):
@@ -139,10 +139,10 @@ def _record(
     return n_new
 
 
-def _outcome(target: str, contract: str, row: Mapping[Any, Any]) -> Outcome:
+def _outcome(target: str, contract: str, row: Mapping[Any, Any]) -> RecordedOutcome:
     decided = row["decision_at"]
     is_dated = decided is not None and decided == decided  # NaT is not itself
-    return Outcome(
+    return RecordedOutcome(
         entity_id=str(row["entity_id"]),
         target=target,
         as_of=row["as_of"].to_pydatetime(),

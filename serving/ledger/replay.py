@@ -11,8 +11,8 @@ import numpy as np
 from configs.runtime.errors import BellwetherError
 from configs.schema.company import Growth
 from serving.ledger.ledger import ScoreRow, unpack_features
-from serving.ledger.model_archive import Archive
-from serving.scoring.expansion_offer import Seller
+from serving.ledger.model_archive import ModelArchive
+from serving.scoring.expansion_offer import OfferMaker
 from training.model.bundle import Bundle, sigmoid
 from training.model.reasons import membership, points, roll_up, theme_names
 
@@ -83,7 +83,7 @@ class Replay:
         }
 
 
-def replay(archive: Archive, row: ScoreRow) -> Replay:
+def replay(archive: ModelArchive, row: ScoreRow) -> Replay:
     """Compute a kept score again: the same vector, the bundle it names, every byte verified.
 
     Nothing is raised for a score that cannot be reproduced; what is wrong is named in the result.
@@ -149,7 +149,7 @@ def _candidate_mistakes(row: ScoreRow, bundle: Bundle, names: Sequence[str]) -> 
     kept = row.facts.get("candidate")
     if not kept or kept["kind"] is None:
         return []
-    seller = Seller.of(bundle, names, Growth())
+    seller = OfferMaker.of(bundle, names, Growth())
     chance = seller.chance(unpack_features(row.features), kept["kind"], row.probability)
     again = {"probability": chance, **seller.amounts(kept["kind"], row.facts.get("arr"), chance)}
     return [

@@ -3,7 +3,7 @@
 A score asked for ten times a second has ten rows a second, and all but their ids and instants is
 the same. Compaction moves vectors, reasons and facts of older scores to where each is kept once and
 compressed; nothing is lost by it. What is removed, and when, the company decides
-(`configs.schema.company.Keeping`); a score whose outcome is open stays, unless it is told
+(`configs.schema.company.Retention`); a score whose outcome is open stays, unless it is told
 otherwise.
 """
 
@@ -34,7 +34,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from configs.runtime.database import reading, writing
 from configs.runtime.errors import BellwetherError
-from configs.schema.company import Keeping
+from configs.schema.company import Retention
 from configs.schema.workspace import Workspace
 from serving.http.score_text import window
 from serving.ledger.ledger import (
@@ -45,7 +45,7 @@ from serving.ledger.ledger import (
     scores_table,
     upkeep_table,
 )
-from serving.ledger.model_archive import Archive
+from serving.ledger.model_archive import ModelArchive
 
 VECTOR, REASONS, FACTS = "vector", "reasons", "facts"
 _REF_OF = {"features": "vector_ref", "reasons": "reasons_ref", "facts": "facts_ref"}
@@ -64,7 +64,7 @@ TIDY, COMPACTED = "tidy", "compacted"
 
 
 @dataclass(frozen=True)
-class Tidied:
+class RetentionResult:
     """What tidying did to a ledger.
 
     Attributes
@@ -93,13 +93,13 @@ class Tidied:
             "open"
         )
 
-    def __add__(self, other: Tidied) -> Tidied:
-        names = [item.name for item in fields(Tidied)]
-        return Tidied(*(getattr(self, name) + getattr(other, name) for name in names))
+    def __add__(self, other: RetentionResult) -> RetentionResult:
+        names = [item.name for item in fields(RetentionResult)]
+        return RetentionResult(*(getattr(self, name) + getattr(other, name) for name in names))
 
 
 @dataclass
-class Upkeep:
+class RetentionWorker:
     """The upkeep of one company's ledger.
 
     Parameters
@@ -116,12 +116,12 @@ class Upkeep:
 
     workspace: Workspace
     ledger: Ledger
-    keeping: Keeping | None = None
+    keeping: Retention | None = None
     pause: Callable[[], bool] = lambda: False
-    archive: Archive = field(init=False)
+    archive: ModelArchive = field(init=False)
 
     def __post_init__(self) -> None:
-        self.archive = Archive(self.workspace.state)
+        self.archive = ModelArchive(self.workspace.state)
         self._keeping = self.keeping or self.workspace.company.ledger
         self._company = self.ledger.company
 
@@ -137,7 +137,7 @@ class Upkeep:
             )
         return int(taken.rowcount) == 1
 
-    def tidy(self, now: datetime, clock: datetime) -> Tidied:
+    def tidy(self, now: datetime, clock: datetime) -> RetentionResult:
         """Compact what is old enough, and remove what is older still.
 
         Parameters
@@ -148,7 +148,7 @@ class Upkeep:
             The company's clock, by which scores grow old and outcomes become known. Where it is
             pinned they do not, and nothing is removed by its age.
         """
-        keeping, done, today = self._keeping, Tidied(), clock.date()
+        keeping, done, today = self._keeping, RetentionResult(), clock.date()
         done += self.compact(now - timedelta(hours=keeping.compact_after_hours))
         if keeping.vectors_days is not None:
             done += self._forget_vectors(clock - timedelta(days=keeping.vectors_days))
@@ -161,7 +161,7 @@ class Upkeep:
             self._forget_unused()
         return done
 
-    def compact(self, through: datetime) -> Tidied:
+    def compact(self, through: datetime) -> RetentionResult:
         """Keep once what scores that were served by an instant share with others."""
         n_rows, start = 0, self._compacted_through()
         # Another may be at it too: what is emptied already has nothing more to share.
@@ -174,7 +174,7 @@ class Upkeep:
             n_rows += len(rows)
             if self.pause():
                 break
-        return Tidied(compacted=n_rows)
+        return RetentionResult(compacted=n_rows)
 
     def _next(self, after: int, through: datetime, more: Sequence[str], *where: Any) -> list[Any]:
         """Return the scores that follow a row, up to the first that was served later."""
@@ -261,14 +261,14 @@ class Upkeep:
             known["last_served_at"] = max(known["last_served_at"], served_at)
         return ref
 
-    def _forget_vectors(self, before: datetime) -> Tidied:
+    def _forget_vectors(self, before: datetime) -> RetentionResult:
         table = contents_table
         old = and_(
             table.c.company == self._company,
             table.c.kind.in_((VECTOR, REASONS)),
             table.c.last_served_at < before,
         )
-        return Tidied(vectors=self._delete_contents(old))
+        return RetentionResult(vectors=self._delete_contents(old))
 
     def _forget_unused(self) -> None:
         """Remove contents that only scores gave which are gone."""
@@ -285,14 +285,16 @@ class Upkeep:
         with writing(self.ledger.engine) as connection:
             return int(connection.execute(delete(contents_table).where(old)).rowcount)
 
-    def _remove_beyond(self, now: datetime, today: date, most: int) -> Tidied:
+    def _remove_beyond(self, now: datetime, today: date, most: int) -> RetentionResult:
         """Remove scores until there are few enough: repeats within a month first."""
-        done = Tidied()
+        done = RetentionResult()
         for is_chosen in (lambda _, is_repeat: bool(is_repeat), lambda _row, _repeat: True):
             excess = self.ledger.count() - most
             if excess > 0:
                 part = self._remove(today, is_chosen, now, excess)
-                done = Tidied(removed=done.removed + part.removed, kept_open=part.kept_open)
+                done = RetentionResult(
+                    removed=done.removed + part.removed, kept_open=part.kept_open
+                )
         return done
 
     def _remove(
@@ -301,7 +303,7 @@ class Upkeep:
         is_chosen: Callable[[Mapping[str, Any], bool], bool],
         through: datetime,
         at_most: int | None,
-    ) -> Tidied:
+    ) -> RetentionResult:
         """Remove chosen scores, from the first on, whose outcome is known."""
         n_removed, n_open, start = 0, 0, 0
         seen: set[tuple[Any, ...]] = set()
@@ -318,7 +320,7 @@ class Upkeep:
                 break
         if n_removed:
             self._delete_empty_books(through)
-        return Tidied(removed=n_removed, kept_open=n_open)
+        return RetentionResult(removed=n_removed, kept_open=n_open)
 
     def _delete(self, rows: Sequence[int]) -> int:
         if not rows:

@@ -12,13 +12,13 @@ import numpy as np
 from configs.runtime.errors import BellwetherError, StateError
 from features.tables.catalog import THEMES, FeatureInfo
 from serving.http.score_text import MEASURES, instant, rounded_to_sum, short_day
-from serving.ledger.comparability import Question, asked_anew, question_of, refuse_mixed
+from serving.ledger.comparability import ScoreQuestion, asked_anew, question_of, refuse_mixed
 from serving.ledger.ledger import ScoreRow
-from serving.ledger.model_archive import Archive
+from serving.ledger.model_archive import ModelArchive
 from training.model.bundle import RANGE_DEVIATIONS, Bundle
 from training.model.reason_text import amount, capital
 from training.model.reasons import is_circumstance, theme_names
-from training.model.score_change import Changes, Earlier, what_changed
+from training.model.score_change import EarlierScore, ScoreChange, what_changed
 
 SHOWN_POINTS = 0.002
 """Parts that move a score less are in the numbers, not in the words."""
@@ -36,7 +36,7 @@ PART_WORDS = {
 
 
 @dataclass(frozen=True)
-class Present:
+class CurrentScore:
     """Scores of one bundle at present, row by row.
 
     Attributes
@@ -58,10 +58,10 @@ class Present:
     matrix: np.ndarray
     logit: np.ndarray
     as_of: Sequence[datetime]
-    questions: Sequence[Question]
+    questions: Sequence[ScoreQuestion]
 
 
-def asked_of(archive: Archive, row: ScoreRow, contract: Mapping[str, Any]) -> Question:
+def asked_of(archive: ModelArchive, row: ScoreRow, contract: Mapping[str, Any]) -> ScoreQuestion:
     """Return what a score in the ledger was asked.
 
     Parameters
@@ -75,7 +75,7 @@ def asked_of(archive: Archive, row: ScoreRow, contract: Mapping[str, Any]) -> Qu
         for a release that is no longer kept.
     """
     if not row.facts:
-        return Question("unknown", row.as_of.date())
+        return ScoreQuestion("unknown", row.as_of.date())
     try:
         own = archive.release(row.release_id).label_contracts.get(row.target, {})
     except StateError:
@@ -83,7 +83,7 @@ def asked_of(archive: Archive, row: ScoreRow, contract: Mapping[str, Any]) -> Qu
     return question_of({**contract, **own}, row.facts, row.as_of)
 
 
-def asked_as_plain(question: Question) -> dict[str, Any]:
+def asked_as_plain(question: ScoreQuestion) -> dict[str, Any]:
     """Return what a score was asked as plain JSON; nothing where that was not kept."""
     is_known = question.about != "unknown"
     return {
@@ -92,11 +92,11 @@ def asked_as_plain(question: Question) -> dict[str, Any]:
     }
 
 
-def present_of(archive: Archive, rows: Sequence[ScoreRow]) -> Present:
+def present_of(archive: ModelArchive, rows: Sequence[ScoreRow]) -> CurrentScore:
     """Return scores of one release and target, as the ledger has them, to compare others with."""
     bundle = archive.bundle_of(rows[0])
     contract = bundle.manifest["label_contract"]
-    return Present(
+    return CurrentScore(
         bundle,
         rows[0].bundle_sha,
         archive.matrix(rows, bundle)[0],
@@ -107,7 +107,7 @@ def present_of(archive: Archive, rows: Sequence[ScoreRow]) -> Present:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedScores:
     """Some present scores beside earlier ones of one release.
 
     Attributes
@@ -123,15 +123,15 @@ class Compared:
     """
 
     rows: np.ndarray
-    changes: Changes
+    changes: ScoreChange
     before: np.ndarray
     after: np.ndarray
     lacking: list[int]
 
 
 def compare(
-    archive: Archive, present: Present, earlier: Sequence[ScoreRow | None]
-) -> Iterator[Compared]:
+    archive: ModelArchive, present: CurrentScore, earlier: Sequence[ScoreRow | None]
+) -> Iterator[ComparedScores]:
     """Compare each present score with an earlier one, in groups of one release each.
 
     Parameters
@@ -165,8 +165,8 @@ def compare(
 
 
 def _compared(
-    archive: Archive, present: Present, positions: np.ndarray, rows: list[ScoreRow]
-) -> Compared:
+    archive: ModelArchive, present: CurrentScore, positions: np.ndarray, rows: list[ScoreRow]
+) -> ComparedScores:
     seen, lacking = archive.matrix(rows, present.bundle)
     is_same = rows[0].bundle_sha == present.sha
     old = None if is_same else archive.bundle_of(rows[0])
@@ -175,7 +175,7 @@ def _compared(
         for i, row in zip(positions, rows, strict=True)
     ]
     now = present.matrix[positions]
-    earlier = Earlier(
+    earlier = EarlierScore(
         logit=np.array([row.logit for row in rows]),
         seen=seen,
         days=np.array(days),
@@ -184,11 +184,11 @@ def _compared(
         lacking=lacking,
     )
     changes = what_changed(present.bundle, now, present.logit[positions], earlier)
-    return Compared(positions, changes, seen, now, lacking)
+    return ComparedScores(positions, changes, seen, now, lacking)
 
 
 def change_of(
-    archive: Archive, now: ScoreRow, before: ScoreRow | None, currency: str
+    archive: ModelArchive, now: ScoreRow, before: ScoreRow | None, currency: str
 ) -> dict[str, Any]:
     """Return what changed between two scores of one account and target; see `schemas.Change`."""
     bundle = archive.bundle_of(now)
@@ -229,7 +229,7 @@ def _end(row: ScoreRow) -> dict[str, Any]:
 
 
 def _told(
-    found: Compared, row: int, bundle: Bundle, since: datetime, currency: str
+    found: ComparedScores, row: int, bundle: Bundle, since: datetime, currency: str
 ) -> dict[str, Any]:
     changes = found.changes
     themes, circumstances, unknown = changes.happened_by_theme
@@ -252,7 +252,7 @@ def _told(
     }
 
 
-def change_text(changes: Changes, row: int, since: datetime) -> str:
+def change_text(changes: ScoreChange, row: int, since: datetime) -> str:
     """Return one change as a sentence: whether it is clear, and what moved it most."""
     before, after = 100 * float(changes.before[row]), 100 * float(changes.after[row])
     day = short_day(since.date())
@@ -272,7 +272,7 @@ def change_text(changes: Changes, row: int, since: datetime) -> str:
     return f"{sentence}: {'; '.join(moved)}" if moved else sentence
 
 
-def printed_sizes(changes: Changes, row: int) -> list[tuple[str, float]]:
+def printed_sizes(changes: ScoreChange, row: int) -> list[tuple[str, float]]:
     """Return every part of a change as it is printed, in points out of 100, in a fixed order.
 
     Rounded once for all places that print them, so that they add up to the printed difference.
@@ -283,7 +283,7 @@ def printed_sizes(changes: Changes, row: int) -> list[tuple[str, float]]:
     return [(words, p) for (words, _), p in zip(sizes, printed, strict=True)]
 
 
-def _sizes(changes: Changes, row: int) -> list[tuple[str, float]]:
+def _sizes(changes: ScoreChange, row: int) -> list[tuple[str, float]]:
     themes, circumstances, unknown = changes.happened_by_theme
     named = zip(theme_names(changes.info), themes[row].tolist(), strict=True)
     others = {
@@ -298,7 +298,7 @@ def _sizes(changes: Changes, row: int) -> list[tuple[str, float]]:
     ]
 
 
-def _parts(found: Compared, row: int, bundle: Bundle, currency: str) -> list[dict[str, Any]]:
+def _parts(found: ComparedScores, row: int, bundle: Bundle, currency: str) -> list[dict[str, Any]]:
     """Return the parts worth showing, strongest first, with the facts that moved."""
     themes, circumstances, unknown = found.changes.happened_by_theme
     reader = _Facts(found, row, bundle, currency)
@@ -328,7 +328,7 @@ def _part(kind: str, theme: str | None, size: float, facts: list[dict[str, Any]]
 class _Facts:
     """The values that moved one score, before and after."""
 
-    found: Compared
+    found: ComparedScores
     row: int
     bundle: Bundle
     currency: str
@@ -402,7 +402,7 @@ class _Facts:
         return amount(value, info.unit, currency=self.currency)
 
 
-def _notes(found: Compared, bundle: Bundle) -> list[str]:
+def _notes(found: ComparedScores, bundle: Bundle) -> list[str]:
     if not found.lacking:
         return []
     labels = list(dict.fromkeys(bundle.info[i].label for i in found.lacking))[:3]

@@ -17,7 +17,7 @@ from features.labels import label_moments
 from features.sources import Loaded
 from serving.ledger.ledger import Ledger
 from training.registry.releases import get, open_store
-from training.report.content import plain
+from training.report.content import plain_content
 from training.validation.served_scores import SCORE_COLUMNS, first_of_month, served_content
 
 Progress = Callable[[str], None]
@@ -42,7 +42,9 @@ def served_record(
         scores = _scores(ledger)
     progress(f"judging {len(scores):,} scores served so far")
     judged = _judged(workspace, loaded, scores, now)
-    content: Plain = plain(served_content(judged, now, seed=workspace.company.training.seed))
+    content: Plain = plain_content(
+        served_content(judged, now, seed=workspace.company.training.seed)
+    )
     return content
 
 

@@ -9,7 +9,7 @@ from configs.runtime.errors import BellwetherError
 from configs.schema.workspace import Workspace
 from features.feast_store import OnlineRows
 from serving.ledger.ledger import SHADOW, BookScores, Ledger, ScoreRow, new_score_ids, pack_features
-from serving.scoring.scorer import Model, Scorer, kept_facts
+from serving.scoring.scorer import Scorer, ScoringModel, kept_facts
 from training.model.bundle import Scores
 from training.registry.shadow import read_shadow
 
@@ -109,7 +109,7 @@ def score_shadow_book(
 
 def _book(
     scorer: Scorer,
-    model: Model,
+    model: ScoringModel,
     entity_ids: Sequence[str],
     rows: OnlineRows,
     chosen: list[int],

@@ -10,7 +10,7 @@ from configs.schema.workspace import Workspace
 FILE = "disagreements.json"
 
 
-def keep(workspace: Workspace, run_id: str, found: Sequence[str]) -> None:
+def keep_disagreements(workspace: Workspace, run_id: str, found: Sequence[str]) -> None:
     """Store the disagreements found by `serving.run.reconcile` for the pages."""
     path = workspace.state.reports / FILE
     path.parent.mkdir(parents=True, exist_ok=True)

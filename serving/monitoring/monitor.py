@@ -16,11 +16,11 @@ from configs.runtime.errors import BellwetherError
 from configs.runtime.state_directory import write_json_atomically
 from configs.schema.workspace import Workspace
 from serving.http.score_text import to_second
-from serving.ledger.ledger import SHADOW, BookEntry, Judged, Ledger, ScoreRow
-from serving.ledger.model_archive import Archive
+from serving.ledger.ledger import SHADOW, BookEntry, JudgedScore, Ledger, ScoreRow
+from serving.ledger.model_archive import ModelArchive
 from serving.ledger.outcomes import contract_id
-from serving.monitoring.monitoring_store import LATEST, Watched
-from serving.scoring.scorer import Model
+from serving.monitoring.monitoring_store import LATEST, MonitoringInput
+from serving.scoring.scorer import ScoringModel
 from training.evaluation.drift import Drift, drift_of, histogram
 from training.evaluation.estimated_performance import expected_auc, expected_performance
 from training.evaluation.metrics import (
@@ -62,7 +62,7 @@ _MEASURES: dict[str, Measure] = {
 
 
 def monitor(
-    workspace: Workspace, watched: Watched, ledger: Ledger, now: datetime
+    workspace: Workspace, watched: MonitoringInput, ledger: Ledger, now: datetime
 ) -> dict[str, Any]:
     """Look at the newest book and at what became of earlier ones, and keep what was seen.
 
@@ -84,7 +84,7 @@ def monitor(
     """
     age = now - watched.as_of
     limit = workspace.company.serving.stale_after_days
-    archive, seed = Archive(workspace.state), workspace.company.training.seed
+    archive, seed = ModelArchive(workspace.state), workspace.company.training.seed
     report = {
         "made_at": to_second(now),
         "release_id": watched.release_id,
@@ -106,7 +106,7 @@ def monitor(
 
 
 def _of_target(
-    model: Model, watched: Watched, archive: Archive, ledger: Ledger, seed: int
+    model: ScoringModel, watched: MonitoringInput, archive: ModelArchive, ledger: Ledger, seed: int
 ) -> dict[str, Any]:
     matrix = model.encode(watched.values)
     p = model.bundle.predict(matrix).p
@@ -125,7 +125,7 @@ def _of_target(
     return told | {"words": words_of(told)}
 
 
-def _input_drift(model: Model, matrix: np.ndarray, seed: int) -> dict[str, Any] | None:
+def _input_drift(model: ScoringModel, matrix: np.ndarray, seed: int) -> dict[str, Any] | None:
     """Return drift by feature, strongest first; None for a model that keeps no reference."""
     manifest = model.bundle.manifest
     n_reference = int(manifest.get("reference_entities", 0))
@@ -159,7 +159,12 @@ def _has_moved(item: Drift) -> bool:
 
 
 def _score_drift(
-    model: Model, p: np.ndarray, as_of: datetime, archive: Archive, ledger: Ledger, seed: int
+    model: ScoringModel,
+    p: np.ndarray,
+    as_of: datetime,
+    archive: ModelArchive,
+    ledger: Ledger,
+    seed: int,
 ) -> dict[str, Any] | None:
     """Compare the book's probabilities with those of the model's first book; None in that one.
 
@@ -188,7 +193,7 @@ def _score_drift(
 
 
 def _answered(
-    target: str, archive: Archive, ledger: Ledger, channel: str
+    target: str, archive: ModelArchive, ledger: Ledger, channel: str
 ) -> Iterator[tuple[BookEntry, Release]]:
     """Yield the books of a target, oldest first, with the release that answered."""
     for book in ledger.books(channel=channel):
@@ -207,7 +212,7 @@ def _expected(p: np.ndarray, seed: int, until: str | None) -> dict[str, Any] | N
 
 
 def _books_of(
-    model: Model, archive: Archive, ledger: Ledger, channel: str
+    model: ScoringModel, archive: ModelArchive, ledger: Ledger, channel: str
 ) -> tuple[list[BookEntry], str]:
     """Return the books that asked what the present model asks, and the identity of the question."""
     contract = contract_id(model.contract)
@@ -219,17 +224,19 @@ def _books_of(
     return found, contract
 
 
-def _judged(model: Model, archive: Archive, ledger: Ledger, channel: str = "book") -> Judged:
+def _judged(
+    model: ScoringModel, archive: ModelArchive, ledger: Ledger, channel: str = "book"
+) -> JudgedScore:
     books, contract = _books_of(model, archive, ledger, channel)
     return ledger.judged(books, contract)
 
 
-def _of_bundle(judged: Judged, sha: str) -> Judged:
+def _of_bundle(judged: JudgedScore, sha: str) -> JudgedScore:
     return _take(judged, [i for i, item in enumerate(judged.bundle_sha) if item == sha])
 
 
-def _take(judged: Judged, rows: Sequence[int]) -> Judged:
-    return Judged(
+def _take(judged: JudgedScore, rows: Sequence[int]) -> JudgedScore:
+    return JudgedScore(
         [judged.entity_id[i] for i in rows],
         [judged.bundle_sha[i] for i in rows],
         [judged.as_of[i] for i in rows],
@@ -238,7 +245,7 @@ def _take(judged: Judged, rows: Sequence[int]) -> Judged:
     )
 
 
-def realised(judged: Judged, seed: int) -> dict[str, Any]:
+def realised(judged: JudgedScore, seed: int) -> dict[str, Any]:
     """Return how scores did that have outcomes, with 95 % intervals over accounts.
 
     Returns
@@ -267,7 +274,7 @@ def realised(judged: Judged, seed: int) -> dict[str, Any]:
     return told | {"expected_auc": expected_auc(sample.p, sample.cohort)}
 
 
-def _sample(judged: Judged, p: np.ndarray) -> Sample:
+def _sample(judged: JudgedScore, p: np.ndarray) -> Sample:
     return Sample(
         judged.label,
         p,
@@ -279,7 +286,7 @@ def _sample(judged: Judged, p: np.ndarray) -> Sample:
 
 
 def _shadow(
-    model: Model, archive: Archive, ledger: Ledger, shown: Judged, seed: int
+    model: ScoringModel, archive: ModelArchive, ledger: Ledger, shown: JudgedScore, seed: int
 ) -> dict[str, Any] | None:
     """Compare the release in the shadow with what was shown beside it; None without one."""
     books, contract = _books_of(model, archive, ledger, SHADOW)
@@ -310,7 +317,7 @@ def _agreement(shown: Sequence[ScoreRow], shadow: Sequence[ScoreRow]) -> dict[st
     }
 
 
-def _duel(shown: Judged, shadow: Judged, seed: int) -> dict[str, Any]:
+def _duel(shown: JudgedScore, shadow: JudgedScore, seed: int) -> dict[str, Any]:
     """Return both models' measures on the same accounts and moments, and the paired difference."""
     known = {key: i for i, key in enumerate(zip(shown.entity_id, shown.as_of, strict=True))}
     rows = [

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from configs.runtime.state_directory import read_json
-from serving.scoring.scorer import Model
+from serving.scoring.scorer import ScoringModel
 
 LATEST = "latest.json"
 
 
 @dataclass(frozen=True)
-class Watched:
+class MonitoringInput:
     """The newest book as it was scored.
 
     Attributes
@@ -36,7 +36,7 @@ class Watched:
         Target to the last day that its estimates look to, ISO 8601.
     """
 
-    models: Sequence[Model]
+    models: Sequence[ScoringModel]
     values: np.ndarray
     as_of: datetime
     release_id: str

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from features.feast_store import Held
+from features.feast_store import OnlineRow
 from serving.ledger.ledger import Json, ScoreRow, as_json
 
 ROOM_BYTES = 128 * 2**20
@@ -181,7 +181,7 @@ def _size(kept: Kept) -> int:
     return _ENTRY_BYTES + sum(map(len, texts))
 
 
-def basis_of(held: Held, now: datetime) -> Basis:
+def basis_of(held: OnlineRow, now: datetime) -> Basis:
     """Return what an answer rests on that is given for what the store holds, at a time."""
     told = hashlib.blake2b(held.values, digest_size=16)
     told.update(held.past)

@@ -45,7 +45,7 @@ from serving.http.problems import ProblemError
 from serving.scoring.export_rows import SCHEMA, csv_lines, flat_row
 
 if TYPE_CHECKING:
-    from serving.online.server_state import Live
+    from serving.online.server_state import ServerState
 
 CHUNK = 500
 MAX_WAITING = 10
@@ -214,7 +214,7 @@ class Jobs:
             raise ProblemError("not-found", "the results of this job are not kept any more")
         return path
 
-    def run_next(self, live: Live, now: datetime) -> Job | None:
+    def run_next(self, live: ServerState, now: datetime) -> Job | None:
         """Take a job that nobody works on and do it; None when there is none."""
         claim = self._claim(now)
         if claim is None:
@@ -223,7 +223,7 @@ class Jobs:
             self._attempt(live, claim)
         return self.find(claim.job.job_id)
 
-    def _attempt(self, live: Live, claim: _Claim) -> None:
+    def _attempt(self, live: ServerState, claim: _Claim) -> None:
         try:
             self._run(live, claim)
         except UnavailableError as error:
@@ -254,7 +254,7 @@ class Jobs:
                 return _Claim(job, worker)
         return None
 
-    def _run(self, live: Live, claim: _Claim) -> None:
+    def _run(self, live: ServerState, claim: _Claim) -> None:
         folder = self.folder / claim.job.job_id
         asked = json.loads((folder / "asked.json").read_bytes())
         owners = frozenset(asked["owners"]) if asked["owners"] is not None else None
@@ -272,7 +272,7 @@ class Jobs:
 
     def _score(
         self,
-        live: Live,
+        live: ServerState,
         claim: _Claim,
         account_ids: list[str],
         owners: frozenset[str] | None,

@@ -43,7 +43,7 @@ _FAILED = 3
 _TREE = re.compile(r"^Tree=\d+$", re.MULTILINE)
 
 
-class Trials:
+class ReleaseTrials:
     """What was tried, and how it went; threads may share one.
 
     Parameters
@@ -121,7 +121,7 @@ def run_trial(
     shas : mapping of str to str
         Target to the bundle's checksum.
     release, vectors : Release, Path
-        As `Trials.check`.
+        As `ReleaseTrials.check`.
 
     Returns
     -------

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from configs.runtime.errors import BellwetherError
-from features.feast_store import Held, OnlineRows, Store, rows_of
+from features.feast_store import FeastStore, OnlineRow, OnlineRows, online_row_frame
 from serving.auth.permissions import sees
 from serving.http.score_text import FAILED
 from serving.ledger.ledger import ScoreRow, new_score_ids, pack_features
@@ -27,11 +27,11 @@ logger = logging.getLogger("bellwether.serving")
 
 
 @dataclass(frozen=True)
-class Stage:
+class LoadedRelease:
     """One release with everything that answers for it."""
 
     scorer: Scorer
-    store: Store
+    store: FeastStore
     vectors: str
     shadow: Scorer | None = None
     recall: Recall = field(default_factory=Recall)
@@ -43,7 +43,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredBatch:
     """Answers, and what the ledger must hold before anybody sees them.
 
     Attributes
@@ -70,7 +70,7 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ScoreRequest:
     """One account, on what occasion it is scored, and whose are seen (None: everybody's)."""
 
     account_id: str
@@ -79,7 +79,9 @@ class Asked:
     owners: frozenset[str] | None
 
 
-def score_together(stage: Stage, asked: Sequence[Asked], now: datetime) -> list[Scored]:
+def score_together(
+    stage: LoadedRelease, asked: Sequence[ScoreRequest], now: datetime
+) -> list[ScoredBatch]:
     """Give again what is known, and compute and remember the rest; one result per ask.
 
     Raises
@@ -100,8 +102,8 @@ def score_together(stage: Stage, asked: Sequence[Asked], now: datetime) -> list[
 
 
 def known_answers(
-    stage: Stage, asked: Sequence[Asked], now: datetime
-) -> tuple[list[Held | None], list[Basis | None], list[Scored | None]]:
+    stage: LoadedRelease, asked: Sequence[ScoreRequest], now: datetime
+) -> tuple[list[OnlineRow | None], list[Basis | None], list[ScoredBatch | None]]:
     """Return per ask what the store holds, the basis of an answer, and the answer if it is due."""
     with timed("read"):
         held = stage.store.held(stage.scorer.feature_hash, [ask.account_id for ask in asked])
@@ -111,8 +113,11 @@ def known_answers(
 
 
 def _recalled(
-    stage: Stage, asked: Sequence[Asked], bases: Sequence[Basis | None], now: datetime
-) -> list[Scored | None]:
+    stage: LoadedRelease,
+    asked: Sequence[ScoreRequest],
+    bases: Sequence[Basis | None],
+    now: datetime,
+) -> list[ScoredBatch | None]:
     """Return per ask the answer that is due again, None where there is none.
 
     While a release is in the shadow there is none: it scores what the published one does.
@@ -125,22 +130,25 @@ def _recalled(
     ]
     at = datetime.now(UTC)
     score_ids = iter(new_score_ids(at, sum(len(item.rows) for item in kept if item)))
-    given: list[Scored | None] = []
+    given: list[ScoredBatch | None] = []
     for ask, item in zip(asked, kept, strict=True):
         if item is None or not sees(ask.owners, {"owner_id": item.owner_id}):
             given.append(None)
             continue
         ids = list(islice(score_ids, len(item.rows)))
         answer, rows = item.again(ids, ask.request_id, ask.channel, now, at)
-        given.append(Scored([answer], rows))
+        given.append(ScoredBatch([answer], rows))
     return given
 
 
 def _computed(
-    stage: Stage, asked: Sequence[Asked], held: Sequence[Held | None], now: datetime
-) -> list[Scored]:
+    stage: LoadedRelease,
+    asked: Sequence[ScoreRequest],
+    held: Sequence[OnlineRow | None],
+    now: datetime,
+) -> list[ScoredBatch]:
     account_ids = [ask.account_id for ask in asked]
-    rows = rows_of(held, stage.scorer.width)
+    rows = online_row_frame(held, stage.scorer.width)
     if any(ask.owners is not None for ask in asked):
         is_seen = np.array(
             [sees(ask.owners, facts) for ask, facts in zip(asked, rows.facts, strict=True)],
@@ -150,13 +158,13 @@ def _computed(
     answers = stage.scorer.score(account_ids, rows, now)
     kept = iter(ledger_rows(stage, answers, rows, now, asked))
     given = [
-        Scored([Given(answer)], list(islice(kept, len(answer.get("scores", ())))))
+        ScoredBatch([Given(answer)], list(islice(kept, len(answer.get("scores", ())))))
         for answer in answers
     ]
     return given if stage.shadow is None else _in_shadow(stage.shadow, given, rows)
 
 
-def _in_shadow(shadow: Scorer, given: Sequence[Scored], rows: OnlineRows) -> list[Scored]:
+def _in_shadow(shadow: Scorer, given: Sequence[ScoredBatch], rows: OnlineRows) -> list[ScoredBatch]:
     """Score the same accounts in the shadow; trouble there costs nobody an answer."""
     shown = [row for one in given for row in one.rows]
     positions = {one.given[0].value["account_id"]: i for i, one in enumerate(given)}
@@ -175,9 +183,11 @@ def _in_shadow(shadow: Scorer, given: Sequence[Scored], rows: OnlineRows) -> lis
     ]
 
 
-def score_alone(stage: Stage, asked: Sequence[Asked], now: datetime) -> list[Scored]:
+def score_alone(
+    stage: LoadedRelease, asked: Sequence[ScoreRequest], now: datetime
+) -> list[ScoredBatch]:
     """Answer one after the other: an account that cannot be scored costs no other its answer."""
-    given: list[Scored] = []
+    given: list[ScoredBatch] = []
     for ask in asked:
         try:
             given += score_together(stage, [ask], now)
@@ -185,16 +195,16 @@ def score_alone(stage: Stage, asked: Sequence[Asked], now: datetime) -> list[Sco
             raise
         except Exception:
             logger.exception("an account cannot be scored", extra={"request_id": ask.request_id})
-            given.append(Scored([Given({"account_id": ask.account_id, **status(FAILED)})], []))
+            given.append(ScoredBatch([Given({"account_id": ask.account_id, **status(FAILED)})], []))
     return given
 
 
 def ledger_rows(
-    stage: Stage,
+    stage: LoadedRelease,
     answers: Sequence[dict[str, Any]],
     rows: OnlineRows,
     now: datetime,
-    asked: Sequence[Asked],
+    asked: Sequence[ScoreRequest],
 ) -> list[ScoreRow]:
     """Return what the ledger keeps of some answers, and put each score's id into it."""
     # When it was really answered: the company's clock may be pinned.

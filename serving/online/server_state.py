@@ -1,7 +1,7 @@
 """What this process serves at present: one release, its online store, the last book, the ledger.
 
-Everything a request needs is one immutable `Stage`; a background check builds the next one aside
-and puts it in place with a single assignment, so a request never sees two releases.
+Everything a request needs is one immutable `LoadedRelease`; a background check builds the next one
+aside and puts it in place with a single assignment, so a request never sees two releases.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ from configs.runtime.errors import BellwetherError, ConfigError, StateError, Una
 from configs.runtime.state_directory import State, keep_private
 from configs.schema.company import company_folder, load_company
 from configs.schema.plays import load_plays
-from configs.schema.workspace import Places, Workspace
-from features.feast_store import OnlineRows, Store
-from serving.auth.api_keys import Keyring, KeyStore
-from serving.auth.authenticate import Door
-from serving.auth.oidc import People
+from configs.schema.workspace import Environment, Workspace
+from features.feast_store import FeastStore, OnlineRows
+from serving.auth.api_keys import ApiKeys, KeyStore
+from serving.auth.authenticate import Authenticator
+from serving.auth.oidc import SignInSessions
 from serving.auth.permissions import read_capacities, read_managers, seen
-from serving.auth.rate_limits import Limiter
-from serving.batch.score_book import BookRun, read_latest, read_ranks, read_table
-from serving.http.dependency_health import Pulse
+from serving.auth.rate_limits import RateLimiter
+from serving.batch.score_book import ScoreRun, read_latest, read_ranks, read_table
+from serving.http.dependency_health import DependencyHealth
 from serving.integrations.webhooks import DEAD, KEPT_DAYS, Outbox, check_webhooks, endpoint_of
-from serving.ledger.feedback_store import Intake
+from serving.ledger.feedback_store import FeedbackStore
 from serving.ledger.ledger import Ledger, ScoreRow
-from serving.ledger.model_archive import Archive
-from serving.ledger.retention import Upkeep
+from serving.ledger.model_archive import ModelArchive
+from serving.ledger.retention import RetentionWorker
 from serving.ledger.score_changes import change_of
 from serving.monitoring.monitoring_store import read_monitoring
 from serving.online.answer_cache import ROOM_BYTES, Recall
 from serving.online.cache_warmer import Ahead
 from serving.online.jobs import Jobs
 from serving.online.micro_batch import Together, later
-from serving.online.release_trial import Trials
+from serving.online.release_trial import ReleaseTrials
 from serving.online.score_request import (
-    Asked,
-    Scored,
-    Stage,
+    LoadedRelease,
+    ScoredBatch,
+    ScoreRequest,
     known_answers,
     score_alone,
     score_together,
 )
 from serving.scoring.scorer import Scorer, load_peers
-from serving.scoring.timings import Observe, collected, measured, tell
-from serving.scoring.timings import stage as timed
-from serving.workflow.risk_store import Casebook
+from serving.scoring.timings import Observe, collected, tell, timed
+from serving.scoring.timings import stage as stage_timer
+from serving.workflow.risk_store import RiskStore
 from training.model.bands import newest_vectors
 from training.registry.releases import Release, mark_served, read_current, read_served
 from training.registry.shadow import read_shadow
@@ -88,7 +88,7 @@ NO_RANKS: dict[str, np.ndarray] = {}
 
 
 @dataclass(frozen=True)
-class Book:
+class CurrentBook:
     """The last published book, in memory.
 
     Attributes
@@ -101,16 +101,16 @@ class Book:
         Ascending probabilities by target.
     """
 
-    run: BookRun
+    run: ScoreRun
     table: pa.Table
     ranks: dict[str, np.ndarray]
 
-    def seen_by(self, owners: frozenset[str] | None) -> Book:
+    def seen_by(self, owners: frozenset[str] | None) -> CurrentBook:
         """Return what somebody sees who looks after some owners' accounts; None is everything."""
         return self if owners is None else replace(self, table=seen(self.table, owners))
 
 
-class Live:
+class ServerState:
     """What is served at present.
 
     Parameters
@@ -132,8 +132,8 @@ class Live:
         self.workspace = workspace
         self.clock = clock or workspace.company.clock
         self.room_bytes = room_bytes
-        self.stage: Stage | None = None
-        self.book: Book | None = None
+        self.stage: LoadedRelease | None = None
+        self.book: CurrentBook | None = None
         self.monitoring: dict[str, Any] | None = None
         self.notes: dict[str, str] = {}
         self.observe_stage: Observe = lambda _name, _seconds: None
@@ -143,19 +143,19 @@ class Live:
         self.probes = ThreadPoolExecutor(1, "probe")
         self.together = Together(self.score_each, self._keep_each, self._at_once)
         self._slow_until = 0.0
-        self.archive = Archive(workspace.state)
+        self.archive = ModelArchive(workspace.state)
         self.managers: dict[str, str] = {}
         self.capacities: dict[str, float] = {}
-        self._people = People(workspace.company.access, workspace.places.sign_in)
+        self._people = SignInSessions(workspace.company.access, workspace.places.sign_in)
         self._keys: KeyStore | None = None
-        self._door: Door | None = None
+        self._door: Authenticator | None = None
         self._ledger: Ledger | None = None
-        self._ledger_pulse = Pulse(lambda: self.ledger.ping())
-        self._intake: Intake | None = None
+        self._ledger_pulse = DependencyHealth(lambda: self.ledger.ping())
+        self._intake: FeedbackStore | None = None
         self._jobs: Jobs | None = None
-        self.limiter = Limiter(workspace.company.limits, workspace.state.ledger / "limits")
-        self._casebook: Casebook | None = None
-        self._trials = Trials(workspace.state)
+        self.limiter = RateLimiter(workspace.company.limits, workspace.state.ledger / "limits")
+        self._casebook: RiskStore | None = None
+        self._trials = ReleaseTrials(workspace.state)
         self._outbox: Outbox | None = None
         self.undelivered: dict[tuple[str, str], int] = {}
         self._stop = threading.Event()
@@ -205,14 +205,14 @@ class Live:
         return self._ledger
 
     @property
-    def door(self) -> Door:
+    def door(self) -> Authenticator:
         """Whom to let in; while the keys were never read, nobody."""
         if self._door is None:
             raise UnavailableError("the keys cannot be read, so nobody is let in")
         return self._door
 
     @property
-    def intake(self) -> Intake:
+    def intake(self) -> FeedbackStore:
         """What others tell of accounts and reasons."""
         if self._intake is None:
             raise UnavailableError("nothing that is told can be kept")
@@ -225,7 +225,7 @@ class Live:
             raise UnavailableError("no score job can be kept")
         return self._jobs
 
-    def current(self) -> Stage:
+    def current(self) -> LoadedRelease:
         """Return what answers.
 
         Raises
@@ -271,8 +271,8 @@ class Live:
         channel: str = "api",
         owners: frozenset[str] | None = None,
         keep: Callable[[list[ScoreRow]], object] = lambda _: None,
-    ) -> Scored:
-        """Score accounts; nothing may be shown before `Scored.rows` are in the ledger.
+    ) -> ScoredBatch:
+        """Score accounts; nothing may be shown before `ScoredBatch.rows` are in the ledger.
 
         An account that breaks the scoring of a batch is scored alone, so that it cannot cost the
         others their answers. With `owners`, accounts of other owners are as good as unknown.
@@ -287,9 +287,9 @@ class Live:
             Nothing is published.
         """
         unique = list(dict.fromkeys(account_ids))
-        asked = [Asked(entity, request_id, channel, owners) for entity in unique]
+        asked = [ScoreRequest(entity, request_id, channel, owners) for entity in unique]
         stage, now = self._moment()
-        whole = Scored([], [], [], stage.release.release_id)
+        whole = ScoredBatch([], [], [], stage.release.release_id)
         for start in range(0, len(asked), PART_ACCOUNTS):
             part = self._score(stage, asked[start : start + PART_ACCOUNTS], now)
             keep([row for one in part for row in (*one.rows, *one.shadow)])
@@ -300,24 +300,24 @@ class Live:
         by_id = dict(zip(unique, whole.given, strict=True))
         return replace(whole, given=[by_id[entity] for entity in account_ids])
 
-    def score_each(self, asked: Sequence[Asked]) -> list[Scored]:
+    def score_each(self, asked: Sequence[ScoreRequest]) -> list[ScoredBatch]:
         """Score accounts that several callers ask for, as `score` does; one result per ask."""
         stage, now = self._moment()
         return self._score(stage, asked, now)
 
-    def _keep_each(self, scored: Sequence[Scored]) -> list[Future[int]]:
+    def _keep_each(self, scored: Sequence[ScoredBatch]) -> list[Future[int]]:
         started = time.perf_counter()
         committed = self.ledger.commit_each([[*item.rows, *item.shadow] for item in scored])
         self.observe_stage("ledger", time.perf_counter() - started)
         return committed
 
-    def _at_once(self, asked: Sequence[Asked]) -> list[Scored | None]:
+    def _at_once(self, asked: Sequence[ScoreRequest]) -> list[ScoredBatch | None]:
         """Give again, in the event loop, what is known and embedded stores can confirm and keep.
 
         None where an answer has to be computed, where a store is another machine's, where another
         writes to the ledger, and for a while after the disk was slow: a thread does it then.
         """
-        nothing: list[Scored | None] = [None] * len(asked)
+        nothing: list[ScoredBatch | None] = [None] * len(asked)
         stage, started = self.stage, time.perf_counter()
         if stage is None or stage.shadow is not None or started < self._slow_until:
             return nothing
@@ -331,7 +331,7 @@ class Live:
             with collected() as spent:
                 _, _, found = known_answers(stage, [asked[i] for i in known], self.clock())
                 rows = [row for scored in found if scored for row in scored.rows]
-                with timed("ledger"):
+                with stage_timer("ledger"):
                     is_kept = bool(rows) and ledger.commit_now(rows)
         except Exception:
             logger.debug("nothing can be given at once", exc_info=True)
@@ -344,13 +344,15 @@ class Live:
         given = dict(zip(known, found, strict=True)) if is_kept else {}
         return [given.get(i) for i in range(len(asked))]
 
-    def _moment(self) -> tuple[Stage, datetime]:
+    def _moment(self) -> tuple[LoadedRelease, datetime]:
         """Return what answers, and the clock: one of each for everything in a request."""
         return self.current(), self.clock()
 
-    def _score(self, stage: Stage, asked: Sequence[Asked], now: datetime) -> list[Scored]:
+    def _score(
+        self, stage: LoadedRelease, asked: Sequence[ScoreRequest], now: datetime
+    ) -> list[ScoredBatch]:
         try:
-            with measured(self.observe_stage):
+            with timed(self.observe_stage):
                 return score_together(stage, asked, now)
         except BellwetherError:
             raise
@@ -433,7 +435,7 @@ class Live:
         """Keep the ledger and the outbox small; one worker of all does it at a time."""
         while not self._stop.wait(TIDY_SECONDS):
             try:
-                upkeep = Upkeep(
+                upkeep = RetentionWorker(
                     self.workspace, self.ledger, pause=lambda: self._stop.wait(BREATH_SECONDS)
                 )
                 now = datetime.now(UTC)
@@ -470,7 +472,9 @@ class Live:
 
     def _remember_answers(self, account_ids: Sequence[str]) -> None:
         stage, now = self._moment()
-        score_together(stage, [Asked(entity, "", "api", None) for entity in account_ids], now)
+        score_together(
+            stage, [ScoreRequest(entity, "", "api", None) for entity in account_ids], now
+        )
 
     def _keep_looking(self, check_seconds: float) -> None:
         while not self._stop.wait(check_seconds):
@@ -484,14 +488,14 @@ class Live:
     def _refresh_door(self) -> str:
         if self._keys is None:
             self._keys = KeyStore(self.workspace)
-        self._door = Door(Keyring(self._keys.every()), self._people)
+        self._door = Authenticator(ApiKeys(self._keys.every()), self._people)
         return self._people.refresh(time.monotonic())
 
     def _open_ledger(self) -> str:
         if self._ledger is None:
             self._ledger = Ledger.open(self.workspace)
         if self._intake is None:
-            self._intake = Intake(self.workspace)
+            self._intake = FeedbackStore(self.workspace)
         if self._jobs is None:
             self._jobs = Jobs(self.workspace)
         return ""
@@ -499,13 +503,13 @@ class Live:
     def _open_casebook(self) -> str:
         """Hold the risks open: on a disk that fills up later, an open file can still be read."""
         if self._casebook is None and self.workspace.places.ledger_url is None:
-            self._casebook = Casebook.open(self.workspace, load_plays(self.workspace.folder))
+            self._casebook = RiskStore.open(self.workspace, load_plays(self.workspace.folder))
         return ""
 
     def _refresh_book(self) -> str:
         run = read_latest(self.workspace.state)
         if run is not None and (self.book is None or self.book.run.run_id != run.run_id):
-            self.book = Book(run, read_table(run), read_ranks(run))
+            self.book = CurrentBook(run, read_table(run), read_ranks(run))
         return "" if run else "no book is published yet"
 
     def _refresh_release(self) -> str:
@@ -567,14 +571,14 @@ class Live:
         _remember(self.workspace.state.releases, release)
         return ""
 
-    def _next_stage(self, release: Release) -> Stage | None:
+    def _next_stage(self, release: Release) -> LoadedRelease | None:
         """Try and load a release aside; None while its features are not in the online store."""
         scorer = self._tried(release)
         # A new handle: a registry read earlier does not know views declared since.
-        store = Store(self.workspace)
+        store = FeastStore(self.workspace)
         if not store.is_ready(scorer.feature_hash):
             return None
-        stage = Stage(scorer, store, "", recall=Recall(self.room_bytes))
+        stage = LoadedRelease(scorer, store, "", recall=Recall(self.room_bytes))
         _warm(stage, self.clock())
         for model in scorer.models:
             model.bundle.warm()
@@ -587,7 +591,7 @@ class Live:
         self._trials.check(release, vectors)
         return Scorer.load(self.workspace, release)
 
-    def _brought_up_to_date(self, stage: Stage) -> Stage:
+    def _brought_up_to_date(self, stage: LoadedRelease) -> LoadedRelease:
         """Return the stage with the peers of the newest vectors and the ranks of the last book."""
         scorer = stage.scorer
         folder = newest_vectors(self.workspace.state, scorer.feature_hash)
@@ -639,7 +643,7 @@ def workspace_from_environment(environment: Mapping[str, str]) -> Workspace:
             "path, because a Bento runs in a folder of its own",
         )
     keep_private(root)
-    return Workspace(company, folder, data, State(root), Places.from_environment(environment))
+    return Workspace(company, folder, data, State(root), Environment.from_environment(environment))
 
 
 def _noted(part: str, look: Callable[[], str]) -> str:
@@ -664,7 +668,7 @@ def _without(notes: dict[str, str], part: str) -> dict[str, str]:
     return {key: note for key, note in notes.items() if key != part}
 
 
-def _warm(stage: Stage, now: datetime) -> None:
+def _warm(stage: LoadedRelease, now: datetime) -> None:
     """Read and score once, so that the first caller does not pay for it."""
     scorer = stage.scorer
     stage.store.online(scorer.feature_hash, scorer.width, [""])

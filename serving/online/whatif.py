@@ -19,8 +19,8 @@ from features.feast_store import OnlineRows
 from serving.auth.permissions import sees
 from serving.http.problems import ProblemError
 from serving.http.score_text import UNKNOWN, instant
-from serving.online.score_request import Stage
-from serving.online.server_state import Live
+from serving.online.score_request import LoadedRelease
+from serving.online.server_state import ServerState
 
 NOTE = (
     "What the model associates with such values, not what changing them would do. Features that "
@@ -45,13 +45,15 @@ _SHOWN = (
 @lru_cache(maxsize=1)
 def meanings() -> Mapping[str, str]:
     """Return every feature there is, by name, with its meaning and unit in words."""
-    from features.signals import catalogue  # the signals, which importing the service leaves alone
+    from features.signals import (
+        feature_catalogue,  # the signals, which importing the service leaves alone
+    )
 
-    return {item.name: f"{item.meaning} ({item.unit})" for item in catalogue()}
+    return {item.name: f"{item.meaning} ({item.unit})" for item in feature_catalogue()}
 
 
 def suppose(
-    live: Live,
+    live: ServerState,
     features: Mapping[str, float | None],
     account_id: str | None,
     owners: frozenset[str] | None,
@@ -80,11 +82,11 @@ def suppose(
     nothing = np.full((1, stage.scorer.width), np.nan)
     known = {"status": "scored", "tenure_days": 0}
     rows = OnlineRows(np.ones(1, dtype=bool), nothing, nothing, [known], [now])
-    return suppose_of(Present(stage, None, rows, {}, now), features)
+    return suppose_of(AccountState(stage, None, rows, {}, now), features)
 
 
 @dataclass(frozen=True)
-class Present:
+class AccountState:
     """What a supposition starts from.
 
     Attributes
@@ -101,14 +103,14 @@ class Present:
         The clock.
     """
 
-    stage: Stage
+    stage: LoadedRelease
     account_id: str | None
     rows: OnlineRows
     answer: dict[str, Any]
     now: datetime
 
 
-def present(live: Live, account_id: str, owners: frozenset[str] | None) -> Present:
+def present(live: ServerState, account_id: str, owners: frozenset[str] | None) -> AccountState:
     """Return what is said of an account at present, for suppositions to start from.
 
     Raises
@@ -118,10 +120,12 @@ def present(live: Live, account_id: str, owners: frozenset[str] | None) -> Prese
     """
     stage, now = live.current(), live.clock()
     rows = _rows(stage, account_id, owners)
-    return Present(stage, account_id, rows, stage.scorer.score([account_id], rows, now)[0], now)
+    return AccountState(
+        stage, account_id, rows, stage.scorer.score([account_id], rows, now)[0], now
+    )
 
 
-def suppose_of(start: Present, features: Mapping[str, float | None]) -> dict[str, Any]:
+def suppose_of(start: AccountState, features: Mapping[str, float | None]) -> dict[str, Any]:
     """Return what would be said with other features (`suppose`).
 
     Raises
@@ -171,7 +175,7 @@ def _check_names(features: Mapping[str, Any], names: list[str]) -> None:
         raise ProblemError("invalid-request", words, errors=errors[:20])
 
 
-def _rows(stage: Stage, account_id: str, owners: frozenset[str] | None) -> OnlineRows:
+def _rows(stage: LoadedRelease, account_id: str, owners: frozenset[str] | None) -> OnlineRows:
     rows = stage.store.online(stage.scorer.feature_hash, stage.scorer.width, [account_id])
     if not rows.is_known[0] or not sees(owners, rows.facts[0]):
         raise ProblemError("unknown-account", f"no account {account_id!r} in the book")
@@ -182,7 +186,7 @@ def _rows(stage: Stage, account_id: str, owners: frozenset[str] | None) -> Onlin
 
 
 def _changed(
-    stage: Stage, names: list[str], values: np.ndarray, features: Mapping[str, float | None]
+    stage: LoadedRelease, names: list[str], values: np.ndarray, features: Mapping[str, float | None]
 ) -> list[dict[str, Any]]:
     info = {item.name: item for model in stage.scorer.models for item in model.bundle.info}
     return [
@@ -197,7 +201,9 @@ def _changed(
     ]
 
 
-def _out_of_range(stage: Stage, names: list[str], values: np.ndarray) -> list[dict[str, Any]]:
+def _out_of_range(
+    stage: LoadedRelease, names: list[str], values: np.ndarray
+) -> list[dict[str, Any]]:
     """Return the values no model saw in training, each with the range it did see."""
     found: dict[str, dict[str, Any]] = {}
     place = {name: i for i, name in enumerate(names)}

@@ -20,20 +20,20 @@ import pyarrow.compute as pc
 from configs.runtime.errors import BellwetherError
 from configs.schema.plays import Plays, load_plays
 from configs.schema.workspace import Workspace
-from serving.batch.band_medians import EVERYBODY, Levels, levels_of
-from serving.batch.score_book import BookRun, read_table
+from serving.batch.band_medians import EVERYBODY, BandMedians, levels_of
+from serving.batch.score_book import ScoreRun, read_table
 from serving.ledger.score_changes import asked_of
-from serving.online.server_state import Book, Live
-from serving.pages.history_charts import Trails
+from serving.online.server_state import CurrentBook, ServerState
+from serving.pages.history_charts import HistoryCharts
 from serving.pages.risk_history import MOST_POINTS, History, history_of
 from serving.pages.track_record import DID
-from serving.pages.whats_new import MOST, News, news
+from serving.pages.whats_new import MOST, Update, news
 from serving.scoring.export_rows import first_per_outcome, flat_row
 from serving.scoring.playbooks import has_conflict, suggest
-from serving.workflow.driver_evidence import Evidence
+from serving.workflow.driver_evidence import DriverEvidence
 from serving.workflow.risk_cases import MOVES, STAGE_WORDS, lives, tried
-from serving.workflow.risk_store import Casebook, new_event_id
-from serving.workflow.similar_accounts import Past, Precedents
+from serving.workflow.risk_store import RiskStore, new_event_id
+from serving.workflow.similar_accounts import PastCase, SimilarAccounts
 
 logger = logging.getLogger("bellwether.serving")
 
@@ -43,7 +43,7 @@ NEWS_KEPT = 8
 """Pairs of books whose news are kept in memory."""
 
 
-class Desk:
+class AccountContext:
     """Everything a page about one account needs beside the score; opened on first use.
 
     Parameters
@@ -56,11 +56,11 @@ class Desk:
         self._workspace = workspace
         self._lock = threading.Lock()
         self._plays: Plays | None = None
-        self._evidence: Evidence | None = None
-        self._casebook: Casebook | None = None
-        self._past: dict[tuple[str, str], Past | None] = {}
-        self._news_of: dict[tuple[str, str], list[News]] = {}
-        self.trails = Trails(workspace.state)
+        self._evidence: DriverEvidence | None = None
+        self._casebook: RiskStore | None = None
+        self._past: dict[tuple[str, str], PastCase | None] = {}
+        self._news_of: dict[tuple[str, str], list[Update]] = {}
+        self.trails = HistoryCharts(workspace.state)
 
     @property
     def plays(self) -> Plays:
@@ -71,16 +71,16 @@ class Desk:
             return self._plays
 
     @property
-    def casebook(self) -> Casebook:
+    def casebook(self) -> RiskStore:
         """The risks of the company."""
         plays = self.plays
         with self._lock:
             if self._casebook is None:
-                self._casebook = Casebook.open(self._workspace, plays)
+                self._casebook = RiskStore.open(self._workspace, plays)
             return self._casebook
 
     def beside(
-        self, answer: Mapping[str, Any], live: Live, who: str, *, sees_all: bool = True
+        self, answer: Mapping[str, Any], live: ServerState, who: str, *, sees_all: bool = True
     ) -> dict[str, Any]:
         """Return what the template shows beside an answer; each part None when it cannot be read.
 
@@ -107,7 +107,7 @@ class Desk:
             "stage_words": STAGE_WORDS,
         }
 
-    def beside_book(self, book: Book, whole: Book, who: str) -> dict[str, Any]:
+    def beside_book(self, book: CurrentBook, whole: CurrentBook, who: str) -> dict[str, Any]:
         """Return what stands beside the book: what is new to somebody, and how risks went.
 
         Parameters
@@ -125,11 +125,11 @@ class Desk:
             "n_escalated": self._try("escalations", lambda: self._n_escalated(book)) or 0,
         }
 
-    def _n_escalated(self, book: Book) -> int:
+    def _n_escalated(self, book: CurrentBook) -> int:
         found = pa.array(self.casebook.escalated_risks(), pa.string())
         return int(pc.sum(pc.is_in(book.table["account_id"], found)).as_py() or 0)
 
-    def _news(self, book: Book, whole: Book, who: str) -> dict[str, Any] | None:
+    def _news(self, book: CurrentBook, whole: CurrentBook, who: str) -> dict[str, Any] | None:
         seen_before = self.trails.earlier(self.casebook.look(who, book.run.run_id))
         # who looks for the first time is told what a week brought
         earlier = seen_before or self.trails.about_a_week_before(book.run)
@@ -141,7 +141,7 @@ class Desk:
             found = [item for item in found if item.account_id in seen]
         return {"since": earlier.as_of, "items": found[:MOST], "n": len(found)}
 
-    def _news_since(self, earlier: BookRun, whole: Book) -> list[News]:
+    def _news_since(self, earlier: ScoreRun, whole: CurrentBook) -> list[Update]:
         """Return what is new between two books; compared once for everybody who asks."""
         key = (earlier.run_id, whole.run.run_id)
         with self._lock:
@@ -161,10 +161,10 @@ class Desk:
             logger.warning("%s cannot be shown: %s", part, error.what)
             return None
 
-    def _reader(self) -> Evidence:
+    def _reader(self) -> DriverEvidence:
         with self._lock:
             if self._evidence is None:
-                self._evidence = Evidence(self._workspace.state)
+                self._evidence = DriverEvidence(self._workspace.state)
             return self._evidence
 
     def _listings(self, answer: Mapping[str, Any]) -> list[Any]:
@@ -180,7 +180,7 @@ class Desk:
             return None
         return self._reader().weeks(answer["account_id"], _day(answer["as_of"]))
 
-    def _precedents(self, answer: Mapping[str, Any], sees_all: bool) -> Precedents | None:
+    def _precedents(self, answer: Mapping[str, Any], sees_all: bool) -> SimilarAccounts | None:
         risk = first_per_outcome(answer).get("churn")
         if risk is None or risk["verdict"] == "no_signal":
             return None
@@ -195,14 +195,14 @@ class Desk:
         )
         return found if found is None or sees_all else replace(found, examples=())
 
-    def _tests_of(self, target: str, sha: str) -> Past | None:
+    def _tests_of(self, target: str, sha: str) -> PastCase | None:
         key = (target, sha)
         with self._lock:
             if key not in self._past:
-                self._past[key] = Past.of(self._workspace.state, target, sha)
+                self._past[key] = PastCase.of(self._workspace.state, target, sha)
             return self._past[key]
 
-    def _history(self, answer: Mapping[str, Any], live: Live) -> History | None:
+    def _history(self, answer: Mapping[str, Any], live: ServerState) -> History | None:
         models = [item for item in live.current().scorer.models if item.bundle.outcome in DID]
         if not models:
             return None
@@ -216,7 +216,7 @@ class Desk:
         asked = partial(asked_of, live.archive, contract=risk.contract)
         return history_of(rows, outcomes, live.clock().date(), asked)
 
-    def _levels(self, answer: Mapping[str, Any], live: Live) -> Levels | None:
+    def _levels(self, answer: Mapping[str, Any], live: ServerState) -> BandMedians | None:
         group = (answer.get("peers") or {}).get("text") or EVERYBODY
         return levels_of(live.book.run, group) if live.book else None
 
@@ -244,15 +244,15 @@ class Desk:
         }
 
 
-class Desks:
+class AccountContexts:
     """One desk for what is served; a process serves one company, tests may serve several."""
 
     def __init__(self) -> None:
-        self._found: WeakKeyDictionary[Live, Desk] = WeakKeyDictionary()
+        self._found: WeakKeyDictionary[ServerState, AccountContext] = WeakKeyDictionary()
 
-    def __call__(self, live: Live) -> Desk:
+    def __call__(self, live: ServerState) -> AccountContext:
         """Return the desk of what is served."""
-        return self._found.setdefault(live, Desk(live.workspace))
+        return self._found.setdefault(live, AccountContext(live.workspace))
 
 
 def _day(as_of: str) -> date:

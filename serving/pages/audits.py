@@ -12,7 +12,7 @@ FOLDER, HTML, JSON = "audits", "audit.html", "audit.json"
 
 
 @dataclass(frozen=True)
-class Audited:
+class AuditPage:
     """One audit.
 
     Attributes
@@ -33,7 +33,7 @@ class Audited:
     verdicts: Sequence[tuple[str, str]]
 
 
-def audits(state: State) -> list[Audited]:
+def audits(state: State) -> list[AuditPage]:
     """Return the audits there are, by name.
 
     Raises
@@ -46,10 +46,10 @@ def audits(state: State) -> list[Audited]:
     return [_read(path) for path in found]
 
 
-def _read(path: Path) -> Audited:
+def _read(path: Path) -> AuditPage:
     content = read_json(path)
     targets = content["targets"]
-    return Audited(
+    return AuditPage(
         path.parent.name,
         content["as_of"],
         content["reading"]["accounts"],
@@ -57,7 +57,7 @@ def _read(path: Path) -> Audited:
     )
 
 
-def page_of(state: State, name: str) -> Path | None:
+def audit_page(state: State, name: str) -> Path | None:
     """Return the page of an audit; None where there is no such audit."""
     folder = state.reports / FOLDER
     named = {path.name: path / HTML for path in folder.iterdir()} if folder.is_dir() else {}

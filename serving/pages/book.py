@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from serving.batch.filters import BANDS, SORTS, WORTH, Filters, choices, page_of, positions
 from serving.http.score_text import STATUS_WORDS
-from serving.online.server_state import Book
+from serving.online.server_state import CurrentBook
 from serving.pages.portfolio import growth_until, whole
 from serving.scoring.expansion_offer import KIND_WORDS
 
@@ -76,7 +76,7 @@ TOTALLED = [
 ]
 
 
-def view(book: Book, filters: Filters, number: int, *, is_stale: bool) -> dict[str, Any]:
+def view(book: CurrentBook, filters: Filters, number: int, *, is_stale: bool) -> dict[str, Any]:
     """Return what the template of the book takes.
 
     Parameters

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from serving.online.server_state import Book
+from serving.online.server_state import CurrentBook
 from serving.workflow.escalations import Escalation
 
 
-def view(book: Book, told: Sequence[Escalation], *, to: str, role: str) -> dict[str, Any]:
+def view(book: CurrentBook, told: Sequence[Escalation], *, to: str, role: str) -> dict[str, Any]:
     """Return what the template of the escalations takes.
 
     Parameters

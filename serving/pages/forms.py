@@ -13,8 +13,8 @@ from configs.runtime.errors import StateError
 from serving.http.problems import ProblemError
 from serving.ledger.feedback_store import VERDICTS, Feedback
 from serving.workflow.risk_cases import KINDS, STAGES, Event
-from serving.workflow.risk_store import Casebook
-from training.model.reason_text import catalogue
+from serving.workflow.risk_store import RiskStore
+from training.model.reason_text import reason_catalogue
 
 FIELDS = ("kind", "stage", "on", "play", "text", "after", "event_id")
 FEEDBACK_FIELDS = ("score_id", "reason_code", "verdict", "note")
@@ -98,7 +98,7 @@ def feedback_of(form: Mapping[str, str], account_id: str) -> Feedback:
     """
     if form.get("verdict") not in VERDICTS:
         raise _invalid("verdict", f"a reason is one of: {', '.join(VERDICTS)}")
-    if form.get("reason_code") not in {code.code for code in catalogue()}:
+    if form.get("reason_code") not in {code.code for code in reason_catalogue()}:
         raise _invalid("reason_code", "unknown reason; load the page again")
     if not form.get("score_id"):
         raise _invalid("score_id", "the form is incomplete; load the page again")
@@ -108,7 +108,7 @@ def feedback_of(form: Mapping[str, str], account_id: str) -> Feedback:
     )
 
 
-def record(casebook: Casebook, event: Event, after: str) -> None:
+def record(casebook: RiskStore, event: Event, after: str) -> None:
     """Keep an event; a state that somebody changed in the meantime is a conflict.
 
     Raises

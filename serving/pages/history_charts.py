@@ -12,8 +12,8 @@ from datetime import date, timedelta
 import pyarrow.parquet as pq
 
 from configs.runtime.state_directory import State, read_manifest
-from serving.batch.score_book import SCORES, BookRun
-from serving.ledger.comparability import Question, question_of_row
+from serving.batch.score_book import SCORES, ScoreRun
+from serving.ledger.comparability import ScoreQuestion, question_of_row
 
 DAYS = 84
 POINTS_NEEDED = 3
@@ -23,11 +23,11 @@ WIDTH, HEIGHT = 72, 20
 
 _READ = ["account_id", "churn_risk", "churn_asks_about", "churn_until", "as_of"]
 
-Risks = Mapping[str, tuple[float, Question]]
+Risks = Mapping[str, tuple[float, ScoreQuestion]]
 """By account: the risk, and what it answers."""
 
 
-class Trails:
+class HistoryCharts:
     """Reads past books once each and keeps their risks.
 
     Parameters
@@ -41,9 +41,9 @@ class Trails:
         self._lock = threading.Lock()
         self._books: dict[str, Risks] = {}
         self._known: tuple[str, dict[str, list[tuple[date, float]]]] = ("", {})
-        self._week_before: tuple[str, BookRun | None] = ("", None)
+        self._week_before: tuple[str, ScoreRun | None] = ("", None)
 
-    def of(self, run: BookRun) -> Mapping[str, Sequence[tuple[date, float]]]:
+    def of(self, run: ScoreRun) -> Mapping[str, Sequence[tuple[date, float]]]:
         """Return, by account, the risk in each book of the last 12 weeks, oldest first.
 
         Only books that asked of the account what the newest one asks: the risks of two renewals
@@ -55,13 +55,13 @@ class Trails:
                 self._known = (run.run_id, self._read(run))
             return self._known[1]
 
-    def earlier(self, run_id: str) -> BookRun | None:
+    def earlier(self, run_id: str) -> ScoreRun | None:
         """Return a past book by its id; None when it is no longer kept."""
         folder = self._state.scores / run_id
         manifest = read_manifest(folder) if run_id else None
-        return BookRun(folder=folder, **manifest) if manifest else None
+        return ScoreRun(folder=folder, **manifest) if manifest else None
 
-    def about_a_week_before(self, run: BookRun) -> BookRun | None:
+    def about_a_week_before(self, run: ScoreRun) -> ScoreRun | None:
         """Return what somebody would have seen a week ago; None where there is no other book.
 
         The newest book that was a week old by then, otherwise the oldest there is.
@@ -71,7 +71,7 @@ class Trails:
                 self._week_before = (run.run_id, self._find_week_before(run))
             return self._week_before[1]
 
-    def _find_week_before(self, run: BookRun) -> BookRun | None:
+    def _find_week_before(self, run: ScoreRun) -> ScoreRun | None:
         past = sorted(
             (item for item in self._runs() if item.as_of < run.as_of),
             key=lambda item: (item.as_of, item.served_at),
@@ -80,7 +80,7 @@ class Trails:
         old = [item for item in past if date.fromisoformat(item.as_of[:10]) <= limit]
         return old[-1] if old else past[0] if past else None
 
-    def _read(self, run: BookRun) -> dict[str, list[tuple[date, float]]]:
+    def _read(self, run: ScoreRun) -> dict[str, list[tuple[date, float]]]:
         last = date.fromisoformat(run.as_of[:10])
         runs = [item for item in self._runs() if item.served_at <= run.served_at]
         chosen = {item.as_of: item for item in sorted(runs, key=lambda item: item.served_at)}
@@ -100,16 +100,16 @@ class Trails:
                     found.setdefault(account, []).append((day, risk))
         return found
 
-    def _runs(self) -> list[BookRun]:
+    def _runs(self) -> list[ScoreRun]:
         folders = sorted(self._state.scores.iterdir()) if self._state.scores.is_dir() else []
         found = []
         for folder in folders:
             manifest = read_manifest(folder) if folder.is_dir() else None
             if manifest is not None and "run_id" in manifest:
-                found.append(BookRun(folder=folder, **manifest))
+                found.append(ScoreRun(folder=folder, **manifest))
         return found
 
-    def _risks(self, run: BookRun) -> Risks:
+    def _risks(self, run: ScoreRun) -> Risks:
         if run.run_id not in self._books:
             rows = pq.read_table(run.folder / SCORES, columns=_READ).to_pylist()
             self._books[run.run_id] = {

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.snapshots.statuses import NOT_CUSTOMERS
-from serving.online.server_state import Book
+from serving.online.server_state import CurrentBook
 from training.model.expected_loss import Frames, shares_by
 
 DIMENSIONS = {
@@ -147,7 +147,7 @@ class Group:
         return {**vars(self), "rate": self.rate, "rate_91d": self.rate_91d}
 
 
-def view(book: Book) -> dict[str, Any]:
+def view(book: CurrentBook) -> dict[str, Any]:
     """Return what the template of the portfolio takes."""
     table = book.table.select(READ)
     found = summary(table)

@@ -12,8 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 from serving.http.score_text import short_day
-from serving.ledger.comparability import Question
-from serving.ledger.ledger import Outcome, ScoreRow
+from serving.ledger.comparability import ScoreQuestion
+from serving.ledger.ledger import RecordedOutcome, ScoreRow
 from serving.pages.track_record import DID
 
 MOST_POINTS = 120
@@ -86,9 +86,9 @@ class History:
 
 def history_of(
     rows: Sequence[ScoreRow],
-    outcomes: Mapping[str, tuple[str, Sequence[Outcome]]],
+    outcomes: Mapping[str, tuple[str, Sequence[RecordedOutcome]]],
     today: date,
-    asked: Callable[[ScoreRow], Question],
+    asked: Callable[[ScoreRow], ScoreQuestion],
 ) -> History | None:
     """Return the history of an account; None before its first book.
 
@@ -144,7 +144,7 @@ def history_of(
     )
 
 
-def stretches(questions: Sequence[Question]) -> list[list[int]]:
+def stretches(questions: Sequence[ScoreQuestion]) -> list[list[int]]:
     """Return the places of neighbours that asked the same question, as one list per stretch.
 
     >>> june, next_june = (Question("renewal", date(year, 6, 27)) for year in (2026, 2027))
@@ -160,7 +160,7 @@ def stretches(questions: Sequence[Question]) -> list[list[int]]:
     return found
 
 
-def _words(question: Question) -> str:
+def _words(question: ScoreQuestion) -> str:
     if question.about == "unknown":
         return "not kept"
     ahead = "renewal" if question.about == "renewal" else "by"
@@ -188,7 +188,7 @@ def _models(rows: Sequence[ScoreRow]) -> Iterator[Told]:
             yield after.as_of.date(), "model", f"a new model, release {after.release_id}"
 
 
-def _became(outcomes: Mapping[str, tuple[str, Sequence[Outcome]]]) -> Iterator[Told]:
+def _became(outcomes: Mapping[str, tuple[str, Sequence[RecordedOutcome]]]) -> Iterator[Told]:
     for kind, found in outcomes.values():
         for item in found:
             if item.label and item.decision_at is not None:

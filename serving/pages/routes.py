@@ -24,15 +24,15 @@ from starlette.staticfiles import StaticFiles
 
 from configs.runtime.errors import BellwetherError
 from features.tables.catalog import THEMES
-from serving.auth.permissions import READ, SCORE, WRITE, Needs, caller_of
+from serving.auth.permissions import READ, SCORE, WRITE, RequiredRole, caller_of
 from serving.batch.filters import Chosen, Filters, choose
 from serving.http.problems import ProblemError, headers_of, of_error, problem, slug_of
 from serving.http.score_text import STATUS_WORDS, UNKNOWN
 from serving.monitoring.disagreements import kept
-from serving.online.score_request import Scored
-from serving.online.server_state import Book, Live
+from serving.online.score_request import ScoredBatch
+from serving.online.server_state import CurrentBook, ServerState
 from serving.pages import account, audits, book, escalations, forms, portfolio, week, whatif
-from serving.pages.account_context import Desks
+from serving.pages.account_context import AccountContexts
 from serving.pages.templating import PRIVATE, STATIC, account_url, page
 from serving.pages.track_record import how_right
 from serving.scoring.export_rows import cell, csv_lines, csv_text
@@ -61,8 +61,8 @@ def wanted(filters: Chosen, request: Request) -> Filters:
 
 Wanted = Annotated[Filters, Depends(wanted)]
 
-Answered = Callable[[Live, str, Request], Awaitable[Scored]]
-GetLive = Callable[[Request], Live]
+Answered = Callable[[ServerState, str, Request], Awaitable[ScoredBatch]]
+GetLive = Callable[[Request], ServerState]
 
 T = TypeVar("T")
 
@@ -77,9 +77,9 @@ def pages(get_live: GetLive, answered: Answered) -> APIRouter:
     answered : callable
         Scores accounts and waits for the ledger, see `serving.api.scores.answered`.
     """
-    router = APIRouter(include_in_schema=False, dependencies=[Depends(Needs(READ))])
+    router = APIRouter(include_in_schema=False, dependencies=[Depends(RequiredRole(READ))])
     router.mount("/static", StaticFiles(directory=STATIC), name="static")
-    desk_of = Desks()
+    desk_of = AccountContexts()
     _add_book(router, get_live, desk_of)
     _add_week(router, get_live, desk_of)
     _add_portfolio(router, get_live)
@@ -93,7 +93,7 @@ def pages(get_live: GetLive, answered: Answered) -> APIRouter:
     return router
 
 
-def _add_book(router: APIRouter, get_live: GetLive, desk_of: Desks) -> None:
+def _add_book(router: APIRouter, get_live: GetLive, desk_of: AccountContexts) -> None:
     @router.api_route("/", methods=["GET", "HEAD"])
     def my_book(
         request: Request,
@@ -138,13 +138,13 @@ def _add_book(router: APIRouter, get_live: GetLive, desk_of: Desks) -> None:
         return _as_csv(f"book-{found.run.run_id}", csv_lines(_rows(table)))
 
 
-def _book(live: Live, request: Request) -> Book:
+def _book(live: ServerState, request: Request) -> CurrentBook:
     if live.book is None:
         raise ProblemError("not-ready", "no book is published yet; run `bellwether score`")
     return live.book.seen_by(_owners(live, request))
 
 
-def _owners(live: Live, request: Request) -> frozenset[str] | None:
+def _owners(live: ServerState, request: Request) -> frozenset[str] | None:
     return caller_of(request).owners(live.managers)
 
 
@@ -189,7 +189,7 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
         yield from table.slice(start, PIECE_ROWS).to_pylist()
 
 
-def _add_week(router: APIRouter, get_live: GetLive, desk_of: Desks) -> None:
+def _add_week(router: APIRouter, get_live: GetLive, desk_of: AccountContexts) -> None:
     def shown(request: Request, owner: str | None) -> dict[str, Any]:
         live = get_live(request)
         desk, now = desk_of(live), live.clock()
@@ -235,7 +235,7 @@ def _add_week(router: APIRouter, get_live: GetLive, desk_of: Desks) -> None:
         return _as_csv(name, _lines(week.COLUMNS, week.lines(found["desks"])))
 
 
-def _add_escalations(router: APIRouter, get_live: GetLive, desk_of: Desks) -> None:
+def _add_escalations(router: APIRouter, get_live: GetLive, desk_of: AccountContexts) -> None:
     def shown(request: Request, to: str) -> dict[str, Any]:
         live = get_live(request)
         desk = desk_of(live)
@@ -273,8 +273,8 @@ def _add_escalations(router: APIRouter, get_live: GetLive, desk_of: Desks) -> No
         return _as_csv(name, _lines(ESCALATION_COLUMNS, rows))
 
 
-def _add_forms(router: APIRouter, get_live: GetLive, desk_of: Desks) -> None:
-    @router.post("/accounts/{account_id:path}/events", dependencies=[Depends(Needs(WRITE))])
+def _add_forms(router: APIRouter, get_live: GetLive, desk_of: AccountContexts) -> None:
+    @router.post("/accounts/{account_id:path}/events", dependencies=[Depends(RequiredRole(WRITE))])
     async def record(account_id: str, request: Request) -> Response:
         live = get_live(request)
         try:
@@ -290,7 +290,9 @@ def _add_forms(router: APIRouter, get_live: GetLive, desk_of: Desks) -> None:
 
 
 def _add_feedback(router: APIRouter, get_live: GetLive) -> None:
-    @router.post("/accounts/{account_id:path}/feedback", dependencies=[Depends(Needs(WRITE))])
+    @router.post(
+        "/accounts/{account_id:path}/feedback", dependencies=[Depends(RequiredRole(WRITE))]
+    )
     async def say(account_id: str, request: Request) -> Response:
         live = get_live(request)
         loop = asyncio.get_running_loop()
@@ -309,7 +311,7 @@ def _add_feedback(router: APIRouter, get_live: GetLive) -> None:
         return RedirectResponse(f"{account_url(account_id)}#facts", status_code=303)
 
 
-def _check_seen(found: Book, account_id: str) -> None:
+def _check_seen(found: CurrentBook, account_id: str) -> None:
     if not pc.any(pc.equal(found.table["account_id"], account_id)).as_py():
         raise ProblemError("unknown-account", f"There is no account “{account_id[:200]}”.")
 
@@ -353,7 +355,7 @@ def _add_supposing(router: APIRouter, get_live: GetLive) -> None:
     @router.api_route(
         "/accounts/{account_id:path}/what-if",
         methods=["GET", "HEAD"],
-        dependencies=[Depends(Needs(SCORE))],
+        dependencies=[Depends(RequiredRole(SCORE))],
     )
     async def what_if(account_id: str, request: Request) -> Response:
         live = get_live(request)
@@ -363,7 +365,9 @@ def _add_supposing(router: APIRouter, get_live: GetLive) -> None:
             return problem_page(live, of_error(error, request.state.request_id))
         return page("whatif.html", **common(live, ""), **found)
 
-    @router.get("/accounts/{account_id:path}/what-if.json", dependencies=[Depends(Needs(SCORE))])
+    @router.get(
+        "/accounts/{account_id:path}/what-if.json", dependencies=[Depends(RequiredRole(SCORE))]
+    )
     async def what_if_json(account_id: str, request: Request) -> Response:
         found = await shown(account_id, request)
         return _as_json(
@@ -376,14 +380,18 @@ def _add_supposing(router: APIRouter, get_live: GetLive) -> None:
         )
 
 
-def _add_account(router: APIRouter, get_live: GetLive, desk_of: Desks, answered: Answered) -> None:
-    async def scored_of(account_id: str, request: Request) -> Scored:
+def _add_account(
+    router: APIRouter, get_live: GetLive, desk_of: AccountContexts, answered: Answered
+) -> None:
+    async def scored_of(account_id: str, request: Request) -> ScoredBatch:
         scored = await answered(get_live(request), account_id[:200], request)
         if scored.answers[0]["status"] == UNKNOWN:
             raise ProblemError("unknown-account", f"There is no account “{account_id[:200]}”.")
         return scored
 
-    @router.get("/accounts/{account_id:path}/facts.csv", dependencies=[Depends(Needs(SCORE))])
+    @router.get(
+        "/accounts/{account_id:path}/facts.csv", dependencies=[Depends(RequiredRole(SCORE))]
+    )
     async def facts_csv(account_id: str, request: Request) -> Response:
         answer = (await scored_of(account_id, request)).answers[0]
         return _as_csv("account", _lines(account.COLUMNS, account.lines(answer)))
@@ -391,7 +399,7 @@ def _add_account(router: APIRouter, get_live: GetLive, desk_of: Desks, answered:
     @router.api_route(
         "/accounts/{account_id:path}",
         methods=["GET", "HEAD"],
-        dependencies=[Depends(Needs(SCORE))],
+        dependencies=[Depends(RequiredRole(SCORE))],
     )
     async def one_account(account_id: str, request: Request) -> Response:
         live = get_live(request)
@@ -463,7 +471,7 @@ def _add_reports(router: APIRouter, get_live: GetLive) -> None:
         live = get_live(request)
         if (refusal := _for_leaders(live, request)) is not None:
             return refusal
-        path = audits.page_of(live.workspace.state, name)
+        path = audits.audit_page(live.workspace.state, name)
         if path is None:
             words = f"There is no audit “{name[:200]}”."
             missing = problem("not-found", words, instance=request.state.request_id)
@@ -471,7 +479,7 @@ def _add_reports(router: APIRouter, get_live: GetLive) -> None:
         return _report(path)
 
 
-def _for_leaders(live: Live, request: Request) -> Response | None:
+def _for_leaders(live: ServerState, request: Request) -> Response | None:
     """Return a refusal to whoever sees only a part of the book."""
     if _owners(live, request) is None:
         return None
@@ -496,7 +504,7 @@ _BRAND = '<p class="brand">Bellwether'
 _BRAND_BACK = '<p class="brand"><a href="/">Bellwether</a>'
 
 
-def common(live: Live, here: str) -> dict[str, Any]:
+def common(live: ServerState, here: str) -> dict[str, Any]:
     """Return what every page takes."""
     company = live.workspace.company
     stage = live.stage
@@ -525,11 +533,13 @@ OUTSIDE: dict[str, Any] = {
 """What a page takes that tells nothing of the company."""
 
 
-def _no_book(live: Live) -> HTMLResponse:
+def _no_book(live: ServerState) -> HTMLResponse:
     return page("no_book.html", **common(live, "book"))
 
 
-def problem_page(live: Live, document: dict[str, Any], *, is_known: bool = True) -> HTMLResponse:
+def problem_page(
+    live: ServerState, document: dict[str, Any], *, is_known: bool = True
+) -> HTMLResponse:
     """Return a problem as a page for people; whoever is not known is told of no company."""
     base = common(live, "") if is_known else OUTSIDE
     shown = page(

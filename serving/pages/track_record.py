@@ -23,7 +23,7 @@ DID = {"churn": "left", "contraction": "shrank", "expansion": "grew"}
 
 
 @dataclass(frozen=True)
-class Row:
+class TrackRecordRow:
     """Some accounts: how many, how many of them did, what was expected where that is kept."""
 
     name: str
@@ -36,7 +36,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Rightness:
+class TrackRecord:
     """How right the estimates of one target were.
 
     Attributes
@@ -58,12 +58,12 @@ class Rightness:
     target: str
     did: str
     is_served: bool
-    quarter: Row | None
-    bands: Sequence[Row]
+    quarter: TrackRecordRow | None
+    bands: Sequence[TrackRecordRow]
     next_closes: str | None
 
 
-def how_right(state: State) -> list[Rightness]:
+def how_right(state: State) -> list[TrackRecord]:
     """Return what the last report knows of it, one per target; nothing before there is a report."""
     path = state.reports / REPORT_JSON
     try:
@@ -74,30 +74,32 @@ def how_right(state: State) -> list[Rightness]:
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path, _written: tuple[int, ...]) -> list[Rightness]:
+def _read(path: Path, _written: tuple[int, ...]) -> list[TrackRecord]:
     """Read a report once, as long as the file is what it was: it is large, and changes seldom."""
     report = read_json(path)
     served = report["sections"].get("served", {}).get("targets", {})
     return [_of(name, report["targets"][name], served.get(name)) for name in report["order"]]
 
 
-def _of(name: str, tested: Mapping[str, Any], served: Mapping[str, Any] | None) -> Rightness:
+def _of(name: str, tested: Mapping[str, Any], served: Mapping[str, Any] | None) -> TrackRecord:
     did = DID[tested["outcome"]]
     closes = ((served or {}).get("interim") or {}).get("next_closes")
     if served is None or served["overall"]["accounts"] < FEWEST:
         bands = [
-            Row(row["band"], row["n"], row["events"], None, row["rate"], row["low"], row["high"])
+            TrackRecordRow(
+                row["band"], row["n"], row["events"], None, row["rate"], row["low"], row["high"]
+            )
             for row in reversed(tested["bands"]["rows"])
         ]
-        return Rightness(name, did, False, None, bands, closes)
+        return TrackRecord(name, did, False, None, bands, closes)
     closed = [item for item in served["quarters"] if not item["is_interim"] and item["accounts"]]
     quarter = _row(closed[-1]["quarter"], closed[-1]) if closed else None
     bands = [_row(item["band"], item) for item in served["bands"] if item["accounts"]]
-    return Rightness(name, did, True, quarter, bands, closes)
+    return TrackRecord(name, did, True, quarter, bands, closes)
 
 
-def _row(name: str, item: Mapping[str, Any]) -> Row:
-    return Row(
+def _row(name: str, item: Mapping[str, Any]) -> TrackRecordRow:
+    return TrackRecordRow(
         name,
         item["accounts"],
         item["events"],

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from configs.schema.plays import Plays
 from configs.schema.team_capacity import weekly_slots
-from serving.online.server_state import Book
+from serving.online.server_state import CurrentBook
 from serving.scoring.playbooks import suggest
 from serving.workflow.risk_cases import Event, Risk, lives, queue, tried
 from training.model.expected_loss import expected_loss
@@ -23,7 +23,7 @@ NOBODY = ""
 
 
 @dataclass(frozen=True)
-class Desk:
+class OwnerWeek:
     """The week of one owner.
 
     Attributes
@@ -54,7 +54,7 @@ class Desk:
 
 
 def view(
-    book: Book,
+    book: CurrentBook,
     histories: Mapping[str, list[Event]],
     plays: Plays,
     slots: Mapping[str, int],
@@ -151,7 +151,7 @@ def slots_of(
     return weekly_slots(per_month, weights, stakes)
 
 
-def _together(desks: Sequence[Desk], loss: Mapping[str, Any]) -> dict[str, Any]:
+def _together(desks: Sequence[OwnerWeek], loss: Mapping[str, Any]) -> dict[str, Any]:
     """Return what all owners shown can do and have to do; capacity left over helps nobody else."""
     return {
         "n": sum(len(desk.now) + len(desk.waiting) + desk.n_snoozed for desk in desks),
@@ -164,7 +164,7 @@ def _together(desks: Sequence[Desk], loss: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def lines(desks: Iterable[Desk]) -> Iterator[dict[str, Any]]:
+def lines(desks: Iterable[OwnerWeek]) -> Iterator[dict[str, Any]]:
     """Return the work of some weeks as flat lines, for CSV; in order, what has to wait last."""
     for desk in desks:
         for when, works in (("now", desk.now), ("waiting", desk.waiting)):
@@ -183,7 +183,7 @@ def _desk(
     slots: Mapping[str, int],
     now: datetime,
     as_of: date,
-) -> Desk:
+) -> OwnerWeek:
     today = now.date()
     capacity = slots.get(key, 0)
     first, later = queue(mine, risks, capacity, today)
@@ -193,7 +193,7 @@ def _desk(
     def work(entity: str) -> dict[str, Any]:
         return _work(by_id[entity], risks[entity], histories[entity], plays, now)
 
-    return Desk(
+    return OwnerWeek(
         owner_id=key,
         name=name,
         capacity=capacity,

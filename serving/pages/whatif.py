@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.runtime.state_directory import read_json
-from serving.online.server_state import Live
+from serving.online.server_state import ServerState
 from serving.online.whatif import present, suppose_of
 from serving.scoring.export_rows import first_per_outcome
 from training.model.bands import newest_vectors
@@ -58,7 +58,7 @@ class Lever:
 
 
 def view(
-    live: Live, account_id: str, owners: frozenset[str] | None, asked: Mapping[str, str]
+    live: ServerState, account_id: str, owners: frozenset[str] | None, asked: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return what the template takes.
 
@@ -85,7 +85,7 @@ def view(
     levers = [_typed(item, asked.get(item.feature, "")) for item in _levers(risk, live, group)]
     is_refused = any(item.error for item in levers)
     moved = {
-        item.feature: raw(_number(item), item.unit)
+        item.feature: raw_value_of(_number(item), item.unit)
         for item in levers
         if item.asked and not is_refused and _number(item) != item.now
     }
@@ -102,7 +102,7 @@ def view(
     }
 
 
-def _quartiles(live: Live, facts: Mapping[str, Any]) -> Mapping[str, Sequence[float]]:
+def _quartiles(live: ServerState, facts: Mapping[str, Any]) -> Mapping[str, Sequence[float]]:
     folder = newest_vectors(live.workspace.state, live.current().scorer.feature_hash)
     if folder is None:
         return {}
@@ -120,7 +120,7 @@ def _peers(folder: Path) -> dict[str, Any]:
 
 
 def _levers(
-    risk: Mapping[str, Any] | None, live: Live, quartiles: Mapping[str, Sequence[float]]
+    risk: Mapping[str, Any] | None, live: ServerState, quartiles: Mapping[str, Sequence[float]]
 ) -> list[Lever]:
     """Return what one can act on among the facts behind an estimate, as far as peers vary in it."""
     if risk is None:
@@ -170,7 +170,7 @@ def shown(value: float, unit: str) -> float:
     return _three_digits(scaled)
 
 
-def raw(value: float, unit: str) -> float:
+def raw_value_of(value: float, unit: str) -> float:
     """Return what `shown` showed, in the feature's unit; `unit` as written behind the number.
 
     >>> round(raw(34.6, "%"), 6), round(raw(-40.0, "% change"), 4), raw(12.0, "days")

@@ -42,7 +42,7 @@ _ORDER = {"low": 0, "elevated": 1, "high": 2}
 
 
 @dataclass(frozen=True)
-class News:
+class Update:
     """One account that is not what it was.
 
     Attributes
@@ -65,7 +65,7 @@ class News:
     weight: float
 
 
-def news(earlier: pa.Table, present: pa.Table) -> list[News]:
+def news(earlier: pa.Table, present: pa.Table) -> list[Update]:
     """Return what is new between two books, what matters most first.
 
     Parameters
@@ -90,7 +90,9 @@ def news(earlier: pa.Table, present: pa.Table) -> list[News]:
 
 
 def _check(
-    found: list[News], before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]
+    found: list[Update],
+    before: Mapping[str, Mapping[str, Any]],
+    now: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Refuse news that compare the answers to two questions."""
     refuse_mixed(
@@ -104,7 +106,7 @@ def _check(
     )
 
 
-def _told(before: Mapping[str, Any] | None, row: Mapping[str, Any]) -> News | None:
+def _told(before: Mapping[str, Any] | None, row: Mapping[str, Any]) -> Update | None:
     arr = max(row["arr"] or 0.0, 0.0)
     if before is None:
         return _news(row, "is new in the book", "new", 0.05 * arr)
@@ -125,7 +127,7 @@ def _told(before: Mapping[str, Any] | None, row: Mapping[str, Any]) -> News | No
     )
 
 
-def _asked_anew(before: Mapping[str, Any], row: Mapping[str, Any], arr: float) -> News | None:
+def _asked_anew(before: Mapping[str, Any], row: Mapping[str, Any], arr: float) -> Update | None:
     then, now = question_of_row(before), question_of_row(row)
     if then is None or now is None:
         return None  # a book of before questions were kept
@@ -148,5 +150,5 @@ def _moved(before: Mapping[str, Any], row: Mapping[str, Any], shift: int) -> str
     return f"{words}, now {row['risk_band']}" if shift else words
 
 
-def _news(row: Mapping[str, Any], text: str, kind: str, weight: float) -> News:
-    return News(row["account_id"], row["name"] or row["account_id"], text, kind, weight)
+def _news(row: Mapping[str, Any], text: str, kind: str, weight: float) -> Update:
+    return Update(row["account_id"], row["name"] or row["account_id"], text, kind, weight)

@@ -17,19 +17,19 @@ from typing import Any
 
 from configs.runtime.errors import ConfigError, ModelError, StateError
 from configs.runtime.telemetry import SWITCHES
-from configs.schema.company import Keeping
+from configs.schema.company import Retention
 from configs.schema.plays import load_plays
 from configs.schema.workspace import Workspace
-from features.pipeline import Built, build_features, refuse_ready_table
+from features.pipeline import FeatureBuild, build_features, refuse_ready_table
 from features.quality import QualityReport, check_quality
 from features.sources import Loaded, load_sources
 from serving.api.middleware import LOOPBACK
-from serving.auth.api_keys import Keyring, KeyStore
-from serving.auth.authenticate import Door
-from serving.auth.oidc import People
+from serving.auth.api_keys import ApiKeys, KeyStore
+from serving.auth.authenticate import Authenticator
+from serving.auth.oidc import SignInSessions
 from serving.auth.permissions import read_managers
 from serving.batch.score_book import (
-    BookRun,
+    ScoreRun,
     answers_of,
     read_latest,
     read_table,
@@ -38,28 +38,28 @@ from serving.batch.score_book import (
 )
 from serving.integrations.crm_export import load_mapping, mapped_lines
 from serving.integrations.webhooks import announce_escalations
-from serving.ledger.feedback_store import Intake
+from serving.ledger.feedback_store import FeedbackStore
 from serving.ledger.ledger import Ledger
-from serving.ledger.model_archive import Archive
+from serving.ledger.model_archive import ModelArchive
 from serving.ledger.outcomes import join_outcomes
 from serving.ledger.replay import Replay, replay
-from serving.ledger.retention import Tidied, Upkeep
+from serving.ledger.retention import RetentionResult, RetentionWorker
 from serving.monitoring import disagreements as disagreed
 from serving.monitoring.monitor import monitor
-from serving.online.release_trial import Trials
+from serving.online.release_trial import ReleaseTrials
 from serving.pages import portfolio
 from serving.run import reconcile
 from serving.run.reconcile import disagreements, portfolio_disagreements
 from serving.run.report_sections import forecast, keep_forecast, sections_of
 from serving.scoring.export_rows import cell, csv_text
 from serving.workflow.escalations import escalated
-from serving.workflow.risk_store import Casebook
+from serving.workflow.risk_store import RiskStore
 from training.checks.registry import leakage_marks
-from training.data.dataset import health_parts
-from training.health_audit.options import Asked
+from training.data.dataset import health_score_parts
+from training.health_audit.options import AuditOptions
 from training.health_audit.own_score import own_score_checks
 from training.model.bands import newest_vectors
-from training.pipeline import Candidate, candidates, train_targets
+from training.pipeline import TrainedCandidate, candidates, train_targets
 from training.promote import promote
 from training.registry.mlflow_artifacts import FOLDER as ARTIFACTS
 from training.registry.mlflow_artifacts import artifacts_folder
@@ -76,7 +76,7 @@ WEEK = timedelta(days=7)
 
 
 @dataclass(frozen=True)
-class Made:
+class RunResult:
     """What a whole run made.
 
     Attributes
@@ -95,12 +95,14 @@ class Made:
 
     quality: QualityReport
     release: Release
-    book: BookRun
+    book: ScoreRun
     report: Path
     summary: dict[str, str] = field(default_factory=dict)
 
 
-def run_company(workspace: Workspace, now: datetime, progress: Progress, *, weeks: int = 0) -> Made:
+def run_company(
+    workspace: Workspace, now: datetime, progress: Progress, *, weeks: int = 0
+) -> RunResult:
     """Run the whole line: quality, features, labels, training, promotion, scores, report.
 
     The caller holds the state directory's lock. What did not change is not made again.
@@ -137,7 +139,9 @@ def run_company(workspace: Workspace, now: datetime, progress: Progress, *, week
     book = _score(workspace, release, built.loaded, now, progress)
     progress("writing the report")
     report = _report(workspace, built, quality, trained, release, now, progress)
-    return Made(quality, release, book, report, _summary(workspace, built, release, book, report))
+    return RunResult(
+        quality, release, book, report, _summary(workspace, built, release, book, report)
+    )
 
 
 def _live_through(workspace: Workspace, now: datetime, weeks: int, progress: Progress) -> None:
@@ -172,7 +176,7 @@ def _has_book_of(workspace: Workspace, day: datetime) -> bool:
     return book is not None and datetime.fromisoformat(book.as_of) >= day
 
 
-def score_company(workspace: Workspace, now: datetime, progress: Progress) -> BookRun:
+def score_company(workspace: Workspace, now: datetime, progress: Progress) -> ScoreRun:
     """Build what is out of date and score every account with the published release."""
     release = published(workspace)
     built = build_features(workspace, now, progress)
@@ -180,7 +184,7 @@ def score_company(workspace: Workspace, now: datetime, progress: Progress) -> Bo
     return _score(workspace, release, built.loaded, now, progress)
 
 
-def refresh_company(workspace: Workspace, now: datetime, progress: Progress) -> BookRun:
+def refresh_company(workspace: Workspace, now: datetime, progress: Progress) -> ScoreRun:
     """Run sources to exports once with the published release; a failure changes no result."""
     run = score_company(workspace, now, progress)
     progress(f"exported {run.folder / 'scores.csv'} and scores.parquet")
@@ -263,7 +267,7 @@ def replay_scores(
     StateError
         There is no such score.
     """
-    archive = Archive(workspace.state)
+    archive = ModelArchive(workspace.state)
     with Ledger.open(workspace) as ledger:
         if score_id is not None:
             rows = [row for row in [ledger.score(score_id)] if row is not None]
@@ -283,7 +287,7 @@ def replay_scores(
     return [replay(archive, row) for row in rows]
 
 
-def tidy_ledger(workspace: Workspace, keeping: Keeping | None, *, shrink: bool) -> dict[str, Any]:
+def tidy_ledger(workspace: Workspace, keeping: Retention | None, *, shrink: bool) -> dict[str, Any]:
     """Tidy the ledger; return what was done, and its scores and bytes before and after.
 
     Parameters
@@ -297,9 +301,9 @@ def tidy_ledger(workspace: Workspace, keeping: Keeping | None, *, shrink: bool) 
     """
     with Ledger.open(workspace) as ledger:
         before = {"scores": ledger.count(), "bytes": ledger.size_bytes()}
-        done = Tidied()
+        done = RetentionResult()
         if keeping is not None:
-            done = Upkeep(workspace, ledger, keeping).tidy(
+            done = RetentionWorker(workspace, ledger, keeping).tidy(
                 datetime.now(UTC), workspace.company.clock()
             )
         if shrink:
@@ -421,7 +425,7 @@ def export_mapped(workspace: Workspace, system: str, path: Path) -> int:
 
 def export_outcomes(workspace: Workspace, path: Path) -> int:
     """Write what was reported through the API as the source table ``outcomes``."""
-    intake = Intake(workspace)
+    intake = FeedbackStore(workspace)
     try:
         rows = intake.outcomes()
     finally:
@@ -438,8 +442,8 @@ def is_open(workspace: Workspace) -> bool:
     """Say whether whoever reaches the service may do everything: no keys, no sign-in."""
     store = KeyStore(workspace)
     try:
-        people = People(workspace.company.access, workspace.places.sign_in)
-        return Door(Keyring(store.every()), people).is_open
+        people = SignInSessions(workspace.company.access, workspace.places.sign_in)
+        return Authenticator(ApiKeys(store.every()), people).is_open
     finally:
         store.close()
 
@@ -461,11 +465,11 @@ def _check_exposure(workspace: Workspace, host: str) -> None:
         )
 
 
-def _serves(release: Release, built: Built) -> bool:
+def _serves(release: Release, built: FeatureBuild) -> bool:
     return bool(release.feature_set["hash"] == built.features.hash)
 
 
-def _check_served(release: Release, built: Built) -> None:
+def _check_served(release: Release, built: FeatureBuild) -> None:
     if not _serves(release, built):
         raise ModelError(
             "the features changed since the published model was trained, so it cannot score them",
@@ -476,18 +480,18 @@ def _check_served(release: Release, built: Built) -> None:
 
 def _score(
     workspace: Workspace, release: Release, loaded: Loaded, now: datetime, progress: Progress
-) -> BookRun:
+) -> ScoreRun:
     # What the service reads is written from the store again, should it be damaged or lost.
     store = open_store(workspace)
     mirror(store, workspace.state.releases)
     mirror_shadow(store, workspace.state.releases)
     vectors = newest_vectors(workspace.state, release.feature_set["hash"])
-    Trials(workspace.state).check(release, vectors)
+    ReleaseTrials(workspace.state).check(release, vectors)
     with Ledger.open(workspace) as ledger:
         run = score_book(workspace, release, ledger, now, progress)
         join_outcomes(workspace, loaded, ledger, now, progress)
         _watch(workspace, release, ledger, now, progress)
-        done = Upkeep(workspace, ledger).tidy(datetime.now(UTC), now)
+        done = RetentionWorker(workspace, ledger).tidy(datetime.now(UTC), now)
         if done.removed or done.vectors:
             progress(f"tidied the ledger: {done.words}")
     managers = read_managers(newest_vectors(workspace.state, release.feature_set["hash"]))
@@ -518,7 +522,7 @@ def monitor_company(workspace: Workspace, now: datetime, progress: Progress) -> 
 
 def _bring_risks_up_to_date(
     workspace: Workspace,
-    run: BookRun,
+    run: ScoreRun,
     managers: Mapping[str, str],
     now: datetime,
     progress: Progress,
@@ -526,7 +530,7 @@ def _bring_risks_up_to_date(
     """Open the risks the book shows, and tell those of which somebody else should hear."""
     table, plays = read_table(run), load_plays(workspace.folder)
     rows = table.to_pylist()
-    casebook = Casebook.open(workspace, plays)
+    casebook = RiskStore.open(workspace, plays)
     try:
         opened = casebook.open_from(rows, run.run_id, now)
         told = casebook.escalate(rows, now)
@@ -541,9 +545,9 @@ def _bring_risks_up_to_date(
 
 def _report(
     workspace: Workspace,
-    built: Built,
+    built: FeatureBuild,
     quality: QualityReport,
-    trained: dict[str, Candidate],
+    trained: dict[str, TrainedCandidate],
     release: Release,
     now: datetime,
     progress: Progress,
@@ -555,9 +559,9 @@ def _report(
     run = read_latest(workspace.state)
     if run is not None:
         found += portfolio_disagreements(portfolio.summary(read_table(run)), rows)
-        disagreed.keep(workspace, run.run_id, found)
+        disagreed.keep_disagreements(workspace, run.run_id, found)
     if found:
-        quality = quality.with_issue(reconcile.issue(found))
+        quality = quality.with_issue(reconcile.disagreement_issue(found))
         progress(f"totals disagree: {'; '.join(found)}")
     paths = build_report(
         workspace,
@@ -571,17 +575,17 @@ def _report(
         now=now,
         checks={name: leakage_marks(item.checks) for name, item in trained.items()},
         sections=sections,
-        health_parts=health_parts(built.loaded),
+        health_parts=health_score_parts(built.loaded),
         own_score=_own_score(workspace, built, now),
     )
     return paths.html
 
 
-def _own_score(workspace: Workspace, built: Built, now: datetime) -> list[dict[str, Any]]:
+def _own_score(workspace: Workspace, built: FeatureBuild, now: datetime) -> list[dict[str, Any]]:
     """Return the integrity checks on the company's own score, against every loss it recorded."""
     company = workspace.company
     losses = {name: target for name, target in company.targets.items() if target.outcome == "churn"}
-    asked = Asked(
+    asked = AuditOptions(
         now=now,
         higher="healthier",
         horizon_days=min((target.horizon_days for target in losses.values()), default=91),
@@ -593,7 +597,7 @@ def _own_score(workspace: Workspace, built: Built, now: datetime) -> list[dict[s
 
 
 def _summary(
-    workspace: Workspace, built: Built, release: Release, book: BookRun, report: Path
+    workspace: Workspace, built: FeatureBuild, release: Release, book: ScoreRun, report: Path
 ) -> dict[str, str]:
     state = workspace.state
     rows = sum(info.rows for info in built.loaded.tables.values())

@@ -11,7 +11,7 @@ from datetime import date
 from typing import Any
 
 from features.days import day_index
-from features.quality import Issue, Understood
+from features.quality import Issue, Understanding
 from features.revenue.retention import quarter_name
 from features.snapshots.statuses import NOT_CUSTOMERS
 from features.sources import Loaded
@@ -24,7 +24,7 @@ Plain = Mapping[str, Any]
 
 
 def disagreements(
-    rows: Sequence[Plain], forecast: Plain, understood: Understood | None, loaded: Loaded
+    rows: Sequence[Plain], forecast: Plain, understood: Understanding | None, loaded: Loaded
 ) -> list[str]:
     """Return every total that does not agree with another, in words; empty when all do.
 
@@ -47,7 +47,7 @@ def disagreements(
     return found
 
 
-def issue(found: Sequence[str]) -> Issue:
+def disagreement_issue(found: Sequence[str]) -> Issue:
     """Return the disagreements as one issue of the quality report."""
     return Issue(CODE, "", len(found), None, "; ".join(found), ("every total",))
 

@@ -12,16 +12,16 @@ from typing import Any
 
 from configs.runtime.state_directory import write_json_atomically
 from configs.schema.workspace import Workspace
-from features.pipeline import Built
+from features.pipeline import FeatureBuild
 from serving.ledger.served_history import served_record
 from serving.workflow.holdouts import interventions
 from training.fitting.expansion_size import growth_section
 from training.forecast.company import company_forecast
 from training.forecast.inputs import read_inputs
 from training.model.bundle import load
-from training.pipeline import Candidate
+from training.pipeline import TrainedCandidate
 from training.registry.releases import Release
-from training.report.content import plain
+from training.report.content import plain_content
 
 Progress = Callable[[str], None]
 Plain = dict[str, Any]
@@ -31,8 +31,8 @@ FORECAST = "forecast.json"
 
 def sections_of(
     workspace: Workspace,
-    built: Built,
-    trained: Mapping[str, Candidate],
+    built: FeatureBuild,
+    trained: Mapping[str, TrainedCandidate],
     release: Release,
     rows: Iterable[Mapping[str, Any]],
     now: datetime,
@@ -49,7 +49,7 @@ def sections_of(
 
 
 def _manifests(
-    workspace: Workspace, trained: Mapping[str, Candidate]
+    workspace: Workspace, trained: Mapping[str, TrainedCandidate]
 ) -> dict[str, Mapping[str, Any]]:
     """Return what the bundles of a training say of themselves."""
     bundles = workspace.state.bundles
@@ -65,15 +65,15 @@ def keep_forecast(workspace: Workspace, content: Mapping[str, Any]) -> Path:
 
 def forecast(
     workspace: Workspace,
-    built: Built,
-    trained: Mapping[str, Candidate],
+    built: FeatureBuild,
+    trained: Mapping[str, TrainedCandidate],
     release: Release,
     rows: Iterable[Mapping[str, Any]],
     progress: Progress,
 ) -> Plain:
     """Return the forecast of a company, see `training.forecast.company`."""
     progress("forecasting what will renew")
-    content: Plain = plain(
+    content: Plain = plain_content(
         company_forecast(
             workspace.company,
             read_inputs(workspace, built),

@@ -18,18 +18,18 @@ from configs.runtime.errors import ConfigError, DataError, StateError, did_you_m
 from configs.runtime.hashing import digest
 from configs.runtime.state_directory import new_folder
 from configs.schema.workspace import Workspace
-from features.sources.files.single_table import Flat, read_file
-from serving.http.score_text import MEASURES, estimate
+from features.sources.files.single_table import SingleTable, read_single_table
+from serving.http.score_text import MEASURES, estimate_text
 from serving.run.pipeline import published
 from serving.scoring.export_rows import cell, fact_texts
-from serving.scoring.scorer import Model, Scorer
+from serving.scoring.scorer import Scorer, ScoringModel
 from training.model.bundle import Scores
 from training.model.reasons import Explanation, explain_alone, points
 from training.promote import promote
 from training.registry.releases import Release
-from training.tabular.column_kinds import how_of, is_text, text_of
-from training.tabular.table_frame import UNDATED, build_table, entity_rows, features_of
-from training.train_table import feature_set, train_table
+from training.tabular.column_kinds import how_of, is_text_column, text_of
+from training.tabular.table_frame import UNDATED, build_table_frame, entity_rows, features_of
+from training.train_table import table_feature_set, train_table
 
 Progress = Callable[[str], None]
 
@@ -61,13 +61,13 @@ class TableScores:
 def run_table(workspace: Workspace, now: datetime, progress: Progress) -> TableScores | None:
     """Train, publish, and score the rows that have no label yet, if there are any."""
     trained = train_table(workspace, now, progress)
-    features = feature_set(workspace, trained)
+    features = table_feature_set(workspace, trained)
     promote(workspace, features, trained, created_at=now, progress=progress)
-    open_rows = build_table(workspace, now).open_rows
+    open_rows = build_table_frame(workspace, now).open_rows
     if open_rows.empty:
         progress(f"{NO_ROWS}: `bellwether score --rows FILE` takes new ones")
         return None
-    return _score(workspace, Flat(open_rows, "rows without a label", 0), now, progress)
+    return _score(workspace, SingleTable(open_rows, "rows without a label", 0), now, progress)
 
 
 def score_table(
@@ -95,7 +95,7 @@ def score_table(
     """
     _refuse_ending(out)
     if rows is None:
-        flat = Flat(build_table(workspace, now).open_rows, "rows without a label", 0)
+        flat = SingleTable(build_table_frame(workspace, now).open_rows, "rows without a label", 0)
         if flat.rows.empty:
             raise DataError(
                 NO_ROWS,
@@ -103,7 +103,7 @@ def score_table(
                 fix="name a table of new rows:  bellwether score COMPANY --rows FILE",
             )
     else:
-        flat = read_file(workspace, rows)
+        flat = read_single_table(workspace, rows)
     scored = _score(workspace, flat, now, progress)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,9 @@ def _refuse_ending(out: Path | None) -> None:
         )
 
 
-def _score(workspace: Workspace, flat: Flat, now: datetime, progress: Progress) -> TableScores:
+def _score(
+    workspace: Workspace, flat: SingleTable, now: datetime, progress: Progress
+) -> TableScores:
     release = published(workspace)
     model = Scorer.load(workspace, release).models[0]
     keys, values, notes = _rows(workspace, model, flat)
@@ -161,7 +163,7 @@ def _content(keys: pd.DataFrame, values: pd.DataFrame) -> str:
 
 
 def _rows(
-    workspace: Workspace, model: Model, flat: Flat
+    workspace: Workspace, model: ScoringModel, flat: SingleTable
 ) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
     """Return keys, feature values read as in training, and what did not fit."""
     table = workspace.company.table
@@ -194,12 +196,12 @@ def _refuse_lacking(wanted: Sequence[str], known: Sequence[str], place: str) -> 
         )
 
 
-def _unfit(flat: Flat, values: pd.DataFrame, model: Model) -> list[str]:
+def _unfit(flat: SingleTable, values: pd.DataFrame, model: ScoringModel) -> list[str]:
     """Return in words what of the rows could not be read as in training."""
     notes = [f"{flat.malformed:,} malformed lines are not scored"] if flat.malformed else []
     for name in values:
         raw = flat.rows[name]
-        given = (text_of(raw) if is_text(raw) else raw).notna().to_numpy()
+        given = (text_of(raw) if is_text_column(raw) else raw).notna().to_numpy()
         levels = model.bundle.encoder.levels.get(str(name))
         fits = values[name].notna() if levels is None else values[name].isin(levels)
         n = int((given & ~fits.to_numpy()).sum())
@@ -210,7 +212,7 @@ def _unfit(flat: Flat, values: pd.DataFrame, model: Model) -> list[str]:
 
 
 def _explained(
-    workspace: Workspace, model: Model, matrix: np.ndarray
+    workspace: Workspace, model: ScoringModel, matrix: np.ndarray
 ) -> Sequence[Explanation | None]:
     if not model.bundle.has_reasons:
         return [None] * len(matrix)
@@ -219,7 +221,7 @@ def _explained(
 
 def _answers(
     release: Release,
-    model: Model,
+    model: ScoringModel,
     keys: pd.DataFrame,
     scores: Scores,
     why: Sequence[Explanation | None],
@@ -238,7 +240,7 @@ def _answers(
             "band": [model.band(value) for value in p],
             "confidence": model.confidence(scores),
             "verdict": bundle.verdict,
-            "text": [estimate(model.contract, False, value) for value in p],
+            "text": [estimate_text(model.contract, False, value) for value in p],
             "reasons": [_facts(item, "raises") for item in why],
             "protections": [_facts(item, "lowers") for item in why],
             "reason_codes": [_codes(item) for item in why],
@@ -262,7 +264,7 @@ def _codes(item: Explanation | None) -> list[str]:
     return [] if item is None else [reason["code"] for reason in item["raises"]]
 
 
-def _points(model: Model, keys: pd.DataFrame, matrix: np.ndarray) -> pd.DataFrame:
+def _points(model: ScoringModel, keys: pd.DataFrame, matrix: np.ndarray) -> pd.DataFrame:
     """Return per row the base and the points of every column: they sum to the probability."""
     names = list(model.bundle.encoder.names)
     if not model.bundle.has_reasons:

@@ -52,7 +52,7 @@ Facts = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Seller:
+class OfferMaker:
     """What past growths say, ready for use.
 
     Attributes
@@ -83,7 +83,7 @@ class Seller:
     _choices: dict[tuple[Any, ...], Choice] = field(default_factory=dict, compare=False)
 
     @classmethod
-    def of(cls, bundle: Bundle, names: Sequence[str], settings: Growth) -> Seller:
+    def of(cls, bundle: Bundle, names: Sequence[str], settings: Growth) -> OfferMaker:
         """Read what a bundle knows of kinds; one that knows nothing leaves the rules."""
         part = bundle.manifest.get("growth") or {}
         kinds = part.get("kinds", {})

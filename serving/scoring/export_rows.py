@@ -201,7 +201,7 @@ def _lost_near(row: Mapping[str, Any]) -> float | None:
     return float(row["expected_arr_lost"] * part)
 
 
-def news(row: Mapping[str, Any]) -> dict[str, Any]:
+def news_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a row says of its account, apart from what moves on its own."""
     return {name: row.get(name) for name in COLUMNS if name not in _TICKING}
 

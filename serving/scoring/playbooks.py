@@ -117,12 +117,12 @@ def fits(play: Play, row: Row, tried: Mapping[str, date], today: date) -> bool:
         and (not when.themes or bool(_shared_themes(when, row, play.outcome)))
         and (not when.segments or row["segment"] in when.segments)
         and (when.arr_at_least is None or (row["arr"] or 0.0) >= when.arr_at_least)
-        and (when.days_to_notice is None or within(row["days_to_notice"], when.days_to_notice))
+        and (when.days_to_notice is None or within_days(row["days_to_notice"], when.days_to_notice))
         and (not when.not_tried_days or not last or (today - last).days >= when.not_tried_days)
     )
 
 
-def within(days: int | None, bounds: Sequence[int]) -> bool:
+def within_days(days: int | None, bounds: Sequence[int]) -> bool:
     """Say whether days lie in a range, both ends included; what is not known does not."""
     return days is not None and bounds[0] <= days <= bounds[1]
 

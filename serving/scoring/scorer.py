@@ -29,17 +29,17 @@ from serving.http.score_text import (
     asks_renewal,
     data_confidence,
     data_notes,
-    estimate,
+    estimate_text,
     gap,
     instant,
     window,
 )
-from serving.scoring.expansion_offer import Seller
+from serving.scoring.expansion_offer import OfferMaker
 from serving.scoring.timings import stage
 from training.model.bands import is_asked, newest_vectors
 from training.model.bundle import CONFIDENCE_LIMITS, Bundle, Confidence, Scores, load
-from training.model.reasons import Beside, Explanation, Teller, is_circumstance
-from training.model.rule_model import Applied, Flag, rules_of
+from training.model.reasons import Comparison, Explanation, ReasonWriter, is_circumstance
+from training.model.rule_model import AppliedRules, Flag, rules_of
 from training.registry.releases import Release
 
 OUTCOMES = ("churn", "contraction", "expansion")
@@ -134,7 +134,7 @@ def import_lightgbm_alone() -> None:
 
 
 @dataclass(frozen=True)
-class Model:
+class ScoringModel:
     """One target of a release, ready to answer.
 
     Attributes
@@ -150,7 +150,8 @@ class Model:
     positions : numpy.ndarray
         Where the model's features stand in the served vector.
     basis : mapping
-        What the bands were sized by (`training.model.bands.Frozen`); empty in releases of 0.1.0.
+        What the bands were sized by (`training.model.bands.FrozenBands`); empty in releases of
+        0.1.0.
     """
 
     target: str
@@ -203,18 +204,18 @@ class Model:
                 return self.bundle.predict(matrix), [None] * len(matrix)
         with stage("explain"):
             scores, contributions = self.bundle.predict_and_explain(matrix)
-        beside = Beside(
+        beside = Comparison(
             past=past[:, self.positions], peer=peer[:, self.positions], currency=currency
         )
         with stage("words"):
             return scores, self._teller.explain(contributions, matrix, beside)
 
     @cached_property
-    def _teller(self) -> Teller:
-        return Teller(self.bundle.info, self.bundle.outcome, self.bundle.encoder.levels)
+    def _teller(self) -> ReasonWriter:
+        return ReasonWriter(self.bundle.info, self.bundle.outcome, self.bundle.encoder.levels)
 
     @cached_property
-    def _rules(self) -> Applied:
+    def _rules(self) -> AppliedRules:
         return rules_of(self.bundle)
 
     def flags(
@@ -223,7 +224,7 @@ class Model:
         """Return per row the plain rules that hold; none but on the lowest rung of the ladder."""
         if not self._rules.rules:
             return [[] for _ in matrix]
-        beside = Beside(
+        beside = Comparison(
             past=past[:, self.positions], peer=peer[:, self.positions], currency=currency
         )
         return self._rules.flags(matrix, self._teller, beside)
@@ -290,7 +291,7 @@ class Scorer:
 
     release: Release
     company: Company
-    models: tuple[Model, ...]
+    models: tuple[ScoringModel, ...]
     peers: Peers = Peers()
     ranks: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -369,13 +370,13 @@ class Scorer:
         return answers
 
     @cached_property
-    def _seller(self) -> Seller | None:
+    def _seller(self) -> OfferMaker | None:
         """What turns the first chance of growth into something to sell; None without one."""
         growing = [model for model in self.models if model.bundle.outcome == "expansion"]
         if not growing:
             return None
         names = self.release.feature_set["names"]
-        return Seller.of(growing[0].bundle, names, self.company.growth)
+        return OfferMaker.of(growing[0].bundle, names, self.company.growth)
 
     def _status(self, facts: Mapping[str, Any]) -> str:
         """Return the status of an account: with nothing to ask of it, why not."""
@@ -444,7 +445,7 @@ class Scorer:
             }
 
     def _add_scores(
-        self, answers: list[dict[str, Any]], model: Model, matrix: np.ndarray, rows: _Rows
+        self, answers: list[dict[str, Any]], model: ScoringModel, matrix: np.ndarray, rows: _Rows
     ) -> None:
         currency = self.company.reporting_currency
         scores, why = model.answer(matrix, rows.past, rows.peer, currency)
@@ -456,7 +457,7 @@ class Scorer:
                 continue
             is_renewal = asks_renewal(model.contract, facts)
             until = window(model.contract, facts, rows.as_of[i])
-            part["text"] = estimate(model.contract, is_renewal, part["probability"], until)
+            part["text"] = estimate_text(model.contract, is_renewal, part["probability"], until)
             part["asks_about"] = "renewal" if is_renewal else "horizon"
             part["until"] = until.isoformat()
             part |= self._percentile(model, is_renewal, part["probability"])
@@ -464,7 +465,7 @@ class Scorer:
             part["rules"] = flags[i]
             answers[i].setdefault("scores", {})[model.target] = part
 
-    def _percentile(self, model: Model, is_renewal: bool, p: float) -> dict[str, Any]:
+    def _percentile(self, model: ScoringModel, is_renewal: bool, p: float) -> dict[str, Any]:
         """Return the share of like accounts below a probability, ties counted half, and of whom.
 
         Like accounts are those of the published book that were asked the same kind of question: the
@@ -499,7 +500,7 @@ def status(code: str) -> dict[str, str]:
     return {"status": code, "status_text": STATUS_WORDS.get(code, code.replace("_", " "))}
 
 
-def _load_model(workspace: Workspace, release: Release, target: str) -> Model:
+def _load_model(workspace: Workspace, release: Release, target: str) -> ScoringModel:
     sha = release.bundles[target]["sha"]
     bundle = load(workspace.state.bundles / sha, expected_sha=sha)
     place = {name: i for i, name in enumerate(release.feature_set["names"])}
@@ -515,7 +516,7 @@ def _load_model(workspace: Workspace, release: Release, target: str) -> Model:
     cuts = sorted((cut, name) for name, cut in release.bands[target].items())
     positions = np.array([place[name] for name in bundle.encoder.names])
     basis = release.frozen.get(target, {})
-    return Model(target, sha, bundle, contract, tuple(cuts), positions, basis)
+    return ScoringModel(target, sha, bundle, contract, tuple(cuts), positions, basis)
 
 
 def _renewal(facts: Mapping[str, Any], today: date) -> dict[str, Any] | None:
@@ -530,7 +531,7 @@ def _renewal(facts: Mapping[str, Any], today: date) -> dict[str, Any] | None:
     }
 
 
-def _parts(model: Model, scores: Scores) -> list[dict[str, Any]]:
+def _parts(model: ScoringModel, scores: Scores) -> list[dict[str, Any]]:
     """Return what the model says of each row, reasons apart."""
     bundle, contract = model.bundle, model.contract
     low, high = scores.low.tolist(), scores.high.tolist()

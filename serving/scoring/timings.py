@@ -50,7 +50,7 @@ class stage:  # noqa: N801  reads like a statement: with stage("encode"):
 
 
 @contextmanager
-def measured(observe: Observe) -> Iterator[None]:
+def timed(observe: Observe) -> Iterator[None]:
     """Tell `observe` the seconds of each stage that ran on this thread within the block."""
     with collected() as spent:
         try:

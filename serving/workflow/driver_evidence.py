@@ -17,7 +17,7 @@ import duckdb
 
 from configs.runtime.errors import UnavailableError
 from configs.runtime.state_directory import State
-from features.sources.files.sql import open_engine
+from features.sources.files.sql import open_duckdb
 from features.tables.source_tables import TABLES
 
 WEEKS = 13
@@ -185,7 +185,7 @@ QUERIES = (
 )
 
 
-class Evidence:
+class DriverEvidence:
     """Reads the source tables of a company. One connection; safe to use from several threads.
 
     Parameters
@@ -197,7 +197,7 @@ class Evidence:
     def __init__(self, state: State) -> None:
         self._state = state
         # Rows of one account need no second thread, and a server has better use for it.
-        self._connection = open_engine(folders=[state.sources], threads=1)
+        self._connection = open_duckdb(folders=[state.sources], threads=1)
 
     def close(self) -> None:
         """Let the connection go."""

@@ -22,10 +22,10 @@ from features.labels import label_moments
 from features.sources import Loaded
 from serving.batch.score_book import read_latest, read_table
 from serving.ledger.served_history import contracted, moments_of
-from serving.workflow.risk_store import Casebook
-from training.pipeline import Candidate
+from serving.workflow.risk_store import RiskStore
+from training.pipeline import TrainedCandidate
 from training.registry.releases import Release
-from training.report.content import plain
+from training.report.content import plain_content
 from training.validation.current_accounts import RAISED
 from training.validation.interventions import (
     assign,
@@ -41,7 +41,7 @@ Plain = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Drawn:
+class HoldoutDraw:
     """A draw.
 
     Attributes
@@ -64,7 +64,7 @@ def holdout_file(state: State) -> Path:
     return state.root / "holdout" / FILE
 
 
-def draw_holdout(workspace: Workspace, *, share: float, seed: int, now: datetime) -> Drawn:
+def draw_holdout(workspace: Workspace, *, share: float, seed: int, now: datetime) -> HoldoutDraw:
     """Draw who of the flagged accounts of the last book is left alone, and keep it.
 
     The caller holds the state directory's lock.
@@ -102,8 +102,8 @@ def draw_holdout(workspace: Workspace, *, share: float, seed: int, now: datetime
         "share": share,
         "seed": seed,
     }
-    _append(file, [plain(row) | same for row in accounts.to_dict("records")])
-    return Drawn(accounts, int(flagged["account_id"].isin(list(taken)).sum()), file)
+    _append(file, [plain_content(row) | same for row in accounts.to_dict("records")])
+    return HoldoutDraw(accounts, int(flagged["account_id"].isin(list(taken)).sum()), file)
 
 
 def _append(file: Path, rows: list[Plain]) -> None:
@@ -149,7 +149,7 @@ def _edited(what: str, file: Path) -> StateError:
 def interventions(
     workspace: Workspace,
     loaded: Loaded,
-    trained: Mapping[str, Candidate],
+    trained: Mapping[str, TrainedCandidate],
     release: Release,
     now: datetime,
 ) -> Plain | None:
@@ -162,7 +162,7 @@ def interventions(
     rows = trained[target].predictions
     rows = rows[rows["is_headline"]].reset_index(drop=True)
     touches = touches_of(workspace, loaded)
-    found: Plain = plain(
+    found: Plain = plain_content(
         interventions_content(
             None
             if touches is None
@@ -186,7 +186,7 @@ def touches_of(workspace: Workspace, loaded: Loaded) -> pd.DataFrame | None:
 
 
 def _recorded(workspace: Workspace) -> pd.DataFrame | None:
-    casebook = Casebook.open(workspace, load_plays(workspace.folder))
+    casebook = RiskStore.open(workspace, load_plays(workspace.folder))
     try:
         events = casebook.touches()
     finally:

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from configs.runtime.errors import DataError
 from configs.schema.plays import Opening, Plays, Trigger
-from serving.scoring.playbooks import within
+from serving.scoring.playbooks import within_days
 
 Stage = Literal["open", "plan", "saving", "recovered", "lost"]
 Kind = Literal["opened", "moved", "snoozed", "fact", "touch", "escalated"]
@@ -254,7 +254,8 @@ def _fires(trigger: Trigger, risk: Risk, row: Mapping[str, Any], now: datetime) 
         (not trigger.bands or row["risk_band"] in trigger.bands)
         and (trigger.arr_at_least is None or (row["arr"] or 0.0) >= trigger.arr_at_least)
         and (
-            trigger.days_to_notice is None or within(row["days_to_notice"], trigger.days_to_notice)
+            trigger.days_to_notice is None
+            or within_days(row["days_to_notice"], trigger.days_to_notice)
         )
         and (trigger.overdue_days is None or (late is not None and late >= trigger.overdue_days))
         and (

@@ -75,7 +75,7 @@ def new_event_id() -> str:
     return secrets.token_hex(16)
 
 
-class Casebook:
+class RiskStore:
     """The risks of a company, as their events say.
 
     Parameters
@@ -96,7 +96,7 @@ class Casebook:
         self.engine = open_engine(url, file, metadata)
 
     @classmethod
-    def open(cls, workspace: Workspace, plays: Plays) -> Casebook:
+    def open(cls, workspace: Workspace, plays: Plays) -> RiskStore:
         """Open the casebook of a company, where its ledger is."""
         file = workspace.state.ledger / "risks.db"
         return cls(workspace.places.ledger_url, file, workspace.company.name, plays)

@@ -28,7 +28,7 @@ _COLUMNS = ["entity_id", "as_of", "label", "segment", "is_under_contract", "is_h
 
 
 @dataclass(frozen=True)
-class Precedents:
+class SimilarAccounts:
     """What became of similar past accounts.
 
     Attributes
@@ -55,7 +55,7 @@ class Precedents:
     examples: tuple[Mapping[str, Any], ...]
 
 
-class Past:
+class PastCase:
     """Out-of-time estimates of one target with what followed.
 
     Parameters
@@ -75,7 +75,7 @@ class Past:
         self._as_of = [moment.date().isoformat() for moment in kept["as_of"].to_pylist()]
 
     @classmethod
-    def of(cls, state: State, target: str, sha: str) -> Past | None:
+    def of(cls, state: State, target: str, sha: str) -> PastCase | None:
         """Read the tests of a published model; None when what lies there is of another one."""
         folder: Path = state.training / target
         manifest = read_manifest(folder)
@@ -89,7 +89,7 @@ class Past:
 
     def like(
         self, p: float, segment: str | None, *, is_renewal: bool, entity_id: str = ""
-    ) -> Precedents | None:
+    ) -> SimilarAccounts | None:
         """Return what became of accounts with an estimate near `p`; None when they are too few.
 
         Parameters
@@ -114,9 +114,9 @@ class Past:
                 return self._told(chosen, low, high, wanted)
         return None
 
-    def _told(self, chosen: np.ndarray, low: float, high: float, segment: str) -> Precedents:
+    def _told(self, chosen: np.ndarray, low: float, high: float, segment: str) -> SimilarAccounts:
         days = [self._as_of[i] for i in chosen]
-        return Precedents(
+        return SimilarAccounts(
             n=len(chosen),
             n_events=int(self._label[chosen].sum()),
             low=low,

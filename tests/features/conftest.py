@@ -17,13 +17,13 @@ from ibis.backends.duckdb import Backend
 
 from configs.runtime.state_directory import State
 from configs.schema.company import parse_company
-from configs.schema.workspace import Places, Workspace
+from configs.schema.workspace import Environment, Workspace
 from features.days import day_index
 from features.signals import FAMILIES
 from features.snapshots.aggregate import family_table
 from features.snapshots.grid import NOT_SIGNALS
 from features.tables.daily_tables import to_daily
-from features.tables.source_tables import TABLES, Column
+from features.tables.source_tables import TABLES, SourceColumn
 
 ACCOUNTS = tuple("abcdef")
 START, END = date(2023, 1, 1), date(2026, 1, 1)
@@ -93,7 +93,7 @@ def _moment(rng: np.random.Generator) -> datetime:
     return at.replace(hour=0, minute=0, second=0, microsecond=0) if rng.random() < 0.2 else at
 
 
-def _value(rng: np.random.Generator, name: str, column: Column, at: datetime) -> object:
+def _value(rng: np.random.Generator, name: str, column: SourceColumn, at: datetime) -> object:
     if name == "account_id":
         return str(rng.choice(ACCOUNTS))
     if column.kind in {"day", "instant"}:
@@ -238,5 +238,5 @@ def write_company(
     } | config
     (folder / "company.yaml").write_text(yaml.safe_dump(raw))
     return Workspace(
-        parse_company(raw, where="test"), folder, data, State(folder / "state"), Places()
+        parse_company(raw, where="test"), folder, data, State(folder / "state"), Environment()
     )

@@ -26,8 +26,8 @@ import yaml
 import features.snapshots.grid
 from configs.runtime.errors import StateError, UnavailableError
 from configs.runtime.state_directory import State
-from configs.schema.workspace import Places
-from features.feast_store import CONFIG, ONLINE, Store, vector_view
+from configs.schema.workspace import Environment
+from features.feast_store import CONFIG, ONLINE, FeastStore, vector_view
 from features.online_vectors import build_vectors, feature_set, lived_through, matrix, past_day
 from features.signals import FAMILIES
 from features.snapshots.grid import build_snapshots, read_snapshot
@@ -96,7 +96,7 @@ class Book:
         ids, values = matrix(self.snapshots, self.features, day)
         return list(ids), values
 
-    def store(self, **places: str) -> Store:
+    def store(self, **places: str) -> FeastStore:
         """A store of its own: its project, its registry and its online table."""
         name = f"test_{uuid.uuid4().hex[:12]}"
         company = self.workspace.company.model_copy(update={"name": name})
@@ -104,16 +104,18 @@ class Book:
         # the snapshots stay where they are
         (state.root).mkdir()
         (state.root / "snapshots").symlink_to(self.workspace.state.snapshots)
-        return Store(replace(self.workspace, company=company, state=state, places=Places(**places)))
+        return FeastStore(
+            replace(self.workspace, company=company, state=state, places=Environment(**places))
+        )
 
 
-def filled(book: Book, store: Store, day: date | None = None) -> Store:
+def filled(book: Book, store: FeastStore, day: date | None = None) -> FeastStore:
     store.apply(book.snapshots, book.features, ["churn"])
     store.materialize(book.features, day or book.days[-1])
     return store
 
 
-def read(book: Book, store: Store, entities: list[str]):
+def read(book: Book, store: FeastStore, entities: list[str]):
     return store.online(book.features.hash, len(book.features.names), entities)
 
 
@@ -138,7 +140,7 @@ def test_who_loads_a_book_keeps_no_reader_waiting(book, embedded):
         loading.rollback()
 
 
-def assert_same(book: Book, store: Store, day: date) -> None:
+def assert_same(book: Book, store: FeastStore, day: date) -> None:
     """The online rows are the snapshot's, feature by feature, in vector order."""
     ids, values = book.values(day)
     rows = read(book, store, ids)
@@ -150,7 +152,7 @@ def assert_same(book: Book, store: Store, day: date) -> None:
         np.testing.assert_array_equal(rows.values[:, position], column, err_msg=info.name)
 
 
-def assert_historical(book: Book, store: Store) -> None:
+def assert_historical(book: Book, store: FeastStore) -> None:
     pairs = [(name, day) for day in book.days for name in book.values(day)[0]]
     rows = pd.DataFrame(pairs, columns=["entity_id", "as_of"])
     rows["as_of"] = pd.to_datetime(rows["as_of"]).dt.tz_localize("UTC")
@@ -200,7 +202,7 @@ def test_one_feature_alone(book, embedded):
 def test_training_goes_through_a_service_that_offers_what_may_be_trained_on(book):
     store = book.store()
     company = store._workspace.company.model_copy(update={"exclude_features": ("tenure*",)})
-    store = Store(replace(store._workspace, company=company))
+    store = FeastStore(replace(store._workspace, company=company))
     assert not store.declares(["churn"])
     store.apply(book.snapshots, book.features, ["churn", "expansion"])
     assert store.declares(["churn", "expansion"])
@@ -245,12 +247,12 @@ def test_a_damaged_file_is_found_and_made_again(book, embedded, tmp_path, name, 
     workspace = replace(store._workspace, company=same)
     path = workspace.state.feast / name
     path.write_bytes(spoil(path.read_bytes()))
-    dropped = Store(workspace).drop_damaged()
+    dropped = FeastStore(workspace).drop_damaged()
     assert set(dropped) <= {name}
     assert bool(dropped) == (spoil is not emptied)
-    again = filled(book, Store(workspace))
+    again = filled(book, FeastStore(workspace))
     assert_same(book, again, book.days[-1])
-    assert Store(workspace).drop_damaged() == []
+    assert FeastStore(workspace).drop_damaged() == []
 
 
 def test_damage_that_appears_under_way_is_told(book):
@@ -259,12 +261,12 @@ def test_damage_that_appears_under_way_is_told(book):
     for name in ("registry.db", "online.db"):
         (folder / name).write_bytes(b"damaged" * 1000)
     with pytest.raises(StateError, match="the feature registry is damaged") as error:
-        Store(store._workspace).apply(book.snapshots, book.features, ["churn"])
+        FeastStore(store._workspace).apply(book.snapshots, book.features, ["churn"])
     assert "delete the folder STATE/feast" in error.value.fix
-    assert not Store(store._workspace).is_ready(book.features.hash)
+    assert not FeastStore(store._workspace).is_ready(book.features.hash)
     (folder / "registry.db").unlink()
     with pytest.raises(StateError, match=r"is damaged: file is not a database"):
-        filled(book, Store(store._workspace))
+        filled(book, FeastStore(store._workspace))
 
 
 def test_the_online_row_is_the_snapshot(book, embedded):
@@ -366,7 +368,7 @@ def test_a_first_book_half_loaded_is_not_ready(book, monkeypatch):
 
     def look_first(**options: object) -> None:
         load(**options)
-        seen.append(Store(store._workspace).is_ready(book.features.hash))
+        seen.append(FeastStore(store._workspace).is_ready(book.features.hash))
 
     monkeypatch.setattr(provider, "materialize_single_feature_view", look_first)
     store.materialize(book.features, book.days[-2])
@@ -377,7 +379,7 @@ def test_a_first_book_half_loaded_is_not_ready(book, monkeypatch):
 
 def test_another_process_of_the_same_state_reads_the_same(book, embedded):
     """Nothing is held in memory: a second store on the same files sees the first one's book."""
-    again = Store(embedded._workspace)
+    again = FeastStore(embedded._workspace)
     assert_same(book, again, book.days[-1])
 
 
@@ -418,7 +420,7 @@ def test_limits_of_a_redis_connection_are_added_where_none_are_given(book):
 # Feast's own tools
 
 
-def sdk(store: Store, folder: Path | None = None):
+def sdk(store: FeastStore, folder: Path | None = None):
     """The store as a notebook opens it: by the file that lies in its folder."""
     from feast import FeatureStore
 
@@ -440,7 +442,7 @@ def by_name(book: Book, opened, ids: list[str]) -> np.ndarray:
     return np.array(columns, dtype=float).T
 
 
-def assert_same_by_name(book: Book, opened, store: Store, day: date) -> None:
+def assert_same_by_name(book: Book, opened, store: FeastStore, day: date) -> None:
     """Name by name, the online value is the snapshot's and the vector's; strangers have none."""
     ids, values = book.values(day)
     assert np.isfinite(values).any(axis=0).sum() > 10
@@ -585,7 +587,7 @@ def test_redis_holds_the_same_rows(book, on_redis):
 def test_a_notebook_reads_redis_and_postgresql_by_name(book, on_redis, registry_url, monkeypatch):
     workspace = on_redis._workspace
     places = replace(workspace.places, registry_url=registry_url)
-    store = filled(book, Store(replace(workspace, places=places)))
+    store = filled(book, FeastStore(replace(workspace, places=places)))
     monkeypatch.setenv("BELLWETHER_REDIS", places.redis_url)
     monkeypatch.setenv("BELLWETHER_FEAST_REGISTRY_URL", registry_url)
     opened = sdk(store)
@@ -606,7 +608,7 @@ def test_on_redis_a_book_of_the_same_day_is_replaced(book, on_redis):
     table = pq.read_table(changed)
     column = pa.array([[1.0] * len(book.features.names)] * len(table), table["values"].type)
     pq.write_table(table.set_column(table.column_names.index("values"), "values", column), changed)
-    again = Store(on_redis._workspace)
+    again = FeastStore(on_redis._workspace)
     again.apply(book.snapshots, book.features, ["churn"])
     again.materialize(book.features, day)
     assert (read(book, again, book.values(day)[0]).values == 1.0).all()
@@ -647,7 +649,7 @@ def test_a_registry_on_postgresql(book, registry_url):
     assert_same(book, store, book.days[-1])
     assert_historical(book, store)
     # declared once, seen by every process
-    again = Store(store._workspace)
+    again = FeastStore(store._workspace)
     assert again.is_ready(book.features.hash)
     assert_same(book, again, book.days[-1])
 
@@ -656,6 +658,6 @@ def test_a_registry_on_postgresql(book, registry_url):
 def test_redis_and_postgresql_together(book, on_redis, registry_url):
     workspace = on_redis._workspace
     places = replace(workspace.places, registry_url=registry_url)
-    store = filled(book, Store(replace(workspace, places=places)))
+    store = filled(book, FeastStore(replace(workspace, places=places)))
     assert_same(book, store, book.days[-1])
     assert_historical(book, store)

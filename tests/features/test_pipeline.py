@@ -15,7 +15,7 @@ import features.snapshots.grid
 from configs.runtime.errors import ConfigError
 from configs.runtime.state_directory import State
 from features.feast_store import CONFIG as STORE_CONFIG
-from features.feast_store import Store
+from features.feast_store import FeastStore
 from features.online_vectors import matrix
 from features.pipeline import build_features
 from features.signals import FAMILIES
@@ -113,7 +113,7 @@ def test_a_relative_state_directory_may_be_read_from_anywhere(copied, monkeypatc
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     frame = built.labels["churn"].frame
-    found = Store(copied).historical(frame, "churn", built.features.info)
+    found = FeastStore(copied).historical(frame, "churn", built.features.info)
     assert found["tenure_days"].notna().all()
 
 
@@ -141,7 +141,7 @@ def test_a_large_book_is_not_loaded_by_name(copied):
     large = replace(copied, company=company)
     said = steps(large)
     assert said[-1].endswith("nothing by name: 4 accounts, serving.online_by_name_up_to is 3")
-    views = Store(large)._feast.list_feature_views()
+    views = FeastStore(large)._feast.list_feature_views()
     assert [view.name.split("_")[0] for view in views if view.online] == ["vector"]
     assert steps(large) == []
     assert steps(copied)[-1].endswith("families by name")
@@ -153,7 +153,7 @@ def test_a_build_that_ended_before_its_store_was_filled_is_completed(copied, mon
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr("features.feast_store.Store.materialize", full_disk)
+        patch.setattr("features.feast_store.FeastStore.materialize", full_disk)
         with pytest.raises(OSError, match="no space"):
             steps(copied)
     assert [words.split(":")[0] for words in steps(copied)] == ["feature store"] * 2

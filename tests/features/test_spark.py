@@ -15,9 +15,9 @@ from ibis.backends import BaseBackend
 
 from configs.runtime.state_directory import State
 from configs.schema.company import Cohort, load_company
-from configs.schema.workspace import Places, Workspace
+from configs.schema.workspace import Environment, Workspace
 from features.signals import FAMILIES
-from features.simulator import simulate, write
+from features.simulator import simulate, write_tables
 from features.snapshots.account_status import standing_table
 from features.snapshots.aggregate import family_table
 from features.snapshots.grid import NOT_SIGNALS, grid_at
@@ -38,9 +38,11 @@ SIMULATED = Path(__file__).parents[2] / "configs" / "companies" / "simulated"
 def sources(tmp_path_factory) -> Loaded:
     """The canonical tables of a small simulated company, dirt and currencies included."""
     folder = tmp_path_factory.mktemp("world")
-    write(simulate(seed=3, n_accounts=24, months=14), folder / "data")
+    write_tables(simulate(seed=3, n_accounts=24, months=14), folder / "data")
     company = load_company(SIMULATED)
-    workspace = Workspace(company, SIMULATED, folder / "data", State(folder / "state"), Places())
+    workspace = Workspace(
+        company, SIMULATED, folder / "data", State(folder / "state"), Environment()
+    )
     return load_sources(workspace, company.clock(), lambda _: None)
 
 

@@ -27,21 +27,21 @@ from fastapi import FastAPI
 from configs.runtime.state_directory import State
 from configs.schema.company import parse_company
 from configs.schema.workspace import Workspace
-from features.feast_store import Store
+from features.feast_store import FeastStore
 from features.labels import definition
 from features.online_vectors import build_vectors, feature_set, matrix
 from features.snapshots.grid import build_snapshots
 from features.sources import load_sources
 from serving.api import create_app
-from serving.api.middleware import Gate
-from serving.batch.score_book import BookRun, score_book
+from serving.api.middleware import RequestGuard
+from serving.batch.score_book import ScoreRun, score_book
 from serving.http.prometheus import Metrics
 from serving.ledger.ledger import Ledger
-from serving.online.release_trial import Trials
-from serving.online.server_state import Live
+from serving.online.release_trial import ReleaseTrials
+from serving.online.server_state import ServerState
 from training.candidates.train import reference
 from training.data.training_frame import TrainingFrame
-from training.fitting.fit import Recipe, fit
+from training.fitting.fit import TrainingConfig, fit
 from training.model.bundle import Bundle, Calibration, load, save, sigmoid
 from training.model.reason_text import catalogue_version
 from training.registry.releases import Release, new_release, open_store, publish
@@ -88,7 +88,7 @@ class World:
     """The company and everything published for it."""
 
     workspace: Workspace
-    store: Store
+    store: FeastStore
     release: Release
     feature_hash: str
     names: list[str]
@@ -220,7 +220,7 @@ def training_frame(company, target, snapshots, features, coefficient, base) -> T
 
 def make_bundle(company, frame, verdict) -> Bundle:
     target = company.targets[frame.target]
-    recipe = Recipe("lightgbm", target.outcome, (7, 8), rounds=60, threads=1)
+    recipe = TrainingConfig("lightgbm", target.outcome, (7, 8), rounds=60, threads=1)
     fitted = fit(recipe, frame)
     manifest = {
         "target": frame.target,
@@ -292,7 +292,7 @@ def build_world(root) -> World:
     snapshots = build_snapshots(workspace, loaded, NOW)
     features = feature_set(snapshots)
     build_vectors(workspace, loaded, snapshots)
-    store = Store(workspace)
+    store = FeastStore(workspace)
     store.apply(snapshots, features, company.targets)
     store.materialize(features, snapshots.book_on)
     churn = training_frame(company, "churn", snapshots, features, -1.2, -1.6)
@@ -303,27 +303,27 @@ def build_world(root) -> World:
     }
     release = make_release(workspace, bundles, features)
     publish(open_store(workspace), release, None)
-    Trials(workspace.state).check(release, None)  # copies of the state need not try it again
+    ReleaseTrials(workspace.state).check(release, None)  # copies of the state need not try it again
     return World(workspace, store, release, features.hash, features.names)
 
 
 @pytest.fixture(scope="session")
-def book(world) -> BookRun:
+def book(world) -> ScoreRun:
     with Ledger.open(world.workspace) as ledger:
         return score_book(world.workspace, world.release, ledger, NOW)
 
 
 @pytest.fixture(scope="session")
-def live(world, book) -> Iterator[Live]:
+def live(world, book) -> Iterator[ServerState]:
     """What a worker serves; `book` is published before it looks."""
     assert book.statuses["scored"] > 200
-    serving = Live(world.workspace)
+    serving = ServerState(world.workspace)
     serving.refresh()
     yield serving
     serving.close()
 
 
-def app_of(serving: Live, metrics: Metrics | None = None) -> Gate:
+def app_of(serving: ServerState, metrics: Metrics | None = None) -> RequestGuard:
     shared = metrics or Metrics()
     return create_app(lambda _: serving, lambda _: shared)
 
@@ -331,7 +331,7 @@ def app_of(serving: Live, metrics: Metrics | None = None) -> Gate:
 class Client:
     """Calls the application in process, one request at a time."""
 
-    def __init__(self, app: Gate) -> None:
+    def __init__(self, app: RequestGuard) -> None:
         self.app = app
 
     def request(self, method: str, path: str, **options) -> httpx.Response:
@@ -355,7 +355,7 @@ def client(live) -> Client:
 
 
 @pytest.fixture(scope="session")
-def app_for() -> Callable[[Live], FastAPI]:
+def app_for() -> Callable[[ServerState], FastAPI]:
     """Return the application of any state."""
     return app_of
 
@@ -429,7 +429,7 @@ def fresh(world, tmp_path) -> Workspace:
 
 @pytest.fixture
 def serving(fresh):
-    made = Live(fresh)
+    made = ServerState(fresh)
     made.refresh()
     yield made
     made.close()

@@ -17,9 +17,9 @@ import pandas as pd
 import pytest
 
 from configs.runtime.errors import ConfigError, StateError
-from configs.schema.workspace import Places
+from configs.schema.workspace import Environment
 from serving.run.pipeline import mlflow_command
-from training.registry.mlflow_model import Rows
+from training.registry.mlflow_model import ExampleRows
 from training.registry.mlflow_registry import (
     TrainingRecord,
     log_training,
@@ -46,7 +46,7 @@ def registered(world, tmp_path_factory):
             fingerprint="f" * 16,
             config_hash=world.release.config_hash,
             card="# a card",
-            rows=Rows(currency=workspace.company.reporting_currency),
+            rows=ExampleRows(currency=workspace.company.reporting_currency),
         )
         log_training(workspace, record)
     repair_aliases(workspace, world.release)
@@ -181,7 +181,7 @@ def test_without_a_training_or_with_a_server_of_ones_own_there_is_nothing_to_ope
         mlflow_command(empty, 5000)
     assert "bellwether train" in str(told.value)
     assert not list(tmp_path.iterdir())
-    own = replace(empty, places=Places(tracking_url="https://me:secret@mlflow.example.com"))
+    own = replace(empty, places=Environment(tracking_url="https://me:secret@mlflow.example.com"))
     with pytest.raises(ConfigError, match="BELLWETHER_MLFLOW_URL") as told:
         mlflow_command(own, 5000)
     assert "secret" not in str(told.value)

@@ -17,8 +17,8 @@ from configs.schema.workspace import Workspace
 from training.candidates.gates import judge
 from training.evaluation.evaluate import evaluate
 from training.evaluation.sampling import Drawing
-from training.fitting.fit import choose_rung
-from training.report.content import drawing_of
+from training.fitting.fit import choose_tier
+from training.report.content import report_bootstrap
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 FIRST = pd.Timestamp("2025-04-01", tz="UTC")
@@ -270,13 +270,13 @@ def evidence(folder: Path, **changes: Any) -> Evidence:
         ).drop(columns="p_health_score"),
     }
     out_of_time["expansion"]["health_score"] = np.nan
-    drawing: Drawing = drawing_of(made)
+    drawing: Drawing = report_bootstrap(made)
     evaluations = {
         name: evaluate(rows, folds_of(rows), drawing, target=name, over="time", tuning=TUNED)
         for name, rows in out_of_time.items()
     }
     judgements = {
-        name: judge(found, choose_rung(300), made.gates) for name, found in evaluations.items()
+        name: judge(found, choose_tier(300), made.gates) for name, found in evaluations.items()
     }
     words = {
         "churn": "churn: the decision to leave falls within 91 days; for an account under "

@@ -13,12 +13,12 @@ import pytest
 
 from configs.runtime.errors import DataError, StateError
 from configs.runtime.state_directory import State
-from configs.schema.workspace import Places, Workspace
+from configs.schema.workspace import Environment, Workspace
 from features.tables.catalog import FeatureInfo
 from training.candidates.train import train
 from training.data.splits import make_folds
 from training.data.training_frame import refuse_repeats
-from training.fitting.fit import Recipe, fit
+from training.fitting.fit import TrainingConfig, fit
 from training.model import bundle as bundles
 from training.model.bundle import Bundle
 from training.pipeline import candidates, latest, train_frame
@@ -52,7 +52,7 @@ def awful(frame):
 
 @pytest.mark.parametrize("kind", ["lightgbm", "linear", "rates"])
 def test_columns_that_can_teach_nothing_teach_nothing(frame, kind):
-    recipe = Recipe(kind, "churn", (1,), rounds=40, threads=1)
+    recipe = TrainingConfig(kind, "churn", (1,), rounds=40, threads=1)
     fitted = fit(recipe, awful(frame))
     matrix = fitted.encoder.encode(awful(frame).features)
     assert np.isfinite(fitted.predictor.raw(matrix.matrix)).all()
@@ -98,7 +98,9 @@ def test_labels_that_contradict_themselves_are_refused(frame):
 
 @pytest.fixture
 def workspace(tmp_path, small) -> Workspace:
-    return Workspace(small.company(folds=2), tmp_path, tmp_path, State(tmp_path / "s"), Places())
+    return Workspace(
+        small.company(folds=2), tmp_path, tmp_path, State(tmp_path / "s"), Environment()
+    )
 
 
 def leftovers(folder: Path) -> list[str]:

@@ -12,10 +12,10 @@ from configs.runtime.errors import ModelError, StateError
 from configs.runtime.state_directory import MANIFEST, State, read_json, write_json_atomically
 from configs.schema.workspace import Workspace
 from training import pipeline
-from training.candidates.train import Plan, train
+from training.candidates.train import TrainingPlan, train
 from training.forecast.past_predictions import scored_earlier
 from training.model.bundle import bundle_identity, save
-from training.pipeline import candidates, keep
+from training.pipeline import candidates, keep_candidate
 from training.reproduce import verify
 
 NOWHERE = "sqlite:///:memory:"
@@ -34,7 +34,9 @@ def kept(tmp_path_factory, small):
     workspace.state.training.mkdir(parents=True)
     sha = save(trained.bundle, workspace.state.bundles)
     before = scored_earlier(frame, company, trained.folds["cutoff"].min())
-    keep(workspace, "churn", sha, "identity", trained, before, {"words": "…"}, first.bundle)
+    keep_candidate(
+        workspace, "churn", sha, "identity", trained, before, {"words": "…"}, first.bundle
+    )
     return workspace, frame, trained
 
 
@@ -66,7 +68,7 @@ def test_an_untouched_training_comes_out_again(kept):
 def test_the_recorded_plan_gives_the_same_bytes_without_a_search(kept):
     workspace, frame, trained = kept
     inputs = read_json(workspace.state.training / "churn" / "inputs.json")
-    plan = Plan.from_dict(inputs["plan"], threads=1)
+    plan = TrainingPlan.from_dict(inputs["plan"], threads=1)
     again = train(
         frame, workspace.company, storage_url="nowhere", plan=plan, champion=trained.recipe
     )

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from training.candidates.train import train
 from training.model.bundle import Scores, sigmoid
-from training.simulated_truth import book, drivers, hits, probabilities, true_chances
+from training.simulated_truth import drivers, hits, probabilities, true_chances, truth_of_book
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_ranges_that_are_as_wide_as_the_error_hold_as_often_as_they_say():
     rng = np.random.default_rng(5)
     logit = rng.normal(-2.0, 1.0, 4000)
     true = sigmoid(logit + rng.normal(0.0, 0.5, 4000))
-    right, too_sure = (book(scores_of(logit, spread), true) for spread in (0.5, 0.02))
+    right, too_sure = (truth_of_book(scores_of(logit, spread), true) for spread in (0.5, 0.02))
     assert right["single_hold"] == pytest.approx(right["stated"], abs=0.02)
     assert right["alike_hold"] == 1.0
     assert too_sure["single_hold"] < 0.1
@@ -122,9 +122,9 @@ def test_where_tables_tell_everything_ranges_of_a_small_company_hold(small):
     bundle = train(known, small.company(), storage_url="sqlite://").bundle
     matrix = bundle.encode(new.features).matrix
     true = sigmoid(new.rows["true_logit"].to_numpy())
-    found = book(bundle.predict(matrix), true)
+    found = truth_of_book(bundle.predict(matrix), true)
     assert found["alike_hold"] >= 0.8
     assert found["single_hold"] > 0.5
     assert 0.75 < found["mean_ratio"] < 1.3
     alone = replace(bundle, predictor=replace(bundle.predictor, draws=()))
-    assert book(alone.predict(matrix), true)["single_hold"] < found["single_hold"] - 0.05
+    assert truth_of_book(alone.predict(matrix), true)["single_hold"] < found["single_hold"] - 0.05

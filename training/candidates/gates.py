@@ -16,7 +16,7 @@ from training.data.splits import NOT_OUT_OF_TIME
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.metrics import AUC_WITHIN
 from training.evaluation.sampling import MODEL
-from training.fitting.fit import Rung
+from training.fitting.fit import ModelTier
 
 Verdict = Literal["promotable", "provisional", "no_signal"]
 
@@ -50,7 +50,7 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class GateResult:
     """The verdict and every gate behind it.
 
     Attributes
@@ -75,7 +75,7 @@ class Judgement:
         return {"verdict": self.verdict, "gates": [asdict(gate) for gate in self.gates]}
 
 
-def judge(evaluation: Evaluation, rung: Rung, gates: Gates) -> Judgement:
+def judge(evaluation: Evaluation, rung: ModelTier, gates: Gates) -> GateResult:
     """Hold an evaluation against the gates.
 
     Parameters
@@ -114,11 +114,11 @@ def judge(evaluation: Evaluation, rung: Rung, gates: Gates) -> Judgement:
     )
     every = signal + others
     if not all(gate.passed for gate in signal):
-        return Judgement("no_signal", every)
-    return Judgement("promotable" if all(gate.passed for gate in every) else "provisional", every)
+        return GateResult("no_signal", every)
+    return GateResult("promotable" if all(gate.passed for gate in every) else "provisional", every)
 
 
-def hold_to_checks(judgement: Judgement, checks: Sequence[CheckResult]) -> Judgement:
+def hold_to_checks(judgement: GateResult, checks: Sequence[CheckResult]) -> GateResult:
     """Add the gate that no check blocks: a promotable model with an issue becomes provisional."""
     blocking = [check for check in checks if check.is_blocking]
     gate = Gate(
@@ -131,7 +131,7 @@ def hold_to_checks(judgement: Judgement, checks: Sequence[CheckResult]) -> Judge
         or f"{sum(check.outcome in ('passed', 'tip') for check in checks)} checks found none",
     )
     is_lowered = bool(blocking) and judgement.verdict == "promotable"
-    return Judgement("provisional" if is_lowered else judgement.verdict, (*judgement.gates, gate))
+    return GateResult("provisional" if is_lowered else judgement.verdict, (*judgement.gates, gate))
 
 
 def _value(evaluation: Evaluation, measure: str, part: str = "value") -> float | None:
@@ -190,7 +190,7 @@ def _folds(evaluation: Evaluation, gates: Gates) -> Gate:
     )
 
 
-def _rung(rung: Rung) -> Gate:
+def _rung(rung: ModelTier) -> Gate:
     return Gate(
         "rung",
         "enough resolved events for a model of its own",

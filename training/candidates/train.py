@@ -14,12 +14,12 @@ from configs.runtime.errors import ConfigError, DataError, did_you_mean
 from configs.runtime.stopwatch import Stopwatch
 from configs.schema.company import Company, Target
 from configs.schema.rules import in_force
-from features.signals import catalogue
-from training.candidates.gates import Judgement, hold_to_checks, judge
+from features.signals import feature_catalogue
+from training.candidates.gates import GateResult, hold_to_checks, judge
 from training.checks.base import CheckResult
-from training.checks.context import Context, Evidence
+from training.checks.context import CheckContext, Evidence
 from training.checks.event_study import aligned
-from training.checks.registry import refuse_unknown, run_checks
+from training.checks.registry import refuse_unknown_checks, run_checks
 from training.data.splits import Fold, Folds, count_events, describe, make_folds
 from training.data.training_frame import TrainingFrame
 from training.evaluation.drift import histogram
@@ -32,24 +32,24 @@ from training.fitting.calibration import fit_calibration
 from training.fitting.expansion_size import growth_part
 from training.fitting.fit import (
     TREES_EVENTS,
-    Fitted,
-    Recipe,
-    Rung,
-    choose_rung,
+    FittedModel,
+    ModelTier,
+    TrainingConfig,
+    choose_tier,
     constant_rate,
     fit,
     fit_encoder,
     starting_trees,
     with_draws,
 )
-from training.fitting.sufficiency import evidence_words, outlook
+from training.fitting.sufficiency import evidence_words, sufficiency
 from training.fitting.tune import Search, choose_strength, search, space_for
 from training.model.bundle import Bundle, Calibration, sigmoid
 from training.model.encoder import Encoder
 from training.model.predictors import Predictor
 from training.model.reason_text import catalogue_version
-from training.model.rule_model import Applied, as_kept, numeric_names
-from training.model.rule_model import refuse_unknown as refuse_unknown_features
+from training.model.rule_model import AppliedRules, as_kept, numeric_names
+from training.model.rule_model import refuse_unknown_features as refuse_unknown_features
 
 REFERENCE_QUANTILES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Kept per feature, to tell later whether a value is unusual or a book has drifted."""
@@ -60,7 +60,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """The recipe of each cut-off: searched settings only where the search saw nothing later.
 
     Attributes
@@ -79,14 +79,14 @@ class Plan:
         One per fold over accounts, each chosen on the training rows of its fold alone.
     """
 
-    final: Recipe
-    early: Recipe
+    final: TrainingConfig
+    early: TrainingConfig
     searched_at: int | None
     trials: pd.DataFrame
     note: str = ""
-    nested: tuple[Recipe, ...] = ()
+    nested: tuple[TrainingConfig, ...] = ()
 
-    def at(self, position: int) -> Recipe:
+    def at(self, position: int) -> TrainingConfig:
         """Return the recipe of the fold at `position`."""
         if self.nested:
             return self.nested[position]
@@ -104,20 +104,20 @@ class Plan:
         }
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any], *, threads: int = 0) -> Plan:
+    def from_dict(cls, plain: Mapping[str, Any], *, threads: int = 0) -> TrainingPlan:
         """Read back what `as_dict` returned: nothing is searched again."""
         return cls(
-            Recipe.from_dict(plain["final"], threads=threads),
-            Recipe.from_dict(plain["early"], threads=threads),
+            TrainingConfig.from_dict(plain["final"], threads=threads),
+            TrainingConfig.from_dict(plain["early"], threads=threads),
             plain["searched_at"],
             pd.DataFrame(),
             plain["note"],
-            tuple(Recipe.from_dict(item, threads=threads) for item in plain["nested"]),
+            tuple(TrainingConfig.from_dict(item, threads=threads) for item in plain["nested"]),
         )
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """Everything a training run found.
 
     Attributes
@@ -147,14 +147,14 @@ class Trained:
 
     bundle: Bundle
     evaluation: Evaluation
-    judgement: Judgement
+    judgement: GateResult
     folds: pd.DataFrame
     trials: pd.DataFrame
     predictions: pd.DataFrame
-    recipe: Recipe
-    rung: Rung
+    recipe: TrainingConfig
+    rung: ModelTier
     checks: tuple[CheckResult, ...]
-    plan: Plan
+    plan: TrainingPlan
 
 
 def train(
@@ -163,12 +163,12 @@ def train(
     *,
     storage_url: str,
     progress: Progress | None = None,
-    champion: Recipe | None = None,
+    champion: TrainingConfig | None = None,
     evidence: Evidence | None = None,
-    plan: Plan | None = None,
+    plan: TrainingPlan | None = None,
     published: Bundle | None = None,
     stopwatch: Stopwatch | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Train one target.
 
     Folds are cut; settings are searched on what the earliest usable cut-off knew; the recipe is
@@ -205,11 +205,11 @@ def train(
     """
     say = progress or (lambda _words: None)
     target = _target(company, frame.target)
-    refuse_unknown(company)
-    rules = rules_for(frame, company, target.outcome)
+    refuse_unknown_checks(company)
+    rules = applied_rules_for(frame, company, target.outcome)
     frame = with_rules(frame, rules)
     folds = folds_of(frame, company)
-    rung = choose_rung(count_events(frame.rows))
+    rung = choose_tier(count_events(frame.rows))
     say(f"{len(frame):,} rows, {rung.n_events} events, {len(folds)} folds: {rung.name}")
     if plan is None:
         plan = make_plan(frame, folds, rung, target, company, storage_url=storage_url, say=say)
@@ -231,7 +231,7 @@ def train(
     )
     say("checking the method")
     checks = run_checks(
-        Context(frame, folds.first, plan.final, predictions, evaluation, company, evidence)
+        CheckContext(frame, folds.first, plan.final, predictions, evaluation, company, evidence)
     )
     judgement = hold_to_checks(judge(evaluation, rung, company.gates), checks)
     say(f"verdict: {judgement.verdict}")
@@ -246,7 +246,7 @@ def train(
     if target.outcome == "expansion":
         verdict = judgement.verdict
         manifest |= {"growth": growth_part(frame, predictions, folds, company.growth, verdict)}
-    return Trained(
+    return TrainingResult(
         Bundle(manifest, fitted.predictor),
         evaluation,
         judgement,
@@ -315,14 +315,14 @@ def folds_of(frame: TrainingFrame, company: Company) -> Folds:
             repeats=settings.repeats,
         )
     except DataError as error:
-        is_thin = len(frame) and choose_rung(count_events(frame.rows)).kind != "lightgbm"
-        words = outlook(frame, company).words if is_thin else ""
+        is_thin = len(frame) and choose_tier(count_events(frame.rows)).kind != "lightgbm"
+        words = sufficiency(frame, company).words if is_thin else ""
         raise DataError(
             f"{error.what}; {words}" if words else error.what, where=error.where, fix=error.fix
         ) from error
 
 
-def rules_for(frame: TrainingFrame, company: Company, outcome: str) -> Applied:
+def applied_rules_for(frame: TrainingFrame, company: Company, outcome: str) -> AppliedRules:
     """Return the company's rules for an outcome, those whose features these rows have.
 
     Raises
@@ -330,22 +330,22 @@ def rules_for(frame: TrainingFrame, company: Company, outcome: str) -> Applied:
     ConfigError
         A rule of the company asks for a feature that is in no catalogue and no column.
     """
-    known = [*(item.name for item in frame.info), *(item.name for item in catalogue())]
+    known = [*(item.name for item in frame.info), *(item.name for item in feature_catalogue())]
     refuse_unknown_features(company.rules.own, known)
     levels = fit_encoder(frame).levels
     numbers = numeric_names([item.name for item in frame.info], levels)
-    return Applied.to(in_force(company.rules, outcome), numbers)
+    return AppliedRules.to(in_force(company.rules, outcome), numbers)
 
 
-def with_rules(frame: TrainingFrame, rules: Applied) -> TrainingFrame:
+def with_rules(frame: TrainingFrame, rules: AppliedRules) -> TrainingFrame:
     """Return the rows with ``n_rules``: how many rules hold. No outcome is looked at."""
     matrix = fit_encoder(frame).encode(frame.features).matrix
     return replace(frame, rows=frame.rows.assign(n_rules=rules.held(matrix).sum(axis=1)))
 
 
-def _evidence_part(frame: TrainingFrame, company: Company, rung: Rung) -> dict[str, Any]:
+def _evidence_part(frame: TrainingFrame, company: Company, rung: ModelTier) -> dict[str, Any]:
     """Return how much there was to learn from, and what is missing."""
-    found = outlook(frame, company)
+    found = sufficiency(frame, company)
     return {"outlook": found.as_dict(), "evidence": evidence_words(rung, found)}
 
 
@@ -368,35 +368,35 @@ def _target(company: Company, name: str) -> Target:
 def make_plan(
     frame: TrainingFrame,
     folds: Folds,
-    rung: Rung,
+    rung: ModelTier,
     target: Target,
     company: Company,
     *,
     storage_url: str,
     say: Progress,
-) -> Plan:
+) -> TrainingPlan:
     """Choose settings on the rows the earliest usable cut-off knew."""
     settings = company.training
     seeds = tuple(range(settings.seed, settings.seed + settings.model_seeds))
     trees = dict(starting_trees(rung, len(frame)))
-    default = Recipe(rung.kind, target.outcome, seeds, trees, threads=settings.threads)
+    default = TrainingConfig(rung.kind, target.outcome, seeds, trees, threads=settings.threads)
     nothing = pd.DataFrame()
     if rung.kind == "rates" or settings.tuning.trials == 0:
-        return Plan(default, default, None, nothing)
+        return TrainingPlan(default, default, None, nothing)
     if folds.over == "accounts":
         say(f"choosing settings inside each of {len(folds)} folds, then on all rows")
-        final, trials, note = nested.choose(default, frame, settings, storage_url)
+        final, trials, note = nested.choose_config(default, frame, settings, storage_url)
         inside = nested.choose_inside(default, frame, folds, settings, storage_url)
-        return Plan(final, default, None, trials, note, inside)
+        return TrainingPlan(final, default, None, trials, note, inside)
     needed = TREES_EVENTS if rung.kind == "lightgbm" else 0
     found = _earliest_searchable(frame, folds, company, needed)
     if found is None:
         note = "settings were not searched: no cut-off knew enough events and history"
-        return Plan(default, default, None, nothing, note)
+        return TrainingPlan(default, default, None, nothing, note)
     position, known, inner = found
     if rung.kind == "linear":
         chosen = replace(default, strength=choose_strength(default, known, inner))
-        return Plan(chosen, default, position, nothing)
+        return TrainingPlan(chosen, default, position, nothing)
     say(f"searching settings: {settings.tuning.trials} trials on {len(known):,} rows")
     result: Search = search(
         default,
@@ -407,7 +407,7 @@ def make_plan(
         space=space_for(rung, settings.tuning),
     )
     best = replace(default, trees=result.trees, rounds=result.rounds)
-    return Plan(best, default, position, result.trials, result.note)
+    return TrainingPlan(best, default, position, result.trials, result.note)
 
 
 def _earliest_searchable(
@@ -441,9 +441,9 @@ def _earliest_searchable(
 def scored_forward(
     frame: TrainingFrame,
     folds: Folds,
-    plan: Plan,
+    plan: TrainingPlan,
     *,
-    champion: Recipe | None = None,
+    champion: TrainingConfig | None = None,
     say: Progress = lambda _words: None,
     stopwatch: Stopwatch | None = None,
 ) -> pd.DataFrame:
@@ -467,7 +467,7 @@ def scored_forward(
 def _calibrated(
     frame: TrainingFrame,
     folds: Folds,
-    recipes: Sequence[Recipe],
+    recipes: Sequence[TrainingConfig],
     predictions: pd.DataFrame,
     column: str,
 ) -> np.ndarray:
@@ -481,9 +481,9 @@ def _calibrated(
 def out_of_time(
     frame: TrainingFrame,
     fold: Fold,
-    recipe: Recipe,
+    recipe: TrainingConfig,
     *,
-    champion: Recipe | None = None,
+    champion: TrainingConfig | None = None,
     stopwatch: Stopwatch | None = None,
 ) -> pd.DataFrame:
     """Fit at one cut-off and score what came after; `stopwatch` measures each fit.
@@ -553,24 +553,24 @@ def _age(predictions: pd.DataFrame) -> np.ndarray:
 
 
 def _final(
-    frame: TrainingFrame, recipe: Recipe, predictions: pd.DataFrame, judgement: Judgement
-) -> tuple[Fitted, Calibration]:
+    frame: TrainingFrame, recipe: TrainingConfig, predictions: pd.DataFrame, judgement: GateResult
+) -> tuple[FittedModel, Calibration]:
     """Refit on everything resolved; without a signal, the base rate."""
     fitted = fit(recipe, frame)
     if judgement.verdict != "no_signal":
         return with_draws(recipe, fitted, frame), pooled_calibration(predictions)
     rate: Predictor = constant_rate(frame, fitted.encoder)
-    return Fitted(rate, fitted.encoder), Calibration()
+    return FittedModel(rate, fitted.encoder), Calibration()
 
 
 def _manifest(
     frame: TrainingFrame,
     company: Company,
     target: Target,
-    recipe: Recipe,
-    rung: Rung,
+    recipe: TrainingConfig,
+    rung: ModelTier,
     evaluation: Evaluation,
-    judgement: Judgement,
+    judgement: GateResult,
 ) -> dict[str, Any]:
     """Return what the bundle says about its making."""
     rows = frame.rows
@@ -605,7 +605,7 @@ def built_with() -> dict[str, str]:
 
 def _fitted_part(
     frame: TrainingFrame,
-    fitted: Fitted,
+    fitted: FittedModel,
     calibration: Calibration,
 ) -> dict[str, Any]:
     """Return what scoring needs beside the model's files."""

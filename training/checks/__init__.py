@@ -1,16 +1,16 @@
 """Methodological checks with codes: one file each, found by name, run on every training."""
 
 from training.checks.base import Check, CheckResult
-from training.checks.context import Context, Evidence, Leaving, Visibility
-from training.checks.registry import catalogue, run_checks
+from training.checks.context import CancellationCategories, CheckContext, Evidence, Visibility
+from training.checks.registry import check_catalogue, run_checks
 
 __all__ = [
     "Check",
     "CheckResult",
-    "Context",
+    "CheckContext",
     "Evidence",
-    "Leaving",
+    "CancellationCategories",
     "Visibility",
-    "catalogue",
+    "check_catalogue",
     "run_checks",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
-from training.checks.context import Context
+from training.checks.context import CheckContext
 
 Severity = Literal["blocking", "advisory"]
 Outcome = Literal["issue", "tip", "passed", "not applicable", "skipped", "ignored"]
@@ -43,7 +43,7 @@ class Finding:
     words: str
 
 
-def issue(words: str) -> Finding:
+def issue_finding(words: str) -> Finding:
     """Say that the fault was found."""
     return Finding("issue", words)
 
@@ -89,7 +89,7 @@ class Check(ABC):
     to_do: ClassVar[str]
 
     @abstractmethod
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """Look for the fault; pure."""
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from training.checks.context import Context
-from training.checks.helpers import column_aucs, interval, sample_of
+from training.checks.context import CheckContext
+from training.checks.helpers import auc_interval, check_sample, column_aucs
 from training.fitting.fit import fit_encoder
 
 SLACK = 0.10
@@ -16,7 +16,7 @@ SLACK = 0.10
 
 
 @dataclass(frozen=True)
-class Alone:
+class SingleColumn:
     """What single features know.
 
     Attributes
@@ -33,13 +33,13 @@ class Alone:
 
 
 def alone(
-    context: Context,
+    context: CheckContext,
     rows: pd.DataFrame,
     suspect: float,
     curious: float,
     *,
     among: np.ndarray | None = None,
-) -> Alone:
+) -> SingleColumn:
     """Rank out-of-time rows by each feature alone, within their test period.
 
     Upwards or downwards, with unknown values first or last, whichever ranks best; categories rank
@@ -72,18 +72,18 @@ def alone(
         way = list(ways)[int(folded[:, position].argmax())]
         score = ways[way][:, position]
         turn = 1.0 if found[way][position] >= 0.5 else -1.0
-        sample = replace(sample_of(rows, _ranks(turn * score)), cohort=fold)
-        low = interval(context, sample).low or 0.0
+        sample = replace(check_sample(rows, _ranks(turn * score)), cohort=fold)
+        low = auc_interval(context, sample).low or 0.0
         told = f"{names[position]} (AUC {best[position]:.3f}, lower limit {low:.3f})"
         if best[position] >= suspect and low >= suspect - SLACK:
             issues.append(told)
         elif low >= curious - SLACK:
             tips.append(told)
     top = int(np.argmax(best))
-    return Alone(issues, tips, f"{names[top]}, AUC {best[top]:.3f}")
+    return SingleColumn(issues, tips, f"{names[top]}, AUC {best[top]:.3f}")
 
 
-def ranked_columns(context: Context, rows: pd.DataFrame) -> np.ndarray:
+def ranked_columns(context: CheckContext, rows: pd.DataFrame) -> np.ndarray:
     """Return the features of out-of-time rows as numbers; NaN unknown."""
     frame = context.frame
     matrix = np.empty((len(rows), len(frame.info)))

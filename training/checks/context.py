@@ -12,7 +12,7 @@ from configs.schema.company import Company
 from training.data.splits import Folds
 from training.data.training_frame import TrainingFrame
 from training.evaluation.evaluate import Evaluation
-from training.fitting.fit import Recipe
+from training.fitting.fit import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Visibility:
 
 
 @dataclass(frozen=True)
-class Leaving:
+class CancellationCategories:
     """Tickets about leaving: the decision itself, not a signal of it.
 
     Attributes
@@ -86,7 +86,7 @@ class Evidence:
     day: pd.Timestamp
     stored: pd.DataFrame
     rebuilt: pd.DataFrame
-    leaving: Leaving | None
+    leaving: CancellationCategories | None
     sources: Mapping[str, Visibility]
     book: pd.DataFrame
     copies: Sequence[tuple[str, ...]] = ()
@@ -95,7 +95,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Context:
+class CheckContext:
     """One training run.
 
     Attributes
@@ -118,7 +118,7 @@ class Context:
 
     frame: TrainingFrame
     folds: Folds
-    recipe: Recipe
+    recipe: TrainingConfig
     predictions: pd.DataFrame
     evaluation: Evaluation
     company: Company

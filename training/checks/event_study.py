@@ -17,7 +17,7 @@ STEP_DAYS, BACK_DAYS = 30, 120
 
 
 @dataclass(frozen=True)
-class Aligned:
+class EventStudy:
     """Average features before a decision, against accounts that stayed.
 
     Attributes
@@ -66,7 +66,7 @@ class Aligned:
         }
 
 
-def aligned(frame: TrainingFrame, *, by_rank: bool = False) -> Aligned | None:
+def aligned(frame: TrainingFrame, *, by_rank: bool = False) -> EventStudy | None:
     """Return the features of a frame aligned on the decision.
 
     An account counts once per decision and step. Every value is measured from the mean of those
@@ -109,7 +109,7 @@ def aligned(frame: TrainingFrame, *, by_rank: bool = False) -> Aligned | None:
     )
     n_events = len(rows.iloc[np.concatenate(steps)][["entity_id", "decision_at"]].drop_duplicates())
     starts = tuple(int(low) + STEP_DAYS for low in edges[:-1])[::-1]
-    return Aligned(names, starts, gap, error, n_events)
+    return EventStudy(names, starts, gap, error, n_events)
 
 
 def _normal_scores(numbers: pd.DataFrame, as_of: pd.Series) -> pd.DataFrame:

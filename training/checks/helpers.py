@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from training.checks.context import Context
+from training.checks.context import CheckContext
 from training.data.splits import entity_codes
 from training.data.training_frame import TrainingFrame
 from training.evaluation.metrics import Estimate, Measure, Sample, auc, bootstrap, estimate
 from training.evaluation.sampling import MIN_SLICE_EVENTS
-from training.fitting.fit import Recipe, fit
+from training.fitting.fit import TrainingConfig, fit
 
 MAX_ROWS = 20_000
 """Rows a small refit learns from: bounds the time of a check."""
@@ -28,14 +28,14 @@ def lacks_events(rows: pd.DataFrame) -> bool:
     return min(events, len(rows) - events) < MIN_SLICE_EVENTS
 
 
-def sample_of(rows: pd.DataFrame, score: np.ndarray) -> Sample:
+def check_sample(rows: pd.DataFrame, score: np.ndarray) -> Sample:
     """Return out-of-time rows with any score, its order the ranking; test periods kept apart."""
     nothing = np.zeros(len(rows))
     label = rows["label"].to_numpy(dtype=np.float64)
     return Sample(label, score, nothing, nothing, entity_codes(rows), rows["fold"].to_numpy())
 
 
-def interval(context: Context, sample: Sample, measure: Measure = auc) -> Estimate:
+def auc_interval(context: CheckContext, sample: Sample, measure: Measure = auc) -> Estimate:
     """Return a measure with its 95 % interval, accounts drawn as a whole."""
     settings = context.company.training
     drawn = bootstrap(sample, {"it": measure}, draws=settings.bootstrap_draws, seed=settings.seed)
@@ -89,13 +89,15 @@ def column_aucs(matrix: np.ndarray, label: np.ndarray, fold: np.ndarray) -> np.n
     return concordant / pairs if pairs else np.full(matrix.shape[1], np.nan)
 
 
-def probe(context: Context) -> Recipe:
+def probe(context: CheckContext) -> TrainingConfig:
     """Return the model's recipe made small: one seed, few rounds."""
     recipe = context.recipe
     return replace(recipe, seeds=recipe.seeds[:1], rounds=min(recipe.rounds, MAX_ROUNDS))
 
 
-def score_of(recipe: Recipe, train: TrainingFrame, test: TrainingFrame, seed: int) -> np.ndarray:
+def score_of(
+    recipe: TrainingConfig, train: TrainingFrame, test: TrainingFrame, seed: int
+) -> np.ndarray:
     """Fit to at most `MAX_ROWS` rows of whole accounts, and return the log-odds of others."""
     return fit(recipe, some_accounts(train, MAX_ROWS, seed)).raw(test)
 
@@ -111,7 +113,7 @@ def some_accounts(frame: TrainingFrame, n_rows: int, seed: int) -> TrainingFrame
     return frame.take(np.isin(code, chosen))
 
 
-def listing(words: Sequence[str], most: int = 5) -> str:
+def name_list(words: Sequence[str], most: int = 5) -> str:
     """Return the first words, and how many more there are.
 
     >>> listing(["a", "b", "c"], 2)

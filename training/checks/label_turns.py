@@ -24,7 +24,7 @@ NO_RENEWAL = -1
 
 
 @dataclass(frozen=True)
-class Turns:
+class TurnTests:
     """How well the change of each feature tells rows at which the label turns from the others.
 
     Attributes
@@ -44,7 +44,7 @@ class Turns:
     n_turns: int
 
 
-def turns(frame: TrainingFrame) -> Turns | None:
+def turns(frame: TrainingFrame) -> TurnTests | None:
     """Return how far features turn with the label; None with too few turns.
 
     The label turns to 1 when the event comes within the horizon, on a day that nothing but the
@@ -78,7 +78,7 @@ def turns(frame: TrainingFrame) -> Turns | None:
     usual = np.maximum.reduce([way * (after - 0.5), way * (before - 0.5), np.zeros(len(way))])
     m, n = len(at), len(pool)
     error = float(np.sqrt((m + n + 1) / (12.0 * m * n)))
-    return Turns(tuple(map(str, values)), 0.5 + way * (turn - 0.5) - usual, error, m)
+    return TurnTests(tuple(map(str, values)), 0.5 + way * (turn - 0.5) - usual, error, m)
 
 
 def _pairs(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

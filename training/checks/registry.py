@@ -22,7 +22,7 @@ from training.checks.base import (
     result_of,
     section_of,
 )
-from training.checks.context import Context
+from training.checks.context import CheckContext
 
 PACKAGE = "training.checks"
 FILES = "*/[a-z][0-9][0-9]_*.py"
@@ -37,7 +37,7 @@ def modules() -> tuple[ModuleType, ...]:
 
 
 @lru_cache(maxsize=1)
-def catalogue() -> tuple[Check, ...]:
+def check_catalogue() -> tuple[Check, ...]:
     """Return one check per file, by code: leakage, sufficiency, stability."""
     return tuple(_check_in(module) for module in modules())
 
@@ -54,7 +54,7 @@ def _check_in(module: ModuleType) -> Check:
     return check
 
 
-def run_checks(context: Context) -> list[CheckResult]:
+def run_checks(context: CheckContext) -> list[CheckResult]:
     """Run every check on one training run; those the company ignores are named with its reason.
 
     Raises
@@ -62,7 +62,7 @@ def run_checks(context: Context) -> list[CheckResult]:
     ConfigError
         The company ignores a check that does not exist.
     """
-    refuse_unknown(context.company)
+    refuse_unknown_checks(context.company)
     ignored = context.company.checks.ignore
     return [
         result_of(
@@ -71,7 +71,7 @@ def run_checks(context: Context) -> list[CheckResult]:
             if check.code in ignored
             else check.look(context),
         )
-        for check in catalogue()
+        for check in check_catalogue()
     ]
 
 
@@ -100,9 +100,9 @@ def leakage_marks(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def refuse_unknown(company: Company) -> None:
+def refuse_unknown_checks(company: Company) -> None:
     """Raise when the company ignores a check that does not exist."""
-    known = [check.code for check in catalogue()]
+    known = [check.code for check in check_catalogue()]
     for code in company.checks.ignore:
         if code not in known:
             raise ConfigError(
@@ -112,7 +112,7 @@ def refuse_unknown(company: Company) -> None:
             )
 
 
-def about(check: Check) -> str:
+def about_check(check: Check) -> str:
     """Return the docstring of a check: what fault it finds, and how."""
     return inspect.cleandoc(type(check).__doc__ or "")
 
@@ -125,10 +125,10 @@ def as_dicts() -> list[dict[str, str]]:
             "title": check.title,
             "section": section_of(check.code),
             "severity": check.severity,
-            "about": about(check),
+            "about": about_check(check),
             "to_do": check.to_do,
         }
-        for check in catalogue()
+        for check in check_catalogue()
     ]
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from configs.schema.workspace import Workspace
 from features.online_vectors import matrix
-from features.pipeline import Built
+from features.pipeline import FeatureBuild
 from features.quality.modelling_hazards import copies_of, missing_accounts
 from features.quality.times import EDITED
 from features.signals import FAMILIES
@@ -19,20 +19,20 @@ from features.snapshots.grid import STANDING, read_snapshot
 from features.snapshots.recompute import (
     Tables,
     as_known_by,
-    daily_tables,
+    daily_tables_at,
     rebuilt,
     stored,
     ticket_categories,
     without_leaving_tickets,
 )
-from training.checks.context import Evidence, Leaving, Visibility
+from training.checks.context import CancellationCategories, Evidence, Visibility
 from training.checks.ticket_crowding import crowding
 
 SOUNDS_LIKE_LEAVING = ("cancel", "terminat", "offboard", "off-board", "churn", "leaving")
 
 
 def gather(
-    workspace: Workspace, built: Built, progress: Callable[[str], None] = lambda _: None
+    workspace: Workspace, built: FeatureBuild, progress: Callable[[str], None] = lambda _: None
 ) -> Evidence:
     """Rebuild a past as_of, count tickets about leaving, and read the book.
 
@@ -49,7 +49,7 @@ def gather(
     day = middle_day(built)
     progress(f"checks: rebuilding {day} from what was known then")
     # Rows known after the training's own day are in no check either.
-    daily = as_known_by(daily_tables(workspace, sorted(built.loaded.tables)), snapshots.book_on)
+    daily = as_known_by(daily_tables_at(workspace, sorted(built.loaded.tables)), snapshots.book_on)
     copies, clockless = copies_of(built.loaded)
     return Evidence(
         day=pd.Timestamp(day, tz="UTC").as_unit("us"),
@@ -64,7 +64,7 @@ def gather(
     )
 
 
-def middle_day(built: Built) -> date:
+def middle_day(built: FeatureBuild) -> date:
     """Return the middle as_of that any target can be trained on: much is known after it."""
     used = {
         moment.date()
@@ -75,19 +75,21 @@ def middle_day(built: Built) -> date:
     return days[len(days) // 2]
 
 
-def _leaving(workspace: Workspace, built: Built, daily: Tables, day: date) -> Leaving | None:
+def _leaving(
+    workspace: Workspace, built: FeatureBuild, daily: Tables, day: date
+) -> CancellationCategories | None:
     if TICKETS not in daily:
         return None
     categories = ticket_categories(daily)
     listed = {name: n for name, n in categories.items() if name in LEAVING_CATEGORIES}
     kept = without_leaving_tickets(daily)
     without = rebuilt(workspace, built.snapshots, kept, day, reading=TICKETS)
-    return Leaving(
+    return CancellationCategories(
         sum(listed.values()), without, lookalikes(categories), _crowding(workspace, built, kept)
     )
 
 
-def _crowding(workspace: Workspace, built: Built, kept: Tables) -> tuple[str, ...]:
+def _crowding(workspace: Workspace, built: FeatureBuild, kept: Tables) -> tuple[str, ...]:
     """Return the categories of counted tickets that crowd right before losses, in words."""
     frames = [
         built.labels[name].frame[["entity_id", "as_of", "label", "decision_at"]]
@@ -134,7 +136,7 @@ def lookalikes(categories: dict[str, int]) -> dict[str, int]:
     }
 
 
-def _sources(built: Built) -> dict[str, Visibility]:
+def _sources(built: FeatureBuild) -> dict[str, Visibility]:
     families = [family for family in FAMILIES if family.name in built.snapshots.sets]
     return {
         name: Visibility(
@@ -146,7 +148,7 @@ def _sources(built: Built) -> dict[str, Visibility]:
     }
 
 
-def _book(built: Built) -> pd.DataFrame:
+def _book(built: FeatureBuild) -> pd.DataFrame:
     snapshots = built.snapshots
     ids, values = matrix(snapshots, built.features, snapshots.book_on)
     standing = read_snapshot(snapshots, STANDING, snapshots.book_on).to_pandas()

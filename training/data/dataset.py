@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from features.feast_store import Store
+from features.feast_store import FeastStore
 from features.labels import Labels, require_events
 from features.snapshots.grid import STANDING, Snapshots
 from features.tables.catalog import FeatureInfo, is_kept
@@ -31,7 +31,7 @@ def training_frame(
     labels: Labels,
     snapshots: Snapshots,
     loaded: Loaded,
-    store: Store,
+    store: FeastStore,
     info: Sequence[FeatureInfo],
     exclude: Sequence[str] = (),
 ) -> TrainingFrame:
@@ -154,7 +154,7 @@ def health_score_as_of(rows: pd.DataFrame, loaded: Loaded) -> np.ndarray:
     return nothing
 
 
-def health_parts(loaded: Loaded) -> pd.DataFrame | None:
+def health_score_parts(loaded: Loaded) -> pd.DataFrame | None:
     """Return the parts of the company's own score as they became known.
 
     Returns

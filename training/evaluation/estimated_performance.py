@@ -21,7 +21,7 @@ MIN_EVENTS = 5.0
 
 
 @dataclass(frozen=True)
-class Expected:
+class EstimatedPerformance:
     """What calibrated probabilities imply, each with a 90 % range of single realisations.
 
     Attributes
@@ -52,7 +52,7 @@ class Expected:
         return asdict(self)
 
 
-def expected_performance(p: np.ndarray, *, seed: int) -> Expected:
+def expected_performance(p: np.ndarray, *, seed: int) -> EstimatedPerformance:
     """Return what probabilities imply of their own performance, if they are calibrated.
 
     Parameters
@@ -72,7 +72,7 @@ def expected_performance(p: np.ndarray, *, seed: int) -> Expected:
     if min(p.sum(), (1.0 - p).sum()) >= MIN_EVENTS:
         auc = expected_auc(p)
         auc_low, auc_high = _range(area[np.isfinite(area)])
-    return Expected(
+    return EstimatedPerformance(
         len(p),
         float(p.sum()),
         *_range(events),

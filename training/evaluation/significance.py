@@ -43,7 +43,9 @@ def logistic_coefficients(columns: np.ndarray, label: np.ndarray) -> tuple[np.nd
     found = beta[1:] / width
     slopes = np.concatenate([[beta[0] - (found * center).sum()], found])
     converged = bool(np.abs(step).max() < 1e-6)
-    return (slopes if converged else np.full(len(slopes), np.nan)), log_likelihood(x @ beta, label)
+    return (slopes if converged else np.full(len(slopes), np.nan)), binomial_log_likelihood(
+        x @ beta, label
+    )
 
 
 def _standardised(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -53,7 +55,7 @@ def _standardised(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return np.column_stack([np.ones(len(columns)), scaled]), center, width
 
 
-def log_likelihood(logit: np.ndarray, label: np.ndarray) -> float:
+def binomial_log_likelihood(logit: np.ndarray, label: np.ndarray) -> float:
     """Return the Bernoulli log-likelihood of log-odds."""
     return float((label * logit - np.logaddexp(0.0, logit)).sum())
 

@@ -57,7 +57,7 @@ def fit_calibration(
     Votes weigh what tells accounts apart. They are not how often things happen: who leaves early
     has few rows in a period, which weigh much, and a curve fitted to votes expects too many to
     leave. The level is therefore that of the rows, each of which stands for an account in the book
-    of its day; of what it has moved, what is beyond chance is kept (`beyond_chance`).
+    of its day; of what it has moved, what is beyond chance is kept (`level_beyond_chance`).
     """
     weights = np.ones(len(raw)) if weights is None else weights
     age = np.zeros(len(raw)) if age is None else age
@@ -67,7 +67,7 @@ def fit_calibration(
     if found.rule == "identity":
         drift = between_periods(raw, label, weights, age)
         return replace(found, n_events=n_events, covariance=(0.0, 0.0, drift))
-    wanted = sigmoid(raw + beyond_chance(raw, label, weights, age))
+    wanted = sigmoid(raw + level_beyond_chance(raw, label, weights, age))
     level = level_shift(found(raw), wanted, recency)
     found = replace(found, intercept=found.intercept + level, n_events=n_events)
     slope, both, intercept = found.covariance
@@ -75,7 +75,7 @@ def fit_calibration(
     return replace(found, covariance=(slope, both, intercept + drift))
 
 
-def beyond_chance(
+def level_beyond_chance(
     raw: np.ndarray, label: np.ndarray, weights: np.ndarray, age: np.ndarray
 ) -> float:
     """Return how far the level has moved since the models were fitted, less what may be chance.
@@ -137,8 +137,8 @@ def between_periods(
     shift, information = known.T
     total = information.sum()
     spread = float(information @ (shift - information @ shift / total) ** 2)
-    beyond_chance = spread - (len(known) - 1)
-    return max(0.0, beyond_chance / float(total - (information**2).sum() / total))
+    level_beyond_chance = spread - (len(known) - 1)
+    return max(0.0, level_beyond_chance / float(total - (information**2).sum() / total))
 
 
 def _each(age: np.ndarray) -> list[np.ndarray]:

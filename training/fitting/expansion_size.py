@@ -50,7 +50,7 @@ Plain = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Events:
+class GrowthEvents:
     """Past growths, one entry per row that saw one coming.
 
     Attributes
@@ -76,7 +76,7 @@ class Events:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedSizes:
     """What past growths say.
 
     Attributes
@@ -97,7 +97,7 @@ class Fitted:
     counts: np.ndarray
 
 
-def events_of(rows: pd.DataFrame, cell: np.ndarray) -> Events:
+def events_of(rows: pd.DataFrame, cell: np.ndarray) -> GrowthEvents:
     """Return the growths among training rows.
 
     Parameters
@@ -111,7 +111,7 @@ def events_of(rows: pd.DataFrame, cell: np.ndarray) -> Events:
     grown = rows[happened]
     kind = grown["growth_kind"].where(grown["growth_kind"].isin(KINDS), UNKNOWN_KIND)
     seen = grown.groupby(["entity_id", "decision_at"], dropna=False)["label"].transform("size")
-    return Events(
+    return GrowthEvents(
         kind.map({name: place for place, name in enumerate(TOLD)}).to_numpy(dtype=np.int64),
         grown["growth_uplift"].to_numpy(dtype=np.float64),
         1.0 / seen.to_numpy(dtype=np.float64),
@@ -119,7 +119,7 @@ def events_of(rows: pd.DataFrame, cell: np.ndarray) -> Events:
     )
 
 
-def fit_growth(events: Events) -> Fitted:
+def fit_growth(events: GrowthEvents) -> FittedSizes:
     """Return shares by state and amounts by kind."""
     counts = np.zeros((N_CELLS, len(TOLD)))
     np.add.at(counts, (events.cell, events.kind), events.weight)
@@ -127,7 +127,7 @@ def fit_growth(events: Events) -> Fitted:
     shares = _mixed(counts, np.broadcast_to(_shares(total), counts.shape))
     per_kind = [_amounts(events, place) for place in range(len(KINDS))]
     quantiles = np.array([found[:-1] for found in per_kind])
-    return Fitted(shares, quantiles, np.array([found[-1] for found in per_kind]), total)
+    return FittedSizes(shares, quantiles, np.array([found[-1] for found in per_kind]), total)
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:
@@ -148,17 +148,17 @@ def _toward(counts: np.ndarray, wider: np.ndarray) -> np.ndarray:
     return shares
 
 
-def _amounts(events: Events, place: int) -> list[float]:
+def _amounts(events: GrowthEvents, place: int) -> list[float]:
     """Return the quantiles and the mean of the uplift of one kind."""
     here = (events.kind == place) & np.isfinite(events.uplift)
     if not here.any():
         return [float("nan")] * (len(QUANTILES) + 1)
     uplift, weight = events.uplift[here], events.weight[here]
-    found = [weighted_quantile(uplift, weight, share) for share in QUANTILES.values()]
+    found = [weighted_quantiles(uplift, weight, share) for share in QUANTILES.values()]
     return [*found, float(np.average(uplift, weights=weight))]
 
 
-def weighted_quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
+def weighted_quantiles(values: np.ndarray, weights: np.ndarray, share: float) -> float:
     """Return the value below which a share of the weight lies, between neighbours in proportion.
 
     With equal weights it is Hazen's: the i-th of n values stands at (i − ½)/n.
@@ -200,7 +200,7 @@ def growth_part(
         return {"status": "not known", "words": NOT_KNOWN, "kinds": {}, "shares": []}
     cell = _cells_of(frame)
     fitted = fit_growth(events_of(frame.rows, cell))
-    tested = backtest(frame, cell, predictions, folds)
+    tested = backtest_sizes(frame, cell, predictions, folds)
     kinds = {
         kind: _kind(kind, place, fitted, tested, settings, verdict)
         for place, kind in enumerate(KINDS)
@@ -234,7 +234,7 @@ def _words(measured: list[str], settings: Growth, verdict: str) -> str:
 def _kind(
     kind: str,
     place: int,
-    fitted: Fitted,
+    fitted: FittedSizes,
     tested: pd.DataFrame,
     settings: Growth,
     verdict: str,
@@ -257,7 +257,7 @@ def _kind(
     }
 
 
-def backtest(
+def backtest_sizes(
     frame: TrainingFrame, cell: np.ndarray, predictions: pd.DataFrame, folds: Folds
 ) -> pd.DataFrame:
     """Return the chances and amounts that each cut-off gave for what came after it.
@@ -278,7 +278,7 @@ def backtest(
     return pd.concat(parts, ignore_index=True)
 
 
-def _tested(test: pd.DataFrame, cell: np.ndarray, known: Fitted) -> pd.DataFrame:
+def _tested(test: pd.DataFrame, cell: np.ndarray, known: FittedSizes) -> pd.DataFrame:
     happened = test["growth_kind"].where(test["growth_kind"].isin(KINDS), UNKNOWN_KIND)
     p = test["p_model"].to_numpy(dtype=np.float64)
     flat = _shares(known.counts)

@@ -81,7 +81,7 @@ DEFAULT_STRENGTH = 0.1
 
 
 @dataclass(frozen=True)
-class Rung:
+class ModelTier:
     """The step of the ladder a target stands on.
 
     Attributes
@@ -107,13 +107,13 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Step:
+class TierStep:
     """A step of the ladder.
 
     Attributes
     ----------
     name, kind : str
-        As in `Rung`.
+        As in `ModelTier`.
     from_events : int
         Distinct resolved events from which it is taken.
     brings : str
@@ -131,23 +131,23 @@ class Step:
 
 LINEAR_EVENTS, TREES_EVENTS, TUNED_EVENTS = 40, 150, 1000
 
-LADDER = (
-    Step("rates", "rates", 0, "", "pooled rates, and rules that are judgement, not measured"),
-    Step(
+MODEL_TIERS = (
+    TierStep("rates", "rates", 0, "", "pooled rates, and rules that are judgement, not measured"),
+    TierStep(
         "linear",
         "linear",
         LINEAR_EVENTS,
         "a model of its own",
         "logistic regression on composites, few enough for these events",
     ),
-    Step(
+    TierStep(
         "trees",
         "lightgbm",
         TREES_EVENTS,
         "shallow trees",
         "shallow constrained trees, their settings searched within narrow bounds",
     ),
-    Step(
+    TierStep(
         "tuned trees",
         "lightgbm",
         TUNED_EVENTS,
@@ -158,7 +158,7 @@ LADDER = (
 """The small-data ladder, lowest step first."""
 
 
-def choose_rung(n_events: int) -> Rung:
+def choose_tier(n_events: int) -> ModelTier:
     """Return the rung for a number of distinct resolved events.
 
     >>> [choose_rung(n).name for n in (39, 40, 150, 1000)]
@@ -166,15 +166,15 @@ def choose_rung(n_events: int) -> Rung:
     >>> choose_rung(15).reason
     '15 events, below 40: pooled rates, and rules that are judgement, not measured'
     """
-    steps = [step for step in LADDER if n_events >= step.from_events]
-    above = LADDER[len(steps)].from_events if len(steps) < len(LADDER) else None
+    steps = [step for step in MODEL_TIERS if n_events >= step.from_events]
+    above = MODEL_TIERS[len(steps)].from_events if len(steps) < len(MODEL_TIERS) else None
     step = steps[-1]
     seen = f"{n_events} event{'s' if n_events != 1 else ''}"
     bound = f", below {above:,}" if above else ""
-    return Rung(step.name, step.kind, n_events, f"{seen}{bound}: {step.words}")
+    return ModelTier(step.name, step.kind, n_events, f"{seen}{bound}: {step.words}")
 
 
-def starting_trees(rung: Rung, n_rows: int) -> Mapping[str, float]:
+def starting_trees(rung: ModelTier, n_rows: int) -> Mapping[str, float]:
     """Return the settings a table begins with, and keeps unless a search finds better ones.
 
     >>> [starting_trees(choose_rung(2000), n)["num_leaves"] for n in (20_000, 100_000)]
@@ -185,7 +185,7 @@ def starting_trees(rung: Rung, n_rows: int) -> Mapping[str, float]:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingConfig:
     """How to fit; the same recipe is refitted at every cut-off and at last on everything.
 
     Attributes
@@ -221,13 +221,13 @@ class Recipe:
         return plain
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any], *, threads: int = 0) -> Recipe:
+    def from_dict(cls, plain: Mapping[str, Any], *, threads: int = 0) -> TrainingConfig:
         """Read back the ``recipe`` of a bundle's manifest: to refit a champion beside others."""
         return cls(**{**plain, "seeds": tuple(plain["seeds"]), "threads": threads})
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedModel:
     """A model with the encoder of its rows."""
 
     predictor: Predictor
@@ -238,7 +238,7 @@ class Fitted:
         return self.predictor.raw(self.encoder.encode(frame.features).matrix)
 
 
-def fit(recipe: Recipe, frame: TrainingFrame) -> Fitted:
+def fit(recipe: TrainingConfig, frame: TrainingFrame) -> FittedModel:
     """Fit the recipe to all rows of `frame`."""
     encoder = fit_encoder(frame)
     matrix = encoder.encode(frame.features).matrix
@@ -250,7 +250,7 @@ def fit(recipe: Recipe, frame: TrainingFrame) -> Fitted:
         predictor = fit_linear(design, matrix, frame, recipe.strength)
     else:
         predictor = fit_rates(matrix, encoder, frame)
-    return Fitted(predictor, encoder)
+    return FittedModel(predictor, encoder)
 
 
 def fit_encoder(frame: TrainingFrame) -> Encoder:
@@ -287,7 +287,7 @@ def threads_for(n_rows: int, wanted: int) -> int:
     return 1 if n_rows < LARGE_ROWS else os.cpu_count() or 1
 
 
-def tree_settings(recipe: Recipe, constraints: list[int], n_rows: int) -> dict[str, Any]:
+def tree_settings(recipe: TrainingConfig, constraints: list[int], n_rows: int) -> dict[str, Any]:
     """Return LightGBM's parameters: the recipe's, and those that make a run repeat exactly."""
     return {
         **recipe.trees,
@@ -304,7 +304,7 @@ def tree_settings(recipe: Recipe, constraints: list[int], n_rows: int) -> dict[s
     }
 
 
-def with_draws(recipe: Recipe, fitted: Fitted, frame: TrainingFrame) -> Fitted:
+def with_draws(recipe: TrainingConfig, fitted: FittedModel, frame: TrainingFrame) -> FittedModel:
     """Return a fitted model that also knows how far its log-odds would move with other accounts.
 
     Trees are fitted again to `DRAWS` draws of the same accounts; the other kinds know it from
@@ -329,7 +329,7 @@ def with_draws(recipe: Recipe, fitted: Fitted, frame: TrainingFrame) -> Fitted:
 
 
 def dataset(
-    recipe: Recipe,
+    recipe: TrainingConfig,
     encoder: Encoder,
     frame: TrainingFrame,
     matrix: np.ndarray,
@@ -370,7 +370,7 @@ def tree_names(names: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def fit_boosters(recipe: Recipe, rows: lightgbm.Dataset) -> Boosters:
+def fit_boosters(recipe: TrainingConfig, rows: lightgbm.Dataset) -> Boosters:
     """Fit one booster per seed on the same binned rows; their mean has the level of the rows.
 
     Weights (`TrainingFrame.weight`) say how much a row teaches about differences, not how often its
@@ -388,7 +388,7 @@ def fit_boosters(recipe: Recipe, rows: lightgbm.Dataset) -> Boosters:
     return Boosters(recipe.seeds, texts)
 
 
-def _booster(recipe: Recipe, rows: lightgbm.Dataset, seed: int) -> lightgbm.Booster:
+def _booster(recipe: TrainingConfig, rows: lightgbm.Dataset, seed: int) -> lightgbm.Booster:
     settings = {**rows.params, **recipe.trees, "seed": seed}
     return lightgbm.train(settings, rows, num_boost_round=recipe.rounds)
 
@@ -445,7 +445,7 @@ def _robust_scales(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclass(frozen=True)
-class Composites:
+class DerivedColumns:
     """A design whose derived columns are added up to few composites."""
 
     design: Design
@@ -454,7 +454,7 @@ class Composites:
 
 def composite_design(
     matrix: np.ndarray, encoder: Encoder, info: Sequence[FeatureInfo], outcome: str
-) -> Composites:
+) -> DerivedColumns:
     """Return at most two composites per theme, and the levels of categories.
 
     Per theme: the mean of the features whose sign is expected, each turned so that more means more
@@ -476,7 +476,7 @@ def composite_design(
     composition = np.hstack(parts)
     width = (derived @ composition).std(axis=0)
     kept = width > 1e-9
-    return Composites(design, composition[:, kept] / width[kept])
+    return DerivedColumns(design, composition[:, kept] / width[kept])
 
 
 def _signed_mean(signs: np.ndarray) -> np.ndarray:
@@ -496,7 +496,7 @@ def _first_component(derived: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 
 
 def fit_linear(
-    composites: Composites, matrix: np.ndarray, frame: TrainingFrame, strength: float
+    composites: DerivedColumns, matrix: np.ndarray, frame: TrainingFrame, strength: float
 ) -> Linear:
     """Fit an L2 logistic regression on composites; its covariance is clustered by entity.
 
@@ -536,13 +536,13 @@ def _clustered_covariance(
     return symmetric
 
 
-def fit_all_columns(frame: TrainingFrame, strength: float = DEFAULT_STRENGTH) -> Fitted:
+def fit_all_columns(frame: TrainingFrame, strength: float = DEFAULT_STRENGTH) -> FittedModel:
     """Fit an L2 logistic regression on every derived column: the challenger beside the trees."""
     encoder = fit_encoder(frame)
     matrix = encoder.encode(frame.features).matrix
     design = full_design(matrix, encoder)
-    composites = Composites(design, np.eye(len(design.feature)))
-    return Fitted(fit_linear(composites, matrix, frame, strength), encoder)
+    composites = DerivedColumns(design, np.eye(len(design.feature)))
+    return FittedModel(fit_linear(composites, matrix, frame, strength), encoder)
 
 
 def fit_rates(matrix: np.ndarray, encoder: Encoder, frame: TrainingFrame) -> Rates:

@@ -18,16 +18,16 @@ from configs.schema.company import Training
 from training.data.splits import Folds, count_events, make_folds
 from training.data.training_frame import TrainingFrame
 from training.fitting.calibration import fit_calibration
-from training.fitting.fit import Recipe, choose_rung, fit
+from training.fitting.fit import TrainingConfig, choose_tier, fit
 from training.fitting.tune import choose_strength, search, space_for
 from training.model.bundle import Calibration, sigmoid
 
 CALIBRATION_FOLDS = 3
 
 
-def choose(
-    default: Recipe, known: TrainingFrame, settings: Training, storage_url: str
-) -> tuple[Recipe, pd.DataFrame, str]:
+def choose_config(
+    default: TrainingConfig, known: TrainingFrame, settings: Training, storage_url: str
+) -> tuple[TrainingConfig, pd.DataFrame, str]:
     """Choose settings on inner folds of `known`.
 
     Returns
@@ -48,22 +48,31 @@ def choose(
     if default.kind == "linear":
         strength = choose_strength(default, known, inner)
         return replace(default, strength=strength), pd.DataFrame(), ""
-    space = space_for(choose_rung(count_events(known.rows)), settings.tuning)
+    space = space_for(choose_tier(count_events(known.rows)), settings.tuning)
     found = search(default, known, inner, settings.tuning, storage_url=storage_url, space=space)
     return replace(default, trees=found.trees, rounds=found.rounds), found.trials, found.note
 
 
 def choose_inside(
-    default: Recipe, frame: TrainingFrame, folds: Folds, settings: Training, storage_url: str
-) -> tuple[Recipe, ...]:
+    default: TrainingConfig,
+    frame: TrainingFrame,
+    folds: Folds,
+    settings: Training,
+    storage_url: str,
+) -> tuple[TrainingConfig, ...]:
     """Return one recipe per fold, chosen on its training rows."""
     return tuple(
-        choose(default, frame.take(fold.train), settings, storage_url)[0] for fold in folds.folds
+        choose_config(default, frame.take(fold.train), settings, storage_url)[0]
+        for fold in folds.folds
     )
 
 
 def calibrated(
-    frame: TrainingFrame, folds: Folds, recipes: Sequence[Recipe], raw: np.ndarray, seed: int
+    frame: TrainingFrame,
+    folds: Folds,
+    recipes: Sequence[TrainingConfig],
+    raw: np.ndarray,
+    seed: int,
 ) -> np.ndarray:
     """Return probabilities of the test rows, each fold calibrated inside its training rows.
 
@@ -89,7 +98,7 @@ def calibrated(
     return np.concatenate(parts)
 
 
-def calibration_inside(known: TrainingFrame, recipe: Recipe, seed: int) -> Calibration:
+def calibration_inside(known: TrainingFrame, recipe: TrainingConfig, seed: int) -> Calibration:
     """Fit the calibration of a recipe to what it says of rows held out of `known`."""
     inner = make_folds(known, folds=CALIBRATION_FOLDS, fold_days=1, seed=seed)
     raw = np.empty(len(known))

@@ -16,7 +16,7 @@ from scipy.stats import chi2
 
 from configs.schema.company import Company
 from training.data.training_frame import TrainingFrame
-from training.fitting.fit import LADDER, Rung
+from training.fitting.fit import MODEL_TIERS, ModelTier
 
 DAYS_PER_MONTH = 30.4375
 
@@ -37,7 +37,7 @@ FAR_MONTHS = 120.0
 
 
 @dataclass(frozen=True)
-class Due:
+class DueEvents:
     """Something that needs more events than there are.
 
     Attributes
@@ -60,7 +60,7 @@ class Due:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class Sufficiency:
     """The evidence of one target.
 
     Attributes
@@ -86,7 +86,7 @@ class Outlook:
     low: float
     high: float
     tested_events: float
-    due: tuple[Due, ...]
+    due: tuple[DueEvents, ...]
     words: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Outlook:
         return {**asdict(self), "due": [asdict(item) for item in self.due]}
 
 
-def outlook(frame: TrainingFrame, company: Company) -> Outlook:
+def sufficiency(frame: TrainingFrame, company: Company) -> Sufficiency:
     """Count the events of a frame and say when more will be there.
 
     Parameters
@@ -116,7 +116,7 @@ def outlook(frame: TrainingFrame, company: Company) -> Outlook:
         for what, needed in _wanted(company)
         if n < needed
     )
-    return Outlook(
+    return Sufficiency(
         n_events=n,
         resolved_from=f"{first:%Y-%m-%d}",
         resolved_to=f"{last:%Y-%m-%d}",
@@ -159,7 +159,7 @@ def poisson_interval(n: int) -> tuple[float, float]:
 
 def _wanted(company: Company) -> list[tuple[str, int]]:
     """Return what needs how many events, fewest first."""
-    wanted = [(step.brings, step.from_events) for step in LADDER if step.from_events]
+    wanted = [(step.brings, step.from_events) for step in MODEL_TIERS if step.from_events]
     return sorted(
         [*wanted, ("a test long enough to promote it", company.gates.min_events)],
         key=lambda item: item[1],
@@ -168,10 +168,10 @@ def _wanted(company: Company) -> list[tuple[str, int]]:
 
 def _due(
     what: str, needed: int, n: int, last: pd.Timestamp, rates: tuple[float, float, float]
-) -> Due:
+) -> DueEvents:
     missing = needed - n
     about, late, early = (_month(last, missing / r if r > 0 else np.inf) for r in rates)
-    return Due(what, needed, missing, about, early, late)
+    return DueEvents(what, needed, missing, about, early, late)
 
 
 def _month(last: pd.Timestamp, months: float) -> str | None:
@@ -180,7 +180,7 @@ def _month(last: pd.Timestamp, months: float) -> str | None:
     return f"{last + pd.Timedelta(days=math.ceil(months * DAYS_PER_MONTH)):%Y-%m}"
 
 
-def _words(rate: float, due: Due) -> str:
+def _words(rate: float, due: DueEvents) -> str:
     more = f"the {due.missing} more that {due.what} needs ({due.needed} in all)"
     if rate <= 0:
         return f"no event was seen yet, so nobody can say when {more} will be there"
@@ -190,7 +190,7 @@ def _words(rate: float, due: Due) -> str:
     return f"{paced}, {more} will be there about {month_words(due.about_on)} ({_between(due)})"
 
 
-def _between(due: Due) -> str:
+def _between(due: DueEvents) -> str:
     """Return the interval of a date in words.
 
     >>> _between(Due("it", 40, 25, "2027-05", "2026-11", None))
@@ -225,7 +225,7 @@ def _test_words(tested: float, rate: float, company: Company) -> str:
     return f"{held}so it takes {folds} test periods (training.folds) and the history for them"
 
 
-def evidence_words(rung: Rung, found: Outlook) -> str:
+def evidence_words(rung: ModelTier, found: Sufficiency) -> str:
     """Return the rung and its reason as every score shows them, and below trees what is missing."""
     if rung.kind == "lightgbm":
         return rung.reason

@@ -28,7 +28,15 @@ from configs.schema.company import Tuning
 from training.data.splits import Fold, Folds
 from training.data.training_frame import TrainingFrame
 from training.evaluation.metrics import level_shift
-from training.fitting.fit import Fitted, Recipe, Rung, dataset, fit, fit_encoder, threads_for
+from training.fitting.fit import (
+    FittedModel,
+    ModelTier,
+    TrainingConfig,
+    dataset,
+    fit,
+    fit_encoder,
+    threads_for,
+)
 from training.fitting.optuna_study import open_study, trials_table
 from training.model.bundle import logit_of
 
@@ -61,11 +69,11 @@ _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _UNDER_WAY = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
 
 
-def space_for(rung: Rung, tuning: Tuning) -> dict[str, tuple[str, float, float]]:
+def space_for(rung: ModelTier, tuning: Tuning) -> dict[str, tuple[str, float, float]]:
     """Return what is searched on a rung; the company's own ranges go before ours.
 
-    >>> from training.fitting.fit import choose_rung
-    >>> [space_for(choose_rung(n), Tuning())["num_leaves"] for n in (200, 2000)]
+    >>> from training.fitting.fit import choose_tier
+    >>> [space_for(choose_tier(n), Tuning())["num_leaves"] for n in (200, 2000)]
     [('int', 4, 8), ('int', 4, 15)]
     """
     usual: dict[str, tuple[str, float, float]] = {
@@ -115,7 +123,7 @@ class _InnerFold:
 
 
 @dataclass(frozen=True)
-class Task:
+class TrialTask:
     """One search, as it is handed to every process that takes part.
 
     Attributes
@@ -134,7 +142,7 @@ class Task:
         SQLAlchemy URL of Optuna's storage.
     """
 
-    recipe: Recipe
+    recipe: TrainingConfig
     frame: TrainingFrame
     folds: Folds
     tuning: Tuning
@@ -148,7 +156,7 @@ class Task:
 
 
 def search(
-    recipe: Recipe,
+    recipe: TrainingConfig,
     frame: TrainingFrame,
     folds: Folds,
     tuning: Tuning,
@@ -165,10 +173,10 @@ def search(
     Parameters
     ----------
     recipe, frame, folds, tuning, storage_url, space
-        As in `Task`.
+        As in `TrialTask`.
     """
     threads = recipe.threads or min(threads_for(len(frame), 0), _fair_share(tuning.workers))
-    task = Task(replace(recipe, threads=threads), frame, folds, tuning, space, storage_url)
+    task = TrialTask(replace(recipe, threads=threads), frame, folds, tuning, space, storage_url)
     runner = _Runner(task, time.monotonic())
     with open_study(storage_url, task.name, seed=recipe.seeds[0]) as study:
         if not study.get_trials(deepcopy=False, states=_UNDER_WAY) and _is_inside(
@@ -194,15 +202,15 @@ def _chosen(study: optuna.Study, runner: _Runner, table: pd.DataFrame) -> Search
         if trial is None:
             continue
         tried = replace(default, trees=dict(trial.params), rounds=int(trial.user_attrs["rounds"]))
-        if compared(chosen, tried, runner.folds, runner.grown).is_clear:
+        if compare_trials(chosen, tried, runner.folds, runner.grown).is_clear:
             chosen = tried
     is_taken = chosen is not default
-    found = compared(default, chosen if is_taken else tried, runner.folds, runner.grown)
+    found = compare_trials(default, chosen if is_taken else tried, runner.folds, runner.grown)
     note = found.words(is_taken=is_taken)
     return Search(dict(chosen.trees), chosen.rounds, table, runner.task.name, note)
 
 
-def _trial_of(study: optuna.Study, recipe: Recipe) -> FrozenTrial | None:
+def _trial_of(study: optuna.Study, recipe: TrainingConfig) -> FrozenTrial | None:
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return next((trial for trial in trials if trial.params == dict(recipe.trees)), None)
 
@@ -216,7 +224,7 @@ def _is_inside(settings: Mapping[str, float], space: Space) -> bool:
 
 
 @contextmanager
-def _helpers(task: Task) -> Iterator[None]:
+def _helpers(task: TrialTask) -> Iterator[None]:
     """Let other processes take part until the search is over."""
     context = multiprocessing.get_context("spawn")  # LightGBM's threads do not survive a fork
     others = [
@@ -232,7 +240,7 @@ def _helpers(task: Task) -> Iterator[None]:
             process.join()
 
 
-def help_search(task: Task, parent: int) -> None:
+def help_search(task: TrialTask, parent: int) -> None:
     """Take part in a search in a process of its own, until it is over or `parent` is gone."""
     with open_study(task.storage_url, task.name, seed=task.recipe.seeds[0]) as study:
         _Runner(task, time.monotonic()).run(study, parent=parent)
@@ -243,7 +251,7 @@ Grown = Mapping[tuple[tuple[str, float], ...], Sequence[lightgbm.Booster]]
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedTrials:
     """Two recipes on the same test rows of the same inner folds.
 
     Attributes
@@ -300,7 +308,9 @@ test rows of the search 0.2400 with them, 0.2524 with the best settings tried
         )
 
 
-def compared(default: Recipe, found: Recipe, folds: Sequence[_InnerFold], grown: Grown) -> Compared:
+def compare_trials(
+    default: TrainingConfig, found: TrainingConfig, folds: Sequence[_InnerFold], grown: Grown
+) -> ComparedTrials:
     """Return the log-loss of two recipes on the same rows, and the error of their difference.
 
     Boosters that were grown already are used again, others are grown. The error is clustered by
@@ -320,14 +330,16 @@ def compared(default: Recipe, found: Recipe, folds: Sequence[_InnerFold], grown:
     codes = np.unique(np.concatenate([fold.entity for fold in folds]), return_inverse=True)[1]
     sums = np.bincount(codes, weights=gain - gain.mean())
     error = float(np.sqrt((sums**2).sum()) / len(gain))
-    return Compared(float(before.mean()), float(after.mean()), error)
+    return ComparedTrials(float(before.mean()), float(after.mean()), error)
 
 
 def _key(settings: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
     return tuple(sorted(settings.items()))
 
 
-def _row_losses(recipe: Recipe, fold: _InnerFold, grown: lightgbm.Booster | None) -> np.ndarray:
+def _row_losses(
+    recipe: TrainingConfig, fold: _InnerFold, grown: lightgbm.Booster | None
+) -> np.ndarray:
     """Return the test rows' losses after the recipe's rounds; a booster with fewer grows on."""
     settings = {**fold.train.params, **recipe.trees, "seed": recipe.seeds[0]}
     booster = grown or lightgbm.train(settings, fold.train, num_boost_round=recipe.rounds)
@@ -338,7 +350,9 @@ def _row_losses(recipe: Recipe, fold: _InnerFold, grown: lightgbm.Booster | None
     return level_free_losses(np.asarray(raw), fold.label)
 
 
-def study_name(recipe: Recipe, frame: TrainingFrame, folds: Folds, space: Space = SPACE) -> str:
+def study_name(
+    recipe: TrainingConfig, frame: TrainingFrame, folds: Folds, space: Space = SPACE
+) -> str:
     """Return the identity of a search: data, folds, recipe, space and code."""
     identity = digest(
         frame.fingerprint(),
@@ -361,7 +375,7 @@ class _Runner:
         Of the monotonic clock: when its seconds began.
     """
 
-    def __init__(self, task: Task, begin: float) -> None:
+    def __init__(self, task: TrialTask, begin: float) -> None:
         self.task = task
         self.folds = _inner_folds(task.recipe, task.frame, task.folds)
         self.grown: dict[tuple[tuple[str, float], ...], list[lightgbm.Booster]] = {}
@@ -407,7 +421,7 @@ class _Runner:
         self._keep(recipe, boosters, value)
         return value
 
-    def _value(self, recipe: Recipe, boosters: list[lightgbm.Booster]) -> float:
+    def _value(self, recipe: TrainingConfig, boosters: list[lightgbm.Booster]) -> float:
         """Return the mean loss over folds after the same rounds in each.
 
         The mean curve takes a fold that stopped early to stay where it stopped; here it goes on.
@@ -415,7 +429,7 @@ class _Runner:
         losses = map(_row_losses, [recipe] * len(boosters), self.folds, boosters)
         return float(np.mean([part.mean() for part in losses]))
 
-    def _keep(self, recipe: Recipe, boosters: list[lightgbm.Booster], value: float) -> None:
+    def _keep(self, recipe: TrainingConfig, boosters: list[lightgbm.Booster], value: float) -> None:
         """Keep the boosters of the default and of the best so far: the two are compared at last."""
         default, key = _key(self.task.recipe.trees), _key(recipe.trees)
         if value < self._best:
@@ -438,7 +452,7 @@ def _suggest(trial: Trial, space: Space) -> dict[str, float]:
 
 
 def _learning_curve(
-    recipe: Recipe, fold: _InnerFold, until: float
+    recipe: TrainingConfig, fold: _InnerFold, until: float
 ) -> tuple[np.ndarray, lightgbm.Booster]:
     """Return the level-free log-loss of the test rows after each round, until it stops falling.
 
@@ -512,7 +526,7 @@ def mean_curve(curves: list[np.ndarray]) -> np.ndarray:
     return mean
 
 
-def _inner_folds(recipe: Recipe, frame: TrainingFrame, folds: Folds) -> list[_InnerFold]:
+def _inner_folds(recipe: TrainingConfig, frame: TrainingFrame, folds: Folds) -> list[_InnerFold]:
     """Bin the rows of each inner fold once; every trial reuses them."""
     made = []
     for fold in folds.folds:
@@ -542,7 +556,7 @@ STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Prior variances tried for linear weights."""
 
 
-def choose_strength(recipe: Recipe, frame: TrainingFrame, folds: Folds) -> float:
+def choose_strength(recipe: TrainingConfig, frame: TrainingFrame, folds: Folds) -> float:
     """Return the prior variance of linear weights with the least mean log-loss over inner folds."""
     losses = [
         np.mean(
@@ -556,6 +570,6 @@ def choose_strength(recipe: Recipe, frame: TrainingFrame, folds: Folds) -> float
     return STRENGTHS[int(np.argmin(losses))]
 
 
-def _loss(fitted: Fitted, frame: TrainingFrame, fold: Fold) -> float:
+def _loss(fitted: FittedModel, frame: TrainingFrame, fold: Fold) -> float:
     test = frame.take(fold.test)
     return level_free_loss(fitted.raw(test), test.label)

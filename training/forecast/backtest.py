@@ -11,11 +11,17 @@ import pandas as pd
 
 from features.days import day_index, index_day
 from features.revenue.retention import levels, quarter_name, quarters, retained, retention
-from training.forecast.common_shock import Shock, estimate_shock
+from training.forecast.common_shock import CommonShock, estimate_shock
 from training.forecast.draw_scores import BAND, coverage_tolerance, crps, is_covered
-from training.forecast.inputs import Inputs
-from training.forecast.periods import Beliefs, Period, draw_chain, due_content, quantiles
-from training.forecast.renewal_book import Asked, Book, due_in, known_share
+from training.forecast.inputs import ForecastInputs
+from training.forecast.periods import (
+    ForecastBeliefs,
+    ForecastPeriod,
+    draw_chain,
+    due_content,
+    quantiles,
+)
+from training.forecast.renewal_book import RenewalBook, due_in, known_share
 
 FEW_QUARTERS = 4
 MOSTLY = 0.8
@@ -33,7 +39,7 @@ Plain = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Scored:
+class PastForecast:
     """Out-of-time scores of one target.
 
     Attributes
@@ -50,10 +56,12 @@ class Scored:
         return rows.drop_duplicates("entity_id").set_index("entity_id")["p"]
 
 
-def scored(predictions: pd.DataFrame, column: str, *, until_renewal: bool) -> Scored:
+def scored_forecasts(
+    predictions: pd.DataFrame, column: str, *, until_renewal: bool
+) -> PastForecast:
     """Return out-of-time predictions (`training.candidates.train.out_of_time`) on days."""
     rows = predictions
-    return Scored(
+    return PastForecast(
         pd.DataFrame(
             {
                 "entity_id": rows["entity_id"],
@@ -79,7 +87,7 @@ def moment_of(days: Sequence[int], start: int) -> int | None:
     return next((day for day in days if start <= day <= start + LATE_DAYS), None)
 
 
-def past_shock(scores: Scored | None, days: Sequence[int], at: int) -> Shock:
+def past_shock(scores: PastForecast | None, days: Sequence[int], at: int) -> CommonShock:
     """Return what is believed of the common shock from the quarters whose outcome was known."""
     if scores is None:
         return estimate_shock([])
@@ -95,9 +103,9 @@ def past_shock(scores: Scored | None, days: Sequence[int], at: int) -> Shock:
 
 
 def backtest(
-    inputs: Inputs,
-    scores: Mapping[str, Scored],
-    believe: Callable[[int], tuple[Book, Beliefs]],
+    inputs: ForecastInputs,
+    scores: Mapping[str, PastForecast],
+    believe: Callable[[int], tuple[RenewalBook, ForecastBeliefs]],
     first: int,
 ) -> Plain:
     """Forecast every past quarter as it could be forecast then, and compare.
@@ -134,10 +142,10 @@ def backtest(
             left_out.append({"quarter": quarter_name(start), "words": words})
             continue
         found.append(one_quarter(book, beliefs, steps, (start, end), first))
-    return {"quarters": found, "left_out": left_out, "summary": summary(found)}
+    return {"quarters": found, "left_out": left_out, "summary": backtest_summary(found)}
 
 
-def _why_not(churn: Scored, moment: int | None) -> str:
+def _why_not(churn: PastForecast, moment: int | None) -> str:
     if moment is None:
         return "no moment of the grid at its start"
     if not (churn.rows["day"] == moment).any():
@@ -145,7 +153,7 @@ def _why_not(churn: Scored, moment: int | None) -> str:
     return ""
 
 
-def scored_share(book: Book, end: int, churn: Scored) -> float:
+def scored_share(book: RenewalBook, end: int, churn: PastForecast) -> float:
     """Return the share of ARR that could leave in a quarter and has a score of that moment."""
     table = book.accounts
     by_renewal = table["asks_renewal"] | table["is_pending"]
@@ -157,11 +165,15 @@ def scored_share(book: Book, end: int, churn: Scored) -> float:
 
 
 def one_quarter(
-    book: Book, beliefs: Beliefs, steps: pd.DataFrame, span: tuple[int, int], first: int
+    book: RenewalBook,
+    beliefs: ForecastBeliefs,
+    steps: pd.DataFrame,
+    span: tuple[int, int],
+    first: int,
 ) -> Plain:
     """Return one quarter's forecast beside what happened."""
     start, end = span
-    period = Period(quarter_name(start), start, book.at, end)
+    period = ForecastPeriod(quarter_name(start), start, book.at, end)
     _, (drawn,) = draw_chain(book, [period], beliefs)
     base, kept, after = drawn.base[:, 0], drawn.kept[:, 0], drawn.end[:, 0]
     actual = retention(retained(steps, start, end))
@@ -190,7 +202,7 @@ def _a_year_before(start: int, end: int) -> tuple[int, int]:
     return tuple(day_index(day.replace(year=day.year - 1)) for day in (first, last))  # type: ignore[return-value]
 
 
-def _against_commit(book: Book, steps: pd.DataFrame, end: int) -> Plain | None:
+def _against_commit(book: RenewalBook, steps: pd.DataFrame, end: int) -> Plain | None:
     """Return, of the renewals with a commit, what was expected lost by both, and what was lost."""
     known = book.accounts["arr"].to_numpy() * (1.0 - known_share(book, book.at, end + 1))
     table = book.accounts.assign(known_lost=known)[due_in(book, book.at, end)]
@@ -209,7 +221,7 @@ def _against_commit(book: Book, steps: pd.DataFrame, end: int) -> Plain | None:
     }
 
 
-def summary(found: Sequence[Plain], measures: Sequence[str] = ("grr", "nrr")) -> Plain:
+def backtest_summary(found: Sequence[Plain], measures: Sequence[str] = ("grr", "nrr")) -> Plain:
     """Return coverage, bias and CRPS over the quarters, beside the rivals, with words."""
     n = len(found)
     result: Plain = {"quarters": n, "words": [_how_much(n)]}
@@ -264,4 +276,11 @@ def _how_much(n: int) -> str:
     return words
 
 
-__all__ = ["Asked", "Scored", "backtest", "moment_of", "past_shock", "scored", "summary"]
+__all__ = [
+    "PastForecast",
+    "backtest",
+    "moment_of",
+    "past_shock",
+    "scored_forecasts",
+    "backtest_summary",
+]

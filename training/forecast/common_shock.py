@@ -37,7 +37,7 @@ LIMIT = 1e-9
 
 
 @dataclass(frozen=True)
-class Shock:
+class CommonShock:
     """What is believed of s.
 
     Attributes
@@ -93,14 +93,14 @@ class Shock:
         return f"{words}."
 
 
-def prior() -> Shock:
+def prior() -> CommonShock:
     """Return what is believed of s before any quarter was seen."""
-    return Shock(_normalised(_log_prior()))
+    return CommonShock(_normalised(_log_prior()))
 
 
 def estimate_shock(
     quarters: Sequence[tuple[np.ndarray, np.ndarray]],
-) -> Shock:
+) -> CommonShock:
     """Return what is believed of s after the quarters that could be seen.
 
     Parameters
@@ -111,12 +111,12 @@ def estimate_shock(
     seen = [(p, y) for p, y in quarters if len(p)]
     log_posterior = _log_prior()
     for p, happened in seen:
-        log_posterior = log_posterior + log_likelihood(p, happened)
+        log_posterior = log_posterior + shock_log_likelihood(p, happened)
     events = int(sum(float(np.sum(y)) for _, y in seen))
-    return Shock(_normalised(log_posterior), len(seen), events)
+    return CommonShock(_normalised(log_posterior), len(seen), events)
 
 
-def log_likelihood(p: np.ndarray, happened: np.ndarray) -> np.ndarray:
+def shock_log_likelihood(p: np.ndarray, happened: np.ndarray) -> np.ndarray:
     """Return the log-likelihood of one quarter at each s of `GRID`.
 
     Notes

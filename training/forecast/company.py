@@ -25,10 +25,10 @@ from features.revenue.retention import (
 )
 from features.revenue.terms import COMEBACK_DAYS
 from training.forecast import spend_retention
-from training.forecast.backtest import Scored, backtest, past_shock, scored
-from training.forecast.inputs import Inputs
-from training.forecast.periods import Beliefs, outlook
-from training.forecast.renewal_book import Asked, Book, book_at
+from training.forecast.backtest import PastForecast, backtest, past_shock, scored_forecasts
+from training.forecast.inputs import ForecastInputs
+from training.forecast.periods import ForecastBeliefs, forecast_periods
+from training.forecast.renewal_book import ForecastRequest, RenewalBook, book_at
 from training.forecast.size_distributions import past_magnitudes
 
 DRAWS, PAST_DRAWS = 10_000, 4_000
@@ -41,7 +41,7 @@ Plain = dict[str, Any]
 
 def company_forecast(
     company: Company,
-    inputs: Inputs,
+    inputs: ForecastInputs,
     predictions: Mapping[str, pd.DataFrame],
     book: Iterable[Mapping[str, Any]],
     release: Mapping[str, Any],
@@ -79,7 +79,7 @@ def company_forecast(
             company, churn, predictions[churn], list(book), release, inputs, draws=draws
         )
     try:
-        maker = Maker(company, inputs, predictions, release, churn, draws)
+        maker = ForecastBuilder(company, inputs, predictions, release, churn, draws)
         why_not = maker.refusal()
         return _nothing(why_not) if why_not else maker.content(book)
     except DataError as error:
@@ -95,13 +95,13 @@ def _target(company: Company, outcome: str, predictions: Mapping[str, Any]) -> s
     return next((name for name in named if name in predictions), None)
 
 
-class Maker:
+class ForecastBuilder:
     """Holds what every moment's forecast is made from."""
 
     def __init__(
         self,
         company: Company,
-        inputs: Inputs,
+        inputs: ForecastInputs,
         predictions: Mapping[str, pd.DataFrame],
         release: Mapping[str, Any],
         churn: str,
@@ -109,8 +109,8 @@ class Maker:
     ) -> None:
         self.company, self.inputs, self.release, self.draws = company, inputs, release, draws
         self.names = {"churn": churn, "expansion": _target(company, "expansion", predictions)}
-        self.scores: dict[str, Scored] = {
-            outcome: scored(
+        self.scores: dict[str, PastForecast] = {
+            outcome: scored_forecasts(
                 predictions[name],
                 self._column(name),
                 until_renewal=outcome == "churn" and company.targets[name].until_renewal,
@@ -166,10 +166,10 @@ class Maker:
         effective = _day_of(events["effective_at"])
         return len(events), int((np.abs(ended - effective) <= self.churn.horizon_days).sum())
 
-    def asked(self, at: int) -> Asked:
+    def asked(self, at: int) -> ForecastRequest:
         """Return what the scores ask, with the delays known at a moment."""
         growth = self.growth
-        return Asked(
+        return ForecastRequest(
             self.churn.horizon_days,
             self.churn.until_renewal,
             growth.horizon_days if growth else self.churn.horizon_days,
@@ -197,7 +197,7 @@ class Maker:
 
     def believe(
         self, at: int, chances: Mapping[str, pd.Series], draws: int
-    ) -> tuple[Book, Beliefs]:
+    ) -> tuple[RenewalBook, ForecastBeliefs]:
         """Return the book and the beliefs at a moment of the grid, as they could be had then."""
         asked = self.asked(at)
         terms = self.inputs.terms_at(at)
@@ -211,9 +211,9 @@ class Maker:
         )
         book = book_at(self.inputs, at, quarter_of(at)[0], chances, asked, magnitudes)
         shocks = (self.shock("churn", at), self.shock("expansion", at))
-        return book, Beliefs(asked, magnitudes, shocks, draws, self.company.training.seed)
+        return book, ForecastBeliefs(asked, magnitudes, shocks, draws, self.company.training.seed)
 
-    def believe_then(self, at: int) -> tuple[Book, Beliefs]:
+    def believe_then(self, at: int) -> tuple[RenewalBook, ForecastBeliefs]:
         """Return the same with out-of-time scores, for the backtest."""
         chances = {outcome: item.at(at) for outcome, item in self.scores.items()}
         return self.believe(at, chances, min(self.draws, PAST_DRAWS))
@@ -231,7 +231,7 @@ class Maker:
             "words": self._words(book, beliefs),
             "definitions": [{"word": w, "meaning": m} for w, m in DEFINITIONS.items()],
             "kinds": [{"word": w, "meaning": m} for w, m in KINDS.items()],
-            **outlook(book, beliefs, cuts, trained),
+            **forecast_periods(book, beliefs, cuts, trained),
             "history": self.history(),
             "shock": {
                 "churn": beliefs.shocks[0].as_dict(),
@@ -242,7 +242,7 @@ class Maker:
             "backtest": past,
         }
 
-    def _words(self, book: Book, beliefs: Beliefs) -> list[str]:
+    def _words(self, book: RenewalBook, beliefs: ForecastBeliefs) -> list[str]:
         unscored = book.accounts[~book.accounts["has_score"] & (book.accounts["arr"] > 0)]
         waiting = unscored[unscored["status"] != "notice_given"]
         words = [

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from configs.runtime.errors import DataError
 from configs.schema.workspace import Workspace
 from features.days import day_index, index_day
-from features.pipeline import Built
+from features.pipeline import FeatureBuild
 from features.revenue.retention import known_terms
 from features.snapshots.grid import STANDING
 from features.snapshots.subscriptions import daily_frame, priced_terms
@@ -24,7 +24,7 @@ DEAL_COLUMNS = ("entity_id", "opportunity_id", "day", "known_day", "kind", "stag
 
 
 @dataclass(frozen=True)
-class Inputs:
+class ForecastInputs:
     """Everything the forecast is made from.
 
     Attributes
@@ -72,7 +72,7 @@ class Inputs:
         return self.days[-1]
 
 
-def read_inputs(workspace: Workspace, built: Built) -> Inputs:
+def read_inputs(workspace: Workspace, built: FeatureBuild) -> ForecastInputs:
     """Read what a company's forecast is made from; the caller holds the state directory's lock."""
     engine = connect(workspace.state.scratch)
     currency = workspace.company.reporting_currency
@@ -90,7 +90,7 @@ def read_inputs(workspace: Workspace, built: Built) -> Inputs:
         except DataError as error:
             why_not = error.what
     files = built.snapshots.sets[STANDING]
-    return Inputs(
+    return ForecastInputs(
         terms=terms,
         deals=_deals(tables.get("opportunities")),
         names=_names(built),
@@ -108,7 +108,7 @@ def _deals(daily: pd.DataFrame | None) -> pd.DataFrame | None:
     return daily.reindex(columns=list(DEAL_COLUMNS))
 
 
-def _names(built: Built) -> pd.DataFrame:
+def _names(built: FeatureBuild) -> pd.DataFrame:
     """Return name, segment and owner of every account as they are today."""
     info = built.loaded.info("accounts")
     segment = next((n for n in ("segment", "plan", "region") if n in info.columns), None)
@@ -125,7 +125,7 @@ def _names(built: Built) -> pd.DataFrame:
     return table.set_index("entity_id")[["name", "segment", "owner"]]
 
 
-def _owner_names(built: Built) -> dict[str, str]:
+def _owner_names(built: FeatureBuild) -> dict[str, str]:
     info = built.loaded.tables.get("owners")
     if info is None or "name" not in info.columns:
         return {}

@@ -11,7 +11,7 @@ from training.reporting.formatting import money, rate, share, signed
 Plain = Mapping[str, Any]
 
 
-def lines(content: Plain) -> Iterator[str]:
+def forecast_lines(content: Plain) -> Iterator[str]:
     """Yield a company's forecast in words and aligned numbers."""
     yield from content["words"]
     if content["kind"] == "spend":

@@ -19,7 +19,7 @@ from training.data.splits import MIN_CLASS_ACCOUNTS, count_events
 from training.data.training_frame import ROW_COLUMNS, TrainingFrame
 from training.evaluation.sampling import MODEL
 from training.fitting.baselines import fit_constant
-from training.fitting.fit import Recipe, choose_rung, fit
+from training.fitting.fit import TrainingConfig, choose_tier, fit
 from training.forecast.backtest import moment_of
 
 
@@ -75,13 +75,13 @@ def _starts(as_of: pd.Series, before: pd.Timestamp) -> list[pd.Timestamp]:
     return [moments[day] for day in found if day is not None]
 
 
-def _recipe(known: TrainingFrame, company: Company) -> Recipe | None:
+def _recipe(known: TrainingFrame, company: Company) -> TrainingConfig | None:
     """Return how to fit on what was known; None where that allows pooled rates only."""
     label, settings = known.label, company.training
     accounts = [known.rows.loc[label == outcome, "entity_id"].nunique() for outcome in (0, 1)]
-    rung = choose_rung(count_events(known.rows))
+    rung = choose_tier(count_events(known.rows))
     if rung.kind == "rates" or min(accounts) < MIN_CLASS_ACCOUNTS:
         return None
     seeds = tuple(range(settings.seed, settings.seed + settings.model_seeds))
     outcome = company.targets[known.target].outcome
-    return Recipe(rung.kind, outcome, seeds, threads=settings.threads)
+    return TrainingConfig(rung.kind, outcome, seeds, threads=settings.threads)

@@ -11,18 +11,18 @@ import pandas as pd
 
 from features.days import index_day
 from features.revenue.retention import quarter_name, quarter_of, retained, retention
-from training.forecast.common_shock import Shock
+from training.forecast.common_shock import CommonShock
 from training.forecast.renewal_book import (
-    Asked,
-    Book,
+    ForecastRequest,
+    RenewalBook,
     due_in,
     groups_of,
     known_share,
     left_within,
     step_of,
 )
-from training.forecast.simulate import Drawn, simulate
-from training.forecast.size_distributions import Magnitudes
+from training.forecast.simulate import SimulatedDraws, simulate_forecast
+from training.forecast.size_distributions import SizeDistributions
 
 REACH = 0.9
 """A period is within reach when the horizon trained for covers this share of the way to its end;
@@ -36,7 +36,7 @@ Plain = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Period:
+class ForecastPeriod:
     """A stretch of days a forecast is about.
 
     Attributes
@@ -54,7 +54,7 @@ class Period:
 
 
 @dataclass(frozen=True)
-class Beliefs:
+class ForecastBeliefs:
     """What a forecast assumes beside the scores.
 
     Attributes
@@ -69,14 +69,14 @@ class Beliefs:
         Of the simulation.
     """
 
-    asked: Asked
-    magnitudes: Magnitudes
-    shocks: tuple[Shock, Shock]
+    asked: ForecastRequest
+    magnitudes: SizeDistributions
+    shocks: tuple[CommonShock, CommonShock]
     draws: int
     seed: int
 
 
-def periods_ahead(at: int, horizon_days: int) -> list[list[Period]]:
+def periods_ahead(at: int, horizon_days: int) -> list[list[ForecastPeriod]]:
     """Return the chains of periods within reach: each starts where the one before it ends.
 
     The quarter `at` lies in and the next come first, as far as the horizon reaches; where it does
@@ -90,23 +90,23 @@ def periods_ahead(at: int, horizon_days: int) -> list[list[Period]]:
     """
     first, second = quarter_of(at)
     third = quarter_of(second)[1]
-    chain = [Period(quarter_name(first), first, at, second)]
-    chain += [Period(quarter_name(second), second, second, third)]
+    chain = [ForecastPeriod(quarter_name(first), first, at, second)]
+    chain += [ForecastPeriod(quarter_name(second), second, second, third)]
     reached = [period for period in chain if REACH * (period.end - at) <= horizon_days]
-    rolling = [Period(f"next {horizon_days} days", at, at, at + horizon_days)]
+    rolling = [ForecastPeriod(f"next {horizon_days} days", at, at, at + horizon_days)]
     is_whole = len(reached) == 2 or (len(reached) == 1 and at == first)
     return [part for part in (reached, [] if is_whole else rolling) if part]
 
 
 def draw_chain(
-    book: Book, chain: Sequence[Period], beliefs: Beliefs
-) -> tuple[list[tuple[str, str]], list[Drawn]]:
+    book: RenewalBook, chain: Sequence[ForecastPeriod], beliefs: ForecastBeliefs
+) -> tuple[list[tuple[str, str]], list[SimulatedDraws]]:
     """Return the groups and the draws of each period of a chain."""
     names, groups = groups_of(book.accounts)
     steps = [step_of(book, beliefs.asked, period.start, period.end) for period in chain]
     changes = [beliefs.magnitudes.changes(period.end - period.start) for period in chain]
     base = "base" if chain[0].since == book.since else "arr"
-    drawn = simulate(
+    drawn = simulate_forecast(
         book.accounts["arr"].to_numpy(dtype=np.float64),
         book.accounts[base].to_numpy(dtype=np.float64),
         steps,
@@ -119,7 +119,9 @@ def draw_chain(
     return names, drawn
 
 
-def outlook(book: Book, beliefs: Beliefs, cuts: Mapping[str, float], trained_days: float) -> Plain:
+def forecast_periods(
+    book: RenewalBook, beliefs: ForecastBeliefs, cuts: Mapping[str, float], trained_days: float
+) -> Plain:
     """Return everything the forecast says of a book.
 
     Parameters
@@ -153,7 +155,10 @@ def outlook(book: Book, beliefs: Beliefs, cuts: Mapping[str, float], trained_day
 
 
 def period_content(
-    book: Book, period: Period, names: Sequence[tuple[str, str]], drawn: Drawn
+    book: RenewalBook,
+    period: ForecastPeriod,
+    names: Sequence[tuple[str, str]],
+    drawn: SimulatedDraws,
 ) -> Plain:
     """Return one period: bands of GRR, NRR and ARR lost, in all and per group."""
     rows = [
@@ -174,7 +179,7 @@ def period_content(
     }
 
 
-def bands(drawn: Drawn, column: int) -> Plain:
+def bands(drawn: SimulatedDraws, column: int) -> Plain:
     """Return P10, P50, P90 and mean of GRR, NRR and ARR lost of one group; None without ARR."""
     base, kept, end = drawn.base[:, column], drawn.kept[:, column], drawn.end[:, column]
     has = base > 0
@@ -197,7 +202,7 @@ def quantiles(values: np.ndarray) -> dict[str, float]:
     return {name: float(value) for name, value in named} | {"mean": float(values.mean())}
 
 
-def _to_date(book: Book, period: Period) -> Plain | None:
+def _to_date(book: RenewalBook, period: ForecastPeriod) -> Plain | None:
     """Return what the period has brought so far; None when it has not begun."""
     if not period.since < book.at or period.since != book.since:
         return None
@@ -205,14 +210,14 @@ def _to_date(book: Book, period: Period) -> Plain | None:
     return {"grr": so_far["grr"], "nrr": so_far["nrr"], "lost_accounts": so_far["lost_accounts"]}
 
 
-def _known_lost(book: Book, period: Period) -> float:
+def _known_lost(book: RenewalBook, period: ForecastPeriod) -> float:
     """Return the ARR under notice that ends in the period."""
     share = known_share(book, period.start, period.end)
     earlier = known_share(book, book.at, period.start) if period.start > book.at else 1.0
     return float((book.accounts["arr"].to_numpy() * earlier * (1.0 - share)).sum())
 
 
-def renewals_due(book: Book, cuts: Mapping[str, float], trained_days: float) -> list[Plain]:
+def renewals_due(book: RenewalBook, cuts: Mapping[str, float], trained_days: float) -> list[Plain]:
     """Return the renewals of this quarter and the next three.
 
     Returns
@@ -272,7 +277,7 @@ def due_content(due: pd.DataFrame, cuts: Mapping[str, float]) -> Plain:
     }
 
 
-def concentration(book: Book, asked: Asked, reach: int) -> Plain:
+def concentration(book: RenewalBook, asked: ForecastRequest, reach: int) -> Plain:
     """Return the ten largest accounts and what of the book hangs on them.
 
     Returns
@@ -293,7 +298,9 @@ def concentration(book: Book, asked: Asked, reach: int) -> Plain:
     }
 
 
-def _one_of_top(row: Mapping[Any, Any], book: Book, asked: Asked, reach: int) -> Plain:
+def _one_of_top(
+    row: Mapping[Any, Any], book: RenewalBook, asked: ForecastRequest, reach: int
+) -> Plain:
     p = float(row["p_lost"])
     if row["asks_renewal"] or row["is_pending"]:
         p = p if row["is_pending"] or row["renews_day"] < reach else 0.0

@@ -10,9 +10,9 @@ import pandas as pd
 
 from features.revenue.retention import levels, position
 from features.revenue.terms import COMEBACK_DAYS
-from training.forecast.inputs import UNASSIGNED, Inputs
-from training.forecast.simulate import Step
-from training.forecast.size_distributions import Magnitudes
+from training.forecast.inputs import UNASSIGNED, ForecastInputs
+from training.forecast.simulate import ForecastStep
+from training.forecast.size_distributions import SizeDistributions
 
 WON, LOST = ("closed_won", "closed won", "won"), ("closed_lost", "closed lost", "lost")
 CLOSE_DAYS = 45
@@ -20,7 +20,7 @@ CLOSE_DAYS = 45
 
 
 @dataclass(frozen=True)
-class Asked:
+class ForecastRequest:
     """What the scores are the chances of.
 
     Attributes
@@ -43,7 +43,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Book:
+class RenewalBook:
     """Every account with ARR at a moment or at the start of its quarter.
 
     Attributes
@@ -69,13 +69,13 @@ class Book:
 
 
 def book_at(
-    inputs: Inputs,
+    inputs: ForecastInputs,
     at: int,
     since: int,
     chances: Mapping[str, pd.Series],
-    asked: Asked,
-    magnitudes: Magnitudes | None = None,
-) -> Book:
+    asked: ForecastRequest,
+    magnitudes: SizeDistributions | None = None,
+) -> RenewalBook:
     """Return the book at a moment of the grid, as it was known then.
 
     Parameters
@@ -108,11 +108,13 @@ def book_at(
     table = _with_chances(table, chances, magnitudes)
     announced = pd.concat([_announced(terms, at), _lost_deals(table, deals)], ignore_index=True)
     announced = announced[announced["entity_id"].isin(table.index)]
-    return Book(at, since, table.rename_axis("entity_id").reset_index(), announced, terms, steps)
+    return RenewalBook(
+        at, since, table.rename_axis("entity_id").reset_index(), announced, terms, steps
+    )
 
 
 def _with_chances(
-    table: pd.DataFrame, chances: Mapping[str, pd.Series], magnitudes: Magnitudes | None
+    table: pd.DataFrame, chances: Mapping[str, pd.Series], magnitudes: SizeDistributions | None
 ) -> pd.DataFrame:
     """Attach both chances; accounts without a score get the mean of their kind."""
     lost = chances.get("churn", pd.Series(dtype="float64")).reindex(table.index)
@@ -170,7 +172,7 @@ def _lost_deals(table: pd.DataFrame, deals: pd.DataFrame) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def step_of(book: Book, asked: Asked, start: int, end: int) -> Step:
+def step_of(book: RenewalBook, asked: ForecastRequest, start: int, end: int) -> ForecastStep:
     """Return what may happen to each account of the book in ``(start, end]``.
 
     Parameters
@@ -193,7 +195,7 @@ def step_of(book: Book, asked: Asked, start: int, end: int) -> Step:
     p_lost = np.where(table["is_signed"].to_numpy(), 0.0, p_lost)
     grows = table["p_grows"].to_numpy(dtype=np.float64)
     p_grows = 1.0 - (1.0 - grows) ** ((end - start) / asked.growth_days)
-    return Step(
+    return ForecastStep(
         p_lost=p_lost,
         p_grows=np.minimum(p_grows, 1.0 - p_lost),
         known=known_share(book, start, end),
@@ -202,7 +204,7 @@ def step_of(book: Book, asked: Asked, start: int, end: int) -> Step:
     )
 
 
-def due_in(book: Book, start: int, end: int) -> np.ndarray:
+def due_in(book: RenewalBook, start: int, end: int) -> np.ndarray:
     """Return which accounts renew in ``[start, end)``; late renewals count at once."""
     renews = book.accounts["renews_day"].to_numpy(dtype=np.float64)
     late = book.accounts["is_pending"].to_numpy() & (start == book.at)
@@ -210,7 +212,7 @@ def due_in(book: Book, start: int, end: int) -> np.ndarray:
     return due
 
 
-def left_within(p: np.ndarray, days: int, asked: Asked) -> np.ndarray:
+def left_within(p: np.ndarray, days: int, asked: ForecastRequest) -> np.ndarray:
     """Return the chance that ARR has ended within some days, decisions being spread evenly.
 
     The chance of deciding within the horizon is spread over its days; the ARR ends later by the
@@ -222,7 +224,7 @@ def left_within(p: np.ndarray, days: int, asked: Asked) -> np.ndarray:
     return ended @ (counts / counts.sum())
 
 
-def known_share(book: Book, start: int, end: int) -> np.ndarray:
+def known_share(book: RenewalBook, start: int, end: int) -> np.ndarray:
     """Return the share of each account's ARR at `start` that is not known to end by `end`."""
     arr = book.accounts.set_index("entity_id")["arr"]
     ends = book.announced

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from training.forecast.common_shock import Shock
+from training.forecast.common_shock import CommonShock
 
 TABLE = 1 << 16
 """Resolution of an empirical distribution: one entry per value of a 16-bit random number."""
@@ -26,7 +26,7 @@ CERTAIN = 9.0
 
 
 @dataclass(frozen=True)
-class Step:
+class ForecastStep:
     """What may happen to each account in one period. Arrays of one entry per account.
 
     Attributes
@@ -38,7 +38,7 @@ class Step:
     known : array
         Share of ARR that is known to stay: 1, less what is known to end in the period.
     pool : array of int
-        Which of `Changes.others` an account draws from when it neither leaves nor grows.
+        Which of `SimulatedChanges.others` an account draws from when it neither leaves nor grows.
     is_open : array of bool
         False: nothing is drawn, the account keeps what is known to stay.
     """
@@ -51,7 +51,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Changes:
+class SimulatedChanges:
     """Empirical relative changes of ARR, as tables of `TABLE` equally likely values.
 
     Attributes
@@ -67,7 +67,7 @@ class Changes:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SimulatedDraws:
     """One period's draws: arrays of draws × groups.
 
     Attributes
@@ -85,7 +85,7 @@ class Drawn:
     end: np.ndarray
 
 
-def table_of(values: np.ndarray, weights: np.ndarray, share: float = 1.0) -> np.ndarray:
+def draws_table(values: np.ndarray, weights: np.ndarray, share: float = 1.0) -> np.ndarray:
     """Return a weighted empirical distribution as `TABLE` equally likely values.
 
     Parameters
@@ -109,7 +109,7 @@ def table_of(values: np.ndarray, weights: np.ndarray, share: float = 1.0) -> np.
     return np.concatenate([table[table != 1.0], table[table == 1.0]])
 
 
-def expected_end(arr: np.ndarray, step: Step, changes: Changes) -> np.ndarray:
+def expected_end(arr: np.ndarray, step: ForecastStep, changes: SimulatedChanges) -> np.ndarray:
     """Return each account's expected ARR at the end of a period: what the draws average to."""
     growth = float(changes.growth.mean(dtype=np.float64))
     others = changes.others.mean(axis=1, dtype=np.float64)[step.pool]
@@ -119,7 +119,7 @@ def expected_end(arr: np.ndarray, step: Step, changes: Changes) -> np.ndarray:
     return end
 
 
-def expected_kept(arr: np.ndarray, step: Step, changes: Changes) -> np.ndarray:
+def expected_kept(arr: np.ndarray, step: ForecastStep, changes: SimulatedChanges) -> np.ndarray:
     """Return each account's expected ARR kept, growth of one account paying for no other."""
     room = np.divide(1.0, step.known, out=np.ones(len(arr)), where=step.known > 0)
     growth = _capped(changes.growth[None, :], np.zeros(len(arr), dtype=np.int64), room)
@@ -137,17 +137,17 @@ def _capped(tables: np.ndarray, pool: np.ndarray, room: np.ndarray) -> np.ndarra
     return np.array(means)[place.ravel()]
 
 
-def simulate(
+def simulate_forecast(
     arr: np.ndarray,
     base: np.ndarray,
-    steps: Sequence[Step],
-    changes: Sequence[Changes],
-    shocks: tuple[Shock, Shock],
+    steps: Sequence[ForecastStep],
+    changes: Sequence[SimulatedChanges],
+    shocks: tuple[CommonShock, CommonShock],
     groups: np.ndarray,
     *,
     draws: int,
     seed: int,
-) -> list[Drawn]:
+) -> list[SimulatedDraws]:
     """Draw the periods ahead, one after the other.
 
     Parameters
@@ -189,9 +189,9 @@ def _summed(values: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     return found
 
 
-def _collected(part: Sequence[tuple[np.ndarray, ...]], cells: np.ndarray) -> Drawn:
+def _collected(part: Sequence[tuple[np.ndarray, ...]], cells: np.ndarray) -> SimulatedDraws:
     sums = (np.concatenate(chunks) for chunks in zip(*part, strict=True))
-    return Drawn(*(found @ cells for found in sums))
+    return SimulatedDraws(*(found @ cells for found in sums))
 
 
 def _generators(draws: int, size: int, seed: int) -> Iterator[tuple[np.random.Generator, int]]:
@@ -201,8 +201,8 @@ def _generators(draws: int, size: int, seed: int) -> Iterator[tuple[np.random.Ge
         yield np.random.Generator(np.random.SFC64(child)), min(size, draws - start)
 
 
-def _ordered(step: Step, order: np.ndarray) -> Step:
-    return Step(
+def _ordered(step: ForecastStep, order: np.ndarray) -> ForecastStep:
+    return ForecastStep(
         step.p_lost[order],
         step.p_grows[order],
         step.known[order],
@@ -214,9 +214,9 @@ def _ordered(step: Step, order: np.ndarray) -> Step:
 def _advance(
     rng: np.random.Generator,
     now: np.ndarray,
-    step: Step,
-    change: Changes,
-    shocks: tuple[Shock, Shock],
+    step: ForecastStep,
+    change: SimulatedChanges,
+    shocks: tuple[CommonShock, CommonShock],
 ) -> np.ndarray:
     """Return the ARR of every account at the end of a period, draws × accounts.
 
@@ -238,14 +238,18 @@ def _advance(
 
 
 def _grown(
-    now: np.ndarray, step: Step, change: Changes, cells: np.ndarray, dice: np.ndarray
+    now: np.ndarray,
+    step: ForecastStep,
+    change: SimulatedChanges,
+    cells: np.ndarray,
+    dice: np.ndarray,
 ) -> np.ndarray:
     row, column = np.divmod(cells, now.shape[1])
     grown: np.ndarray = now[row, column] * step.known[column] * change.growth[dice.ravel()[cells]]
     return grown
 
 
-def _reach(rng: np.random.Generator, p: np.ndarray, shock: Shock, n: int) -> np.ndarray:
+def _reach(rng: np.random.Generator, p: np.ndarray, shock: CommonShock, n: int) -> np.ndarray:
     """Return, draws × accounts, below which normal number an account is hit: one shock per draw."""
     s, z = shock.draw(rng, n), rng.standard_normal(n)
     free = np.sqrt(1.0 - s * s)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from features.revenue.retention import retained
-from training.forecast.simulate import Changes, table_of
+from training.forecast.simulate import SimulatedChanges, draws_table
 
 FEWEST = 20
 """Past changes below which an empirical distribution is not used."""
@@ -18,7 +18,7 @@ LARGE = 0.95
 
 
 @dataclass(frozen=True)
-class Magnitudes:
+class SizeDistributions:
     """What accounts that stayed did over past periods of equal length.
 
     Attributes
@@ -40,14 +40,14 @@ class Magnitudes:
         rows = rows if len(rows) >= FEWEST else self.rows
         return float(rows["grew"].mean()) if len(rows) else 0.0
 
-    def changes(self, days: float) -> Changes:
+    def changes(self, days: float) -> SimulatedChanges:
         """Return the tables to draw from in a period of some days.
 
         Away from renewals, changes come in proportion to time; a renewal happens as a whole.
         """
         grew, rest = self.rows[self.rows["grew"]], self.rows[~self.rows["grew"]]
         share = min(1.0, days / self.span_days)
-        return Changes(
+        return SimulatedChanges(
             growth=_table(grew),
             others=np.stack([_table(rest[~rest["is_due"]], share), _table(rest[rest["is_due"]])]),
         )
@@ -68,7 +68,7 @@ class Magnitudes:
 
 def _table(rows: pd.DataFrame, share: float = 1.0) -> np.ndarray:
     enough = rows if len(rows) >= FEWEST else rows.iloc[:0]
-    return table_of(enough["factor"].to_numpy(), enough["weight"].to_numpy(), share)
+    return draws_table(enough["factor"].to_numpy(), enough["weight"].to_numpy(), share)
 
 
 def past_magnitudes(
@@ -79,7 +79,7 @@ def past_magnitudes(
     at: int,
     span_days: int,
     margin: float,
-) -> Magnitudes:
+) -> SizeDistributions:
     """Look at the periods of `span_days` that end at `at`, one before the other, back to `first`.
 
     Parameters
@@ -100,7 +100,9 @@ def past_magnitudes(
     rows = rows.astype({"factor": "float64", "start": "float64", "is_due": "bool"})
     top = rows["start"].quantile(LARGE) if len(rows) else 0.0
     grew = rows["factor"].round(6) >= 1.0 + margin
-    return Magnitudes(rows.assign(weight=rows["start"].clip(upper=top), grew=grew), span_days)
+    return SizeDistributions(
+        rows.assign(weight=rows["start"].clip(upper=top), grew=grew), span_days
+    )
 
 
 def _period(terms: pd.DataFrame, steps: pd.DataFrame, start: int, end: int) -> pd.DataFrame:

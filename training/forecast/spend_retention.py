@@ -10,12 +10,17 @@ import pandas as pd
 
 from configs.schema.company import Company
 from features.revenue.retention import quarter_name, quarters
-from training.forecast.backtest import moment_of, past_shock, scored, summary
-from training.forecast.common_shock import Shock
+from training.forecast.backtest import backtest_summary, moment_of, past_shock, scored_forecasts
+from training.forecast.common_shock import CommonShock
 from training.forecast.draw_scores import crps, is_covered
-from training.forecast.inputs import Inputs
+from training.forecast.inputs import ForecastInputs
 from training.forecast.periods import quantiles
-from training.forecast.simulate import Changes, Step, simulate, table_of
+from training.forecast.simulate import (
+    ForecastStep,
+    SimulatedChanges,
+    draws_table,
+    simulate_forecast,
+)
 
 TRAILING_DAYS = 364
 PAST_DRAWS = 4_000
@@ -29,7 +34,7 @@ def spend_forecast(
     predictions: pd.DataFrame,
     book: Sequence[Mapping[str, Any]],
     release: Mapping[str, Any],
-    inputs: Inputs,
+    inputs: ForecastInputs,
     *,
     draws: int,
 ) -> Plain:
@@ -53,7 +58,9 @@ def spend_forecast(
         }
     p = np.array([float(row["scores"][churn]["probability"]) for row in rows])
     is_base_rate = release["bundles"].get(churn, {}).get("verdict") == "no_signal"
-    scores = scored(predictions, "p_constant" if is_base_rate else "p_model", until_renewal=False)
+    scores = scored_forecasts(
+        predictions, "p_constant" if is_base_rate else "p_model", until_renewal=False
+    )
     shock = past_shock(scores, inputs.days, inputs.today)
     share = kept_share(p, worth, shock, draws=draws, seed=company.training.seed)
     usual = float(worth.sum()) * target.horizon_days / TRAILING_DAYS
@@ -75,7 +82,7 @@ def spend_forecast(
     }
 
 
-def _words(inputs: Inputs, horizon_days: int) -> list[str]:
+def _words(inputs: ForecastInputs, horizon_days: int) -> list[str]:
     why = inputs.why_not or "churn is silence here, not the end of a contract"
     return [
         f"GRR and NRR are not forecast: {why}, so there is no recurring revenue to retain.",
@@ -86,17 +93,19 @@ def _words(inputs: Inputs, horizon_days: int) -> list[str]:
 
 
 def kept_share(
-    p: np.ndarray, worth: np.ndarray, shock: Shock, *, draws: int, seed: int
+    p: np.ndarray, worth: np.ndarray, shock: CommonShock, *, draws: int, seed: int
 ) -> np.ndarray:
     """Return draws of the share of value whose accounts stay, with a common shock."""
     n = len(p)
-    step = Step(p, np.zeros(n), np.ones(n), np.zeros(n, dtype=np.int64), np.ones(n, dtype=bool))
-    flat = table_of(np.zeros(0), np.zeros(0))
-    (drawn,) = simulate(
+    step = ForecastStep(
+        p, np.zeros(n), np.ones(n), np.zeros(n, dtype=np.int64), np.ones(n, dtype=bool)
+    )
+    flat = draws_table(np.zeros(0), np.zeros(0))
+    (drawn,) = simulate_forecast(
         worth,
         worth,
         [step],
-        [Changes(flat, flat[None, :])],
+        [SimulatedChanges(flat, flat[None, :])],
         (shock, shock),
         np.ones((n, 1)),
         draws=draws,
@@ -106,7 +115,7 @@ def kept_share(
     return share
 
 
-def _backtest(scores: Any, predictions: pd.DataFrame, inputs: Inputs, seed: int) -> Plain:
+def _backtest(scores: Any, predictions: pd.DataFrame, inputs: ForecastInputs, seed: int) -> Plain:
     """Return the same share forecast at every past quarter start, beside what happened."""
     worth = predictions["arr"].fillna(0.0).clip(lower=0.0).to_numpy(dtype=np.float64)
     rows = scores.rows.assign(worth=worth)
@@ -140,4 +149,4 @@ def _backtest(scores: Any, predictions: pd.DataFrame, inputs: Inputs, seed: int)
                 "commit": None,
             }
         )
-    return {"quarters": found, "left_out": left_out, "summary": summary(found, ("share",))}
+    return {"quarters": found, "left_out": left_out, "summary": backtest_summary(found, ("share",))}

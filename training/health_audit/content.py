@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from configs.runtime.errors import DataError
-from training.health_audit.evidence import Material, evidence_of
+from training.health_audit.evidence import AuditEvidence, evidence_of
 from training.health_audit.history import (
     DATES,
     KINDS,
@@ -22,11 +22,11 @@ from training.health_audit.history import (
     outcome_rows,
 )
 from training.health_audit.integrity import history_checks
-from training.health_audit.monthly_panel import Span, span_of
-from training.health_audit.options import Asked
-from training.health_audit.score_direction import Ordered, settle
-from training.health_audit.score_log import Recorded, seen
-from training.report.content import plain
+from training.health_audit.monthly_panel import PanelSpan, span_of
+from training.health_audit.options import AuditOptions
+from training.health_audit.score_direction import ScoreDirection, settle_direction
+from training.health_audit.score_log import ScoreLog, seen_scores
+from training.report.content import plain_content
 from training.report.limits import GLOSSARY
 from training.reporting.formatting import count, day, fixed, listing, plural
 from training.validation.verdict import PassMarks, half_width
@@ -44,7 +44,7 @@ AUDIT_WORDS = ("95 % interval", "AUC", "Wilson interval", "Capacity", "Lift at c
 
 
 @dataclass(frozen=True)
-class Files:
+class AuditFiles:
     """What was read.
 
     Attributes
@@ -61,7 +61,7 @@ class Files:
 
 def with_recorded(history: ScoreRows, folder: Path) -> ScoreRows:
     """Return the history with everything recorded earlier, when the file brings only one moment."""
-    before = seen(folder)
+    before = seen_scores(folder)
     if has_history(history) or before.empty:
         return history
     rows = history.rows
@@ -83,10 +83,10 @@ def has_history(history: ScoreRows) -> bool:
 
 
 def audit_content(
-    files: Files,
+    files: AuditFiles,
     history: ScoreRows,
-    recorded: Recorded,
-    asked: Asked,
+    recorded: ScoreLog,
+    asked: AuditOptions,
     progress: Progress,
     marks: PassMarks | None = None,
 ) -> Plain:
@@ -114,15 +114,15 @@ def audit_content(
     """
     marks = marks or PassMarks()
     outcomes = outcome_rows(files.outcomes, asked, set(history.rows["entity_id"]))
-    ordered = settle(history, asked)
+    ordered = settle_direction(history, asked)
     span = span_of(history, outcomes, asked)
     changed = recorded.changed
     checks = history_checks(history, ordered, outcomes, span, changed)
-    material = Material(ordered, outcomes, span, history.components, checks)
+    material = AuditEvidence(ordered, outcomes, span, history.components, checks)
     kinds = _kinds(outcomes, history)
     targets = {kind: evidence_of(material, kind, asked, marks, progress) for kind in kinds}
     notes = _notes(history, ordered, outcomes, span, targets)
-    return plain(
+    return plain_content(
         {
             "kind": "audit",
             "title": "Health-score audit",
@@ -180,9 +180,9 @@ def _strangers_all(outcomes: OutcomeRows, history: ScoreRows) -> DataError:
 
 def _notes(
     history: ScoreRows,
-    ordered: Ordered,
+    ordered: ScoreDirection,
     outcomes: OutcomeRows,
-    span: Span,
+    span: PanelSpan,
     targets: Mapping[str, Plain],
 ) -> list[Note]:
     notes = [*history.notes, *ordered.notes, *outcomes.notes, *span.notes]
@@ -209,7 +209,7 @@ def _strangers(history: ScoreRows, outcomes: OutcomeRows) -> list[Note]:
     return [Note("strangers", words, "warning")]
 
 
-def _silent_exits(history: ScoreRows, outcomes: OutcomeRows, span: Span) -> list[Note]:
+def _silent_exits(history: ScoreRows, outcomes: OutcomeRows, span: PanelSpan) -> list[Note]:
     """Count accounts whose scores stop without an outcome: losses may be missing."""
     last = history.rows.groupby("entity_id")["scored_at"].max()
     gone = last[last < span.last - pd.Timedelta(days=span.stale_days)]
@@ -225,7 +225,9 @@ def _silent_exits(history: ScoreRows, outcomes: OutcomeRows, span: Span) -> list
     return [Note("silent_exits", words, severity)]
 
 
-def _reading(ordered: Ordered, history: ScoreRows, span: Span, asked: Asked) -> Plain:
+def _reading(
+    ordered: ScoreDirection, history: ScoreRows, span: PanelSpan, asked: AuditOptions
+) -> Plain:
     return {
         "higher": ordered.higher,
         "told_by": ordered.told_by,
@@ -254,7 +256,7 @@ def _by_band(targets: Mapping[str, Plain]) -> list[Plain]:
     return [{"band": row["band"], "churn": row, "expansion": grown[row["band"]]} for row in shared]
 
 
-def _limits(targets: Mapping[str, Plain], history: ScoreRows, asked: Asked) -> list[str]:
+def _limits(targets: Mapping[str, Plain], history: ScoreRows, asked: AuditOptions) -> list[str]:
     found = [
         "The audit shows whether the score went together with what followed. It does not say what "
         "causes an account to leave, nor what calling it would change.",

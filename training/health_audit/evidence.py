@@ -16,11 +16,18 @@ from training.evaluation.metrics import MEASURES, Measure, auc, bootstrap, estim
 from training.evaluation.sampling import MIN_SLICE_EVENTS, MODEL, Drawing, sample_of
 from training.health_audit.history import COMPONENT, OutcomeRows
 from training.health_audit.integrity import ranked_by_risk, ranking_checks
-from training.health_audit.monthly_panel import Span, as_known, bands_of, elsewhere, grid_of, unit
-from training.health_audit.options import Asked
-from training.health_audit.score_direction import Ordered
+from training.health_audit.monthly_panel import (
+    PanelSpan,
+    bands_of,
+    elsewhere,
+    grid_of,
+    scores_as_known,
+    unit,
+)
+from training.health_audit.options import AuditOptions
+from training.health_audit.score_direction import ScoreDirection
 from training.report.decision_curve import decision_curve, profit_grid
-from training.reporting.formatting import Outcome, outcome_of
+from training.reporting.formatting import OutcomeText, outcome_of
 from training.validation import score_evidence
 from training.validation.early_warning import (
     LAST_DAYS,
@@ -76,7 +83,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Material:
+class AuditEvidence:
     """The two files, made ready.
 
     Attributes
@@ -93,15 +100,15 @@ class Material:
         What was found about the history.
     """
 
-    ordered: Ordered
+    ordered: ScoreDirection
     outcomes: OutcomeRows
-    span: Span
+    span: PanelSpan
     components: tuple[str, ...]
     checks: Sequence[Plain]
 
 
 def evidence_of(
-    material: Material, kind: str, asked: Asked, marks: PassMarks, progress: Progress
+    material: AuditEvidence, kind: str, asked: AuditOptions, marks: PassMarks, progress: Progress
 ) -> Plain:
     """Return everything the report says of one kind of outcome.
 
@@ -126,7 +133,7 @@ def evidence_of(
     outcome = outcome_of(kind)
     material = turned(material, outcome)
     rows, flow = grid_of(material.ordered, material.outcomes, material.span, kind, asked)
-    drawing = drawing_of(rows, asked)
+    drawing = audit_bootstrap(rows, asked)
     if material.components:
         rows["p_best_feature"] = elsewhere(rows, _best_part(material.components))
     first = score_evidence.headline(rows)
@@ -144,7 +151,7 @@ def evidence_of(
     return base | _measured(material, rows, first, drawing, asked, marks, outcome, progress)
 
 
-def turned(material: Material, outcome: Outcome) -> Material:
+def turned(material: AuditEvidence, outcome: OutcomeText) -> AuditEvidence:
     """Return the material with risk meaning the chance of the outcome: growth turns it round."""
     if not outcome.is_growth:
         return material
@@ -158,7 +165,7 @@ def turned(material: Material, outcome: Outcome) -> Material:
     return replace(material, ordered=turned_round)
 
 
-def drawing_of(rows: pd.DataFrame, asked: Asked) -> Drawing:
+def audit_bootstrap(rows: pd.DataFrame, asked: AuditOptions) -> Drawing:
     """Return bootstrap and capacity: one account in twenty a month where none is told."""
     usual = rows.groupby("as_of").size().median()
     capacity = asked.capacity_per_month or max(1, round(0.05 * float(usual)))
@@ -221,7 +228,11 @@ def _n_folds(first: pd.DataFrame) -> int:
 
 
 def _nothing(
-    material: Material, rows: pd.DataFrame, n_events: int, marks: PassMarks, outcome: Outcome
+    material: AuditEvidence,
+    rows: pd.DataFrame,
+    n_events: int,
+    marks: PassMarks,
+    outcome: OutcomeText,
 ) -> Plain:
     """Return the content where there are no two events: a verdict and nothing to measure."""
     blank = {"value": None, "low": None, "high": None}
@@ -243,13 +254,13 @@ def _nothing(
 
 
 def _measured(
-    material: Material,
+    material: AuditEvidence,
     rows: pd.DataFrame,
     first: pd.DataFrame,
     drawing: Drawing,
-    asked: Asked,
+    asked: AuditOptions,
     marks: PassMarks,
-    outcome: Outcome,
+    outcome: OutcomeText,
     progress: Progress,
 ) -> Plain:
     names = [name for name in TITLES if f"p_{name}" in rows]
@@ -319,10 +330,10 @@ def _criteria(
     lead: Plain,
     checks: Sequence[Plain],
     first: pd.DataFrame,
-    material: Material,
-    asked: Asked,
+    material: AuditEvidence,
+    asked: AuditOptions,
     marks: PassMarks,
-    outcome: Outcome,
+    outcome: OutcomeText,
 ) -> list[Criterion]:
     ranking = ranking_criteria(measures, calendar, marks)
     if not asked.has_contracts:
@@ -379,7 +390,7 @@ def _quarters(
 
 
 def leads(
-    material: Material, rows: pd.DataFrame, outcome: Outcome, drawing: Drawing
+    material: AuditEvidence, rows: pd.DataFrame, outcome: OutcomeText, drawing: Drawing
 ) -> list[Plain]:
     """Return the AUC of the last score known 180, 90, 60 and 30 days before each decision.
 
@@ -399,7 +410,7 @@ def leads(
         asked = decided[["entity_id"]].assign(
             as_of=decided["decision_at"] - pd.Timedelta(days=days)
         )
-        then = as_known(material.ordered.rows, asked, material.span.stale_days)
+        then = scores_as_known(material.ordered.rows, asked, material.span.stale_days)
         then["fold"] = then["as_of"].dt.tz_localize(None).dt.to_period("Q").astype(str).map(quarter)
         scored = then[then["risk"].notna() & then["fold"].notna()]
         entry: Plain = {"lead_days": days, "events": len(scored),
@@ -411,10 +422,10 @@ def leads(
 
 
 def first_warnings(
-    material: Material,
+    material: AuditEvidence,
     rows: pd.DataFrame,
     names: Sequence[str],
-    outcome: Outcome,
+    outcome: OutcomeText,
     drawing: Drawing,
 ) -> Plain:
     """Return how long before each decision the account first came up on the team's list.
@@ -431,7 +442,7 @@ def first_warnings(
     return summary_of_leads(found, decided, drawing) | {"limit_days": LEAD_LIMIT}
 
 
-def _decided(material: Material, rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
+def _decided(material: AuditEvidence, rows: pd.DataFrame, outcome: OutcomeText) -> pd.DataFrame:
     """Return the decisions inside the time that is tested, one per account and decision."""
     events = material.outcomes.rows
     events = events[events["kind"] == outcome.noun]
@@ -457,12 +468,12 @@ def _calibration(found: Plain) -> Plain:
 
 
 def would_have_warned(
-    material: Material,
+    material: AuditEvidence,
     rows: pd.DataFrame,
     bands: np.ndarray,
     order: Sequence[str],
-    asked: Asked,
-    outcome: Outcome,
+    asked: AuditOptions,
+    outcome: OutcomeText,
 ) -> Plain:
     """Return every loss of the last four quarters with what the score said before it."""
     decided = _decided(material, rows, outcome)
@@ -473,7 +484,7 @@ def would_have_warned(
     names = np.array([*material.ordered.bands, ""], dtype=object)
 
     def as_of(moments: pd.DataFrame) -> pd.DataFrame:
-        then = as_known(scores, moments, material.span.stale_days)
+        then = scores_as_known(scores, moments, material.span.stale_days)
         level = then["level"].fillna(-1).astype("int64").to_numpy()
         shown = then["risk"] if material.ordered.higher == "riskier" else -then["risk"]
         shown = -shown if outcome.is_growth else shown
@@ -524,7 +535,7 @@ def _fitted(learnt: pd.DataFrame) -> Callable[[pd.DataFrame], np.ndarray]:
     return p
 
 
-def _components(material: Material, first: pd.DataFrame, drawing: Drawing) -> Plain | None:
+def _components(material: AuditEvidence, first: pd.DataFrame, drawing: Drawing) -> Plain | None:
     if not material.components or first["label"].sum() < MIN_SLICE_EVENTS:
         return None
     risk = unit(first["risk"]).to_numpy(dtype=np.float64)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import pandas as pd
 
 from configs.runtime.errors import SourceError, did_you_mean
-from training.health_audit.parse_values import is_date, is_number, is_text
+from training.health_audit.parse_values import is_number, looks_like_date, looks_like_text
 
 Fits = Callable[[pd.Series], bool]
 
 
 @dataclass(frozen=True)
-class Role:
+class ColumnRole:
     """A part a column can play.
 
     Attributes
@@ -41,7 +41,7 @@ def _anything(_column: pd.Series) -> bool:
     return True
 
 
-_ACCOUNT = Role(
+_ACCOUNT = ColumnRole(
     "account",
     "the account",
     ("accountid", "account", "customerid", "customer", "companyid", "company", "clientid",
@@ -50,38 +50,40 @@ _ACCOUNT = Role(
     _anything,
     required=True,
 )  # fmt: skip
-_ARR = Role(
+_ARR = ColumnRole(
     "arr",
     "annual recurring revenue",
     ("arr", "annualrecurringrevenue", "acv", "mrr", "revenue", "contractvalue", "amount", "value",
      "arrlost", "lostarr"),
     is_number,
 )  # fmt: skip
-_CURRENCY = Role("currency", "currency", ("currency", "currencyisocode", "currencycode"), is_text)
-_SEGMENT = Role(
+_CURRENCY = ColumnRole(
+    "currency", "currency", ("currency", "currencyisocode", "currencycode"), looks_like_text
+)
+_SEGMENT = ColumnRole(
     "segment",
     "segment",
     ("segment", "tier", "plan", "region", "size", "sizeclass", "customersegment"),
-    is_text,
+    looks_like_text,
 )
 
-SCORES: tuple[Role, ...] = (
+SCORES: tuple[ColumnRole, ...] = (
     _ACCOUNT,
-    Role(
+    ColumnRole(
         "date",
         "when the score stood",
         ("scoredat", "scoredon", "scoredate", "asof", "asofdate", "snapshotdate", "snapshotat",
          "snapshot", "date", "day", "month", "week", "period", "timestamp", "calculatedat"),
-        is_date,
+        looks_like_date,
     ),
-    Role(
+    ColumnRole(
         "recorded",
         "when the row was written",
         ("recordedat", "recordedon", "knownat", "loadedat", "createdat", "createddate",
          "insertedat", "updatedat", "lastmodifieddate", "modifiedat", "systemmodstamp"),
-        is_date,
+        looks_like_date,
     ),
-    Role(
+    ColumnRole(
         "score",
         "the score",
         ("healthscore", "score", "overallscore", "totalscore", "health", "overallhealth",
@@ -89,30 +91,35 @@ SCORES: tuple[Role, ...] = (
          "churnscore", "grade", "rating", "points"),
         is_number,
     ),
-    Role(
+    ColumnRole(
         "band",
         "the band",
         ("band", "healthband", "colour", "color", "healthcolor", "rag", "ragstatus", "status",
          "healthstatus", "riskband", "risklevel", "healthcategory", "category", "health", "risk",
          "score", "healthscore", "grade", "rating", "level"),
-        is_text,
+        looks_like_text,
     ),
     _SEGMENT,
     _ARR,
     _CURRENCY,
-    Role(
+    ColumnRole(
         "renewal",
         "when the contract renews",
         ("renewson", "renewaldate", "renewsat", "renewal", "contractenddate", "contractend",
          "enddate", "termend", "expirydate", "expiresat"),
-        is_date,
+        looks_like_date,
     ),
-    Role("components", "the parts of the score", ("components", "measures", "details"), is_text),
+    ColumnRole(
+        "components",
+        "the parts of the score",
+        ("components", "measures", "details"),
+        looks_like_text,
+    ),
 )  # fmt: skip
 
-OUTCOMES: tuple[Role, ...] = (
+OUTCOMES: tuple[ColumnRole, ...] = (
     _ACCOUNT,
-    Role(
+    ColumnRole(
         "date",
         "when it was decided",
         ("decidedon", "decidedat", "decisiondate", "noticeat", "noticedate", "noticeon",
@@ -120,10 +127,10 @@ OUTCOMES: tuple[Role, ...] = (
          "churnedon", "churndate", "closedate", "closedat", "closedon", "lostdate", "outcomedate",
          "eventdate", "occurredat", "date", "effectiveon", "effectivedate", "renewaldate",
          "enddate", "endedon"),
-        is_date,
+        looks_like_date,
         required=True,
     ),
-    Role(
+    ColumnRole(
         "kind",
         "what happened",
         ("outcome", "kind", "type", "event", "eventtype", "movement", "result", "status", "stage",
@@ -138,7 +145,7 @@ OUTCOMES: tuple[Role, ...] = (
 
 
 @dataclass(frozen=True)
-class Guess:
+class AuditColumns:
     """One part and the column that plays it.
 
     Attributes
@@ -168,8 +175,8 @@ def plain_name(name: str) -> str:
 
 
 def guess_columns(
-    frame: pd.DataFrame, table: str, roles: Sequence[Role], told: Mapping[str, str]
-) -> dict[str, Guess]:
+    frame: pd.DataFrame, table: str, roles: Sequence[ColumnRole], told: Mapping[str, str]
+) -> dict[str, AuditColumns]:
     """Return the column of every part that one plays.
 
     Parameters
@@ -189,10 +196,10 @@ def guess_columns(
         A told column or part does not exist; a required part is played by none.
     """
     _refuse_unknown(frame, table, roles, told)
-    found: dict[str, Guess] = {}
+    found: dict[str, AuditColumns] = {}
     for role in roles:
         if (name := told.get(f"{table}.{role.name}")) is not None:
-            found[role.name] = Guess(table, role.name, role.meaning, name, "as told")
+            found[role.name] = AuditColumns(table, role.name, role.meaning, name, "as told")
     for role in roles:
         taken = {guess.column for guess in found.values()}
         if role.name not in found and (guess := _guess(frame, table, role, taken)):
@@ -204,7 +211,7 @@ def guess_columns(
 
 
 def _refuse_unknown(
-    frame: pd.DataFrame, table: str, roles: Sequence[Role], told: Mapping[str, str]
+    frame: pd.DataFrame, table: str, roles: Sequence[ColumnRole], told: Mapping[str, str]
 ) -> None:
     names = {f"{table}.{role.name}" for role in roles}
     for key, column in told.items():
@@ -224,25 +231,29 @@ def _refuse_unknown(
             )
 
 
-def _guess(frame: pd.DataFrame, table: str, role: Role, taken: set[str]) -> Guess | None:
+def _guess(
+    frame: pd.DataFrame, table: str, role: ColumnRole, taken: set[str]
+) -> AuditColumns | None:
     names = [str(name) for name in frame]
     free = {plain_name(name): name for name in reversed(names) if name not in taken}
     for word in role.words:
         name = free.get(word)
         if name is not None and role.fits(frame[name]):
-            return Guess(table, role.name, role.meaning, name, "named so")
+            return AuditColumns(table, role.name, role.meaning, name, "named so")
     if role.name != "date":
         return None
     dated = [name for name in names if name not in taken and _is_dated(frame, name)]
-    return Guess(table, role.name, role.meaning, dated[0], "looks like it") if dated else None
+    return (
+        AuditColumns(table, role.name, role.meaning, dated[0], "looks like it") if dated else None
+    )
 
 
 def _is_dated(frame: pd.DataFrame, name: str) -> bool:
     other = any(plain_name(name) in role.words for role in SCORES if role.name != "date")
-    return not other and is_date(frame[name]) and not is_number(frame[name])
+    return not other and looks_like_date(frame[name]) and not is_number(frame[name])
 
 
-def _missing(frame: pd.DataFrame, table: str, role: Role) -> SourceError:
+def _missing(frame: pd.DataFrame, table: str, role: ColumnRole) -> SourceError:
     return misnamed(frame, table, role) or SourceError(
         f"no column of the {table} file looks like {role.meaning}",
         where=f"columns: {', '.join(map(str, frame))}",
@@ -250,7 +261,7 @@ def _missing(frame: pd.DataFrame, table: str, role: Role) -> SourceError:
     )
 
 
-def misnamed(frame: pd.DataFrame, table: str, role: Role) -> SourceError | None:
+def misnamed(frame: pd.DataFrame, table: str, role: ColumnRole) -> SourceError | None:
     """Return what is wrong with a column that is named for a part its cells cannot play."""
     named = {plain_name(str(name)): str(name) for name in reversed(list(frame))}
     name = next((named[word] for word in role.words if word in named), None)
@@ -267,7 +278,7 @@ def misnamed(frame: pd.DataFrame, table: str, role: Role) -> SourceError | None:
     )
 
 
-def component_columns(frame: pd.DataFrame, guesses: Mapping[str, Guess]) -> list[str]:
+def component_columns(frame: pd.DataFrame, guesses: Mapping[str, AuditColumns]) -> list[str]:
     """Return the other number columns of the scores file: the parts of the score."""
     taken = {guess.column for guess in guesses.values()}
     ids = {"id", "row", "index", "rowid", "year", "quarter"}
@@ -276,7 +287,9 @@ def component_columns(frame: pd.DataFrame, guesses: Mapping[str, Guess]) -> list
         for name in frame
         if name not in taken
         and plain_name(str(name)) not in ids
-        and not any(plain_name(str(name)) in role.words for role in SCORES if role.fits is is_date)
+        and not any(
+            plain_name(str(name)) in role.words for role in SCORES if role.fits is looks_like_date
+        )
         and is_number(frame[name])
         and frame[name].nunique() > 1
     ]

@@ -14,14 +14,14 @@ from configs.runtime.errors import DataError, SourceError, did_you_mean
 from training.health_audit.guess_columns import (
     OUTCOMES,
     SCORES,
-    Guess,
+    AuditColumns,
     component_columns,
     guess_columns,
     misnamed,
 )
-from training.health_audit.options import Asked
+from training.health_audit.options import AuditOptions
 from training.health_audit.parse_values import (
-    Dates,
+    DateOrder,
     plain_word,
     read_dates,
     read_numbers,
@@ -92,7 +92,7 @@ class ScoreRows:
 
     rows: pd.DataFrame
     components: tuple[str, ...]
-    guesses: list[Guess]
+    guesses: list[AuditColumns]
     notes: list[Note]
     n_read: int
     has_recorded: bool
@@ -115,12 +115,12 @@ class OutcomeRows:
     """
 
     rows: pd.DataFrame
-    guesses: list[Guess]
+    guesses: list[AuditColumns]
     notes: list[Note]
     n_read: int
 
 
-def score_rows(frame: pd.DataFrame, asked: Asked) -> ScoreRows:
+def score_rows(frame: pd.DataFrame, asked: AuditOptions) -> ScoreRows:
     """Return the scores file as typed rows.
 
     Raises
@@ -165,7 +165,7 @@ def score_rows(frame: pd.DataFrame, asked: Asked) -> ScoreRows:
 
 
 def _accounts(
-    frame: pd.DataFrame, guesses: Mapping[str, Guess], notes: list[Note]
+    frame: pd.DataFrame, guesses: Mapping[str, AuditColumns], notes: list[Note]
 ) -> pd.Series:  # fmt: skip
     """Return account ids; spellings that differ only by case are one account."""
     ids = read_words(frame[guesses["account"].column])
@@ -183,8 +183,8 @@ def _accounts(
 def _put_dates(
     rows: pd.DataFrame,
     frame: pd.DataFrame,
-    guesses: Mapping[str, Guess],
-    asked: Asked,
+    guesses: Mapping[str, AuditColumns],
+    asked: AuditOptions,
     notes: list[Note],
 ) -> None:
     """Add scored_at, recorded_at and renews_at; a day is over at its next midnight."""
@@ -203,7 +203,7 @@ def _put_dates(
         rows["renews_at"] = pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us, UTC]")
 
 
-def _dates(column: pd.Series, asked: Asked, notes: list[Note]) -> Dates:
+def _dates(column: pd.Series, asked: AuditOptions, notes: list[Note]) -> DateOrder:
     """Return a column as moments, and note how it is written."""
     name = str(column.name)
     read = read_dates(column, day_first=asked.day_first, proven=asked.proven, name=name)
@@ -218,7 +218,7 @@ def _file_notes(frame: pd.DataFrame) -> list[Note]:
 
 
 def _numbers(
-    frame: pd.DataFrame, guesses: Mapping[str, Guess], role: str, asked: Asked
+    frame: pd.DataFrame, guesses: Mapping[str, AuditColumns], role: str, asked: AuditOptions
 ) -> pd.Series:
     if role not in guesses:
         return pd.Series(np.nan, index=frame.index)
@@ -226,14 +226,17 @@ def _numbers(
     return found.where(np.isfinite(found))
 
 
-def _words(frame: pd.DataFrame, guesses: Mapping[str, Guess], role: str) -> pd.Series:
+def _words(frame: pd.DataFrame, guesses: Mapping[str, AuditColumns], role: str) -> pd.Series:
     if role not in guesses:
         return pd.Series(None, index=frame.index, dtype="object")
     return read_words(frame[guesses[role].column])
 
 
 def _put_components(
-    rows: pd.DataFrame, frame: pd.DataFrame, guesses: Mapping[str, Guess], asked: Asked
+    rows: pd.DataFrame,
+    frame: pd.DataFrame,
+    guesses: Mapping[str, AuditColumns],
+    asked: AuditOptions,
 ) -> tuple[str, ...]:
     """Add the components: columns of their own, or one column of JSON objects."""
     if "components" in guesses and (parts := _from_json(frame[guesses["components"].column])):
@@ -266,7 +269,7 @@ def _object(cell: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _usable(rows: pd.DataFrame, notes: list[Note], asked: Asked) -> pd.DataFrame:
+def _usable(rows: pd.DataFrame, notes: list[Note], asked: AuditOptions) -> pd.DataFrame:
     """Leave out rows without account, date or score, or of a time to come, and say how many."""
     reasons = {
         "no account": rows["entity_id"].isna(),
@@ -289,7 +292,7 @@ def _usable(rows: pd.DataFrame, notes: list[Note], asked: Asked) -> pd.DataFrame
 
 
 def _check_recorded(
-    rows: pd.DataFrame, guesses: dict[str, Guess], notes: list[Note]
+    rows: pd.DataFrame, guesses: dict[str, AuditColumns], notes: list[Note]
 ) -> bool:  # fmt: skip
     """Return whether a recording time is known; one before the score stood is something else."""
     if "recorded" not in guesses or "date" not in guesses:
@@ -306,7 +309,7 @@ def _check_recorded(
     return True
 
 
-def _money(rows: pd.DataFrame, asked: Asked, notes: list[Note]) -> pd.Series:
+def _money(rows: pd.DataFrame, asked: AuditOptions, notes: list[Note]) -> pd.Series:
     """Return ARR that can be added up: none of it negative, all of it in one currency."""
     arr = rows["arr"].copy()
     if negative := int((arr < 0).sum()):
@@ -329,7 +332,7 @@ def _money(rows: pd.DataFrame, asked: Asked, notes: list[Note]) -> pd.Series:
     return arr
 
 
-def currency_of(rows: pd.DataFrame, asked: Asked) -> str:
+def currency_of(rows: pd.DataFrame, asked: AuditOptions) -> str:
     """Return the one currency of the amounts, or nothing."""
     if asked.currency:
         return asked.currency.upper()
@@ -367,7 +370,7 @@ def _with_known(rows: pd.DataFrame, has_recorded: bool) -> pd.DataFrame:
     return made.sort_values(["entity_id", "scored_at", "known_at"], ignore_index=True)
 
 
-def outcome_rows(frame: pd.DataFrame, asked: Asked, accounts: set[str]) -> OutcomeRows:
+def outcome_rows(frame: pd.DataFrame, asked: AuditOptions, accounts: set[str]) -> OutcomeRows:
     """Return the outcomes file as typed rows.
 
     Parameters
@@ -399,7 +402,7 @@ def outcome_rows(frame: pd.DataFrame, asked: Asked, accounts: set[str]) -> Outco
 
 
 def _kinds(
-    frame: pd.DataFrame, guesses: Mapping[str, Guess], asked: Asked, notes: list[Note]
+    frame: pd.DataFrame, guesses: Mapping[str, AuditColumns], asked: AuditOptions, notes: list[Note]
 ) -> pd.Series:
     """Return churn, contraction, expansion or kept per row; None where nothing happened."""
     if "kind" not in guesses:

@@ -12,8 +12,8 @@ from training.evaluation.metrics import Sample, auc, bootstrap, estimate
 from training.evaluation.sampling import MIN_SLICE_EVENTS, Drawing
 from training.health_audit.edit_detection import UNLIKELY, traces_of
 from training.health_audit.history import OutcomeRows, ScoreRows
-from training.health_audit.monthly_panel import Span
-from training.health_audit.score_direction import Ordered
+from training.health_audit.monthly_panel import PanelSpan
+from training.health_audit.score_direction import ScoreDirection
 from training.reporting.formatting import count, day, estimated, p_words, plural, share
 
 LATE_SHARE, LATE_DAYS = 0.2, 7.0
@@ -57,9 +57,9 @@ def check(code: str, title: str, passed: bool | None, words: str) -> Plain:
 
 def history_checks(
     history: ScoreRows,
-    ordered: Ordered,
+    ordered: ScoreDirection,
     outcomes: OutcomeRows,
-    span: Span,
+    span: PanelSpan,
     changed: pd.DataFrame | None,
 ) -> list[Plain]:
     """Return what the two files say about the making of the history.
@@ -192,7 +192,7 @@ def _stamped(rows: pd.DataFrame, lost: pd.Series) -> Plain:
     return check("stamped", title, is_few, words)
 
 
-def _purged(rows: pd.DataFrame, lost: pd.Series, span: Span) -> Plain:
+def _purged(rows: pd.DataFrame, lost: pd.Series, span: PanelSpan) -> Plain:
     title = "accounts that left are still in the history"
     inside = lost[(lost > span.first + pd.Timedelta(days=31)) & (lost <= span.through)]
     if len(inside) < MIN_SLICE_EVENTS:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from configs.runtime.errors import DataError
 from training.health_audit.history import COMPONENT, DAY, Note, OutcomeRows, ScoreRows
-from training.health_audit.options import Asked
-from training.health_audit.score_direction import Ordered
+from training.health_audit.options import AuditOptions
+from training.health_audit.score_direction import ScoreDirection
 from training.model.pooled_rates import PooledRates, calendar_cells
 from training.reporting.formatting import count, day, listing, plural
 
@@ -28,7 +28,7 @@ FIFTHS = ("best fifth", "second fifth", "middle fifth", "fourth fifth", "worst f
 
 
 @dataclass(frozen=True)
-class Span:
+class PanelSpan:
     """The time that can be judged.
 
     Attributes
@@ -50,7 +50,7 @@ class Span:
     notes: tuple[Note, ...] = ()
 
 
-def span_of(history: ScoreRows, outcomes: OutcomeRows, asked: Asked) -> Span:
+def span_of(history: ScoreRows, outcomes: OutcomeRows, asked: AuditOptions) -> PanelSpan:
     """Return the time that can be judged, and what is odd about it."""
     rows = history.rows
     first, last = rows["known_at"].min(), rows["known_at"].max()
@@ -58,7 +58,7 @@ def span_of(history: ScoreRows, outcomes: OutcomeRows, asked: Asked) -> Span:
     through, words = _through(outcomes.rows["decision_at"], first, last, asked)
     if words:
         notes.append(Note("outcomes_end", words, "warning"))
-    return Span(first, last, through, _stale_days(rows), tuple(notes))
+    return PanelSpan(first, last, through, _stale_days(rows), tuple(notes))
 
 
 def _stale_days(rows: pd.DataFrame) -> float:
@@ -88,7 +88,7 @@ def _gaps(rows: pd.DataFrame) -> list[Note]:
 
 
 def _through(
-    decided: pd.Series, first: pd.Timestamp, last: pd.Timestamp, asked: Asked
+    decided: pd.Series, first: pd.Timestamp, last: pd.Timestamp, asked: AuditOptions
 ) -> tuple[pd.Timestamp, str]:
     """Return until when outcomes are complete, and in words where they end early."""
     if asked.through is not None:
@@ -110,7 +110,7 @@ def _through(
 
 
 def grid_of(
-    ordered: Ordered, outcomes: OutcomeRows, span: Span, kind: str, asked: Asked
+    ordered: ScoreDirection, outcomes: OutcomeRows, span: PanelSpan, kind: str, asked: AuditOptions
 ) -> tuple[pd.DataFrame, list[dict[str, object]]]:
     """Return the rows to judge a score on, for one kind of outcome, and how they came about.
 
@@ -131,7 +131,7 @@ def grid_of(
     """
     horizon = pd.Timedelta(days=asked.horizon_days)
     moments = _moments(span)
-    whole = as_known(ordered.rows, _every(ordered.rows, moments), span.stale_days)
+    whole = scores_as_known(ordered.rows, _every(ordered.rows, moments), span.stale_days)
     whole = _with_label(whole, outcomes.rows, kind, horizon)
     if ordered.rows[["arr", "currency"]].isna().all(axis=None):
         whole["arr"] = whole["event_arr"]
@@ -159,7 +159,7 @@ def grid_of(
     return _finished(rows, ordered, horizon), flow
 
 
-def _moments(span: Span) -> pd.DatetimeIndex:
+def _moments(span: PanelSpan) -> pd.DatetimeIndex:
     start = span.first.normalize() + pd.offsets.MonthBegin(0)
     start = start if start >= span.first else start + pd.offsets.MonthBegin(1)
     return pd.date_range(start, max(span.last, start), freq="MS").as_unit("us")
@@ -172,7 +172,7 @@ def _every(rows: pd.DataFrame, moments: pd.DatetimeIndex) -> pd.DataFrame:
     return table[table["as_of"] >= table["entity_id"].map(first)].reset_index(drop=True)
 
 
-def as_known(rows: pd.DataFrame, asked_for: pd.DataFrame, stale_days: float) -> pd.DataFrame:
+def scores_as_known(rows: pd.DataFrame, asked_for: pd.DataFrame, stale_days: float) -> pd.DataFrame:
     """Return, per (entity_id, as_of), the last score that stood and was known by then.
 
     A score older than `stale_days` is missing.
@@ -230,7 +230,7 @@ def _step(step: str, words: str, rows: pd.DataFrame) -> dict[str, object]:
     return {"step": step, "words": words, "rows": len(rows)}
 
 
-def _finished(rows: pd.DataFrame, ordered: Ordered, horizon: pd.Timedelta) -> pd.DataFrame:
+def _finished(rows: pd.DataFrame, ordered: ScoreDirection, horizon: pd.Timedelta) -> pd.DataFrame:
     """Add quarters, the rows that count once, the calendar, and probabilities to compare."""
     rows = rows.sort_values(["as_of", "entity_id"], ignore_index=True)
     quarter = rows["as_of"].dt.tz_localize(None).dt.to_period("Q")

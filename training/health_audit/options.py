@@ -14,7 +14,7 @@ Higher = Literal["healthier", "riskier"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class AuditOptions:
     """What was asked for on the command line.
 
     Attributes

@@ -15,8 +15,8 @@ from training.evaluation.sampling import Drawing
 from training.health_audit.history import outcome_rows, score_rows
 from training.health_audit.integrity import check, history_checks, ranked_by_risk, ranking_checks
 from training.health_audit.monthly_panel import grid_of, span_of
-from training.health_audit.options import Asked
-from training.health_audit.score_direction import settle
+from training.health_audit.options import AuditOptions
+from training.health_audit.score_direction import settle_direction
 from training.reporting.formatting import fixed
 from training.validation import score_evidence
 from training.validation.verdict import PassMarks
@@ -28,7 +28,7 @@ HEALTH_SCORES = "health_scores"
 Plain = dict[str, Any]
 
 
-def score_table(loaded: Loaded) -> pd.DataFrame | None:
+def own_score_table(loaded: Loaded) -> pd.DataFrame | None:
     """Return the company's health scores as the audit's scores file.
 
     Returns
@@ -65,13 +65,13 @@ def decisions_of(labels: Iterable[pd.DataFrame]) -> pd.DataFrame:
     )
 
 
-def integrity_of(scores: pd.DataFrame, outcomes: pd.DataFrame, asked: Asked) -> list[Plain]:
+def integrity_of(scores: pd.DataFrame, outcomes: pd.DataFrame, asked: AuditOptions) -> list[Plain]:
     """Return the integrity checks of `bellwether audit` on a score and the losses.
 
     Parameters
     ----------
     scores, outcomes : pandas.DataFrame
-        As the audit takes them (`score_table`, `decisions_of`).
+        As the audit takes them (`own_score_table`, `decisions_of`).
     asked : Asked
         Clock, direction, horizon, bootstrap.
 
@@ -84,7 +84,7 @@ def integrity_of(scores: pd.DataFrame, outcomes: pd.DataFrame, asked: Asked) -> 
     try:
         history = score_rows(scores, asked)
         decided = outcome_rows(outcomes, asked, set(history.rows["entity_id"]))
-        ordered, span = settle(history, asked), span_of(history, decided, asked)
+        ordered, span = settle_direction(history, asked), span_of(history, decided, asked)
     except (DataError, SourceError):
         return []
     checks = history_checks(history, ordered, decided, span, None)
@@ -108,7 +108,7 @@ def _too_good(rows: pd.DataFrame) -> Plain:
 
 
 def own_score_checks(
-    loaded: Loaded, labels: Mapping[str, pd.DataFrame], asked: Asked
+    loaded: Loaded, labels: Mapping[str, pd.DataFrame], asked: AuditOptions
 ) -> list[Plain]:
     """Return the integrity checks on the company's own score; empty without score or losses.
 
@@ -121,7 +121,7 @@ def own_score_checks(
     asked : Asked
         Clock, horizon, bootstrap.
     """
-    scores, outcomes = score_table(loaded), decisions_of(labels.values())
+    scores, outcomes = own_score_table(loaded), decisions_of(labels.values())
     if scores is None or scores.empty or outcomes.empty:
         return []
     return integrity_of(scores, outcomes, asked)

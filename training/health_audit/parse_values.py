@@ -21,7 +21,7 @@ EARLIEST, LATEST = pd.Timestamp("1990-01-01", tz="UTC"), pd.Timestamp("2100-01-0
 
 
 @dataclass(frozen=True)
-class Dates:
+class DateOrder:
     """Cells read as moments.
 
     Attributes
@@ -45,7 +45,7 @@ def read_dates(
     day_first: bool | None = None,
     proven: bool | None = None,
     name: str = "",
-) -> Dates:
+) -> DateOrder:
     """Return a column as moments in UTC.
 
     Parameters
@@ -70,13 +70,17 @@ def read_dates(
     if pd.api.types.is_numeric_dtype(column):
         column = read_words(column)
     try:
-        read = cells.moments(column.rename(name or str(column.name)), told=told, day_first=proven)
+        read = cells.parse_moments(
+            column.rename(name or str(column.name)), told=told, day_first=proven
+        )
     except SourceError as error:
         fix = "--day-first or --month-first says which" if "two ways" in error.what else error.fix
         raise SourceError(error.what, where=error.where, fix=fix) from error
     at = read.values
     at = at.where((at >= EARLIEST) & (at < LATEST))
-    return Dates(at, cells.Read(at).is_day, f"{name}: {read.words}" if read.words else "")
+    return DateOrder(
+        at, cells.ParsedColumn(at).is_day, f"{name}: {read.words}" if read.words else ""
+    )
 
 
 def _are_serial(column: pd.Series) -> bool:
@@ -134,7 +138,7 @@ def is_number(column: pd.Series) -> bool:
     return bool(np.isfinite(read).mean() >= _MOSTLY)
 
 
-def is_date(column: pd.Series) -> bool:
+def looks_like_date(column: pd.Series) -> bool:
     """Return whether most cells are dates."""
     known = column.dropna().head(_PROBED)
     if known.empty or known.dtype == bool:
@@ -148,7 +152,7 @@ def is_date(column: pd.Series) -> bool:
     return bool(cells.look_like_dates(known.astype("string")).mean() >= _MOSTLY)
 
 
-def is_text(column: pd.Series) -> bool:
+def looks_like_text(column: pd.Series) -> bool:
     """Return whether the cells are words or a few small levels, not measurements."""
     known = column.dropna().head(_PROBED)
     if known.empty or pd.api.types.is_datetime64_any_dtype(known):

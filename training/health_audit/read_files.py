@@ -9,7 +9,7 @@ import pandas as pd
 
 from configs.runtime.errors import SourceError
 from features.sources.files.single_table import read_path
-from features.sources.parsing.cells import is_text, texts
+from features.sources.parsing.cells import is_text_column, texts
 
 NOTES = "notes"
 """Key of `pandas.DataFrame.attrs` under which a file's notes are."""
@@ -37,7 +37,7 @@ def read_file(path: Path) -> pd.DataFrame:
     if frame.empty:
         raise SourceError(f"{path.name} has no rows", where=str(path), fix="export it again")
     for name in frame:
-        if is_text(frame[name]):
+        if is_text_column(frame[name]):
             found = texts(frame[name])
             frame[name] = found.mask(found.isna(), np.nan)
     frame.attrs[NOTES] = [*flat.notes, *_malformed(flat.malformed, path)]

@@ -14,7 +14,7 @@ from configs.runtime.hashing import canonical_json, digest, file_digest
 from configs.runtime.state_directory import write_text_atomically
 from features.sources.parsing.cells import proven_order
 from training.health_audit.content import (
-    Files,
+    AuditFiles,
     audit_content,
     guess_lines,
     has_history,
@@ -23,9 +23,9 @@ from training.health_audit.content import (
     with_recorded,
 )
 from training.health_audit.history import outcome_rows, score_rows
-from training.health_audit.options import Asked
+from training.health_audit.options import AuditOptions
 from training.health_audit.read_files import read_file
-from training.health_audit.score_log import Recorded, Wait, record, wait_for
+from training.health_audit.score_log import LabelWait, ScoreLog, record_scores, wait_for
 from training.report.report import render_page
 from training.reporting.formatting import count, plural
 from training.validation.verdict import PassMarks
@@ -38,7 +38,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Audit:
+class AuditResult:
     """What an audit made.
 
     Attributes
@@ -58,8 +58,8 @@ class Audit:
     content: Mapping[str, Any] | None
     html: Path | None
     json: Path | None
-    recorded: Recorded
-    wait: Wait | None
+    recorded: ScoreLog
+    wait: LabelWait | None
     lines: list[str]
 
     def as_dict(self) -> dict[str, Any]:
@@ -78,8 +78,8 @@ class Audit:
 
 
 def audit(
-    scores: Path, outcomes: Path | None, folder: Path, asked: Asked, progress: Progress
-) -> Audit:
+    scores: Path, outcomes: Path | None, folder: Path, asked: AuditOptions, progress: Progress
+) -> AuditResult:
     """Audit a score from its history and what was decided.
 
     Every score seen is recorded, so that a later audit can tell what was changed since. Where the
@@ -109,19 +109,19 @@ def audit(
     given = None if outcomes is None else read_file(outcomes)
     asked = replace(asked, proven=_proven(seen, given))
     history = score_rows(seen, asked)
-    recorded = record(history.rows, folder / RECORD, asked.now)
+    recorded = record_scores(history.rows, folder / RECORD, asked.now)
     history = with_recorded(history, folder / RECORD)
     if given is None or not has_history(history):
         return _waiting(history, given, recorded, asked)
     progress(f"reading {outcomes.name if outcomes else ''}")
     named = {"scores": _named(scores), "outcomes": _named(outcomes)}
-    files = Files(given, named)
+    files = AuditFiles(given, named)
     content = audit_content(files, history, recorded, asked, progress)
     progress("writing the report")
-    html, json = write(content, folder)
+    html, json = write_audit(content, folder)
     told = reading_lines(content["notes"])
     lines = [*guess_lines([*history.guesses], content["reading"]), *told, *summary_lines(content)]
-    return Audit(content, html, json, recorded, None, lines)
+    return AuditResult(content, html, json, recorded, None, lines)
 
 
 def _proven(scores: pd.DataFrame, outcomes: pd.DataFrame | None) -> bool | None:
@@ -135,7 +135,9 @@ def _named(path: Path | None) -> dict[str, str]:
     return {} if path is None else {"name": path.name, "sha256": file_digest(path)[:16]}
 
 
-def _waiting(history: Any, given: pd.DataFrame | None, recorded: Recorded, asked: Asked) -> Audit:
+def _waiting(
+    history: Any, given: pd.DataFrame | None, recorded: ScoreLog, asked: AuditOptions
+) -> AuditResult:
     decided = None
     if given is not None:
         try:
@@ -157,10 +159,10 @@ def _waiting(history: Any, given: pd.DataFrame | None, recorded: Recorded, asked
         f"{wait.full_on:%Y-%m-%d}",
         "run this command with every new export, monthly at least",
     ]
-    return Audit(None, None, None, recorded, wait, lines)
+    return AuditResult(None, None, None, recorded, wait, lines)
 
 
-def write(content: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
+def write_audit(content: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
     """Write the page and its numbers; the same content gives the same bytes."""
     page, numbers = render_page(PAGE, content), canonical_json(content) + "\n"
     reports = folder / f"{content['as_of']}-{digest(page, numbers)}"

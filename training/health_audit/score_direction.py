@@ -10,7 +10,7 @@ import pandas as pd
 
 from configs.runtime.errors import DataError
 from training.health_audit.history import Note, ScoreRows
-from training.health_audit.options import Asked, Higher
+from training.health_audit.options import AuditOptions, Higher
 from training.health_audit.parse_values import plain_word
 from training.reporting.formatting import listing, month
 
@@ -38,7 +38,7 @@ ERA_TAIL = 0.02
 
 
 @dataclass(frozen=True)
-class Ordered:
+class ScoreDirection:
     """The history with its direction settled.
 
     Attributes
@@ -66,7 +66,7 @@ class Ordered:
     notes: tuple[Note, ...]
 
 
-def settle(history: ScoreRows, asked: Asked) -> Ordered:
+def settle_direction(history: ScoreRows, asked: AuditOptions) -> ScoreDirection:
     """Settle direction and band order.
 
     Raises
@@ -90,7 +90,7 @@ def settle(history: ScoreRows, asked: Asked) -> Ordered:
         risk = risk / 100.0
     made = rows.assign(risk=risk, level=level)
     usable = risk.notna().to_numpy() & ((level >= 0) | has_score)
-    return Ordered(
+    return ScoreDirection(
         made.loc[usable].reset_index(drop=True),
         bands,
         higher,
@@ -117,7 +117,7 @@ def _eras(rows: pd.DataFrame) -> list[list[str]]:
 
 
 def _order(
-    era: Sequence[str], rows: pd.DataFrame, column: str, asked: Asked, has_score: bool
+    era: Sequence[str], rows: pd.DataFrame, column: str, asked: AuditOptions, has_score: bool
 ) -> list[str]:
     """Return one era's bands from best to worst."""
     for told in asked.bands:
@@ -148,7 +148,7 @@ def _by_name(era: Sequence[str], column: str) -> list[str] | None:
     return None
 
 
-def _by_score(era: Sequence[str], rows: pd.DataFrame, asked: Asked) -> list[str]:
+def _by_score(era: Sequence[str], rows: pd.DataFrame, asked: AuditOptions) -> list[str]:
     here = rows[rows["band"].str.casefold().isin(era)]
     typical = here.groupby(here["band"].str.casefold())["score"].median()
     rising = asked.higher == "riskier"
@@ -189,7 +189,7 @@ def _renamed(rows: pd.DataFrame, orders: Sequence[list[str]]) -> Note:
 
 
 def _direction(
-    rows: pd.DataFrame, column: str, level: np.ndarray, asked: Asked, has_score: bool
+    rows: pd.DataFrame, column: str, level: np.ndarray, asked: AuditOptions, has_score: bool
 ) -> tuple[Higher, str]:
     if asked.higher is not None:
         return asked.higher, "as told"
@@ -207,7 +207,7 @@ def _direction(
 
 
 def _is_probability(
-    score: pd.Series, names: Mapping[str, str], higher: Higher, asked: Asked
+    score: pd.Series, names: Mapping[str, str], higher: Higher, asked: AuditOptions
 ) -> bool:
     inside = bool(score.min() >= 0 and score.max() <= 100)
     if asked.is_probability is not None:

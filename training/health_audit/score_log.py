@@ -25,7 +25,7 @@ _DAYS_PER_YEAR = 365.25
 
 
 @dataclass(frozen=True)
-class Recorded:
+class ScoreLog:
     """What a recording added.
 
     Attributes
@@ -49,7 +49,7 @@ class Recorded:
     since: datetime | None
 
 
-def record(rows: pd.DataFrame, folder: Path, now: datetime) -> Recorded:
+def record_scores(rows: pd.DataFrame, folder: Path, now: datetime) -> ScoreLog:
     """Add the scores that are new or changed since they were last seen.
 
     Parameters
@@ -61,7 +61,7 @@ def record(rows: pd.DataFrame, folder: Path, now: datetime) -> Recorded:
     now : datetime
         The clock, UTC.
     """
-    before = seen(folder)
+    before = seen_scores(folder)
     known = _latest(before)
     offered = rows.drop_duplicates(["entity_id", "scored_at"], keep="last")
     joined = offered.merge(
@@ -73,7 +73,7 @@ def record(rows: pd.DataFrame, folder: Path, now: datetime) -> Recorded:
     if len(added):
         _append(added, folder, now)
     since = None if before.empty else before["recorded_at"].min().to_pydatetime()
-    return Recorded(
+    return ScoreLog(
         folder,
         int(is_new.sum()),
         int(is_changed.sum()),
@@ -109,7 +109,7 @@ def _identity(made: pd.DataFrame) -> str:
     return digest(int(hashed.sum()), len(made), length=8)
 
 
-def seen(folder: Path) -> pd.DataFrame:
+def seen_scores(folder: Path) -> pd.DataFrame:
     """Return everything recorded, oldest first, ``recorded_at`` being when it was seen.
 
     Raises
@@ -136,7 +136,7 @@ def seen(folder: Path) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Wait:
+class LabelWait:
     """When a verdict becomes possible.
 
     Attributes
@@ -161,7 +161,7 @@ def wait_for(
     decided: pd.Series | None,
     horizon_days: int,
     marks: PassMarks,
-) -> Wait:
+) -> LabelWait:
     """Return when enough losses will have been seen.
 
     A loss counts once the window after a recorded score is over; the first window ends a horizon
@@ -192,7 +192,7 @@ def wait_for(
     full_days = max(
         marks.min_folds * 91 + horizon_days, marks.min_events / per_year * _DAYS_PER_YEAR
     )
-    return Wait(
+    return LabelWait(
         per_year,
         told_by,
         since + timedelta(days=math.ceil(first_days)),

@@ -39,7 +39,7 @@ however usual that is for the model."""
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FrozenBands:
     """What a release freezes for one target.
 
     Attributes
@@ -55,7 +55,9 @@ class Frozen:
     basis: dict[str, Any]
 
 
-def frozen_bands(scores: Scores, base_rate: float, company: Company, counted_in: str) -> Frozen:
+def frozen_bands(
+    scores: Scores, base_rate: float, company: Company, counted_in: str
+) -> FrozenBands:
     """Return the cuts and limits that a release freezes for one target.
 
     Parameters
@@ -82,7 +84,7 @@ def frozen_bands(scores: Scores, base_rate: float, company: Company, counted_in:
         "counted_in": counted_in,
         "confidence_limits": list(confidence_limits(scores.spread)),
     }
-    return Frozen(cuts, basis)
+    return FrozenBands(cuts, basis)
 
 
 def _cut(p: np.ndarray, base_rate: float, band: str, wanted: float) -> float:

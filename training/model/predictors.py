@@ -65,7 +65,7 @@ class Predictor(Protocol):
 
 
 @dataclass(frozen=True)
-class Everything:
+class PredictorOutput:
     """Predictions and contributions of some rows, uncalibrated log-odds.
 
     Attributes
@@ -145,11 +145,11 @@ class Boosters:
         """Return exact path-dependent TreeSHAP values, averaged over seeds."""
         return self.explainer.explain(matrix)
 
-    def everything(self, matrix: np.ndarray) -> Everything:
+    def everything(self, matrix: np.ndarray) -> PredictorOutput:
         """Return predictions and contributions; the trees are passed once."""
         found = self.explainer.explain_and_predict(matrix)
         deviation = self.spread(matrix) if self.draws else _deviation(found.raw)
-        return Everything(found.raw.mean(axis=0), deviation, found.base, found.contributions)
+        return PredictorOutput(found.raw.mean(axis=0), deviation, found.base, found.contributions)
 
     def warm(self) -> threading.Thread:
         """Make it fast in the background, while LightGBM answers; the process ends after it.
@@ -444,11 +444,11 @@ class Rates:
 _KINDS: dict[str, Any] = {cls.kind: cls for cls in (Boosters, Linear, Rates)}
 
 
-def everything(predictor: Predictor, matrix: np.ndarray) -> Everything:
+def everything(predictor: Predictor, matrix: np.ndarray) -> PredictorOutput:
     """Return what a predictor knows of some rows, without doing anything twice."""
     if isinstance(predictor, Boosters):
         return predictor.everything(matrix)
-    return Everything(*predictor.raw_and_spread(matrix), *predictor.contributions(matrix))
+    return PredictorOutput(*predictor.raw_and_spread(matrix), *predictor.contributions(matrix))
 
 
 def predictor_from_files(kind: str, files: Mapping[str, str], seeds: list[int]) -> Predictor:

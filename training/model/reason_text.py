@@ -74,7 +74,7 @@ class ReasonCode:
 
 
 @lru_cache(maxsize=1)
-def catalogue() -> tuple[ReasonCode, ...]:
+def reason_catalogue() -> tuple[ReasonCode, ...]:
     """Return every reason code, in a fixed order."""
     return tuple(
         ReasonCode(
@@ -93,12 +93,12 @@ def catalogue() -> tuple[ReasonCode, ...]:
 @lru_cache(maxsize=1)
 def catalogue_version() -> str:
     """Return the identity of the catalogue: it changes with any code or word."""
-    return digest([asdict(item) for item in catalogue()])
+    return digest([asdict(item) for item in reason_catalogue()])
 
 
 @lru_cache(maxsize=1)
 def _by_code() -> dict[str, ReasonCode]:
-    return {item.code: item for item in catalogue()}
+    return {item.code: item for item in reason_catalogue()}
 
 
 def reason_code(outcome: str, theme: str, direction: Direction) -> ReasonCode:

@@ -70,7 +70,7 @@ class Explanation(TypedDict):
 
 
 @dataclass(frozen=True)
-class Beside:
+class Comparison:
     """What a value is shown beside. Matrices are (rows, features), NaN where there is nothing.
 
     Attributes
@@ -206,7 +206,7 @@ def explain_rows(
     *,
     outcome: str,
     levels: Mapping[str, Sequence[str]] | None = None,
-    beside: Beside | None = None,
+    beside: Comparison | None = None,
 ) -> list[Explanation]:
     """Explain rows: the strongest themes each way, with facts, and what is only circumstance.
 
@@ -230,8 +230,8 @@ def explain_rows(
     list of Explanation
         One per row, plain JSON.
     """
-    teller = Teller(tuple(info), outcome, levels or {})
-    return teller.explain(contributions, columns, beside or Beside())
+    teller = ReasonWriter(tuple(info), outcome, levels or {})
+    return teller.explain(contributions, columns, beside or Comparison())
 
 
 def explain_alone(bundle: Bundle, matrix: np.ndarray, *, currency: str) -> list[Explanation]:
@@ -240,7 +240,9 @@ def explain_alone(bundle: Bundle, matrix: np.ndarray, *, currency: str) -> list[
     For rows without a book: the rows of a ready-made table, and a model loaded from the registry.
     """
     typical = np.array([_typical(bundle.manifest["reference"][item.name]) for item in bundle.info])
-    beside = Beside(peer=np.broadcast_to(typical, matrix.shape), peers="typical", currency=currency)
+    beside = Comparison(
+        peer=np.broadcast_to(typical, matrix.shape), peers="typical", currency=currency
+    )
     return explain_rows(
         bundle.explain(matrix),
         matrix,
@@ -266,7 +268,7 @@ def _code(outcome: str, theme: str, direction: Direction, label: str) -> ReasonC
 
 
 @dataclass(frozen=True)
-class Teller:
+class ReasonWriter:
     """Tells the reasons of one model; what does not depend on rows is worked out once.
 
     Rows are explained together: numbers are picked and ordered for all of them by theme, and only
@@ -327,7 +329,7 @@ class Teller:
         return [self.levels.get(item.name) for item in self.info]
 
     def explain(
-        self, contributions: Contributions, columns: np.ndarray, beside: Beside
+        self, contributions: Contributions, columns: np.ndarray, beside: Comparison
     ) -> list[Explanation]:
         """Explain rows; see `explain_rows`."""
         shape = contributions.values.shape
@@ -391,13 +393,13 @@ class Teller:
         columns: np.ndarray,
         rows: np.ndarray,
         features: np.ndarray,
-        beside: Beside | None = None,
+        beside: Comparison | None = None,
     ) -> list[Fact]:
         """Return one fact per pair of row and feature, of 0 points: what is the case, no more."""
-        return self._told(rows, features, np.zeros_like(columns), columns, beside or Beside())
+        return self._told(rows, features, np.zeros_like(columns), columns, beside or Comparison())
 
     def _facts(
-        self, shown: _Shown, moved: np.ndarray, columns: np.ndarray, beside: Beside
+        self, shown: _Shown, moved: np.ndarray, columns: np.ndarray, beside: Comparison
     ) -> list[list[Fact]]:
         """Return per shown theme the facts that move its row most the way the theme does."""
         choices = self._choices[shown.themes]
@@ -425,7 +427,7 @@ class Teller:
         features: np.ndarray,
         moved: np.ndarray,
         columns: np.ndarray,
-        beside: Beside,
+        beside: Comparison,
     ) -> list[Fact]:
         """Return one fact per pair of row and feature."""
         chosen = features.tolist()
@@ -455,7 +457,7 @@ class Teller:
         """Phrases by what all rows share: how long ago, which peers, which currency."""
         return {}
 
-    def _phrases_of(self, beside: Beside) -> list[Phrase]:
+    def _phrases_of(self, beside: Comparison) -> list[Phrase]:
         about = beside.past_days, beside.peers, beside.currency
         if about not in self._phrases:
             self._phrases[about] = [phrase(item, *about) for item in self.info]

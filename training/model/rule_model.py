@@ -14,7 +14,7 @@ import numpy as np
 from configs.runtime.errors import ConfigError, did_you_mean
 from configs.schema.rules import Rule
 from training.model.bundle import Bundle
-from training.model.reasons import Beside, Fact, Teller
+from training.model.reasons import Comparison, Fact, ReasonWriter
 
 
 class Flag(TypedDict):
@@ -26,7 +26,7 @@ class Flag(TypedDict):
     facts: list[Fact]
 
 
-def refuse_unknown(rules: Mapping[str, Rule], known: Iterable[str]) -> None:
+def refuse_unknown_features(rules: Mapping[str, Rule], known: Iterable[str]) -> None:
     """Refuse rules that ask for features nobody has.
 
     Raises
@@ -47,7 +47,7 @@ def refuse_unknown(rules: Mapping[str, Rule], known: Iterable[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Applied:
+class AppliedRules:
     """Rules on the columns of one matrix; those that need a column it lacks are left aside.
 
     Attributes
@@ -65,7 +65,7 @@ class Applied:
     places: Mapping[str, int]
 
     @classmethod
-    def to(cls, rules: Mapping[str, Rule], numeric: Sequence[str | None]) -> Applied:
+    def to(cls, rules: Mapping[str, Rule], numeric: Sequence[str | None]) -> AppliedRules:
         """Apply rules to columns.
 
         Parameters
@@ -105,7 +105,7 @@ class Applied:
         return found
 
     def flags(
-        self, matrix: np.ndarray, teller: Teller, beside: Beside | None = None
+        self, matrix: np.ndarray, teller: ReasonWriter, beside: Comparison | None = None
     ) -> list[list[Flag]]:
         """Return per row the rules that hold, with the values behind them, in declared order.
 
@@ -145,10 +145,10 @@ def from_kept(plain: Mapping[str, Any]) -> dict[str, Rule]:
     return {name: Rule.model_validate(item) for name, item in plain.items()}
 
 
-def rules_of(bundle: Bundle) -> Applied:
+def rules_of(bundle: Bundle) -> AppliedRules:
     """Return the plain rules that stand in for reasons on the lowest rung; none on any other."""
     kept = from_kept(bundle.manifest.get("rules", {}))
-    return Applied.to(kept, numeric_names(bundle.encoder.names, bundle.encoder.levels))
+    return AppliedRules.to(kept, numeric_names(bundle.encoder.names, bundle.encoder.levels))
 
 
 def numeric_names(names: Sequence[str], levels: Mapping[str, Sequence[str]]) -> list[str | None]:

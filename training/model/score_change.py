@@ -33,7 +33,7 @@ SMALLEST_CHANGE = 0.005
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierScore:
     """Scores served earlier, one row each, all of one bundle.
 
     Attributes
@@ -62,7 +62,7 @@ class Earlier:
 
 
 @dataclass(frozen=True)
-class Changes:
+class ScoreChange:
     """Differences in points of probability, -1 to 1.
 
     Attributes
@@ -121,7 +121,9 @@ def is_clear(difference: np.ndarray, spread: np.ndarray) -> np.ndarray:
     return clear
 
 
-def what_changed(bundle: Bundle, now: np.ndarray, logit: np.ndarray, earlier: Earlier) -> Changes:
+def what_changed(
+    bundle: Bundle, now: np.ndarray, logit: np.ndarray, earlier: EarlierScore
+) -> ScoreChange:
     """Split the difference between present scores and earlier ones.
 
     Parameters
@@ -147,7 +149,7 @@ def what_changed(bundle: Bundle, now: np.ndarray, logit: np.ndarray, earlier: Ea
     happened = bundle.explain(now).values - bundle.explain(waited).values
     passed = bundle.predict(waited).logit - bundle.predict(seen).logit
     model, calibration = _of_versions(bundle, seen, earlier)
-    return Changes(
+    return ScoreChange(
         before=sigmoid(earlier.logit),
         after=sigmoid(logit),
         happened=happened * slope[:, None],
@@ -161,7 +163,7 @@ def what_changed(bundle: Bundle, now: np.ndarray, logit: np.ndarray, earlier: Ea
 
 
 def _with_time_passed(
-    seen: np.ndarray, info: Sequence[FeatureInfo], earlier: Earlier
+    seen: np.ndarray, info: Sequence[FeatureInfo], earlier: EarlierScore
 ) -> np.ndarray:
     """Return earlier values with the calendar moved on, and nothing else."""
     per_day = np.array([item.per_day for item in info], dtype=np.float64)
@@ -171,7 +173,7 @@ def _with_time_passed(
 
 
 def _of_versions(
-    bundle: Bundle, seen: np.ndarray, earlier: Earlier
+    bundle: Bundle, seen: np.ndarray, earlier: EarlierScore
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what another model and another calibration make of the same values, in log-odds."""
     if earlier.bundle is None or earlier.matrix is None:
@@ -182,7 +184,7 @@ def _of_versions(
     return bundle.predict(seen).logit - earlier.logit - calibration, calibration
 
 
-def _spread(bundle: Bundle, now: np.ndarray, seen: np.ndarray, earlier: Earlier) -> np.ndarray:
+def _spread(bundle: Bundle, now: np.ndarray, seen: np.ndarray, earlier: EarlierScore) -> np.ndarray:
     if earlier.bundle is None or earlier.matrix is None:
         return bundle.change_spread(seen, now)
     together: np.ndarray = np.hypot(

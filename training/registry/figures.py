@@ -96,7 +96,7 @@ def aligned_svg(rows: Sequence[Mapping[str, Any]], *, title: str = "Before the d
     ----------
     rows : sequence of mapping
         Per feature and step, in the order in which they are drawn (rows of
-        `training.checks.event_study.Aligned.as_dict`): ``feature``, ``from_days`` before the
+        `training.checks.event_study.EventStudy.as_dict`): ``feature``, ``from_days`` before the
         decision, and ``gap`` to those who stayed at the same moments, in their standard deviations,
         with its standard ``error``.
     title : str

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from training.data.training_frame import TrainingFrame
-from training.registry.pyfunc import LOADER, Column, columns_of, read_bundle_manifest
+from training.registry.pyfunc import LOADER, InputColumn, input_columns, read_bundle_manifest
 
 DISTRIBUTION = "bellwether-cs"
 EXAMPLE_ROWS = 3
@@ -46,7 +46,7 @@ absent."""
 
 
 @dataclass(frozen=True)
-class Rows:
+class ExampleRows:
     """What is said of the rows a model was trained on, as plain JSON.
 
     Attributes
@@ -71,7 +71,9 @@ class Rows:
     currency: str = ""
 
 
-def rows_of(frame: TrainingFrame, *, source: str, as_of: str | None, currency: str) -> Rows:
+def example_rows(
+    frame: TrainingFrame, *, source: str, as_of: str | None, currency: str
+) -> ExampleRows:
     """Return what is said of a training frame.
 
     Parameters
@@ -97,10 +99,10 @@ def rows_of(frame: TrainingFrame, *, source: str, as_of: str | None, currency: s
         {str(name): None if pd.isna(value) else value for name, value in row.items()}
         for row in example.to_dict("records")
     ]
-    return Rows(source, len(frame), int(frame.label.sum()), records, as_of, currency)
+    return ExampleRows(source, len(frame), int(frame.label.sum()), records, as_of, currency)
 
 
-def save_model(folder: Path, bundle: Path, sha: str, rows: Rows, **identity: str) -> None:
+def save_model(folder: Path, bundle: Path, sha: str, rows: ExampleRows, **identity: str) -> None:
     """Write a bundle as an MLflow model.
 
     Parameters
@@ -120,7 +122,7 @@ def save_model(folder: Path, bundle: Path, sha: str, rows: Rows, **identity: str
     from mlflow.models import Model
 
     manifest = read_bundle_manifest(bundle)
-    columns = columns_of(manifest, rows.as_of)
+    columns = input_columns(manifest, rows.as_of)
     config = {"sha": sha, "as_of": rows.as_of, "currency": rows.currency}
     mlflow.pyfunc.save_model(
         path=str(folder),
@@ -142,14 +144,14 @@ def _requirement() -> str:
         return DISTRIBUTION
 
 
-def _signature(columns: Sequence[Column]) -> Any:
+def _signature(columns: Sequence[InputColumn]) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema
 
     return ModelSignature(Schema([_input(column) for column in columns]), Schema(_outputs()))
 
 
-def _input(column: Column) -> Any:
+def _input(column: InputColumn) -> Any:
     from mlflow.types import ColSpec
     from mlflow.types.schema import AnyType
 
@@ -184,7 +186,7 @@ def _outputs() -> list[Any]:
     return [ColSpec(kind, name) for name, kind in kinds.items()]
 
 
-def _example(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> Any:
+def _example(columns: Sequence[InputColumn], rows: Sequence[Mapping[str, Any]]) -> Any:
     """Return the example as MLflow keeps it, typed as the signature says; None without rows."""
     if not rows:
         return None
@@ -194,7 +196,9 @@ def _example(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> An
     return table.astype(dict.fromkeys(numbers, "float64"))
 
 
-def dataset_input(target: str, fingerprint: str, rows: Rows, manifest: Mapping[str, Any]) -> Any:
+def dataset_input(
+    target: str, fingerprint: str, rows: ExampleRows, manifest: Mapping[str, Any]
+) -> Any:
     """Return the training rows as an MLflow data set: name, digest, source, schema and profile.
 
     Their content is not copied: the digest is the fingerprint that the bundle names too.
@@ -203,7 +207,7 @@ def dataset_input(target: str, fingerprint: str, rows: Rows, manifest: Mapping[s
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.types import ColSpec, Schema
 
-    columns = columns_of(manifest, rows.as_of)
+    columns = input_columns(manifest, rows.as_of)
     schema = Schema([*(_input(column) for column in columns), ColSpec("double", "label")])
     source = CodeDatasetSource({"mlflow.source.name": rows.source})
     profile = {"num_rows": rows.n_rows, "num_events": rows.n_events, "num_features": len(columns)}

@@ -30,7 +30,7 @@ from configs.runtime.state_directory import read_json, write_json_atomically, wr
 from configs.schema.workspace import Workspace
 from training.fitting.optuna_study import TRIAL_COLUMNS
 from training.registry.mlflow_artifacts import SCHEME, artifact_repository, artifacts_folder
-from training.registry.mlflow_model import Rows, dataset_input, save_model
+from training.registry.mlflow_model import ExampleRows, dataset_input, save_model
 from training.registry.model_card import FIGURES
 from training.registry.pyfunc import read_bundle_manifest
 from training.registry.releases import Release, check_bundle, plain_json
@@ -115,7 +115,7 @@ class TrainingRecord:
     checks: Sequence[Mapping[str, Any]] = ()
     figures: Mapping[str, str | bytes] = field(default_factory=dict)
     card: str = ""
-    rows: Rows = field(default_factory=Rows)
+    rows: ExampleRows = field(default_factory=ExampleRows)
     baselines: Sequence[Mapping[str, Any]] = ()
     began_at: str = ""
     ended_at: str = ""
@@ -712,7 +712,7 @@ def _as_plain(trained: TrainingRecord) -> dict[str, Any]:
 def _from_plain(plain: Mapping[str, Any]) -> TrainingRecord:
     figures = {name: base64.b64decode(content) for name, content in plain["figures"].items()}
     read = {"bundle": Path(plain["bundle"]), "figures": figures}
-    return TrainingRecord(**{**plain, **read, "rows": Rows(**plain.get("rows", {}))})
+    return TrainingRecord(**{**plain, **read, "rows": ExampleRows(**plain.get("rows", {}))})
 
 
 def _check_numbers(trained: TrainingRecord) -> None:

@@ -18,14 +18,14 @@ from configs.runtime.errors import DataError
 from configs.runtime.state_directory import MANIFEST, read_json
 from training.model.bundle import Bundle, load
 from training.model.reasons import Explanation, explain_alone
-from training.tabular.column_kinds import How, moments
+from training.tabular.column_kinds import TableReading, parse_dates
 from training.tabular.table_frame import UNDATED, features_of
 
 LOADER = __name__
 
 
 @dataclass(frozen=True)
-class Column:
+class InputColumn:
     """One column the model takes.
 
     Attributes
@@ -41,7 +41,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedModel:
     """A bundle behind MLflow's ``predict``.
 
     Attributes
@@ -68,7 +68,7 @@ class Published:
         Parameters
         ----------
         model_input : pandas.DataFrame
-            One row per account, with the columns of `columns_of`; others are not looked at, and
+            One row per account, with the columns of `input_columns`; others are not looked at, and
             missing values are unknown. Of a ready-made table: rows as its file has them.
         params : mapping, optional
             MLflow's inference parameters; there are none.
@@ -106,7 +106,7 @@ class Published:
         return pd.concat([answered, reasons], axis=1)[list(OUTPUTS)].set_axis(model_input.index)
 
     def _refuse_lacking(self, given: pd.DataFrame) -> None:
-        wanted = [column.name for column in columns_of(self.bundle.manifest, self.as_of)]
+        wanted = [column.name for column in input_columns(self.bundle.manifest, self.as_of)]
         lacking = [name for name in wanted if name not in given]
         if lacking:
             raise DataError(
@@ -127,14 +127,14 @@ class Published:
             }
         )
 
-    def _how(self) -> How:
+    def _how(self) -> TableReading:
         """Return how the columns of the table that was trained on are written."""
-        return How(**self.bundle.manifest["label_contract"].get("written", {}))
+        return TableReading(**self.bundle.manifest["label_contract"].get("written", {}))
 
     def _moments(self, given: pd.DataFrame) -> pd.Series:
         """Return the moment of each row of a ready-made table."""
         if self.as_of is not None and self.as_of in given:
-            return moments(given[self.as_of], self._how())
+            return parse_dates(given[self.as_of], self._how())
         taken_on = self.bundle.manifest["label_contract"].get("taken_on")
         moment = pd.Timestamp(taken_on, tz="UTC") if taken_on else UNDATED
         return pd.Series(moment, index=given.index, dtype="datetime64[us, UTC]")
@@ -152,10 +152,10 @@ OUTPUTS = (
     "unknown",
     "circumstances",
 )
-"""Columns of what `Published.predict` returns."""
+"""Columns of what `PublishedModel.predict` returns."""
 
 
-def columns_of(manifest: Mapping[str, Any], as_of: str | None = None) -> list[Column]:
+def input_columns(manifest: Mapping[str, Any], as_of: str | None = None) -> list[InputColumn]:
     """Return the columns a bundle takes, in the order of its features.
 
     A column of a ready-made table is taken as its file has it: ``"Yes"``, ``true`` and 1 are the
@@ -163,9 +163,9 @@ def columns_of(manifest: Mapping[str, Any], as_of: str | None = None) -> list[Co
     """
     levels, reading = manifest["encoder"]["levels"], manifest.get("reading", {})
     names = manifest["encoder"]["names"]
-    columns = [Column(name, _kind(name, levels, reading)) for name in names]
+    columns = [InputColumn(name, _kind(name, levels, reading)) for name in names]
     if as_of is not None and as_of not in names and "date" in reading.values():
-        columns.append(Column(as_of, "any"))
+        columns.append(InputColumn(as_of, "any"))
     return columns
 
 
@@ -205,7 +205,7 @@ def _answer(why: Explanation | None, p: float) -> dict[str, Any]:
     }
 
 
-def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Published:
+def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> PublishedModel:
     """Load a registered model: MLflow's entry to this flavor.
 
     Raises
@@ -215,7 +215,7 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Pu
     """
     folder, config = Path(path), model_config or {}
     bundle = load(folder, expected_sha=config.get("sha"))
-    return Published(bundle, config.get("as_of"), config.get("currency", ""))
+    return PublishedModel(bundle, config.get("as_of"), config.get("currency", ""))
 
 
 def read_bundle_manifest(folder: Path) -> dict[str, Any]:

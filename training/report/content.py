@@ -52,7 +52,7 @@ NO_ALERTS: Mapping[str, Any] = {"events": 0, "models": {}, "difference": None}
 
 
 @dataclass(frozen=True)
-class Study:
+class ReportInputs:
     """What is known of one target when its report is written.
 
     Attributes
@@ -74,7 +74,7 @@ class Study:
     checks : sequence of mapping
         Leakage checks that ran: title, passed, words.
     parts : pandas.DataFrame or None
-        The parts of the health score in use (`training.data.dataset.health_parts`).
+        The parts of the health score in use (`training.data.dataset.health_score_parts`).
     own_score : sequence of mapping
         Integrity checks on the health score in use (`training.health_audit.own_score`).
     """
@@ -91,7 +91,7 @@ class Study:
     own_score: Sequence[Mapping[str, Any]] = field(default=())
 
 
-def drawing_of(company: Company) -> Drawing:
+def report_bootstrap(company: Company) -> Drawing:
     """Return the bootstrap and capacity an evaluation of this company was made with."""
     training = company.training
     return Drawing(
@@ -102,7 +102,7 @@ def drawing_of(company: Company) -> Drawing:
     )
 
 
-def target_content(study: Study, drawing: Drawing, marks: PassMarks) -> Plain:
+def target_content(study: ReportInputs, drawing: Drawing, marks: PassMarks) -> Plain:
     """Return everything the report says of one target.
 
     Parameters
@@ -165,7 +165,7 @@ def target_content(study: Study, drawing: Drawing, marks: PassMarks) -> Plain:
 
 
 def _criteria(
-    study: Study, found: Mapping[str, Any], n_events: int, marks: PassMarks
+    study: ReportInputs, found: Mapping[str, Any], n_events: int, marks: PassMarks
 ) -> list[Criterion]:
     evaluation = study.evaluation
     model = evaluation["models"][MODEL]
@@ -181,7 +181,7 @@ def _criteria(
     ]
 
 
-def _lead_applies(study: Study, lead: Mapping[str, Any]) -> tuple[bool, str]:
+def _lead_applies(study: ReportInputs, lead: Mapping[str, Any]) -> tuple[bool, str]:
     """Return whether lead time is asked for: only where an annual decision is dated."""
     if not lead["events"]:
         return False, "the outcome has no date of decision"
@@ -191,7 +191,7 @@ def _lead_applies(study: Study, lead: Mapping[str, Any]) -> tuple[bool, str]:
     return True, ""
 
 
-def _served(study: Study) -> Plain:
+def _served(study: ReportInputs) -> Plain:
     return {
         "verdict": study.served,
         "failed": [
@@ -249,7 +249,7 @@ def _models(evaluation: Mapping[str, Any], names: Sequence[str]) -> list[Plain]:
     ]
 
 
-def _folds(study: Study, names: Sequence[str], drawing: Drawing) -> list[Plain]:
+def _folds(study: ReportInputs, names: Sequence[str], drawing: Drawing) -> list[Plain]:
     measured = {
         item["fold"]: item["models"]
         for item in score_evidence.fold_aucs(study.predictions, names, drawing)
@@ -281,7 +281,7 @@ def _calibration(evaluation: Mapping[str, Any]) -> Plain:
 
 def report_content(
     company: Company,
-    studies: Mapping[str, Study],
+    studies: Mapping[str, ReportInputs],
     *,
     quality: Mapping[str, Any],
     book: Any,
@@ -311,12 +311,12 @@ def report_content(
     sections : mapping, optional
         Name (`training.report.report.SECTIONS`) to content of the parts beside the targets.
     """
-    drawing = drawing_of(company)
+    drawing = report_bootstrap(company)
     targets = {name: target_content(study, drawing, marks) for name, study in studies.items()}
     contracts = {name: study.contract for name, study in studies.items()}
     rows = book_rows(book)
     standing = book_now(rows, contracts, release["bundles"])
-    return plain(
+    return plain_content(
         {
             "company": company.name,
             "title": company.title or company.name,
@@ -344,7 +344,7 @@ def report_content(
 
 
 def _joint(
-    studies: Mapping[str, Study],
+    studies: Mapping[str, ReportInputs],
     contracts: Mapping[str, Mapping[str, Any]],
     rows: Sequence[Mapping[str, Any]],
 ) -> Plain | None:
@@ -420,16 +420,16 @@ def _versions(release: Mapping[str, Any], drawing: Drawing) -> Plain:
     }
 
 
-def plain(value: Any) -> Any:
+def plain_content(value: Any) -> Any:
     """Return content as JSON can hold it: no NaN, dates as text, tuples as lists.
 
     >>> plain({"a": (1.0, float("nan")), "b": date(2026, 3, 2)})
     {'a': [1.0, None], 'b': '2026-03-02'}
     """
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): plain_content(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [plain_content(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value.isoformat() if isinstance(value, date) else value

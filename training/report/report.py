@@ -20,7 +20,7 @@ from configs.runtime.state_directory import new_folder, write_text_atomically
 from configs.schema.workspace import Workspace
 from training.evaluation.metrics import AUC_POOLED, AUC_WITHIN
 from training.forecast import charts as forecast_charts
-from training.report.content import Study, report_content
+from training.report.content import ReportInputs, report_content
 from training.reporting import charts, formatting
 from training.validation.score_evidence import EQUIVALENCE
 from training.validation.verdict import PassMarks
@@ -91,10 +91,10 @@ def build_report(
     evaluations : mapping
         Target to `training.evaluation.evaluate.Evaluation.as_dict`.
     gates : mapping
-        Target to `training.candidates.gates.Judgement.as_dict`, or to its list of gates.
+        Target to `training.candidates.gates.GateResult.as_dict`, or to its list of gates.
     out_of_time : mapping of str to pandas.DataFrame
-        Target to predictions (`training.candidates.train.Trained.predictions`), one row per fold
-        and test row, times in UTC.
+        Target to predictions (`training.candidates.train.TrainingResult.predictions`), one row per
+        fold and test row, times in UTC.
     book : pandas.DataFrame or iterable of mapping
         The scored book, one answer per account; see
         `training.validation.current_accounts.book_rows`.
@@ -109,7 +109,7 @@ def build_report(
     sections : mapping, optional
         Content of the parts named in `SECTIONS`; what is absent is left out.
     health_parts : pandas.DataFrame, optional
-        The parts of the health score in use (`training.data.dataset.health_parts`).
+        The parts of the health score in use (`training.data.dataset.health_score_parts`).
     own_score : sequence of mapping
         Integrity checks on the health score in use (`training.health_audit.own_score`).
 
@@ -121,7 +121,7 @@ def build_report(
     _refuse_incomplete(contracts, evaluations, out_of_time, release)
     marks = marks or PassMarks(max_auc=workspace.company.gates.max_auc)
     studies = {
-        target: Study(
+        target: ReportInputs(
             target,
             contract,
             evaluations[target],

@@ -10,7 +10,7 @@ import pandas as pd
 
 from training.evaluation.metrics import clustered_wilson
 from training.evaluation.sampling import MODEL
-from training.validation.current_accounts import scored, value_of
+from training.validation.current_accounts import scored_accounts, value_of
 from training.validation.score_evidence import BANDS, band_of
 
 Plain = dict[str, Any]
@@ -74,9 +74,11 @@ def now(rows: Sequence[Row], names: tuple[str, str]) -> list[Plain]:
     list of dict
         All nine pairs: risk, growth, accounts, arr.
     """
-    second = {str(row["account_id"]): score["band"] for row, score in scored(rows, names[1])}
+    second = {
+        str(row["account_id"]): score["band"] for row, score in scored_accounts(rows, names[1])
+    }
     cells: dict[tuple[str, str], list[Row]] = {(a, b): [] for a in BANDS for b in BANDS}
-    for row, score in scored(rows, names[0]):
+    for row, score in scored_accounts(rows, names[0]):
         band = second.get(str(row["account_id"]))
         if band is not None:
             cells[str(score["band"]), str(band)].append(row)

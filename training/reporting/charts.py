@@ -14,7 +14,7 @@ from typing import Any
 from training.evaluation.metrics import AUC_WITHIN
 from training.reporting.formatting import (
     MODELS,
-    Outcome,
+    OutcomeText,
     count,
     estimated,
     fixed,
@@ -232,7 +232,7 @@ def tone(band: str, order: Sequence[str]) -> str:
 
 
 def own_band_chart(
-    table: Mapping[str, Any], order: Sequence[str], base_rate: float, outcome: Outcome
+    table: Mapping[str, Any], order: Sequence[str], base_rate: float, outcome: OutcomeText
 ) -> Plain:
     """Return the observed rate of each band of any set, riskiest first."""
     rows = list(reversed(table["rows"]))
@@ -343,7 +343,7 @@ def _dots(rows: list[Plain], ticks: list[Plain], said: str) -> Plain:
     }
 
 
-def band_title(band: str, outcome: Outcome) -> str:
+def band_title(band: str, outcome: OutcomeText) -> str:
     """Return a band's name with what it is a band of.
 
     >>> from training.reporting.formatting import OUTCOMES
@@ -353,7 +353,7 @@ def band_title(band: str, outcome: Outcome) -> str:
     return f"{band.capitalize()} {outcome.chance}"
 
 
-def band_chart(table: Mapping[str, Any], base_rate: float, outcome: Outcome) -> Plain:
+def band_chart(table: Mapping[str, Any], base_rate: float, outcome: OutcomeText) -> Plain:
     """Return the observed rate of each band with its Wilson interval, and the rate of all."""
     rows = list(reversed(table["rows"]))
     axis = Axis(0.0, rate_ceiling([item["high"] for item in rows] + [base_rate]))
@@ -382,7 +382,7 @@ def band_chart(table: Mapping[str, Any], base_rate: float, outcome: Outcome) -> 
     return _bars(bars, ticks, about) | {"marks": [axis(base_rate)]}
 
 
-def value_chart(bands: Sequence[Plain], currency: str, outcome: Outcome) -> Plain:
+def value_chart(bands: Sequence[Plain], currency: str, outcome: OutcomeText) -> Plain:
     """Return the annual value of each band of the book."""
     axis = Axis(0.0, max([item["arr"] for item in bands] + [1.0]))
     bars = [

@@ -15,7 +15,7 @@ _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 @dataclass(frozen=True)
-class Outcome:
+class OutcomeText:
     """How one outcome is spoken of.
 
     Attributes
@@ -38,10 +38,10 @@ class Outcome:
         return self.noun == "expansion"
 
 
-OUTCOMES: Mapping[str, Outcome] = {
-    "churn": Outcome("churn", "left", "stayed", "leaving", "risk"),
-    "contraction": Outcome("contraction", "shrank", "did not shrink", "shrinking", "risk"),
-    "expansion": Outcome("expansion", "grew", "did not grow", "growing", "chance of growth"),
+OUTCOMES: Mapping[str, OutcomeText] = {
+    "churn": OutcomeText("churn", "left", "stayed", "leaving", "risk"),
+    "contraction": OutcomeText("contraction", "shrank", "did not shrink", "shrinking", "risk"),
+    "expansion": OutcomeText("expansion", "grew", "did not grow", "growing", "chance of growth"),
 }
 
 MODELS: Mapping[str, str] = {
@@ -75,7 +75,7 @@ SERVED: Mapping[str, str] = {
 }
 
 
-def outcome_of(name: Any) -> Outcome:
+def outcome_of(name: Any) -> OutcomeText:
     """Return how an outcome is spoken of."""
     return OUTCOMES[str(name)]
 

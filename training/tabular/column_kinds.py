@@ -13,19 +13,19 @@ import pandas as pd
 from configs.runtime.errors import DataError, SourceError
 from configs.schema.ready_table import ReadyTable, Written
 from features.sources.parsing import cells
-from features.sources.parsing.cells import FLAGS, is_text
+from features.sources.parsing.cells import FLAGS, is_text_column
 from features.sources.parsing.cells import texts as text_of
 from features.sources.parsing.text_values import FALSE, MISSING, TRUE, UNKNOWN, is_money
 
 __all__ = [
-    "How",
+    "TableReading",
     "Kind",
-    "Seen",
+    "ColumnSummary",
     "convert",
     "dates_of",
     "how_of",
-    "is_text",
-    "moments",
+    "is_text_column",
+    "parse_dates",
     "see",
     "text_of",
 ]
@@ -45,7 +45,7 @@ _NAMES_THINGS = re.compile(
 
 
 @dataclass(frozen=True)
-class Seen:
+class ColumnSummary:
     """What a column was seen to be.
 
     Attributes
@@ -61,7 +61,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class How:
+class TableReading:
     """What is known about how the columns of a table are written.
 
     Attributes
@@ -76,26 +76,26 @@ class How:
     day_first: bool | None = None
 
 
-PLAIN = How()
+PLAIN = TableReading()
 
 
-def how_of(table: ReadyTable | None, rows: pd.DataFrame) -> How:
+def how_of(table: ReadyTable | None, rows: pd.DataFrame) -> TableReading:
     """Return how a table's columns are written, as its section says and its dates prove."""
-    return How({} if table is None else table.written, cells.proven_order(rows))
+    return TableReading({} if table is None else table.written, cells.proven_order(rows))
 
 
-def _numbers(column: pd.Series, how: How) -> cells.Read:
+def _numbers(column: pd.Series, how: TableReading) -> cells.ParsedColumn:
     name = str(column.name)
     return cells.numbers(column, told=how.told.get(name), is_money=is_money(name))
 
 
-def dates_of(column: pd.Series, how: How) -> cells.Read:
+def dates_of(column: pd.Series, how: TableReading) -> cells.ParsedColumn:
     """Return a column as moments, and how it is written; see `cells.moments`."""
     told = how.told.get(str(column.name))
-    return cells.moments(column, told=told, day_first=how.day_first)
+    return cells.parse_moments(column, told=told, day_first=how.day_first)
 
 
-def see(column: pd.Series, how: How = PLAIN) -> Seen:
+def see(column: pd.Series, how: TableReading = PLAIN) -> ColumnSummary:
     """Return how a column is read.
 
     Raises
@@ -113,18 +113,20 @@ def see(column: pd.Series, how: How = PLAIN) -> Seen:
     Seen(kind=None, words='no value is known')
     """
     if _INDEX.fullmatch(str(column.name)):
-        return Seen(None, "the row numbers pandas wrote along")
-    known = text_of(column).dropna() if is_text(column) else column.dropna()
-    if known.empty or (is_text(column) and set(known.str.lower()) <= MISSING):
-        return Seen(None, "no value is known")
-    kind, words = _text_kind(known, how) if is_text(column) else (_typed_kind(column), "")
+        return ColumnSummary(None, "the row numbers pandas wrote along")
+    known = text_of(column).dropna() if is_text_column(column) else column.dropna()
+    if known.empty or (is_text_column(column) and set(known.str.lower()) <= MISSING):
+        return ColumnSummary(None, "no value is known")
+    kind, words = _text_kind(known, how) if is_text_column(column) else (_typed_kind(column), "")
     if known.nunique() == 1 and len(known) == len(column):
-        return Seen(None, f"the same in every row: {str(known.iloc[0])[:40]}")
+        return ColumnSummary(None, f"the same in every row: {str(known.iloc[0])[:40]}")
     if _names_rows(str(column.name), known, kind):
-        return Seen(None, f"{known.nunique():,} different values: it names rows")
+        return ColumnSummary(None, f"{known.nunique():,} different values: it names rows")
     if kind == "category" and known.nunique() > MANY:
-        return Seen(kind, f"{known.nunique():,} different values: the most frequent are used")
-    return Seen(kind, words)
+        return ColumnSummary(
+            kind, f"{known.nunique():,} different values: the most frequent are used"
+        )
+    return ColumnSummary(kind, words)
 
 
 def _typed_kind(column: pd.Series) -> Kind:
@@ -135,7 +137,7 @@ def _typed_kind(column: pd.Series) -> Kind:
     return "number"
 
 
-def _text_kind(known: pd.Series, how: How) -> tuple[Kind, str]:
+def _text_kind(known: pd.Series, how: TableReading) -> tuple[Kind, str]:
     lower = set(known.str.lower())
     if _says_yes_or_no(lower):
         return "flag", ""
@@ -158,9 +160,13 @@ def _says_yes_or_no(lower: set[str]) -> bool:
     return lower <= yes | no | UNKNOWN and bool(lower & yes) and bool(lower & no)
 
 
-def _given_kind(given: pd.Series, how: How) -> tuple[Kind, str]:
+def _given_kind(given: pd.Series, how: TableReading) -> tuple[Kind, str]:
     is_date = cells.look_like_dates(given)
-    found = cells.Read(pd.Series(np.nan, given.index)) if is_date.all() else _numbers(given, how)
+    found = (
+        cells.ParsedColumn(pd.Series(np.nan, given.index))
+        if is_date.all()
+        else _numbers(given, how)
+    )
     is_number = found.values.notna()
     if is_number.all():
         is_flag = set(found.values.unique()) <= {0, 1}
@@ -199,7 +205,9 @@ def _names_rows(name: str, known: pd.Series, kind: Kind) -> bool:
     return counts_rows or _NAMES_THINGS.search(name) is not None
 
 
-def convert(column: pd.Series, kind: Kind, as_of: pd.Series, how: How = PLAIN) -> pd.Series:
+def convert(
+    column: pd.Series, kind: Kind, as_of: pd.Series, how: TableReading = PLAIN
+) -> pd.Series:
     """Return a column as the model takes it, whatever does not fit its kind missing.
 
     Parameters
@@ -224,10 +232,10 @@ def convert(column: pd.Series, kind: Kind, as_of: pd.Series, how: How = PLAIN) -
         Its values can be read in two ways, and nothing decides.
     """
     if kind == "category":
-        return text_of(column) if is_text(column) else text_of(_plain_numbers(column))
+        return text_of(column) if is_text_column(column) else text_of(_plain_numbers(column))
     if kind == "date":
-        return (as_of - moments(column, how)).dt.total_seconds() / 86_400.0
-    if kind == "flag" and is_text(column):
+        return (as_of - parse_dates(column, how)).dt.total_seconds() / 86_400.0
+    if kind == "flag" and is_text_column(column):
         words = text_of(column).str.lower().map(FLAGS).astype("float64")
         return words.fillna(_numbers(column, how).values)
     return _numbers(column, how).values
@@ -240,7 +248,7 @@ def _plain_numbers(column: pd.Series) -> pd.Series:
     return column
 
 
-def moments(column: pd.Series, how: How = PLAIN) -> pd.Series:
+def parse_dates(column: pd.Series, how: TableReading = PLAIN) -> pd.Series:
     """Return a column as moments, datetime64[us, UTC]; NaT where there is none.
 
     Raises

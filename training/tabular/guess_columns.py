@@ -10,7 +10,7 @@ import pandas as pd
 
 from configs.runtime.errors import DataError
 from features.sources.parsing.text_values import FALSE, TRUE
-from training.tabular.column_kinds import Kind, convert, is_text, moments, see, text_of
+from training.tabular.column_kinds import Kind, convert, is_text_column, parse_dates, see, text_of
 
 HORIZON_DAYS = 91
 """Written beside a guessed as_of, where the table does not say when its labels were known."""
@@ -49,7 +49,7 @@ _LOSS_NEGATED = re.compile(r"\b(?:not|no|never)\b|non", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Guess:
+class TableGuess:
     """What one key of the ``table`` section may be.
 
     Attributes
@@ -70,7 +70,7 @@ class Guess:
     others: tuple[str, ...] = field(default=())
 
 
-def guess_table(rows: pd.DataFrame) -> list[Guess]:
+def guess_table(rows: pd.DataFrame) -> list[TableGuess]:
     """Guess which column is which.
 
     Parameters
@@ -103,7 +103,7 @@ def guess_table(rows: pd.DataFrame) -> list[Guess]:
     return found + _one("health_score", _named(free, _HEALTH, _is_number), "its name")
 
 
-def plain(name: str) -> str:
+def plain_guess(name: str) -> str:
     """Return a column's name without case and signs.
 
     >>> plain("Customer_ID"), plain("isChurned")
@@ -119,15 +119,15 @@ def _named(
 ) -> list[str]:
     """Return the columns of these names that fit, the best name first."""
     rank = {name: place for place, name in enumerate(names)}
-    here = [name for name, values in columns.items() if plain(name) in rank and fits(values)]
-    return sorted(here, key=lambda name: rank[plain(name)])
+    here = [name for name, values in columns.items() if plain_guess(name) in rank and fits(values)]
+    return sorted(here, key=lambda name: rank[plain_guess(name)])
 
 
-def _one(key: str, names: Sequence[str], why: str) -> list[Guess]:
-    return [Guess(key, names[0], why, tuple(names[1:]))] if names else []
+def _one(key: str, names: Sequence[str], why: str) -> list[TableGuess]:
+    return [TableGuess(key, names[0], why, tuple(names[1:]))] if names else []
 
 
-def _label(columns: dict[str, pd.Series]) -> list[Guess]:
+def _label(columns: dict[str, pd.Series]) -> list[TableGuess]:
     """Return label, and where it is needed, outcome and the value that means it happened."""
     two = {name: values for name, values in columns.items() if len(_values(values)) == 2}
     if not two:
@@ -139,50 +139,56 @@ def _label(columns: dict[str, pd.Series]) -> list[Guess]:
     chosen = named[0] if named else list(two)[-1]
     others = (*named, *(name for name in list(two)[::-1] if name not in named))
     why = "its name, and two values" if named else "the last column with two values: a weak guess"
-    label = Guess("label", chosen, why, tuple(name for name in others if name != chosen))
+    label = TableGuess("label", chosen, why, tuple(name for name in others if name != chosen))
     return [label, *_outcome(chosen), *_positive(chosen, _values(two[chosen]))]
 
 
 def _values(column: pd.Series) -> list[str]:
     """Return the different values of a column as text, lower case; empty where there are many."""
-    known = text_of(column).dropna() if is_text(column) else column.dropna()
+    known = text_of(column).dropna() if is_text_column(column) else column.dropna()
     if known.nunique() > 2:
         return []
     return sorted(set(convert(known, "category", known).dropna().str.lower()))
 
 
-def _outcome(name: str) -> list[Guess]:
-    return [Guess("outcome", "expansion", "the label's name")] if plain(name) in _GREW else []
+def _outcome(name: str) -> list[TableGuess]:
+    return (
+        [TableGuess("outcome", "expansion", "the label's name")]
+        if plain_guess(name) in _GREW
+        else []
+    )
 
 
-def _positive(name: str, values: Iterable[str]) -> list[Guess]:
+def _positive(name: str, values: Iterable[str]) -> list[TableGuess]:
     """Return the value that means it happened, where it is not 1, true or yes."""
     values = list(values)
-    if plain(name) in _KEPT:
+    if plain_guess(name) in _KEPT:
         lost = [value for value in values if value in FALSE]
-        return [Guess("positive", lost[0], f"{name} says who stayed")] if lost else []
+        return [TableGuess("positive", lost[0], f"{name} says who stayed")] if lost else []
     if any(value in TRUE for value in values):
         return []
     lost = [v for v in values if _LOST.search(v) and not _LOSS_NEGATED.search(v)]
     if len(lost) == 1:
-        return [Guess("positive", lost[0], "it sounds like leaving")]
-    return [Guess("positive", values[-1], "a weak guess", tuple(values[:-1]))]
+        return [TableGuess("positive", lost[0], "it sounds like leaving")]
+    return [TableGuess("positive", values[-1], "a weak guess", tuple(values[:-1]))]
 
 
-def _id(named: Sequence[str], rows: pd.DataFrame) -> list[Guess]:
+def _id(named: Sequence[str], rows: pd.DataFrame) -> list[TableGuess]:
     """Return the column that tells accounts apart: of the names, the one with the most values."""
     ranked = sorted(named, key=lambda name: -rows[name].nunique())
     if not ranked:
         return []
     n = rows[ranked[0]].nunique()
     why = f"its name, and {n:,} different values in {len(rows):,} rows"
-    return [Guess("id", ranked[0], why, tuple(ranked[1:]))]
+    return [TableGuess("id", ranked[0], why, tuple(ranked[1:]))]
 
 
-def _times(columns: dict[str, pd.Series], entity: str | None) -> list[Guess]:
+def _times(columns: dict[str, pd.Series], entity: str | None) -> list[TableGuess]:
     """Return the moment of a row where accounts repeat, and when things were known and decided."""
     dates = {name: values for name, values in columns.items() if _kind(values) == "date"}
-    open_ended = {name: values for name, values in dates.items() if moments(values).isna().any()}
+    open_ended = {
+        name: values for name, values in dates.items() if parse_dates(values).isna().any()
+    }
     decided = _one("decided_at", _named(open_ended, _DECIDED), "its name, and empty in some rows")
     repeats = entity is not None and bool(columns[entity].duplicated().any())
     if not repeats:
@@ -190,8 +196,10 @@ def _times(columns: dict[str, pd.Series], entity: str | None) -> list[Guess]:
     apart = [
         name
         for name, values in dates.items()
-        if not pd.DataFrame({"id": columns[str(entity)], "at": moments(values)}).duplicated().any()
-        and moments(values).notna().all()
+        if not pd.DataFrame({"id": columns[str(entity)], "at": parse_dates(values)})
+        .duplicated()
+        .any()
+        and parse_dates(values).notna().all()
     ]
     ranked = [*_named({n: dates[n] for n in apart}, _AS_OF), *apart]
     names = list(dict.fromkeys(ranked))
@@ -200,7 +208,9 @@ def _times(columns: dict[str, pd.Series], entity: str | None) -> list[Guess]:
     moment = _one("as_of", names, "accounts repeat, and it tells their rows apart")
     known = _one("label_known_at", _named(dates, _KNOWN), "its name")
     until = known or [
-        Guess("horizon_days", HORIZON_DAYS, "not in the table: set what the label was made with")
+        TableGuess(
+            "horizon_days", HORIZON_DAYS, "not in the table: set what the label was made with"
+        )
     ]
     return [*moment, *until, *decided]
 

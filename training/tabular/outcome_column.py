@@ -30,7 +30,7 @@ OPEN = UNKNOWN | {"pending", "undecided", "open question", "to be decided", "not
 
 
 @dataclass(frozen=True)
-class Label:
+class OutcomeColumn:
     """A label column, read.
 
     Attributes
@@ -45,7 +45,7 @@ class Label:
     words: dict[str, str]
 
 
-def read_label(table: ReadyTable, column: pd.Series, place: str) -> Label:
+def read_label(table: ReadyTable, column: pd.Series, place: str) -> OutcomeColumn:
     """Return the label of every row.
 
     Raises
@@ -61,7 +61,7 @@ def read_label(table: ReadyTable, column: pd.Series, place: str) -> Label:
     negative = _negatives(table.label, positive, values, text, where)
     said = pd.Series(1.0, text.index).where(text.isin(positive), 0.0)
     label = said.where(text.isin(positive | negative))
-    return Label(label, _told(text, positive, negative))
+    return OutcomeColumn(label, _told(text, positive, negative))
 
 
 def _text(column: pd.Series) -> pd.Series:

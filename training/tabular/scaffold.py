@@ -11,15 +11,15 @@ from configs.runtime.state_directory import State
 from configs.schema.company import COMPANY_FILE, parse_company
 from configs.schema.ready_table import ReadyTable
 from configs.schema.workspace import Workspace
-from features.sources.files.single_table import read_file
+from features.sources.files.single_table import read_single_table
 from features.sources.scaffold import NOTE_AT, company_name
-from training.tabular.guess_columns import Guess, guess_table
+from training.tabular.guess_columns import TableGuess, guess_table
 
 MAX_OTHERS = 4
 _IN_LABEL = ("label", "positive")
 
 
-def scaffold_table(folder: Path, table: Path) -> list[Guess]:
+def scaffold_table(folder: Path, table: Path) -> list[TableGuess]:
     """Write ``company.yaml`` for a ready-made table and return what was guessed.
 
     Parameters
@@ -46,7 +46,7 @@ def scaffold_table(folder: Path, table: Path) -> list[Guess]:
             fix="name another folder, or delete the file first",
         )
     name = company_name(folder.resolve().name)
-    guesses = guess_table(read_file(_nowhere(name, folder), table).rows)
+    guesses = guess_table(read_single_table(_nowhere(name, folder), table).rows)
     text = _text(name, folder, table, guesses)
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
@@ -59,7 +59,7 @@ def _nowhere(name: str, folder: Path) -> Workspace:
     return Workspace(parse_company(raw, where="table"), folder, folder, State(folder / "state"))
 
 
-def _text(name: str, folder: Path, table: Path, guesses: Sequence[Guess]) -> str:
+def _text(name: str, folder: Path, table: Path, guesses: Sequence[TableGuess]) -> str:
     home = table.resolve().parent
     data = "." if home == folder.resolve() else str(home)
     given = {guess.key: guess for guess in guesses}
@@ -85,20 +85,20 @@ def _text(name: str, folder: Path, table: Path, guesses: Sequence[Guess]) -> str
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _label_lines(given: dict[str, Guess]) -> list[str]:
+def _label_lines(given: dict[str, TableGuess]) -> list[str]:
     label, positive = given["label"], given.get("positive")
     if positive is None:
         return [_line(label)]
     parts = f"{{column: {json.dumps(label.value)}, positive: {json.dumps(positive.value)}}}"
-    both = Guess("label", "", f"{label.why}; {positive.value}: {positive.why}", label.others)
+    both = TableGuess("label", "", f"{label.why}; {positive.value}: {positive.why}", label.others)
     return [_noted(f"label: {parts}", _why(both))]
 
 
-def _line(guess: Guess) -> str:
+def _line(guess: TableGuess) -> str:
     return _noted(f"{guess.key}: {json.dumps(guess.value)}", _why(guess))
 
 
-def _why(guess: Guess) -> str:
+def _why(guess: TableGuess) -> str:
     others = ", ".join(guess.others[:MAX_OTHERS])
     more = " …" if len(guess.others) > MAX_OTHERS else ""
     return f"guessed from {guess.why}" + (f"; or: {others}{more}" if others else "")

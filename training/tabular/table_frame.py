@@ -16,20 +16,20 @@ from configs.runtime.errors import BellwetherError, DataError, did_you_mean, joi
 from configs.schema.company import Company
 from configs.schema.ready_table import ReadyTable
 from configs.schema.workspace import Workspace
-from features.sources.files.single_table import Flat, read_input
+from features.sources.files.single_table import SingleTable, read_input
 from features.sources.parsing.text_values import MISSING
 from features.tables.catalog import FeatureInfo
 from features.tables.source_tables import MOST
 from training.data.training_frame import ROW_COLUMNS, TrainingFrame, refuse_repeats
 from training.tabular.column_kinds import (
-    How,
+    ColumnSummary,
     Kind,
-    Seen,
+    TableReading,
     convert,
     dates_of,
     how_of,
-    is_text,
-    moments,
+    is_text_column,
+    parse_dates,
     see,
     text_of,
 )
@@ -50,7 +50,7 @@ UNLABELLED, OPEN = "no label given", "window not yet observed"
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """What became of one column.
 
     Attributes
@@ -78,7 +78,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class ParsedTable:
     """A ready-made table, read.
 
     Attributes
@@ -94,12 +94,12 @@ class Table:
     """
 
     frame: TrainingFrame
-    columns: tuple[Column, ...]
+    columns: tuple[TableColumn, ...]
     contract: dict[str, Any]
     open_rows: pd.DataFrame
 
 
-def build_table(workspace: Workspace, now: datetime) -> Table:
+def build_table_frame(workspace: Workspace, now: datetime) -> ParsedTable:
     """Read the company's table and make the training frame of it.
 
     Parameters
@@ -121,8 +121,8 @@ def build_table(workspace: Workspace, now: datetime) -> Table:
     return table_of(company, flat, now)
 
 
-def table_of(company: Company, flat: Flat, now: datetime) -> Table:
-    """Return a table as read, as the typed training frame; see `build_table`."""
+def table_of(company: Company, flat: SingleTable, now: datetime) -> ParsedTable:
+    """Return a table as read, as the typed training frame; see `build_table_frame`."""
     table, raw = _section(company), flat.rows
     check_columns(table, raw.columns, flat.place)
     how = how_of(table, raw)
@@ -158,7 +158,7 @@ def table_of(company: Company, flat: Flat, now: datetime) -> Table:
         contract,
     )
     columns = tuple(_column(table, raw[used], str(name), seen, how) for name in raw.columns)
-    return Table(frame, columns, contract, raw[~used].reset_index(drop=True))
+    return ParsedTable(frame, columns, contract, raw[~used].reset_index(drop=True))
 
 
 def _section(company: Company) -> ReadyTable:
@@ -190,7 +190,7 @@ def check_columns(table: ReadyTable, columns: Iterable[str], place: str) -> None
 
 
 def entity_rows(
-    table: ReadyTable, raw: pd.DataFrame, place: str, how: How | None = None
+    table: ReadyTable, raw: pd.DataFrame, place: str, how: TableReading | None = None
 ) -> pd.DataFrame:
     """Return the key of every row: entity_id and as_of.
 
@@ -208,7 +208,7 @@ def entity_rows(
         moment = UNDATED if table.taken_on is None else pd.Timestamp(table.taken_on, tz="UTC")
         as_of = pd.Series(moment, index=raw.index, dtype="datetime64[us, UTC]")
     else:
-        as_of = moments(raw[table.as_of], how or how_of(table, raw))
+        as_of = parse_dates(raw[table.as_of], how or how_of(table, raw))
         _refuse_missing(as_of, table.as_of, "date like 2024-01-31", place)
     return pd.DataFrame({"entity_id": entity, "as_of": as_of})
 
@@ -225,11 +225,11 @@ def _refuse_missing(values: pd.Series, column: str, what: str, place: str) -> No
 
 
 def _rows(
-    table: ReadyTable, raw: pd.DataFrame, keys: pd.DataFrame, label: pd.Series, how: How
+    table: ReadyTable, raw: pd.DataFrame, keys: pd.DataFrame, label: pd.Series, how: TableReading
 ) -> pd.DataFrame:
     """Return the columns of `ROW_COLUMNS`, one row per row of the table."""
     nothing = pd.Series(np.nan, index=raw.index)
-    decided = moments(raw[table.decided_at], how) if table.decided_at else None
+    decided = parse_dates(raw[table.decided_at], how) if table.decided_at else None
     never = pd.Series(pd.NaT, index=raw.index, dtype="datetime64[us, UTC]")
     segment = text_of(raw[table.segment]).fillna("unknown") if table.segment else "all"
     return keys.assign(
@@ -244,10 +244,12 @@ def _rows(
     )
 
 
-def _known_at(table: ReadyTable, raw: pd.DataFrame, as_of: pd.Series, how: How) -> pd.Series:
+def _known_at(
+    table: ReadyTable, raw: pd.DataFrame, as_of: pd.Series, how: TableReading
+) -> pd.Series:
     if table.label_known_at is None:
         return as_of + pd.Timedelta(days=table.horizon_days or 0)
-    known = moments(raw[table.label_known_at], how)
+    known = parse_dates(raw[table.label_known_at], how)
     early = known < as_of
     if early.any():
         raise DataError(
@@ -258,7 +260,7 @@ def _known_at(table: ReadyTable, raw: pd.DataFrame, as_of: pd.Series, how: How) 
     return known
 
 
-def _yearly(table: ReadyTable, raw: pd.DataFrame, as_of: pd.Series, how: How) -> pd.Series:
+def _yearly(table: ReadyTable, raw: pd.DataFrame, as_of: pd.Series, how: TableReading) -> pd.Series:
     name = table.arr or table.mrr
     if name is None:
         return pd.Series(np.nan, index=raw.index)
@@ -274,7 +276,7 @@ def _yearly(table: ReadyTable, raw: pd.DataFrame, as_of: pd.Series, how: How) ->
     return values * (1.0 if table.arr else 12.0)
 
 
-def _health(table: ReadyTable, raw: pd.DataFrame, as_of: pd.Series, how: How) -> pd.Series:
+def _health(table: ReadyTable, raw: pd.DataFrame, as_of: pd.Series, how: TableReading) -> pd.Series:
     if table.health_score is None:
         return pd.Series(np.nan, index=raw.index)
     score = convert(raw[table.health_score], "number", as_of, how)
@@ -291,7 +293,7 @@ def _excluded(table: ReadyTable, rows: pd.DataFrame, now: datetime) -> pd.Series
     return why
 
 
-def _see_all(company: Company, raw: pd.DataFrame, how: How) -> dict[str, Seen]:
+def _see_all(company: Company, raw: pd.DataFrame, how: TableReading) -> dict[str, ColumnSummary]:
     """Return how every column that may be learned from is read; refuse all unclear ones at once."""
     table = _section(company)
     mistakes: list[BellwetherError] = []
@@ -303,9 +305,9 @@ def _see_all(company: Company, raw: pd.DataFrame, how: How) -> dict[str, Seen]:
             continue
         wanted = table.columns.get(name)
         if wanted == "drop" or any(fnmatch(name, shape) for shape in company.exclude_features):
-            seen[name] = Seen(None, "left out by the configuration")
+            seen[name] = ColumnSummary(None, "left out by the configuration")
         elif wanted is not None:
-            seen[name] = Seen(wanted, "read as the configuration says")
+            seen[name] = ColumnSummary(wanted, "read as the configuration says")
         else:
             try:
                 seen[name] = see(raw[name], how)
@@ -317,7 +319,7 @@ def _see_all(company: Company, raw: pd.DataFrame, how: How) -> dict[str, Seen]:
     return seen
 
 
-def _undated(table: ReadyTable, seen: Mapping[str, Seen]) -> list[BellwetherError]:
+def _undated(table: ReadyTable, seen: Mapping[str, ColumnSummary]) -> list[BellwetherError]:
     """Return what is wrong when columns hold dates and the table has no moment of its own."""
     names = [name for name, item in seen.items() if item.kind == "date"]
     if not names or table.as_of is not None or table.taken_on is not None:
@@ -335,7 +337,7 @@ def _undated(table: ReadyTable, seen: Mapping[str, Seen]) -> list[BellwetherErro
 
 
 def features_of(
-    raw: pd.DataFrame, reading: Mapping[str, str], as_of: pd.Series, how: How
+    raw: pd.DataFrame, reading: Mapping[str, str], as_of: pd.Series, how: TableReading
 ) -> pd.DataFrame:
     """Return the feature columns of rows of the table: float64, and text for categories."""
     columns = {
@@ -404,9 +406,13 @@ def _contract(
 
 
 def _column(
-    table: ReadyTable, raw: pd.DataFrame, name: str, seen: Mapping[str, Seen], how: How
-) -> Column:
-    values = text_of(raw[name]) if is_text(raw[name]) else raw[name]
+    table: ReadyTable,
+    raw: pd.DataFrame,
+    name: str,
+    seen: Mapping[str, ColumnSummary],
+    how: TableReading,
+) -> TableColumn:
+    values = text_of(raw[name]) if is_text_column(raw[name]) else raw[name]
     parts = [key for key, column in table.named.items() if column == name]
     found = seen.get(name)
     kind = (found.kind if found else None) or ""
@@ -417,7 +423,7 @@ def _column(
         words = dates_of(raw[name], how).words
     if kind == "number":
         words = _and_infinite(words, raw[name])
-    return Column(
+    return TableColumn(
         name,
         ", ".join(parts),
         kind,

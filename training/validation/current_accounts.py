@@ -49,7 +49,7 @@ def _known(value: Any) -> Any:
     return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
 
 
-def scored(rows: Iterable[Row], target: str) -> list[tuple[Row, Row]]:
+def scored_accounts(rows: Iterable[Row], target: str) -> list[tuple[Row, Row]]:
     """Return the accounts that have a score for a target, each with it."""
     pairs = ((row, (row.get("scores") or {}).get(target)) for row in rows)
     return [(row, score) for row, score in pairs if score is not None]
@@ -117,7 +117,7 @@ def by_band(rows: Sequence[Row], target: str) -> list[Plain]:
         probabilities), expected_arr (sum of probability times annual value, of each account up to
         the day it is asked about), expected_arr_91d (what of it falls within 91 days).
     """
-    pairs = scored(rows, target)
+    pairs = scored_accounts(rows, target)
     whole = value_of(row for row, _ in pairs)
     table = []
     for band in reversed(BANDS):
@@ -140,13 +140,13 @@ def by_band(rows: Sequence[Row], target: str) -> list[Plain]:
 _NOTHING = {"within_91_days": 0.0}
 
 
-def totals(rows: Sequence[Row], target: str) -> Plain:
+def account_totals(rows: Sequence[Row], target: str) -> Plain:
     """Return what is in the raised bands, and apart from it what is expected to be lost or won.
 
     The two are different amounts: the first is all the value of some accounts, the second a part
     of the value of all.
     """
-    pairs = scored(rows, target)
+    pairs = scored_accounts(rows, target)
     raised = [item for item in by_band(rows, target) if item["band"] in RAISED]
     return {
         "scored": len(pairs),
@@ -163,7 +163,7 @@ def totals(rows: Sequence[Row], target: str) -> Plain:
 def by_question(rows: Sequence[Row], target: str) -> list[Plain]:
     """Return expected value apart for renewals and for the horizon: they are not the same risk."""
     groups: dict[str, list[tuple[Row, Row]]] = {}
-    for row, score in scored(rows, target):
+    for row, score in scored_accounts(rows, target):
         groups.setdefault(str(score["asks_about"]), []).append((row, score))
     return [
         {
@@ -192,7 +192,7 @@ def top(rows: Sequence[Row], target: str) -> list[Plain]:
 
     Ordered by probability times annual value; where no value is known, by probability.
     """
-    raised = [pair for pair in scored(rows, target) if pair[1]["band"] in RAISED]
+    raised = [pair for pair in scored_accounts(rows, target) if pair[1]["band"] in RAISED]
     ordered = sorted(
         raised,
         key=lambda pair: (
@@ -211,13 +211,13 @@ def top(rows: Sequence[Row], target: str) -> list[Plain]:
             "band": str(score["band"]),
             "expected_arr": None if row.get("arr") is None else expected_value([(row, score)]),
             "question": question(score),
-            "reasons": reasons(score),
+            "reasons": main_reasons(score),
         }
         for row, score in ordered[:TOP]
     ]
 
 
-def reasons(score: Row) -> list[Plain]:
+def main_reasons(score: Row) -> list[Plain]:
     """Return the strongest reasons: the theme, what it is associated with, and the facts."""
     return [
         {
@@ -271,7 +271,7 @@ def _book_of(rows: Sequence[Row], target: str, contract: Row, released: Row) -> 
     return {
         "is_growth": outcome_of(contract["outcome"]).is_growth,
         "has_signal": has_signal,
-        "totals": totals(rows, target),
+        "totals": account_totals(rows, target),
         "bands": by_band(rows, target),
         "questions": by_question(rows, target),
         "top": top(rows, target) if has_signal else [],

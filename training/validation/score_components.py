@@ -21,7 +21,7 @@ from training.evaluation.metrics import (
 )
 from training.evaluation.sampling import Drawing
 from training.evaluation.significance import logistic_coefficients
-from training.validation.score_evidence import compared
+from training.validation.score_evidence import compared_scores
 
 REBUILT = 0.95
 """Share of the score's variance that the parts must explain to be taken as its formula."""
@@ -211,7 +211,7 @@ def _suggestion(
         words = "too few events before any quarter to fit on the past and test on what followed"
         return {"status": "too few", "words": words, "weights": None, "gain": None}
     gain = _gain(here, forward[tested], risk[tested], drawing)
-    judgement = compared(gain)
+    judgement = compared_scores(gain)
     if judgement != "better":
         words = {
             "worse": "weights fitted on the past did worse than the score's own",

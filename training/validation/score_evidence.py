@@ -273,7 +273,7 @@ def paired(
     }
 
 
-def compared(difference: Mapping[str, float | None], tolerance: float = EQUIVALENCE) -> str:
+def compared_scores(difference: Mapping[str, float | None], tolerance: float = EQUIVALENCE) -> str:
     """Return what an interval of a difference says.
 
     Returns
@@ -361,7 +361,7 @@ def health_audit(
         **found,
         **measured,
         "predicts": "suspect" if failed else _predicts(measured["auc"]["theirs"]),
-        "judgement": "suspect" if failed else compared(measured["auc"]["difference"]),
+        "judgement": "suspect" if failed else compared_scores(measured["auc"]["difference"]),
         "bands": {
             "ours": band_table(here, own_bands, drawing),
             "theirs": band_table(here, their_bands, drawing),

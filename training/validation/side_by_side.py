@@ -23,7 +23,7 @@ from training.evaluation.metrics import (
 from training.evaluation.sampling import MIN_SLICE_EVENTS, MODEL, Drawing, sample_of
 from training.evaluation.significance import delong, likelihood_ratio
 from training.model.bundle import logit_of
-from training.validation.score_evidence import compared
+from training.validation.score_evidence import compared_scores
 from training.validation.verdict import MIN_VERDICT_EVENTS
 
 MEASURED: Mapping[str, Measure] = {
@@ -81,8 +81,10 @@ def side_by_side(
                 key: estimate(drawn[main][key] - drawn[name][key]).as_dict() for key in MEASURED
             }
             enough = count_events(rows) >= MIN_VERDICT_EVENTS
-            item["judgement"] = compared(item["difference"]["auc"]) if enough else "cannot tell"
-            item["workload"] = workload(samples[main], samples[name])
+            item["judgement"] = (
+                compared_scores(item["difference"]["auc"]) if enough else "cannot tell"
+            )
+            item["workload"] = workload_of_both(samples[main], samples[name])
             item["one_each"] = tests(rows.iloc[alone], main, name)
         found.append(item)
     return {
@@ -142,7 +144,7 @@ def _adds(main: Plain, other: Plain) -> str:
     return "main" if first else "other" if second else "neither"
 
 
-def workload(main: Sample, other: Sample) -> Plain:
+def workload_of_both(main: Sample, other: Sample) -> Plain:
     """Return how many events two scores found when each picked as many accounts.
 
     Rows tied at the edge of the capacity count by their share.

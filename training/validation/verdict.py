@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from training.evaluation.metrics import AUC_WITHIN
-from training.reporting.formatting import NBSP, Outcome, estimated, fixed, listing, plural
+from training.reporting.formatting import NBSP, OutcomeText, estimated, fixed, listing, plural
 
 Status = Literal["met", "missed", "undecided", "not measured", "does not apply"]
 Word = Literal["PROVEN", "PROMISING", "NOT PROVEN", "INCONCLUSIVE", "SUSPECT"]
@@ -393,7 +393,7 @@ def leakage_criteria(
     return found
 
 
-def verdict(criteria: Sequence[Criterion], outcome: Outcome) -> Verdict:
+def verdict(criteria: Sequence[Criterion], outcome: OutcomeText) -> Verdict:
     """Return the verdict of a set of criteria.
 
     Parameters
@@ -462,7 +462,7 @@ def _sentence(
     word: Word,
     by_code: Mapping[str, Criterion],
     criteria: Sequence[Criterion],
-    outcome: Outcome,
+    outcome: OutcomeText,
 ) -> str:
     ranking = by_code["discrimination"]
     ranks = _ranks(ranking, outcome)
@@ -498,7 +498,7 @@ def _marks(criteria: Sequence[Criterion]) -> str:
     return f"{met} of {len(asked_for)} marks are met, {listing(others)}"
 
 
-def _ranks(ranking: Criterion, outcome: Outcome) -> str:
+def _ranks(ranking: Criterion, outcome: OutcomeText) -> str:
     """Say an AUC in words."""
     if ranking.value is None:
         return "the ranking could not be measured"

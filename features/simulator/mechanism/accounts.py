@@ -68,7 +68,7 @@ ODD_NAMES = (
 
 
 @dataclass(frozen=True)
-class Book:
+class AccountTraits:
     """Accounts as arrays, one position per account.
 
     Attributes
@@ -107,7 +107,7 @@ class Book:
         return self.term_months > 0
 
 
-def draw_book(seed: int, n_accounts: int, calendar: Calendar) -> Book:
+def draw_book(seed: int, n_accounts: int, calendar: Calendar) -> AccountTraits:
     """Draw the accounts of a world."""
     rng = generator(seed, "book")
     segment = rng.choice(3, n_accounts, p=SEGMENT_SHARE)
@@ -116,7 +116,7 @@ def draw_book(seed: int, n_accounts: int, calendar: Calendar) -> Book:
     seats = np.maximum(3, np.array(TYPICAL_SEATS)[segment] * rng.lognormal(0, 0.45, n_accounts))
     add_ons = rng.random((n_accounts, 2)) < np.array([0.35, 0.25])
     discount = np.clip(rng.normal(0.08, 0.07, n_accounts), 0, 0.35).round(2).astype(np.float64)
-    return Book(
+    return AccountTraits(
         account_id=np.array([f"A-{i + 1:05d}" for i in range(n_accounts)], dtype=object),
         name=_names(rng, n_accounts),
         started=_starts(rng, n_accounts, calendar),
@@ -142,7 +142,7 @@ def n_owners(n_accounts: int) -> int:
     return max(2, n_accounts // ACCOUNTS_PER_OWNER)
 
 
-def accounts_table(book: Book) -> pd.DataFrame:
+def accounts_table(book: AccountTraits) -> pd.DataFrame:
     """Return the accounts table: one row per account."""
     has_parent = book.parent >= 0
     return pd.DataFrame(
@@ -165,7 +165,7 @@ def owner_id(number: int) -> str:
     return f"csm-{number + 1:02d}"
 
 
-def owners_table(book: Book, calendar: Calendar) -> pd.DataFrame:
+def owners_table(book: AccountTraits, calendar: Calendar) -> pd.DataFrame:
     """Return the owners table: one row per CSM."""
     number = np.arange(n_owners(len(book)))
     team = number % len(REGIONS)

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from features.simulator.mechanism.accounts import Book
+from features.simulator.mechanism.accounts import AccountTraits
 from features.simulator.mechanism.calendar import (
     DAY,
     FAR,
@@ -19,15 +19,15 @@ from features.simulator.mechanism.calendar import (
     Ints,
     generator,
 )
-from features.simulator.mechanism.decisions import Life
-from features.simulator.mechanism.hidden_states import CHAMPION_LEFT, LEAD, Latents
+from features.simulator.mechanism.decisions import Decisions
+from features.simulator.mechanism.hidden_states import CHAMPION_LEFT, LEAD, HiddenStates
 
 LATE_SHARE = 0.02
 """Share of tickets and usage that arrives late."""
 
 
 @dataclass(frozen=True)
-class Scene:
+class SimulationContext:
     """Everything known about a simulated company before its signals are drawn.
 
     Attributes
@@ -37,9 +37,9 @@ class Scene:
     """
 
     seed: int
-    book: Book
-    latents: Latents
-    life: Life
+    book: AccountTraits
+    latents: HiddenStates
+    life: Decisions
     rows: pd.DataFrame
     calendar: Calendar
 
@@ -128,7 +128,7 @@ class Scene:
         return self.latents.states[account, LEAD + month, number]
 
 
-def with_arr(rows: pd.DataFrame, book: Book) -> pd.DataFrame:
+def with_arr(rows: pd.DataFrame, book: AccountTraits) -> pd.DataFrame:
     """Return subscription rows with their annual value, in the account's currency."""
     discount = book.discount[rows["account"].to_numpy()]
     return rows.assign(arr=(rows["seats"] * rows["unit_price"] * (1 - discount)).round(2))
@@ -145,7 +145,7 @@ def arrival(rng: np.random.Generator, moment: Ints, usual: int, late: int) -> In
     return moment + usual + delay
 
 
-def user_ids(book: Book, account: Ints, user: Ints) -> np.ndarray:
+def user_ids(book: AccountTraits, account: Ints, user: Ints) -> np.ndarray:
     """Return the id of each account's user by position; contacts are the first users."""
     return np.array(
         [f"{a}-U{u + 1:03d}" for a, u in zip(book.account_id[account], user, strict=True)],

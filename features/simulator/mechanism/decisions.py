@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from features.simulator.mechanism.accounts import PLANS, PRODUCTS, Book
+from features.simulator.mechanism.accounts import PLANS, PRODUCTS, AccountTraits
 from features.simulator.mechanism.calendar import (
     FAR,
     NEVER,
@@ -30,9 +30,9 @@ from features.simulator.mechanism.hazards import (
     RENEWAL_LOSS,
     decision_offsets,
     lagged_states,
-    sigmoid,
+    logistic,
 )
-from features.simulator.mechanism.hidden_states import DEMAND, FIT, LEAD, PERSISTENCE, Latents
+from features.simulator.mechanism.hidden_states import DEMAND, FIT, LEAD, PERSISTENCE, HiddenStates
 
 REST_MONTHS = 4
 """Months after a start or an expansion without another expansion."""
@@ -73,7 +73,7 @@ class Snapshot:
 
 
 @dataclass
-class Life:
+class Decisions:
     """The state of every account while the months pass, and the record of what happened.
 
     Day arrays hold `FAR` for what has not happened. ``plan`` is a position in `PLANS`,
@@ -81,7 +81,7 @@ class Life:
     ``kind_dice`` (accounts × months) decides what a growing account buys.
     """
 
-    book: Book
+    book: AccountTraits
     seats: Ints
     owns: Bools
     unit_price: Floats
@@ -154,7 +154,7 @@ class Life:
         )
 
 
-def live(seed: int, book: Book, latents: Latents, calendar: Calendar) -> Life:
+def live(seed: int, book: AccountTraits, latents: HiddenStates, calendar: Calendar) -> Decisions:
     """Run every month of the world. Demand in `latents` falls after expansions, in place."""
     rng = generator(seed, "life")
     life = _newborn(book, generator(seed, "kinds of growth").random((len(book), calendar.n_months)))
@@ -182,7 +182,7 @@ def live(seed: int, book: Book, latents: Latents, calendar: Calendar) -> Life:
     return life
 
 
-def subscription_rows(life: Life, calendar: Calendar) -> pd.DataFrame:
+def subscription_rows(life: Decisions, calendar: Calendar) -> pd.DataFrame:
     """Return all rows as of `now`, sorted by account, product and start; whole numbers for days."""
     rows = pd.concat([part for part in life.rows if len(part)], ignore_index=True)
     rows = rows[(rows["started"] < calendar.now_day) & (rows["started"] != rows["ended"])]
@@ -193,22 +193,22 @@ def subscription_rows(life: Life, calendar: Calendar) -> pd.DataFrame:
     return rows.sort_values(["account", "product", "started"], ignore_index=True)
 
 
-def decisions_table(life: Life, calendar: Calendar) -> pd.DataFrame:
+def decisions_table(life: Decisions, calendar: Calendar) -> pd.DataFrame:
     """Return the decisions taken before `now`, sorted by account and day; days as numbers."""
     events = pd.concat([part for part in life.events if len(part)], ignore_index=True)
     seen = events[events["decided"] < calendar.now_day]
     return seen.sort_values(["account", "decided", "outcome"], ignore_index=True)
 
 
-def billing_days(book: Book, calendar: Calendar, month: int) -> Ints:
+def billing_days(book: AccountTraits, calendar: Calendar, month: int) -> Ints:
     """Return the day of a month on which each account is charged: that of its beginning."""
     day: Ints = calendar.starts[month] + book.started - month_start(book.started)
     return day
 
 
-def _newborn(book: Book, kind_dice: Floats) -> Life:
+def _newborn(book: AccountTraits, kind_dice: Floats) -> Decisions:
     n = len(book)
-    return Life(
+    return Decisions(
         book=book,
         seats=book.seats.copy(),
         owns=book.owns.copy(),
@@ -232,14 +232,14 @@ def _newborn(book: Book, kind_dice: Floats) -> Life:
     )
 
 
-def _begin(life: Life, who: Ints, month: int) -> None:
+def _begin(life: Decisions, who: Ints, month: int) -> None:
     life.is_active[who] = True
     life.term_start[who] = life.book.started[who]
     life.rests_until[who] = month + REST_MONTHS
     life.reopen(who, life.term_start[who])
 
 
-def _begin_before(life: Life, who: Ints, first: int) -> None:
+def _begin_before(life: Decisions, who: Ints, first: int) -> None:
     """Start the accounts older than the world, with the terms they had before it."""
     _begin(life, who, 0)
     book = life.book
@@ -256,7 +256,7 @@ def _begin_before(life: Life, who: Ints, first: int) -> None:
 
 
 def _plan(
-    rng: np.random.Generator, life: Life, who: Ints, latents: Latents, calendar: Calendar
+    rng: np.random.Generator, life: Decisions, who: Ints, latents: HiddenStates, calendar: Calendar
 ) -> None:
     """Settle the dates and, unknown to anybody, the fate of the current contract terms."""
     who = who[life.book.has_contract[who]]
@@ -272,13 +272,13 @@ def _plan(
             continue  # secured: settled before the world began
         now = month == decisive
         z = lagged_states(latents, int(decisive))[who[now]]
-        chance = sigmoid(RENEWAL_LOSS.logit(z, book.segment[who[now]]))
+        chance = logistic(RENEWAL_LOSS.logit(z, book.segment[who[now]]))
         life.is_lost[who[now]] = dice[now] < chance
     life.is_lost[who[month >= calendar.n_months + 3]] = False
     life.is_lost[who] &= ~life.is_secured[who]
 
 
-def _decision_days(rng: np.random.Generator, life: Life, who: Ints) -> Ints:
+def _decision_days(rng: np.random.Generator, life: Decisions, who: Ints) -> Ints:
     """Return the day on which each renewal is decided, should it be lost."""
     days = np.zeros(len(who), dtype=np.int64)
     period = life.book.notice_period[who]
@@ -289,7 +289,7 @@ def _decision_days(rng: np.random.Generator, life: Life, who: Ints) -> Ints:
     return np.where(lapses, life.renews[who], life.deadline[who] + days)
 
 
-def _snapshot(life: Life) -> Snapshot:
+def _snapshot(life: Decisions) -> Snapshot:
     return Snapshot(
         life.is_active & (life.decided == FAR),
         life.deadline.copy(),
@@ -299,7 +299,7 @@ def _snapshot(life: Life) -> Snapshot:
     )
 
 
-def _decide_contracts(life: Life, calendar: Calendar, month: int) -> None:
+def _decide_contracts(life: Decisions, calendar: Calendar, month: int) -> None:
     """Give notice where the planned day of a lost renewal lies in this month."""
     due = life.is_active & life.book.has_contract & life.is_lost & (life.decided == FAR)
     start, end = calendar.starts[month], calendar.starts[month + 1]
@@ -311,14 +311,14 @@ def _decide_contracts(life: Life, calendar: Calendar, month: int) -> None:
 
 
 def _decide_monthly(
-    rng: np.random.Generator, life: Life, calendar: Calendar, month: int, z: Floats
+    rng: np.random.Generator, life: Decisions, calendar: Calendar, month: int, z: Floats
 ) -> None:
     """Let month-to-month accounts leave, or fail for good to pay."""
     book = life.book
     settled = calendar.month_of(book.started) + SETTLING_MONTHS <= month
     free = life.is_active & ~book.has_contract & (life.decided == FAR) & settled
-    leaves = free & (rng.random(len(book)) < sigmoid(MONTHLY_CHURN.logit(z, book.segment)))
-    fails = rng.random(len(book)) < sigmoid(PAYMENT_FAILURE.logit(z, book.segment))
+    leaves = free & (rng.random(len(book)) < logistic(MONTHLY_CHURN.logit(z, book.segment)))
+    fails = rng.random(len(book)) < logistic(PAYMENT_FAILURE.logit(z, book.segment))
     day = calendar.starts[month] + rng.integers(0, calendar.length(month), len(book))
     gives_notice = rng.random(len(book)) < 0.65
     lag = rng.integers(10, 31, len(book))
@@ -335,8 +335,8 @@ def _decide_monthly(
 
 def _change(
     rng: np.random.Generator,
-    life: Life,
-    latents: Latents,
+    life: Decisions,
+    latents: HiddenStates,
     calendar: Calendar,
     month: int,
     z: Floats,
@@ -345,9 +345,9 @@ def _change(
     book, n = life.book, len(life.book)
     free = life.is_active & (life.decided == FAR)
     grows = free & (life.rests_until <= month)
-    grows &= rng.random(n) < sigmoid(EXPANSION.logit(z, book.segment))
+    grows &= rng.random(n) < logistic(EXPANSION.logit(z, book.segment))
     shrinks = free & ~grows & ~book.has_contract
-    shrinks &= rng.random(n) < sigmoid(CONTRACTION.logit(z, book.segment))
+    shrinks &= rng.random(n) < logistic(CONTRACTION.logit(z, book.segment))
     day = calendar.starts[month] + rng.integers(0, calendar.length(month), n)
     # An expansion in the month of a renewal is signed with it.
     renewing = calendar.month_of(life.renews) == month
@@ -365,7 +365,7 @@ def _change(
     life.record(less, day[less], day[less], "contraction", "seats")
 
 
-def kinds_of_growth(life: Life, z: Floats, month: int) -> np.ndarray:
+def kinds_of_growth(life: Decisions, z: Floats, month: int) -> np.ndarray:
     """Return what each account would buy more of in a month, another product apart.
 
     Seats where demand is high, a higher tier where the fit is good and there is one, more units
@@ -384,7 +384,9 @@ def kinds_of_growth(life: Life, z: Floats, month: int) -> np.ndarray:
     return np.array(("seats", "tier", "usage"), dtype=object)[place]
 
 
-def _expand(rng: np.random.Generator, life: Life, who: Ints, day: Ints, kinds: np.ndarray) -> None:
+def _expand(
+    rng: np.random.Generator, life: Decisions, who: Ints, day: Ints, kinds: np.ndarray
+) -> None:
     """Add another product, seats on every product, a higher tier, or units of `METERED`."""
     growth = np.clip(rng.lognormal(-1.35, 0.5, len(who)), 0.13, 0.8)
     cross = (rng.random(len(who)) < CROSS_SELL_SHARE) & ~life.owns[who].all(axis=1)
@@ -405,7 +407,7 @@ def _expand(rng: np.random.Generator, life: Life, who: Ints, day: Ints, kinds: n
     life.reopen(who[wider], day[wider])
 
 
-def _buy_units(life: Life, who: Ints, day: Ints, growth: Floats) -> None:
+def _buy_units(life: Decisions, who: Ints, day: Ints, growth: Floats) -> None:
     """Raise what is bought of `METERED` so far that the whole revenue grows by `growth`."""
     life.close_one(who, METERED, day, "changed")
     price = life.unit_price[who]
@@ -415,15 +417,15 @@ def _buy_units(life: Life, who: Ints, day: Ints, growth: Floats) -> None:
     life.open_since[who, METERED] = day
 
 
-def _shrink(rng: np.random.Generator, life: Life, who: Ints) -> None:
+def _shrink(rng: np.random.Generator, life: Decisions, who: Ints) -> None:
     kept = rng.uniform(0.6, 0.85, len(who))
     life.seats[who] = np.maximum(1, np.floor(life.seats[who] * kept)).astype(np.int64)
 
 
 def _renew(
     rng: np.random.Generator,
-    life: Life,
-    latents: Latents,
+    life: Decisions,
+    latents: HiddenStates,
     calendar: Calendar,
     month: int,
     z: Floats,
@@ -432,7 +434,7 @@ def _renew(
     book, n = life.book, len(life.book)
     reached = life.is_active & book.has_contract & (calendar.month_of(life.renews) == month)
     who = np.flatnonzero(reached & (life.decided == FAR))
-    chance = sigmoid(CONTRACTION.logit(z, book.segment) + CONTRACTION_AT_RENEWAL)
+    chance = logistic(CONTRACTION.logit(z, book.segment) + CONTRACTION_AT_RENEWAL)
     cuts = (rng.random(n) < chance)[who] & (life.seats[who] > 3)
     lag = rng.integers(3, 29, n) * (rng.random(n) < LATE_RENEWAL_SHARE)
     uplift = np.round(rng.uniform(0.02, 0.06, n), 3) * (rng.random(n) < 0.4)
@@ -447,7 +449,7 @@ def _renew(
     _plan(rng, life, who, latents, calendar)
 
 
-def _end(life: Life, calendar: Calendar, month: int) -> None:
+def _end(life: Decisions, calendar: Calendar, month: int) -> None:
     """Close the rows of the accounts whose last day has come."""
     end = calendar.starts[month + 1]
     who = np.flatnonzero(life.is_active & (life.ends < end))

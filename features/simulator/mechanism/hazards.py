@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.simulator.mechanism.accounts import Book
+from features.simulator.mechanism.accounts import AccountTraits
 from features.simulator.mechanism.calendar import Floats, Ints
 from features.simulator.mechanism.hidden_states import (
     CHAMPION,
@@ -20,7 +20,7 @@ from features.simulator.mechanism.hidden_states import (
     SENTIMENT,
     STATES,
     Dynamics,
-    Latents,
+    HiddenStates,
 )
 
 LAGS, FADE = (3, 4, 5), (0.5, 0.3, 0.2)
@@ -98,7 +98,7 @@ CONTRACTION_AT_RENEWAL = 2.4
 """Added to the log-odds of contraction at a renewal."""
 
 
-def sigmoid(logit: Floats) -> Floats:
+def logistic(logit: Floats) -> Floats:
     """Return 1 / (1 + exp(−x)).
 
     >>> float(sigmoid(np.array(0.0)))
@@ -108,7 +108,7 @@ def sigmoid(logit: Floats) -> Floats:
     return odds
 
 
-def lagged_states(latents: Latents, month: int) -> Floats:
+def lagged_states(latents: HiddenStates, month: int) -> Floats:
     """Return z(month), accounts × states: what moves the decisions of that month."""
     states = latents.states
     z: Floats = sum(
@@ -118,7 +118,7 @@ def lagged_states(latents: Latents, month: int) -> Floats:
     return z
 
 
-def outlook(latents: Latents, month: int, horizon: int) -> Floats:
+def hazard_outlook(latents: HiddenStates, month: int, horizon: int) -> Floats:
     """Return what z will be, on average, given the states up to the end of ``month − 1``.
 
     Returns
@@ -172,7 +172,7 @@ def expected_sigmoid(mean: Floats, variance: Floats) -> Floats:
     """
     nodes, weights = np.polynomial.hermite_e.hermegauss(24)
     spread = np.sqrt(variance)[..., None] * nodes
-    value: Floats = sigmoid(mean[..., None] + spread) @ (weights / weights.sum())
+    value: Floats = logistic(mean[..., None] + spread) @ (weights / weights.sum())
     return value
 
 
@@ -190,7 +190,7 @@ LAPSE_SHARE = 0.3
 """Lost renewals without auto-renewal that lapse on the renewal date, without a notice."""
 
 
-def contract_undecided(book: Book, deadline: Ints, renews: Ints, day: Ints) -> Floats:
+def contract_undecided(book: AccountTraits, deadline: Ints, renews: Ints, day: Ints) -> Floats:
     """Return, for a renewal that will be lost, the chance that it is undecided at 00:00 of `day`.
 
     Parameters

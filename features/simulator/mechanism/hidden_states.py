@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.simulator.mechanism.accounts import Book
+from features.simulator.mechanism.accounts import AccountTraits
 from features.simulator.mechanism.calendar import Bools, Calendar, Floats, generator
 
 STATES = (
@@ -92,7 +92,7 @@ class Dynamics:
 
 
 @dataclass(frozen=True)
-class Latents:
+class HiddenStates:
     """The states of all accounts over all months.
 
     Attributes
@@ -135,7 +135,7 @@ def dynamics() -> Dynamics:
     return Dynamics(transition, effect, np.array(SHOCK_RATES), noise)
 
 
-def draw_latents(seed: int, book: Book, calendar: Calendar) -> Latents:
+def draw_latents(seed: int, book: AccountTraits, calendar: Calendar) -> HiddenStates:
     """Draw the states of every account, before any decision."""
     rng = generator(seed, "latents")
     law = dynamics()
@@ -152,10 +152,10 @@ def draw_latents(seed: int, book: Book, calendar: Calendar) -> Latents:
         if step >= WARM_UP:
             kept[:, step - WARM_UP] = level + deviation
     shocked = np.swapaxes(shocks[WARM_UP + LEAD :], 0, 1)
-    return Latents(law, kept, level, pushes, shocked)
+    return HiddenStates(law, kept, level, pushes, shocked)
 
 
-def _pushes(book: Book, calendar: Calendar) -> dict[int, Floats]:
+def _pushes(book: AccountTraits, calendar: Calendar) -> dict[int, Floats]:
     outage = np.zeros((len(book), len(STATES)))
     release = np.zeros_like(outage)
     for state, amount in OUTAGE:

@@ -7,9 +7,9 @@ import pandas as pd
 
 from features.simulator.mechanism.accounts import CURRENCIES, PLANS, PRODUCTS
 from features.simulator.mechanism.calendar import NEVER, Floats, Ints, dates, instants, month_number
-from features.simulator.mechanism.context import Scene, day_time
+from features.simulator.mechanism.context import SimulationContext, day_time
 from features.simulator.mechanism.decisions import billing_days
-from features.simulator.mechanism.hazards import RENEWAL_LOSS, sigmoid
+from features.simulator.mechanism.hazards import RENEWAL_LOSS, logistic
 from features.simulator.mechanism.hidden_states import DEMAND, LEAD, PAYMENT
 
 QUARTERLY_SHARE = 0.35
@@ -23,7 +23,7 @@ EXPANSION_DAYS = 120
 """An expansion opportunity is lost when nothing has come of it for so long."""
 
 
-def subscriptions_table(scene: Scene) -> pd.DataFrame:
+def subscriptions_table(scene: SimulationContext) -> pd.DataFrame:
     """Return the subscriptions table: one row per subscription and start of terms."""
     rows, book = scene.rows, scene.book
     account, product = rows["account"].to_numpy(), rows["product"].to_numpy()
@@ -55,13 +55,13 @@ def subscriptions_table(scene: Scene) -> pd.DataFrame:
     )
 
 
-def invoices_table(scene: Scene) -> pd.DataFrame:
+def invoices_table(scene: SimulationContext) -> pd.DataFrame:
     """Return the invoices table: one row per invoice issued since the world began."""
     rng = scene.rng("invoices")
     account, month, day, per_year = _billing(rng, scene)
     trouble = scene.state(PAYMENT, account, month)
     is_charge = ~scene.book.has_contract[account]
-    fails = is_charge & (rng.random(len(day)) < sigmoid(-3.6 + 1.3 * trouble))
+    fails = is_charge & (rng.random(len(day)) < logistic(-3.6 + 1.3 * trouble))
     cut_off = scene.life.reason[account] == "payment_failure"
     unpaid = cut_off & (day >= scene.life.decided[account])
     fails |= unpaid
@@ -84,7 +84,7 @@ def invoices_table(scene: Scene) -> pd.DataFrame:
     )
 
 
-def opportunities_table(scene: Scene) -> pd.DataFrame:
+def opportunities_table(scene: SimulationContext) -> pd.DataFrame:
     """Return the opportunities table: one row per opportunity and change, as it stood."""
     both = pd.concat([_renewals(scene), _expansions(scene)], ignore_index=True)
     seen = both["changed"] < scene.calendar.now
@@ -105,7 +105,7 @@ def opportunities_table(scene: Scene) -> pd.DataFrame:
     )
 
 
-def _billing(rng: np.random.Generator, scene: Scene) -> tuple[Ints, Ints, Ints, Ints]:
+def _billing(rng: np.random.Generator, scene: SimulationContext) -> tuple[Ints, Ints, Ints, Ints]:
     """Return account, month, day and bills per year of every invoice, by day."""
     book, calendar = scene.book, scene.calendar
     quarterly = rng.random(len(book)) < QUARTERLY_SHARE
@@ -124,7 +124,7 @@ def _billing(rng: np.random.Generator, scene: Scene) -> tuple[Ints, Ints, Ints, 
     return account, np.concatenate(month_of), np.concatenate(day_of), 12 // every[account]
 
 
-def _renewals(scene: Scene) -> pd.DataFrame:
+def _renewals(scene: SimulationContext) -> pd.DataFrame:
     """Return renewal opportunities: looked at four times, then won or lost."""
     rng = scene.rng("renewal opportunities")
     rows, first = scene.rows, int(scene.calendar.starts[0])
@@ -151,18 +151,18 @@ def _renewals(scene: Scene) -> pd.DataFrame:
     return pd.concat([*steps, end], ignore_index=True)
 
 
-def _commit(rng: np.random.Generator, scene: Scene, account: Ints, day: Ints) -> Floats:
+def _commit(rng: np.random.Generator, scene: SimulationContext, account: Ints, day: Ints) -> Floats:
     """Return the CSM's own chance of renewal: hopeful, and half informed."""
     month = np.clip(scene.calendar.month_of(day), 0, scene.calendar.n_months - 1)
     felt = scene.latents.states[account, LEAD + month - 1] @ RENEWAL_LOSS.weights
-    return sigmoid(2.2 - 0.5 * felt + rng.normal(0, 1.0, len(account))).round(1)
+    return logistic(2.2 - 0.5 * felt + rng.normal(0, 1.0, len(account))).round(1)
 
 
-def _expansions(scene: Scene) -> pd.DataFrame:
+def _expansions(scene: SimulationContext) -> pd.DataFrame:
     """Return expansion opportunities: opened where demand shows, won only when one follows."""
     rng = scene.rng("expansion opportunities")
     demand = scene.latents.states[:, LEAD - 1 : -1, DEMAND]
-    account, _, day = scene.cells(rng, sigmoid(-3.6 + 0.6 * demand))
+    account, _, day = scene.cells(rng, logistic(-3.6 + 0.6 * demand))
     open_yet = day < scene.life.decided[account]
     account, day = account[open_yet], day[open_yet]
     won = _first_expansion_after(scene, account, day)
@@ -181,7 +181,7 @@ def _expansions(scene: Scene) -> pd.DataFrame:
     return pd.concat([start, end], ignore_index=True)
 
 
-def _first_expansion_after(scene: Scene, account: Ints, day: Ints) -> Ints:
+def _first_expansion_after(scene: SimulationContext, account: Ints, day: Ints) -> Ints:
     events = pd.concat(scene.life.events, ignore_index=True)
     grown = events.loc[events["outcome"] == "expansion", ["account", "decided"]]
     asked = pd.DataFrame({"account": account, "day": day}).rename_axis("place").reset_index()

@@ -15,8 +15,8 @@ from features.simulator.mechanism.calendar import (
     dates,
     instants,
 )
-from features.simulator.mechanism.context import Scene, arrival, day_time, user_ids
-from features.simulator.mechanism.hazards import sigmoid
+from features.simulator.mechanism.context import SimulationContext, arrival, day_time, user_ids
+from features.simulator.mechanism.hazards import logistic
 from features.simulator.mechanism.hidden_states import CHAMPION, ENGAGEMENT, FIT, PAIN, SENTIMENT
 
 ROLES = ("admin", "sponsor", "user", "finance")
@@ -37,7 +37,7 @@ STEPS = (("kickoff", 7), ("integration", 30), ("first_value", 45), ("rollout", 7
 """(onboarding step, days after the start on which it is due)."""
 
 
-def contacts_table(scene: Scene) -> pd.DataFrame:
+def contacts_table(scene: SimulationContext) -> pd.DataFrame:
     """Return the contacts table: one row per person; the first is the champion."""
     rng = scene.rng("contacts")
     n = len(scene.book)
@@ -70,7 +70,7 @@ def contacts_table(scene: Scene) -> pd.DataFrame:
     )
 
 
-def surveys_table(scene: Scene) -> tuple[pd.DataFrame, np.ndarray]:
+def surveys_table(scene: SimulationContext) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the survey_responses table, and the mean NPS score per account and month (or NaN).
 
     NPS is asked of up to three people every third month; fewer answer where engagement is low.
@@ -102,7 +102,7 @@ def surveys_table(scene: Scene) -> tuple[pd.DataFrame, np.ndarray]:
     return both.sort_values(["responded_at", "respondent_id"], ignore_index=True), mean
 
 
-def _answering(rng: np.random.Generator, scene: Scene) -> tuple[Ints, Ints, Ints, Ints]:
+def _answering(rng: np.random.Generator, scene: SimulationContext) -> tuple[Ints, Ints, Ints, Ints]:
     """Return who answers an NPS survey: account, month, position of the person, day."""
     phase = rng.integers(0, 3, len(scene.book))
     asked = (np.arange(scene.calendar.n_months) % 3 == phase[:, None]) & (scene.presence == 1)
@@ -111,12 +111,12 @@ def _answering(rng: np.random.Generator, scene: Scene) -> tuple[Ints, Ints, Ints
     appetite = 0.45 * scene.state(ENGAGEMENT, account, month)
     appetite = appetite + 0.2 * scene.state(SENTIMENT, account, month) - 0.5
     day = scene.calendar.starts[month] + rng.integers(0, 26, len(account))
-    answers = rng.random(len(account)) < sigmoid(appetite)
+    answers = rng.random(len(account)) < logistic(appetite)
     answers &= scene.is_there(account, day) & (day < scene.champion_left[account] + FAR * person)
     return account[answers], month[answers], person[answers], day[answers]
 
 
-def touches_table(scene: Scene, is_red: Bools) -> pd.DataFrame:
+def touches_table(scene: SimulationContext, is_red: Bools) -> pd.DataFrame:
     """Return the touches table: one row per contact or play.
 
     Parameters
@@ -149,7 +149,7 @@ def touches_table(scene: Scene, is_red: Bools) -> pd.DataFrame:
     return table.sort_values(["touched_at", "account_id"], ignore_index=True)
 
 
-def milestones_table(scene: Scene) -> pd.DataFrame:
+def milestones_table(scene: SimulationContext) -> pd.DataFrame:
     """Return the milestones table: one row per account and onboarding step."""
     rng = scene.rng("milestones")
     n = len(scene.book)
@@ -175,7 +175,7 @@ def milestones_table(scene: Scene) -> pd.DataFrame:
     )
 
 
-def _effort_answers(rng: np.random.Generator, scene: Scene) -> pd.DataFrame:
+def _effort_answers(rng: np.random.Generator, scene: SimulationContext) -> pd.DataFrame:
     """Return a few customer-effort answers, which say nothing about anything."""
     account, _, day = scene.cells(rng, np.full(scene.presence.shape, 0.03))
     moment = day_time(rng, day)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from features.simulator.mechanism.calendar import Bools, Floats, Ints, instants
-from features.simulator.mechanism.context import Scene
+from features.simulator.mechanism.context import SimulationContext
 from features.simulator.mechanism.hazards import LEAVING
 from features.simulator.mechanism.hidden_states import LEAD
 
@@ -21,7 +21,9 @@ BEFORE_MONTH_END = 4 * 3600
 """Seconds before the end of a month at which the score is taken down."""
 
 
-def health_parts(scene: Scene, usage: Ints, tickets: Ints, nps: Floats) -> dict[str, Floats]:
+def health_parts(
+    scene: SimulationContext, usage: Ints, tickets: Ints, nps: Floats
+) -> dict[str, Floats]:
     """Return the parts of the score at the end of each month, 0 to 100, accounts × months.
 
     Parameters
@@ -62,7 +64,7 @@ def is_red(score: Floats) -> Bools:
     return score < RED_BELOW
 
 
-def health_table(scene: Scene, score: Floats, parts: dict[str, Floats]) -> pd.DataFrame:
+def health_table(scene: SimulationContext, score: Floats, parts: dict[str, Floats]) -> pd.DataFrame:
     """Return the health_scores table: one row per account and month end, as it stood."""
     account, month = np.nonzero(scene.presence > 0)
     moment = scene.calendar.starts[month + 1] * 86_400 - BEFORE_MONTH_END

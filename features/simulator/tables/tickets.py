@@ -7,8 +7,8 @@ import pandas as pd
 
 from features.simulator.mechanism.accounts import PRODUCTS
 from features.simulator.mechanism.calendar import DAY, NEVER, Floats, Ints, blank_unless, instants
-from features.simulator.mechanism.context import Scene, arrival, day_time
-from features.simulator.mechanism.hazards import sigmoid
+from features.simulator.mechanism.context import SimulationContext, arrival, day_time
+from features.simulator.mechanism.hazards import logistic
 from features.simulator.mechanism.hidden_states import ENGAGEMENT, PAIN, PRICE, SENTIMENT
 
 CATEGORIES = (
@@ -67,7 +67,7 @@ ABOUT_SHARE = 0.13
 """Tickets per month of an average account, per square root of seats."""
 
 
-def tickets_table(scene: Scene) -> tuple[pd.DataFrame, Ints]:
+def tickets_table(scene: SimulationContext) -> tuple[pd.DataFrame, Ints]:
     """Return the support_tickets table, and tickets per account and month."""
     rng = scene.rng("tickets")
     habit = rng.lognormal(0, 0.35, len(scene.book))[:, None]
@@ -83,7 +83,9 @@ def tickets_table(scene: Scene) -> tuple[pd.DataFrame, Ints]:
     return _table(rng, scene, account, day, category), by_month
 
 
-def _categories(rng: np.random.Generator, scene: Scene, account: Ints, month: Ints) -> Ints:
+def _categories(
+    rng: np.random.Generator, scene: SimulationContext, account: Ints, month: Ints
+) -> Ints:
     """Return what each ticket is about: pain makes bugs, price pressure makes billing."""
     pain = scene.state(PAIN, account, month)
     price = scene.state(PRICE, account, month)
@@ -103,7 +105,7 @@ def _categories(rng: np.random.Generator, scene: Scene, account: Ints, month: In
     return chosen
 
 
-def _cancellations(rng: np.random.Generator, scene: Scene) -> tuple[Ints, Ints]:
+def _cancellations(rng: np.random.Generator, scene: SimulationContext) -> tuple[Ints, Ints]:
     """Return tickets that only exist because notice was given: (account, day)."""
     who = np.flatnonzero(scene.life.notice != NEVER)
     who = who[rng.random(len(who)) < 0.6]
@@ -113,7 +115,7 @@ def _cancellations(rng: np.random.Generator, scene: Scene) -> tuple[Ints, Ints]:
 
 
 def _table(
-    rng: np.random.Generator, scene: Scene, account: Ints, day: Ints, category: Ints
+    rng: np.random.Generator, scene: SimulationContext, account: Ints, day: Ints, category: Ints
 ) -> pd.DataFrame:
     order = np.lexsort((account, day))
     account, day, category = account[order], day[order], category[order]
@@ -126,7 +128,7 @@ def _table(
     resolved = opened + (hours * 3600).astype(np.int64)
     csat = _csat(rng, pain, scene.state(SENTIMENT, account, month))
     open_yet = resolved >= scene.calendar.now
-    reopened = rng.random(len(day)) < sigmoid(-2.3 + 0.5 * pain)
+    reopened = rng.random(len(day)) < logistic(-2.3 + 0.5 * pain)
     product = np.where(rng.random(len(day)) < 0.75, 0, _any_product(rng, scene, account))
     names = np.array(CATEGORIES, dtype=object)[category]
     return pd.DataFrame(
@@ -155,7 +157,7 @@ def _csat(rng: np.random.Generator, pain: Floats, sentiment: Floats) -> Floats:
     return np.where(rng.random(len(pain)) < 0.4, value, np.nan)
 
 
-def _any_product(rng: np.random.Generator, scene: Scene, account: Ints) -> Ints:
+def _any_product(rng: np.random.Generator, scene: SimulationContext, account: Ints) -> Ints:
     owned = scene.book.owns[account] * rng.random((len(account), len(PRODUCTS)))
     product: Ints = np.argmax(owned, axis=1)
     return product

@@ -19,7 +19,7 @@ from features.simulator.mechanism.calendar import (
     instants,
     month_number,
 )
-from features.simulator.mechanism.context import Scene, arrival, user_ids
+from features.simulator.mechanism.context import SimulationContext, arrival, user_ids
 from features.simulator.mechanism.decisions import METERED
 from features.simulator.mechanism.hidden_states import DEMAND, ENGAGEMENT, FIT
 
@@ -80,7 +80,7 @@ class Usage:
     rows_by_month: Ints
 
 
-def draw_usage(scene: Scene) -> Usage:
+def draw_usage(scene: SimulationContext) -> Usage:
     """Draw usage: one row per account, user, day and feature."""
     rng = scene.rng("usage")
     n, months = len(scene.book), scene.calendar.n_months
@@ -100,7 +100,7 @@ def draw_usage(scene: Scene) -> Usage:
     return _unpack(key[order], quantity[order], scene)
 
 
-def usage_table(usage: Usage, scene: Scene) -> pd.DataFrame:
+def usage_table(usage: Usage, scene: SimulationContext) -> pd.DataFrame:
     """Return the usage_events table; text columns are categories, as there are few of each."""
     rng = scene.rng("usage arrival")
     who, code = np.unique(usage.account * MOST_USERS + usage.user, return_inverse=True)
@@ -120,7 +120,7 @@ def usage_table(usage: Usage, scene: Scene) -> pd.DataFrame:
     )
 
 
-def entitlements_table(scene: Scene) -> pd.DataFrame:
+def entitlements_table(scene: SimulationContext) -> pd.DataFrame:
     """Return the entitlements table: one row per account, product owned and first of a month.
 
     ``used`` looks back on the month before, so that it is known on the day it is dated.
@@ -152,7 +152,7 @@ def entitlements_table(scene: Scene) -> pd.DataFrame:
 
 def _usage_of(
     rng: np.random.Generator,
-    scene: Scene,
+    scene: SimulationContext,
     month: int,
     pool: Ints,
     habit: Floats,
@@ -180,7 +180,7 @@ def _usage_of(
     return key, count + rng.poisson(2.0 * count)
 
 
-def _kept_share(scene: Scene, account: Ints, day: Ints) -> Floats:
+def _kept_share(scene: SimulationContext, account: Ints, day: Ints) -> Floats:
     """Return the share of usage left on each day: weekends, off-boarding, nothing outside life."""
     weekday = (day + 3) % 7  # 1970-01-01 was a Thursday
     share = np.where(weekday >= 5, WEEKEND_KEPT, 1.0) * scene.is_there(account, day)
@@ -202,7 +202,9 @@ def _features(rng: np.random.Generator, owns: np.ndarray, breadth: Floats) -> In
     return np.where(odd < 0.01, THEME_SETTINGS, np.where(odd > 0.995, BULK_EXPORT, feature))
 
 
-def _export_spike(rng: np.random.Generator, scene: Scene, month: int) -> tuple[Ints, ...]:
+def _export_spike(
+    rng: np.random.Generator, scene: SimulationContext, month: int
+) -> tuple[Ints, ...]:
     """Return the exports of accounts that gave notice in a month: (account, user, day, feature)."""
     start, end = scene.calendar.starts[month], scene.calendar.starts[month + 1]
     decided = scene.life.decided
@@ -219,7 +221,7 @@ def _category(codes: Ints, names: Sequence[str] | np.ndarray) -> pd.Categorical:
     return pd.Categorical.from_codes(cast(Any, codes), categories=pd.Index(names))
 
 
-def _unpack(key: Ints, quantity: Ints, scene: Scene) -> Usage:
+def _unpack(key: Ints, quantity: Ints, scene: SimulationContext) -> Usage:
     rest, feature = np.divmod(key, 100)
     who, day = np.divmod(rest, 100_000)
     account, user = np.divmod(who, MOST_USERS)

@@ -15,7 +15,7 @@ from psycopg import sql as pg
 from configs.runtime.errors import ConfigError, SourceError, UnavailableError, did_you_mean
 from configs.schema.company import Input
 from configs.schema.workspace import Workspace
-from features.sources.files.sql import ROW, ident, literal, open_engine, reading
+from features.sources.files.sql import ROW, duckdb_errors, ident, literal, open_duckdb
 
 PG_TYPES = {
     "bool": "BOOLEAN",
@@ -61,7 +61,7 @@ def connection_url(workspace: Workspace, name: str, item: Input) -> str:
     return url
 
 
-def paths_of(workspace: Workspace, name: str, item: Input) -> list[Path]:
+def database_paths(workspace: Workspace, name: str, item: Input) -> list[Path]:
     """Return the files of an input's database: a DuckDB file and its log, none of PostgreSQL."""
     url = connection_url(workspace, name, item)
     if not url.startswith("duckdb"):
@@ -70,12 +70,12 @@ def paths_of(workspace: Workspace, name: str, item: Input) -> list[Path]:
     return [file, file.with_name(f"{file.name}.wal")]
 
 
-def fingerprint(workspace: Workspace, name: str, item: Input) -> dict[str, Any]:
+def database_fingerprint(workspace: Workspace, name: str, item: Input) -> dict[str, Any]:
     """Return row count and an order-free hash of a database table: one scan where it lies."""
     url = connection_url(workspace, name, item)
     if url.startswith("duckdb"):
-        files = paths_of(workspace, name, item)
-        with reading(f"inputs.{name}"), open_engine(files=files) as connection:
+        files = database_paths(workspace, name, item)
+        with duckdb_errors(f"inputs.{name}"), open_duckdb(files=files) as connection:
             table = _attach(connection, workspace, name, item, url)
             query = f"SELECT count(*), coalesce(sum(hash(t)::HUGEINT), 0)::VARCHAR FROM {table} t"
             row = connection.execute(query).fetchone()
@@ -92,7 +92,7 @@ def fingerprint(workspace: Workspace, name: str, item: Input) -> dict[str, Any]:
     return {"table": item.table, "rows": int(row[0]), "hash": str(row[1])}
 
 
-def stage(
+def stage_database(
     connection: duckdb.DuckDBPyConnection, workspace: Workspace, name: str, item: Input
 ) -> None:
     """Make a database table readable as ``raw.<name>``, with row numbers."""

@@ -20,14 +20,14 @@ from configs.schema.company import Input
 from configs.schema.workspace import Workspace
 from features.sources.files import databases
 from features.sources.files.csv_files import MAX_LINE, Cleaner, Head, Scan, csv_head, scan
-from features.sources.files.sql import ROW, columns_of, ident, literal, reading, text_list
+from features.sources.files.sql import ROW, columns_of, duckdb_errors, ident, literal, text_list
 
 PARQUET_ENDINGS = (".parquet", ".pq")
 CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 
 
 @dataclass(frozen=True)
-class Lines:
+class LineCounts:
     """What became of the lines of CSV files, below their headers; empty lines do not count.
 
     Attributes
@@ -77,7 +77,7 @@ class RawInput:
     columns: dict[str, str]
     rows: int
     malformed: int
-    lines: Lines = field(default_factory=Lines)
+    lines: LineCounts = field(default_factory=LineCounts)
     notes: tuple[str, ...] = ()
 
     @property
@@ -98,7 +98,7 @@ def place_of(name: str, item: Input) -> str:
     return f"input {name}: table {item.table} of connection {item.connection}"
 
 
-def files_of(workspace: Workspace, name: str) -> list[Path]:
+def input_files(workspace: Workspace, name: str) -> list[Path]:
     """Return the files of a file input, sorted; a pattern may name several.
 
     Raises
@@ -125,8 +125,8 @@ def files_of(workspace: Workspace, name: str) -> list[Path]:
 def paths_of(workspace: Workspace, name: str) -> list[Path]:
     """Return every file the engine opens to read an input."""
     if workspace.company.inputs[name].file is None:
-        return databases.paths_of(workspace, name, workspace.company.inputs[name])
-    return files_of(workspace, name)
+        return databases.database_paths(workspace, name, workspace.company.inputs[name])
+    return input_files(workspace, name)
 
 
 def fingerprint(
@@ -151,12 +151,12 @@ def fingerprint(
     """
     item = workspace.company.inputs[name]
     if item.file is None:
-        facts = databases.fingerprint(workspace, name, item)
+        facts = databases.database_fingerprint(workspace, name, item)
         return {"content": digest(facts), **facts}
     before = {str(file["file"]): file for file in known.get(name, {}).get("files", [])}
     files = [
         _file_facts(path, workspace.data, before.get(_relative(path, workspace.data)))
-        for path in files_of(workspace, name)
+        for path in input_files(workspace, name)
     ]
     return {"content": digest([file["sha256"] for file in files]), "files": files}
 
@@ -178,11 +178,11 @@ def open_input(connection: duckdb.DuckDBPyConnection, workspace: Workspace, name
     item = workspace.company.inputs[name]
     place = place_of(name, item)
     if item.file is not None:
-        return open_files(connection, name, files_of(workspace, name), place)
+        return open_files(connection, name, input_files(workspace, name), place)
     _prepare(connection, name)
-    with reading(place):
-        databases.stage(connection, workspace, name, item)
-    return _opened(connection, name, place, Lines(), ())
+    with duckdb_errors(place):
+        databases.stage_database(connection, workspace, name, item)
+    return _opened(connection, name, place, LineCounts(), ())
 
 
 def open_files(
@@ -216,9 +216,9 @@ def open_files(
         They cannot be read, or have different headers.
     """
     _prepare(connection, name)
-    lines = Lines()
+    lines = LineCounts()
     notes: tuple[str, ...] = ()
-    with reading(place):
+    with duckdb_errors(place):
         if all(path.suffix.lower() in PARQUET_ENDINGS for path in files):
             _open_parquet(connection, name, files)
         elif any_ending or all(path.name.lower().endswith(CSV_ENDINGS) for path in files):
@@ -258,10 +258,10 @@ def _opened(
     connection: duckdb.DuckDBPyConnection,
     name: str,
     place: str,
-    lines: Lines,
+    lines: LineCounts,
     notes: tuple[str, ...],
 ) -> RawInput:
-    with reading(place):
+    with duckdb_errors(place):
         columns = columns_of(connection, f"SELECT * FROM raw.{ident(name)}")
         columns.pop(ROW)
         shown = ", ".join(ident(column) for column in columns)
@@ -278,7 +278,7 @@ def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
 
 def _stage_csv(
     connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Path]
-) -> tuple[Lines, tuple[str, ...]]:
+) -> tuple[LineCounts, tuple[str, ...]]:
     """Read CSV files into ``raw.<name>``; what fits no record goes to ``rejects.<name>``."""
     parts = [_part(path) for path in files]
     first = parts[0].head
@@ -322,7 +322,7 @@ def _part(path: Path) -> _Part:
     return _Part(path, found, csv_head(path, found.encoding))
 
 
-def _is_torn(lines: Lines, parts: Sequence[_Part]) -> bool:
+def _is_torn(lines: LineCounts, parts: Sequence[_Part]) -> bool:
     """Whether an open quote may have torn records: some lines fit none, and there are quotes."""
     return bool(lines.set_aside) and any(part.scan.has_quotes for part in parts)
 
@@ -333,7 +333,7 @@ def _read_parts(
     parts: Sequence[_Part],
     odd: set[Path],
     folder: Path,
-) -> Lines:
+) -> LineCounts:
     """Read files as they lie, but the odd ones as clean copies; count what became of each line."""
     head, paths, copies = parts[0].head, [], []
     for number, part in enumerate(parts):
@@ -350,7 +350,7 @@ def _read_parts(
     plain = [part for part in parts if part.path not in odd]
     below = sum(part.scan.lines - part.head.lines for part in plain)
     records, taken = (sum(getattr(c, key) for c in copies) for key in ("records", "record_lines"))
-    return Lines(
+    return LineCounts(
         below + sum(cleaner.lines for cleaner in copies),
         _count(connection, f"raw.{ident(name)}") - records + taken,
         rejected + sum(len(cleaner.rejects) for cleaner in copies),

@@ -15,13 +15,13 @@ from configs.runtime.errors import DataError
 from configs.schema.company import Input
 from configs.schema.workspace import Workspace
 from features.sources.files.readers import RawInput, open_files, open_input, paths_of
-from features.sources.files.sql import ident, open_engine, reading
+from features.sources.files.sql import duckdb_errors, ident, open_duckdb
 
 NAME = "table"
 
 
 @dataclass(frozen=True)
-class Flat:
+class SingleTable:
     """The rows of one table.
 
     Attributes
@@ -42,7 +42,7 @@ class Flat:
     notes: tuple[str, ...] = ()
 
 
-def read_input(workspace: Workspace, name: str) -> Flat:
+def read_input(workspace: Workspace, name: str) -> SingleTable:
     """Read an input of the company whole.
 
     Raises
@@ -58,14 +58,14 @@ def read_input(workspace: Workspace, name: str) -> Flat:
 def _engine(files: list[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open an engine that reaches these files, and a folder for clean copies of odd ones."""
     with TemporaryDirectory(prefix="bellwether-") as folder:
-        connection = open_engine(Path(folder) / "work.duckdb", files=files, folders=[Path(folder)])
+        connection = open_duckdb(Path(folder) / "work.duckdb", files=files, folders=[Path(folder)])
         try:
             yield connection
         finally:
             connection.close()
 
 
-def _whole(connection: duckdb.DuckDBPyConnection, opened: RawInput) -> Flat:
+def _whole(connection: duckdb.DuckDBPyConnection, opened: RawInput) -> SingleTable:
     if opened.lines.lost:
         raise DataError(
             f"{opened.lines.lost:,} of {opened.lines.total:,} lines are neither kept nor set aside",
@@ -73,12 +73,12 @@ def _whole(connection: duckdb.DuckDBPyConnection, opened: RawInput) -> Flat:
             fix="please report this; until then, export the file again with every text in double "
             "quotes",
         )
-    with reading(opened.place):
+    with duckdb_errors(opened.place):
         rows = connection.execute(f"SELECT * FROM {ident(opened.name)}").df()
-    return Flat(rows, opened.place, opened.malformed, opened.notes)
+    return SingleTable(rows, opened.place, opened.malformed, opened.notes)
 
 
-def read_path(path: Path) -> Flat:
+def read_path(path: Path) -> SingleTable:
     """Read a CSV or Parquet file whole; files without a Parquet ending are read as CSV.
 
     Raises
@@ -90,7 +90,7 @@ def read_path(path: Path) -> Flat:
         return _whole(connection, open_files(connection, NAME, [path], str(path), any_ending=True))
 
 
-def read_file(workspace: Workspace, path: Path) -> Flat:
+def read_single_table(workspace: Workspace, path: Path) -> SingleTable:
     """Read any CSV or Parquet file whole.
 
     Raises

@@ -24,7 +24,7 @@ _CLOSED: Mapping[str, Any] = {
 """Nothing is downloaded, and no name in a query stands for a variable of this program."""
 
 
-def open_engine(
+def open_duckdb(
     place: Path | None = None,
     *,
     files: Iterable[Path] = (),
@@ -99,7 +99,7 @@ def one_row(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, Any]
 
 
 @contextmanager
-def reading(where: str, fix: str = "") -> Iterator[None]:
+def duckdb_errors(where: str, fix: str = "") -> Iterator[None]:
     """Turn an error of DuckDB into a `SourceError` that says where it happened."""
     try:
         yield

@@ -22,7 +22,7 @@ Node = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Traced:
+class RowTrace:
     """What became of the rows of the input that a statement is about.
 
     Attributes
@@ -60,7 +60,7 @@ def trace(
     sql: str,
     relation: str,
     inputs: Mapping[str, RawInput],
-) -> Traced | None:
+) -> RowTrace | None:
     """Follow the rows of an input through a statement that has run into `relation`.
 
     Parameters
@@ -85,7 +85,7 @@ def trace(
         return None
     name = table if table in inputs else max(inputs, key=lambda item: inputs[item].rows)
     rows_out = _number(connection, f"SELECT count(*) AS n FROM {relation}")
-    plain = Traced(name, inputs[name].rows, rows_out)
+    plain = RowTrace(name, inputs[name].rows, rows_out)
     try:
         kept = _rows_kept(connection, sql, name, inputs[name], with_filters=True)
         joined = kept
@@ -96,7 +96,9 @@ def trace(
     if kept is None or joined is None:
         return plain
     lost = plain.rows_in - joined
-    return Traced(name, plain.rows_in, rows_out, True, lost, joined - kept, max(0, rows_out - kept))
+    return RowTrace(
+        name, plain.rows_in, rows_out, True, lost, joined - kept, max(0, rows_out - kept)
+    )
 
 
 def _number(connection: duckdb.DuckDBPyConnection, query: str) -> int:

@@ -15,8 +15,8 @@ import pyarrow as pa
 from configs.schema.ready_table import Written
 from features.sources.files.sql import literal
 from features.sources.parsing.column_formats import Style, decide
-from features.sources.parsing.dates import Dates, iso_sql
-from features.sources.parsing.numbers import Numbers, number_sql, plain_values
+from features.sources.parsing.dates import DateFormat, iso_sql
+from features.sources.parsing.numbers import NumberFormat, number_sql, plain_values
 from features.sources.parsing.text_values import (
     FALSE,
     INFINITE,
@@ -24,7 +24,7 @@ from features.sources.parsing.text_values import (
     TRUE,
     UNKNOWN,
     WORDS_MISSING,
-    Question,
+    ColumnQuery,
 )
 
 PLAIN_DATE = (
@@ -43,7 +43,7 @@ FLAGS: Mapping[str, float] = {**dict.fromkeys(TRUE, 1.0), **dict.fromkeys(FALSE,
 
 
 @dataclass(frozen=True)
-class Read:
+class ParsedColumn:
     """A column, read.
 
     Attributes
@@ -64,7 +64,7 @@ class Read:
         return bool((known == known.dt.normalize()).all())
 
 
-def is_text(column: pd.Series) -> bool:
+def is_text_column(column: pd.Series) -> bool:
     """Return whether a column holds words rather than numbers, flags or moments."""
     return not (
         pd.api.types.is_numeric_dtype(column)
@@ -91,7 +91,9 @@ def given(column: pd.Series) -> pd.Series:
     return found.dropna()
 
 
-def numbers(column: pd.Series, *, told: Written | None = None, is_money: bool = False) -> Read:
+def numbers(
+    column: pd.Series, *, told: Written | None = None, is_money: bool = False
+) -> ParsedColumn:
     """Return a column as float64; what is no finite number is missing.
 
     Raises
@@ -99,16 +101,18 @@ def numbers(column: pd.Series, *, told: Written | None = None, is_money: bool = 
     SourceError
         Values can be read in two ways, and nothing decides.
     """
-    if not is_text(column):
+    if not is_text_column(column):
         values = column.astype("float64")
-        return Read(values.where(np.isfinite(values)))
-    question = Question("t", "number", told=told, is_money=is_money)
-    return _read(column, question, lambda style: number_sql("t", _as(Numbers, style)), "float64")
+        return ParsedColumn(values.where(np.isfinite(values)))
+    question = ColumnQuery("t", "number", told=told, is_money=is_money)
+    return _read(
+        column, question, lambda style: number_sql("t", _as(NumberFormat, style)), "float64"
+    )
 
 
-def moments(
+def parse_moments(
     column: pd.Series, *, told: Written | None = None, day_first: bool | None = None
-) -> Read:
+) -> ParsedColumn:
     """Return a column as moments in UTC; what is none is missing.
 
     Raises
@@ -120,14 +124,14 @@ def moments(
         zoned = (
             column.dt.tz_localize("UTC") if column.dt.tz is None else column.dt.tz_convert("UTC")
         )
-        return Read(zoned.astype("datetime64[us, UTC]"))
-    question = Question("t", "time", told=told)
+        return ParsedColumn(zoned.astype("datetime64[us, UTC]"))
+    question = ColumnQuery("t", "time", told=told)
     read = _read(column, question, _moment_sql, "datetime64[us]", day_first)
-    return Read(read.values.dt.tz_localize("UTC"), read.words)
+    return ParsedColumn(read.values.dt.tz_localize("UTC"), read.words)
 
 
 def _moment_sql(style: Style) -> str:
-    text = iso_sql("t", _as(Dates, style))
+    text = iso_sql("t", _as(DateFormat, style))
     # Words such as "epoch" are no moments, though DuckDB reads them as such.
     return (
         f"CASE WHEN (t >= '0' AND t < ':') OR regexp_matches(t, {literal(PLAIN_DATE)}) "
@@ -140,8 +144,8 @@ def _as(kind: Any, style: Style) -> Any:
 
 
 def _read(
-    column: pd.Series, question: Question, sql: Any, dtype: Dtype, day_first: bool | None = None
-) -> Read:
+    column: pd.Series, question: ColumnQuery, sql: Any, dtype: Dtype, day_first: bool | None = None
+) -> ParsedColumn:
     """Decide how the distinct texts are written, read them, and put them back in their rows."""
     found = given(column)
     codes, distinct = pd.factorize(found)
@@ -155,7 +159,7 @@ def _read(
             rows = connection.execute(f"SELECT {sql(style)} AS v FROM cells").df()["v"]
         words = style.words
     values = rows.astype(dtype).reindex(codes).set_axis(found.index).reindex(column.index)
-    return Read(values.astype(dtype), words)
+    return ParsedColumn(values.astype(dtype), words)
 
 
 @contextmanager
@@ -168,7 +172,7 @@ def _table(distinct: Any) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def proven_order(frame: pd.DataFrame) -> bool | None:
     """Return whether the day stands first in the slashed dates of a table; None without proof."""
-    found = [_proof(frame[name]) for name in frame if is_text(frame[name])]
+    found = [_proof(frame[name]) for name in frame if is_text_column(frame[name])]
     proofs = {proof for proof in found if proof is not None}
     return proofs.pop() if len(proofs) == 1 else None
 
@@ -180,7 +184,7 @@ def _proof(column: pd.Series) -> bool | None:
     if not _are_slashed(found):
         return None
     with _table(found.unique()) as connection:
-        return decide(connection, "cells", {"t": Question("t", "time")}).day_first
+        return decide(connection, "cells", {"t": ColumnQuery("t", "time")}).day_first
 
 
 def _are_slashed(found: pd.Series) -> bool:

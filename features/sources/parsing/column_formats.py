@@ -11,15 +11,15 @@ import duckdb
 from configs.runtime.errors import BellwetherError, SourceError, joined
 from features.sources.files.sql import ident, one_row
 from features.sources.parsing import dates, numbers
-from features.sources.parsing.dates import Dates
-from features.sources.parsing.numbers import Numbers
-from features.sources.parsing.text_values import Question, is_missing
+from features.sources.parsing.dates import DateFormat
+from features.sources.parsing.numbers import NumberFormat
+from features.sources.parsing.text_values import ColumnQuery, is_missing
 
-Style = Numbers | Dates
+Style = NumberFormat | DateFormat
 
 
 @dataclass(frozen=True)
-class Decided:
+class ColumnFormat:
     """What was decided about the columns of one table.
 
     Attributes
@@ -46,11 +46,11 @@ class Decided:
 def decide(
     connection: duckdb.DuckDBPyConnection,
     relation: str,
-    questions: Mapping[str, Question],
+    questions: Mapping[str, ColumnQuery],
     *,
     day_first: bool | None = None,
     where: str = "",
-) -> Decided:
+) -> ColumnFormat:
     """Decide how every column is written, in one or two scans of their relation.
 
     Parameters
@@ -67,7 +67,7 @@ def decide(
         File or mapping, for messages.
     """
     if not questions:
-        return Decided()
+        return ColumnFormat()
     texts = ", ".join(f"{item.expression} AS {ident(name)}" for name, item in questions.items())
     source = f"(SELECT {texts} FROM {relation})"
     odd = _odd_columns(connection, source, questions)
@@ -87,11 +87,11 @@ def decide(
         except SourceError as error:
             unclear[name] = SourceError(error.what, where=where, fix=error.fix)
     proven = {proof for proof in proofs.values() if proof is not None}
-    return Decided(styles, unclear, proven.pop() if len(proven) == 1 else None)
+    return ColumnFormat(styles, unclear, proven.pop() if len(proven) == 1 else None)
 
 
 def _odd_columns(
-    connection: duckdb.DuckDBPyConnection, source: str, questions: Mapping[str, Question]
+    connection: duckdb.DuckDBPyConnection, source: str, questions: Mapping[str, ColumnQuery]
 ) -> dict[str, bool]:
     """Return which columns are not simply as computers write them."""
     parts = []
@@ -117,13 +117,13 @@ def _tally(
     given = (
         f"(SELECT {text} AS t FROM {source} WHERE {text} IS NOT NULL AND NOT {is_missing(text)})"
     )
-    query = dates.tally_sql(given) if kind == "time" else numbers.tally_sql(given)
+    query = dates.date_tally_sql(given) if kind == "time" else numbers.number_tally_sql(given)
     return one_row(connection, query)
 
 
 def _style(
-    name: str, item: Question, tally: Mapping[str, Any] | None, day_first: bool | None
+    name: str, item: ColumnQuery, tally: Mapping[str, Any] | None, day_first: bool | None
 ) -> Style:
     if item.kind == "time":
-        return dates.decide_dates(name, item, tally, day_first) if tally else Dates()
-    return numbers.decide_numbers(name, item, tally) if tally else Numbers()
+        return dates.decide_dates(name, item, tally, day_first) if tally else DateFormat()
+    return numbers.decide_numbers(name, item, tally) if tally else NumberFormat()

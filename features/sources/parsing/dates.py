@@ -12,7 +12,7 @@ from typing import Any
 
 from configs.runtime.errors import SourceError
 from features.sources.files.sql import literal
-from features.sources.parsing.text_values import Question, ask
+from features.sources.parsing.text_values import ColumnQuery, ask
 
 _TIME = (
     r"^[\s,T]*(\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s*([AaPp]\.?[Mm]\.?)?\s*"
@@ -48,7 +48,7 @@ STRAY = 0.05
 
 
 @dataclass(frozen=True)
-class Dates:
+class DateFormat:
     """How dates and times are written.
 
     Attributes
@@ -69,7 +69,7 @@ class Dates:
     words: str = ""
 
 
-def tally_sql(given: str) -> str:
+def date_tally_sql(given: str) -> str:
     """Return the SQL that counts the ways in which given texts are dates, with an example each."""
     counts = ", ".join(
         f"count(*) FILTER (regexp_matches(t, {literal(shape)})) AS {name}, "
@@ -107,8 +107,8 @@ def proof_of(tally: Mapping[str, Any]) -> bool | None:
 
 
 def decide_dates(
-    name: str, item: Question, tally: Mapping[str, Any], day_first: bool | None
-) -> Dates:
+    name: str, item: ColumnQuery, tally: Mapping[str, Any], day_first: bool | None
+) -> DateFormat:
     """Return how a column is written; `day_first` is the order that other columns prove.
 
     Raises
@@ -127,16 +127,16 @@ def decide_dates(
         order = _order(name, item, tally, day_first)
         eg = tally["eg_first"] or tally["eg_second"] or tally["eg_slashed"]
         said.append(f"{eg} is read {'day' if order else 'month'} first")
-    return Dates(shapes, order, bool(tally["midnight"]), "; ".join(said))
+    return DateFormat(shapes, order, bool(tally["midnight"]), "; ".join(said))
 
 
-def _is_stray(tally: Mapping[str, Any], item: Question, day_first: bool | None) -> bool:
+def _is_stray(tally: Mapping[str, Any], item: ColumnQuery, day_first: bool | None) -> bool:
     """Whether few dates among others can be read in two ways: those rows are set aside."""
     is_open = item.told is None and proof_of(tally) is None and day_first is None
     return is_open and bool(tally["slashed"] < STRAY * tally["given"])
 
 
-def _order(name: str, item: Question, tally: Mapping[str, Any], day_first: bool | None) -> bool:
+def _order(name: str, item: ColumnQuery, tally: Mapping[str, Any], day_first: bool | None) -> bool:
     if item.told in ("day_first", "month_first"):
         return item.told == "day_first"
     if tally["first_day"] and tally["second_day"]:
@@ -156,7 +156,7 @@ def _order(name: str, item: Question, tally: Mapping[str, Any], day_first: bool 
     return order
 
 
-def iso_sql(text: str, style: Dates) -> str:
+def iso_sql(text: str, style: DateFormat) -> str:
     """Return the SQL of a trimmed text as ISO 8601; a text of no known shape stays as it is."""
     if not style.shapes:
         return text
@@ -167,7 +167,7 @@ def iso_sql(text: str, style: Dates) -> str:
     return f"coalesce(CASE {cases} END, {text})"
 
 
-def _iso_of(text: str, shape: str, style: Dates) -> str:
+def _iso_of(text: str, shape: str, style: DateFormat) -> str:
     if shape.startswith("unix"):
         return _iso_of_unix(text, int(shape.removeprefix("unix")), style)
     if shape == "serial":
@@ -185,7 +185,7 @@ def _iso_of(text: str, shape: str, style: Dates) -> str:
     return _iso_of_signs(text, shape, style)
 
 
-def _iso_of_unix(text: str, digits: int, style: Dates) -> str:
+def _iso_of_unix(text: str, digits: int, style: DateFormat) -> str:
     micros = f"round(TRY_CAST({text} AS DOUBLE) * {10.0 ** (16 - digits)})"
     at = f"make_timestamp(CAST({micros} AS BIGINT))"
     if style.at_midnight:
@@ -211,7 +211,7 @@ def _iso_of_named(text: str) -> str:
     return f"CASE {' '.join(cases)} END"
 
 
-def _iso_of_signs(text: str, shape: str, style: Dates) -> str:
+def _iso_of_signs(text: str, shape: str, style: DateFormat) -> str:
     signs = r"^(\d{4})[-/](\d{1,2})[-/](\d{1,2})(.*)$"
     order = (1, 2, 3)
     if shape == "slashed":

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from configs.runtime.errors import SourceError
 from features.sources.files.sql import literal
-from features.sources.parsing.text_values import Question, ask
+from features.sources.parsing.text_values import ColumnQuery, ask
 
 _CODES = (
     "USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|RON|TRY|ZAR|BRL|MXN|SGD|HKD|"
@@ -37,7 +37,7 @@ _EITHER = r"[1-9]\d{{0,2}}{mark}\d{{3}}"
 
 
 @dataclass(frozen=True)
-class Numbers:
+class NumberFormat:
     """How numbers are written.
 
     Attributes
@@ -65,7 +65,7 @@ class Numbers:
     words: str = ""
 
 
-def plain_values(name: str, item: Question, texts: Sequence[str]) -> list[float] | None:
+def plain_values(name: str, item: ColumnQuery, texts: Sequence[str]) -> list[float] | None:
     """Return numbers that all are as computers write them, without a database; None otherwise.
 
     Raises
@@ -95,7 +95,7 @@ def plain_values(name: str, item: Question, texts: Sequence[str]) -> list[float]
     return [float(text) for text in texts] if _dot(name, item, tally) == "decimal" else None
 
 
-def tally_sql(given: str) -> str:
+def number_tally_sql(given: str) -> str:
     """Return the SQL that counts how given texts are written as numbers, with examples."""
     extracted = f"regexp_extract(t, {literal(_NUMBER)}, {_GROUPS})"
     either = {name: _EITHER.format(mark=mark) for name, mark in (("comma", ","), ("dot", r"\."))}
@@ -137,7 +137,7 @@ def tally_sql(given: str) -> str:
     )
 
 
-def decide_numbers(name: str, item: Question, tally: Mapping[str, Any]) -> Numbers:
+def decide_numbers(name: str, item: ColumnQuery, tally: Mapping[str, Any]) -> NumberFormat:
     """Return how a column is written.
 
     Raises
@@ -151,7 +151,7 @@ def decide_numbers(name: str, item: Question, tally: Mapping[str, Any]) -> Numbe
     marks = tuple(tally["marks"] or ())
     is_plain = tally["eg_odd"] is None and dot == "decimal"
     words = _number_words(tally, comma, dot, scale)
-    return Numbers(is_plain, comma, dot, scale, item.is_money, marks, words)
+    return NumberFormat(is_plain, comma, dot, scale, item.is_money, marks, words)
 
 
 def _number_words(tally: Mapping[str, Any], comma: str, dot: str, scale: float) -> str:
@@ -172,7 +172,9 @@ def _number_words(tally: Mapping[str, Any], comma: str, dot: str, scale: float) 
     return "; ".join(said)
 
 
-def _comma(name: str, item: Question, tally: Mapping[str, Any]) -> Literal["thousand", "decimal"]:
+def _comma(
+    name: str, item: ColumnQuery, tally: Mapping[str, Any]
+) -> Literal["thousand", "decimal"]:
     """Return what the comma of 1,234 is."""
     if item.told in ("decimal_comma", "decimal_point"):
         return "decimal" if item.told == "decimal_comma" else "thousand"
@@ -188,7 +190,7 @@ def _comma(name: str, item: Question, tally: Mapping[str, Any]) -> Literal["thou
     raise _two_ways(name, str(tally["eg_either_comma"]))
 
 
-def _dot(name: str, item: Question, tally: Mapping[str, Any]) -> Literal["thousand", "decimal"]:
+def _dot(name: str, item: ColumnQuery, tally: Mapping[str, Any]) -> Literal["thousand", "decimal"]:
     """Return what the point of 1.234 is."""
     if item.told in ("decimal_comma", "decimal_point"):
         return "thousand" if item.told == "decimal_comma" else "decimal"
@@ -217,7 +219,7 @@ def _two_ways(name: str, example: str) -> SourceError:
     )
 
 
-def _refuse_mixed(name: str, item: Question, tally: Mapping[str, Any], scale: float) -> None:
+def _refuse_mixed(name: str, item: ColumnQuery, tally: Mapping[str, Any], scale: float) -> None:
     marks = tally["marks"] or []
     if len(marks) > 1 and not item.has_currency:
         raise SourceError(
@@ -233,7 +235,7 @@ def _refuse_mixed(name: str, item: Question, tally: Mapping[str, Any], scale: fl
         )
 
 
-def number_sql(text: str, style: Numbers) -> str:
+def number_sql(text: str, style: NumberFormat) -> str:
     """Return the SQL of the number that a trimmed text says; null where it says none."""
     if style.is_plain:
         return f"CASE WHEN NOT contains({text}, '_') THEN TRY_CAST({text} AS DOUBLE) END"
@@ -248,12 +250,12 @@ def number_sql(text: str, style: Numbers) -> str:
     )
 
 
-def _is_either(text: str, style: Numbers) -> str:
+def _is_either(text: str, style: NumberFormat) -> str:
     shape = literal("^[-+]?" + _EITHER.format(mark=r"\.") + "$")
     return f"({style.dot == 'thousand'} AND regexp_matches({text}, {shape}))"
 
 
-def _decimal(body: str, style: Numbers) -> str:
+def _decimal(body: str, style: NumberFormat) -> str:
     """Return the body with a point before its decimals and nothing between its thousands."""
     comma, dot = (literal("^" + _EITHER.format(mark=mark) + "$") for mark in (",", r"\."))
     commas, dots = (f"(length({body}) - length(replace({body}, '{mark}', '')))" for mark in ",.")
@@ -271,7 +273,7 @@ def _decimal(body: str, style: Numbers) -> str:
     )
 
 
-def _is_unit(p: str, style: Numbers) -> str:
+def _is_unit(p: str, style: NumberFormat) -> str:
     """Whether a letter behind a number may be a unit rather than a multiple."""
     return f"({not style.is_money} AND {p}.times <> '' AND {p}.mark = '' AND {p}.after = '')"
 

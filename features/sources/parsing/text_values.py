@@ -41,7 +41,7 @@ FALSE = ("false", "f", "no", "n", "0", "0.0", "off", "falsch", "nein", "faux", "
 
 
 @dataclass(frozen=True)
-class Question:
+class ColumnQuery:
     """One column of text whose way of writing is to be decided.
 
     Attributes

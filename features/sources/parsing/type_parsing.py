@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from features.sources.files.sql import ident, literal
 from features.sources.parsing.column_formats import Style
-from features.sources.parsing.dates import Dates, iso_sql
-from features.sources.parsing.numbers import Numbers, number_sql
+from features.sources.parsing.dates import DateFormat, iso_sql
+from features.sources.parsing.numbers import NumberFormat, number_sql
 from features.sources.parsing.text_values import (
     FALSE,
     MISSING,
@@ -20,7 +20,7 @@ from features.sources.parsing.text_values import (
     is_missing,
     words_in,
 )
-from features.tables.source_tables import Column
+from features.tables.source_tables import SourceColumn
 
 SENTINEL = (
     "({0} < TIMESTAMP '1950-01-01' OR {0} >= TIMESTAMP '2200-01-01' "
@@ -31,7 +31,7 @@ SENTINEL = (
 TIMES = frozenset({"day", "instant"})
 
 
-def is_text(duckdb_type: str) -> bool:
+def is_text_type(duckdb_type: str) -> bool:
     """Whether a DuckDB type is text."""
     return duckdb_type == "VARCHAR"
 
@@ -53,7 +53,7 @@ def is_native_time(duckdb_type: str) -> bool:
 
 
 def prepared(
-    column: Column, expression: str, duckdb_type: str, style: Style | None = None
+    column: SourceColumn, expression: str, duckdb_type: str, style: Style | None = None
 ) -> tuple[str, str]:
     """Return the SQL and the DuckDB type that the other functions read: trimmed, of one kind.
 
@@ -78,23 +78,23 @@ def prepared(
         exact = "TIMESTAMPTZ" if is_zoned(duckdb_type) else "TIMESTAMP"
         is_fine = duckdb_type in {"DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"}
         return (expression, duckdb_type) if is_fine else (f"CAST({expression} AS {exact})", exact)
-    if column.kind in {"number", "count"} and not is_text(duckdb_type):
+    if column.kind in {"number", "count"} and not is_text_type(duckdb_type):
         return f"TRY_CAST({expression} AS DOUBLE)", "DOUBLE"
     return _as_written(f"trim(CAST({expression} AS VARCHAR))", style), "VARCHAR"
 
 
 def _as_written(text: str, style: Style | None) -> str:
     """Return a text as ISO 8601, or as a number that a cast reads; the rest stays as it is."""
-    if isinstance(style, Dates):
+    if isinstance(style, DateFormat):
         return iso_sql(text, style)
-    if isinstance(style, Numbers) and not style.is_plain:
+    if isinstance(style, NumberFormat) and not style.is_plain:
         return f"coalesce(CAST({number_sql(text, style)} AS VARCHAR), {text})"
     return text
 
 
-def given(column: Column, raw: str, duckdb_type: str) -> str:
+def is_given(column: SourceColumn, raw: str, duckdb_type: str) -> str:
     """Return whether a prepared value says anything."""
-    if is_text(duckdb_type):
+    if is_text_type(duckdb_type):
         if column.kind == "text":
             return f"coalesce(lower({raw}) NOT IN {words_in(WORDS_MISSING)}, false)"
         if column.kind == "id":
@@ -108,7 +108,12 @@ def given(column: Column, raw: str, duckdb_type: str) -> str:
 
 
 def value(
-    column: Column, raw: str, duckdb_type: str, timezone: str, *, midnight_is_date: bool = False
+    column: SourceColumn,
+    raw: str,
+    duckdb_type: str,
+    timezone: str,
+    *,
+    midnight_is_date: bool = False,
 ) -> str:
     """Return the SQL of the typed value of a prepared one, null when it is not readable.
 
@@ -135,11 +140,11 @@ def value(
         return _day(raw, duckdb_type, timezone)
     if column.kind == "instant":
         return _instant(raw, duckdb_type, timezone, midnight_is_date=midnight_is_date)
-    text = f"CASE WHEN {given(column, raw, duckdb_type)} THEN {raw} END"
+    text = f"CASE WHEN {is_given(column, raw, duckdb_type)} THEN {raw} END"
     return f"lower({text})" if column.values else text
 
 
-def _number(column: Column, raw: str) -> str:
+def _number(column: SourceColumn, raw: str) -> str:
     number = f"TRY_CAST({raw} AS DOUBLE)"
     if column.kind == "number":
         return f"CASE WHEN isfinite({number}) THEN {number} END"
@@ -183,7 +188,7 @@ def _readable(raw: str, value: str) -> str:
 
 def date_text(raw: str, duckdb_type: str, *, midnight_is_date: bool = False) -> str:
     """Return whether a prepared instant is only a date."""
-    if not is_text(duckdb_type):
+    if not is_text_type(duckdb_type):
         at_midnight = midnight_is_date and is_naive(duckdb_type)
         return str(duckdb_type == "DATE" or at_midnight).lower()
     short = f"length({raw}) <= 10"

@@ -17,14 +17,14 @@ from typing import Any
 from configs.runtime.errors import StateError
 from configs.schema.workspace import Workspace
 from features.labels import definition
-from features.pipeline import Built
+from features.pipeline import FeatureBuild
 from serving.batch.score_book import score_book
 from serving.ledger.ledger import Ledger
 from tests.benchmarks.training.company import simulated
 from training.candidates.train import reference
 from training.data.dataset import training_frame
 from training.data.training_frame import TrainingFrame
-from training.fitting.fit import Fitted, Recipe, fit, with_draws
+from training.fitting.fit import FittedModel, TrainingConfig, fit, with_draws
 from training.model.bands import book_scores, frozen_bands, newest_vectors
 from training.model.bundle import Bundle, Calibration, save
 from training.model.reason_text import catalogue_version
@@ -66,7 +66,7 @@ def reference_release(
     for target in workspace.company.targets:
         progress(f"fitting the reference model of {target}")
         frame = _frame(built, target)
-        recipe = Recipe("lightgbm", _outcome(workspace, target), SEEDS, dict(TREES), rounds)
+        recipe = TrainingConfig("lightgbm", _outcome(workspace, target), SEEDS, dict(TREES), rounds)
         fitted = with_draws(recipe, fit(recipe, frame), frame)
         bundles[target] = _bundle(workspace, frame, recipe, fitted)
         if len(bundles) == 1:
@@ -79,7 +79,7 @@ def reference_release(
     return workspace, release
 
 
-def _frame(built: Built, target: str) -> TrainingFrame:
+def _frame(built: FeatureBuild, target: str) -> TrainingFrame:
     labels, info = built.labels[target], built.features.info
     return training_frame(labels, built.snapshots, built.loaded, built.store, info)
 
@@ -88,15 +88,17 @@ def _outcome(workspace: Workspace, target: str) -> str:
     return workspace.company.targets[target].outcome
 
 
-def _write_one_booster(workspace: Workspace, frame: TrainingFrame, recipe: Recipe) -> None:
-    single = Recipe(
+def _write_one_booster(workspace: Workspace, frame: TrainingFrame, recipe: TrainingConfig) -> None:
+    single = TrainingConfig(
         recipe.kind, recipe.outcome, SEEDS[:1], recipe.trees, recipe.rounds * len(SEEDS)
     )
     [text] = fit(single, frame).predictor.files().values()
     (workspace.state.root / BOOSTER_FILE).write_text(text, encoding="utf-8")
 
 
-def _bundle(workspace: Workspace, frame: TrainingFrame, recipe: Recipe, fitted: Fitted) -> Bundle:
+def _bundle(
+    workspace: Workspace, frame: TrainingFrame, recipe: TrainingConfig, fitted: FittedModel
+) -> Bundle:
     company = workspace.company
     calibration = Calibration(0.95, -0.02, (0.002, 0.0, 0.004), "affine", 500)
     manifest: dict[str, Any] = {
@@ -118,7 +120,7 @@ def _bundle(workspace: Workspace, frame: TrainingFrame, recipe: Recipe, fitted: 
     return Bundle(manifest, fitted.predictor)
 
 
-def _release(workspace: Workspace, built: Built, bundles: Mapping[str, Bundle]) -> Release:
+def _release(workspace: Workspace, built: FeatureBuild, bundles: Mapping[str, Bundle]) -> Release:
     company, names = workspace.company, built.features.names
     folder = newest_vectors(workspace.state, built.features.hash)
     if folder is None:

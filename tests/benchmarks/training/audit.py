@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from tests.benchmarks.measure import Measure
-from training.health_audit.options import Asked
+from training.health_audit.options import AuditOptions
 from training.health_audit.run import audit
 
 ACCOUNTS, MONTHS, DRAWS, CORES = 10_000, 24, 1_000, 2
@@ -123,7 +123,7 @@ def timed(accounts: int, months: int, draws: int, folder: Path) -> dict[str, Any
         folder / "scores.csv",
         folder / "outcomes.csv",
         folder / "out",
-        Asked(now=NOW, draws=draws),
+        AuditOptions(now=NOW, draws=draws),
         say,
     )
     assert made.content is not None

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from tests.benchmarks.measure import Measure
 from tests.benchmarks.training.histories import EDITS, HONEST, World, edited, honest
-from training.health_audit.options import Asked
+from training.health_audit.options import AuditOptions
 from training.health_audit.own_score import integrity_of
 
 WORLDS, DRAWS, PROCESSES = 200, 100, 2
@@ -42,7 +42,7 @@ class Share(NamedTuple):
 
 def failed(world: World) -> list[str]:
     """Return the codes of the integrity checks that a world misses."""
-    asked = Asked(now=NOW, draws=DRAWS)
+    asked = AuditOptions(now=NOW, draws=DRAWS)
     checks = integrity_of(world.scores, world.outcomes, asked)
     return [item["code"] for item in checks if item["passed"] is False]
 

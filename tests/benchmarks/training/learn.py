@@ -26,14 +26,14 @@ import pandas as pd
 from configs.runtime.state_directory import State
 from configs.schema.company import Tuning, load_company
 from configs.schema.workspace import Workspace, data_folder
-from features.pipeline import Built, build_features
+from features.pipeline import FeatureBuild, build_features
 from features.tables.catalog import FeatureInfo
 from tests.benchmarks.measure import Measure
 from tests.benchmarks.training.company import simulated
 from training.data.dataset import training_frame
 from training.data.splits import Folds, count_events, make_folds
 from training.data.training_frame import TrainingFrame
-from training.fitting.fit import Recipe, choose_rung, fit, fit_encoder, starting_trees
+from training.fitting.fit import TrainingConfig, choose_tier, fit, fit_encoder, starting_trees
 from training.fitting.tune import search
 from training.model.bundle import sigmoid
 
@@ -97,9 +97,9 @@ def log_loss(p: np.ndarray, label: np.ndarray) -> float:
 
 def ours(given: Contest, budget: int) -> Result:
     """Search for `budget` seconds with our tuner, and fit its recipe."""
-    rung = choose_rung(count_events(given.known.rows))
+    rung = choose_tier(count_events(given.known.rows))
     trees = dict(starting_trees(rung, len(given.known)))
-    recipe = Recipe("lightgbm", given.outcome, SEEDS, trees, threads=1)
+    recipe = TrainingConfig("lightgbm", given.outcome, SEEDS, trees, threads=1)
     tuning = Tuning(trials=10_000, timeout_seconds=budget)
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
@@ -167,7 +167,7 @@ def flaml(given: Contest, budget: int) -> Result:
     return Result(log_loss(found[:, 1], given.later.label), seconds)
 
 
-def frame_of(built: Built, target: str) -> TrainingFrame:
+def frame_of(built: FeatureBuild, target: str) -> TrainingFrame:
     """Return the labelled rows of a company."""
     info = built.features.info
     return training_frame(built.labels[target], built.snapshots, built.loaded, built.store, info)

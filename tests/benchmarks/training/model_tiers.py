@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from configs.schema.workspace import Workspace
-from features.pipeline import Built
+from features.pipeline import FeatureBuild
 from tests.benchmarks.measure import Measure
 from tests.benchmarks.training.company import simulated
 from training.candidates.train import train
 from training.pipeline import frame_of
-from training.simulated_truth import held
+from training.simulated_truth import truth_held
 
 SIZES: Mapping[int, int] = {50: 24, 200: 24, 1_000: 30, 10_000: 24}
 """Accounts, and months they are watched."""
@@ -26,19 +26,19 @@ Progress = Callable[[str], None]
 
 
 def learned(
-    workspace: Workspace, built: Built, target: str, progress: Progress = lambda _: None
+    workspace: Workspace, built: FeatureBuild, target: str, progress: Progress = lambda _: None
 ) -> Plain:
     """Train a target as a company would, without telling the tracking server; hold it to the truth.
 
     Returns
     -------
     dict
-        See `training.simulated_truth.held`.
+        See `training.simulated_truth.truth_held`.
     """
     frame = frame_of(workspace.company, built, target)
     trials = workspace.state.root.resolve() / "optuna.db"
     trained = train(frame, workspace.company, storage_url=f"sqlite:///{trials}", progress=progress)
-    return held(workspace, built, trained.bundle, trained.predictions)
+    return truth_held(workspace, built, trained.bundle, trained.predictions)
 
 
 def named(found: Mapping[str, Any]) -> tuple[float, float] | None:

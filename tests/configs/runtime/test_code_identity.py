@@ -40,7 +40,7 @@ for made, modules in kept.items():
     for name in modules:
         importlib.import_module(name)
     if "training.pipeline" in modules:
-        importlib.import_module("training.checks.registry").catalogue()
+        importlib.import_module("training.checks.registry").check_catalogue()
     found[made] = [name for name in sys.modules if name.split(".")[0] in packages]
 print(json.dumps(found))
 """
@@ -110,21 +110,23 @@ def test_every_module_that_is_loaded_counts(source, loaded):
 
 
 def test_what_serves_makes_nothing_new(source):
-    for place in ("__init__", "scoring", "pipeline"):
+    for place in ("__init__", "scoring/scorer", "run/pipeline"):
         path = source / "serving" / f"{place}.py"
         assert not changed_by(source, path, "\nEDITED = True\n")
 
 
 def test_settings_count_everywhere(source):
-    path = source / "configs" / "company.py"
+    path = source / "configs" / "schema" / "company.py"
     assert changed_by(source, path, "\nEDITED = True\n") == set(KEPT)
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        *("drift", "frame", "explain", "words", "treeshap.kernel", "treeshap", "tables.frame"),
-        *("checks.l02_single_feature", "checks.t01_folds_agree", "checks.check", "calibrate"),
+        *("evaluation.drift", "data.training_frame", "model.reasons", "model.reason_text"),
+        *("model.treeshap.kernel", "model.treeshap", "tabular.table_frame"),
+        *("checks.leakage.l02_single_feature", "checks.stability.t01_folds_agree"),
+        *("checks.base", "fitting.calibration"),
     ],
 )
 def test_a_training_is_new_when_what_it_rests_on_changes(source, name):
@@ -134,7 +136,7 @@ def test_a_training_is_new_when_what_it_rests_on_changes(source, name):
 
 
 def test_what_only_makes_vectors_makes_vectors_alone(source):
-    found = changed_by(source, source / "features" / "vector.py", "\nEDITED = True\n")
+    found = changed_by(source, source / "features" / "online_vectors.py", "\nEDITED = True\n")
     assert found == {"vectors", "training"}
 
 
@@ -150,14 +152,14 @@ def test_new_data_counts(source, ending):
 
 
 def test_a_new_check_counts(source):
-    path = source / "training" / "checks" / "l99_new.py"
+    path = source / "training" / "checks" / "leakage" / "l99_new.py"
     code_identity._imports_of.cache_clear()
     before = code_digest(*CODE, source=source)
-    path.write_text("from tests.benchmarks.training import audit\n")
+    path.write_text("from training.health_audit import run\n")
     code_identity._imports_of.cache_clear()
     code_digest.cache_clear()
     assert code_digest(*CODE, source=source) != before
-    assert {"training.checks.l99_new", "tests.benchmarks.training.audit"} <= import_closure(
+    assert {"training.checks.leakage.l99_new", "training.health_audit.run"} <= import_closure(
         CODE, source
     )
     path.unlink()

@@ -7,7 +7,7 @@ import pytest
 from configs.runtime.errors import ConfigError
 from configs.schema.company import parse_company
 from configs.schema.rules import Rules, in_force, shipped
-from features.signals import catalogue
+from features.signals import feature_catalogue
 
 ALONE = {
     "name": "small",
@@ -21,7 +21,7 @@ OWN = {
 
 
 def test_every_shipped_rule_asks_for_features_there_are_and_points_where_they_do():
-    known = {item.name: item for item in catalogue()}
+    known = {item.name: item for item in feature_catalogue()}
     for name, rule in shipped().items():
         first = known[rule.when[0].feature]
         assert {condition.feature for condition in rule.when} <= set(known), name

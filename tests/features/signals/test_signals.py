@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from features.days import day_index
-from features.signals import FAMILIES, MODULES, catalogue
-from features.signals.declare import Family, Feature, Helper, Own, Rows
+from features.signals import FAMILIES, MODULES, feature_catalogue
+from features.signals.declare import Aggregate, Derived, Family, Feature, Intermediate
 from features.signals.sentiment import complains
 from features.signals.support import LEAVING_CATEGORIES
 from features.snapshots.aggregate import family_table
@@ -303,7 +303,7 @@ def found(features_at) -> pd.Series:
 
 
 def test_every_feature_is_worked_by_hand():
-    assert {item.name for item in catalogue()} == set(GOLDEN) | set(WITH_HISTORY)
+    assert {item.name for item in feature_catalogue()} == set(GOLDEN) | set(WITH_HISTORY)
 
 
 @pytest.mark.parametrize("name", list(GOLDEN))
@@ -425,7 +425,7 @@ def test_a_ticket_opened_on_a_date_alone_is_never_resolved_in_less_than_no_time(
 
 
 def test_the_catalogue_is_complete_and_in_order():
-    items = catalogue()
+    items = feature_catalogue()
     features = [feature for family in FAMILIES for feature in family.features]
     assert [item.name for item in items] == [feature.name for feature in features]
     files = [module.__name__.rsplit(".", 1)[-1] for module in MODULES]
@@ -439,7 +439,7 @@ def test_the_catalogue_is_complete_and_in_order():
 
 
 def test_names_units_and_windows_agree():
-    for item in catalogue():
+    for item in feature_catalogue():
         window = re.search(r"_(\d+)d$", item.name)
         if window:
             assert item.window_days == int(window.group(1)), item.name
@@ -490,7 +490,7 @@ def test_a_missing_column_drops_exactly_what_it_supports(table, column, dropped)
         del columns[table]
     else:
         columns[table].remove(column)
-    every = {item.name for item in catalogue()}
+    every = {item.name for item in feature_catalogue()}
     left = {f.name for family in FAMILIES for f in family.available(columns).features}
     assert every - left == dropped
     lacks = {name: words for family in FAMILIES for name, words in family.lacking(columns).items()}
@@ -524,9 +524,9 @@ def test_tickets_without_category_count_and_satisfaction_without_resolution_does
 
 def test_mistakes_in_a_declaration_are_refused():
     words = ("label", "Meaning.", "count")
-    count = Rows("touches", lambda r: r.count())
+    count = Aggregate("touches", lambda r: r.count())
     with pytest.raises(ValueError, match="twice"):
-        Family("f", [Helper("a", count), Feature("a", count, *words, "support")])
+        Family("f", [Intermediate("a", count), Feature("a", count, *words, "support")])
     with pytest.raises(ValueError, match="unknown themes"):
         Family("f", [Feature("a", count, *words, "mood")])
 
@@ -536,10 +536,10 @@ def test_a_value_computed_from_what_is_lacking_is_lacking_too():
     family = Family(
         "f",
         [
-            Helper("_n", Rows("touches", lambda r: r.count())),
-            Helper("_twice", Own(lambda o: o["_n"] * 2)),
-            Feature("thrice", Own(lambda o: o["_twice"] + o["_n"]), *words),
-            Feature("age", Own(lambda o: o.tenure_days), *words),
+            Intermediate("_n", Aggregate("touches", lambda r: r.count())),
+            Intermediate("_twice", Derived(lambda o: o["_n"] * 2)),
+            Feature("thrice", Derived(lambda o: o["_twice"] + o["_n"]), *words),
+            Feature("age", Derived(lambda o: o.tenure_days), *words),
         ],
     )
     assert [f.name for f in family.available({}).features] == ["age"]

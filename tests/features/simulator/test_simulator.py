@@ -17,17 +17,17 @@ from configs.runtime.hashing import file_digest
 from configs.runtime.state_directory import State
 from configs.schema.company import load_company
 from configs.schema.workspace import Workspace
-from features.simulator import World, simulate, write
+from features.simulator import Simulation, simulate, write_tables
 from features.simulator.data_errors import GAP_DAYS, TEST_ACCOUNT, UNKNOWN_ACCOUNT, UNREADABLE
 from features.simulator.export import EXPORTS, LOCAL_ZONE, TRUTH
 from features.simulator.ground_truth import truth_table
 from features.simulator.mechanism.accounts import ODD_NAMES
 from features.simulator.mechanism.calendar import NEVER, calendar_until, seconds
-from features.simulator.mechanism.context import Scene
+from features.simulator.mechanism.context import SimulationContext
 from features.simulator.mechanism.decisions import decisions_table
-from features.simulator.mechanism.hazards import LEAVING, lagged_states, outlook, uncertainty
+from features.simulator.mechanism.hazards import LEAVING, hazard_outlook, lagged_states, uncertainty
 from features.simulator.mechanism.hidden_states import LEAD
-from features.simulator.simulate import NOW, stage
+from features.simulator.simulate import NOW, simulate_tables
 from features.sources import load_sources
 from features.tables.source_tables import TABLES
 
@@ -37,19 +37,19 @@ SMALL = {"n_accounts": 60, "months": 12}
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
+def world() -> Simulation:
     return simulate()
 
 
 @pytest.fixture(scope="module")
-def clean() -> World:
+def clean() -> Simulation:
     return simulate(mess=False)
 
 
 @pytest.fixture(scope="module")
-def crowd() -> Scene:
+def crowd() -> SimulationContext:
     """Many accounts, without their signals."""
-    return stage(11, 4000, calendar_until(NOW, 30))
+    return simulate_tables(11, 4000, calendar_until(NOW, 30))
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_chances_are_chances(judged):
 def test_forecast_of_states_has_the_stated_mean_and_variance(crowd):
     """Against the simulated states themselves, nine months on."""
     month, ahead = 12, 9
-    mean = outlook(crowd.latents, month, ahead)[:, ahead] @ LEAVING
+    mean = hazard_outlook(crowd.latents, month, ahead)[:, ahead] @ LEAVING
     happened = lagged_states(crowd.latents, month + ahead) @ LEAVING
     error = happened - mean
     variance = uncertainty(crowd.latents.dynamics, LEAVING, ahead)[ahead]
@@ -175,7 +175,7 @@ def test_forecast_of_states_has_the_stated_mean_and_variance(crowd):
 
 def test_the_next_three_months_are_settled(crowd):
     assert (uncertainty(crowd.latents.dynamics, LEAVING, 2) == 0).all()
-    known = outlook(crowd.latents, 9, 2)[:, 2]
+    known = hazard_outlook(crowd.latents, 9, 2)[:, 2]
     np.testing.assert_allclose(known, lagged_states(crowd.latents, 11), atol=1e-12)
 
 
@@ -306,7 +306,7 @@ def test_signals_lead_decisions(clean):
     assert 0.56 < ranked_by(clean, score) < 0.75
 
 
-def last_health_score(world: World) -> pd.DataFrame:
+def last_health_score(world: Simulation) -> pd.DataFrame:
     scores = world.tables["health_scores"]
     day = scores["scored_at"].dt.tz_localize(None).dt.floor("D") + pd.Timedelta(days=1)
     return pd.DataFrame(
@@ -314,7 +314,7 @@ def last_health_score(world: World) -> pd.DataFrame:
     )
 
 
-def ranked_by(world: World, score: pd.DataFrame) -> float:
+def ranked_by(world: Simulation, score: pd.DataFrame) -> float:
     """Return how well a low score ranks those who will leave."""
     rows = judge(world.truth, world.decisions, NOW)
     score = score.assign(
@@ -391,7 +391,7 @@ def test_dirt_costs_no_truth(world, clean):
 
 def test_the_same_seed_writes_the_same_bytes(tmp_path):
     for name, seed in (("one", 5), ("two", 5), ("other", 6)):
-        write(simulate(seed=seed, **SMALL), tmp_path / name)
+        write_tables(simulate(seed=seed, **SMALL), tmp_path / name)
     one, two, other = (digests(tmp_path / name) for name in ("one", "two", "other"))
     assert one == two
     same = {file for file in one if one[file] == other[file]}
@@ -407,9 +407,9 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_writing_again_replaces_and_leaves_nothing_behind(tmp_path):
-    write(simulate(seed=5, **SMALL), tmp_path)
+    write_tables(simulate(seed=5, **SMALL), tmp_path)
     first = digests(tmp_path)
-    write(simulate(seed=6, **SMALL), tmp_path)
+    write_tables(simulate(seed=6, **SMALL), tmp_path)
     assert set(digests(tmp_path)) == set(first)
     assert set(first) == {
         *(export.file for _, export in EXPORTS),
@@ -419,7 +419,7 @@ def test_writing_again_replaces_and_leaves_nothing_behind(tmp_path):
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
-    write(simulate(seed=5, **SMALL), tmp_path)
+    write_tables(simulate(seed=5, **SMALL), tmp_path)
     first = digests(tmp_path)
 
     def fail(*_: object, **__: object) -> None:
@@ -427,12 +427,12 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", fail)
     with pytest.raises(OSError, match="disk full"):
-        write(simulate(seed=6, **SMALL), tmp_path)
+        write_tables(simulate(seed=6, **SMALL), tmp_path)
     assert digests(tmp_path) == first
 
 
 def test_csv_files_carry_text_as_other_peoples_do(world, tmp_path):
-    write(world, tmp_path)
+    write_tables(world, tmp_path)
     tickets = pd.read_csv(tmp_path / "helpdesk_tickets.csv", dtype=str, keep_default_na=False)
     assert set(UNREADABLE) <= set(tickets["opened_at"])
     touches = pd.read_csv(tmp_path / "call_log.csv", dtype=str, keep_default_na=False)
@@ -458,7 +458,7 @@ def test_another_clock_is_honoured():
 
 def test_the_company_configuration_fits_the_files(tmp_path):
     company = load_company(COMPANY)
-    write(simulate(seed=5, **SMALL), tmp_path)
+    write_tables(simulate(seed=5, **SMALL), tmp_path)
     assert company.clock() == NOW
     assert company.targets["churn"].until_renewal
     assert company.targets["churn"].horizon_days == company.targets["expansion"].horizon_days == 91
@@ -475,7 +475,7 @@ def test_the_company_configuration_fits_the_files(tmp_path):
 def test_the_sources_load_it_and_find_the_dirt(tmp_path):
     company = load_company(COMPANY)
     data = tmp_path / "data"
-    write(simulate(seed=5, n_accounts=120, months=12), data)
+    write_tables(simulate(seed=5, n_accounts=120, months=12), data)
     workspace = Workspace(company, COMPANY, data, State(tmp_path / "state"))
     loaded = load_sources(workspace, company.clock())
     assert set(loaded.gaps) == {"outcomes", "labels"}

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from configs.runtime.errors import ConfigError
-from configs.schema.company import Cohort, Room
+from configs.schema.company import Cohort, GrowthRoom
 from features.days import day_index
 from features.snapshots.account_status import COLUMNS, activity_table, standing_table
 from features.snapshots.grid import NOT_SIGNALS
@@ -325,9 +325,9 @@ ROOMS["subscriptions"] = [{"product": None} | row for row in ROOM]
 @pytest.mark.parametrize(
     ("room", "without"),
     [
-        (Room(), {"full", "over", "plan_above", "no_plan", "both"}),
-        (Room(top_plans=("TOP",)), {"full", "over", "both"}),
-        (Room(top_plans=("top",), products=("a", "b")), {"both"}),
+        (GrowthRoom(), {"full", "over", "plan_above", "no_plan", "both"}),
+        (GrowthRoom(top_plans=("TOP",)), {"full", "over", "both"}),
+        (GrowthRoom(top_plans=("top",), products=("a", "b")), {"both"}),
     ],
 )
 def test_who_has_no_room_to_grow(stand, room, without):
@@ -343,4 +343,4 @@ def test_without_a_limit_on_record_everybody_has_room(stand):
     tables = ROOMS | {"subscriptions": [{"product": None} | row for row in bare]}
     assert stand(tables, [date(2025, 3, 1)])["has_room"].all()
     with pytest.raises(ConfigError, match=r"no plan to tell by"):
-        stand(tables, [date(2025, 3, 1)], Room(top_plans=("top",)))
+        stand(tables, [date(2025, 3, 1)], GrowthRoom(top_plans=("top",)))

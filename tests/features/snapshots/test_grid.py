@@ -21,8 +21,8 @@ from configs.runtime.errors import DataError
 from configs.runtime.state_directory import MANIFEST, State
 from configs.schema.company import parse_company
 from configs.schema.workspace import Workspace
-from features.signals import FAMILIES, catalogue
-from features.signals.declare import Feature, Rows
+from features.signals import FAMILIES, feature_catalogue
+from features.signals.declare import Aggregate, Feature
 from features.snapshots.grid import STANDING, Snapshots, build_snapshots, grid_days, read_snapshot
 from features.sources import load_sources
 from features.tables.source_tables import ROW, TABLES, VERSIONS
@@ -65,7 +65,7 @@ def contents(snapshots: Snapshots) -> dict[tuple[str, date], bytes]:
 @pytest.fixture
 def few(monkeypatch) -> None:
     """Two families and where accounts stand: enough for how snapshots are kept."""
-    monkeypatch.setattr(features.snapshots, "FAMILIES", FEW)
+    monkeypatch.setattr(features.snapshots.grid, "FAMILIES", FEW)
 
 
 def bill(number: int, name: str, on: str, amount: float, **others: object) -> dict[str, object]:
@@ -156,7 +156,7 @@ def test_a_rebuild_after_new_data_gives_the_same_bytes(landed):
 
 def test_snapshots_hold_what_they_say(landed):
     first, *_ = landed
-    names = {item.name for item in catalogue()} - set(first.snapshots.dropped)
+    names = {item.name for item in feature_catalogue()} - set(first.snapshots.dropped)
     held = set()
     for name, item in first.snapshots.sets.items():
         rows = read_snapshot(first.snapshots, name, first.snapshots.book_on).to_pandas()
@@ -281,7 +281,7 @@ def test_a_feature_added_in_one_file_is_in_the_catalogue_and_the_snapshots(ledge
     before = Run(ledger).snapshots
     added = Feature(
         "largest_invoice",
-        Rows("invoices", lambda r: r.amount.max()),
+        Aggregate("invoices", lambda r: r.amount.max()),
         "largest invoice",
         "The largest invoice.",
         "money",
@@ -292,8 +292,8 @@ def test_a_feature_added_in_one_file_is_in_the_catalogue_and_the_snapshots(ledge
         for family in FEW
     )
     monkeypatch.setattr(features.signals, "FAMILIES", families)
-    monkeypatch.setattr(features.snapshots, "FAMILIES", families)
-    assert "largest_invoice" in {item.name for item in catalogue()}
+    monkeypatch.setattr(features.snapshots.grid, "FAMILIES", families)
+    assert "largest_invoice" in {item.name for item in feature_catalogue()}
     after = Run(ledger).snapshots
     rows = read_snapshot(after, "payments", after.book_on).to_pydict()
     assert rows["largest_invoice"] == [30.0, 40.0, 0.0]
@@ -310,13 +310,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 import features.snapshots.grid as snapshots
 from configs.schema.company import load_company
-from configs.schema.workspace import Places, Workspace
+from configs.schema.workspace import Environment, Workspace
 from configs.runtime.state_directory import State
 from features.sources import load_sources
 
 folder, now = Path(sys.argv[1]), datetime.fromisoformat(sys.argv[2])
 state = State(folder / "state")
-workspace = Workspace(load_company(folder), folder, folder / "data", state, Places())
+workspace = Workspace(load_company(folder), folder, folder / "data", state, Environment())
 snapshots.FAMILIES = tuple(f for f in snapshots.FAMILIES if f.name in {"journey", "payments"})
 write, written = snapshots.pq.write_table, []
 
@@ -425,7 +425,7 @@ def test_absent_tables_drop_features_and_say_so_never_zeros(company_of, tmp_path
     assert set(run.snapshots.sets) == {"payments", "journey", STANDING}
     dropped = run.snapshots.dropped
     built = {item.name for item in run.snapshots.info}
-    assert built == {item.name for item in catalogue()} - set(dropped)
+    assert built == {item.name for item in feature_catalogue()} - set(dropped)
     assert dropped["nps_last"] == "needs survey_responses"
     assert dropped["invoices_overdue"] == "needs invoices.paid_on"
     assert dropped["seat_use_28d"] == "needs subscriptions, usage_events"

@@ -12,7 +12,7 @@ from features.signals import support
 from features.snapshots.grid import build_snapshots
 from features.snapshots.recompute import (
     as_known_by,
-    daily_tables,
+    daily_tables_at,
     rebuilt,
     stored,
     ticket_categories,
@@ -59,7 +59,7 @@ def company(company_of, tmp_path):
 def compared(workspace):
     loaded = load_sources(workspace, NOW)
     snapshots = build_snapshots(workspace, loaded, NOW)
-    daily = daily_tables(workspace, list(loaded.tables))
+    daily = daily_tables_at(workspace, list(loaded.tables))
     before = stored(snapshots, DAY)
     again = rebuilt(workspace, snapshots, as_known_by(daily, DAY), DAY)
     return before, again, daily, snapshots

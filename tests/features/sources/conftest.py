@@ -11,7 +11,7 @@ import pytest
 
 from configs.runtime.state_directory import State
 from configs.schema.company import parse_company
-from configs.schema.workspace import Places, Workspace
+from configs.schema.workspace import Environment, Workspace
 from features.sources import load_sources
 
 NOW = datetime(2024, 7, 1, tzinfo=UTC)
@@ -52,7 +52,7 @@ class SmallCompany:
             },
             where="test",
         )
-        places = Places(connections=self.connections)
+        places = Environment(connections=self.connections)
         return Workspace(company, self.folder, self.data, State(self.folder / "state"), places)
 
     def load(self, files=None, *, now=NOW, progress=lambda _: None, **rest):

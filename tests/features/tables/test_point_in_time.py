@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from features.signals import FAMILIES, catalogue
+from features.signals import FAMILIES, feature_catalogue
 from features.tables.source_tables import ROW, TABLES, VERSIONS
 
 AS_OF = date(2025, 3, 1)
@@ -129,7 +129,7 @@ def test_windows_are_open_below_and_closed_above(at, is_in, make_tables, feature
 
 
 def test_at_least_sixty_features_with_words_for_each():
-    items = catalogue()
+    items = feature_catalogue()
     assert len(items) >= 60
     assert len({item.name for item in items}) == len(items)
     for item in items:

@@ -11,7 +11,7 @@ import pandera.pandas as pa
 import pytest
 
 from features.sources.mapping import KNOWN_AT
-from features.tables.source_tables import TABLES, Column, Kind
+from features.tables.source_tables import TABLES, Kind, SourceColumn
 
 DTYPES: dict[Kind, str] = {"instant": "datetime64[us]", "number": "float64"}
 """Kinds with one dtype; the others depend on whether values are missing and who read them."""
@@ -27,7 +27,7 @@ def schema_of(table: str) -> pa.DataFrameSchema:
     return pa.DataFrameSchema(columns, strict=True, name=table)
 
 
-def _column(column: Column) -> pa.Column:
+def _column(column: SourceColumn) -> pa.Column:
     checks = [pa.Check(_CHECKS[column.kind], name=column.kind)] if column.kind in _CHECKS else []
     if column.low is not None:
         checks.append(pa.Check.ge(column.low))

@@ -16,9 +16,9 @@ from serving.batch.filters import CURSOR
 from serving.http.problems import MEDIA_TYPE, OF_STATUS, TYPES
 from serving.http.prometheus import Metrics
 from serving.ledger.ledger import Ledger
-from serving.online.score_request import Stage
-from serving.online.server_state import Live
-from training.model.reason_text import catalogue
+from serving.online.score_request import LoadedRelease
+from serving.online.server_state import ServerState
+from training.model.reason_text import reason_catalogue
 
 JSON = {"Content-Type": "application/json"}
 
@@ -38,7 +38,7 @@ def problem_of(response: httpx.Response, slug: str) -> dict:
 @pytest.fixture
 def away(world):
     """A worker of its own, whose parts a test may take away."""
-    serving = Live(world.workspace)
+    serving = ServerState(world.workspace)
     serving.refresh()
     yield serving
     serving.close()
@@ -219,7 +219,7 @@ class NoStore:
 
 def test_without_the_online_store_come_back_later(away, client_for):
     stage = away.current()
-    away.stage = Stage(stage.scorer, NoStore(), stage.vectors)
+    away.stage = LoadedRelease(stage.scorer, NoStore(), stage.vectors)
     http = client_for(away)
     answer = http.get("/v1/accounts/A-0030/score")
     problem_of(answer, "unavailable")
@@ -291,7 +291,7 @@ def test_what_answers_is_told(client, world):
 def test_every_reason_given_is_in_the_catalogue(client):
     told = client.get("/v1/reasons").json()
     codes = {item["code"] for item in told["reasons"]}
-    assert codes == {item.code for item in catalogue()}
+    assert codes == {item.code for item in reason_catalogue()}
     answer = client.get("/v1/accounts/A-0030/score").json()
     for part in answer["scores"].values():
         assert {r["code"] for r in (*part["raises"], *part["lowers"])} <= codes

@@ -14,8 +14,8 @@ from schemathesis.engine import events, from_schema
 
 from configs.runtime.state_directory import State
 from serving.api import create_app
-from serving.auth.api_keys import Keyring, KeyStore
-from serving.auth.authenticate import Door
+from serving.auth.api_keys import ApiKeys, KeyStore
+from serving.auth.authenticate import Authenticator
 from serving.http.prometheus import Metrics
 
 EXAMPLES = 4
@@ -86,7 +86,7 @@ def key(live, world) -> Iterator[str]:
     """A key that may do everything, in a service that asks for one."""
     store = KeyStore(replace(world.workspace, state=State(world.workspace.state.root / "contract")))
     made = store.create("contract", ["admin"], datetime.now(UTC), 1)
-    before, live._door = live._door, Door(Keyring(store.every()), live._people)
+    before, live._door = live._door, Authenticator(ApiKeys(store.every()), live._people)
     yield made
     live._door = before
     store.close()

@@ -9,17 +9,17 @@ import pytest
 from starlette.responses import PlainTextResponse, StreamingResponse
 
 from serving.api import middleware
-from serving.api.middleware import Gate
+from serving.api.middleware import RequestGuard
 from serving.auth.permissions import LOCAL
 
 
-def guarded(app, **options) -> tuple[Gate, list[int]]:
+def guarded(app, **options) -> tuple[RequestGuard, list[int]]:
     told: list[int] = []
 
     def observe(_scope, _route, status, _seconds):
         told.append(status)
 
-    return Gate(app, observe=observe, admit=lambda *_: LOCAL, **options), told
+    return RequestGuard(app, observe=observe, admit=lambda *_: LOCAL, **options), told
 
 
 async def echo(scope, receive, send):

@@ -19,13 +19,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from configs.runtime.errors import ConfigError, StateError
 from configs.runtime.state_directory import State
 from configs.schema.company import Access
-from configs.schema.workspace import Places, SignIn, Workspace
-from serving.auth.api_keys import Key, Keyring, KeyStore
-from serving.auth.authenticate import Door, is_public
-from serving.auth.oidc import People
+from configs.schema.workspace import Environment, SignIn, Workspace
+from serving.auth.api_keys import ApiKeys, Key, KeyStore
+from serving.auth.authenticate import Authenticator, is_public
+from serving.auth.oidc import SignInSessions
 from serving.auth.permissions import LOCAL, SCOPES, Caller
 from serving.http.problems import ProblemError
-from serving.online.server_state import Live
+from serving.online.server_state import ServerState
 from serving.run.pipeline import serve_command
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -35,7 +35,7 @@ MANAGERS = {"csm-0": "boss", "csm-1": "boss", "csm-2": "other"}
 
 @pytest.fixture
 def store(world, tmp_path, url) -> Iterator[KeyStore]:
-    places = Places(ledger_url=url or None)
+    places = Environment(ledger_url=url or None)
     opened = KeyStore(
         Workspace(world.workspace.company, tmp_path, tmp_path, State(tmp_path), places)
     )
@@ -45,7 +45,7 @@ def store(world, tmp_path, url) -> Iterator[KeyStore]:
 
 def refused(store: KeyStore, key: str, now: datetime) -> str:
     with pytest.raises(ProblemError) as caught:
-        Keyring(store.every()).caller(key, now)
+        ApiKeys(store.every()).caller(key, now)
     assert caught.value.kind.status == 401
     return caught.value.what
 
@@ -57,7 +57,7 @@ def test_a_key_is_shown_once_and_kept_hashed(store):
     kept = store.every()
     assert [(item.key_id, item.scopes) for item in kept] == [(key_id, "read score")]
     assert secret not in repr(kept)
-    caller = Keyring(kept).caller(key, NOW)
+    caller = ApiKeys(kept).caller(key, NOW)
     assert caller.scopes == {"read", "score"}
     assert secret not in repr(caller)
 
@@ -73,7 +73,7 @@ def test_a_wrong_an_unknown_and_an_expired_key_are_refused(store):
 def test_a_rotated_key_works_beside_its_successor_for_a_while(store):
     old = store.create("crm", ["read"], NOW, 30)
     new = store.rotate(old, NOW + timedelta(days=1), timedelta(hours=2))
-    ring = Keyring(store.every())
+    ring = ApiKeys(store.every())
     soon, later = NOW + timedelta(days=1, hours=1), NOW + timedelta(days=1, hours=3)
     assert ring.caller(old, soon).scopes == ring.caller(new, soon).scopes == {"read"}
     refused(store, old, later)
@@ -84,7 +84,7 @@ def test_a_revoked_key_ends_at_once_and_the_door_stays_shut(store):
     key = store.create("crm", ["read"], NOW, 30)
     store.revoke(key.split("_")[1], NOW)
     refused(store, key, NOW)
-    assert not Keyring(store.every()).is_empty
+    assert not ApiKeys(store.every()).is_empty
     with pytest.raises(StateError, match="over already"):
         store.revoke(key, NOW)
     with pytest.raises(StateError, match="does not exist"):
@@ -133,12 +133,12 @@ def issuer(private_key) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def people(issuer) -> People:
+def people(issuer) -> SignInSessions:
     access = Access(
         groups={"cs": "csm", "cs-leads": "leader"},
         people={"bo@x": {"role": "manager", "owner_id": "boss"}},
     )
-    made = People(access, SignIn(PROXY, issuer, "bellwether", f"{issuer}/jwks"))
+    made = SignInSessions(access, SignIn(PROXY, issuer, "bellwether", f"{issuer}/jwks"))
     assert made.refresh(0.0) == ""
     return made
 
@@ -217,7 +217,7 @@ def test_a_verified_address_does_and_a_missing_word_is_the_companys_to_decide(
         assert people.of_token(token(private_key, issuer, email_verified=value)).role == "csm"
     assert people.of_token(token(private_key, issuer)).role == "csm"
     access = Access(groups={"cs": "csm"}, require_email_verified=True)
-    strict = People(access, SignIn("", issuer, "bellwether", f"{issuer}/jwks"))
+    strict = SignInSessions(access, SignIn("", issuer, "bellwether", f"{issuer}/jwks"))
     strict.refresh(0.0)
     assert said_of(strict, token(private_key, issuer))[0] == 401
     assert strict.of_token(token(private_key, issuer, email_verified=True)).role == "csm"
@@ -225,7 +225,7 @@ def test_a_verified_address_does_and_a_missing_word_is_the_companys_to_decide(
 
 def test_another_claim_than_an_address_needs_no_verification(private_key, issuer):
     access = Access(groups={"cs": "csm"}, user_claim="sub")
-    by_subject = People(access, SignIn("", issuer, "bellwether", f"{issuer}/jwks"))
+    by_subject = SignInSessions(access, SignIn("", issuer, "bellwether", f"{issuer}/jwks"))
     by_subject.refresh(0.0)
     text = token(private_key, issuer, sub="u-17", email_verified=False)
     assert by_subject.of_token(text).owner_id == "u-17"
@@ -334,13 +334,13 @@ def test_an_unknown_signing_key_is_looked_for_but_not_at_every_request(people, p
 def test_signing_keys_come_from_a_file_too(private_key, issuer, tmp_path):
     path = tmp_path / "jwks.json"
     path.write_text(json.dumps(jwks_of(private_key)))
-    made = People(Access(groups={"cs": "csm"}), SignIn("", issuer, "bellwether", str(path)))
+    made = SignInSessions(Access(groups={"cs": "csm"}), SignIn("", issuer, "bellwether", str(path)))
     assert made.refresh(0.0) == ""
     assert made.of_token(token(private_key, issuer)).role == "csm"
-    gone = People(Access(), SignIn("", issuer, "bellwether", str(tmp_path / "none.json")))
+    gone = SignInSessions(Access(), SignIn("", issuer, "bellwether", str(tmp_path / "none.json")))
     assert "cannot be read" in gone.refresh(0.0)
     with pytest.raises(ConfigError):
-        People(Access(), SignIn("", issuer, "bellwether", "http://keys.example/jwks"))
+        SignInSessions(Access(), SignIn("", issuer, "bellwether", "http://keys.example/jwks"))
 
 
 def test_half_told_sign_in_is_refused():
@@ -355,13 +355,13 @@ def test_half_told_sign_in_is_refused():
 
 
 @pytest.fixture
-def guarded(live, people, world) -> Iterator[tuple[Live, dict[str, str]]]:
+def guarded(live, people, world) -> Iterator[tuple[ServerState, dict[str, str]]]:
     """The service with keys and sign-in, and one key per scope."""
     store = KeyStore(replace(world.workspace, state=State(world.workspace.state.root / "guard")))
     now = datetime.now(UTC)
     keys = {scope: store.create(scope, [scope], now, 1) for scope in SCOPES}
     before = live._door, live.managers
-    live._door, live.managers = Door(Keyring(store.every()), people), MANAGERS
+    live._door, live.managers = Authenticator(ApiKeys(store.every()), people), MANAGERS
     yield live, keys
     live._door, live.managers = before
     store.close()
@@ -562,7 +562,7 @@ def test_the_open_door_is_for_this_machine_only(live, client):
 
 def test_a_change_reaches_a_running_worker_with_its_next_look(world, book, client_for):
     state = State(world.workspace.state.root)
-    serving, store = Live(world.workspace), KeyStore(world.workspace)
+    serving, store = ServerState(world.workspace), KeyStore(world.workspace)
     try:
         serving.refresh()
         http, now = client_for(serving), datetime.now(UTC)
@@ -592,7 +592,7 @@ def test_serving_to_others_takes_keys_and_names(world, monkeypatch, tmp_path):
     monkeypatch.delenv("BELLWETHER_HOSTS", raising=False)
     with pytest.raises(ConfigError, match="nothing says who may come in"):
         serve_command(world.workspace, 3000, "0.0.0.0")
-    signed = replace(world.workspace, places=Places(sign_in=SignIn(PROXY)))
+    signed = replace(world.workspace, places=Environment(sign_in=SignIn(PROXY)))
     with pytest.raises(ConfigError, match="names it answers to"):
         serve_command(signed, 3000, "0.0.0.0")
     monkeypatch.setenv("BELLWETHER_HOSTS", "bellwether.example")

@@ -15,7 +15,7 @@ import pytest
 from configs.schema.company import Limits
 from serving.auth.api_keys import KeyStore
 from serving.auth.permissions import LOCAL, Caller
-from serving.auth.rate_limits import N_SLOTS, Limiter
+from serving.auth.rate_limits import N_SLOTS, RateLimiter
 from serving.http.problems import ProblemError, headers_of, of_error
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -27,8 +27,8 @@ NOW = 1_772_000_000.0
 def limiter_of(tmp_path):
     made = []
 
-    def make(**limits) -> Limiter:
-        made.append(Limiter(Limits(**limits), tmp_path / "ledger" / "limits"))
+    def make(**limits) -> RateLimiter:
+        made.append(RateLimiter(Limits(**limits), tmp_path / "ledger" / "limits"))
         return made[-1]
 
     yield make
@@ -36,7 +36,7 @@ def limiter_of(tmp_path):
         item.close()
 
 
-def n_allowed(limiter: Limiter, caller: Caller, n: int, now: float) -> int:
+def n_allowed(limiter: RateLimiter, caller: Caller, n: int, now: float) -> int:
     n_refused = 0
     for _ in range(n):
         try:
@@ -74,10 +74,10 @@ import sys
 from pathlib import Path
 from configs.schema.company import Limits
 from serving.auth.permissions import Caller
-from serving.api.rate_limits import Limiter
+from serving.api.rate_limits import RateLimiter
 from serving.http.problems import ProblemError
 
-limiter = Limiter(Limits(requests_per_minute=100), Path(sys.argv[1]))
+limiter = RateLimiter(Limits(requests_per_minute=100), Path(sys.argv[1]))
 n = 0
 for _ in range(200):
     try:
@@ -107,7 +107,7 @@ def test_many_callers_find_room_one_after_the_other(limiter_of):
 
 def test_without_a_file_each_worker_counts_by_itself(tmp_path):
     (tmp_path / "ledger").write_text("in the way")
-    limiter = Limiter(Limits(requests_per_minute=3), tmp_path / "ledger" / "limits")
+    limiter = RateLimiter(Limits(requests_per_minute=3), tmp_path / "ledger" / "limits")
     assert n_allowed(limiter, CRM, 9, NOW) == 3
 
 

@@ -11,7 +11,7 @@ import pytest
 from configs.runtime.errors import ConfigError
 from serving.batch.score_book import read_table
 from serving.integrations.crm_export import SHIPPED, MappedField, load_mapping, mapped_lines
-from serving.ledger.feedback_store import Intake, ReportedOutcome
+from serving.ledger.feedback_store import FeedbackStore, ReportedOutcome
 from serving.run.pipeline import export_mapped, export_outcomes
 
 SYSTEMS = ("salesforce", "hubspot", "gainsight")
@@ -110,7 +110,7 @@ def test_files_are_written_whole(world, book, tmp_path):
 
 
 def test_reported_outcomes_are_written_for_training(world, tmp_path):
-    intake = Intake(world.workspace)
+    intake = FeedbackStore(world.workspace)
     intake.record_outcomes([ReportedOutcome("A-0099", "churned", "2026-02-01")], "crm", world.now)
     intake.close()
     path = tmp_path / "outcomes.csv"

@@ -21,7 +21,7 @@ import serving.integrations.webhook_delivery as module
 from configs.runtime.errors import ConfigError
 from configs.runtime.state_directory import State
 from configs.schema.company import Webhook
-from configs.schema.workspace import Places, Workspace
+from configs.schema.workspace import Environment, Workspace
 from serving.api.gauges import set_gauges
 from serving.http.prometheus import Metrics
 from serving.integrations.webhooks import (
@@ -35,7 +35,7 @@ from serving.integrations.webhooks import (
     check_webhooks,
     endpoints_of,
 )
-from serving.online.server_state import Live
+from serving.online.server_state import ServerState
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 ROW = {
@@ -188,7 +188,7 @@ def hooks_of(world, folder, url: str) -> Iterator[Callable[..., tuple[Workspace,
         hooks = {name: Webhook(url=address) for name, address in addresses.items()}
         company = world.workspace.company.model_copy(update={"webhooks": hooks})
         secrets = dict.fromkeys(addresses, SECRET)
-        places = Places(ledger_url=url or None, webhook_secrets=secrets)
+        places = Environment(ledger_url=url or None, webhook_secrets=secrets)
         workspace = replace(world.workspace, company=company, places=places, state=State(folder))
         opened.append(Outbox(workspace))
         return workspace, opened[-1]
@@ -300,7 +300,7 @@ def test_a_running_service_delivers_while_another_receiver_says_nothing(
     slow, broken, good = receiver(silence), receiver(garbage), receiver(taken)
     workspace, outbox = hooked(slow=near(slow), broken=near(broken), good=near(good))
     workspace = replace(workspace, state=fresh.state)
-    serving = Live(workspace)
+    serving = ServerState(workspace)
     serving.start(check_seconds=0.2)
     try:
         for n in range(4):
@@ -332,7 +332,7 @@ def test_a_webhook_without_its_secret_stops_neither_the_book_nor_the_others(
     places = replace(workspace.places, webhook_secrets={"good": SECRET})
     workspace = replace(workspace, places=places, state=fresh.state)
     assert announce(workspace, [], [ROW], "book-1", datetime.now(UTC)) == 2
-    serving = Live(workspace)
+    serving = ServerState(workspace)
     serving.start(check_seconds=0.2)
     try:
         until(lambda: good.n_requests == 1, seconds=20)

@@ -22,7 +22,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from configs.runtime.errors import ConfigError
 from configs.runtime.state_directory import State
 from configs.schema.company import Webhook
-from configs.schema.workspace import Places
+from configs.schema.workspace import Environment
 from serving.batch.score_book import read_table
 from serving.integrations.webhooks import (
     DEAD,
@@ -95,7 +95,7 @@ def hooked(world, tmp_path, url, inbox):
     """A company with one webhook, and its outbox."""
     hook = Webhook(url=f"http://127.0.0.1:{inbox.server_port}/in")
     company = world.workspace.company.model_copy(update={"webhooks": {"crm": hook}})
-    places = Places(ledger_url=url or None, webhook_secrets={"crm": SECRET})
+    places = Environment(ledger_url=url or None, webhook_secrets={"crm": SECRET})
     workspace = replace(world.workspace, company=company, places=places, state=State(tmp_path))
     outbox = Outbox(workspace)
     yield workspace, outbox
@@ -248,14 +248,14 @@ def test_only_a_move_larger_than_its_uncertainty_is_news():
 )  # fmt: skip
 def test_addresses_that_are_not_safe_are_refused(world, address):
     company = world.workspace.company.model_copy(update={"webhooks": {"crm": Webhook(url=address)}})
-    places = Places(webhook_secrets={"crm": SECRET})
+    places = Environment(webhook_secrets={"crm": SECRET})
     with pytest.raises(ConfigError):
         endpoints_of(replace(world.workspace, company=company, places=places))
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "short", "whsec_" + "A" * 8])
 def test_a_webhook_needs_a_secret(hooked, secret):
-    places = Places(webhook_secrets={"crm": secret})
+    places = Environment(webhook_secrets={"crm": secret})
     with pytest.raises(ConfigError, match="secret of the webhook crm") as caught:
         endpoints_of(replace(hooked[0], places=places))
     assert "BELLWETHER_WEBHOOK_SECRET_CRM" in str(caught.value)
@@ -265,7 +265,7 @@ def test_secrets_are_shown_nowhere(hooked):
     workspace, _ = hooked
     assert "kkkk" not in repr(endpoints_of(workspace))
     assert SECRET not in repr(workspace.places)
-    read = Places.from_environment({"BELLWETHER_WEBHOOK_SECRET_CRM": SECRET})
+    read = Environment.from_environment({"BELLWETHER_WEBHOOK_SECRET_CRM": SECRET})
     assert read.webhook_secrets == {"crm": SECRET}
 
 

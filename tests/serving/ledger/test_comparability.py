@@ -14,11 +14,11 @@ from configs.runtime.errors import DataError
 from configs.runtime.state_directory import new_folder
 from serving.batch.score_book import SCORES, read_table, score_book
 from serving.integrations.webhooks import BAND_CHANGED, news_of
-from serving.ledger.comparability import Question, move_of, question_of_row, refuse_mixed
+from serving.ledger.comparability import ScoreQuestion, move_of, question_of_row, refuse_mixed
 from serving.ledger.ledger import BookScores, Ledger, new_score_ids, unpack_features
 from serving.ledger.score_changes import asked_of, compare, present_of
-from serving.pages.history_charts import Trails
-from serving.pages.whats_new import MOVES, News, news
+from serving.pages.history_charts import HistoryCharts
+from serving.pages.whats_new import MOVES, Update, news
 from serving.pages.whats_new import _check as check_news
 
 MONTH_EARLIER = datetime(2026, 2, 2, tzinfo=UTC)
@@ -153,7 +153,7 @@ def test_the_check_of_news_fires(live):
     one = renewals(table)[0]["account_id"]
     rows = [{row["account_id"]: row for row in part.to_pylist()} for part in (before, table)]
     with pytest.raises(DataError, match=one):
-        check_news([News(one, one, "risk from 1 to 9 in 100", "worse", 1.0)], *rows)
+        check_news([Update(one, one, "risk from 1 to 9 in 100", "worse", 1.0)], *rows)
 
 
 def test_lines_begin_again_with_the_next_renewal(fresh, live):
@@ -166,7 +166,7 @@ def test_lines_begin_again_with_the_next_renewal(fresh, live):
         moved = {"churn_until": until} if until else {}
         with new_folder(fresh.state.scores / f"{weeks}-weeks", manifest) as aside:
             pq.write_table(_as_of(earlier_rows(table, **moved), as_of), aside / SCORES)
-    found = Trails(fresh.state).of(live.book.run)
+    found = HistoryCharts(fresh.state).of(live.book.run)
     by_question = {"renewal": 2, "horizon": 4}
     for row in table.to_pylist():
         if row["status"] == "scored":
@@ -188,7 +188,7 @@ def _as_of(table: pa.Table, as_of: str) -> pa.Table:
 def test_a_score_remembers_what_it_was_asked(serving, live, before_the_renewal):
     before, now = before_the_renewal
     contract = serving.current().scorer.models[0].contract
-    assert asked_of(serving.archive, before, contract) == Question(
+    assert asked_of(serving.archive, before, contract) == ScoreQuestion(
         "renewal", date.fromisoformat(PAST_RENEWAL)
     )
     row = next(row for row in live.book.table.to_pylist() if row["account_id"] == now.entity_id)
@@ -199,7 +199,7 @@ def test_a_score_remembers_what_it_was_asked(serving, live, before_the_renewal):
 
 
 def test_refusing_names_the_accounts():
-    quarter, half = (Question("horizon", date(2026, 6, 1), days) for days in (91, 182))
+    quarter, half = (ScoreQuestion("horizon", date(2026, 6, 1), days) for days in (91, 182))
     refuse_mixed([("A-1", quarter, quarter)])
     with pytest.raises(DataError, match="A-2"):
         refuse_mixed([("A-1", quarter, quarter), ("A-2", quarter, half)])

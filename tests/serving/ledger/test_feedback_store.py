@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from configs.runtime.state_directory import State
-from configs.schema.workspace import Places
+from configs.schema.workspace import Environment
 from features.tables.source_tables import TABLES
 from serving.api.schemas import HistoryAnswer, IntakeAnswer, WhatIfAnswer
 from serving.http.problems import ProblemError
-from serving.ledger.feedback_store import KEPT, Intake, ReportedOutcome
+from serving.ledger.feedback_store import KEPT, FeedbackStore, ReportedOutcome
 from serving.online.whatif import meanings
 
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
@@ -22,8 +22,8 @@ LOST = {"account_id": "A-0030", "outcome": "churned", "decided_on": "2026-03-01"
 
 @pytest.fixture
 def intake(world, tmp_path, url, live, monkeypatch):
-    places = Places(ledger_url=url or None)
-    made = Intake(replace(world.workspace, state=State(tmp_path), places=places))
+    places = Environment(ledger_url=url or None)
+    made = FeedbackStore(replace(world.workspace, state=State(tmp_path), places=places))
     monkeypatch.setattr(live, "_intake", made)
     yield made
     made.close()

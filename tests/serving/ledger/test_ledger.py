@@ -29,7 +29,7 @@ from configs.runtime.sql_inserts import settle
 from serving.ledger.ledger import (
     BookScores,
     Ledger,
-    Outcome,
+    RecordedOutcome,
     ScoreRow,
     new_score_ids,
     pack_features,
@@ -487,7 +487,7 @@ def test_a_crooked_book_is_refused(embedded: Ledger) -> None:
 
 
 def test_outcomes_are_recorded_once_and_corrected_later(ledger: Ledger) -> None:
-    outcome = Outcome("a1", "churn", AS_OF, 0, NOW)
+    outcome = RecordedOutcome("a1", "churn", AS_OF, 0, NOW)
     assert ledger.record_outcome(outcome, recorded_at=NOW)
     assert not ledger.record_outcome(outcome, recorded_at=NOW + timedelta(days=1))
     with pytest.raises(StateError):
@@ -502,7 +502,7 @@ def test_outcomes_are_recorded_once_and_corrected_later(ledger: Ledger) -> None:
 
 def test_an_outcome_is_yes_or_no(embedded: Ledger) -> None:
     with pytest.raises(DataError):
-        embedded.record_outcome(Outcome("a1", "churn", AS_OF, 2, NOW), recorded_at=NOW)
+        embedded.record_outcome(RecordedOutcome("a1", "churn", AS_OF, 2, NOW), recorded_at=NOW)
 
 
 def test_ids_sort_by_time() -> None:
@@ -595,9 +595,9 @@ def test_books_are_judged_by_the_outcomes_of_their_own_contract(ledger: Ledger) 
     ledger.append_book(book("again", n=4, served_at=NOW + timedelta(hours=1)))
     known = AS_OF + timedelta(days=91)
     answers = [
-        Outcome("a0", "churn", AS_OF, 0, known, contract="until"),
-        Outcome("a1", "churn", AS_OF, 1, known, contract="until"),
-        Outcome("a1", "churn", AS_OF, 0, known, contract="within"),
+        RecordedOutcome("a0", "churn", AS_OF, 0, known, contract="until"),
+        RecordedOutcome("a1", "churn", AS_OF, 1, known, contract="until"),
+        RecordedOutcome("a1", "churn", AS_OF, 0, known, contract="within"),
     ]
     assert ledger.record_outcomes(answers, recorded_at=NOW) == 3
     assert ledger.record_outcomes(answers, recorded_at=NOW) == 0

@@ -6,7 +6,7 @@ import pytest
 
 from configs.runtime.errors import StateError
 from serving.ledger.ledger import Ledger, pack_features, unpack_features
-from serving.ledger.model_archive import Archive
+from serving.ledger.model_archive import ModelArchive
 from serving.ledger.replay import replay
 from serving.run.pipeline import replay_scores
 
@@ -20,7 +20,7 @@ def kept(serving):
 
 
 def test_scores_come_back_bit_for_bit(fresh, kept):
-    archive = Archive(fresh.state)
+    archive = ModelArchive(fresh.state)
     found = [replay(archive, row) for row in kept]
     assert len(found) == 60
     assert all(item.is_identical for item in found)
@@ -57,14 +57,14 @@ def test_what_a_score_stood_on_is_kept_with_it(world, kept):
     ],
 )
 def test_a_row_that_was_tampered_with_is_named(fresh, kept, changes, words):
-    found = replay(Archive(fresh.state), kept[0]._replace(**changes))
+    found = replay(ModelArchive(fresh.state), kept[0]._replace(**changes))
     assert not found.is_reproduced
     assert words in found.words
     assert found.as_dict()["is_identical"] is False
 
 
 def test_the_candidate_that_was_shown_is_kept_and_comes_back(fresh, serving, kept):
-    archive, offered = Archive(fresh.state), [row for row in kept if "candidate" in row.facts]
+    archive, offered = ModelArchive(fresh.state), [row for row in kept if "candidate" in row.facts]
     assert {row.target for row in offered} == {"expansion"}
     shown = {
         answer["account_id"]: answer["expansion"]
@@ -83,13 +83,15 @@ def test_another_value_in_the_vector_is_noticed(fresh, kept, world):
     vector = unpack_features(kept[0].features)
     place = world.names.index("active_users_28d")
     vector[place] = 0.0 if vector[place] > 4.0 else 40.0
-    found = replay(Archive(fresh.state), kept[0]._replace(features=pack_features(vector)))
+    found = replay(ModelArchive(fresh.state), kept[0]._replace(features=pack_features(vector)))
     assert not found.is_reproduced
 
 
 def test_a_last_digit_of_another_platform_passes_and_is_told(fresh, kept):
     row = kept[0]
-    found = replay(Archive(fresh.state), row._replace(probability=row.probability * (1 + 1e-15)))
+    found = replay(
+        ModelArchive(fresh.state), row._replace(probability=row.probability * (1 + 1e-15))
+    )
     assert found.is_reproduced
     assert not found.is_identical
     assert "the same within" in found.words
@@ -98,7 +100,7 @@ def test_a_last_digit_of_another_platform_passes_and_is_told(fresh, kept):
 def test_a_bundle_that_was_tampered_with_is_named(fresh, kept):
     model = next((fresh.state.bundles / kept[0].bundle_sha).glob("model_*.txt"))
     model.write_text(model.read_text().replace("leaf_value=", "leaf_value=1", 1))
-    found = replay(Archive(fresh.state), kept[0])
+    found = replay(ModelArchive(fresh.state), kept[0])
     assert "was changed after it was written" in found.words
 
 

@@ -17,22 +17,22 @@ import bellwether
 import serving.online.server_state as live_module
 from configs.runtime.database import reading, writing
 from configs.runtime.errors import ConfigError, StateError
-from configs.schema.company import Keeping, parse_company
-from configs.schema.workspace import Places
+from configs.schema.company import Retention, parse_company
+from configs.schema.workspace import Environment
 from serving.ledger.ledger import (
     BookScores,
     Ledger,
-    Outcome,
+    RecordedOutcome,
     ScoreRow,
     contents_table,
     new_score_ids,
     pack_features,
     scores_table,
 )
-from serving.ledger.model_archive import Archive
+from serving.ledger.model_archive import ModelArchive
 from serving.ledger.replay import replay
-from serving.ledger.retention import EVERY, Upkeep
-from serving.online.server_state import Live
+from serving.ledger.retention import EVERY, RetentionWorker
+from serving.online.server_state import ServerState
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 CLOSED, OPEN = timedelta(days=300), timedelta(days=100)
@@ -43,7 +43,7 @@ CLOSED, OPEN = timedelta(days=300), timedelta(days=100)
 def workspace(fresh, url):
     """A company whose clock runs, with its releases, on each database."""
     company = fresh.company.model_copy(update={"now": None})
-    return replace(fresh, company=company, places=Places(ledger_url=url or None))
+    return replace(fresh, company=company, places=Environment(ledger_url=url or None))
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_compaction_loses_nothing_and_keeps_what_is_shared_once(world, workspace
     young = scored(world, "A-1", timedelta(hours=1), 5)
     ledger.append(young)
     shown, told = ledger.everything(), everything_of(ledger, rows[::97])
-    upkeep = Upkeep(workspace, ledger)
+    upkeep = RetentionWorker(workspace, ledger)
     assert upkeep.tidy(NOW, NOW).compacted == len(rows)
     assert upkeep.tidy(NOW, NOW).compacted == 0
     assert ledger.count() == len(rows) + len(young)
@@ -120,23 +120,23 @@ def test_compaction_loses_nothing_and_keeps_what_is_shared_once(world, workspace
 def test_compaction_goes_on_where_it_was(world, workspace, ledger):
     ledger.append(scored(world, "A-1", CLOSED, 2_500))
     calls = iter([True, False, False, False])
-    stopped = Upkeep(workspace, ledger, pause=lambda: next(calls)).tidy(NOW, NOW)
+    stopped = RetentionWorker(workspace, ledger, pause=lambda: next(calls)).tidy(NOW, NOW)
     assert 0 < stopped.compacted < 2_500
-    rest = Upkeep(workspace, ledger).tidy(NOW, NOW)
+    rest = RetentionWorker(workspace, ledger).tidy(NOW, NOW)
     assert stopped.compacted + rest.compacted == 2_500
 
 
 def test_two_that_compact_at_the_same_time_lose_nothing(world, workspace, ledger):
     rows = scored(world, "A-1", CLOSED, 1_500)
     ledger.append(rows)
-    late = Upkeep(workspace, ledger)
+    late = RetentionWorker(workspace, ledger)
     late._compacted_through = lambda: 0  # as it was before the other began
-    assert Upkeep(workspace, ledger).tidy(NOW, NOW).compacted == 1_500
+    assert RetentionWorker(workspace, ledger).tidy(NOW, NOW).compacted == 1_500
     assert late.tidy(NOW, NOW).compacted == 0
     with_both = scored(world, "A-2", CLOSED, 1_500)
     ledger.append(with_both)
     held = late._next(0, NOW, ("features", "reasons", "facts"), scores_table.c.vector_ref.is_(None))
-    Upkeep(workspace, ledger).tidy(NOW, NOW)
+    RetentionWorker(workspace, ledger).tidy(NOW, NOW)
     with writing(ledger.engine) as connection:
         late._share(connection, held)
     some = [*rows[::50], *with_both[::50]]
@@ -163,7 +163,7 @@ def test_a_compacted_score_can_be_appended_again_and_not_be_changed(world, works
     )
     assert ledger.append_book(book) == 2
     kept = ledger.last_book("churn")
-    Upkeep(workspace, ledger).tidy(NOW, NOW)
+    RetentionWorker(workspace, ledger).tidy(NOW, NOW)
     assert ledger.append(rows) == 3
     assert ledger.append_book(book) == 0
     assert ledger.count() == 5
@@ -173,7 +173,7 @@ def test_a_compacted_score_can_be_appended_again_and_not_be_changed(world, works
 
 
 def test_real_scores_replay_to_the_last_bit_after_compaction(world, fresh):
-    serving = Live(fresh)
+    serving = ServerState(fresh)
     serving.refresh()
     try:
         for _ in range(4):
@@ -181,10 +181,10 @@ def test_real_scores_replay_to_the_last_bit_after_compaction(world, fresh):
                           keep=serving.ledger.append)  # fmt: skip
         before = serving.ledger.count()
         later = datetime.now(UTC) + timedelta(days=2)
-        assert Upkeep(fresh, serving.ledger).tidy(later, NOW).compacted == before
+        assert RetentionWorker(fresh, serving.ledger).tidy(later, NOW).compacted == before
         rows = serving.ledger.sample(before)
         assert len(rows) == before
-        archive = Archive(fresh.state)
+        archive = ModelArchive(fresh.state)
         assert all(replay(archive, row).is_identical for row in rows)
         answer = serving.score(["A-0030"], request_id="y", keep=serving.ledger.append)
         assert serving.changes(answer.rows) is not None
@@ -199,16 +199,16 @@ def test_nothing_is_removed_while_its_outcome_is_open(world, workspace, ledger):
     unknown = scored(world, "A-4", CLOSED, release_id="20200101-gone")
     told_early = scored(world, "A-5", OPEN)
     ledger.append([*closed, *open_, *renewing, *unknown, *told_early])
-    outcome = Outcome("A-5", "churn", told_early[0].as_of, 1, NOW - timedelta(days=20))
+    outcome = RecordedOutcome("A-5", "churn", told_early[0].as_of, 1, NOW - timedelta(days=20))
     ledger.record_outcome(outcome, recorded_at=NOW)
-    keeping = Keeping(scores_days=30)
-    done = Upkeep(workspace, ledger, keeping).tidy(NOW, NOW)
+    keeping = Retention(scores_days=30)
+    done = RetentionWorker(workspace, ledger, keeping).tidy(NOW, NOW)
     assert (done.removed, done.kept_open) == (2, 3)
     left = {row.entity_id for row in ledger.sample(100)}
     assert left == {"A-2", "A-3", "A-4"}
     assert ledger.outcomes("churn")[0].label == 1, "what became of it stays"
     told = keeping.model_copy(update={"keep_open": False})
-    assert Upkeep(workspace, ledger, told).tidy(NOW, NOW).removed == 3
+    assert RetentionWorker(workspace, ledger, told).tidy(NOW, NOW).removed == 3
     assert ledger.count() == n_contents(ledger) == 0
 
 
@@ -217,12 +217,12 @@ def test_too_many_scores_lose_repeats_first_and_then_the_oldest(world, workspace
     second = scored(world, "A-2", CLOSED - timedelta(days=40), 40)
     open_ = scored(world, "A-3", OPEN, 10)
     ledger.append([*first, *second, *open_])
-    done = Upkeep(workspace, ledger, Keeping(max_scores=12)).tidy(NOW, NOW)
+    done = RetentionWorker(workspace, ledger, Retention(max_scores=12)).tidy(NOW, NOW)
     assert (ledger.count(), done.removed) == (12, 78)
     assert everything_of(ledger, [first[0], second[0]]) == [first[0], second[0]]
-    Upkeep(workspace, ledger, Keeping(max_scores=11)).tidy(NOW, NOW)
+    RetentionWorker(workspace, ledger, Retention(max_scores=11)).tidy(NOW, NOW)
     assert everything_of(ledger, [first[0], second[0]]) == [None, second[0]]
-    done = Upkeep(workspace, ledger, Keeping(max_scores=5)).tidy(NOW, NOW)
+    done = RetentionWorker(workspace, ledger, Retention(max_scores=5)).tidy(NOW, NOW)
     assert (ledger.count(), done.kept_open) == (10, 10), "what is open stays, and it is said"
 
 
@@ -230,14 +230,14 @@ def test_old_vectors_go_and_what_validation_needs_stays(world, workspace, ledger
     old, young = scored(world, "A-1", CLOSED, 5), scored(world, "A-22", OPEN, 5)
     ledger.append([*old, *young])
     shown = ledger.everything()
-    done = Upkeep(workspace, ledger, Keeping(vectors_days=200)).tidy(NOW, NOW)
+    done = RetentionWorker(workspace, ledger, Retention(vectors_days=200)).tidy(NOW, NOW)
     assert done.vectors == 2
     assert ledger.everything() == shown
     kept = ledger.score(old[0].score_id)
     assert kept == old[0]._replace(features=b"", reasons=[])
     assert ledger.score(young[0].score_id) == young[0]
     assert {row.entity_id for row in ledger.sample(10)} == {"A-22"}
-    told = replay(Archive(workspace.state), kept)
+    told = replay(ModelArchive(workspace.state), kept)
     assert not told.is_reproduced
     assert "ledger.vectors_days" in told.words
 
@@ -246,7 +246,7 @@ def test_an_example_whose_clock_is_pinned_grows_no_older(world, workspace, ledge
     """Its books were served at its clock, years ago by the calendar."""
     rows = scored(world, "A-1", timedelta(days=0), 5)
     ledger.append(rows)
-    done = Upkeep(workspace, ledger).tidy(NOW + timedelta(days=4_000), NOW)
+    done = RetentionWorker(workspace, ledger).tidy(NOW + timedelta(days=4_000), NOW)
     assert (done.compacted, done.vectors, done.removed) == (5, 0, 0)
     assert everything_of(ledger, rows) == rows
 
@@ -265,7 +265,7 @@ def test_scores_are_kept_while_it_is_tidied(world, workspace, ledger):
     for thread in threads:
         thread.start()
     try:
-        others = [Upkeep(workspace, ledger, Keeping(scores_days=30)) for _ in range(2)]
+        others = [RetentionWorker(workspace, ledger, Retention(scores_days=30)) for _ in range(2)]
         tidying = [threading.Thread(target=item.tidy, args=(NOW, NOW)) for item in others]
         for thread in tidying:
             thread.start()
@@ -281,15 +281,15 @@ def test_scores_are_kept_while_it_is_tidied(world, workspace, ledger):
 
 
 def test_one_of_all_workers_tidies_in_an_hour(workspace, ledger):
-    upkeep = Upkeep(workspace, ledger)
+    upkeep = RetentionWorker(workspace, ledger)
     assert [upkeep.is_due(NOW), upkeep.is_due(NOW)] == [True, False]
-    assert Upkeep(workspace, ledger).is_due(NOW + EVERY)
+    assert RetentionWorker(workspace, ledger).is_due(NOW + EVERY)
 
 
 def test_a_running_service_tidies_by_itself(world, workspace, ledger, monkeypatch):
     monkeypatch.setattr(live_module, "TIDY_SECONDS", 0.1)
     ledger.append(scored(world, "A-1", CLOSED, 50))
-    serving = Live(workspace)
+    serving = ServerState(workspace)
     serving.start(check_seconds=1)
     try:
         ends = time.monotonic() + 30

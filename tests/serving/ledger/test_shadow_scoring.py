@@ -8,7 +8,7 @@ import pytest
 from configs.runtime.errors import ModelError
 from serving.batch.score_book import read_table, score_book
 from serving.ledger.ledger import SHADOW, Ledger
-from serving.online.server_state import Live
+from serving.online.server_state import ServerState
 from training.registry.releases import current, mirror, open_store
 from training.registry.shadow import publish_shadow, read_shadow, shadow_of, withdraw_shadow
 
@@ -45,7 +45,7 @@ def test_answers_are_scored_in_the_shadow_into_the_ledger_alone(
     fresh, world, challenger, client_for
 ):
     publish_shadow(open_store(fresh), challenger)
-    serving = Live(fresh)
+    serving = ServerState(fresh)
     serving.refresh()
     try:
         answer = client_for(serving).get("/v1/accounts/A-0030/score").json()
@@ -73,7 +73,7 @@ def test_trouble_in_the_shadow_costs_nobody_an_answer(fresh, challenger):
     publish_shadow(open_store(fresh), challenger)
     model = next((fresh.state.bundles / challenger.bundles["churn"]["sha"]).glob("model_*.txt"))
     model.write_text("")
-    serving = Live(fresh)
+    serving = ServerState(fresh)
     serving.refresh()
     try:
         assert "was changed after it was written" in serving.notes["shadow"]

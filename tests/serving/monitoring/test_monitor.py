@@ -15,10 +15,10 @@ from serving.api.gauges import set_gauges
 from serving.api.schemas import Monitoring
 from serving.batch.score_book import score_book, watched_book
 from serving.http.prometheus import Metrics
-from serving.ledger.ledger import BookScores, Judged, Ledger, Outcome
+from serving.ledger.ledger import BookScores, JudgedScore, Ledger, RecordedOutcome
 from serving.ledger.outcomes import contract_id, join_outcomes
 from serving.monitoring.monitor import monitor, realised
-from serving.online.server_state import Live
+from serving.online.server_state import ServerState
 from training.model.bundle import sigmoid
 from training.registry.releases import new_release
 from training.validation import served_scores
@@ -58,14 +58,14 @@ def past_book(world, month: int, *, n=300, level=0.0, channel="book", sha="") ->
     )
 
 
-def came_about(world, book: BookScores, *, level=0.0) -> list[Outcome]:
+def came_about(world, book: BookScores, *, level=0.0) -> list[RecordedOutcome]:
     """Outcomes that follow the probabilities of a book, but for its level."""
     rng = np.random.default_rng(book.as_of.month + 100)
     happened = rng.random(len(book.logit)) < sigmoid(book.logit - level)
     contract = contract_id(world.release.label_contracts["churn"])
     known = book.as_of + timedelta(days=91)
     return [
-        Outcome(entity, "churn", book.as_of, int(label), known, contract=contract)
+        RecordedOutcome(entity, "churn", book.as_of, int(label), known, contract=contract)
         for entity, label in zip(book.entity_ids, happened, strict=True)
     ]
 
@@ -172,7 +172,7 @@ def test_a_ranking_that_broke_raises_an_alarm(world):
     p = sigmoid(rng.normal(-1.5, 1.5, n))
     label = (rng.random(n) < p.mean()).astype(float)
     moments = [datetime(2025, 3, 1, tzinfo=UTC)] * n
-    found = realised(Judged([str(i) for i in range(n)], ["s"] * n, moments, p, label), seed=1)
+    found = realised(JudgedScore([str(i) for i in range(n)], ["s"] * n, moments, p, label), seed=1)
     assert found["auc"]["high"] < found["expected_auc"]
 
 
@@ -191,7 +191,7 @@ def test_the_shadow_is_compared_on_the_same_accounts(fresh, world, watched, kept
 
 
 def test_it_is_read_over_http_and_as_gauges(fresh, world, watched, kept, client_for):
-    serving = Live(fresh)
+    serving = ServerState(fresh)
     serving.refresh()
     try:
         assert client_for(serving).get("/v1/monitoring").status_code == 404
@@ -257,7 +257,7 @@ def test_a_scored_book_is_watched(fresh, world, kept):
     assert {book.channel for book in kept.books()} == {"book"}
 
 
-def judged_over(months, level, n=200, seed=4) -> Judged:
+def judged_over(months, level, n=200, seed=4) -> JudgedScore:
     """Scores of two books a month whose ranking is good and whose level follows `level`."""
     rng = np.random.default_rng(seed)
     moments = [datetime(2025, month, day, tzinfo=UTC) for month in months for day in (3, 17)]
@@ -268,7 +268,7 @@ def judged_over(months, level, n=200, seed=4) -> Judged:
         as_of += [moment] * n
         p.append(chance)
         label.append((rng.random(n) < chance).astype(float))
-    return Judged(ids, ["m"] * len(ids), as_of, np.concatenate(p), np.concatenate(label))
+    return JudgedScore(ids, ["m"] * len(ids), as_of, np.concatenate(p), np.concatenate(label))
 
 
 def test_the_track_record_and_the_monitoring_tell_the_same_auc():

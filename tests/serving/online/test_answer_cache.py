@@ -14,12 +14,12 @@ from sqlalchemy import func, select
 from configs.runtime.database import reading, writing
 from configs.runtime.errors import UnavailableError
 from serving.ledger.ledger import scores_table
-from serving.ledger.model_archive import Archive
+from serving.ledger.model_archive import ModelArchive
 from serving.ledger.replay import replay
 from serving.online.answer_cache import Basis, Given, Recall, basis_of
 from serving.online.cache_warmer import PART_ACCOUNTS, PAUSES, Ahead
-from serving.online.score_request import Asked, Stage
-from serving.online.server_state import Live
+from serving.online.score_request import LoadedRelease, ScoreRequest
+from serving.online.server_state import ServerState
 from serving.scoring.scorer import Scorer
 
 IDS = [f"A-{i:04d}" for i in range(20, 80)]
@@ -48,11 +48,11 @@ def assert_alike(one: object, other: object, place: str = "") -> None:
         assert one == other, place
 
 
-def bodies(serving: Live, ids=IDS) -> list[bytes]:
+def bodies(serving: ServerState, ids=IDS) -> list[bytes]:
     return [item.body for item in serving.score(ids, request_id="x").given]
 
 
-def n_scores(serving: Live) -> int:
+def n_scores(serving: ServerState) -> int:
     with reading(serving.ledger.engine) as connection:
         return connection.execute(select(func.count()).select_from(scores_table)).scalar_one()
 
@@ -111,7 +111,7 @@ def test_both_are_in_the_ledger_alike_and_replay(serving, fresh):
     assert first.facts == again.facts
     assert first.clock == again.clock
     for row in (first, again):
-        assert replay(Archive(fresh.state), row).is_identical
+        assert replay(ModelArchive(fresh.state), row).is_identical
 
 
 @pytest.mark.parametrize(
@@ -215,8 +215,8 @@ def test_a_basis_differs_by_day_age_and_bytes(serving):
     assert basis_of(one, now) != basis_of(one, now + timedelta(days=1))
 
 
-async def ask(serving: Live, ids) -> list:
-    asked = [Asked(entity, f"r-{entity}", "api", None) for entity in ids]
+async def ask(serving: ServerState, ids) -> list:
+    asked = [ScoreRequest(entity, f"r-{entity}", "api", None) for entity in ids]
     return await asyncio.gather(*(serving.together.ask(item, 10.0) for item in asked))
 
 
@@ -415,4 +415,4 @@ def test_an_answer_that_does_not_name_its_scores_is_not_kept(serving):
 
 def test_stages_remember_apart(serving):
     stage = serving.current()
-    assert Stage(stage.scorer, stage.store, "").recall is not stage.recall
+    assert LoadedRelease(stage.scorer, stage.store, "").recall is not stage.recall

@@ -20,13 +20,13 @@ from sqlalchemy import select
 from configs.runtime.database import reading
 from configs.runtime.errors import UnavailableError
 from configs.runtime.state_directory import State
-from configs.schema.workspace import Places
+from configs.schema.workspace import Environment
 from serving.api.schemas import Answer, JobAnswer
 from serving.auth.permissions import Caller
 from serving.http.problems import ProblemError
 from serving.ledger.ledger import scores_table
 from serving.online.jobs import ABANDONED, CHUNK, MAX_WAITING, Jobs
-from serving.online.server_state import Live
+from serving.online.server_state import ServerState
 from serving.scoring.export_rows import COLUMNS, flat_row
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -36,7 +36,7 @@ NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
 @pytest.fixture
 def jobs(world, tmp_path, url, live, monkeypatch):
     """The jobs of a state directory of their own, in place of the worker's."""
-    places = Places(ledger_url=url or None)
+    places = Environment(ledger_url=url or None)
     made = Jobs(replace(world.workspace, state=State(tmp_path), places=places))
     monkeypatch.setattr(live, "_jobs", made)
     yield made
@@ -106,9 +106,9 @@ def test_what_a_killed_worker_left_is_taken_up_where_it_stopped(live, jobs, monk
 WORKER = """
 import os
 from datetime import UTC, datetime
-from serving.online.server_state import Live, workspace_from_environment
+from serving.online.server_state import ServerState, workspace_from_environment
 
-live = Live(workspace_from_environment(os.environ))
+live = ServerState(workspace_from_environment(os.environ))
 live.refresh()
 live.jobs.run_next(live, datetime.now(UTC))
 """
@@ -116,8 +116,8 @@ live.jobs.run_next(live, datetime.now(UTC))
 
 @pytest.mark.slow
 def test_a_job_outlives_the_process_that_worked_on_it(fresh, url):
-    places = Places(ledger_url=url or None)
-    serving = Live(replace(fresh, places=places))
+    places = Environment(ledger_url=url or None)
+    serving = ServerState(replace(fresh, places=places))
     serving.refresh()
     ids = [f"A-{i % 260:04d}" for i in range(12 * CHUNK)]
     job = serving.jobs.create(ids, "crm", "", None, datetime.now(UTC))

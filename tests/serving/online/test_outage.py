@@ -12,12 +12,12 @@ from dataclasses import replace
 
 import pytest
 
-from configs.schema.workspace import Places
-from features.feast_store import Store
+from configs.schema.workspace import Environment
+from features.feast_store import FeastStore
 from features.online_vectors import feature_set
 from features.snapshots.grid import build_snapshots
 from features.sources import load_sources
-from serving.online.server_state import Live
+from serving.online.server_state import ServerState
 
 pytestmark = [
     pytest.mark.server,
@@ -58,15 +58,15 @@ def redis(tmp_path):
 
 
 def test_an_online_store_that_is_away_is_told_and_comes_back(redis, world, fresh, client_for):
-    places = Places(redis_url=f"127.0.0.1:{redis.port}")
+    places = Environment(redis_url=f"127.0.0.1:{redis.port}")
     workspace = replace(fresh, places=places)
     original = replace(world.workspace, places=places, state=fresh.state, data=world.workspace.data)
     loaded = load_sources(world.workspace, world.now)
     snapshots = build_snapshots(world.workspace, loaded, world.now)
-    store = Store(original)
+    store = FeastStore(original)
     store.apply(snapshots, feature_set(snapshots), world.workspace.company.targets)
     store.materialize(feature_set(snapshots), snapshots.book_on)
-    serving = Live(workspace)
+    serving = ServerState(workspace)
     serving.refresh()
     client = client_for(serving)
     path = "/v1/accounts/A-0030/score"
@@ -100,8 +100,8 @@ def assert_away(client, serving, path, *, seconds) -> None:
 
 
 def test_a_tracking_server_and_a_registry_of_models_that_are_down_stop_no_score(fresh, client_for):
-    away = replace(fresh, places=Places(tracking_url="http://127.0.0.1:1"))
-    serving = Live(away)
+    away = replace(fresh, places=Environment(tracking_url="http://127.0.0.1:1"))
+    serving = ServerState(away)
     serving.refresh()
     try:
         assert client_for(serving).get("/v1/accounts/A-0030/score").status_code == 200

@@ -12,8 +12,8 @@ import pytest
 
 import serving.online.release_trial as module
 from configs.runtime.errors import ModelError
-from serving.online.release_trial import Trials, run_trial, tree_mistake
-from serving.online.server_state import Live
+from serving.online.release_trial import ReleaseTrials, run_trial, tree_mistake
+from serving.online.server_state import ServerState
 from serving.scoring.scorer import newest_vectors
 from training.model.bundle import load, save
 from training.model.predictors import Boosters
@@ -139,7 +139,7 @@ def made(fresh, world, release_for):
 
 @pytest.mark.parametrize("how", NONSENSE)
 def test_a_model_without_sense_is_refused_and_the_old_one_serves(how, made, fresh, world):
-    serving = Live(fresh)
+    serving = ServerState(fresh)
     serving.refresh()
     try:
         release = made(how)
@@ -169,7 +169,7 @@ def test_what_was_refused_is_not_tried_at_every_look_and_not_taken_by_a_process_
         return run_trial(*asked)
 
     monkeypatch.setattr(module, "run_trial", counted)
-    serving = Live(fresh)
+    serving = ServerState(fresh)
     mark_served(fresh.state.releases, world.release)
     serving.refresh()
     serving.refresh()
@@ -185,7 +185,7 @@ def test_a_service_that_starts_with_nothing_else_says_so_and_answers_nothing(mad
     (fresh.state.releases / "served.json").unlink(missing_ok=True)
     release = made("nan_slope")
     publish(open_store(fresh), release, world.release.release_id)
-    serving = Live(fresh)
+    serving = ServerState(fresh)
     serving.refresh()
     try:
         assert not serving.is_ready()
@@ -195,7 +195,7 @@ def test_a_service_that_starts_with_nothing_else_says_so_and_answers_nothing(mad
 
 
 def test_a_shadow_without_sense_is_refused_too(made, fresh, world):
-    serving = Live(fresh)
+    serving = ServerState(fresh)
     serving.refresh()
     try:
         release = made("nan_slope")
@@ -218,7 +218,7 @@ def test_a_model_that_comes_to_no_end_is_ended(made, fresh, world, monkeypatch):
 
 
 def test_what_passed_is_not_tried_again_and_what_is_changed_is_found(fresh, world):
-    trials = Trials(fresh.state)
+    trials = ReleaseTrials(fresh.state)
     vectors = newest_vectors(fresh.state, world.feature_hash)
     trials.check(world.release, vectors)
     began = time.monotonic()
@@ -230,7 +230,7 @@ def test_what_passed_is_not_tried_again_and_what_is_changed_is_found(fresh, worl
     path = next((fresh.state.bundles / sha).glob("model_*.txt"))
     path.write_text(path.read_text().replace("leaf_value=", "leaf_value=9", 1))
     with pytest.raises(ModelError, match="was changed after it was written"):
-        Trials(fresh.state).check(world.release, vectors)
+        ReleaseTrials(fresh.state).check(world.release, vectors)
 
 
 def test_sound_trees_have_no_mistake(world, fresh):

@@ -11,10 +11,10 @@ import serving.online.server_state as module
 from configs.runtime.errors import StateError, UnavailableError
 from configs.runtime.state_directory import State
 from configs.schema.workspace import Workspace
-from features.feast_store import Held
+from features.feast_store import OnlineRow
 from serving.ledger.ledger import Ledger
-from serving.online.score_request import Stage
-from serving.online.server_state import Live
+from serving.online.score_request import LoadedRelease
+from serving.online.server_state import ServerState
 from training.model.bundle import load
 from training.registry.releases import current, open_store, publish, rollback
 
@@ -39,7 +39,7 @@ def release_like(fresh, world, release_for, feature_hash):
 
 def test_nothing_published_is_not_ready(world, tmp_path):
     empty = Workspace(world.workspace.company, tmp_path, tmp_path, State(tmp_path))
-    serving = Live(empty)
+    serving = ServerState(empty)
     serving.refresh()
     try:
         assert not serving.is_ready()
@@ -165,7 +165,7 @@ class OneBadAccount:
     def __init__(self, store, bad: str) -> None:
         self._store, self._bad = store, bad
 
-    def held(self, feature_hash, entities) -> list[Held | None]:
+    def held(self, feature_hash, entities) -> list[OnlineRow | None]:
         if self._bad in entities:
             raise ValueError("setting an array element with a sequence")
         return self._store.held(feature_hash, entities)
@@ -173,7 +173,7 @@ class OneBadAccount:
 
 def test_one_bad_account_costs_nobody_else_an_answer(serving):
     stage = serving.current()
-    serving.stage = Stage(stage.scorer, OneBadAccount(stage.store, "A-0031"), stage.vectors)
+    serving.stage = LoadedRelease(stage.scorer, OneBadAccount(stage.store, "A-0031"), stage.vectors)
     answers = serving.score(["A-0030", "A-0031", "A-0032"], request_id="x").answers
     assert [answer["status"] for answer in answers] == ["scored", "score_failed", "scored"]
 
@@ -192,7 +192,7 @@ def test_a_ledger_row_replays_to_the_same_score(live, world):
 
 def test_a_ledger_that_cannot_be_opened_is_not_ready(fresh):
     (fresh.state.root / "ledger").write_text("in the way")
-    serving = Live(fresh)
+    serving = ServerState(fresh)
     serving.refresh()
     try:
         assert not serving.is_ready()
@@ -204,7 +204,7 @@ def test_a_ledger_that_cannot_be_opened_is_not_ready(fresh):
 
 
 def test_the_background_check_finds_a_release(fresh, world, next_release):
-    serving = Live(fresh)
+    serving = ServerState(fresh)
     serving.start(check_seconds=0.05)
     try:
         publish(open_store(fresh), next_release(), world.release.release_id)

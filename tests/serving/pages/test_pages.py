@@ -19,13 +19,13 @@ from serving.api.middleware import PAGE_POLICY
 from serving.batch.band_medians import BANDS, EVERYBODY, FEWEST, levels_of
 from serving.batch.score_book import read_table
 from serving.http.score_text import rounded_to_sum
-from serving.online.server_state import Live
+from serving.online.server_state import ServerState
 from serving.pages.account import view
 from serving.pages.routes import REPORT_POLICY
 from serving.pages.templating import STATIC, account_url, fact_value, in_hundred
 from tests.benchmarks.training.audit import NOW as AUDITED
 from tests.benchmarks.training.audit import company
-from training.health_audit.options import Asked
+from training.health_audit.options import AuditOptions
 from training.health_audit.run import audit
 
 SAMPLE = Path(__file__).resolve().parents[3] / ".github" / "sample-report.html"
@@ -311,7 +311,7 @@ def test_audits_of_other_scores_are_listed_and_shown_whole(client, world, tmp_pa
     try:
         made = audit(
             tmp_path / "scores.csv", tmp_path / "outcomes.csv", reports / "audits" / "CS <tool>",
-            Asked(now=AUDITED, draws=100), lambda _: None,
+            AuditOptions(now=AUDITED, draws=100), lambda _: None,
         )  # fmt: skip
         assert made.html is not None
         listed = client.get("/audits")
@@ -337,7 +337,7 @@ def test_an_address_that_is_not_there_is_a_page_for_people(client):
 def test_stale_data_is_said_on_the_page(world, book, client_for):
     from datetime import timedelta
 
-    serving = Live(world.workspace, clock=lambda: world.now + timedelta(days=60))
+    serving = ServerState(world.workspace, clock=lambda: world.now + timedelta(days=60))
     serving.refresh()
     try:
         page = Reader(client_for(serving).get("/accounts/A-0030").text)

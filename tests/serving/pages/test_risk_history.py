@@ -8,9 +8,9 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pytest
 
-from serving.ledger.comparability import Question
-from serving.ledger.ledger import BookScores, Ledger, Outcome
-from serving.online.server_state import Live
+from serving.ledger.comparability import ScoreQuestion
+from serving.ledger.ledger import BookScores, Ledger, RecordedOutcome
+from serving.online.server_state import ServerState
 from serving.pages.risk_history import HEIGHT, WIDTH, history_of
 
 AS_OF = datetime(2025, 12, 1, tzinfo=UTC)
@@ -31,8 +31,10 @@ def append(ledger, as_of, p, sha, *, renews_on, target="churn") -> None:
     )  # fmt: skip
 
 
-def outcome(target, as_of, label, decision_at=None) -> Outcome:
-    return Outcome(ACCOUNT, target, as_of, label, as_of + timedelta(days=91), decision_at, "c")
+def outcome(target, as_of, label, decision_at=None) -> RecordedOutcome:
+    return RecordedOutcome(
+        ACCOUNT, target, as_of, label, as_of + timedelta(days=91), decision_at, "c"
+    )
 
 
 @pytest.fixture
@@ -49,9 +51,9 @@ def written(fresh):
         yield fresh, ledger
 
 
-def asked(row) -> Question:
+def asked(row) -> ScoreQuestion:
     """What a row written here was asked: its renewal."""
-    return Question("renewal", date.fromisoformat(row.facts["renews_on"]))
+    return ScoreQuestion("renewal", date.fromisoformat(row.facts["renews_on"]))
 
 
 def read(ledger, today=date(2026, 3, 2)):
@@ -97,7 +99,7 @@ def test_the_last_score_of_a_day_counts(written):
 
 def test_the_page_shows_it_with_a_table_behind(written, world, client_for):
     workspace, _ = written
-    serving = Live(workspace, clock=lambda: world.now)
+    serving = ServerState(workspace, clock=lambda: world.now)
     serving.refresh()
     try:
         page = " ".join(client_for(serving).get(f"/accounts/{ACCOUNT}").text.split())

@@ -12,18 +12,18 @@ import pytest
 
 from configs.runtime.errors import UnavailableError
 from configs.runtime.state_directory import State
-from serving.pages.account_context import Desk
-from serving.workflow.driver_evidence import ROWS, WEEKS, Evidence
+from serving.pages.account_context import AccountContext
+from serving.workflow.driver_evidence import ROWS, WEEKS, DriverEvidence
 from serving.workflow.risk_cases import Event
-from serving.workflow.risk_store import Casebook, new_event_id
-from serving.workflow.similar_accounts import ENOUGH, Past, near
+from serving.workflow.risk_store import RiskStore, new_event_id
+from serving.workflow.similar_accounts import ENOUGH, PastCase, near
 
 AS_OF = date(2026, 3, 2)
 
 
 @pytest.fixture(scope="module")
 def evidence(world):
-    reader = Evidence(world.workspace.state)
+    reader = DriverEvidence(world.workspace.state)
     yield reader
     reader.close()
 
@@ -85,7 +85,7 @@ def small_state(tmp_path) -> State:
 
 
 def test_only_what_was_known_then_is_listed(small_state):
-    reader = Evidence(small_state)
+    reader = DriverEvidence(small_state)
     (listing,) = reader.listings("A", AS_OF, ["support", "support", "sentiment"])
     assert listing.rows == (("2026-02-01", "T1", "high", ""),)
     assert listing.n == 1
@@ -99,7 +99,7 @@ def test_only_what_was_known_then_is_listed(small_state):
 
 def test_a_damaged_table_is_told_and_costs_nothing_else(small_state):
     (small_state.sources / "support_tickets" / "data.parquet").write_bytes(b"not parquet at all")
-    reader = Evidence(small_state)
+    reader = DriverEvidence(small_state)
     with pytest.raises(UnavailableError, match="rows behind the reasons") as told:
         reader.listings("A", AS_OF, ["support"])
     assert "bellwether features" in told.value.fix
@@ -124,7 +124,7 @@ def past_table(n: int) -> pa.Table:
 
 def test_similar_accounts_are_counted_once_each_as_a_slow_reading_does():
     table = past_table(600)
-    found = Past(table).like(0.3, "smb", is_renewal=True, entity_id="A-4")
+    found = PastCase(table).like(0.3, "smb", is_renewal=True, entity_id="A-4")
     low, high = near(0.3)
     latest: dict[str, dict] = {}
     for row in table.to_pylist():
@@ -140,7 +140,7 @@ def test_similar_accounts_are_counted_once_each_as_a_slow_reading_does():
 
 
 def test_too_few_are_widened_to_all_segments_then_not_told():
-    past = Past(past_table(110))
+    past = PastCase(past_table(110))
     found = past.like(0.3, "smb", is_renewal=True)
     assert found is not None
     assert found.segment == ""
@@ -150,7 +150,7 @@ def test_too_few_are_widened_to_all_segments_then_not_told():
 
 def test_tests_of_another_model_are_not_shown(tmp_path):
     state = State(tmp_path)
-    assert Past.of(state, "churn", "abc") is None
+    assert PastCase.of(state, "churn", "abc") is None
 
 
 def test_the_page_shows_them(client, world):
@@ -161,7 +161,7 @@ def test_the_page_shows_them(client, world):
 
 
 def test_what_was_recorded_is_on_the_page(client, world):
-    desk = Desk(world.workspace)
+    desk = AccountContext(world.workspace)
     now = world.now
     casebook = desk.casebook
     casebook.record(Event(new_event_id(), "A-0040", now, "Ada", "opened", "open"))
@@ -187,8 +187,8 @@ def test_what_was_recorded_is_on_the_page(client, world):
 
 
 def test_who_sees_their_own_book_only_is_told_counts_not_names(world, live, monkeypatch):
-    monkeypatch.setattr(Past, "of", classmethod(lambda cls, *_: Past(past_table(600))))
-    desk = Desk(world.workspace)
+    monkeypatch.setattr(PastCase, "of", classmethod(lambda cls, *_: PastCase(past_table(600))))
+    desk = AccountContext(world.workspace)
     answer = live.score(["A-0030"], request_id="r").answers[0]
     answer["scores"]["churn"]["probability"] = 0.3
     everything = desk.beside(answer, live, "Ada")["precedents"]
@@ -199,12 +199,12 @@ def test_who_sees_their_own_book_only_is_told_counts_not_names(world, live, monk
 
 
 def test_a_broken_casebook_leaves_the_estimate_standing(world, live, monkeypatch):
-    desk = Desk(world.workspace)
+    desk = AccountContext(world.workspace)
 
     def refuse(*_):
         raise UnavailableError("the database does not answer")
 
-    monkeypatch.setattr(Casebook, "events", refuse)
+    monkeypatch.setattr(RiskStore, "events", refuse)
     answer = live.score(["A-0030"], request_id="r").answers[0]
     beside = desk.beside(answer, live, "Ada")
     assert beside["case"] is None

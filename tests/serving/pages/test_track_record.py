@@ -11,7 +11,7 @@ import pytest
 from configs.runtime.state_directory import State
 from serving.pages.track_record import how_right
 from training.evaluation.metrics import wilson
-from training.report.content import plain
+from training.report.content import plain_content
 from training.validation.served_scores import OPEN, served_content
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
@@ -49,7 +49,7 @@ def scores(as_of: datetime, n: int, *, closed: bool) -> pd.DataFrame:
 def report(rows: pd.DataFrame | None) -> dict:
     low, high = wilson(20, 50)
     band = {"band": "high", "n": 50, "events": 20, "rate": 0.4, "low": low, "high": high}
-    served = {} if rows is None else {"served": plain(served_content(rows, NOW, seed=1))}
+    served = {} if rows is None else {"served": plain_content(served_content(rows, NOW, seed=1))}
     return {
         "order": ["churn"],
         "targets": {"churn": {"outcome": "churn", "bands": {"rows": [band]}}},

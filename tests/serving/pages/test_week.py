@@ -13,11 +13,11 @@ import pytest
 
 from configs.runtime.state_directory import new_folder
 from serving.batch.score_book import SCORES
-from serving.pages.account_context import Desk
-from serving.pages.history_charts import Trails, sparkline
+from serving.pages.account_context import AccountContext
+from serving.pages.history_charts import HistoryCharts, sparkline
 from serving.pages.whats_new import news
 from serving.workflow.risk_cases import Event
-from serving.workflow.risk_store import Casebook, new_event_id
+from serving.workflow.risk_store import RiskStore, new_event_id
 
 ORIGIN = {"origin": "http://127.0.0.1"}
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -31,7 +31,7 @@ def send(client, account, headers=ORIGIN, **fields):
 
 @pytest.fixture(scope="module")
 def casebook(world):
-    made = Casebook.open(world.workspace, Desk(world.workspace).plays)
+    made = RiskStore.open(world.workspace, AccountContext(world.workspace).plays)
     yield made
     made.close()
 
@@ -169,7 +169,7 @@ def test_who_looks_for_the_first_time_is_told_what_a_week_brought(fresh, live):
     last = datetime.fromisoformat(live.book.run.as_of)
 
     def told(who: str, seen: str = "") -> dict | None:
-        desk = Desk(fresh)  # which books are older is found once
+        desk = AccountContext(fresh)  # which books are older is found once
         if seen:
             desk.casebook.look(who, seen)
         found = desk.beside_book(live.book, live.book, who)["news"]
@@ -193,7 +193,7 @@ def test_news_are_of_the_accounts_somebody_sees(fresh, live):
     """The book Ada saw before had all risks at nothing; she sees the accounts of csm-1 alone."""
     run, rows = live.book.run, live.book.table.to_pylist()
     earlier_book(fresh.state, live, "before", run.as_of)
-    desk = Desk(fresh)
+    desk = AccountContext(fresh)
     desk.casebook.look("ada", "before")
     hers = live.book.seen_by(frozenset({"csm-1"}))
     told = desk.beside_book(hers, live.book, "ada")["news"]
@@ -214,7 +214,7 @@ def test_a_look_remembers_the_book_before(casebook):
 
 
 def test_one_book_draws_no_line(world, book):
-    assert Trails(world.workspace.state).of(book) == {}
+    assert HistoryCharts(world.workspace.state).of(book) == {}
     assert sparkline([(TODAY, 0.2)]) is None
 
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.http.problems import ProblemError
-from serving.ledger.feedback_store import Intake
+from serving.ledger.feedback_store import FeedbackStore
 from serving.pages.templating import in_hundred
-from serving.pages.whatif import raw, shown, view
+from serving.pages.whatif import raw_value_of, shown, view
 
 ORIGIN = {"Origin": "http://127.0.0.1"}
 ACCOUNT = "A-0030"
@@ -65,7 +65,10 @@ def test_a_supposition_equals_the_api_and_is_kept_nowhere(client, live, levers):
     before = len(live.ledger.history(ACCOUNT, "churn", 500))
     page = client.get(f"/accounts/{ACCOUNT}/what-if", params={lever.feature: str(lever.high)})
     assert len(live.ledger.history(ACCOUNT, "churn", 500)) == before
-    body = {"account_id": ACCOUNT, "features": {lever.feature: raw(lever.high, lever.unit)}}
+    body = {
+        "account_id": ACCOUNT,
+        "features": {lever.feature: raw_value_of(lever.high, lever.unit)},
+    }
     answer = client.post("/v1/what-if", json=body).json()["scores"]["churn"]
     text = words(page.text)
     assert f"{in_hundred(answer['probability'])} in 100" in text
@@ -102,7 +105,7 @@ def test_an_account_without_estimate_has_nothing_to_suppose(client, live):
 
 @given(st.floats(-5, 5), st.sampled_from(["log_ratio", "days", "count"]))
 def test_what_is_shown_leads_back_within_what_is_shown(value, unit):
-    back = raw(shown(value, unit), {"log_ratio": "% change"}.get(unit, unit))
+    back = raw_value_of(shown(value, unit), {"log_ratio": "% change"}.get(unit, unit))
     assert shown(back, unit) == pytest.approx(shown(value, unit), rel=1e-9, abs=1e-9)
 
 
@@ -118,7 +121,7 @@ def test_what_somebody_says_of_a_reason_is_kept_and_shown(client, world):
         answer = client.post(f"/accounts/{ACCOUNT}/feedback", data=form, headers=ORIGIN)
         assert answer.status_code == 303
         assert answer.headers["location"].endswith("#facts")
-    kept = Intake(world.workspace)
+    kept = FeedbackStore(world.workspace)
     (said,) = [row for row in kept.feedback() if row["score_id"] == score_id]
     assert (said["reason_code"], said["verdict"], said["note"]) == (code, "wrong", "they <i>moved")
     assert kept.verdicts()[code]["wrong"] >= 1

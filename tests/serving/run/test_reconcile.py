@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from serving.run.reconcile import disagreements, issue, portfolio_disagreements
+from serving.run.reconcile import disagreement_issue, disagreements, portfolio_disagreements
 
 
 def answer(name: str, arr: float | None, renews: str | None = None, status: str = "scored"):
@@ -94,7 +94,7 @@ def test_parts_that_do_not_add_up_are_named():
 
 
 def test_it_is_an_error_of_the_quality_report():
-    told = issue(["one", "two"])
+    told = disagreement_issue(["one", "two"])
     assert (told.severity, told.grade, told.rows, told.detail) == ("error", "D", 2, "one; two")
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from configs.schema.company import Growth
 from features.revenue.growth_kinds import KINDS, N_CELLS, N_HELD
-from serving.api.schemas import Answer, Candidate
-from serving.scoring.expansion_offer import BLOCKERS, Seller
+from serving.api.schemas import Answer, OfferSchema
+from serving.scoring.expansion_offer import BLOCKERS, OfferMaker
 from serving.scoring.export_rows import COLUMNS, csv_lines, flat_row
 
 NAMES = ["entitlement_fullest", "products_subscribed"]
@@ -73,10 +73,10 @@ MEASURED = {"seats": "measured", "product": "measured"}
 
 def candidate(told=None, known=None, values=FULL, bases=MEASURED):
     row = told or answer()
-    seller = Seller.of(bundle(**bases), NAMES, Growth())
+    seller = OfferMaker.of(bundle(**bases), NAMES, Growth())
     seller.add_to([row], [facts() if known is None else known], np.array([values]))
     if row["expansion"] is not None:
-        Candidate.model_validate(row["expansion"])
+        OfferSchema.model_validate(row["expansion"])
     return row["expansion"]
 
 

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from serving.pages.account_context import Desk
+from serving.pages.account_context import AccountContext
 from serving.pages.escalations import view
 from serving.workflow.escalations import COLUMNS, escalated
 from serving.workflow.risk_cases import Event
-from serving.workflow.risk_store import Casebook, new_event_id
+from serving.workflow.risk_store import RiskStore, new_event_id
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 LATE = "A-0080"
@@ -21,12 +21,12 @@ LATE = "A-0080"
 
 @pytest.fixture(scope="module")
 def plays(world):
-    return Desk(world.workspace).plays
+    return AccountContext(world.workspace).plays
 
 
 @pytest.fixture(scope="module")
 def casebook(world, plays):
-    made = Casebook.open(world.workspace, plays)
+    made = RiskStore.open(world.workspace, plays)
     yield made
     made.close()
 

@@ -13,7 +13,7 @@ from configs.schema.plays import load_plays
 from features.sources import load_sources
 from serving.workflow.holdouts import draw_holdout, holdout_file, read_draws, touches_of
 from serving.workflow.risk_cases import Event
-from serving.workflow.risk_store import Casebook, new_event_id
+from serving.workflow.risk_store import RiskStore, new_event_id
 from training.validation.current_accounts import RAISED
 
 
@@ -66,7 +66,7 @@ def test_a_share_that_compares_nobody_is_refused(workspace, world, share):
 def test_what_people_record_on_the_pages_counts_as_done(workspace, world):
     loaded = load_sources(world.workspace, world.now)
     assert touches_of(workspace, loaded) is None, "the company has no table of contacts"
-    casebook = Casebook.open(workspace, load_plays(workspace.folder))
+    casebook = RiskStore.open(workspace, load_plays(workspace.folder))
     day = date(2026, 2, 27)
     for kind in ("touch", "fact"):
         event = Event(new_event_id(), "A-0030", world.now, "Ada", kind, on=day, text="called")

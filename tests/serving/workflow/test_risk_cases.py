@@ -24,7 +24,7 @@ from serving.workflow.risk_cases import (
     queue,
     tried,
 )
-from serving.workflow.risk_store import COOL_DOWN_DAYS, Casebook, new_event_id
+from serving.workflow.risk_store import COOL_DOWN_DAYS, RiskStore, new_event_id
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 TODAY = NOW.date()
@@ -248,7 +248,7 @@ def test_tried_is_the_last_time():
 
 @pytest.fixture
 def casebook(url, tmp_path, plays):
-    made = Casebook(url or None, tmp_path / "risks.db", "small", plays)
+    made = RiskStore(url or None, tmp_path / "risks.db", "small", plays)
     yield made
     made.close()
 

@@ -13,7 +13,7 @@ from features.tables.catalog import FeatureInfo
 from training.candidates.train import calibrated_forward, pooled_calibration, reference, train
 from training.data.splits import make_folds
 from training.evaluation.metrics import Sample, auc
-from training.fitting.fit import DEFAULT_TREES, Recipe
+from training.fitting.fit import DEFAULT_TREES, TrainingConfig
 from training.model.bundle import load, save, sigmoid
 from training.model.encoder import Encoder
 from training.model.reasons import explain_rows
@@ -215,8 +215,8 @@ def test_settings_that_win_the_search_are_published(frame, small, tmp_path, monk
 
 
 def test_a_champion_is_refitted_on_the_same_folds(frame, small):
-    champion = Recipe("lightgbm", "churn", seeds=(1,), rounds=5, threads=1)
-    assert Recipe.from_dict(champion.as_dict(), threads=1) == champion
+    champion = TrainingConfig("lightgbm", "churn", seeds=(1,), rounds=5, threads=1)
+    assert TrainingConfig.from_dict(champion.as_dict(), threads=1) == champion
     found = train(frame, small.company(), storage_url=NOWHERE, champion=champion)
     assert "champion" in found.evaluation.models
     gates = {gate.code: gate for gate in found.judgement.gates}

@@ -9,22 +9,29 @@ import pytest
 
 from configs.schema.company import Checks
 from features.tables.catalog import FeatureInfo
-from training.candidates.train import Plan, scored_forward
-from training.checks import Context, Evidence, Leaving, Visibility, catalogue, run_checks
+from training.candidates.train import TrainingPlan, scored_forward
+from training.checks import (
+    CancellationCategories,
+    CheckContext,
+    Evidence,
+    Visibility,
+    check_catalogue,
+    run_checks,
+)
 from training.data.splits import describe, make_folds
 from training.data.training_frame import TrainingFrame
 from training.evaluation.evaluate import evaluate
 from training.evaluation.sampling import Drawing
 from training.fitting.baselines import baselines_for
-from training.fitting.fit import Recipe
+from training.fitting.fit import TrainingConfig
 
 
-def context_of(frame, company, *, evidence=None) -> Context:
+def context_of(frame, company, *, evidence=None) -> CheckContext:
     """Train as `training.candidates.train.train` does, with few rounds, up to the checks."""
     settings = company.training
     folds = make_folds(frame, folds=settings.folds, fold_days=settings.fold_days)
-    recipe = Recipe("lightgbm", "churn", (7,), rounds=60, threads=1)
-    predictions = scored_forward(frame, folds, Plan(recipe, recipe, None, pd.DataFrame()))
+    recipe = TrainingConfig("lightgbm", "churn", (7,), rounds=60, threads=1)
+    predictions = scored_forward(frame, folds, TrainingPlan(recipe, recipe, None, pd.DataFrame()))
     evaluation = evaluate(
         predictions,
         describe(frame, folds),
@@ -32,19 +39,19 @@ def context_of(frame, company, *, evidence=None) -> Context:
         target=frame.target,
         over=folds.over,
     )
-    return Context(frame, folds, recipe, predictions, evaluation, company, evidence)
+    return CheckContext(frame, folds, recipe, predictions, evaluation, company, evidence)
 
 
 @pytest.fixture(scope="session")
 def make_context(small):
-    def make(frame, **training) -> Context:
+    def make(frame, **training) -> CheckContext:
         return context_of(frame, small.company(**training))
 
     return make
 
 
 @pytest.fixture(scope="session")
-def clean(frame, make_context) -> Context:
+def clean(frame, make_context) -> CheckContext:
     """A training with a real signal and no fault. Not to be changed."""
     assert set(baselines_for(frame)) >= {"constant", "calendar"}
     return make_context(frame)
@@ -54,7 +61,7 @@ def clean(frame, make_context) -> Context:
 def with_feature(make_context):
     """Train with one more column: `with_feature(frame, values)`."""
 
-    def make(frame: TrainingFrame, values) -> Context:
+    def make(frame: TrainingFrame, values) -> CheckContext:
         return make_context(add_feature(frame, values))
 
     return make
@@ -75,7 +82,7 @@ def with_column():
 @pytest.fixture(scope="session")
 def find():
     """Run one check: `find("BW-L02", context)`."""
-    by_code = {check.code: check for check in catalogue()}
+    by_code = {check.code: check for check in check_catalogue()}
     return lambda code, context: by_code[code].look(context)
 
 
@@ -91,7 +98,7 @@ def evidence(frame) -> Evidence:
         day=day,
         stored=values,
         rebuilt=values.copy(),
-        leaving=Leaving(12, values[["tickets_28d"]].copy()),
+        leaving=CancellationCategories(12, values[["tickets_28d"]].copy()),
         sources={
             "usage_events": Visibility("column", 3, is_edited=False),
             "invoices": Visibility("delay", 2, is_edited=False),

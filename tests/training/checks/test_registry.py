@@ -13,9 +13,9 @@ import pytest
 import training.checks
 from configs.runtime.errors import ConfigError
 from configs.schema.company import Checks, Gates, parse_company
-from training.candidates.gates import Judgement, hold_to_checks
+from training.candidates.gates import GateResult, hold_to_checks
 from training.candidates.train import train
-from training.checks import catalogue
+from training.checks import check_catalogue
 from training.checks.base import OUTCOMES, SECTIONS, Check
 from training.checks.registry import leakage_marks, markdown
 from training.registry.model_card import model_card
@@ -24,13 +24,13 @@ HERE = Path(training.checks.__file__).parent
 
 
 def test_every_file_holds_the_check_of_its_name():
-    files = sorted(path.stem for path in HERE.glob("[a-z][0-9][0-9]_*.py"))
-    codes = [check.code for check in catalogue()]
+    files = sorted(path.stem for path in HERE.glob("*/[a-z][0-9][0-9]_*.py"))
+    codes = [check.code for check in check_catalogue()]
     assert codes == [f"BW-{name[:3].upper()}" for name in files]
     assert len(codes) == len(set(codes)) >= 15
 
 
-@pytest.mark.parametrize("check", catalogue(), ids=lambda check: check.code)
+@pytest.mark.parametrize("check", check_catalogue(), ids=lambda check: check.code)
 def test_every_check_says_what_it_is(check: Check):
     about = type(check).__doc__ or ""
     assert about.startswith("Finds "), "the docstring says which fault it finds"
@@ -41,7 +41,7 @@ def test_every_check_says_what_it_is(check: Check):
     assert check.to_do
 
 
-@pytest.mark.parametrize("check", catalogue(), ids=lambda check: check.code)
+@pytest.mark.parametrize("check", check_catalogue(), ids=lambda check: check.code)
 def test_every_check_has_its_tests(check: Check):
     name = type(check).__module__.rsplit(".", 1)[-1]
     source = (Path(__file__).parent / f"test_{name}.py").read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ def test_the_page_is_the_catalogue():
 
 def test_every_check_runs_and_says_a_word(run_ignoring):
     results = run_ignoring({})
-    assert [item.code for item in results] == [check.code for check in catalogue()]
+    assert [item.code for item in results] == [check.code for check in check_catalogue()]
     assert {item.outcome for item in results} <= set(OUTCOMES)
     for item in results:
         assert item.words
@@ -107,7 +107,7 @@ def result(run_ignoring):
     ],
 )
 def test_only_issues_of_blocking_checks_block(result, code, outcome, before, after):
-    held = hold_to_checks(Judgement(before, ()), [result(code, outcome)])
+    held = hold_to_checks(GateResult(before, ()), [result(code, outcome)])
     assert held.verdict == after
     gate = held.gates[-1]
     assert gate.code == "checks"

@@ -13,13 +13,13 @@ from features.revenue.growth_kinds import KINDS, N_CELLS, N_HELD, cells
 from training.fitting.expansion_size import (
     NOT_KNOWN,
     TOLD,
-    Events,
-    backtest,
+    GrowthEvents,
+    backtest_sizes,
     events_of,
     fit_growth,
     growth_part,
     measured_kind,
-    weighted_quantile,
+    weighted_quantiles,
 )
 
 SEATS, TIER, PRODUCT, USAGE, UNKNOWN = range(len(TOLD))
@@ -58,7 +58,7 @@ def test_shares_are_drawn_to_wider_groups():
     """30 growths of seats in one state, 10 of products in another of the same fullness."""
     kind = np.repeat([SEATS, PRODUCT], [30, 10])
     cell = np.repeat([3 * N_HELD, 3 * N_HELD + 1], [30, 10])
-    shares = fit_growth(Events(kind, np.full(40, 0.2), np.ones(40), cell)).shares
+    shares = fit_growth(GrowthEvents(kind, np.full(40, 0.2), np.ones(40), cell)).shares
     everybody = 30 / 40
     wide = (30 + 10 * everybody) / (40 + 10)  # all at that fullness
     assert shares[0, SEATS] == pytest.approx((0 + 10 * everybody) / 10)  # nobody seen there
@@ -70,10 +70,10 @@ def test_shares_are_drawn_to_wider_groups():
 def test_quantiles_of_amounts_by_hand():
     values, weights = np.array([0.1, 0.2, 0.3, 0.4, 0.5]), np.ones(5)
     # places 0.1, 0.3, 0.5, 0.7, 0.9
-    found = [weighted_quantile(values, weights, share) for share in (0.1, 0.4, 0.9, 0.95)]
+    found = [weighted_quantiles(values, weights, share) for share in (0.1, 0.4, 0.9, 0.95)]
     assert found == pytest.approx([0.1, 0.25, 0.5, 0.5])
     # 0.5 counts double: places 1/12, 3/12, 5/12, 7/12, 10/12
-    heavy = weighted_quantile(values, np.array([1, 1, 1, 1, 2.0]), 0.5)
+    heavy = weighted_quantiles(values, np.array([1, 1, 1, 1, 2.0]), 0.5)
     assert heavy == pytest.approx(0.3 + 0.1 * (0.5 - 5 / 12) / (2 / 12))
 
 
@@ -199,7 +199,7 @@ def test_below_the_floor_there_are_rules_only(grown, tested_folds, settings, ver
 def test_nothing_after_a_cut_off_moves_what_it_said(grown, tested_folds):
     folds, predictions = tested_folds
     frame, cell = _Frame(grown), np.zeros(len(grown.rows), dtype=np.int64)
-    before = backtest(frame, cell, predictions, folds)
+    before = backtest_sizes(frame, cell, predictions, folds)
     later = (
         grown.rows["label_known_at"]
         > grown.rows.iloc[folds.first.folds[-1].train]["label_known_at"].max()
@@ -209,7 +209,7 @@ def test_nothing_after_a_cut_off_moves_what_it_said(grown, tested_folds):
         growth_kind=grown.rows["growth_kind"].where(~later | (grown.label == 0), "usage"),
     )
     poisoned = _Frame(SimpleNamespace(rows=changed, features=grown.features))
-    after = backtest(poisoned, cell, predictions, folds)
+    after = backtest_sizes(poisoned, cell, predictions, folds)
     columns = [name for name in before if name.startswith(("p_", "flat_", "low_", "high_"))]
     pd.testing.assert_frame_equal(before[columns], after[columns])
 

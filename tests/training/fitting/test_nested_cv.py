@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import RepeatedStratifiedKFold
 
-from training.candidates.train import Plan, pooled_calibration, scored_forward, train
+from training.candidates.train import TrainingPlan, pooled_calibration, scored_forward, train
 from training.data.splits import NOT_OUT_OF_TIME, make_folds
 from training.fitting import nested_cv
-from training.fitting.fit import Recipe
+from training.fitting.fit import TrainingConfig
 from training.model.bundle import sigmoid
 
-LINEAR = Recipe("linear", "churn")
+LINEAR = TrainingConfig("linear", "churn")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_what_a_fold_is_tested_on_chooses_nothing(snapshot, small):
 
 def test_each_fold_is_calibrated_by_its_own_training_rows(snapshot, small):
     folds = make_folds(snapshot, folds=3, fold_days=91, repeats=2)
-    plan = Plan(LINEAR, LINEAR, None, pd.DataFrame())
+    plan = TrainingPlan(LINEAR, LINEAR, None, pd.DataFrame())
     found = scored_forward(snapshot, folds, plan)
     for fold in folds.folds:
         here = (found["fold"] == fold.number).to_numpy()

@@ -8,8 +8,8 @@ from scipy.stats import poisson
 
 from configs.runtime.errors import DataError
 from training.candidates.train import folds_of
-from training.fitting.fit import choose_rung
-from training.fitting.sufficiency import evidence_words, outlook, poisson_interval
+from training.fitting.fit import choose_tier
+from training.fitting.sufficiency import evidence_words, poisson_interval, sufficiency
 
 
 def with_events(frame, months: list[str]):
@@ -32,7 +32,7 @@ def rows(small):
 
 def test_the_date_follows_from_the_companys_own_rate(rows, small):
     some = with_events(rows, [f"2024-{month:02d}-01" for month in range(1, 13)])
-    found = outlook(some, small.company())
+    found = sufficiency(some, small.company())
     months = (some.rows["label_known_at"].max() - some.rows["label_known_at"].min()).days / 30.4375
     assert found.n_events == 12
     assert found.events_per_month == pytest.approx(12 / months)
@@ -70,11 +70,11 @@ def test_the_same_decision_seen_from_many_months_is_one_event(rows, small):
         decision_at=one.rows["decision_at"].where(~before, decided),
     )
     assert before.any()
-    assert outlook(replace(one, rows=twice), small.company()).n_events == 1
+    assert sufficiency(replace(one, rows=twice), small.company()).n_events == 1
 
 
 def test_without_an_event_there_is_no_date(rows, small):
-    found = outlook(with_events(rows, []), small.company())
+    found = sufficiency(with_events(rows, []), small.company())
     assert found.events_per_month == 0.0
     assert found.high > 0
     assert all(item.about_on is None for item in found.due)
@@ -83,26 +83,26 @@ def test_without_an_event_there_is_no_date(rows, small):
 
 def test_a_test_too_short_for_the_rate_is_told(rows, small):
     some = with_events(rows, [f"2024-{month:02d}-01" for month in range(1, 13)])
-    found = outlook(some, small.company())
+    found = sufficiency(some, small.company())
     assert found.tested_events < small.company().gates.min_events
     assert "(gates.min_events), so it takes" in found.words
-    few = outlook(with_events(rows, ["2024-02-01"] * 3), small.company())
+    few = sufficiency(with_events(rows, ["2024-02-01"] * 3), small.company())
     assert "so at this rate the model stays provisional" in few.words
 
 
 def test_plenty_of_events_leave_nothing_to_wait_for(frame, small):
-    found = outlook(frame, small.company())
+    found = sufficiency(frame, small.company())
     assert found.n_events >= 150
     assert [item.needed for item in found.due] == [1000]
-    assert evidence_words(choose_rung(found.n_events), found) == choose_rung(found.n_events).reason
+    assert evidence_words(choose_tier(found.n_events), found) == choose_tier(found.n_events).reason
 
 
 def test_below_trees_every_score_says_what_is_missing(rows, small):
-    found = outlook(with_events(rows, ["2024-02-01"] * 9), small.company())
-    words = evidence_words(choose_rung(9), found)
+    found = sufficiency(with_events(rows, ["2024-02-01"] * 9), small.company())
+    words = evidence_words(choose_tier(9), found)
     assert words.startswith("not enough evidence for a model of its own; 9 events, below 40: ")
     assert "will be there" in words
-    assert "not enough" not in evidence_words(choose_rung(60), found)
+    assert "not enough" not in evidence_words(choose_tier(60), found)
 
 
 def test_a_refusal_says_when_there_will_be_enough(rows, small):

@@ -24,22 +24,22 @@ from sqlalchemy import create_engine, make_url, text
 from configs.runtime.errors import ConfigError, UnavailableError
 from configs.schema.company import Tuning
 from training.data.splits import make_folds
-from training.fitting.fit import DEFAULT_TREES, Recipe, choose_rung
+from training.fitting.fit import DEFAULT_TREES, TrainingConfig, choose_tier
 from training.fitting.tune import (
     SPACE,
     STRENGTHS,
-    Task,
+    TrialTask,
     _learning_curve,
     _part,
     _Runner,
     choose_strength,
-    compared,
+    compare_trials,
     search,
     space_for,
     study_name,
 )
 
-RECIPE = Recipe("lightgbm", "churn", seeds=(1,), threads=1)
+RECIPE = TrainingConfig("lightgbm", "churn", seeds=(1,), threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +100,10 @@ def test_other_data_or_another_recipe_is_another_study(frame, folds, small):
     other = small.make_frame(seed=2)
     assert name == study_name(RECIPE, frame, folds)
     assert name != study_name(RECIPE, other, folds)
-    assert name != study_name(Recipe("lightgbm", "expansion", seeds=(1,)), frame, folds)
-    assert name == study_name(Recipe("lightgbm", "churn", seeds=(1,), threads=2), frame, folds)
+    assert name != study_name(TrainingConfig("lightgbm", "expansion", seeds=(1,)), frame, folds)
+    assert name == study_name(
+        TrainingConfig("lightgbm", "churn", seeds=(1,), threads=2), frame, folds
+    )
 
 
 def test_logging_is_left_as_it_was(frame, folds, url):
@@ -155,7 +157,7 @@ def test_a_trial_learns_from_whole_accounts_of_a_part_that_is_always_the_same(fr
 
 @pytest.fixture
 def runner(frame, folds) -> _Runner:
-    return _Runner(Task(RECIPE, frame, folds, Tuning(), SPACE, ""), 0.0)
+    return _Runner(TrialTask(RECIPE, frame, folds, Tuning(), SPACE, ""), 0.0)
 
 
 def loss_of_log_odds(booster, fold, rounds: int) -> float:
@@ -206,15 +208,17 @@ def test_boosters_that_are_there_lose_what_boosters_grown_for_it_lose(runner, ro
     default = replace(RECIPE, rounds=rounds)
     found = replace(RECIPE, trees={**DEFAULT_TREES, "num_leaves": 6}, rounds=20)
     there = {tuple(sorted(RECIPE.trees.items())): boosters}
-    again = compared(default, found, runner.folds, {})
-    assert compared(default, found, runner.folds, there) == again
+    again = compare_trials(default, found, runner.folds, {})
+    assert compare_trials(default, found, runner.folds, there) == again
 
 
 def test_both_sides_are_compared_on_the_same_rows(runner):
     other = replace(RECIPE, trees={**DEFAULT_TREES, "num_leaves": 6}, rounds=20)
-    there, back = (compared(*pair, runner.folds, {}) for pair in ((RECIPE, other), (other, RECIPE)))
+    there, back = (
+        compare_trials(*pair, runner.folds, {}) for pair in ((RECIPE, other), (other, RECIPE))
+    )
     assert (there.before, there.after, there.error) == (back.after, back.before, back.error)
-    same = compared(other, other, runner.folds, {})
+    same = compare_trials(other, other, runner.folds, {})
     assert same.gain == same.error == 0.0
     assert not same.is_clear
 
@@ -239,12 +243,12 @@ SEARCH = """
     world = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(world)
     from configs.schema.company import Tuning
-    from training.fitting.fit import Recipe
+    from training.fitting.fit import TrainingConfig
     from training.data.splits import make_folds
     from training.fitting.tune import search
     frame = world.make_frame()
     folds = make_folds(frame, folds=2, fold_days=91)
-    recipe = Recipe("lightgbm", "churn", seeds=(1,), threads=1)
+    recipe = TrainingConfig("lightgbm", "churn", seeds=(1,), threads=1)
     search(recipe, frame, folds, Tuning(trials=10_000), storage_url={url!r})
 """
 
@@ -336,7 +340,7 @@ def test_a_storage_that_is_not_there_is_told(frame, folds):
 
 def test_the_company_says_where_to_search(frame, folds, url):
     tuning = Tuning.model_validate({"trials": 3, "space": {"num_leaves": [5, 6]}})
-    space = space_for(choose_rung(200), tuning)
+    space = space_for(choose_tier(200), tuning)
     assert space["num_leaves"] == ("int", 5, 6)
     assert space["max_depth"] == ("int", 2, 4)
     found = search(RECIPE, frame, folds, tuning, storage_url=url, space=space)
@@ -347,14 +351,14 @@ def test_the_company_says_where_to_search(frame, folds, url):
 
 
 def test_strength_is_one_of_those_tried(frame, folds):
-    recipe = Recipe("linear", "churn")
+    recipe = TrainingConfig("linear", "churn")
     assert choose_strength(recipe, frame, folds) in STRENGTHS
 
 
 def test_noise_asks_for_a_tight_prior(frame, folds, small):
     rng = np.random.default_rng(0)
     shuffled = small.with_columns(frame, rows={"label": rng.permutation(frame.rows["label"])})
-    recipe = Recipe("linear", "churn")
+    recipe = TrainingConfig("linear", "churn")
     assert choose_strength(recipe, shuffled, folds) == STRENGTHS[0]
 
 

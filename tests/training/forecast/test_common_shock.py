@@ -10,10 +10,10 @@ from scipy.stats import norm
 from training.forecast.common_shock import (
     GRID,
     PRIOR_SCALE,
-    Shock,
+    CommonShock,
     estimate_shock,
-    log_likelihood,
     prior,
+    shock_log_likelihood,
 )
 
 
@@ -36,7 +36,7 @@ def test_the_likelihood_is_the_integral_over_the_shock():
         return norm.pdf(z) * np.prod(np.where(happened == 1, hit, 1 - hit))
 
     expected = [np.log(quad(density, -8, 8, args=(s,))[0]) for s in GRID]
-    assert log_likelihood(p, happened) == pytest.approx(np.array(expected), abs=2e-6)
+    assert shock_log_likelihood(p, happened) == pytest.approx(np.array(expected), abs=2e-6)
 
 
 def test_without_quarters_the_assumption_stands_and_says_so():
@@ -76,6 +76,6 @@ def test_independent_accounts_give_a_smaller_shock_than_accounts_that_move_toget
 def test_draws_follow_the_belief():
     weights = np.zeros(len(GRID))
     weights[[5, 10]] = 0.25, 0.75
-    drawn = Shock(weights).draw(np.random.default_rng(1), 4_000)
+    drawn = CommonShock(weights).draw(np.random.default_rng(1), 4_000)
     assert set(drawn) == {GRID[5], GRID[10]}
     assert np.mean(drawn == GRID[10]) == pytest.approx(0.75, abs=0.03)

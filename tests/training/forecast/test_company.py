@@ -13,9 +13,9 @@ from features.days import day_index, index_day
 from features.revenue.retention import TERM_COLUMNS
 from training.forecast.charts import past_chart, periods_chart
 from training.forecast.company import company_forecast
-from training.forecast.inputs import Inputs
-from training.forecast.labels_text import lines
-from training.report.content import plain
+from training.forecast.inputs import ForecastInputs
+from training.forecast.labels_text import forecast_lines
+from training.report.content import plain_content
 
 FIRST, TODAY = date(2024, 1, 1), date(2026, 1, 1)
 N = 120
@@ -75,7 +75,7 @@ def standing_at(terms: pd.DataFrame, day: int) -> pd.DataFrame:
     ).reset_index(drop=True)  # fmt: skip
 
 
-def inputs(terms: pd.DataFrame | None = None, **changes) -> Inputs:
+def inputs(terms: pd.DataFrame | None = None, **changes) -> ForecastInputs:
     terms = life() if terms is None else terms
     names = pd.DataFrame(
         {
@@ -90,10 +90,10 @@ def inputs(terms: pd.DataFrame | None = None, **changes) -> Inputs:
         "standing": lambda day: standing_at(terms, day),
         "days": tuple(day_index(day) for day in first_days()),
     }  # fmt: skip
-    return Inputs(**settings | changes)
+    return ForecastInputs(**settings | changes)
 
 
-def predictions(made: Inputs, *, seed: int = 2) -> dict[str, pd.DataFrame]:
+def predictions(made: ForecastInputs, *, seed: int = 2) -> dict[str, pd.DataFrame]:
     """Out-of-time rows at every first of a month of 2025; the chance is right on average."""
     rng = np.random.default_rng(seed)
     parts = []
@@ -122,7 +122,7 @@ def predictions(made: Inputs, *, seed: int = 2) -> dict[str, pd.DataFrame]:
     return {"churn": rows}
 
 
-def book(made: Inputs) -> list[dict]:
+def book(made: ForecastInputs) -> list[dict]:
     here = made.standing(made.today)
     return [
         {"account_id": name, "arr": 1000.0, "scores": {"churn": {"probability": 0.15}}}
@@ -140,7 +140,7 @@ def release(**verdicts) -> dict:
 @pytest.fixture(scope="module")
 def content() -> dict:
     made = inputs()
-    return plain(
+    return plain_content(
         company_forecast(company(), made, predictions(made), book(made), release(), draws=400)
     )
 
@@ -175,7 +175,7 @@ def test_two_amounts_at_risk_are_never_one(content):
     for due in content["renewals"]:
         assert {"at_risk_arr", "expected_lost"} <= set(due)
         assert due["expected_lost"] is None or due["expected_lost"] <= due["open_arr"]
-    assert not any("ARR at risk" in line for line in lines(content))
+    assert not any("ARR at risk" in line for line in forecast_lines(content))
 
 
 def test_the_past_is_forecast_only_with_what_was_known_and_few_quarters_are_said_to_be_few(content):
@@ -210,12 +210,14 @@ def test_charts_say_their_numbers_in_words(content):
 def test_the_same_inputs_give_the_same_forecast(content):
     made = inputs()
     again = company_forecast(company(), made, predictions(made), book(made), release(), draws=400)
-    assert plain(again) == content
+    assert plain_content(again) == content
 
 
 def test_without_contracts_the_share_of_spend_is_told_and_no_grr():
     made = inputs(terms=None)
-    bare = Inputs(None, None, made.names, made.standing, made.days, why_not="there are no terms")
+    bare = ForecastInputs(
+        None, None, made.names, made.standing, made.days, why_not="there are no terms"
+    )
     target = company(observed_in="activity", until_renewal=False)
     found = company_forecast(target, bare, predictions(made), book(made), release(), draws=400)
     assert found["kind"] == "spend"
@@ -227,7 +229,9 @@ def test_without_contracts_the_share_of_spend_is_told_and_no_grr():
 
 def test_without_any_worth_nothing_is_forecast():
     made = inputs()
-    bare = Inputs(None, None, made.names, made.standing, made.days, why_not="there is no ARR")
+    bare = ForecastInputs(
+        None, None, made.names, made.standing, made.days, why_not="there is no ARR"
+    )
     rows = [row | {"arr": None} for row in book(made)]
     found = company_forecast(company(), bare, predictions(made), rows, release(), draws=50)
     assert found["kind"] == "none"

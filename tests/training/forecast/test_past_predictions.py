@@ -10,7 +10,7 @@ import pytest
 
 from training.data.splits import count_events
 from training.evaluation.metrics import Sample, auc
-from training.forecast.backtest import scored
+from training.forecast.backtest import scored_forecasts
 from training.forecast.past_predictions import scored_earlier
 
 BEFORE = pd.Timestamp("2025-03-01", tz="UTC")
@@ -57,7 +57,7 @@ def test_what_came_later_changes_nothing(found, frame, company):
 
 
 def test_it_is_read_like_other_predictions_and_may_be_empty(found, frame, company):
-    rows = scored(found, "p_model", until_renewal=True).rows
+    rows = scored_forecasts(found, "p_model", until_renewal=True).rows
     assert rows["p"].between(0, 1).all()
     nothing = scored_earlier(frame, company, frame.rows["as_of"].min())
     assert nothing.empty

@@ -9,42 +9,42 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from training.forecast.common_shock import GRID, Shock, estimate_shock
+from training.forecast.common_shock import GRID, CommonShock, estimate_shock
 from training.forecast.draw_scores import is_covered
 from training.forecast.simulate import (
-    Changes,
-    Step,
+    ForecastStep,
+    SimulatedChanges,
+    draws_table,
     expected_end,
     expected_kept,
-    simulate,
-    table_of,
+    simulate_forecast,
 )
 
-FLAT = table_of(np.zeros(0), np.zeros(0))
-NO_CHANGE = Changes(FLAT, np.stack([FLAT, FLAT]))
+FLAT = draws_table(np.zeros(0), np.zeros(0))
+NO_CHANGE = SimulatedChanges(FLAT, np.stack([FLAT, FLAT]))
 
 
-def fixed(s: float) -> Shock:
+def fixed(s: float) -> CommonShock:
     """A shock that is known."""
     weights = np.zeros(len(GRID))
     weights[np.argmin(np.abs(GRID - s))] = 1.0
-    return Shock(weights)
+    return CommonShock(weights)
 
 
-def step(p_lost, p_grows=0.0, *, known=1.0, pool=0, is_open=True) -> Step:
+def step(p_lost, p_grows=0.0, *, known=1.0, pool=0, is_open=True) -> ForecastStep:
     p = np.asarray(p_lost, dtype=np.float64)
 
     def full(value, kind):
         return np.full(len(p), value, dtype=kind) if np.isscalar(value) else value
 
-    return Step(
+    return ForecastStep(
         p, full(p_grows, np.float64), full(known, np.float64), full(pool, np.int64),
         full(is_open, bool),
     )  # fmt: skip
 
 
 def run(arr, steps, changes=NO_CHANGE, s=0.0, groups=None, draws=4_000, seed=1, base=None):
-    return simulate(
+    return simulate_forecast(
         arr,
         arr if base is None else base,
         steps,
@@ -76,7 +76,7 @@ def test_with_a_shock_the_share_lost_follows_vasicek():
     assert share.mean() == pytest.approx(p, rel=0.03)  # the shock moves no account's own chance
 
 
-def mixed(n: int = 600) -> tuple[np.ndarray, Step, Changes, np.ndarray]:
+def mixed(n: int = 600) -> tuple[np.ndarray, ForecastStep, SimulatedChanges, np.ndarray]:
     rng = np.random.default_rng(3)
     arr = np.round(rng.lognormal(9, 1, n), 2)
     made = step(
@@ -86,13 +86,13 @@ def mixed(n: int = 600) -> tuple[np.ndarray, Step, Changes, np.ndarray]:
         pool=rng.integers(0, 2, n),
         is_open=rng.random(n) < 0.95,
     )
-    growth = table_of(1 + rng.gamma(2, 0.1, 300), rng.random(300))
-    rest = table_of(np.r_[np.ones(300), rng.uniform(0.5, 1, 30)], np.ones(330))
-    due = table_of(1 + rng.normal(0.0, 0.03, 300), np.ones(300))
+    growth = draws_table(1 + rng.gamma(2, 0.1, 300), rng.random(300))
+    rest = draws_table(np.r_[np.ones(300), rng.uniform(0.5, 1, 30)], np.ones(330))
+    due = draws_table(1 + rng.normal(0.0, 0.03, 300), np.ones(300))
     groups = np.zeros((n, 4))
     groups[:, 0] = 1
     groups[np.arange(n), 1 + rng.integers(0, 3, n)] = 1
-    return arr, made, Changes(growth, np.stack([rest, due])), groups
+    return arr, made, SimulatedChanges(growth, np.stack([rest, due])), groups
 
 
 def test_the_mean_of_the_draws_is_the_expectation_worked_out_account_by_account():
@@ -154,7 +154,7 @@ def test_the_same_seed_gives_the_same_draws_and_another_others():
 
 
 def test_an_empirical_table_keeps_weights_and_shares():
-    table = table_of(np.array([0.5, 1.2]), np.array([1.0, 3.0]), share=0.5)
+    table = draws_table(np.array([0.5, 1.2]), np.array([1.0, 3.0]), share=0.5)
     assert np.mean(table == 1.0) == pytest.approx(0.5, abs=1e-4)
     assert np.mean(table == np.float32(0.5)) == pytest.approx(0.125, abs=1e-4)
     assert table.mean() == pytest.approx(0.5 + 0.5 * (0.25 * 0.5 + 0.75 * 1.2), abs=1e-4)
@@ -183,7 +183,7 @@ def test_eighty_percent_bands_hold_about_eighty_percent():
         p, happened = quarters[8]
         actual = 1 - (arr @ happened) / arr.sum()
         for belief, found in ((shock, covered), (fixed(0.0), alone)):
-            (drawn,) = simulate(
+            (drawn,) = simulate_forecast(
                 arr, arr, [step(p)], [NO_CHANGE], (belief, fixed(0.0)), np.ones((n, 1)),
                 draws=800, seed=company,
             )  # fmt: skip

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.health_audit.options import Asked
-from training.health_audit.run import Audit, audit
+from training.health_audit.options import AuditOptions
+from training.health_audit.run import AuditResult, audit
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 FIRST = pd.Timestamp("2024-01-01")
@@ -78,12 +78,12 @@ def company(
 
 def run(
     folder: Path, scores: pd.DataFrame, outcomes: pd.DataFrame | None, **options: Any
-) -> Audit:  # fmt: skip
+) -> AuditResult:  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     scores.to_csv(folder / "scores.csv", index=False)
     if outcomes is not None:
         outcomes.to_csv(folder / "outcomes.csv", index=False)
-    asked = Asked(**{"now": NOW, "draws": 150} | options)
+    asked = AuditOptions(**{"now": NOW, "draws": 150} | options)
     given = None if outcomes is None else folder / "outcomes.csv"
     return audit(folder / "scores.csv", given, folder / "out", asked, lambda _: None)
 
@@ -95,6 +95,6 @@ def made() -> SimpleNamespace:
 
 
 @pytest.fixture(scope="session")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Audit:
+def good(tmp_path_factory: pytest.TempPathFactory) -> AuditResult:
     """The audit of a score that sees the risk well. Not to be changed."""
     return run(tmp_path_factory.mktemp("good"), *company())

@@ -9,8 +9,8 @@ import pytest
 from training.health_audit.history import outcome_rows, score_rows
 from training.health_audit.integrity import history_checks
 from training.health_audit.monthly_panel import span_of
-from training.health_audit.options import Asked
-from training.health_audit.score_direction import settle
+from training.health_audit.options import AuditOptions
+from training.health_audit.score_direction import settle_direction
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +19,13 @@ def files(made):
 
 
 def checks(made, scores, outcomes, changed=None) -> dict[str, dict]:
-    asked = Asked(now=made.NOW)
+    asked = AuditOptions(now=made.NOW)
     history = score_rows(scores, asked)
     decided = outcome_rows(
         outcomes.astype({"decided_on": str}), asked, set(history.rows["entity_id"])
     )
     span = span_of(history, decided, asked)
-    found = history_checks(history, settle(history, asked), decided, span, changed)
+    found = history_checks(history, settle_direction(history, asked), decided, span, changed)
     return {item["code"]: item for item in found}
 
 

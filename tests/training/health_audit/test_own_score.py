@@ -9,8 +9,8 @@ import pytest
 
 from tests.benchmarks.training.histories import edited, honest
 from tests.benchmarks.training.integrity import NOW
-from training.health_audit.options import Asked
-from training.health_audit.own_score import decisions_of, own_score_checks, score_table
+from training.health_audit.options import AuditOptions
+from training.health_audit.own_score import decisions_of, own_score_checks, own_score_table
 
 
 def loaded(folder, scores, *, recorded=None, basis="default"):
@@ -40,7 +40,7 @@ def codes(checks) -> dict[str, bool | None]:
     return {item["code"]: item["passed"] for item in checks}
 
 
-ASKED = Asked(now=NOW, higher="healthier", draws=100)
+ASKED = AuditOptions(now=NOW, higher="healthier", draws=100)
 
 
 def test_a_score_overwritten_for_a_quarter_of_the_leavers_fails(tmp_path):
@@ -63,7 +63,7 @@ def test_the_time_of_writing_is_read_where_the_source_says_it(tmp_path):
     given = loaded(tmp_path, world.scores, recorded=late.astype("datetime64[us]"), basis="column")
     found = codes(own_score_checks(given, labels(world.outcomes), ASKED))
     assert found["written_late"] is False
-    assert "recorded_at" in score_table(given)
+    assert "recorded_at" in own_score_table(given)
 
 
 def test_each_account_leaves_once():

@@ -9,7 +9,7 @@ from configs.runtime.errors import SourceError
 from training.health_audit.guess_columns import OUTCOMES, SCORES, component_columns, guess_columns
 from training.health_audit.history import kinds_option, outcome_rows, score_rows
 from training.health_audit.options import (
-    Asked,
+    AuditOptions,
     band_options,
     column_options,
     day_option,
@@ -19,8 +19,8 @@ from training.health_audit.parse_values import read_dates, read_numbers
 from training.health_audit.read_files import read_file
 
 
-def asked(**options) -> Asked:
-    return Asked(now=pd.Timestamp("2026-01-05", tz="UTC").to_pydatetime(), **options)
+def asked(**options) -> AuditOptions:
+    return AuditOptions(now=pd.Timestamp("2026-01-05", tz="UTC").to_pydatetime(), **options)
 
 
 @pytest.mark.parametrize("sign", [",", ";", "\t", "|"])

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from configs.runtime.errors import StateError
-from training.health_audit.score_log import seen
+from training.health_audit.score_log import seen_scores
 
 HEAVY = ("feast", "mlflow", "bentoml", "lightgbm", "optuna", "sklearn", "shap", "numba", "ibis",
          "fastapi", "sqlalchemy", "pandera")  # fmt: skip
@@ -55,7 +55,7 @@ def test_is_append_only_and_tells_changes(made, tmp_path):
     assert third.recorded.n_changed == len(today)
     before = [path.read_bytes() for path in kept]
     assert [path.read_bytes() for path in kept] == before
-    assert len(seen(tmp_path / "out" / "recorded")) == 2 * len(today)
+    assert len(seen_scores(tmp_path / "out" / "recorded")) == 2 * len(today)
 
 
 def test_recordings_become_the_history(made, tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.runtime.errors import ModelError
-from training.fitting.fit import Recipe, fit
+from training.fitting.fit import TrainingConfig, fit
 from training.model.bundle import (
     Bundle,
     Calibration,
@@ -25,7 +25,7 @@ KINDS = ("lightgbm", "linear", "rates")
 
 
 def bundle_of(frame, kind: str) -> Bundle:
-    fitted = fit(Recipe(kind, "churn", seeds=(1, 2), rounds=40, threads=1), frame)
+    fitted = fit(TrainingConfig(kind, "churn", seeds=(1, 2), rounds=40, threads=1), frame)
     calibration = Calibration(0.8, -0.3, (0.01, -0.002, 0.005), "affine", 300)
     manifest = {
         "target": "churn",

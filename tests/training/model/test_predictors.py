@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression
 
 from configs.runtime.errors import ModelError
 from training.fitting.fit import (
-    Recipe,
-    choose_rung,
+    TrainingConfig,
+    choose_tier,
     composite_design,
     constant_rate,
     fit,
@@ -33,7 +33,7 @@ KINDS = ("lightgbm", "linear", "rates")
 
 @pytest.fixture(scope="module", params=KINDS)
 def fitted(request, frame):
-    return fit(Recipe(request.param, "churn", seeds=(1, 2), rounds=60, threads=1), frame)
+    return fit(TrainingConfig(request.param, "churn", seeds=(1, 2), rounds=60, threads=1), frame)
 
 
 def odd_rows(fitted, frame, n=400):
@@ -80,7 +80,7 @@ def test_spread_is_finite_and_not_negative(fitted, frame):
 
 
 def test_the_same_inputs_give_the_same_text_with_any_threads(frame):
-    recipe = Recipe("lightgbm", "churn", seeds=(1,), rounds=30, threads=1)
+    recipe = TrainingConfig("lightgbm", "churn", seeds=(1,), rounds=30, threads=1)
     one = fit(recipe, frame).predictor.files()
     two = fit(replace(recipe, threads=2), frame).predictor.files()
     assert one == two
@@ -92,7 +92,7 @@ def test_the_same_inputs_give_the_same_text_with_any_threads(frame):
 def test_tree_contributions_equal_shap_with_missing_values_and_categories(frame):
     import shap
 
-    fitted = fit(Recipe("lightgbm", "churn", seeds=(1,), rounds=60, threads=1), frame)
+    fitted = fit(TrainingConfig("lightgbm", "churn", seeds=(1,), rounds=60, threads=1), frame)
     matrix = odd_rows(fitted, frame)
     booster = fitted.predictor.handles[0]
     theirs = shap.TreeExplainer(booster).shap_values(matrix)
@@ -101,7 +101,7 @@ def test_tree_contributions_equal_shap_with_missing_values_and_categories(frame)
 
 
 def test_seeds_are_averaged_in_log_odds(frame):
-    fitted = fit(Recipe("lightgbm", "churn", seeds=(1, 2, 3), rounds=20, threads=1), frame)
+    fitted = fit(TrainingConfig("lightgbm", "churn", seeds=(1, 2, 3), rounds=20, threads=1), frame)
     matrix = odd_rows(fitted, frame, 50)
     each = [booster.predict(matrix, raw_score=True) for booster in fitted.predictor.handles]
     np.testing.assert_allclose(fitted.predictor.raw(matrix), np.mean(each, axis=0), atol=1e-12)
@@ -118,7 +118,7 @@ def test_where_the_sign_is_agreed_more_never_moves_the_other_way(frame, feature,
     rows = frame.rows.assign(label=1 - frame.rows["label"]) if opposed else frame.rows
     taught = replace(frame, rows=rows.assign(label=1 - rows["label"]))
     for rows_of in (frame, taught):
-        fitted = fit(Recipe("lightgbm", outcome, seeds=(1,), rounds=60, threads=1), rows_of)
+        fitted = fit(TrainingConfig("lightgbm", outcome, seeds=(1,), rounds=60, threads=1), rows_of)
         matrix = odd_rows(fitted, frame, 60)[4:]
         position = fitted.encoder.names.index(feature)
         path = []
@@ -129,7 +129,7 @@ def test_where_the_sign_is_agreed_more_never_moves_the_other_way(frame, feature,
 
 
 def test_only_the_named_feature_moves_the_score(frame):
-    fitted = fit(Recipe("lightgbm", "churn", seeds=(1,), rounds=30, threads=1), frame)
+    fitted = fit(TrainingConfig("lightgbm", "churn", seeds=(1,), rounds=30, threads=1), frame)
     noise = frame.rows.assign(arr=0.0, segment="other", health_score=1.0)
     np.testing.assert_array_equal(fitted.raw(frame), fitted.raw(replace(frame, rows=noise)))
 
@@ -153,7 +153,7 @@ def test_weights_move_differences_and_not_the_level(small, kind):
     frame = small.make_frame(accounts=150, months=12)
     weighted = float(frame.weight @ frame.label / frame.weight.sum())
     assert weighted > 1.1 * frame.label.mean()
-    p = sigmoid(fit(Recipe(kind, "churn", seeds=(1, 2), threads=1), frame).raw(frame))
+    p = sigmoid(fit(TrainingConfig(kind, "churn", seeds=(1, 2), threads=1), frame).raw(frame))
     assert p.mean() == pytest.approx(frame.label.mean(), rel=1e-6)
 
 
@@ -172,7 +172,7 @@ def test_linear_intervals_are_wider_with_fewer_accounts(small):
     few, many = (small.make_frame(accounts=n, months=14) for n in (60, 600))
     spreads = []
     for rows in (few, many):
-        fitted = fit(Recipe("linear", "churn"), rows)
+        fitted = fit(TrainingConfig("linear", "churn"), rows)
         spreads.append(
             np.median(fitted.predictor.spread(fitted.encoder.encode(many.features).matrix))
         )
@@ -180,7 +180,7 @@ def test_linear_intervals_are_wider_with_fewer_accounts(small):
 
 
 def test_rates_are_pooled_by_the_context_category_and_shrunk(frame):
-    fitted = fit(Recipe("rates", "churn"), frame)
+    fitted = fit(TrainingConfig("rates", "churn"), frame)
     rows = pd.DataFrame({name: [np.nan] * 4 for name in fitted.encoder.names})
     rows["plan"] = ["basic", "pro", "enterprise", "never seen"]
     raw = fitted.predictor.raw(fitted.encoder.encode(rows).matrix)
@@ -207,7 +207,7 @@ def test_the_ladder_says_why():
         (150, "lightgbm"),
         (5000, "lightgbm"),
     ):
-        rung = choose_rung(n)
+        rung = choose_tier(n)
         assert rung.kind == kind
         assert f"{n} events" in rung.reason
 
@@ -236,7 +236,7 @@ ODD_NAMES = (
 
 
 def test_the_model_text_names_its_features(frame):
-    recipe = Recipe("lightgbm", "churn", seeds=(1,), rounds=3, threads=1)
+    recipe = TrainingConfig("lightgbm", "churn", seeds=(1,), rounds=3, threads=1)
     fitted = with_draws(recipe, fit(recipe, frame), frame)
     assert "draw_0.txt" in fitted.predictor.files()
     for text in fitted.predictor.files().values():
@@ -266,7 +266,7 @@ def test_columns_of_any_name_are_fitted_and_read_back_by_lightgbm_and_the_explai
 
 def test_a_bundle_without_feature_names_is_read_as_before(frame):
     """Bundles of version 0.1.0 call their features Column_0, Column_1, …"""
-    fitted = fit(Recipe("lightgbm", "churn", seeds=(1,), rounds=5, threads=1), frame)
+    fitted = fit(TrainingConfig("lightgbm", "churn", seeds=(1,), rounds=5, threads=1), frame)
     names = " ".join(fitted.encoder.names)
     unnamed = " ".join(f"Column_{i}" for i in range(len(fitted.encoder.names)))
     files = {

@@ -6,16 +6,16 @@ from configs.runtime.errors import ConfigError
 from features.tables.catalog import THEMES, FeatureInfo
 from training.model.reason_text import (
     amount,
-    catalogue,
     catalogue_version,
     earlier,
     phrase,
+    reason_catalogue,
     reason_code,
 )
 
 
 def test_every_theme_and_direction_has_a_code_for_every_outcome():
-    codes = [item.code for item in catalogue()]
+    codes = [item.code for item in reason_catalogue()]
     assert len(codes) == len(set(codes)) == 3 * len(THEMES) * 2
     for outcome in ("churn", "contraction", "expansion"):
         for theme in THEMES:
@@ -23,7 +23,7 @@ def test_every_theme_and_direction_has_a_code_for_every_outcome():
 
 
 def test_reasons_claim_association_never_cause_or_fate():
-    for item in catalogue():
+    for item in reason_catalogue():
         assert "associated with" in item.sentence
         assert not re.search(r"\b(because|will|cause[sd]?|due to)\b", item.sentence, re.IGNORECASE)
         assert ("chance of growth" in item.sentence) == (item.outcome == "expansion")

@@ -10,7 +10,7 @@ from configs.runtime.errors import DataError
 from features.tables.catalog import FeatureInfo
 from training.model.bundle import Contributions, sigmoid
 from training.model.reasons import (
-    Beside,
+    Comparison,
     explain_rows,
     membership,
     noise_floor,
@@ -124,7 +124,7 @@ def test_noise_stays_silent():
 def test_facts_carry_value_own_past_and_peers():
     past, peer = np.full(VALUES.shape, 16.0), np.full(VALUES.shape, 11.0)
     peer[0, 1] = np.nan
-    reasons = explained((-2.0, [0.9, 0.8, 0, 0, 0, 0, 0, 0, 0]), beside=Beside(past, 84, peer))
+    reasons = explained((-2.0, [0.9, 0.8, 0, 0, 0, 0, 0, 0, 0]), beside=Comparison(past, 84, peer))
     first, second = reasons["raises"][0]["facts"]
     assert first["text"] == (
         "Users 4 in the last 28 days (16 twelve weeks earlier; 11 at similar accounts)"

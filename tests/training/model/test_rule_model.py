@@ -7,18 +7,18 @@ import pytest
 
 from configs.runtime.errors import ConfigError
 from configs.schema.rules import Rules, in_force, shipped
-from features.signals import catalogue
-from training.model.reasons import Teller
-from training.model.rule_model import Applied, as_kept, from_kept, refuse_unknown
+from features.signals import feature_catalogue
+from training.model.reasons import ReasonWriter
+from training.model.rule_model import AppliedRules, as_kept, from_kept, refuse_unknown_features
 
-INFO = tuple(catalogue())
-TELLER = Teller(INFO, "churn", {})
+INFO = tuple(feature_catalogue())
+TELLER = ReasonWriter(INFO, "churn", {})
 NAMES = [item.name for item in INFO]
 
 
 @pytest.fixture(scope="module")
-def applied() -> Applied:
-    return Applied.to(in_force(Rules(), "churn"), NAMES)
+def applied() -> AppliedRules:
+    return AppliedRules.to(in_force(Rules(), "churn"), NAMES)
 
 
 def rows(**values) -> np.ndarray:
@@ -28,7 +28,7 @@ def rows(**values) -> np.ndarray:
     return table
 
 
-def names_of(applied: Applied, table: np.ndarray) -> list[str]:
+def names_of(applied: AppliedRules, table: np.ndarray) -> list[str]:
     return [item["rule"] for item in applied.flags(table, TELLER)[0]]
 
 
@@ -63,7 +63,7 @@ def test_a_flag_shows_the_values_behind_it_and_moves_nothing(applied):
 
 def test_a_company_without_the_data_is_not_asked():
     lacking = [name for name in NAMES if not name.startswith("nps")]
-    found = Applied.to(in_force(Rules(), "churn"), lacking)
+    found = AppliedRules.to(in_force(Rules(), "churn"), lacking)
     assert "detractor" in found.without
     assert "detractor" not in found.rules
     assert found.held(np.zeros((2, len(lacking)))).shape == (2, len(found.rules))
@@ -77,4 +77,4 @@ def test_an_unknown_feature_is_named_with_the_closest():
     wrong = shipped()["detractor"].model_dump()
     wrong["when"][0]["feature"] = "nps_lst"
     with pytest.raises(ConfigError, match=r"rules\.own\.mine\n.*did you mean \"nps_last\""):
-        refuse_unknown(from_kept({"mine": wrong}), NAMES)
+        refuse_unknown_features(from_kept({"mine": wrong}), NAMES)

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from training.fitting.fit import Recipe, fit
+from training.fitting.fit import TrainingConfig, fit
 from training.model.bundle import Bundle, Calibration, sigmoid
 from training.model.reasons import secant
-from training.model.score_change import Earlier, what_changed
+from training.model.score_change import EarlierScore, what_changed
 
 KINDS = ("lightgbm", "linear", "rates")
 CLOCKED = "noise_0"
@@ -19,7 +19,7 @@ CLOCKED = "noise_0"
 
 
 def bundle_of(frame, kind="lightgbm", calibration=None, rounds=40) -> Bundle:
-    fitted = fit(Recipe(kind, "churn", seeds=(1, 2, 3), rounds=rounds, threads=1), frame)
+    fitted = fit(TrainingConfig(kind, "churn", seeds=(1, 2, 3), rounds=rounds, threads=1), frame)
     used = calibration or Calibration(0.8, -0.3, (0.01, -0.002, 0.005), "affine", 300)
     info = [replace(item, per_day=int(item.name == CLOCKED)) for item in frame.info]
     manifest = {
@@ -56,7 +56,7 @@ def changes_between(bundles, frame, old, new, before, after, days=30.0):
     now = encoded(new, frame, after)
     is_same = old is new
     lacking = [] if "nps" in old.encoder.names or "nps" not in new.encoder.names else [2]
-    earlier = Earlier(
+    earlier = EarlierScore(
         logit=old.predict(was).logit,
         seen=seen,
         days=np.full(len(before), days),
@@ -99,7 +99,7 @@ def test_the_parts_add_up_for_any_values(bundles, values, days):
         bundle = bundles[new]
         before, after = np.floor(values[0]), np.floor(values[1])
         old = bundle if is_same else bundles["linear"]
-        earlier = Earlier(
+        earlier = EarlierScore(
             old.predict(before).logit,
             before,
             np.full(len(before), days),
@@ -126,7 +126,7 @@ def test_only_the_calendar_is_time_passing(bundles, frame):
     seen = encoded(bundle, frame, rows)
     waited = seen.copy()
     waited[:, bundle.encoder.names.index(CLOCKED)] += 60
-    earlier = Earlier(bundle.predict(seen).logit, seen, np.full(50, 60.0))
+    earlier = EarlierScore(bundle.predict(seen).logit, seen, np.full(50, 60.0))
     changes = what_changed(bundle, waited, bundle.predict(waited).logit, earlier)
     np.testing.assert_allclose(changes.time, changes.difference, atol=1e-12)
     np.testing.assert_allclose(changes.happened, 0.0, atol=1e-12)
@@ -161,7 +161,7 @@ def test_time_does_not_pass_twice_for_a_column_that_is_new(bundles, frame):
     bundle, rows = bundles["linear"], np.arange(50)
     seen = encoded(bundle, frame, rows)
     clocked = bundle.encoder.names.index(CLOCKED)
-    earlier = Earlier(
+    earlier = EarlierScore(
         bundle.predict(seen).logit, seen, np.full(50, 60.0), bundle, seen, lacking=[clocked]
     )
     changes = what_changed(bundle, seen, bundle.predict(seen).logit, earlier)
@@ -175,7 +175,7 @@ def test_one_model_is_surer_of_a_move_than_of_a_level(bundles, frame):
     seen = encoded(bundle, frame, rows)
     now = seen.copy()
     now[:, 0] += 1.0
-    earlier = Earlier(bundle.predict(seen).logit, seen, np.zeros(200))
+    earlier = EarlierScore(bundle.predict(seen).logit, seen, np.zeros(200))
     logit = bundle.predict(now).logit
     changes = what_changed(bundle, now, logit, earlier)
     level = bundle.predict(now).spread * secant(logit, earlier.logit)

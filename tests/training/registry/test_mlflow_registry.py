@@ -24,15 +24,15 @@ import training.registry.mlflow_registry as module
 from configs.runtime.errors import DataError, ModelError, UnavailableError
 from configs.runtime.state_directory import State
 from configs.schema.company import Company, Target
-from configs.schema.workspace import Places, Workspace
+from configs.schema.workspace import Environment, Workspace
 from features.tables.catalog import FeatureInfo
 from training.candidates.train import reference
 from training.data.training_frame import TrainingFrame
-from training.fitting.fit import Recipe, constant_rate, fit, fit_encoder, with_draws
+from training.fitting.fit import TrainingConfig, constant_rate, fit, fit_encoder, with_draws
 from training.model.bundle import Bundle, load, save, sigmoid
 from training.model.reasons import explain_alone
 from training.registry.mlflow_artifacts import artifact_repository, inside
-from training.registry.mlflow_model import rows_of
+from training.registry.mlflow_model import example_rows
 from training.registry.mlflow_registry import (
     TrainingRecord,
     log_training,
@@ -54,7 +54,7 @@ from training.registry.releases import (
 
 def workspace(root: Path, tracking_url: str | None = None, name: str = "acme") -> Workspace:
     company = Company(name=name, targets={"churn": Target(outcome="churn", observed_in="labels")})
-    return Workspace(company, root, root, State(root), Places(tracking_url=tracking_url))
+    return Workspace(company, root, root, State(root), Environment(tracking_url=tracking_url))
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +116,10 @@ def small_frame() -> TrainingFrame:
 @cache
 def grown() -> Bundle:
     """Two boosters with draws, a category among their features."""
-    frame, recipe = small_frame(), Recipe("lightgbm", "churn", seeds=(1, 2), rounds=150, threads=1)
+    frame, recipe = (
+        small_frame(),
+        TrainingConfig("lightgbm", "churn", seeds=(1, 2), rounds=150, threads=1),
+    )
     fitted = with_draws(recipe, fit(recipe, frame), frame)
     matrix = fitted.encoder.encode(frame.features).matrix
     manifest = {
@@ -191,7 +194,7 @@ def record(company: Workspace, content: str = "tree", **changes: Any) -> Trainin
         ],
         began_at="2026-03-02T07:00:00+00:00",
         ended_at="2026-03-02T08:30:00+00:00",
-        rows=rows_of(
+        rows=example_rows(
             small_frame(), source="Feast feature service churn", as_of=None, currency="EUR"
         ),
         label_contract={"horizon_days": 91},
@@ -529,7 +532,7 @@ from pathlib import Path
 import training.registry.mlflow_registry
 from configs.schema.company import Company, Target
 from configs.runtime.errors import StateError
-from configs.schema.workspace import Places, Workspace
+from configs.schema.workspace import Environment, Workspace
 from configs.runtime.state_directory import State
 from training.promote import mirror_aliases
 from training.registry.releases import current, open_store, publish, release_from_dict
@@ -538,7 +541,7 @@ company = Company(name="acme", targets={"churn": Target(outcome="churn", observe
 for line in sys.stdin:
     url, root, gate, name, releases = json.loads(line)
     root = Path(root)
-    workspace = Workspace(company, root, root, State(root), Places(ledger_url=url or None))
+    workspace = Workspace(company, root, root, State(root), Environment(ledger_url=url or None))
     store = open_store(workspace)
     training.registry.mlflow_registry._client(workspace)
     print("ready", flush=True)
@@ -603,7 +606,7 @@ def test_two_that_promote_at_once_leave_store_mirror_and_alias_at_one_release(
     assert [hear(child) for child in promoters] == ["ready", "ready"]
     gate.touch()
     won = [int(hear(child)) for child in promoters]
-    store = open_store(replace(company, places=Places(ledger_url=url or None)))
+    store = open_store(replace(company, places=Environment(ledger_url=url or None)))
     published = history(store)
     assert sum(won) == len(published) >= 2
     assert [item.previous for item in published[1:]] == [i.release_id for i in published[:-1]]

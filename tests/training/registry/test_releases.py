@@ -19,7 +19,7 @@ from configs.runtime.errors import ConfigError, ModelError, StateError, Unavaila
 from configs.runtime.hashing import file_digest
 from configs.runtime.state_directory import MANIFEST, State, write_json_atomically
 from configs.schema.company import Company, Target
-from configs.schema.workspace import Places, Workspace
+from configs.schema.workspace import Environment, Workspace
 from training.registry.releases import (
     CURRENT,
     Release,
@@ -47,13 +47,13 @@ import json, sys, time
 from pathlib import Path
 from configs.schema.company import Company, Target
 from configs.runtime.errors import StateError
-from configs.schema.workspace import Places, Workspace
+from configs.schema.workspace import Environment, Workspace
 from configs.runtime.state_directory import State
 from training.registry.releases import open_store, publish, release_from_dict
 
 url, root, gate, body = sys.argv[1] or None, Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
 company = Company(name="acme", targets={"churn": Target(outcome="churn", observed_in="labels")})
-store = open_store(Workspace(company, root, root, State(root), Places(ledger_url=url)))
+store = open_store(Workspace(company, root, root, State(root), Environment(ledger_url=url)))
 release = release_from_dict(json.loads(body))
 print("ready", flush=True)
 while not gate.exists():
@@ -68,7 +68,7 @@ except StateError as error:
 
 def workspace(root: Path, url: str = "", name: str = "acme") -> Workspace:
     company = Company(name=name, targets={"churn": Target(outcome="churn", observed_in="labels")})
-    return Workspace(company, root, root, State(root), Places(ledger_url=url or None))
+    return Workspace(company, root, root, State(root), Environment(ledger_url=url or None))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs.runtime.errors import ModelError
-from training.fitting.fit import Recipe, fit
+from training.fitting.fit import TrainingConfig, fit
 from training.model.bundle import Bundle, Calibration
 from training.registry.shap_values import explanation, tree_explainer
 
@@ -15,7 +15,7 @@ KINDS = ("lightgbm", "linear", "rates")
 
 
 def bundle_of(frame, kind: str, verdict: str = "promotable") -> Bundle:
-    fitted = fit(Recipe(kind, "churn", seeds=(1, 2, 3), rounds=40, threads=1), frame)
+    fitted = fit(TrainingConfig(kind, "churn", seeds=(1, 2, 3), rounds=40, threads=1), frame)
     calibration = Calibration(0.8, -0.3, (0.01, -0.002, 0.005), "affine", 300)
     manifest = {
         "target": "churn",

@@ -12,7 +12,7 @@ from training.report.decision_curve import decision_curve
 from training.report.risk_and_growth import agreement, now, pair_of, what_followed
 from training.validation.early_warning import first_alert_days, starts_of_alerts, warned
 from training.validation.score_components import components_of
-from training.validation.side_by_side import one_each, side_by_side, workload
+from training.validation.side_by_side import one_each, side_by_side, workload_of_both
 
 DRAWING = Drawing(draws=100, seed=3, capacity_per_month=20, fold_days=91)
 DAY = pd.Timedelta(days=1)
@@ -95,7 +95,7 @@ class TestSideBySide:
 
         rows, _ = sides
         sample = sample_of(rows, "model", DRAWING.capacity_per_fold)
-        load = workload(sample, sample)
+        load = workload_of_both(sample, sample)
         assert (load["main_only"], load["other_only"]) == pytest.approx((0, 0))
 
 

@@ -15,7 +15,7 @@ from training.evaluation.evaluate import evaluate
 from training.evaluation.metrics import AUC_POOLED, AUC_WITHIN
 from training.model.bundle import logit_of, sigmoid
 from training.registry.model_card import model_card
-from training.report.content import drawing_of
+from training.report.content import report_bootstrap
 from training.report.report import build_report
 
 NAMED = re.compile(
@@ -37,7 +37,7 @@ def seasonal(example):
 
 @pytest.fixture(scope="module")
 def shown(example, seasonal, tmp_path_factory):
-    drawing = drawing_of(example.workspace.company)
+    drawing = report_bootstrap(example.workspace.company)
     folds = pd.DataFrame(example.evaluations["churn"]["folds"])
     found = evaluate(seasonal, folds, drawing, target="churn", over="time").as_dict()
     made = replace(

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from training.fitting.expansion_size import growth_section
-from training.report.content import plain
+from training.report.content import plain_content
 from training.report.report import build_report
 from training.validation.interventions import holdout_content, interventions_content
 from training.validation.served_scores import SCORE_COLUMNS, served_content
@@ -26,7 +26,7 @@ def served() -> dict:
     ]  # fmt: skip
     frame = pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
     frame["decision_at"] = pd.to_datetime(frame["decision_at"], utc=True)
-    return plain(served_content(frame, datetime(2026, 1, 1, tzinfo=UTC), seed=1))
+    return plain_content(served_content(frame, datetime(2026, 1, 1, tzinfo=UTC), seed=1))
 
 
 def interventions() -> dict:
@@ -49,7 +49,7 @@ def interventions() -> dict:
     gap = {"value": 0.0, "low": -0.5, "high": 0.5}
     row = {"band": "high", "touched": group, "untouched": group, "difference": gap}
     touched = {"days": 30, "early": 2, "rows": [row]}
-    return plain(interventions_content(touched, holdout_content(assigned, seed=1), 0.12))
+    return plain_content(interventions_content(touched, holdout_content(assigned, seed=1), 0.12))
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +78,8 @@ def test_an_empty_record_and_no_holdout_are_drawn_too(example):
         pd.DataFrame(columns=list(SCORE_COLUMNS)), datetime(2026, 1, 1, tzinfo=UTC), seed=1
     )
     sections = {
-        "served": plain(empty),
-        "interventions": plain(interventions_content(None, None, None)),
+        "served": plain_content(empty),
+        "interventions": plain_content(interventions_content(None, None, None)),
         "forecast": {"kind": "none", "words": ["Nothing is forecast: for a reason."]},
     }
     page = build_report(**_arguments(example), sections=sections).html.read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import pytest
 
 from configs.runtime.state_directory import State
 from configs.schema.company import parse_company
-from configs.schema.workspace import Places, Workspace
+from configs.schema.workspace import Environment, Workspace
 
 NOW = datetime(2024, 7, 1, tzinfo=UTC)
 TRAINING = {
@@ -110,6 +110,6 @@ def bring(tmp_path) -> Callable[..., Workspace]:
         kept = {key: value for key, value in keys.items() if value is not None}
         raw = {"name": "ready", "now": NOW, "table": kept, "training": TRAINING} | changes
         company = parse_company(raw, where="test")
-        return Workspace(company, tmp_path, tmp_path, State(tmp_path / "state"), Places())
+        return Workspace(company, tmp_path, tmp_path, State(tmp_path / "state"), Environment())
 
     return made

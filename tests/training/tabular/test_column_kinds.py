@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from configs.runtime.errors import DataError
-from training.tabular.column_kinds import convert, moments, see
+from training.tabular.column_kinds import convert, parse_dates, see
 
 NOW = pd.Timestamp("2024-03-01", tz="UTC")
 
@@ -95,9 +95,9 @@ def test_two_kinds_in_one_column_are_refused_with_a_way_out(values, words):
 
 
 def test_moments_are_utc_and_numbers_are_read_as_dates_where_one_is_wanted():
-    found = moments(pd.Series(["2024-01-31", "2024-01-31T12:00:00+02:00", "later"]))
+    found = parse_dates(pd.Series(["2024-01-31", "2024-01-31T12:00:00+02:00", "later"]))
     assert found.isna().tolist() == [False, False, True]
     assert found[1] == pd.Timestamp("2024-01-31T10:00:00Z")
-    assert moments(pd.Series([20240131]))[0] == pd.Timestamp("2024-01-31T00:00:00Z")
-    assert moments(pd.Series([1_706_659_200.0]))[0] == pd.Timestamp("2024-01-31T00:00:00Z")
-    assert moments(pd.Series([7])).isna().all()
+    assert parse_dates(pd.Series([20240131]))[0] == pd.Timestamp("2024-01-31T00:00:00Z")
+    assert parse_dates(pd.Series([1_706_659_200.0]))[0] == pd.Timestamp("2024-01-31T00:00:00Z")
+    assert parse_dates(pd.Series([7])).isna().all()

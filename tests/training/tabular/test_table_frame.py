@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from configs.runtime.errors import BellwetherError, ConfigError, DataError, SourceError
-from training.tabular.table_frame import OPEN, UNLABELLED, build_table
+from training.tabular.table_frame import OPEN, UNLABELLED, build_table_frame
 
 
 def test_columns_types_and_parts_of_a_static_table(bring, world):
-    made = build_table(bring("static", world.static(), {"mrr": "spend"}), world.now)
+    made = build_table_frame(bring("static", world.static(), {"mrr": "spend"}), world.now)
     frame = made.frame
     assert [item.name for item in frame.info] == [
         "tenureMonths", "tickets", "plan", "auto_renew", "signed_on", "spend",
@@ -36,10 +36,12 @@ def test_columns_types_and_parts_of_a_static_table(bring, world):
 
 
 def test_the_order_of_rows_and_the_file_format_do_not_matter(bring, world):
-    one = build_table(bring("static", world.static()), world.now).frame
+    one = build_table_frame(bring("static", world.static()), world.now).frame
     typed = world.static().assign(spend=lambda t: pd.to_numeric(t["spend"], errors="coerce"))
     shuffled = typed.drop(columns="row_id").sample(frac=1, random_state=3)
-    two = build_table(bring("static", shuffled, ending="parquet", name="other"), world.now).frame
+    two = build_table_frame(
+        bring("static", shuffled, ending="parquet", name="other"), world.now
+    ).frame
     assert one.fingerprint() == two.fingerprint()
 
 
@@ -47,7 +49,7 @@ def test_rows_whose_label_is_open_or_missing_are_counted_and_kept_for_scoring(br
     table = world.timed()
     table["left"] = table["left"].astype("Int64")
     table.loc[:9, "left"] = pd.NA
-    made = build_table(bring("timed", table), world.now)
+    made = build_table_frame(bring("timed", table), world.now)
     known_by = pd.to_datetime(table["month"]) + pd.Timedelta(days=60)
     n_open = int((known_by > world.now.replace(tzinfo=None)).sum())
     assert n_open == 250  # the last month's window ends after now
@@ -60,8 +62,8 @@ def test_rows_whose_label_is_open_or_missing_are_counted_and_kept_for_scoring(br
 
 
 def test_a_score_that_means_risk_is_turned_round(bring, world):
-    health = build_table(bring("timed", world.timed()), world.now).frame.rows["health_score"]
-    risk = build_table(
+    health = build_table_frame(bring("timed", world.timed()), world.now).frame.rows["health_score"]
+    risk = build_table_frame(
         bring("timed", world.timed(), {"health_score_means": "risk"}), world.now
     ).frame.rows
     np.testing.assert_array_equal(risk["health_score"], -health)
@@ -70,7 +72,7 @@ def test_a_score_that_means_risk_is_turned_round(bring, world):
 def test_a_label_may_say_itself_when_it_was_known(bring, world):
     table = world.timed().assign(seen=lambda t: pd.to_datetime(t["month"]) + pd.Timedelta(days=45))
     section = {"label_known_at": "seen", "horizon_days": None}
-    frame = build_table(bring("timed", table, section), world.now).frame
+    frame = build_table_frame(bring("timed", table, section), world.now).frame
     wait = frame.rows["label_known_at"] - frame.rows["as_of"]
     assert (wait == pd.Timedelta(days=45)).all()
     assert "seen" not in frame.features
@@ -81,7 +83,7 @@ def test_the_positive_value_may_be_written_in_any_way(bring, world, positive):
     column = ["1" if value == "Yes" else "0" for value in world.static()["churned"]]
     table = world.static().assign(churned=column) if positive == 1 else world.static()
     section = {"label": {"column": "churned", "positive": positive}}
-    frame = build_table(bring("static", table, section), world.now).frame
+    frame = build_table_frame(bring("static", table, section), world.now).frame
     assert frame.label.sum() == (world.static()["churned"] == "Yes").sum()
 
 
@@ -112,7 +114,7 @@ BAD = {
 def test_what_is_wrong_is_told_with_place_and_remedy(bring, world, case):
     spoil, change, words = BAD[case]
     with pytest.raises(DataError, match=words) as caught:
-        build_table(bring("static", spoil(world.static()), change), world.now)
+        build_table_frame(bring("static", spoil(world.static()), change), world.now)
     assert caught.value.where
     assert caught.value.fix or case == "all dropped"
 
@@ -121,20 +123,22 @@ def test_moments_that_are_none_are_refused(bring, world):
     table = world.timed()
     table.loc[3, "month"] = "soon"
     with pytest.raises(DataError, match="1 of 3,750 rows have no date.*row 4"):
-        build_table(bring("timed", table), world.now)
+        build_table_frame(bring("timed", table), world.now)
 
 
 def test_labels_known_before_their_moment_are_refused(bring, world):
     section = {"label_known_at": "seen", "horizon_days": None}
     with pytest.raises(DataError, match="3,750 labels were known before their as_of"):
-        build_table(bring("timed", world.timed().assign(seen="2020-01-01"), section), world.now)
+        build_table_frame(
+            bring("timed", world.timed().assign(seen="2020-01-01"), section), world.now
+        )
 
 
 def test_a_file_that_is_not_there_is_told_with_the_closest(bring, world):
     workspace = bring("static", world.static())
     (workspace.data / "table.csv").rename(workspace.data / "tables.csv")
     with pytest.raises(SourceError, match='did you mean "tables.csv"'):
-        build_table(workspace, world.now)
+        build_table_frame(workspace, world.now)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +159,7 @@ def test_mistakes_in_the_section_are_named(bring, world, kind, section, words):
 def test_infinite_values_are_counted_and_missing_to_the_model(bring, world):
     table = world.static()
     table.loc[:4, "tickets"] = "inf"
-    made = build_table(bring("static", table), world.now)
+    made = build_table_frame(bring("static", table), world.now)
     (column,) = (item for item in made.columns if item.name == "tickets")
     assert column.words == "5 infinite values count as missing"
     assert made.frame.features["tickets"].isna().sum() == 5
@@ -163,4 +167,4 @@ def test_infinite_values_are_counted_and_missing_to_the_model(bring, world):
 
 def test_every_error_is_of_the_family(bring, world):
     with pytest.raises(BellwetherError):
-        build_table(bring("static", world.static().drop(columns="churned")), world.now)
+        build_table_frame(bring("static", world.static().drop(columns="churned")), world.now)

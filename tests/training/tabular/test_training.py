@@ -13,12 +13,12 @@ from configs.schema.company import Training
 from training.candidates.train import train
 from training.model.bundle import load
 from training.registry.mlflow_registry import tracking_uri
-from training.tabular.table_frame import build_table
+from training.tabular.table_frame import build_table_frame
 from training.training_request import train_company
 
 
 def trained(workspace, **settings):
-    made = build_table(workspace, workspace.company.clock())
+    made = build_table_frame(workspace, workspace.company.clock())
     company = workspace.company
     if settings:
         merged = Training(**company.training.model_dump() | settings)
@@ -113,7 +113,7 @@ def test_a_registered_table_takes_flags_dates_and_text_as_the_file_has_them(brin
     types = {item.name: str(item.type) for item in model.metadata.signature.inputs}
     assert list(types) == list(bundle.encoder.names)
     assert types["plan"] == "DataType.string"
-    frame = build_table(workspace, workspace.company.clock()).frame
+    frame = build_table_frame(workspace, workspace.company.clock()).frame
     wanted = bundle.predict(bundle.encode(frame.features).matrix).p
     raw = pd.read_csv(workspace.data / "table.csv").set_index("customer")
     found = model.predict(raw)["probability"]
@@ -132,7 +132,7 @@ def test_a_registered_table_with_moments_reads_dates_before_them(bring, world):
     model, bundle = registered(workspace)
     assert bundle.manifest["reading"]["began"] == "date"
     assert "month" in model.metadata.signature.inputs.input_names()
-    frame = build_table(workspace, workspace.company.clock()).frame
+    frame = build_table_frame(workspace, workspace.company.clock()).frame
     wanted = bundle.predict(bundle.encode(frame.features).matrix).p
     raw = table.set_index(["month", "account"], drop=False)
     asked = zip(frame.rows["as_of"].dt.strftime("%Y-%m-%d"), frame.rows["entity_id"], strict=True)

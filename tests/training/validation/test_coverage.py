@@ -13,7 +13,7 @@ from scipy.stats import binom, norm
 from features.simulator.ground_truth import HORIZON_DAYS, truth_table
 from features.simulator.mechanism.calendar import calendar_until
 from features.simulator.mechanism.decisions import decisions_table
-from features.simulator.simulate import stage
+from features.simulator.simulate import simulate_tables
 from training.data.splits import entity_codes
 from training.evaluation.metrics import (
     Sample,
@@ -85,7 +85,7 @@ def world(seed: int) -> pd.DataFrame:
     The score sees the true chance through noise that lasts, as the scores of real companies do.
     """
     calendar = calendar_until(NOW, MONTHS)
-    scene = stage(seed, OF_A_WORLD, calendar)
+    scene = simulate_tables(seed, OF_A_WORLD, calendar)
     rows = truth_table(scene.book, scene.latents, scene.life, calendar)
     as_of = pd.to_datetime(rows["as_of_on"], utc=True)
     rows = rows.assign(as_of=as_of, entity_id=rows["account_id"], p=rows["p_leave_91d"])

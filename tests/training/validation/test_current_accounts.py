@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 
 from training.validation.current_accounts import (
+    account_totals,
     book_now,
     by_band,
     by_question,
     question,
     statuses,
     top,
-    totals,
 )
 
 CONTRACTS = {"churn": {"outcome": "churn"}}
@@ -50,7 +50,7 @@ def test_nobody_vanishes(example):
 
 
 def test_two_amounts():
-    found = totals(BOOK, "churn")
+    found = account_totals(BOOK, "churn")
     assert found["raised_arr"] == 4000.0  # all the value of some
     assert found["expected_arr"] == pytest.approx(500 + 600 + 100)  # a part of the value of all
     assert found["raised_accounts"] == 3
@@ -63,7 +63,9 @@ def test_bands_add_up():
     assert [item["band"] for item in table] == ["high", "elevated", "low"]
     assert sum(item["accounts"] for item in table) == 4
     assert sum(item["arr_share"] for item in table) == pytest.approx(1.0)
-    assert sum(item["expected_arr"] for item in table) == totals(BOOK, "churn")["expected_arr"]
+    assert (
+        sum(item["expected_arr"] for item in table) == account_totals(BOOK, "churn")["expected_arr"]
+    )
 
 
 def test_what_is_expected_says_by_when_and_closed_accounts_are_in_no_count():

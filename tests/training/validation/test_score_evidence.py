@@ -17,7 +17,7 @@ from training.validation.score_evidence import (
     band_table,
     calendar_gain,
     cochran_armitage,
-    compared,
+    compared_scores,
     fold_aucs,
     headline,
     health_audit,
@@ -214,7 +214,7 @@ class TestPaired:
         ],
     )
     def test_words(self, low, high, said):
-        assert compared({"value": 0.0, "low": low, "high": high}) == said
+        assert compared_scores({"value": 0.0, "low": low, "high": high}) == said
 
 
 class TestHealth:

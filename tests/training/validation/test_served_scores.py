@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
-from training.report.content import plain
+from training.report.content import plain_content
 from training.validation.served_scores import OPEN, SCORE_COLUMNS, first_of_month, served_content
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -48,7 +48,7 @@ def content() -> dict:
         )  # fmt: skip
     rows += [score(f"a{i}", "2026-02-01", 0.2, None, so_far=i < 2) for i in range(10)]
     rows.append(score("gone", "2025-07-01", 0.4, None, excluded="already decided"))
-    return plain(served_content(table(rows), NOW, seed=3)) | {"rows": rows}
+    return plain_content(served_content(table(rows), NOW, seed=3)) | {"rows": rows}
 
 
 def test_rates_and_wilson_intervals_are_those_of_statsmodels(content):

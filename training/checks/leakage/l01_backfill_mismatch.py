@@ -7,15 +7,15 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from training.checks.base import Check, Finding, Severity, issue, passed, skipped
-from training.checks.context import Context, Evidence
-from training.checks.helpers import listing
+from training.checks.base import Check, Finding, Severity, issue_finding, passed, skipped
+from training.checks.context import CheckContext, Evidence
+from training.checks.helpers import name_list
 
 RELATIVE, ABSOLUTE = 1e-9, 1e-12
 """How far a mean may move because its terms were added in another order."""
 
 
-class PastRebuild(Check):
+class BackfillMismatch(Check):
     """Finds features that read what nobody could know at their as_of.
 
     A past as_of is computed again from today's tables, cut to the rows and values known by then,
@@ -31,7 +31,7 @@ class PastRebuild(Check):
         "then rebuild the snapshots"
     )
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """Compare every feature of every entity at one past as_of."""
         evidence = context.evidence
         if evidence is None:
@@ -44,8 +44,8 @@ class PastRebuild(Check):
         wrong = sorted((name for name in names if worst[name]), key=lambda name: -worst[name])
         day = f"{evidence.day:%Y-%m-%d}"
         if wrong:
-            shown = listing([f"{name} ({worst[name]} accounts)" for name in wrong])
-            return issue(
+            shown = name_list([f"{name} ({worst[name]} accounts)" for name in wrong])
+            return issue_finding(
                 f"rebuilt from what was known by {day}, {len(wrong)} of {len(names)} features "
                 f"differ: {shown}"
             )
@@ -55,7 +55,7 @@ class PastRebuild(Check):
         )
 
 
-def _trained_on(context: Context, evidence: Evidence) -> pd.DataFrame:
+def _trained_on(context: CheckContext, evidence: Evidence) -> pd.DataFrame:
     here = (context.frame.rows["as_of"] == evidence.day).to_numpy()
     values = context.frame.features[here]
     return values.set_axis(context.frame.rows.loc[here, "entity_id"], axis=0)

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from training.checks.base import Check, Finding, Severity, issue, not_applicable, passed, tip
+from training.checks.base import (
+    Check,
+    Finding,
+    Severity,
+    issue_finding,
+    not_applicable,
+    passed,
+    tip,
+)
 from training.checks.column_ranking import alone
-from training.checks.context import Context
-from training.checks.helpers import lacks_events, listing
+from training.checks.context import CheckContext
+from training.checks.helpers import lacks_events, name_list
 
 SUSPECT, CURIOUS = 0.90, 0.80
 """AUC of one column from which it is an issue, and a tip."""
@@ -30,14 +38,14 @@ class SingleFeature(Check):
         "is right"
     )
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """Rank the out-of-time rows by each column."""
         rows = context.headline
         if lacks_events(rows):
             return not_applicable(f"{int(rows['label'].sum())} events out of time are too few")
         found = alone(context, rows, SUSPECT, CURIOUS)
         if found.issues:
-            return issue(f"too good alone: {listing(found.issues + found.tips)}")
+            return issue_finding(f"too good alone: {name_list(found.issues + found.tips)}")
         if found.tips:
-            return tip(f"very good alone: {listing(found.tips)}")
+            return tip(f"very good alone: {name_list(found.tips)}")
         return passed(f"best single feature {found.best}")

@@ -9,11 +9,26 @@ import numpy as np
 import pandas as pd
 
 from features.tables.catalog import FeatureInfo
-from training.checks.base import Check, Finding, Severity, issue, not_applicable, passed, tip
-from training.checks.context import Context
-from training.checks.helpers import column_aucs, interval, lacks_events, sample_of, score_of, told
+from training.checks.base import (
+    Check,
+    Finding,
+    Severity,
+    issue_finding,
+    not_applicable,
+    passed,
+    tip,
+)
+from training.checks.context import CheckContext
+from training.checks.helpers import (
+    auc_interval,
+    check_sample,
+    column_aucs,
+    lacks_events,
+    score_of,
+    told,
+)
 from training.data.training_frame import TrainingFrame
-from training.fitting.fit import Recipe
+from training.fitting.fit import TrainingConfig
 
 SUSPECT, CURIOUS = 0.85, 0.70
 """AUC of missing values alone from which it is an issue, and a tip."""
@@ -40,7 +55,7 @@ class Missingness(Check):
         "has no place among the features"
     )
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """Rank the out-of-time rows by what is missing."""
         rows = context.headline
         if lacks_events(rows):
@@ -53,13 +68,13 @@ class Missingness(Check):
         strength = np.maximum(alone, 1.0 - alone)
         top = int(np.argmax(strength))
         name = flags.info[top].name
-        single = interval(context, sample_of(rows, _turned(flags, rows, top, alone[top])))
-        joint = interval(context, sample_of(rows, _fitted(context, flags)))
+        single = auc_interval(context, check_sample(rows, _turned(flags, rows, top, alone[top])))
+        joint = auc_interval(context, check_sample(rows, _fitted(context, flags)))
         words = (
             f"AUC of missing values alone {told(joint)}; the strongest is {name} missing, "
             f"{told(single)}"
         )
-        for mark, say in ((SUSPECT, issue), (CURIOUS, tip)):
+        for mark, say in ((SUSPECT, issue_finding), (CURIOUS, tip)):
             for found in (joint, single):
                 if (found.value or 0.0) >= mark and (found.low or 0.0) >= mark - SLACK:
                     return say(words)
@@ -88,10 +103,10 @@ def _turned(flags: TrainingFrame, rows: pd.DataFrame, position: int, auc: float)
     return column if auc >= 0.5 else -column
 
 
-def _fitted(context: Context, flags: TrainingFrame) -> np.ndarray:
+def _fitted(context: CheckContext, flags: TrainingFrame) -> np.ndarray:
     """Return out-of-time log-odds of shallow trees on the flags."""
     rows, recipe = context.headline, context.recipe
-    trees = Recipe("lightgbm", recipe.outcome, recipe.seeds[:1], threads=recipe.threads)
+    trees = TrainingConfig("lightgbm", recipe.outcome, recipe.seeds[:1], threads=recipe.threads)
     score = np.empty(len(rows))
     for fold in context.folds.folds:
         here = (rows["fold"] == fold.number).to_numpy()

@@ -7,9 +7,17 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from training.checks.base import Check, Finding, Severity, issue, not_applicable, passed, tip
-from training.checks.context import Context
-from training.checks.helpers import interval, sample_of, told
+from training.checks.base import (
+    Check,
+    Finding,
+    Severity,
+    issue_finding,
+    not_applicable,
+    passed,
+    tip,
+)
+from training.checks.context import CheckContext
+from training.checks.helpers import auc_interval, check_sample, told
 from training.evaluation.metrics import Sample, auc
 from training.evaluation.sampling import MIN_SLICE_EVENTS, MODEL
 
@@ -20,7 +28,7 @@ CLIFF, STEEP = 0.10, 0.05
 """A rise of AUC whose lower limit is beyond this is an issue, and a tip."""
 
 
-class Cliff(Check):
+class WindowCliff(Check):
     """Finds signals of a decision already made: usage that stops after notice, an export, a tag.
 
     Out of time, accounts that decided within 30 days, and those that decided 30 to 90 days later,
@@ -37,7 +45,7 @@ class Cliff(Check):
         "what changes in the last 30 days"
     )
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """Compare the AUC near the decision with the AUC far from it."""
         predictions = context.predictions
         decided = predictions[(predictions["label"] == 1) & predictions["decision_at"].notna()]
@@ -51,7 +59,7 @@ class Cliff(Check):
                 f"days: {MIN_SLICE_EVENTS} of each are needed"
             )
         rows = pd.concat([near, far, stayed], ignore_index=True)
-        sample = sample_of(rows, rows[f"p_{MODEL}"].to_numpy(dtype=np.float64))
+        sample = check_sample(rows, rows[f"p_{MODEL}"].to_numpy(dtype=np.float64))
         counted = np.ones((2, len(rows)))
         counted[0, len(near) : len(near) + len(far)] = 0.0
         counted[1, : len(near)] = 0.0
@@ -59,14 +67,14 @@ class Cliff(Check):
         def rise(drawn: Sample, weights: np.ndarray) -> np.ndarray:
             return auc(drawn, weights * counted[0]) - auc(drawn, weights * counted[1])
 
-        found = interval(context, sample, rise)
+        found = auc_interval(context, sample, rise)
         at_near, at_far = auc(sample, counted)
         words = (
             f"AUC {at_near:.3f} up to {NEAR} days before the decision, {at_far:.3f} at {NEAR} to "
             f"{FAR} days: a rise of {told(found)}"
         )
         low = found.low or 0.0
-        return issue(words) if low > CLIFF else tip(words) if low > STEEP else passed(words)
+        return issue_finding(words) if low > CLIFF else tip(words) if low > STEEP else passed(words)
 
 
 def _once(rows: pd.DataFrame) -> pd.DataFrame:

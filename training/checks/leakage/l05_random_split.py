@@ -6,13 +6,21 @@ from typing import ClassVar
 
 import numpy as np
 
-from training.checks.base import Check, Finding, Severity, issue, not_applicable, passed, tip
-from training.checks.context import Context
+from training.checks.base import (
+    Check,
+    Finding,
+    Severity,
+    issue_finding,
+    not_applicable,
+    passed,
+    tip,
+)
+from training.checks.context import CheckContext
 from training.checks.helpers import (
-    interval,
+    auc_interval,
+    check_sample,
     lacks_events,
     probe,
-    sample_of,
     score_of,
     some_accounts,
     told,
@@ -42,7 +50,7 @@ class RandomSplit(Check):
         "trust the time folds alone; look for features whose level differs by period (BW-T02)"
     )
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """Score the out-of-time rows with models that have seen their period."""
         rows = context.headline
         if context.folds.over != "time":
@@ -51,22 +59,24 @@ class RandomSplit(Check):
             return not_applicable("pooled rates learn from no feature")
         if lacks_events(rows):
             return not_applicable(f"{int(rows['label'].sum())} events out of time are too few")
-        in_time = sample_of(rows, rows["raw"].to_numpy(dtype=np.float64))
-        at_random = sample_of(rows, _random_scores(context))
+        in_time = check_sample(rows, rows["raw"].to_numpy(dtype=np.float64))
+        at_random = check_sample(rows, _random_scores(context))
 
         def gap(drawn: Sample, weights: np.ndarray) -> np.ndarray:
             return auc(drawn, weights) - auc(in_time, weights)
 
-        found = interval(context, at_random, gap)
+        found = auc_interval(context, at_random, gap)
         words = (
             f"random accounts of all periods minus time folds: AUC {told(found)}, against "
-            f"{told(interval(context, in_time))} in time"
+            f"{told(auc_interval(context, in_time))} in time"
         )
         low = found.low or 0.0
-        return issue(words) if low > WIDE else tip(words) if low > NOTABLE else passed(words)
+        return (
+            issue_finding(words) if low > WIDE else tip(words) if low > NOTABLE else passed(words)
+        )
 
 
-def _random_scores(context: Context) -> np.ndarray:
+def _random_scores(context: CheckContext) -> np.ndarray:
     """Return log-odds of the headline rows by models fitted on other accounts of all periods."""
     frame, rows, seed = context.frame, context.headline, context.company.training.seed
     code = entity_codes(frame.rows)

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from training.checks.base import Check, Finding, Severity, issue, not_applicable, passed
-from training.checks.context import Context
-from training.checks.helpers import interval, lacks_events, probe, sample_of, score_of, told
+from training.checks.base import Check, Finding, Severity, issue_finding, not_applicable, passed
+from training.checks.context import CheckContext
+from training.checks.helpers import auc_interval, check_sample, lacks_events, probe, score_of, told
 from training.data.splits import Fold
 from training.data.training_frame import TrainingFrame
 from training.evaluation.metrics import Estimate
@@ -35,7 +35,7 @@ class Permutation(Check):
         "look for rows of the test periods among the training rows, and for rows that repeat"
     )
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """Fit and test on shuffled labels until a shuffle shows nothing."""
         if context.recipe.kind == "rates":
             return not_applicable("pooled rates learn from no feature")
@@ -47,14 +47,14 @@ class Permutation(Check):
             found.append(_shuffled(context, number))
             if (found[-1].low or 0.0) <= 0.5:
                 return passed(f"AUC with shuffled labels {told(found[-1])}")
-        return issue("AUC with shuffled labels " + ", ".join(told(item) for item in found))
+        return issue_finding("AUC with shuffled labels " + ", ".join(told(item) for item in found))
 
 
-def _last(context: Context) -> tuple[Fold, ...]:
+def _last(context: CheckContext) -> tuple[Fold, ...]:
     return context.folds.folds[-LAST_FOLDS:]
 
 
-def _shuffled(context: Context, number: int) -> Estimate:
+def _shuffled(context: CheckContext, number: int) -> Estimate:
     seed = context.company.training.seed + number
     frame = shuffled(context.frame, seed)
     rows, scores = [], []
@@ -62,7 +62,9 @@ def _shuffled(context: Context, number: int) -> Estimate:
         tested = frame.take(fold.headline)
         rows.append(tested.rows.assign(fold=fold.number))
         scores.append(score_of(probe(context), frame.take(fold.train), tested, seed))
-    return interval(context, sample_of(pd.concat(rows, ignore_index=True), np.concatenate(scores)))
+    return auc_interval(
+        context, check_sample(pd.concat(rows, ignore_index=True), np.concatenate(scores))
+    )
 
 
 def shuffled(frame: TrainingFrame, seed: int) -> TrainingFrame:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from training.checks.base import Check, Finding, Severity, issue, not_applicable, passed
-from training.checks.context import Context
+from training.checks.base import Check, Finding, Severity, issue_finding, not_applicable, passed
+from training.checks.context import CheckContext
 from training.evaluation.metrics import AUC_WITHIN
 from training.evaluation.sampling import MODEL
 
 
-class TooGood(Check):
+class SuspiciousAuc(Check):
     """Finds a model too good to be true.
 
     Honest models of business customers reach an AUC of 0.65 to 0.80 at 60 to 90 days. Above
@@ -23,11 +23,11 @@ class TooGood(Check):
     severity: ClassVar[Severity] = "blocking"
     to_do: ClassVar[str] = "look at the strongest features (BW-L02) and at what they are made of"
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """Hold the AUC within test periods against the company's limit."""
         value = context.evaluation.models[MODEL]["auc"]["value"]
         most = context.company.gates.max_auc
         if value is None:
             return not_applicable(f"{AUC_WITHIN} cannot be measured")
         words = f"{AUC_WITHIN} {value:.3f}, at most {most} is believed"
-        return issue(words) if value > most else passed(words)
+        return issue_finding(words) if value > most else passed(words)

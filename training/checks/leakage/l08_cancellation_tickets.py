@@ -8,18 +8,18 @@ from training.checks.base import (
     Check,
     Finding,
     Severity,
-    issue,
+    issue_finding,
     not_applicable,
     passed,
     skipped,
     tip,
 )
-from training.checks.context import Context
-from training.checks.helpers import listing
+from training.checks.context import CheckContext
+from training.checks.helpers import name_list
 from training.checks.leakage.l01_backfill_mismatch import moved
 
 
-class LeavingTickets(Check):
+class CancellationTickets(Check):
     """Finds tickets about leaving among the signals: they are the decision, not a sign of it.
 
     Features of a past as_of are built once more as if no ticket of the deny-listed categories
@@ -38,7 +38,7 @@ class LeavingTickets(Check):
         "data_export, termination), and let features count only `support.is_counted`"
     )
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """Compare the features with those built without tickets about leaving."""
         if context.evidence is None:
             return skipped("the rows were given as a table; their tickets are not known")
@@ -50,13 +50,13 @@ class LeavingTickets(Check):
         n_moved = moved(context.evidence.stored[names], leaving.without[names])
         counting = [f"{name} ({n} accounts)" for name, n in n_moved.items() if n]
         if counting:
-            return issue(
-                f"{leaving.n_tickets:,} tickets about leaving are counted by {listing(counting)}"
+            return issue_finding(
+                f"{leaving.n_tickets:,} tickets about leaving are counted by {name_list(counting)}"
             )
         if leaving.crowding:
-            crowding = listing(leaving.crowding)
-            return issue(f"tickets that come with the decision are counted: {crowding}")
+            crowding = name_list(leaving.crowding)
+            return issue_finding(f"tickets that come with the decision are counted: {crowding}")
         if leaving.lookalikes:
-            shown = listing([f"{name} ({n:,})" for name, n in leaving.lookalikes.items()])
+            shown = name_list([f"{name} ({n:,})" for name, n in leaving.lookalikes.items()])
             return tip(f"categories that sound like leaving are counted: {shown}")
         return passed(f"{leaving.n_tickets:,} tickets about leaving, counted by no feature")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from training.checks.base import Check, Finding, Severity, passed, skipped, tip
-from training.checks.context import Context
-from training.checks.helpers import listing
+from training.checks.context import CheckContext
+from training.checks.helpers import name_list
 
 
-class KnownLater(Check):
+class LateArrivingValues(Check):
     """Finds source tables that may show the past as it is known today.
 
     A table without ``known_at`` is read as if each row had been known when it happened. Where rows
@@ -24,7 +24,7 @@ class KnownLater(Check):
         "map known_at in company.yaml (the load time of the row does), or set known_delay_days"
     )
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """List the tables that features read without knowing when their rows were known."""
         if context.evidence is None:
             return skipped("the rows were given as a table; their sources are not known")
@@ -40,5 +40,5 @@ class KnownLater(Check):
         ]
         return tip(
             f"{len(silent)} of {len(read)} tables do not say when rows became visible: "
-            + listing(shown, 8)
+            + name_list(shown, 8)
         )

@@ -8,10 +8,18 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from training.checks.base import Check, Finding, Severity, issue, not_applicable, passed, tip
-from training.checks.context import Context
-from training.checks.event_study import BACK_DAYS, STEP_DAYS, Aligned, aligned
-from training.checks.helpers import listing
+from training.checks.base import (
+    Check,
+    Finding,
+    Severity,
+    issue_finding,
+    not_applicable,
+    passed,
+    tip,
+)
+from training.checks.context import CheckContext
+from training.checks.event_study import BACK_DAYS, STEP_DAYS, EventStudy, aligned
+from training.checks.helpers import name_list
 
 SHARE = 0.6
 """Share of its whole gap that a feature may open within the last step before the decision."""
@@ -21,7 +29,7 @@ VALUES, RANKS = (1.25, 0.5), (1.25, 0.75)
 invoices do by themselves in the month in which a payment failure ends a contract."""
 
 
-class EventAligned(Check):
+class EventStudyCheck(Check):
     """Finds features that jump when the decision is made, instead of drifting towards it.
 
     Rows of accounts that left are aligned on the day of their decision, and each feature is
@@ -41,7 +49,7 @@ class EventAligned(Check):
         "exclude_features, or its decision is dated earlier"
     )
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """Compare the gap to those who stayed in the last step with that in the steps before."""
         found = aligned(context.frame)
         if found is None:
@@ -53,12 +61,12 @@ class EventAligned(Check):
         jumps = {"in value": (_jumps(found), VALUES)}
         if ranked is not None:
             jumps["in rank"] = (_jumps(ranked), RANKS)
-        for mark, say in enumerate((issue, tip)):
+        for mark, say in enumerate((issue_finding, tip)):
             told = _beyond(jumps, mark)
             if told:
                 return say(
                     f"level until {STEP_DAYS} days before the decision, then apart: "
-                    f"{listing(told)}, over {found.n_events} decisions"
+                    f"{name_list(told)}, over {found.n_events} decisions"
                 )
         return passed(
             f"{len(found.names)} features of {found.n_events} decisions drift towards the "
@@ -84,7 +92,7 @@ def _beyond(jumps: Jumps, mark: int) -> list[str]:
     return list(told.values())
 
 
-def _jumps(found: Aligned) -> list[tuple[str, float]]:
+def _jumps(found: EventStudy) -> list[tuple[str, float]]:
     """Return the features whose gap opens in the last step, largest first."""
     last, before = found.gap[:, -1], found.gap[:, -2]
     opened = last - before

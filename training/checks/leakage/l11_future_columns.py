@@ -7,16 +7,24 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from training.checks.base import Check, Finding, Severity, issue, not_applicable, passed, tip
+from training.checks.base import (
+    Check,
+    Finding,
+    Severity,
+    issue_finding,
+    not_applicable,
+    passed,
+    tip,
+)
 from training.checks.column_ranking import alone
-from training.checks.context import Context
-from training.checks.helpers import lacks_events, listing
+from training.checks.context import CheckContext
+from training.checks.helpers import lacks_events, name_list
 
 SUSPECT, CURIOUS = 0.90, 0.80
 """AUC of one column, of who has the event later on, from which it is an issue, and a tip."""
 
 
-class Fate(Check):
+class FutureColumns(Check):
     """Finds values written over after the account left, and so told long before it does.
 
     Seats set to 0 at termination, an end date that only the gone have, a score corrected later:
@@ -35,7 +43,7 @@ class Fate(Check):
         "leave it out with exclude_features"
     )
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """Rank rows without the event by each column for what comes later."""
         rows = later_events(context)
         if lacks_events(rows):
@@ -46,13 +54,13 @@ class Fate(Check):
         kinds = 2 * rows["fold"].to_numpy() + rows["is_under_contract"].to_numpy(dtype=np.int64)
         found = alone(context, rows, SUSPECT, CURIOUS, among=kinds)
         if found.issues:
-            return issue(f"tells who leaves later: {listing(found.issues + found.tips)}")
+            return issue_finding(f"tells who leaves later: {name_list(found.issues + found.tips)}")
         if found.tips:
-            return tip(f"may tell who leaves later: {listing(found.tips)}")
+            return tip(f"may tell who leaves later: {name_list(found.tips)}")
         return passed(f"the most is told of later events by {found.best}")
 
 
-def later_events(context: Context) -> pd.DataFrame:
+def later_events(context: CheckContext) -> pd.DataFrame:
     """Return the headline rows without the event, labelled by whether it comes after the window."""
     events = context.frame.rows[context.frame.rows["label"] == 1]
     last = events.groupby("entity_id")["as_of"].max()

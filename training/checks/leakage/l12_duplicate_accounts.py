@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from features.quality.modelling_hazards import copies_words
-from training.checks.base import Check, Finding, Severity, issue, passed, skipped
-from training.checks.context import Context
+from training.checks.base import Check, Finding, Severity, issue_finding, passed, skipped
+from training.checks.context import CheckContext
 
 
-class Copies(Check):
+class DuplicateAccounts(Check):
     """Finds accounts that are there twice, under two ids.
 
     Accounts are compared by what their rows say, without any id: two with the same history, where
@@ -22,12 +22,14 @@ class Copies(Check):
     severity: ClassVar[Severity] = "blocking"
     to_do: ClassVar[str] = "map both ids to one account in every table, and build again"
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """List the accounts with the same history."""
         if context.evidence is None:
             return skipped("the rows were given as a table; their sources are not known")
         copies = context.evidence.copies
         if copies:
             n = sum(len(group) for group in copies)
-            return issue(f"{n:,} accounts have the history of another: {copies_words(copies)}")
+            return issue_finding(
+                f"{n:,} accounts have the history of another: {copies_words(copies)}"
+            )
         return passed("no two accounts have the same history")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from training.checks.base import Check, Finding, Severity, issue, passed, skipped
-from training.checks.context import Context
-from training.checks.helpers import listing
+from training.checks.base import Check, Finding, Severity, issue_finding, passed, skipped
+from training.checks.context import CheckContext
+from training.checks.helpers import name_list
 
 
-class KnownBefore(Check):
+class KnownBeforeEvent(Check):
     """Finds a ``known_at`` that says a row was known before it happened.
 
     Then the column is no time of knowing: a date of the account, a batch, another time zone. What
@@ -25,11 +25,11 @@ class KnownBefore(Check):
         "known_delay_days"
     )
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """List the tables whose rows are known too early."""
         if context.evidence is None:
             return skipped("the rows were given as a table; their sources are not known")
         found = [f"{name}: {words}" for name, words in context.evidence.clockless.items()]
         if found:
-            return issue(listing(found))
+            return issue_finding(name_list(found))
         return passed("no table is known before it happens")

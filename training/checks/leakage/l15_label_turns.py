@@ -6,9 +6,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from training.checks.base import Check, Finding, Severity, issue, not_applicable, passed, tip
-from training.checks.context import Context
-from training.checks.helpers import listing
+from training.checks.base import (
+    Check,
+    Finding,
+    Severity,
+    issue_finding,
+    not_applicable,
+    passed,
+    tip,
+)
+from training.checks.context import CheckContext
+from training.checks.helpers import name_list
 from training.checks.label_turns import turns
 
 ISSUE, TIP = 0.60, 0.55
@@ -37,20 +45,22 @@ class LabelTurns(Check):
         "known to leave, is left out with exclude_features"
     )
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """Rank the turns of the label by the change of each feature."""
         found = turns(context.frame)
         if found is None:
             return not_applicable("too few accounts have rows before and after the label turns")
         low = found.auc - ERRORS * found.error
-        for mark, say in ((ISSUE, issue), (TIP, tip)):
+        for mark, say in ((ISSUE, issue_finding), (TIP, tip)):
             beyond = [
                 f"{found.names[i]} (AUC of its change {found.auc[i]:.3f})"
                 for i in np.argsort(-found.auc, kind="stable")
                 if low[i] > mark
             ]
             if beyond:
-                return say(f"turns with the label: {listing(beyond)}, over {found.n_turns:,} turns")
+                return say(
+                    f"turns with the label: {name_list(beyond)}, over {found.n_turns:,} turns"
+                )
         top = int(np.nanargmax(found.auc))
         return passed(
             f"over {found.n_turns:,} turns of the label the change of {found.names[top]} ranks "

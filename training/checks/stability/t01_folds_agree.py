@@ -6,9 +6,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from training.checks.base import Check, Finding, Severity, issue, not_applicable, passed, tip
-from training.checks.context import Context
-from training.checks.helpers import lacks_events, sample_of
+from training.checks.base import (
+    Check,
+    Finding,
+    Severity,
+    issue_finding,
+    not_applicable,
+    passed,
+    tip,
+)
+from training.checks.context import CheckContext
+from training.checks.helpers import check_sample, lacks_events
 from training.evaluation.metrics import auc, bootstrap
 from training.evaluation.sampling import MODEL
 from training.evaluation.stability import chance_of_spread
@@ -20,7 +28,7 @@ RANGE = 0.10
 """Difference of the best and the worst period that matters."""
 
 
-class FoldsAgree(Check):
+class FoldAgreement(Check):
     """Finds a model that works in one period and not in another.
 
     The AUC of each test period is weighed by its variance over accounts drawn as a whole, and the
@@ -36,7 +44,7 @@ class FoldsAgree(Check):
         "trusting the average"
     )
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """Compare the AUC of the test periods."""
         rows, settings = context.headline, context.company.training
         values, variances, told = [], [], []
@@ -44,7 +52,7 @@ class FoldsAgree(Check):
             if lacks_events(part):
                 continue
             part = part.reset_index(drop=True)
-            sample = sample_of(part, part[f"p_{MODEL}"].to_numpy(dtype=np.float64))
+            sample = check_sample(part, part[f"p_{MODEL}"].to_numpy(dtype=np.float64))
             drawn = bootstrap(
                 sample, {"auc": auc}, draws=settings.bootstrap_draws, seed=settings.seed
             )["auc"]
@@ -57,4 +65,4 @@ class FoldsAgree(Check):
         words = f"AUC {', '.join(told)}; chance of such a spread among equal periods {chance:.1%}"
         if max(values) - min(values) < RANGE or chance >= LIKELY:
             return passed(words)
-        return issue(words) if chance < SURE else tip(words)
+        return issue_finding(words) if chance < SURE else tip(words)

@@ -11,14 +11,14 @@ from training.checks.base import (
     Check,
     Finding,
     Severity,
-    issue,
+    issue_finding,
     not_applicable,
     passed,
     skipped,
     tip,
 )
-from training.checks.context import Context
-from training.checks.helpers import listing
+from training.checks.context import CheckContext
+from training.checks.helpers import name_list
 from training.fitting.fit import fit_encoder
 
 BINS = 10
@@ -33,7 +33,7 @@ CHANCE = 0.01
 """Chance that any of the features is called moved although none has."""
 
 
-class Drift(Check):
+class DriftBetweenFolds(Check):
     """Finds a book that no longer looks like the rows the model learned from.
 
     The population stability index of every feature, over ten bins of the training rows and one for
@@ -51,7 +51,7 @@ class Drift(Check):
         "book that grew older; then train again"
     )
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """Compare the distribution of every feature in training and in the book."""
         if context.evidence is None:
             return skipped("the rows were given as a table; there is no book to compare with")
@@ -71,8 +71,8 @@ class Drift(Check):
         if not found:
             return passed(f"none of {n_features} features has moved, {m:,} accounts in the book")
         shown = [f"{k} (PSI {v:.2f})" for k, v in sorted(found.items(), key=lambda kv: -kv[1])]
-        words = f"{len(found)} of {n_features} features have moved: {listing(shown)}"
-        return issue(words) if len(found) > MANY * n_features else tip(words)
+        words = f"{len(found)} of {n_features} features have moved: {name_list(shown)}"
+        return issue_finding(words) if len(found) > MANY * n_features else tip(words)
 
 
 def psi(before: np.ndarray, now: np.ndarray) -> tuple[float, int]:

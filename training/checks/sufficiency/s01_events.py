@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from training.checks.base import Check, Finding, Severity, issue, passed, tip
-from training.checks.context import Context
+from training.checks.base import Check, Finding, Severity, issue_finding, passed, tip
+from training.checks.context import CheckContext
 
 GOOD = 200
 """Events from which an AUC is known to within ±0.04."""
 
 
-class Events(Check):
+class EnoughEvents(Check):
     """Finds a test with too few events to say anything.
 
     Distinct events in the test periods are counted, not the rows that see them coming. Fewer than
@@ -25,10 +25,10 @@ class Events(Check):
     severity: ClassVar[Severity] = "advisory"
     to_do: ClassVar[str] = "bring a longer history; until then read the intervals, not the values"
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """Count distinct events in the test periods."""
         n, least = context.evaluation.n_decisions, context.company.gates.min_events
         words = f"{n:,} events in the test periods"
         if n < least:
-            return issue(f"{words}, fewer than {least}")
+            return issue_finding(f"{words}, fewer than {least}")
         return tip(f"{words}, fewer than {GOOD}") if n < GOOD else passed(words)

@@ -6,8 +6,16 @@ from typing import ClassVar
 
 import pandas as pd
 
-from training.checks.base import Check, Finding, Severity, issue, not_applicable, passed, tip
-from training.checks.context import Context
+from training.checks.base import (
+    Check,
+    Finding,
+    Severity,
+    issue_finding,
+    not_applicable,
+    passed,
+    tip,
+)
+from training.checks.context import CheckContext
 from training.checks.helpers import lacks_events
 
 DOMINANT = 0.8
@@ -29,7 +37,7 @@ class OneSegment(Check):
     severity: ClassVar[Severity] = "advisory"
     to_do: ClassVar[str] = "read the measures by segment, and do not rank segments together"
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """Compare each segment's share of the events with its share of the rows."""
         rows = context.headline
         segments = rows["segment"].fillna("unknown").astype(str)
@@ -44,4 +52,4 @@ class OneSegment(Check):
         words = f"{name} brings {of_events:.0%} of the events and {of_rows:.0%} of the rows"
         if of_events < DOMINANT:
             return passed(words)
-        return issue(words) if of_rows < SMALL else tip(words)
+        return issue_finding(words) if of_rows < SMALL else tip(words)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from training.checks.base import Check, Finding, Severity, passed, tip
-from training.checks.context import Context
-from training.checks.helpers import listing
+from training.checks.context import CheckContext
+from training.checks.helpers import name_list
 
 
 class EmptyFeatures(Check):
@@ -20,7 +20,7 @@ class EmptyFeatures(Check):
     severity: ClassVar[Severity] = "advisory"
     to_do: ClassVar[str] = "check the mapping of what they read, or list them in exclude_features"
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """Count the distinct values of every feature."""
         features = context.frame.features
         values = {str(name): column.dropna().unique() for name, column in features.items()}
@@ -32,5 +32,5 @@ class EmptyFeatures(Check):
         ]
         found = absent + constant
         if found:
-            return tip(f"{len(found)} of {len(values)} features do not vary: {listing(found)}")
+            return tip(f"{len(found)} of {len(values)} features do not vary: {name_list(found)}")
         return passed(f"all {len(values)} features vary")

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from training.checks.base import Check, Finding, Severity, issue, not_applicable, passed
-from training.checks.context import Context
+from training.checks.base import Check, Finding, Severity, issue_finding, not_applicable, passed
+from training.checks.context import CheckContext
 from training.checks.helpers import column_aucs, lacks_events
 from training.evaluation.metrics import AUC_WITHIN
 from training.evaluation.sampling import MODEL
@@ -36,7 +36,7 @@ class SizeAlone(Check):
         "raise the target's margin, or define the movement in money and bring it as labels"
     )
 
-    def look(self, context: Context) -> Finding:
+    def look(self, context: CheckContext) -> Finding:
         """Rank the out-of-time rows by their revenue."""
         if context.recipe.outcome not in ("expansion", "contraction"):
             return not_applicable("leaving is not measured against a share of the revenue")
@@ -56,5 +56,5 @@ class SizeAlone(Check):
             f"{model:.3f}"
         )
         if alone >= NOTABLE and alone - 0.5 >= MOST_OF_IT * (model - 0.5):
-            return issue(words)
+            return issue_finding(words)
         return passed(words)

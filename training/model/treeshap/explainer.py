@@ -14,7 +14,13 @@ import numpy as np
 
 from configs.runtime.errors import ModelError
 from training.model.treeshap.layout import lay_out
-from training.model.treeshap.parse import ZERO, Ensemble, UnsupportedModelError, members, parse
+from training.model.treeshap.parse import (
+    ZERO,
+    Ensemble,
+    UnsupportedModelError,
+    members,
+    parse_ensemble,
+)
 
 if TYPE_CHECKING:
     from training.model.treeshap.kernel import Kernel
@@ -240,7 +246,7 @@ def _proven(
 ) -> Kernel | None:
     """Return a kernel that was found equal to LightGBM, or None with a warning in the log."""
     try:
-        ensembles = [parse(booster.model_to_string()) for booster in boosters]
+        ensembles = [parse_ensemble(booster.model_to_string()) for booster in boosters]
         kernel = _kernel(ensembles)
     except (UnsupportedModelError, ImportError, OSError, RuntimeError) as error:
         fault = str(error)

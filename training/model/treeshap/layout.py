@@ -146,7 +146,7 @@ def _distance(kind: tuple[bool, ...], last: tuple[bool, ...]) -> tuple[bool, ...
     return (kind[0], *(now != before for now, before in zip(kind[1:], last[1:], strict=True)))
 
 
-def nearest(tree: Tree) -> tuple[list[_Edge | None], int]:
+def nearest_power(tree: Tree) -> tuple[list[_Edge | None], int]:
     """Return each node's nearest split on its own feature, and most features on a path."""
     above: list[dict[int, _Edge]] = [{} for _ in range(tree.n_nodes)]
     found: list[_Edge | None] = []
@@ -199,7 +199,7 @@ class _Builder:
 
     def add(self, tree: Tree, booster: int) -> None:
         """Add one tree."""
-        edges, longest = nearest(tree)
+        edges, longest = nearest_power(tree)
         n_points = max(1, -(-longest // 2))
         first = len(self.words)
         self.trees.append(

@@ -145,7 +145,7 @@ class Ensemble:
     trees: tuple[Tree, ...]
 
 
-def parse(text: str) -> Ensemble:
+def parse_ensemble(text: str) -> Ensemble:
     """Read LightGBM's model text, with or without its parameter dump.
 
     Raises

@@ -10,7 +10,7 @@ import pytest
 import configs.schema.company
 from configs.runtime.errors import BellwetherError, ConfigError, SourceError
 from configs.schema.company import load_company
-from features.sources.files.sql import open_engine
+from features.sources.files.sql import open_duckdb
 from features.sources.files.sql_expressions import one_expression, one_select
 
 LOG = "customer,day,amount,Account Name\nA1,2024-03-01,10,x\nA2,2024-03-02,7,y\n"
@@ -191,7 +191,7 @@ def test_the_engine_is_locked_by_itself(tmp_path):
     outside.mkdir()
     (outside / "secret.txt").write_text("hidden")
     (tmp_path / "input.csv").write_text("a\n1\n")
-    with open_engine(inside / "w.duckdb", files=[tmp_path / "input.csv"], folders=[inside]) as c:
+    with open_duckdb(inside / "w.duckdb", files=[tmp_path / "input.csv"], folders=[inside]) as c:
         assert c.execute(f"FROM read_csv('{tmp_path}/input.csv')").fetchall() == [(1,)]
         c.execute(f"COPY (SELECT 1) TO '{inside}/result.parquet'")
         for statement in (
@@ -230,7 +230,7 @@ def test_a_view_of_a_database_reads_nothing_outside_it(small, tmp_path):
 
 
 def test_texts_are_parsed_without_being_run():
-    with open_engine() as connection:
+    with open_duckdb() as connection:
         assert one_expression(connection, "1/0", "here") == "(1/0)"
         assert one_select(connection, "SELECT error('run') FROM a;", "here", ["a"]).startswith(
             "SEL"
@@ -243,7 +243,7 @@ SHIPPED = sorted(Path(configs.schema.company.__file__).parents[1].glob("companie
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda path: path.parent.name)
 def test_the_mappings_of_shipped_companies_pass(file):
     company = load_company(file)
-    with open_engine() as connection:
+    with open_duckdb() as connection:
         for table, mapping in company.tables.items():
             for text in [*mapping.columns.values(), mapping.known_at or "1"]:
                 one_expression(connection, text, table)

@@ -9,20 +9,20 @@ import pytest
 from configs.runtime.errors import ConfigError, SourceError
 from features.sources.parsing import cells
 from features.sources.parsing.column_formats import decide
-from features.sources.parsing.dates import Dates, iso_sql
-from features.sources.parsing.numbers import Numbers, number_sql
-from features.sources.parsing.text_values import Question
+from features.sources.parsing.dates import DateFormat, iso_sql
+from features.sources.parsing.numbers import NumberFormat, number_sql
+from features.sources.parsing.text_values import ColumnQuery
 
 
 def read(values, kind, **asked):
     with duckdb.connect() as connection:
         connection.execute("CREATE TABLE x (v VARCHAR)")
         connection.executemany("INSERT INTO x VALUES (?)", [[value] for value in values])
-        style = decide(connection, "x", {"v": Question("trim(v)", kind, **asked)}).sure()["v"]
-        if isinstance(style, Numbers):
+        style = decide(connection, "x", {"v": ColumnQuery("trim(v)", kind, **asked)}).sure()["v"]
+        if isinstance(style, NumberFormat):
             sql = number_sql("trim(v)", style)
         else:
-            assert isinstance(style, Dates)
+            assert isinstance(style, DateFormat)
             sql = iso_sql("trim(v)", style)
         return [row[0] for row in connection.execute(f"SELECT {sql} FROM x").fetchall()]
 
@@ -205,7 +205,10 @@ def test_every_reader_calls_the_same_words_missing(small, rows, word):
     assert info.rows_quarantined == 0
     assert cells.texts(pd.Series([word, "x"])).tolist() == [None, "x"]
     assert cells.numbers(pd.Series([word, "1"])).values.isna().tolist() == [True, False]
-    assert cells.moments(pd.Series([word, "2024-01-01"])).values.isna().tolist() == [True, False]
+    assert cells.parse_moments(pd.Series([word, "2024-01-01"])).values.isna().tolist() == [
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("unit", ["ns", "us", "ms"])

@@ -18,7 +18,7 @@ from training.model.predictors import model_text
 from training.model.treeshap import TreeExplainer, TreePredictor, explainer
 from training.model.treeshap.explainer import COLD_ROWS, PIECE_ROWS, probe_rows
 from training.model.treeshap.layout import LANES
-from training.model.treeshap.parse import parse
+from training.model.treeshap.parse import parse_ensemble
 
 MODELS = st.fixed_dictionaries(
     {
@@ -195,7 +195,7 @@ def test_several_boosters_are_averaged_and_predict_apart(grow):
 
 def test_a_feature_no_tree_asks_for_adds_exactly_nothing(grow):
     grown = grow(2, features=9, rounds=1, num_leaves=4)
-    used = set(parse(grown.booster.model_to_string()).trees[0].feature)
+    used = set(parse_ensemble(grown.booster.model_to_string()).trees[0].feature)
     unused = sorted(set(range(9)) - used)
     _, found = fast(grown.booster).explain(grown.matrix)
     assert unused
@@ -263,7 +263,7 @@ def test_deep_chains_with_extreme_covers_are_exact(write, depth, n_features, cou
     booster = lightgbm.Booster(model_str=write([tree], n_features))
     row = np.where(rng.random(n_features) < 0.15, 1.0, -1.0)
     expected = np.array([float(item) for item in exact(chain, row, n_features)])
-    kernel = explainer._kernel([parse(booster.model_to_string())])
+    kernel = explainer._kernel([parse_ensemble(booster.model_to_string())])
     found, raw = kernel(row[None])
     np.testing.assert_allclose(found[0], expected, rtol=0, atol=2e-14)
     np.testing.assert_array_equal(raw[0], booster.predict(row[None], raw_score=True))
@@ -354,7 +354,7 @@ def test_a_prediction_of_other_bits_sends_it_back_too(grow, caplog, monkeypatch)
 
 def test_probing_rows_stand_on_every_edge_and_repeat_themselves(grow):
     grown = grow(4, categorical=1, num_leaves=8, rounds=1)
-    ensemble = parse(grown.booster.model_to_string())
+    ensemble = parse_ensemble(grown.booster.model_to_string())
     rows = probe_rows([ensemble], 4_000)
     np.testing.assert_array_equal(rows, probe_rows([ensemble], 4_000))
     tree = ensemble.trees[0]

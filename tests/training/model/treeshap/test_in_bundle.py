@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.fitting.fit import Recipe, fit
+from training.fitting.fit import TrainingConfig, fit
 from training.model.bundle import Bundle
 
 
 @pytest.fixture(scope="module")
 def fitted(frame):
-    return fit(Recipe("lightgbm", "churn", seeds=(1, 2, 3), rounds=40, threads=1), frame)
+    return fit(TrainingConfig("lightgbm", "churn", seeds=(1, 2, 3), rounds=40, threads=1), frame)
 
 
 @pytest.fixture(scope="module")

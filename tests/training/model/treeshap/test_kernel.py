@@ -5,13 +5,17 @@ import pytest
 
 from training.model.treeshap.kernel import Kernel, compiled, compiled_for
 from training.model.treeshap.layout import LANES, lay_out
-from training.model.treeshap.parse import parse
+from training.model.treeshap.parse import parse_ensemble
 
 
 @pytest.fixture(scope="module")
 def forest(grow):
     return lay_out(
-        [parse(grow(1, features=9, categorical=2, num_leaves=40).booster.model_to_string())]
+        [
+            parse_ensemble(
+                grow(1, features=9, categorical=2, num_leaves=40).booster.model_to_string()
+            )
+        ]
     )
 
 

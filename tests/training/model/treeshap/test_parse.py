@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from training.model.predictors import model_text
 from training.model.treeshap import UnsupportedModelError
-from training.model.treeshap.parse import members, parse
+from training.model.treeshap.parse import members, parse_ensemble
 
 
 def test_a_model_is_read_the_same_with_and_without_its_parameters(grow):
     text = grow(1, categorical=2, num_leaves=20).booster.model_to_string()
-    whole, bare = parse(text), parse(model_text(text))
+    whole, bare = parse_ensemble(text), parse_ensemble(model_text(text))
     assert whole.n_features == bare.n_features == 5
     for one, other in zip(whole.trees, bare.trees, strict=True):
         np.testing.assert_array_equal(one.leaf_value, other.leaf_value)
@@ -25,7 +25,9 @@ def test_values_and_sets_are_those_of_lightgbms_own_dump(grow):
     booster = grow(2, rows=400, categorical=2, num_leaves=20, rounds=4).booster
     seen = 0
     for tree, dumped in zip(
-        parse(booster.model_to_string()).trees, booster.dump_model()["tree_info"], strict=True
+        parse_ensemble(booster.model_to_string()).trees,
+        booster.dump_model()["tree_info"],
+        strict=True,
     ):
         stack = [dumped["tree_structure"]]
         while stack:
@@ -63,7 +65,7 @@ def test_the_kinds_of_model_that_are_refused(grow):
     }.items():
         text = grow(1, rows=300, **settings).booster.model_to_string()
         with pytest.raises(UnsupportedModelError, match=words):
-            parse(text)
+            parse_ensemble(text)
 
 
 def test_several_classes_are_refused():
@@ -73,7 +75,7 @@ def test_several_classes_are_refused():
     )
     booster = lightgbm.train({"objective": "multiclass", "num_class": 3, "verbose": -1}, data, 2)
     with pytest.raises(UnsupportedModelError, match="num_class"):
-        parse(booster.model_to_string())
+        parse_ensemble(booster.model_to_string())
 
 
 TREE = (0, 0.5, (1, 1.5, (1.0, 10), (2.0, 20)), (3.0, 30))
@@ -106,8 +108,8 @@ TREE = (0, 0.5, (1, 1.5, (1.0, 10), (2.0, 20)), (3.0, 30))
 )
 def test_a_text_that_is_not_understood_to_the_letter_is_refused(write, words, old, new):
     sound = write([TREE], 2)
-    assert parse(sound).trees[0].n_nodes == 2
+    assert parse_ensemble(sound).trees[0].n_nodes == 2
     assert old in sound
     text = sound.partition("Tree=0")[0] if not new else sound.replace(old, new, 1)
     with pytest.raises(UnsupportedModelError, match=words):
-        parse(text)
+        parse_ensemble(text)
