@@ -74,7 +74,7 @@ import sys
 from pathlib import Path
 from configs.schema.company import Limits
 from serving.auth.permissions import Caller
-from serving.api.rate_limits import RateLimiter
+from serving.auth.rate_limits import RateLimiter
 from serving.http.problems import ProblemError
 
 limiter = RateLimiter(Limits(requests_per_minute=100), Path(sys.argv[1]))
