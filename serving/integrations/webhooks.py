@@ -24,14 +24,6 @@ from urllib.parse import urlsplit
 
 import orjson
 from sqlalchemy import (
-    Column,
-    Index,
-    Integer,
-    MetaData,
-    PrimaryKeyConstraint,
-    String,
-    Table,
-    Text,
     and_,
     delete,
     func,
@@ -39,9 +31,11 @@ from sqlalchemy import (
 )
 from sqlalchemy import update as change
 
-from configs.runtime.database import UtcTime, open_engine, reading, writing
+from configs.runtime.database import reading, writing
 from configs.runtime.errors import ConfigError, did_you_mean
+from configs.runtime.migrate import open_engine
 from configs.runtime.sql_inserts import settle
+from configs.runtime.tables import OUTBOX_TABLES, outbox_table
 from configs.schema.company import Webhook
 from configs.schema.workspace import Workspace
 from features.snapshots.statuses import NOT_CUSTOMERS
@@ -68,23 +62,6 @@ WAITING, DELIVERED, DEAD = "waiting", "delivered", "dead"
 BAND_CHANGED, BOOK_PUBLISHED = "account.band_changed", "book.published"
 RELEASE_PUBLISHED, ESCALATED = "release.published", "account.escalated"
 
-metadata = MetaData()
-outbox_table = Table(
-    "webhook_outbox",
-    metadata,
-    Column("company", String(64), nullable=False),
-    Column("message_id", String(40), nullable=False),
-    Column("endpoint", String(64), nullable=False),
-    Column("event", String(64), nullable=False),
-    Column("body", Text, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("created_at", UtcTime, nullable=False),
-    Column("due_at", UtcTime, nullable=False),
-    Column("problem", Text),
-    PrimaryKeyConstraint("company", "message_id"),
-    Index("outbox_by_state", "company", "state", "endpoint", "due_at"),
-)
 
 _HOST = re.compile(
     r"[a-z0-9_]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9])?)*\.?|[0-9a-f:.]+"
@@ -401,7 +378,7 @@ class Outbox:
     def __init__(self, workspace: Workspace) -> None:
         self.company = workspace.company.name
         file = workspace.state.ledger / "outbox.db"
-        self.engine = open_engine(workspace.places.ledger_url, file, metadata)
+        self.engine = open_engine(workspace.places.ledger_url, file, OUTBOX_TABLES)
 
     def close(self) -> None:
         """Let go of the database."""

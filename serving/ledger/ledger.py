@@ -27,18 +27,8 @@ import orjson
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from sqlalchemy import (
-    BigInteger,
-    Column,
     Connection,
-    Double,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    PrimaryKeyConstraint,
-    String,
     Table,
-    Text,
     and_,
     func,
     literal_column,
@@ -49,15 +39,21 @@ from sqlalchemy import (
 
 from configs.runtime.database import (
     BUSY_SECONDS,
-    UtcTime,
     address,
-    open_engine,
     reading,
     telling,
     writing,
 )
 from configs.runtime.errors import DataError, StateError, UnavailableError
+from configs.runtime.migrate import open_engine
 from configs.runtime.sql_inserts import Appender, settle
+from configs.runtime.tables import (
+    LEDGER_TABLES,
+    books_table,
+    contents_table,
+    labels_table,
+    scores_table,
+)
 from configs.schema.workspace import Workspace
 from serving.ledger.commit_queue import GroupWriter, Record
 
@@ -68,98 +64,6 @@ BOOK_ROWS = 5_000
 
 REFS_AT_ONCE = 500
 """Contents of compacted scores that are asked for by one query."""
-
-metadata = MetaData()
-
-scores_table = Table(
-    "scores",
-    metadata,
-    Column("row", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("company", String(64), nullable=False),
-    Column("score_id", String(40), nullable=False, unique=True),
-    Column("request_id", Text, nullable=False),
-    Column("served_at", UtcTime, nullable=False),
-    Column("entity_id", Text, nullable=False),
-    Column("as_of", UtcTime, nullable=False),
-    Column("target", String(64), nullable=False),
-    Column("release_id", String(40), nullable=False),
-    Column("bundle_sha", String(64), nullable=False),
-    Column("probability", Double, nullable=False),
-    Column("logit", Double, nullable=False),
-    Column("band", String(32), nullable=False),
-    Column("verdict", String(32), nullable=False),
-    Column("features", LargeBinary, nullable=False),
-    Column("feature_set", String(64), nullable=False),
-    Column("reasons", Text, nullable=False),
-    Column("channel", String(16), nullable=False),
-    Column("facts", Text),
-    Column("clock", UtcTime),
-    # Keys of the content in `contents_table` that a compacted score shares with others.
-    Column("vector_ref", String(32)),
-    Column("reasons_ref", String(32)),
-    Column("facts_ref", String(32)),
-    Index("scores_by_entity", "company", "entity_id", "target"),
-)
-Index(
-    "scores_by_book",
-    scores_table.c.company,
-    scores_table.c.request_id,
-    scores_table.c.target,
-    sqlite_where=scores_table.c.channel == "book",
-    postgresql_where=scores_table.c.channel == "book",
-)
-contents_table = Table(
-    "score_contents",
-    metadata,
-    Column("company", String(64), nullable=False),
-    Column("ref", String(32), nullable=False),
-    Column("kind", String(16), nullable=False),
-    Column("body", LargeBinary, nullable=False),
-    Column("last_served_at", UtcTime, nullable=False),
-    PrimaryKeyConstraint("company", "ref"),
-)
-"""Vectors, reasons and facts of compacted scores, each once (`serving.ledger.retention`)."""
-
-upkeep_table = Table(
-    "score_upkeep",
-    metadata,
-    Column("company", String(64), nullable=False),
-    Column("step", String(16), nullable=False),
-    Column("through_row", BigInteger().with_variant(Integer, "sqlite"), nullable=False),
-    Column("due_at", UtcTime, nullable=False),
-    PrimaryKeyConstraint("company", "step"),
-)
-"""How far compaction came, and when the service tidies next."""
-
-books_table = Table(
-    "score_books",
-    metadata,
-    Column("company", String(64), nullable=False),
-    Column("book_id", String(64), nullable=False),
-    Column("target", String(64), nullable=False),
-    Column("as_of", UtcTime, nullable=False),
-    Column("served_at", UtcTime, nullable=False),
-    Column("release_id", String(40), nullable=False),
-    Column("n_scores", Integer, nullable=False),
-    Column("is_complete", Integer, nullable=False),
-    Column("channel", String(16)),
-    PrimaryKeyConstraint("company", "book_id", "target"),
-    Index("books_by_time", "company", "target", "served_at"),
-)
-labels_table = Table(
-    "score_labels",
-    metadata,
-    Column("company", String(64), nullable=False),
-    Column("entity_id", Text, nullable=False),
-    Column("target", String(64), nullable=False),
-    Column("as_of", UtcTime, nullable=False),
-    Column("contract", String(16), nullable=False),
-    Column("known_at", UtcTime, nullable=False),
-    Column("label", Integer, nullable=False),
-    Column("decision_at", UtcTime),
-    Column("recorded_at", UtcTime, nullable=False),
-    PrimaryKeyConstraint("company", "target", "contract", "as_of", "entity_id", "known_at"),
-)
 
 
 class Json(str):
@@ -437,7 +341,7 @@ class Ledger:
         self, url: str | None, file: Path, company: str, *, wait_seconds: float = BUSY_SECONDS + 5
     ) -> None:
         self.company = company
-        self.engine = open_engine(url, file, metadata)
+        self.engine = open_engine(url, file, LEDGER_TABLES)
         self._wait_seconds = wait_seconds
         self._process = os.getpid()
         self._appender = Appender(self.engine, scores_table, _RECORD_NAMES)

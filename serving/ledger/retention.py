@@ -34,17 +34,17 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from configs.runtime.database import reading, writing
 from configs.runtime.errors import BellwetherError
-from configs.schema.company import Retention
-from configs.schema.workspace import Workspace
-from serving.http.score_text import window
-from serving.ledger.ledger import (
-    Ledger,
+from configs.runtime.tables import (
     books_table,
     contents_table,
     labels_table,
     scores_table,
     upkeep_table,
 )
+from configs.schema.company import Retention
+from configs.schema.workspace import Workspace
+from serving.http.score_text import window
+from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
 
 VECTOR, REASONS, FACTS = "vector", "reasons", "facts"

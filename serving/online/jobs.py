@@ -22,13 +22,6 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import (
-    Column,
-    Integer,
-    MetaData,
-    PrimaryKeyConstraint,
-    String,
-    Table,
-    Text,
     and_,
     delete,
     func,
@@ -37,9 +30,11 @@ from sqlalchemy import (
 )
 from sqlalchemy import update as change
 
-from configs.runtime.database import UtcTime, open_engine, reading, writing
+from configs.runtime.database import reading, writing
 from configs.runtime.errors import BellwetherError, UnavailableError
+from configs.runtime.migrate import open_engine
 from configs.runtime.sql_inserts import settle
+from configs.runtime.tables import JOB_TABLES, jobs_table
 from configs.schema.workspace import Workspace
 from serving.http.problems import ProblemError
 from serving.scoring.export_rows import SCHEMA, csv_lines, flat_row
@@ -67,26 +62,6 @@ FORMATS = {
     "parquet": "application/vnd.apache.parquet",
 }
 """What results come as, and their media types."""
-
-metadata = MetaData()
-jobs_table = Table(
-    "score_jobs",
-    metadata,
-    Column("company", String(64), nullable=False),
-    Column("job_id", String(40), nullable=False),
-    Column("caller", String(200), nullable=False),
-    Column("request_sha256", String(64), nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("n_accounts", Integer, nullable=False),
-    Column("n_done", Integer, nullable=False),
-    Column("release_id", String(40)),
-    Column("created_at", UtcTime, nullable=False),
-    Column("finished_at", UtcTime),
-    Column("seen_at", UtcTime, nullable=False),
-    Column("problem", Text),
-    Column("worker", String(32)),
-    PrimaryKeyConstraint("company", "job_id"),
-)
 
 
 @dataclass(frozen=True)
@@ -145,7 +120,7 @@ class Jobs:
         self.company = workspace.company.name
         self.folder = workspace.state.root / "jobs"
         file = workspace.state.ledger / "jobs.db"
-        self.engine = open_engine(workspace.places.ledger_url, file, metadata)
+        self.engine = open_engine(workspace.places.ledger_url, file, JOB_TABLES)
 
     def close(self) -> None:
         """Let go of the database."""

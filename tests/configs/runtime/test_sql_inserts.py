@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, func, select
 
 from configs.runtime import database
-from configs.runtime.database import UtcTime, open_engine, reading, writing
+from configs.runtime.database import UtcTime, connect, reading, writing
 from configs.runtime.errors import UnavailableError
 from configs.runtime.sql_inserts import PAGES_A_COMMIT, ROWS_AT_ONCE, WAL_PAGES, Appender
 
@@ -31,7 +31,8 @@ NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_engine(None, tmp_path / "notes.db", metadata)
+    engine = connect(None, tmp_path / "notes.db")
+    metadata.create_all(engine)
     yield engine
     engine.dispose()
 

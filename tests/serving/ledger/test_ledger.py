@@ -26,6 +26,7 @@ import serving.ledger.ledger as module
 from configs.runtime.database import reading, writing
 from configs.runtime.errors import DataError, StateError, UnavailableError
 from configs.runtime.sql_inserts import settle
+from configs.runtime.tables import scores_table
 from serving.ledger.ledger import (
     BookScores,
     Ledger,
@@ -33,7 +34,6 @@ from serving.ledger.ledger import (
     ScoreRow,
     new_score_ids,
     pack_features,
-    scores_table,
     unpack_features,
 )
 
@@ -574,19 +574,6 @@ def test_a_sample_is_spread_over_the_ledger_and_the_same_each_time(ledger: Ledge
     assert found == [f"day {day:02d}" for day in range(0, 40, 5)]
     assert [row.request_id for row in ledger.sample(8)] == found
     assert len(ledger.sample(1000)) == 40
-
-
-def test_a_ledger_of_an_earlier_version_gets_its_new_columns(ledger: Ledger, file: Path) -> None:
-    ledger.append_book(book())
-    with writing(ledger.engine) as connection:
-        for name in ("facts", "clock"):
-            connection.exec_driver_sql(f"ALTER TABLE scores DROP COLUMN {name}")
-        connection.exec_driver_sql("ALTER TABLE score_books DROP COLUMN channel")
-    url = ledger.engine.url.render_as_string(hide_password=False)
-    with Ledger(url, file, "acme") as opened:
-        kept = opened.last_book("churn")
-        assert (len(kept), kept[0].facts, kept[0].clock) == (7, {}, None)
-        assert opened.append_book(book()) == 0
 
 
 def test_books_are_judged_by_the_outcomes_of_their_own_contract(ledger: Ledger) -> None:

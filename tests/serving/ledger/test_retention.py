@@ -17,6 +17,7 @@ import bellwether
 import serving.online.server_state as live_module
 from configs.runtime.database import reading, writing
 from configs.runtime.errors import ConfigError, StateError
+from configs.runtime.tables import contents_table, scores_table
 from configs.schema.company import Retention, parse_company
 from configs.schema.workspace import Environment
 from serving.ledger.ledger import (
@@ -24,10 +25,8 @@ from serving.ledger.ledger import (
     Ledger,
     RecordedOutcome,
     ScoreRow,
-    contents_table,
     new_score_ids,
     pack_features,
-    scores_table,
 )
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.replay import replay

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from configs.runtime.database import reading, writing
 from configs.runtime.errors import UnavailableError
-from serving.ledger.ledger import scores_table
+from configs.runtime.tables import scores_table
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.replay import replay
 from serving.online.answer_cache import Basis, Given, Recall, basis_of

@@ -20,11 +20,11 @@ from sqlalchemy import select
 from configs.runtime.database import reading
 from configs.runtime.errors import UnavailableError
 from configs.runtime.state_directory import State
+from configs.runtime.tables import scores_table
 from configs.schema.workspace import Environment
 from serving.api.schemas import Answer, JobAnswer
 from serving.auth.permissions import Caller
 from serving.http.problems import ProblemError
-from serving.ledger.ledger import scores_table
 from serving.online.jobs import ABANDONED, CHUNK, MAX_WAITING, Jobs
 from serving.online.server_state import ServerState
 from serving.scoring.export_rows import COLUMNS, flat_row
