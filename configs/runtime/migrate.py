@@ -24,7 +24,7 @@ from configs.runtime.tables import metadata
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision that `configs.runtime.tables` describes."""
 
 VERSION_TABLE = "bellwether_schema"

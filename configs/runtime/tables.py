@@ -189,7 +189,7 @@ jobs_table = Table(
     Column("release_id", String(40)),
     Column("created_at", UtcTime, nullable=False),
     Column("finished_at", UtcTime),
-    Column("seen_at", UtcTime, nullable=False),
+    Column("due_at", UtcTime, nullable=False),
     Column("problem", Text),
     Column("worker", String(32)),
     PrimaryKeyConstraint("company", "job_id"),
@@ -212,6 +212,7 @@ outbox_table = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("due_at", UtcTime, nullable=False),
     Column("problem", Text),
+    Column("worker", String(32)),
     PrimaryKeyConstraint("company", "message_id"),
     Index("outbox_by_state", "company", "state", "endpoint", "due_at"),
 )
