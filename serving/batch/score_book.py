@@ -34,8 +34,9 @@ from serving.batch.band_medians import EVERYBODY, LEVELS, band_medians
 from serving.batch.book_changes import changes_of_book
 from serving.http.score_text import asks_renewal, in_100, notice_words, to_second, window
 from serving.integrations.webhooks import announce
-from serving.ledger.ledger import BookScores, Ledger
+from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
+from serving.ledger.score_rows import BookScores
 from serving.ledger.shadow_scoring import score_shadow_book
 from serving.monitoring.monitoring_store import MonitoringInput
 from serving.scoring.export_rows import (
@@ -409,7 +410,7 @@ def _add_changes(
         scored = [
             {**row, "facts": facts[position[row["account_id"]]]} for row in kept[model.target]
         ]
-        earlier = ledger.last_book(model.target, unlike=(vectors.as_of, scorer.release.release_id))
+        earlier = ledger.runs.last(model.target, unlike=(vectors.as_of, scorer.release.release_id))
         values = vectors.rows.values[[position[row["account_id"]] for row in scored]]
         try:
             changes = changes_of_book(archive, model, scored, values, vectors.as_of, earlier)

@@ -289,7 +289,7 @@ class RetentionWorker:
         """Remove scores until there are few enough: repeats within a month first."""
         done = RetentionResult()
         for is_chosen in (lambda _, is_repeat: bool(is_repeat), lambda _row, _repeat: True):
-            excess = self.ledger.count() - most
+            excess = self.ledger.scores.count() - most
             if excess > 0:
                 part = self._remove(today, is_chosen, now, excess)
                 done = RetentionResult(
@@ -351,7 +351,7 @@ class RetentionWorker:
         if not rows:
             return []
         with reading(self.ledger.engine) as connection:
-            told = self.ledger.contents(
+            told = self.ledger.scores.contents(
                 connection, (row["facts_ref"] for row in rows if row["facts_ref"])
             )
             labelled = self._labelled(connection, rows)

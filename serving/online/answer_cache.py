@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from features.feast_store import OnlineRow
-from serving.ledger.ledger import Json, ScoreRow, as_json
+from serving.ledger.score_rows import Json, ScoreRow, as_json
 
 ROOM_BYTES = 128 * 2**20
 """What the answers of one process may take: those of about 11,000 accounts."""

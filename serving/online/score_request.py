@@ -15,7 +15,7 @@ from configs.runtime.errors import BellwetherError
 from features.feast_store import FeastStore, OnlineRow, OnlineRows, online_row_frame
 from serving.auth.permissions import sees
 from serving.http.score_text import FAILED
-from serving.ledger.ledger import ScoreRow, new_score_ids, pack_features
+from serving.ledger.score_rows import ScoreRow, new_score_ids, pack_features
 from serving.ledger.shadow_scoring import shadow_rows
 from serving.online.answer_cache import Basis, Given, Recall, basis_of
 from serving.scoring.export_rows import compact_reasons, kept_beside

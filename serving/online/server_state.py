@@ -35,10 +35,11 @@ from serving.batch.score_book import ScoreRun, read_latest, read_ranks, read_tab
 from serving.http.dependency_health import DependencyHealth
 from serving.integrations.webhooks import DEAD, KEPT_DAYS, Outbox, check_webhooks, endpoint_of
 from serving.ledger.feedback_store import FeedbackStore
-from serving.ledger.ledger import Ledger, ScoreRow
+from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.retention import RetentionWorker
 from serving.ledger.score_changes import change_of
+from serving.ledger.score_rows import ScoreRow
 from serving.monitoring.monitoring_store import read_monitoring
 from serving.online.answer_cache import ROOM_BYTES, Recall
 from serving.online.cache_warmer import Ahead
@@ -383,7 +384,7 @@ class ServerState:
         """
         currency = self.workspace.company.reporting_currency
         earlier = [
-            self.ledger.previous(
+            self.ledger.scores.previous(
                 row.entity_id,
                 row.target,
                 as_of=row.as_of,

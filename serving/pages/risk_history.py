@@ -13,7 +13,7 @@ from typing import Any
 
 from serving.http.score_text import short_day
 from serving.ledger.comparability import ScoreQuestion
-from serving.ledger.ledger import RecordedOutcome, ScoreRow
+from serving.ledger.score_rows import RecordedOutcome, ScoreRow
 from serving.pages.track_record import DID
 
 MOST_POINTS = 120

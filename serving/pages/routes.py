@@ -300,7 +300,7 @@ def _add_feedback(router: APIRouter, get_live: GetLive) -> None:
             form = await forms.read_form(request, forms.FEEDBACK_FIELDS)
             _check_seen(_book(live, request), account_id)
             said = forms.feedback_of(form, account_id)
-            score = await loop.run_in_executor(live.singles, live.ledger.score, said.score_id)
+            score = await loop.run_in_executor(live.singles, live.ledger.scores.find, said.score_id)
             if score is None or score.entity_id != account_id:
                 raise ProblemError("invalid-request", "the score is not this account's")
             who = caller_of(request).name

@@ -235,7 +235,7 @@ def test_a_kill_during_batches_loses_no_acknowledged_score(server, state):
     }
     assert len(acknowledged) > 500
     with Ledger.open(state) as ledger:
-        assert all(ledger.score(score_id) is not None for score_id in acknowledged)
+        assert all(ledger.scores.find(score_id) is not None for score_id in acknowledged)
 
 
 def begin(server, body: bytes) -> socket.socket:
@@ -279,5 +279,5 @@ def test_an_asked_end_finishes_what_was_begun_and_keeps_it(world, copy_of, servi
         }
         assert len(kept) > 100
         with Ledger.open(state) as ledger:
-            assert all(ledger.score(score_id) is not None for score_id in kept)
+            assert all(ledger.scores.find(score_id) is not None for score_id in kept)
         assert not any(os.path.exists(f"/proc/{pid}") for pid in workers)

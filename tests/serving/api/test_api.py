@@ -64,7 +64,7 @@ def test_every_score_given_out_is_in_the_ledger(client, world):
     answer = client.get("/v1/accounts/A-0033/score").json()
     with Ledger.open(world.workspace) as ledger:
         for part in answer["scores"].values():
-            kept = ledger.score(part["score_id"])
+            kept = ledger.scores.find(part["score_id"])
             assert kept.probability == part["probability"]
             assert kept.entity_id == "A-0033"
             assert kept.channel == "api"

@@ -123,9 +123,9 @@ def suppose(client, **asked):
 
 
 def test_a_supposition_stands_beside_the_account_as_it_is(client, live):
-    before = live.ledger.count()
+    before = live.ledger.scores.count()
     score = client.get("/v1/accounts/A-0030/score").json()["scores"]["churn"]["probability"]
-    kept = live.ledger.count()
+    kept = live.ledger.scores.count()
     answer = suppose(client, account_id="A-0030", features={"active_users_28d": 0.0})
     told = WhatIfAnswer.model_validate_json(answer.content)
     churn = told.scores["churn"]
@@ -135,7 +135,7 @@ def test_a_supposition_stands_beside_the_account_as_it_is(client, live):
     assert told.changed[0].before > 0
     assert "not what changing them would do" in told.note
     assert kept > before
-    assert live.ledger.count() == kept, "a supposition is no score of the account"
+    assert live.ledger.scores.count() == kept, "a supposition is no score of the account"
 
 
 def test_the_values_the_account_has_suppose_nothing(client, live):

@@ -106,7 +106,7 @@ def test_both_are_in_the_ledger_alike_and_replay(serving, fresh):
     scored = [serving.score(["A-0030"], request_id=name) for name in ("first", "again")]
     for one in scored:
         serving.ledger.append(one.rows)
-    first, again = (serving.ledger.score(one.rows[0].score_id) for one in scored)
+    first, again = (serving.ledger.scores.find(one.rows[0].score_id) for one in scored)
     assert first.reasons == again.reasons != []
     assert first.facts == again.facts
     assert first.clock == again.clock
@@ -243,7 +243,7 @@ def test_what_is_known_is_answered_in_the_event_loop_and_committed(serving, no_t
     for entity, one in zip(IDS, again, strict=True):
         assert one.given[0].value["account_id"] == entity
         assert {row.request_id for row in one.rows} == {f"r-{entity}"}
-        assert serving.ledger.score(one.rows[0].score_id).entity_id == entity
+        assert serving.ledger.scores.find(one.rows[0].score_id).entity_id == entity
 
 
 def test_known_and_unknown_together_get_each_their_own(serving):
@@ -252,7 +252,7 @@ def test_known_and_unknown_together_get_each_their_own(serving):
     found = asyncio.run(ask(serving, asked))
     assert [one.given[0].value["account_id"] for one in found] == asked
     assert found[1].given[0].status == "unknown_account"
-    assert all(serving.ledger.score(row.score_id) for one in found for row in one.rows)
+    assert all(serving.ledger.scores.find(row.score_id) for one in found for row in one.rows)
 
 
 def test_while_another_writes_the_event_loop_goes_on_and_a_thread_waits(serving):

@@ -58,7 +58,7 @@ def test_a_whole_book_in_three_formats(client, live, jobs, book):
     lines = client.get(f"{where}/results").content.splitlines()
     answers = [Answer.model_validate_json(line) for line in lines]
     assert len({answer.account_id for answer in answers}) == 260
-    kept = live.ledger.score(answers[0].scores["churn"].score_id)
+    kept = live.ledger.scores.find(answers[0].scores["churn"].score_id)
     assert (kept.request_id, kept.channel) == (told["job_id"], "batch")
 
     table = pq.read_table(io.BytesIO(client.get(f"{where}/results?format=parquet").content))

@@ -182,7 +182,7 @@ def test_a_ledger_row_replays_to_the_same_score(live, world):
     scored = live.score(["A-0030"], request_id="replay", channel="api")
     with Ledger.open(world.workspace) as ledger:
         ledger.append(scored.rows)
-        kept = ledger.score(scored.rows[0].score_id)
+        kept = ledger.scores.find(scored.rows[0].score_id)
     bundle = load(world.workspace.state.bundles / kept.bundle_sha, kept.bundle_sha)
     vector = np.frombuffer(kept.features, dtype="<f8")
     columns = {name: [vector[world.names.index(name)]] for name in bundle.encoder.names}
