@@ -230,7 +230,7 @@ def test_a_row_that_could_not_be_replayed_is_refused(
 ) -> None:
     with pytest.raises(DataError, match="where: score"):
         embedded.append([*rows(1), *rows(1, **wrong)])
-    assert embedded.count() == 0
+    assert embedded.scores.count() == 0
 
 
 def test_nothing_to_append_is_fine(embedded: Ledger) -> None:
@@ -251,7 +251,7 @@ def test_many_callers_share_a_commit(embedded: Ledger, monkeypatch: pytest.Monke
             waiting = [pool.submit(embedded.append, rows(1)) for _ in range(24)]
             time.sleep(0.3)
         assert sum(item.result(10) for item in waiting) == 24
-    assert embedded.count() == 24
+    assert embedded.scores.count() == 24
     assert sum(commits) == 24
     assert len(commits) <= 3, "who came first, and all who waited together"
 
@@ -294,7 +294,7 @@ def test_callers_committed_together_fail_alone(ledger: Ledger) -> None:
 def test_what_is_committed_here_waits_for_no_other_thread(embedded: Ledger) -> None:
     futures = embedded.commit_each([rows(1), rows(1)])
     assert [future.done() for future in futures] == [True, True]
-    assert embedded.count() == 2
+    assert embedded.scores.count() == 2
 
 
 def test_while_another_thread_commits_the_writer_is_next(embedded: Ledger) -> None:
@@ -304,7 +304,7 @@ def test_while_another_thread_commits_the_writer_is_next(embedded: Ledger) -> No
         [waiting] = embedded.commit_each([rows(1)])
         assert not waiting.done()
     assert waiting.result(10) == 1
-    assert embedded.count() == 2
+    assert embedded.scores.count() == 2
 
 
 def test_closing_commits_what_waits_and_refuses_what_comes(embedded: Ledger, file: Path) -> None:
@@ -348,7 +348,7 @@ def test_a_cancelled_caller_is_passed_over(embedded: Ledger) -> None:
         cancelled, other = embedded.submit(rows(1)), embedded.submit(rows(1))
         assert cancelled.cancel()
     assert other.result(10) == 1
-    assert embedded.count() == 2
+    assert embedded.scores.count() == 2
 
 
 def test_a_ledger_is_not_carried_over_a_fork(
@@ -370,7 +370,7 @@ def test_an_outage_is_retried(embedded: Ledger, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(embedded._writer, "_commit", flaky)
     assert embedded.append(rows(1)) == 1
-    assert embedded.count() == 1
+    assert embedded.scores.count() == 1
 
 
 def test_a_commit_whose_answer_was_lost_is_not_written_twice(
@@ -385,7 +385,7 @@ def test_a_commit_whose_answer_was_lost_is_not_written_twice(
 
     monkeypatch.setattr(embedded._writer, "_commit", commit)
     assert embedded.append(rows(3)) == 3
-    assert embedded.count() == 3
+    assert embedded.scores.count() == 3
 
 
 def test_a_database_that_is_away_is_named_without_its_password(file: Path) -> None:
@@ -484,7 +484,7 @@ def test_a_crooked_book_is_refused(embedded: Ledger) -> None:
         embedded.append_book(book(band=["low"]))
     with pytest.raises(DataError, match="first at entity a0"):
         embedded.append_book(book(probability=np.full(7, np.nan)))
-    assert embedded.count() == 0
+    assert embedded.scores.count() == 0
 
 
 def test_outcomes_are_recorded_once_and_corrected_later(ledger: Ledger) -> None:
@@ -503,7 +503,7 @@ def test_outcomes_are_recorded_once_and_corrected_later(ledger: Ledger) -> None:
 
 def test_an_outcome_is_yes_or_no(embedded: Ledger) -> None:
     with pytest.raises(DataError):
-        embedded.record_outcome(RecordedOutcome("a1", "churn", AS_OF, 2, NOW), recorded_at=NOW)
+        embedded.outcomes.record_one(RecordedOutcome("a1", "churn", AS_OF, 2, NOW), recorded_at=NOW)
 
 
 def test_ids_sort_by_time() -> None:

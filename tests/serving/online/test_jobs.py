@@ -50,8 +50,8 @@ def test_a_whole_book_in_three_formats(client, live, jobs, book):
     assert JobAnswer.model_validate_json(made.content).state == "queued"
     early = client.get(f"{where}/results")
     assert early.json()["type"] == "/v1/problems/job-not-done"
-    assert jobs.run_next(live, NOW).state == "done"
-    assert jobs.run_next(live, NOW) is None
+    assert jobs.run_next(live, datetime.now(UTC)).state == "done"
+    assert jobs.run_next(live, datetime.now(UTC)) is None
     told = client.get(where).json()
     assert (told["n_done"], told["release_id"]) == (260, live.current().release.release_id)
 
