@@ -105,7 +105,7 @@ class Jobs:
         self.folder = workspace.state.root / "jobs"
         file = workspace.state.ledger / "jobs.db"
         self.engine = open_engine(workspace.places.ledger_url, file, JOB_TABLES)
-        self._queue = WorkQueue(
+        self.queue = WorkQueue(
             self.engine, jobs_table, "job_id", self.company, (QUEUED, RUNNING), ABANDONED
         )
 
@@ -138,7 +138,7 @@ class Jobs:
                     "idempotency-key-reused", "this Idempotency-Key came with another body before"
                 )
             return known
-        if self._queue.count_open() >= MAX_WAITING:
+        if self.queue.count_open() >= MAX_WAITING:
             raise ProblemError("too-many-requests", f"{MAX_WAITING} jobs wait or run already")
         folder = self.folder / job_id
         folder.mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ class Jobs:
         try:
             self._run(live, claim)
         except UnavailableError as error:
-            self._queue.update(claim, problem=error.what)  # claimed again after the lease
+            self.queue.update(claim, problem=error.what)  # claimed again after the lease
         except BellwetherError as error:
             self._finish(claim, FAILED, error.what)
         except LostClaimError:
@@ -199,8 +199,8 @@ class Jobs:
             raise
 
     def _claim(self, now: datetime) -> Claim | None:
-        for job_id in self._queue.due(now):
-            claim = self._queue.claim(job_id, now, state=RUNNING)
+        for job_id in self.queue.due(now):
+            claim = self.queue.claim(job_id, now, state=RUNNING)
             if claim is not None:
                 return claim
         return None
@@ -240,11 +240,11 @@ class Jobs:
                 live.ledger.append([*scored.rows, *scored.shadow])
                 _write(path, b"".join(item.body + b"\n" for item in scored.given))
             n_done = start + len(chunk)
-            self._queue.extend(claim, datetime.now(UTC), n_done=n_done, release_id=parts.name)
+            self.queue.extend(claim, datetime.now(UTC), n_done=n_done, release_id=parts.name)
         return True
 
     def _finish(self, claim: Claim, state: str, problem: str | None) -> None:
-        self._queue.update(claim, state=state, problem=problem, finished_at=datetime.now(UTC))
+        self.queue.update(claim, state=state, problem=problem, finished_at=datetime.now(UTC))
 
     def _read(self, where: Any) -> list[Job]:
         table = jobs_table
@@ -256,8 +256,8 @@ class Jobs:
             return [Job(*row) for row in connection.execute(ordered).all()]
 
     def _prune(self) -> None:
-        finished = [job.job_id for job in self._read(self._queue.is_finished)[KEPT:]]
-        self._queue.forget(jobs_table.c.job_id.in_(finished))
+        finished = [job.job_id for job in self._read(self.queue.is_finished)[KEPT:]]
+        self.queue.forget(jobs_table.c.job_id.in_(finished))
         for job_id in finished:
             shutil.rmtree(self.folder / job_id, ignore_errors=True)
 
