@@ -24,6 +24,10 @@ logger = logging.getLogger("bellwether.serving")
 SEND_SECONDS = 10.0
 """For the whole attempt: a limit for each read never ends a receiver that sends byte by byte."""
 
+CONNECT_SHARE = 0.4
+"""Of that time, for each of connection and handshake. The client closes a connection whose
+handshake it gave up itself; one that is cancelled from outside it leaves open."""
+
 
 def send(endpoint: Endpoint, message: Message, now: datetime) -> str:
     """Send one message once; return what is wrong, the empty string when it was taken.
@@ -33,6 +37,8 @@ def send(endpoint: Endpoint, message: Message, now: datetime) -> str:
     """
     try:
         status = asyncio.run(_status(endpoint, message, now))
+    except httpx.ConnectTimeout:
+        return f"no connection within {CONNECT_SHARE * SEND_SECONDS:g} s"
     except (TimeoutError, httpx.TimeoutException):
         return f"no answer within {SEND_SECONDS:g} s"
     except httpx.RemoteProtocolError as error:
@@ -55,9 +61,10 @@ async def _status(endpoint: Endpoint, message: Message, now: datetime) -> int:
         "webhook-timestamp": str(int(moment.timestamp())),
         "webhook-signature": Signer(endpoint.secret).sign(message.message_id, moment, message.body),
     }
+    limits = httpx.Timeout(SEND_SECONDS, connect=CONNECT_SHARE * SEND_SECONDS)
     async with (
         asyncio.timeout(SEND_SECONDS),
-        httpx.AsyncClient(verify=_trusted(), trust_env=False, timeout=None) as client,  # noqa: S113
+        httpx.AsyncClient(verify=_trusted(), trust_env=False, timeout=limits) as client,
         client.stream("POST", endpoint.url, headers=headers, content=message.body) as answer,
     ):
         return answer.status_code

@@ -24,11 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
-from sqlalchemy import (
-    and_,
-    func,
-    select,
-)
+from sqlalchemy import and_, func, select
 
 from configs.runtime.database import reading
 from configs.runtime.errors import ConfigError, did_you_mean

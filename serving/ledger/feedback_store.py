@@ -13,13 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import (
-    Table,
-    delete,
-    func,
-    select,
-    tuple_,
-)
+from sqlalchemy import Table, delete, func, select, tuple_
 
 from configs.runtime.database import reading, writing
 from configs.runtime.errors import StateError

@@ -16,22 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import (
-    func,
-    select,
-    update,
-)
+from sqlalchemy import func, select, update
 
 from configs.runtime.database import BUSY_SECONDS, address, reading, telling, writing
 from configs.runtime.errors import DataError, StateError, UnavailableError
 from configs.runtime.migrate import open_engine
 from configs.runtime.sql_inserts import Appender, settle
-from configs.runtime.tables import (
-    LEDGER_TABLES,
-    books_table,
-    contents_table,
-    scores_table,
-)
+from configs.runtime.tables import LEDGER_TABLES, books_table, contents_table, scores_table
 from configs.schema.workspace import Workspace
 from serving.ledger.commit_queue import GroupWriter, Record
 from serving.ledger.outcome_store import OutcomeStore

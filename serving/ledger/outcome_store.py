@@ -8,20 +8,12 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import (
-    Engine,
-    and_,
-    func,
-    select,
-)
+from sqlalchemy import Engine, and_, func, select
 
 from configs.runtime.database import reading
 from configs.runtime.errors import DataError
 from configs.runtime.sql_inserts import settle
-from configs.runtime.tables import (
-    labels_table,
-    scores_table,
-)
+from configs.runtime.tables import labels_table, scores_table
 from serving.ledger.run_reader import in_book
 from serving.ledger.score_rows import BookEntry, JudgedScore, RecordedOutcome
 

@@ -8,19 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import (
-    Engine,
-    and_,
-    func,
-    literal_column,
-    select,
-)
+from sqlalchemy import Engine, and_, func, literal_column, select
 
 from configs.runtime.database import reading
-from configs.runtime.tables import (
-    books_table,
-    scores_table,
-)
+from configs.runtime.tables import books_table, scores_table
 from serving.ledger.score_reader import ScoreReader, is_earlier
 from serving.ledger.score_rows import SHADOW, BookEntry, ScoreRow
 

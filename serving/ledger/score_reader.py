@@ -9,21 +9,10 @@ from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import (
-    Connection,
-    Engine,
-    Table,
-    and_,
-    func,
-    or_,
-    select,
-)
+from sqlalchemy import Connection, Engine, Table, and_, func, or_, select
 
 from configs.runtime.database import reading
-from configs.runtime.tables import (
-    contents_table,
-    scores_table,
-)
+from configs.runtime.tables import contents_table, scores_table
 from serving.ledger.score_rows import REFS, ROW_NAMES, SHADOW, ScoreRow, row_of
 
 REFS_AT_ONCE = 500

@@ -21,9 +21,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sqlalchemy import (
-    select,
-)
+from sqlalchemy import select
 
 from configs.runtime.database import reading
 from configs.runtime.errors import BellwetherError, UnavailableError

@@ -16,14 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from sqlalchemy import (
-    Connection,
-    Engine,
-    Table,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Engine, Table, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from configs.runtime.database import address, reading, writing
