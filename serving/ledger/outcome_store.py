@@ -1,4 +1,4 @@
-"""Keeps what became of predictions, and compares scores with it."""
+"""Outcomes of predictions: records them, and joins them with the scores of runs."""
 
 from __future__ import annotations
 

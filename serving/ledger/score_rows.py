@@ -1,4 +1,4 @@
-"""One score, one run of scores and one outcome as the ledger keeps them, and as columns."""
+"""Typed rows of the ledger: a score, a run of the whole book, an outcome; and their checks."""
 
 from __future__ import annotations
 
