@@ -16,7 +16,7 @@ from serving.batch.filters import CURSOR
 from serving.http.problems import MEDIA_TYPE, OF_STATUS, TYPES
 from serving.http.prometheus import Metrics
 from serving.ledger.ledger import Ledger
-from serving.online.score_request import LoadedRelease
+from serving.online.release_loader import LoadedRelease
 from serving.online.server_state import ServerState
 from training.model.reason_text import reason_catalogue
 
@@ -191,7 +191,7 @@ def test_without_the_ledger_no_score_is_given_out(away, client_for, monkeypatch)
     def full(_rows):
         raise UnavailableError("the ledger is behind")
 
-    monkeypatch.setattr(away.ledger, "commit_each", full)
+    monkeypatch.setattr(away.ledger, "submit", full)
     answer = client_for(away).get("/v1/accounts/A-0030/score")
     problem_of(answer, "unavailable")
     assert int(answer.headers["retry-after"]) > 0
