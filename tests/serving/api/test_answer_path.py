@@ -12,21 +12,24 @@ from serving.online.server_state import ServerState
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = ("configs", "features", "training", "serving")
-MAX_FILES, MAX_FUNCTIONS = 15, 66
+MAX_FILES, MAX_FUNCTIONS = 15, 72
 INLINE = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<lambda>")
+THREADS = ("MainThread", "single", "score-ledger")
 PATH = "/v1/accounts/A-0030/score"
 
 
 class Trace:
-    """Our functions that ran while it was on, by file, on any thread started under it."""
+    """Our functions that ran while it was on, by file, on the threads of a request."""
 
     def __init__(self) -> None:
         self.functions: dict[str, set[str]] = {}
         self.is_on = False
 
     def note(self, frame, event, _arg) -> None:
+        if not self.is_on or not threading.current_thread().name.startswith(THREADS):
+            return
         path = Path(frame.f_code.co_filename)
-        if self.is_on and event == "call" and ROOT in path.parents:
+        if event == "call" and ROOT in path.parents:
             name = path.relative_to(ROOT)
             name_of = frame.f_code.co_qualname
             if name.parts[0] in PACKAGES and not name_of.endswith(INLINE):

@@ -202,9 +202,13 @@ def test_a_ledger_that_does_not_commit_in_time_withholds_the_score(away, client_
     never: Future[int] = Future()
     monkeypatch.setattr(away.ledger, "submit", lambda _rows: never)
     monkeypatch.setattr("serving.api.scores.COMMIT_SECONDS", 0.05)
-    answer = batch(client_for(away), {"account_ids": ["A-0030"]})
-    assert b"probability" not in answer.content
-    assert "did not commit" in problem_of(answer, "unavailable")["detail"]
+    client = client_for(away)
+    for answer in (
+        client.get("/v1/accounts/A-0030/score"),
+        batch(client, {"account_ids": ["A-0030"]}),
+    ):
+        assert b"probability" not in answer.content
+        assert "did not commit" in problem_of(answer, "unavailable")["detail"]
 
 
 class NoStore:
@@ -241,7 +245,7 @@ def test_before_anything_is_published(away, client_for):
 
 
 def test_what_breaks_unexpectedly_is_a_problem_without_its_inside(away, client_for, monkeypatch):
-    monkeypatch.setattr(away, "_score", lambda _: 1 / 0)
+    monkeypatch.setattr(away, "score", lambda *_, **__: 1 / 0)
     answer = client_for(away).get("/v1/accounts/A-0030/score")
     problem_of(answer, "internal-error")
     assert "division" not in answer.text
