@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -218,40 +218,19 @@ def begin_writing(connection: Any) -> None:
     sqlite3.OperationalError
         Locked beyond `BUSY_SECONDS`; the file cannot be written.
     """
-    make_impatient(connection)
-    try:
-        execute_patiently(connection, "BEGIN IMMEDIATE")
-    finally:
-        make_patient(connection)
-
-
-def make_patient(connection: sqlite3.Connection) -> None:
-    """Have SQLite itself wait for a lock, as every connection does at first."""
-    connection.execute(f"PRAGMA busy_timeout={_PATIENCE_MS}")
-
-
-def make_impatient(connection: sqlite3.Connection) -> None:
-    """Have SQLite itself wait for a lock no longer than `execute_patiently` wants, from here on."""
-    connection.execute(f"PRAGMA busy_timeout={_LOOK_MS}")
-
-
-def execute_patiently(connection: sqlite3.Connection, sql: str, values: Sequence[Any] = ()) -> None:
-    """Execute a statement that needs the write lock, on a connection that was made impatient.
-
-    Raises
-    ------
-    sqlite3.OperationalError
-        As `begin_writing`.
-    """
     ends = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute(sql, values)
-            return
-        except sqlite3.OperationalError as error:
-            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if not is_busy or time.monotonic() > ends:
-                raise
+    connection.execute(f"PRAGMA busy_timeout={_LOOK_MS}")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() > ends:
+                    raise
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={_PATIENCE_MS}")
 
 
 def _postgresql(url: URL) -> Engine:

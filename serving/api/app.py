@@ -18,19 +18,17 @@ from configs.runtime.errors import BellwetherError
 from serving.api import schemas
 from serving.api.catalogue import about
 from serving.api.changes import changes
-from serving.api.fast_route import Lane, route_named
 from serving.api.feedback import intake
 from serving.api.gauges import set_gauges
 from serving.api.jobs import jobs
-from serving.api.middleware import LOOPBACK, Admit, RequestGuard, Show
+from serving.api.middleware import LOOPBACK, RequestGuard, Show, admission, observer
 from serving.api.monitoring import monitoring
 from serving.api.openapi import describer
 from serving.api.requests import GetLive, GetMetrics
 from serving.api.scores import answered, scores
 from serving.api.scores_list import add_scores_list
 from serving.api.whatif import whatif
-from serving.auth.authenticate import is_public
-from serving.auth.permissions import METRICS, Caller, RequiredRole
+from serving.auth.permissions import METRICS, RequiredRole
 from serving.http.problems import is_for_people, of_error, of_fault, problem, response
 from serving.pages.routes import pages, problem_page
 
@@ -73,8 +71,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.openapi = describer(app, schemas.BODIES)  # type: ignore[method-assign]
-    by_id = scores(get_live, get_metrics)
-    app.include_router(by_id)
+    app.include_router(scores(get_live, get_metrics))
     app.include_router(changes(get_live))
     for group in (add_scores_list, whatif, jobs, intake):
         app.include_router(group(get_live))
@@ -91,11 +88,10 @@ def create_app(
         (Exception, lambda _, instance: of_fault(instance)),  # the gate gets it too, and logs it
     ):
         app.add_exception_handler(kind, _answering(show, told))
-    # Around the framework, not within: what it does for every request is not for the lane.
     return RequestGuard(
-        Lane(app, route_named(by_id, "score_one")),
-        observe=_observer(get_metrics),
-        admit=_admission(get_live),
+        app,
+        observe=observer(get_metrics),
+        admit=admission(get_live),
         show=show,
         hosts=tuple(hosts),
     )
@@ -127,27 +123,6 @@ def _metrics(
         return Response(told.expose(), media_type="text/plain; version=0.0.4")
 
     return metrics
-
-
-def _admission(get_live: GetLive) -> Admit:
-    def admit(scope: Scope, headers: Headers) -> Caller | None:
-        if is_public(scope["path"]):
-            return None
-        live = get_live(Request(scope))
-        caller = live.door.caller(scope, headers)
-        live.limiter.check(caller)
-        return caller
-
-    return admit
-
-
-def _observer(
-    get_metrics: GetMetrics,
-) -> Callable[[Scope, str, int, float], None]:
-    def observe(scope: Scope, route: str, code: int, seconds: float) -> None:
-        get_metrics(Request(scope)).observe(scope["method"], route, code, seconds)
-
-    return observe
 
 
 def _nothing_here(app: FastAPI, show: Show) -> Callable[[Request], Response]:

@@ -20,7 +20,7 @@ from starlette.datastructures import Headers
 from configs.runtime.errors import ConfigError
 from configs.schema.company import Access
 from configs.schema.workspace import SignIn
-from serving.auth.permissions import ROLES, Caller
+from serving.auth.permissions import ROLES, Caller, once
 from serving.http.problems import ProblemError
 
 logger = logging.getLogger("bellwether.serving")
@@ -180,26 +180,6 @@ class SignInSessions:
         role = max(roles, key=list(ROLES).index)
         owner = (named and named.owner_id) or user
         return Caller(f"person {user}", ROLES[role], role, owner)
-
-
-def once(headers: Headers, name: str) -> str | None:
-    """Return a header that says who asks; None when it is absent.
-
-    A proxy that adds a header beside the caller's own leaves two; which one is true cannot be told.
-
-    Raises
-    ------
-    ProblemError
-        It comes more than once.
-    """
-    given = headers.getlist(name)
-    if len(given) > 1:
-        raise ProblemError(
-            "unauthenticated",
-            f"the header {name} comes {len(given)} times; it must come once, and a proxy has to "
-            "replace what the caller sends",
-        )
-    return given[0] if given else None
 
 
 def _algorithms_of(key: jwt.PyJWK) -> list[str]:

@@ -28,10 +28,11 @@ from configs.runtime.state_directory import (
     write_json_atomically,
 )
 from configs.schema.workspace import Workspace
-from features.feast_store import OnlineRows
+from features.feast_store import FeastStore, OnlineRows
 from features.snapshots.statuses import NOT_CUSTOMERS
 from serving.batch.band_medians import EVERYBODY, LEVELS, band_medians
 from serving.batch.book_changes import changes_of_book
+from serving.batch.stored_answers import AnswerPublisher
 from serving.http.score_text import asks_renewal, in_100, notice_words, to_second, window
 from serving.integrations.webhooks import announce
 from serving.ledger.ledger import Ledger
@@ -122,6 +123,8 @@ def score_book(
 ) -> ScoreRun:
     """Score every account of the newest book, keep it in the ledger, and publish it.
 
+    The answers go into the online store, where requests find them (`serving.batch.stored_answers`).
+
     Parameters
     ----------
     workspace : Workspace
@@ -154,11 +157,14 @@ def score_book(
     ranks = _ranks(scorer, vectors)
     flat: list[dict[str, Any]] = []
     kept: dict[str, list[dict[str, Any]]] = {model.target: [] for model in scorer.models}
-    for answers in _answers(scorer.with_ranks(ranks), vectors, now):
+    ranked = scorer.with_ranks(ranks)
+    stored = AnswerPublisher(FeastStore(workspace), ranked, now, progress)
+    for answers, rows in _answers(ranked, vectors, now):
         flat += [flat_row(answer) for answer in answers]
         for answer in answers:
             for target, part in answer.get("scores", {}).items():
                 kept[target].append(_kept(answer, part))
+        stored.add(answers, rows)
         progress(f"{len(flat):,} of {len(vectors.entity_ids):,}")
     _add_changes(workspace, scorer, vectors, ledger, flat, kept, progress)
     flat = _ranked(flat)
@@ -212,7 +218,7 @@ def answers_of(workspace: Workspace, release: Release, now: datetime) -> Iterato
     """Return the answers of the newest book one by one, as the API gives them; nothing is kept."""
     scorer = Scorer.load(workspace, release)
     vectors = _read_vectors(workspace, scorer)
-    for answers in _answers(scorer.with_ranks(_ranks(scorer, vectors)), vectors, now):
+    for answers, _ in _answers(scorer.with_ranks(_ranks(scorer, vectors)), vectors, now):
         yield from answers
 
 
@@ -365,8 +371,10 @@ def _by_question(model: ScoringModel, rows: OnlineRows) -> dict[bool, np.ndarray
     return {True: p[renewal], False: p[~renewal]}
 
 
-def _answers(scorer: Scorer, vectors: _Vectors, now: datetime) -> Iterator[list[dict[str, Any]]]:
-    """Score the book in parts, so that memory does not grow with it."""
+def _answers(
+    scorer: Scorer, vectors: _Vectors, now: datetime
+) -> Iterator[tuple[list[dict[str, Any]], OnlineRows]]:
+    """Score the book in parts, so that memory does not grow with it; yield the rows of each too."""
     rows = vectors.rows
     for start in range(0, len(vectors.entity_ids), CHUNK_ROWS):
         part = slice(start, start + CHUNK_ROWS)
@@ -377,7 +385,7 @@ def _answers(scorer: Scorer, vectors: _Vectors, now: datetime) -> Iterator[list[
             rows.facts[part],
             rows.as_of[part],
         )
-        yield scorer.score(vectors.entity_ids[part], chunk, now)
+        yield scorer.score(vectors.entity_ids[part], chunk, now), chunk
 
 
 def _kept(answer: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:

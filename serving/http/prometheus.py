@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MutexValue, ValueClass
 
 from serving.http.shared_counters import catch_up, write_instead_of_mapping
 
-STAGE_SECONDS = (
-    0.0001,
-    0.00025,
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.1,
-    0.5,
-    2.5,
-)
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "ready": ("1 when a score asked for now would be answered.", ()),
     "degraded": ("1 while something is wrong with a part; /v1/health says what.", ("part",)),
-    "ready_answers": ("Accounts whose answer is known while nothing it rests on changes.", ()),
     "webhook_messages": ("Messages that wait or were given up.", ("webhook", "state")),
     "feature_age_seconds": ("Age of the features in the online store.", ()),
     "book_age_seconds": ("Age of the last published book.", ()),
@@ -61,16 +45,6 @@ class Metrics:
             ("status",),
             registry=self.registry,
         )
-
-        self._stages = Histogram(
-            "bellwether_stage_seconds",
-            "Time of one scoring by stage: read, recall, encode, predict, explain, words, ledger.",
-            ("stage",),
-            buckets=STAGE_SECONDS,
-            registry=self.registry,
-        )
-        # The library's own look-up takes a lock and as long as the count.
-        self._stage, self._request = cache(self._stages.labels), cache(self._requests.labels)
         self._gauges = {
             name: Gauge(
                 f"bellwether_{name}",
@@ -82,10 +56,6 @@ class Metrics:
             for name, (about, labels) in GAUGES.items()
         }
 
-    def observe_stage(self, stage: str, seconds: float) -> None:
-        """Count the time of one stage."""
-        self._stage(stage).observe(seconds)
-
     def set(self, name: str, value: float, *labels: str) -> None:
         """Set one of `GAUGES`."""
         gauge = self._gauges[name]
@@ -93,7 +63,7 @@ class Metrics:
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""
-        self._request(method, route, str(status)).observe(seconds)
+        self._requests.labels(method, route, str(status)).observe(seconds)
 
     def count_accounts(self, counts: dict[str, int]) -> None:
         """Count accounts by the status they were answered with."""

@@ -19,12 +19,12 @@ from typing import Any
 from sqlalchemy import func, select, update
 
 from configs.runtime.database import BUSY_SECONDS, address, reading, telling, writing
-from configs.runtime.errors import DataError, StateError, UnavailableError
+from configs.runtime.errors import StateError, UnavailableError
 from configs.runtime.migrate import open_engine
-from configs.runtime.sql_inserts import Appender, settle
+from configs.runtime.sql_inserts import insert_many, settle
 from configs.runtime.tables import LEDGER_TABLES, books_table, contents_table, scores_table
 from configs.schema.workspace import Workspace
-from serving.ledger.commit_queue import GroupWriter, Record
+from serving.ledger.commit_queue import CommitQueue, Record
 from serving.ledger.outcome_store import OutcomeStore
 from serving.ledger.run_reader import RunReader
 from serving.ledger.score_reader import ScoreReader
@@ -88,14 +88,7 @@ class Ledger:
         self.outcomes = OutcomeStore(self.engine, company)
         self._wait_seconds = wait_seconds
         self._process = os.getpid()
-        self._appender = Appender(self.engine, scores_table, _RECORD_NAMES)
-        self._writer = GroupWriter(
-            self._appender.append,
-            self._settle,
-            self._appender.append_at_once,
-            lambda: self._appender.is_untidy,
-            self._appender.tidy,
-        )
+        self._writer = CommitQueue(self._insert, self._settle)
 
     @classmethod
     def open(cls, workspace: Workspace) -> Ledger:
@@ -125,10 +118,17 @@ class Ledger:
     ) -> None:
         self.close()
 
-    def submit(self, rows: Sequence[ScoreRow]) -> Future[int]:
+    def submit(self, rows: Sequence[ScoreRow], wait_seconds: float = 0.0) -> Future[int]:
         """Hand rows over and return at once; the future is done when they are committed.
 
         For asynchronous callers: ``await asyncio.wrap_future(ledger.submit(rows))``.
+
+        Parameters
+        ----------
+        rows : sequence of ScoreRow
+            All of them are committed, or none.
+        wait_seconds : float
+            How long to wait for room when writers are behind.
 
         Returns
         -------
@@ -144,52 +144,14 @@ class Ledger:
         UnavailableError
             Too many rows wait already.
         """
-        return self._hand_over(rows, 0.0)
-
-    def commit_each(self, callers: Sequence[Sequence[ScoreRow]]) -> list[Future[int]]:
-        """Commit rows of several callers as one group, here if nobody else is committing.
-
-        For a thread that has nothing else to do. A caller's bad rows cost the others nothing.
-
-        Returns
-        -------
-        list of Future of int
-            As of `submit`, per caller; most are done on return.
-
-        Raises
-        ------
-        StateError, UnavailableError
-            As `submit`.
-        """
         self._check_process()
-        told: dict[int, Future[int]] = {}
-        kept: dict[int, list[Record]] = {}
-        for i, rows in enumerate(callers):
-            try:
-                records = self._records(rows)
-            except DataError as error:
-                told[i] = _failed(error)
-            else:
-                kept |= {i: records} if records else {}
-                told |= {} if records else {i: _done(0)}
-        told |= zip(kept, self._writer.commit(list(kept.values())), strict=True)
-        return [told[i] for i in range(len(callers))]
+        records = self._records(rows)
+        return self._writer.put(records, wait_seconds) if records else _done(0)
 
     @property
     def is_embedded(self) -> bool:
         """Whether it is a file of this machine."""
         return self.engine.dialect.name == "sqlite"
-
-    def commit_now(self, rows: Sequence[ScoreRow]) -> bool:
-        """Commit rows if that can be done without waiting for anybody; say whether it was done.
-
-        For a thread that must not wait. What is not done can be appended in any other way.
-        """
-        self._check_process()
-        try:
-            return self._writer.commit_now(self._records(rows))
-        except DataError:
-            return False  # whoever appends it is told why
 
     def append(self, rows: Sequence[ScoreRow]) -> int:
         """Commit rows, then return how many; all of them, or none and an error.
@@ -202,7 +164,7 @@ class Ledger:
             The database does not answer or does not keep up. The rows may still arrive, so the
             same call may be repeated with the same ids.
         """
-        future = self._hand_over(rows, self._wait_seconds)
+        future = self.submit(rows, self._wait_seconds)
         try:
             return future.result(self._wait_seconds)
         except FutureTimeout as error:
@@ -273,7 +235,6 @@ class Ledger:
     def close(self) -> None:
         """Commit what waits, refuse what comes, and let go of the database."""
         self._writer.close()
-        self._appender.close()
         self.engine.dispose()
 
     def _check_process(self) -> None:
@@ -282,11 +243,6 @@ class Ledger:
                 "the ledger was opened before this process was forked",
                 fix="open one ledger in each process",
             )
-
-    def _hand_over(self, rows: Sequence[ScoreRow], wait_seconds: float) -> Future[int]:
-        self._check_process()
-        records = self._records(rows)
-        return self._writer.put(records, wait_seconds) if records else _done(0)
 
     def _records(self, rows: Sequence[ScoreRow]) -> list[Record]:
         """Return the values of rows as they are written, in the order of `_RECORD_NAMES`."""
@@ -302,6 +258,10 @@ class Ledger:
             records.append(tuple(values))
         return records
 
+    def _insert(self, records: Sequence[Record]) -> None:
+        with writing(self.engine) as connection:
+            insert_many(connection, scores_table, _RECORD_NAMES, records)
+
     def _settle(self, records: Sequence[Record]) -> None:
         named = [dict(zip(_RECORD_NAMES, record, strict=True)) for record in records]
         settle(self.engine, scores_table, ("score_id",), named, but=_CONTEXT, emptied=_EMPTIED)
@@ -310,10 +270,4 @@ class Ledger:
 def _done(value: int) -> Future[int]:
     future: Future[int] = Future()
     future.set_result(value)
-    return future
-
-
-def _failed(error: Exception) -> Future[int]:
-    future: Future[int] = Future()
-    future.set_exception(error)
     return future

@@ -6,6 +6,7 @@ rows give the same answers wherever they come from.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from configs.runtime.errors import ModelError
+from configs.runtime.hashing import digest
 from configs.runtime.state_directory import read_json
 from configs.schema.company import Company
 from configs.schema.workspace import Workspace
@@ -35,7 +37,6 @@ from serving.http.score_text import (
     window,
 )
 from serving.scoring.expansion_offer import OfferMaker
-from serving.scoring.timings import stage
 from training.model.bands import is_asked, newest_vectors
 from training.model.bundle import CONFIDENCE_LIMITS, Bundle, Confidence, Scores, load
 from training.model.reasons import Comparison, Explanation, ReasonWriter, is_circumstance
@@ -200,15 +201,12 @@ class ScoringModel:
     ) -> tuple[Scores, Sequence[Explanation | None]]:
         """Score and explain encoded rows; None for reasons where the base rate is served."""
         if not self.bundle.has_reasons:
-            with stage("predict"):
-                return self.bundle.predict(matrix), [None] * len(matrix)
-        with stage("explain"):
-            scores, contributions = self.bundle.predict_and_explain(matrix)
+            return self.bundle.predict(matrix), [None] * len(matrix)
+        scores, contributions = self.bundle.predict_and_explain(matrix)
         beside = Comparison(
             past=past[:, self.positions], peer=peer[:, self.positions], currency=currency
         )
-        with stage("words"):
-            return scores, self._teller.explain(contributions, matrix, beside)
+        return scores, self._teller.explain(contributions, matrix, beside)
 
     @cached_property
     def _teller(self) -> ReasonWriter:
@@ -311,7 +309,7 @@ class Scorer:
         peers = load_peers(vectors, release.feature_set["names"])
         return cls(release, workspace.company, tuple(models), peers)
 
-    @property
+    @cached_property
     def feature_hash(self) -> str:
         """Identity of the feature set it takes."""
         return str(self.release.feature_set["hash"])
@@ -320,6 +318,22 @@ class Scorer:
     def width(self) -> int:
         """Length of the served vector."""
         return len(self.release.feature_set["names"])
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of what an answer depends on besides the account's row, the day and the code.
+
+        The release, the configuration, the peers, and the ranks of the published book.
+        """
+        peers = self.peers
+        return digest(
+            self.release.release_id,
+            self.company.config_hash,
+            (peers.as_of, peers.words, peers.sizes),
+            {group: _array_hash(values) for group, values in peers.medians.items()},
+            {key: _array_hash(values) for key, values in self.ranks.items()},
+            length=32,
+        )
 
     def with_peers(self, peers: Peers) -> Scorer:
         """Return the same scorer with the peers of another book."""
@@ -358,8 +372,7 @@ class Scorer:
         if chosen:
             part = self._take(rows, chosen)
             told = [answers[i] for i in chosen]
-            with stage("encode"):
-                matrices = [model.encode(part.values) for model in self.models]
+            matrices = [model.encode(part.values) for model in self.models]
             self._add_data(told, part, matrices[0], now)
             for model, matrix in zip(self.models, matrices, strict=True):
                 self._add_scores(told, model, matrix, part)
@@ -479,6 +492,11 @@ class Scorer:
             "percentile": round(50.0 * float(places) / len(book), 1),
             "percentile_of": asked_alike(model.contract, is_renewal, len(book)),
         }
+
+
+def _array_hash(values: np.ndarray) -> str:
+    """Return the hash of an array's float64 values."""
+    return hashlib.sha256(np.ascontiguousarray(values, dtype="<f8").tobytes()).hexdigest()
 
 
 def rank_key(target: str, *, is_renewal: bool) -> str:

@@ -24,7 +24,7 @@ LOST = {"account_id": "A-0030", "outcome": "churned", "decided_on": "2026-03-01"
 def intake(world, tmp_path, url, live, monkeypatch):
     places = Environment(ledger_url=url or None)
     made = FeedbackStore(replace(world.workspace, state=State(tmp_path), places=places))
-    monkeypatch.setattr(live, "_intake", made)
+    monkeypatch.setattr(live.stores, "intake", made)
     yield made
     made.close()
 

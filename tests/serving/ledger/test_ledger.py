@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-import serving.ledger.commit_queue as group_commit
+import serving.ledger.commit_queue as commit_queue
 import serving.ledger.ledger as module
 from configs.runtime.database import reading, writing
 from configs.runtime.errors import DataError, StateError, UnavailableError
@@ -270,43 +270,6 @@ def test_one_callers_bad_rows_cost_no_other_caller_theirs(ledger: Ledger) -> Non
     assert ledger.scores.count() == 11
 
 
-def test_callers_committed_together_fail_alone(ledger: Ledger) -> None:
-    (first,) = rows(1)
-    ledger.append([first])
-    callers = [
-        rows(2),
-        [first._replace(band="low")],
-        [],
-        rows(1, probability=float("nan")),
-        rows(1),
-    ]
-    outcomes = [future.exception(10) for future in ledger.commit_each(callers)]
-    assert [type(error).__name__ for error in outcomes] == [
-        "NoneType",
-        "StateError",
-        "NoneType",
-        "DataError",
-        "NoneType",
-    ]
-    assert ledger.scores.count() == 4
-
-
-def test_what_is_committed_here_waits_for_no_other_thread(embedded: Ledger) -> None:
-    futures = embedded.commit_each([rows(1), rows(1)])
-    assert [future.done() for future in futures] == [True, True]
-    assert embedded.scores.count() == 2
-
-
-def test_while_another_thread_commits_the_writer_is_next(embedded: Ledger) -> None:
-    with busy(embedded):
-        embedded.submit(rows(1))
-        time.sleep(0.2)  # the writer has its turn and waits for the lock
-        [waiting] = embedded.commit_each([rows(1)])
-        assert not waiting.done()
-    assert waiting.result(10) == 1
-    assert embedded.scores.count() == 2
-
-
 def test_closing_commits_what_waits_and_refuses_what_comes(embedded: Ledger, file: Path) -> None:
     with busy(embedded):
         futures = [embedded.submit(rows(1)) for _ in range(10)]
@@ -321,7 +284,7 @@ def test_closing_commits_what_waits_and_refuses_what_comes(embedded: Ledger, fil
 
 
 def test_a_full_queue_says_so_at_once(embedded: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_commit, "WAITING_ROWS", 10)
+    monkeypatch.setattr(commit_queue, "WAITING_ROWS", 10)
     with busy(embedded):
         embedded.submit(rows(1))
         time.sleep(0.2)  # the writer takes the first and waits for the lock

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from typer.testing import CliRunner
 
 import bellwether
-import serving.online.server_state as live_module
+import serving.online.background as background
 from configs.runtime.database import reading, writing
 from configs.runtime.errors import ConfigError, StateError
 from configs.runtime.tables import contents_table, scores_table
@@ -286,7 +286,7 @@ def test_one_of_all_workers_tidies_in_an_hour(workspace, ledger):
 
 
 def test_a_running_service_tidies_by_itself(world, workspace, ledger, monkeypatch):
-    monkeypatch.setattr(live_module, "TIDY_SECONDS", 0.1)
+    monkeypatch.setattr(background, "TIDY_SECONDS", 0.1)
     ledger.append(scored(world, "A-1", CLOSED, 50))
     serving = ServerState(workspace)
     serving.start(check_seconds=1)

@@ -38,7 +38,7 @@ def jobs(world, tmp_path, url, live, monkeypatch):
     """The jobs of a state directory of their own, in place of the worker's."""
     places = Environment(ledger_url=url or None)
     made = Jobs(replace(world.workspace, state=State(tmp_path), places=places))
-    monkeypatch.setattr(live, "_jobs", made)
+    monkeypatch.setattr(live.stores, "jobs", made)
     yield made
     made.close()
 

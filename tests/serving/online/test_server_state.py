@@ -7,13 +7,13 @@ import threading
 import numpy as np
 import pytest
 
-import serving.online.server_state as module
+import serving.online.score_request as module
 from configs.runtime.errors import StateError, UnavailableError
 from configs.runtime.state_directory import State
 from configs.schema.workspace import Workspace
 from features.feast_store import OnlineRow
 from serving.ledger.ledger import Ledger
-from serving.online.score_request import LoadedRelease
+from serving.online.release_loader import LoadedRelease
 from serving.online.server_state import ServerState
 from training.model.bundle import load
 from training.registry.releases import current, open_store, publish, rollback
