@@ -12,7 +12,7 @@ from serving.online.server_state import ServerState
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = ("configs", "features", "training", "serving")
-MAX_FILES, MAX_FUNCTIONS = 15, 72
+MAX_FILES, MAX_FUNCTIONS = 16, 72
 INLINE = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<lambda>")
 THREADS = ("MainThread", "single", "score-ledger")
 PATH = "/v1/accounts/A-0030/score"

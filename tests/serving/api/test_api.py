@@ -199,8 +199,7 @@ def test_without_the_ledger_no_score_is_given_out(away, client_for, monkeypatch)
 
 
 def test_a_ledger_that_does_not_commit_in_time_withholds_the_score(away, client_for, monkeypatch):
-    never: Future[int] = Future()
-    monkeypatch.setattr(away.ledger, "submit", lambda _rows: never)
+    monkeypatch.setattr(away.ledger, "submit", lambda _rows: Future())  # never done
     monkeypatch.setattr("serving.api.scores.COMMIT_SECONDS", 0.05)
     client = client_for(away)
     for answer in (

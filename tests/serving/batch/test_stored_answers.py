@@ -139,7 +139,7 @@ def test_every_time_it_is_served_its_scores_are_new_ones_and_replay(stored, fres
     for name in ("first", "again"):
         scored = stored.score([ENTITY], request_id=name)
         stored.ledger.append(scored.rows)
-    rows = [row for row in stored.ledger.history(ENTITY, "churn") if row.channel == "api"]
+    rows = [row for row in stored.ledger.scores.history(ENTITY, "churn") if row.channel == "api"]
     assert [row.request_id for row in rows] == ["again", "first"]
     assert len({row.score_id for row in rows}) == 2
     again, first = rows
@@ -165,7 +165,7 @@ def test_the_api_gives_the_stored_answer_once_its_scores_are_committed(
     answer = client_for(stored).get(f"/v1/accounts/{ENTITY}/score")
     assert answer.status_code == 200
     for part in answer.json()["scores"].values():
-        row = stored.ledger.score(part["score_id"])
+        row = stored.ledger.scores.find(part["score_id"])
         assert (row.probability, row.channel) == (part["probability"], "api")
         assert row.request_id == answer.headers["x-request-id"]
 
