@@ -230,7 +230,7 @@ def test_outcomes_join_under_the_contract_a_score_was_made_under(fresh, world, k
     assert join_outcomes(fresh, loaded, kept, as_of + timedelta(days=1)) == 0
     n = join_outcomes(fresh, loaded, kept, world.now)
     until, horizon = (
-        {item.entity_id: item for item in kept.outcomes("churn") if item.contract == contract}
+        {item.entity_id: item for item in kept.outcomes.known("churn") if item.contract == contract}
         for contract in map(contract_id, (asked, within.label_contracts["churn"]))
     )
     assert n == len(until) + len(horizon)
@@ -241,7 +241,7 @@ def test_outcomes_join_under_the_contract_a_score_was_made_under(fresh, world, k
     assert left["A-0007"].decision_at.date() == ended_on + timedelta(days=1)
     assert all(item.known_at <= world.now for item in horizon.values())
     assert join_outcomes(fresh, loaded, kept, world.now) == 0
-    judged = kept.judged(kept.books(), contract_id(asked))
+    judged = kept.outcomes.judged(kept.runs.every(), contract_id(asked))
     assert len(judged.p) == len(until)
 
 
@@ -255,7 +255,7 @@ def test_a_book_whose_release_is_lost_is_told_and_left_out(fresh, world, kept):
 
 def test_a_scored_book_is_watched(fresh, world, kept):
     score_book(fresh, world.release, kept, world.now)
-    assert {book.channel for book in kept.books()} == {"book"}
+    assert {book.channel for book in kept.runs.every()} == {"book"}
 
 
 def judged_over(months, level, n=200, seed=4) -> JudgedScore:

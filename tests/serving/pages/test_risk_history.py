@@ -86,7 +86,7 @@ def test_renewals_models_and_outcomes_are_marked_where_they_fell(written):
 
 
 def test_a_renewal_ahead_is_no_mark_and_one_that_came_is_due(written):
-    rows = written[1].history(ACCOUNT, "churn", channel="book")
+    rows = written[1].scores.history(ACCOUNT, "churn", channel="book")
     assert history_of([], {}, AS_OF.date(), asked) is None
     assert history_of(rows[-1:], {}, date(2025, 12, 19), asked).marks == ()
     (mark,) = history_of(rows[-1:], {}, date(2025, 12, 20), asked).marks
@@ -94,7 +94,7 @@ def test_a_renewal_ahead_is_no_mark_and_one_that_came_is_due(written):
 
 
 def test_the_last_score_of_a_day_counts(written):
-    rows = written[1].history(ACCOUNT, "churn", channel="book")
+    rows = written[1].scores.history(ACCOUNT, "churn", channel="book")
     again = rows[0]._replace(probability=0.9, served_at=rows[0].served_at + timedelta(hours=1))
     assert history_of([*rows, again], {}, date(2026, 3, 2), asked).points[-1].probability == 0.9
 
