@@ -329,7 +329,7 @@ def test_a_webhook_without_its_secret_stops_neither_the_book_nor_the_others(
 ):
     good = receiver(taken)
     workspace, _ = hooked(bad="https://example.com/in", good=near(good))
-    places = replace(workspace.places, webhook_secrets={"good": SECRET})
+    places = Environment(webhook_secrets={"good": SECRET})
     workspace = replace(workspace, places=places, state=fresh.state)
     assert announce(workspace, [], [ROW], "book-1", datetime.now(UTC)) == 2
     serving = ServerState(workspace)
@@ -416,7 +416,7 @@ def test_check_names_all_mistakes_at_once(hooked):
         near="http://example.com/",
     )
     secrets = {"crm": "short", "same": SECRET, "near": SECRET, "nera": SECRET}
-    places = replace(workspace.places, webhook_secrets=secrets)
+    places = Environment(webhook_secrets=secrets)
     with pytest.raises(ConfigError) as caught:
         check_webhooks(replace(workspace, places=places))
     told = str(caught.value)
