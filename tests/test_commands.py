@@ -13,6 +13,7 @@ import pytest
 from typer.main import get_command
 
 import bellwether
+from serving.commands.app import app
 
 ROOT = Path(bellwether.__file__).resolve().parent
 SHIPPED = ("README.md", "Makefile", "Containerfile", "pyproject.toml", "bellwether.py")
@@ -58,7 +59,7 @@ def commands() -> dict[str, set[str]]:
         for name, inner in getattr(command, "commands", {}).items():
             walk(inner, (*words, name))
 
-    walk(get_command(bellwether.app), ())
+    walk(get_command(app), ())
     return found
 
 

@@ -27,7 +27,7 @@ from serving.auth.oidc import SignInSessions
 from serving.auth.permissions import LOCAL, SCOPES, Caller
 from serving.http.problems import ProblemError
 from serving.online.server_state import ServerState
-from serving.run.pipeline import serve_command
+from serving.run.servers import serve_command
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 PROXY = "s3cret-of-the-proxy-which-is-long"
@@ -607,10 +607,10 @@ def test_while_the_keys_were_never_read_nobody_is_let_in(live, client, monkeypat
 
 def test_serving_to_others_takes_keys_and_names(world, monkeypatch, tmp_path):
     monkeypatch.delenv("BELLWETHER_HOSTS", raising=False)
-    with pytest.raises(ConfigError, match="nothing says who may come in"):
+    with pytest.raises(ConfigError, match="access is open to everyone"):
         serve_command(world.workspace, 3000, "0.0.0.0")
     signed = replace(world.workspace, places=Environment(sign_in=SignIn(proxy_secret=PROXY)))
-    with pytest.raises(ConfigError, match="names it answers to"):
+    with pytest.raises(ConfigError, match="names that the service answers to"):
         serve_command(signed, 3000, "0.0.0.0")
     monkeypatch.setenv("BELLWETHER_HOSTS", "bellwether.example")
     command, _ = serve_command(signed, 3000, "0.0.0.0")

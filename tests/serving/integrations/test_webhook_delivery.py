@@ -16,13 +16,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from typer.testing import CliRunner
 
-import bellwether
 import serving.integrations.webhook_delivery as module
 from configs.runtime.errors import ConfigError
 from configs.runtime.state_directory import State
 from configs.schema.company import Webhook
 from configs.schema.workspace import Environment, Workspace
 from serving.api.gauges import set_gauges
+from serving.commands.app import app
 from serving.http.prometheus import Metrics
 from serving.integrations.webhooks import (
     DEAD,
@@ -379,7 +379,7 @@ def checked(tmp_path, monkeypatch, text: str, **secrets: str) -> str:
     for name, value in secrets.items():
         monkeypatch.setenv(f"BELLWETHER_WEBHOOK_SECRET_{name}", value)
     words = ["check", str(tmp_path), "--state", str(tmp_path / "state")]
-    result = CliRunner().invoke(bellwether.app, words)
+    result = CliRunner().invoke(app, words)
     assert result.exit_code != 0
     return f"{result.output}{result.exception}"
 
