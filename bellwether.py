@@ -135,7 +135,7 @@ def simulate(folder: str | Path, *, accounts: int = 1000, months: int = 30, seed
     Examples
     --------
     >>> folder = bellwether.simulate(new_folder, accounts=20, months=6)
-    >>> (folder / "accounts.csv").is_file()
+    >>> (folder / "crm_accounts.csv").is_file()
     True
     """
     return _simulate(folder, accounts=accounts, months=months, seed=seed)

@@ -55,12 +55,15 @@ class AuditSummary:
         return html_table("Health-score audit", self.verdicts)
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the AUC of the score for each outcome, with 95 % intervals; 0.5 is chance."""
-        chart = axes(ax, 2.5)
-        for name, part in self.content.get("targets", {}).items():
-            auc = part["ranking"]["auc"]
-            ends = [[auc["value"] - auc["low"]], [auc["high"] - auc["value"]]]
-            chart.errorbar([auc["value"]], [name], xerr=ends, fmt="o")
+        """Draw the AUC of the score and its rivals, with 95 % intervals; 0.5 is chance."""
+        chart = axes(ax, 3.0)
+        for outcome, part in self.content.get("targets", {}).items():
+            for model in part["models"]:
+                auc = model["auc"]
+                if auc["value"] is not None:
+                    ends = [[auc["value"] - auc["low"]], [auc["high"] - auc["value"]]]
+                    label = f"{outcome}: {model['title']}"
+                    chart.errorbar([auc["value"]], [label], xerr=ends, fmt="o")
         chart.axvline(0.5, color="grey", linestyle=":")
         chart.set(title="Ranking by the health score, with 95 % intervals", xlabel="AUC")
         return chart

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from configs.runtime.errors import DataError
+from configs.runtime.errors import DataError, did_you_mean
 from serving.company.data_results import QualityResult, RevenueResult
 from serving.company.monitoring import MonitoringResult
 from serving.company.scores import Explanation, Scores, explain_account, read_scores, scores_as_of
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from features.labels import Labels
     from features.pipeline import FeatureBuild
     from training.fitting.fit import TrainingConfig
+    from training.model.bundle import Bundle
 
 Progress = Callable[[str], None]
 
@@ -59,6 +60,11 @@ class Company:
         return self.workspace.company.name
 
     @property
+    def title(self) -> str:
+        """Name of the company for people."""
+        return self.workspace.company.title or self.name
+
+    @property
     def now(self) -> datetime:
         """The company's clock, UTC: pinned for examples, the present otherwise."""
         return self.workspace.company.clock()
@@ -67,6 +73,13 @@ class Company:
     def feature_store(self) -> Path:
         """Folder of ``feature_store.yaml``: open it with ``feast.FeatureStore(repo_path=…)``."""
         return self.workspace.state.feast
+
+    @property
+    def tracking_uri(self) -> str:
+        """Address of the MLflow store with the company's trainings and registered models."""
+        from training.registry.mlflow_registry import tracking_uri
+
+        return tracking_uri(self.workspace)
 
     def check(self) -> QualityResult:
         """Read the raw tables and grade their quality.
@@ -301,8 +314,31 @@ class Company:
         """
         return explain_account(self.workspace, account_id, target)
 
+    def model(self, target: str = "churn") -> Bundle:
+        """Return the published model of a target.
+
+        Examples
+        --------
+        >>> company.model("churn").outcome
+        'churn'
+        """
+        from serving.run.release import published
+        from training.model.bundle import load
+
+        parts = published(self.workspace).bundles
+        if target not in parts:
+            raise DataError(
+                f"no model is published for {target!r}", fix=did_you_mean(target, parts)
+            )
+        sha = parts[target]["sha"]
+        return load(self.workspace.state.bundles / sha, sha)
+
     def shap_values(
-        self, target: str = "churn", accounts: Sequence[str] | None = None
+        self,
+        target: str = "churn",
+        accounts: Sequence[str] | None = None,
+        *,
+        explainer: Literal["bellwether", "shap"] = "bellwether",
     ) -> shap.Explanation:
         """Return the exact contribution of each feature to the calibrated log-odds.
 
@@ -312,6 +348,9 @@ class Company:
             The target.
         accounts : sequence of str, optional
             Account ids; default every scored account, in the order of `scores`.
+        explainer : {"bellwether", "shap"}
+            The explainer that serves, or `shap.TreeExplainer` to compare it with; the latter is
+            slow and needs a model of trees.
 
         Returns
         -------
@@ -320,19 +359,18 @@ class Company:
         """
         import pandas as pd
 
-        from serving.run.release import published
-        from training.model.bundle import load
-        from training.registry.shap_values import explanation
+        from training.registry.shap_values import explanation, tree_explainer
 
-        sha = published(self.workspace).bundles[target]["sha"]
-        bundle = load(self.workspace.state.bundles / sha, sha)
+        bundle = self.model(target)
         if accounts is None:
             frame = self.scores().frame
             accounts = frame.loc[frame["status"] == "scored", "account_id"].tolist()
         built = self._build("shap values")
         rows = pd.DataFrame({"entity_id": list(accounts)})
         rows["as_of"] = pd.Timestamp(built.snapshots.book_on, tz="UTC")
-        return explanation(bundle, built.store.historical(rows, target, list(bundle.info)))
+        columns = built.store.historical(rows, target, list(bundle.info))
+        explain = explanation if explainer == "bellwether" else tree_explainer
+        return explain(bundle, columns)
 
     def report(self) -> Path:
         """Write the report about the validity of the scores; return the HTML file.

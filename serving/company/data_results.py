@@ -24,7 +24,10 @@ class QualityResult:
         The report that `bellwether check` prints.
     """
 
-    report: QualityReport
+    report: QualityReport = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"data quality of {self.report.company}: grade {self.grade}"
 
     @property
     def grade(self) -> str:

@@ -81,17 +81,19 @@ class TargetTraining:
 
     @property
     def lead_times(self) -> pd.DataFrame:
-        """AUC when only events later than some days count: one row per lead time and origin."""
+        """AUC when only events later than some days count: one row per lead time and model."""
         import pandas as pd
 
         rows = [
             {
-                "days": item["days"],
                 "counted from": item["counted_from"],
+                "days": item["days"],
                 "events": item["events"],
-                **item.get("auc", {}).get("model", {}),
+                "model": name,
+                **auc,
             }
             for item in self.evaluation["lead_times"]
+            for name, auc in item.get("auc", {}).items()
         ]
         return pd.DataFrame(rows)
 
