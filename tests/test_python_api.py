@@ -24,6 +24,8 @@ matplotlib.use("Agg")
 
 ROOT = Path(bellwether.__file__).parent
 QUICK = {
+    "folds": 3,
+    "fold_days": 91,
     "model_seeds": 1,
     "bootstrap_draws": 100,
     "threads": 1,
@@ -44,7 +46,7 @@ class Opened:
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory) -> Opened:
     root = tmp_path_factory.mktemp("api")
-    data = bellwether.simulate(root / "data", accounts=150, months=24)
+    data = bellwether.simulate(root / "data", accounts=400, months=24)
     shipped = yaml.safe_load((SHIPPED / "simulated" / "company.yaml").read_text())
     del shipped["targets"]["expansion"]
     (root / "company.yaml").write_text(yaml.safe_dump({**shipped, "training": QUICK}))

@@ -114,16 +114,19 @@ def ledger(
         bool, typer.Option("--look", help="Only report the size; change nothing.")
     ] = False,
     compact_after_hours: Annotated[
-        float | None, typer.Option(min=0, help="Overrides ledger.compact_after_hours.")
+        float | None,
+        typer.Option(min=0, help="Hours until scores are compacted. Default: company.yaml."),
     ] = None,
     vectors_days: Annotated[
-        int | None, typer.Option(min=100, help="Overrides ledger.vectors_days.")
+        int | None,
+        typer.Option(min=100, help="Days that feature vectors are kept. Default: company.yaml."),
     ] = None,
     scores_days: Annotated[
-        int | None, typer.Option(min=1, help="Overrides ledger.scores_days.")
+        int | None, typer.Option(min=1, help="Days that scores are kept. Default: company.yaml.")
     ] = None,
     max_scores: Annotated[
-        int | None, typer.Option(min=1, help="Overrides ledger.max_scores.")
+        int | None,
+        typer.Option(min=1, help="Largest number of scores to keep. Default: company.yaml."),
     ] = None,
     open_too: Annotated[
         bool, typer.Option("--open-too", help="Also remove scores whose outcome is not known yet.")

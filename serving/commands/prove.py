@@ -63,7 +63,9 @@ def audit(
     ] = None,
     kind: Annotated[
         list[str] | None,
-        typer.Option(help="Outcome as WORD=churn|contraction|expansion|kept; repeatable."),
+        typer.Option(
+            help="Outcome as WORD=KIND: churn, contraction, expansion or kept; repeatable."
+        ),
     ] = None,
     higher: Annotated[
         str | None, typer.Option(help="Meaning of a high score: healthier or riskier.")

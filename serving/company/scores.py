@@ -61,9 +61,9 @@ class Scores:
     def plot(self, n: int = 15, ax: Axes | None = None) -> Axes:
         """Draw the churn risk of the first `n` accounts with its 90 % range, in percent."""
         shown = self.frame[self.frame["churn_risk"].notna()].head(n)[::-1]
-        risk = 100 * shown["churn_risk"]
+        risk = 100 * shown["churn_risk"].to_numpy()
         chart = axes(ax, 1.5 + 0.25 * len(shown))
-        ends = [risk - 100 * shown["churn_low"], 100 * shown["churn_high"] - risk]
+        ends = abs(100 * shown[["churn_low", "churn_high"]].to_numpy().T - risk)
         labels = shown["name"].fillna(shown["account_id"])
         chart.errorbar(risk, labels, xerr=ends, fmt="o")
         chart.set_xlim(left=0)

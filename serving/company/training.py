@@ -128,7 +128,7 @@ class TargetTraining:
         """Draw predicted against observed rates, in percent; equal on the diagonal."""
         groups = 100 * self.calibration[["expected", "observed", "low", "high"]]
         chart = axes(ax)
-        error = [groups["observed"] - groups["low"], groups["high"] - groups["observed"]]
+        error = abs(groups[["low", "high"]].to_numpy().T - groups["observed"].to_numpy())
         chart.errorbar(groups["expected"], groups["observed"], yerr=error, fmt="o-", label="model")
         most = float(groups[["expected", "high"]].max().max())
         chart.plot([0, most], [0, most], color="grey", linestyle=":", label="perfect")
@@ -193,8 +193,8 @@ def _intervals(found: pd.DataFrame, chance: float, title: str, label: str, ax: A
     """Draw one value with its interval per row: columns `value`, `low` and `high`."""
     chart = axes(ax, 1.5 + 0.3 * len(found))
     values = found.astype(float)
-    ends = [values["value"] - values["low"], values["high"] - values["value"]]
-    chart.errorbar(values["value"], values.index.astype(str), xerr=ends, fmt="o")
+    ends = abs(values[["low", "high"]].to_numpy().T - values["value"].to_numpy())
+    chart.errorbar(values["value"].to_numpy(), values.index.astype(str), xerr=ends, fmt="o")
     chart.axvline(chance, color="grey", linestyle=":")
     chart.set(title=title, xlabel=label)
     return chart
