@@ -5,9 +5,13 @@ Open a company, then check its data, train models, score its accounts and explai
 >>> import bellwether
 >>> company = bellwether.open("simulated", data=data, state=state)
 >>> company.check().grade
-'C'
->>> company.scores().top(3)["account_id"].tolist()
-['A-00103', 'A-00019', 'A-00075']
+'D'
+>>> scores = company.scores()
+>>> scores.top(3)["rank"].tolist()
+[1.0, 2.0, 3.0]
+>>> explanation = company.explain("A-00139")
+>>> bool(0 < explanation.low < explanation.probability < explanation.high < 1)
+True
 
 `bellwether.audit` judges a health score that a company already has, without any training.
 """
@@ -107,8 +111,9 @@ def open(  # noqa: A001  `bellwether.open`, as `PIL.Image.open` and `netCDF4` ha
     'simulated'
     >>> bellwether.open("simulatet")
     Traceback (most recent call last):
-    configs.runtime.errors.ConfigError: no company folder 'simulatet'
-    ...
+    configs.runtime.errors.ConfigError: there is no company folder 'simulatet'
+      where: ...
+      to do: did you mean "simulated"?
     """
     if progress is None:
         return _open(company, data=data, state=state)
@@ -212,7 +217,7 @@ def audit(
     --------
     >>> summary = bellwether.audit(health_scores, outcomes, draws=100)
     >>> summary.verdicts.loc["churn", "word"]
-    'Proven'
+    'NOT PROVEN'
     """
     return _audit(
         scores,
