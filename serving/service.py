@@ -1,9 +1,6 @@
 """The BentoML service: one process group, one application mounted at its root.
 
-Configured by the environment: ``BELLWETHER_COMPANY`` (folder of the configuration),
-``BELLWETHER_STATE`` (state directory), ``BELLWETHER_HOSTS`` (host names answered to),
-``BELLWETHER_WORKERS`` (processes), ``BELLWETHER_CHECK_SECONDS`` (how often each looks for a new
-release), ``BELLWETHER_LOG_LEVEL``, and the addresses of `configs.schema.workspace`.
+Configured by environment variables; `configs.schema.settings` declares every one of them.
 """
 
 from __future__ import annotations
@@ -15,6 +12,7 @@ import warnings
 from fastapi import HTTPException, Request
 
 from configs.runtime.telemetry import switch_off_telemetry
+from configs.schema.settings import ServiceSettings
 from serving.api import create_app
 from serving.api.middleware import LOOPBACK, Hosts
 from serving.http.logs import log_as_json
@@ -22,7 +20,7 @@ from serving.http.problems import RETRY_SECONDS
 from serving.http.prometheus import Metrics
 from serving.http.uvicorn_protocol import speak_promptly
 from serving.online.parent_process import end_with_parent, name_main_process
-from serving.online.server_state import CHECK_SECONDS, ServerState, workspace_from_environment
+from serving.online.server_state import ServerState, workspace_from_environment
 
 switch_off_telemetry()
 name_main_process()
@@ -44,7 +42,7 @@ def _metrics(_: Request) -> Metrics:
 
 
 def _hosts() -> list[str]:
-    named = os.environ.get("BELLWETHER_HOSTS", "")
+    named = ServiceSettings.from_environment().hosts
     return named.split(",") if named else list(LOOPBACK)
 
 
@@ -66,7 +64,7 @@ app = create_app(_live, _metrics, _hosts())
 
 @service(
     name="bellwether",
-    workers=int(os.environ.get("BELLWETHER_WORKERS", "1")),
+    workers=ServiceSettings.from_environment().workers,
     http={"host": HOST, "port": PORT},
     traffic={"timeout": 60},
     # BentoML's metrics and access log carry raw paths, so account ids: ours carry templates.
@@ -81,10 +79,11 @@ class Bellwether:
 
     def __init__(self) -> None:
         end_with_parent()
-        log_as_json(os.environ.get("BELLWETHER_LOG_LEVEL", "INFO"))
+        settings = ServiceSettings.from_environment()
+        log_as_json(settings.log_level)
         self.metrics = Metrics()
         self.live = ServerState(workspace_from_environment(os.environ))
-        self.live.start(float(os.environ.get("BELLWETHER_CHECK_SECONDS", CHECK_SECONDS)))
+        self.live.start(settings.check_seconds)
         _leave_loaded_alone()
 
     def __is_ready__(self) -> bool:

@@ -24,18 +24,22 @@ import yaml
 from typer.main import get_command
 
 import bellwether
+import serving.commands.score
 from configs.runtime.errors import ConfigError, StateError
 from configs.runtime.state_directory import State
 from configs.schema.company import load_company
+from configs.schema.workspace import open_workspace
 from features.feast_store import FeastStore
 from features.snapshots import grid
 from serving.batch.score_book import ScoreRun, read_latest, read_table
+from serving.commands.app import app, settings
+from serving.commands.console import Output, lines_of
 from serving.run.pipeline import run_company
 from training.registry.releases import read_current
 
 ROOT = Path(bellwether.__file__).parent
 BOOK_ON = date(2026, 3, 2)
-COMMANDS = sorted(get_command(bellwether.app).commands)
+COMMANDS = sorted(get_command(app).commands)
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def run_command(monkeypatch) -> Callable[..., Done]:
                 code = end.code
         return Done(code, out.getvalue(), err.getvalue())
 
-    monkeypatch.setattr(bellwether.settings, "is_debug", False)
+    monkeypatch.setattr(settings, "is_debug", False)
     return run
 
 
@@ -352,10 +356,10 @@ def test_a_path_that_cannot_be_written_is_told(tmp_path, run_command):
 
 
 def test_what_nobody_expected_is_one_line_and_debug_shows_the_rest(tiny, run_command, monkeypatch):
-    def broken(*_):
+    def broken(*_, **__):
         raise ZeroDivisionError("one [bold] divided by zero")
 
-    monkeypatch.setattr(bellwether, "workspace_of", broken)
+    monkeypatch.setattr(serving.commands.score, "workspace_of", broken)
     done = run_command("run", *tiny.options)
     assert done.code == 70
     assert done.err.startswith("unexpected error: ZeroDivisionError: one [bold] divided by zero\n")
@@ -372,7 +376,7 @@ def test_debug_shows_the_traceback_of_our_own_errors(run_command):
 def test_help_says_what_a_command_does(run_command, command):
     done = run_command(*command.split(), "--help")
     assert done.code == 0
-    about = get_command(bellwether.app).commands[command].help if command else "grow"
+    about = get_command(app).commands[command].help if command else "grow"
     assert " ".join(about.split()[:4]) in " ".join(done.out.split())
 
 
@@ -450,9 +454,9 @@ def test_no_table_is_cut_in_a_pipe(tiny, run_command, monkeypatch):
 
 
 def test_a_narrow_terminal_folds_and_cuts_nothing(run_command):
-    narrow = bellwether.Output(file=io.StringIO(), force_terminal=True, width=40)
+    narrow = Output(file=io.StringIO(), force_terminal=True, width=40)
     assert narrow.size.width == 40
-    table = bellwether.lines_of("key", "for")
+    table = lines_of("key", "for")
     table.add_row("k1", LONG)
     narrow.print(table)
     text = narrow.file.getvalue()
@@ -547,7 +551,7 @@ def test_training_as_of_a_day_is_training_on_what_was_known_then(tiny, run_comma
 @pytest.mark.slow
 def test_training_as_of_a_day_leaves_what_is_served(finished, run_command):
     release = read_current(State(finished.folder / "state").releases)
-    workspace = bellwether.workspace_of(str(finished.folder), str(finished.folder / "state"), None)
+    workspace = open_workspace(finished.folder, state=finished.folder / "state")
 
     def served() -> str:
         rows = FeastStore(workspace).online(
@@ -574,14 +578,14 @@ def test_start_up_refuses_politely_when_another_package_stands_in_a_room(tmp_pat
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import bellwether"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     told = Done(done.returncode, done.stdout, done.stderr)
-    assert_told(told, 2, f"other packages stand where.*{room}: {re.escape(str(stranger))}")
+    assert_told(told, 2, f"packages of other projects hide.*{room}: {re.escape(str(stranger))}")
 
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory) -> Tiny:
     """A company that was run to its end without trouble, in a state of its own."""
     tiny = Tiny(tmp_path_factory.mktemp("clean")).configure().write(**tables())
-    workspace = bellwether.workspace_of(str(tiny.folder), str(tiny.folder / "clean"), None)
+    workspace = open_workspace(tiny.folder, state=tiny.folder / "clean")
     run_company(workspace, workspace.company.clock(), lambda _: None)
     return tiny
 

@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
+from typer.testing import CliRunner
 
 import bellwether
+from serving.commands.app import app
 
 ROOT = Path(bellwether.__file__).resolve().parent
 SHIPPED = ("README.md", "Makefile", "Containerfile", "pyproject.toml", "bellwether.py")
@@ -58,7 +61,7 @@ def commands() -> dict[str, set[str]]:
         for name, inner in getattr(command, "commands", {}).items():
             walk(inner, (*words, name))
 
-    walk(get_command(bellwether.app), ())
+    walk(get_command(app), ())
     return found
 
 
@@ -120,3 +123,51 @@ def test_a_command_that_does_not_exist_is_found(text, fault):
 def test_the_make_targets_that_are_named_exist(target):
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+PANELS = [
+    "Data",
+    "Train and publish",
+    "Score and serve",
+    "Reports and validity",
+    "Administration",
+]
+
+ODD_WORDS = re.compile(
+    r"\b(?:nobody|whoever|somebody|anybody|anew|beside|told|tells?|stands?|stood|book|lot)\b", re.I
+)
+
+
+def walked(command, name: str = "") -> Iterator[tuple[str, TyperCommand | TyperGroup]]:
+    if name:
+        yield name, command
+    for inner, found in getattr(command, "commands", {}).items():
+        yield from walked(found, f"{name} {inner}".strip())
+
+
+EVERY = dict(walked(get_command(app)))
+
+
+def test_help_shows_the_commands_in_groups_that_fit_a_terminal():
+    shown = CliRunner().invoke(app, ["--help"], terminal_width=80).output
+    assert [line[3:].split(" ─")[0] for line in shown.splitlines() if line[:1] == "╭"] == [
+        "Options",
+        *PANELS,
+    ]
+    assert max(map(len, shown.splitlines())) <= 80
+    for name in (name for name in EVERY if " " not in name):
+        assert re.search(rf"^│ {name} +[A-Z]", shown, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("name", sorted(EVERY))
+def test_help_is_plain_english_for_every_command_and_option(name):
+    command = EVERY[name]
+    texts = {"": command.help or ""}
+    texts |= {item.name: getattr(item, "help", None) or "" for item in command.params}
+    for option, text in texts.items():
+        assert text, f"{name} {option}: no help"
+        assert text[0].isupper(), text
+        assert text.rstrip().endswith("."), text
+        assert not ODD_WORDS.search(text), text
+    shown = CliRunner().invoke(app, [*name.split(), "--help"], terminal_width=80).output
+    assert "…" not in shown, "nothing is cut"

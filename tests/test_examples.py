@@ -20,6 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 import bellwether
 from configs.runtime.state_directory import State, read_json
+from configs.schema.company import SHIPPED
 from serving.batch.score_book import read_latest, read_table
 from training.registry.releases import Release, read_current
 
@@ -65,7 +66,7 @@ class Example:
 
 
 def run_example(name: str, data: Path, root: Path) -> Example:
-    shipped = yaml.safe_load((bellwether.SHIPPED / name / "company.yaml").read_text())
+    shipped = yaml.safe_load((SHIPPED / name / "company.yaml").read_text())
     shipped["training"] = {**shipped["training"], **QUICK}
     (root / "company.yaml").write_text(yaml.safe_dump(shipped))
     words = ["run", str(root), "--data", str(data / name), "--state", str(root / "state")]

@@ -22,7 +22,8 @@ from nbclient import NotebookClient
 
 import bellwether
 import features.snapshots.aggregate
-from configs.schema.workspace import Workspace
+from configs.schema.company import SHIPPED
+from configs.schema.workspace import Workspace, open_workspace
 from features.pipeline import FeatureBuild, build_features
 from features.signals import support
 from features.snapshots.recompute import daily_tables_at, rebuilt
@@ -99,13 +100,13 @@ class Line:
 def line(tmp_path_factory) -> Line:
     root = tmp_path_factory.mktemp("line")
     call("simulate", root / "data", "--accounts", 400, "--months", 24)
-    shipped = yaml.safe_load((bellwether.SHIPPED / "simulated" / "company.yaml").read_text())
+    shipped = yaml.safe_load((SHIPPED / "simulated" / "company.yaml").read_text())
     quick = {**shipped, "training": QUICK, "grid": {"every": "month", "start_on": "2024-11-01"}}
     (root / "company.yaml").write_text(yaml.safe_dump(quick))
     folder, state, data = str(root), str(root / "state"), str(root / "data")
     options = (folder, "--state", state, "--data", data)
     said = call("run", *options)
-    return Line(bellwether.workspace_of(folder, state, data), options, said)
+    return Line(open_workspace(folder, state=state, data=data), options, said)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ import yaml
 import bellwether
 from configs.runtime.state_directory import State
 from configs.schema.company import load_company
+from configs.schema.workspace import open_workspace
 from serving.scoring.export_rows import fact_texts
 from training.data.splits import NOT_OUT_OF_TIME
 from training.model import bundle as bundles
@@ -221,7 +222,7 @@ def test_a_second_run_makes_nothing_again_and_a_retrain_can_be_taken_back(ready)
 def test_it_is_registered(ready):
     from mlflow import MlflowClient
 
-    workspace = bellwether.workspace_of(str(ready.folder), str(ready.folder / "state"), None)
+    workspace = open_workspace(ready.folder, state=ready.folder / "state")
     client = MlflowClient(tracking_uri(workspace), registry_uri=tracking_uri(workspace))
     version = client.get_model_version_by_alias("ready-churn", "champion")
     assert version.tags["sha"] == ready.release.bundles["churn"]["sha"]
@@ -230,7 +231,7 @@ def test_it_is_registered(ready):
 def test_the_registered_model_takes_the_rows_of_the_file_and_answers_as_score_does(ready):
     import mlflow
 
-    workspace = bellwether.workspace_of(str(ready.folder), str(ready.folder / "state"), None)
+    workspace = open_workspace(ready.folder, state=ready.folder / "state")
     mlflow.set_tracking_uri(tracking_uri(workspace))
     try:
         model = mlflow.pyfunc.load_model("models:/ready-churn@champion")

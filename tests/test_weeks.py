@@ -14,6 +14,8 @@ import yaml
 
 import bellwether
 from configs.runtime.errors import ConfigError
+from configs.schema.company import SHIPPED
+from configs.schema.workspace import open_workspace
 from serving.batch.score_book import read_latest
 from serving.ledger.ledger import Ledger
 from serving.pages.history_charts import HistoryCharts
@@ -42,7 +44,7 @@ def call(*words) -> str:
 def options(tmp_path_factory) -> tuple[str, ...]:
     root = tmp_path_factory.mktemp("weeks")
     call("simulate", root / "data", "--accounts", 120, "--months", 18)
-    shipped = yaml.safe_load((bellwether.SHIPPED / "simulated" / "company.yaml").read_text())
+    shipped = yaml.safe_load((SHIPPED / "simulated" / "company.yaml").read_text())
     quick = {"model_seeds": 1, "bootstrap_draws": 100, "threads": 1}
     del shipped["targets"]["expansion"]
     (root / "company.yaml").write_text(yaml.safe_dump({**shipped, "training": quick}))
@@ -52,7 +54,7 @@ def options(tmp_path_factory) -> tuple[str, ...]:
 
 
 def workspace_at(options):
-    return bellwether.workspace_of(options[0], options[2], options[4])
+    return open_workspace(options[0], state=options[2], data=options[4])
 
 
 def test_each_week_has_its_book_by_the_model_of_the_first(options):
@@ -86,5 +88,5 @@ def test_a_company_that_lives_now_has_no_past_to_live_through(options, tmp_path)
     plain = yaml.safe_load((Path(options[0]) / "company.yaml").read_text())
     del plain["now"]
     (tmp_path / "company.yaml").write_text(yaml.safe_dump(plain))
-    with pytest.raises(ConfigError, match="were not lived through"):
+    with pytest.raises(ConfigError, match="only for examples with a pinned clock"):
         call("run", tmp_path, "--state", tmp_path / "state", *options[3:], "--weeks", 2)

@@ -19,7 +19,7 @@ from starlette.datastructures import Headers
 
 from configs.runtime.errors import ConfigError
 from configs.schema.company import Access
-from configs.schema.workspace import SignIn
+from configs.schema.settings import SignIn
 from serving.auth.permissions import ROLES, Caller, once
 from serving.http.problems import ProblemError
 
@@ -57,6 +57,7 @@ class SignInSessions:
     def __init__(self, access: Access, places: SignIn) -> None:
         self._access = access
         self._places = places
+        self._proxy_secret = places.proxy_secret.get_secret_value()
         self._keys: dict[str, jwt.PyJWK] = {}
         self._looked_at = float("-inf")
         self._is_wanting = False
@@ -66,7 +67,7 @@ class SignInSessions:
     @property
     def is_set_up(self) -> bool:
         """Whether anybody can sign in at all."""
-        return bool(self._places.proxy_secret or self._places.oidc_jwks)
+        return bool(self._proxy_secret or self._places.oidc_jwks)
 
     def refresh(self, monotonic: float) -> str:
         """Look for signing keys when it is time, off the path of requests; return what is wrong."""
@@ -90,7 +91,7 @@ class SignInSessions:
         ProblemError
             The proxy's secret is wrong, or it names nobody.
         """
-        given, expected = once(headers, PROXY_SECRET), self._places.proxy_secret
+        given, expected = once(headers, PROXY_SECRET), self._proxy_secret
         if given is None or not expected:
             return None
         if not hmac.compare_digest(given.encode(), expected.encode()):

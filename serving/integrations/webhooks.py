@@ -121,9 +121,9 @@ def endpoints_of(workspace: Workspace) -> dict[str, Endpoint]:
     ConfigError
         An address that is neither https nor of this machine, or no secret.
     """
-    secrets = workspace.places.webhook_secrets
+    places = workspace.places
     return {
-        name: _endpoint(name, hook, secrets.get(name, ""))
+        name: _endpoint(name, hook, places.webhook_secret(name))
         for name, hook in workspace.company.webhooks.items()
     }
 
@@ -136,7 +136,7 @@ def endpoint_of(workspace: Workspace, name: str) -> Endpoint:
     ConfigError
         As `endpoints_of`.
     """
-    secret = workspace.places.webhook_secrets.get(name, "")
+    secret = workspace.places.webhook_secret(name)
     return _endpoint(name, workspace.company.webhooks[name], secret)
 
 
@@ -153,7 +153,7 @@ def check_webhooks(workspace: Workspace) -> None:
     for name, hook in hooks.items():
         lines += [f"webhooks.{name}.{words}" for words in _event_mistakes(hook)]
         try:
-            _endpoint(name, hook, secrets.get(name, ""))
+            _endpoint(name, hook, workspace.places.webhook_secret(name))
         except ConfigError as error:
             lines.append(f"{error.where}: {error.what}" + (f" ({error.fix})" if error.fix else ""))
     lines += _repeated(hooks)

@@ -20,7 +20,7 @@ from configs.runtime.state_directory import new_folder
 from configs.schema.workspace import Workspace
 from features.sources.files.single_table import SingleTable, read_single_table
 from serving.http.score_text import MEASURES, estimate_text
-from serving.run.pipeline import published
+from serving.run.release import published
 from serving.scoring.export_rows import cell, fact_texts
 from serving.scoring.scorer import Scorer, ScoringModel
 from training.model.bundle import Scores

@@ -618,7 +618,7 @@ def test_redis_holds_answers_next_to_the_vectors(book, on_redis):
 @pytest.mark.server
 def test_a_notebook_reads_redis_and_postgresql_by_name(book, on_redis, registry_url, monkeypatch):
     workspace = on_redis._workspace
-    places = replace(workspace.places, registry_url=registry_url)
+    places = workspace.places.model_copy(update={"registry_url": registry_url})
     store = filled(book, FeastStore(replace(workspace, places=places)))
     monkeypatch.setenv("BELLWETHER_REDIS", places.redis_url)
     monkeypatch.setenv("BELLWETHER_FEAST_REGISTRY_URL", registry_url)
@@ -689,7 +689,7 @@ def test_a_registry_on_postgresql(book, registry_url):
 @pytest.mark.server
 def test_redis_and_postgresql_together(book, on_redis, registry_url):
     workspace = on_redis._workspace
-    places = replace(workspace.places, registry_url=registry_url)
+    places = workspace.places.model_copy(update={"registry_url": registry_url})
     store = filled(book, FeastStore(replace(workspace, places=places)))
     assert_same(book, store, book.days[-1])
     assert_historical(book, store)

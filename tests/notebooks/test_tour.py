@@ -20,19 +20,19 @@ MAX_LINES = 15
 MAX_BYTES = 1_500_000
 
 CHARTS = {
-    "explain_an_account": ["parts of the churn risk", "waterfall"],
-    "health_score_validity": ["Ranking of leavers", "by fifth of either score"],
+    "explain_an_account": ["explanation.plot()", "waterfall"],
+    "health_score_validity": ["trained.plot()", "by fifth of either score"],
     "model_quality": [
         "Gain: losses found",
         "Lift of the model",
-        "Calibration of the churn risk",
+        "trained.plot_calibration()",
         "AUC by lead time",
         "plots.bar",
         "plots.beeswarm",
-        "Drift of the inputs",
+        "monitoring.plot(",
     ],
-    "retrain_and_compare": ["AUC of the challenger"],
-    "tour": ["Active users of", "Churn risk of the first accounts"],
+    "retrain_and_compare": ["found.plot_differences()"],
+    "tour": ["Active users of", "scores.plot()"],
 }
 """Words of the cells that draw, in order."""
 

@@ -18,7 +18,7 @@ import pytest
 
 from configs.runtime.errors import ConfigError, StateError
 from configs.schema.workspace import Environment
-from serving.run.pipeline import mlflow_command
+from serving.run.servers import mlflow_command
 from training.registry.mlflow_model import ExampleRows
 from training.registry.mlflow_registry import (
     TrainingRecord,
@@ -177,7 +177,7 @@ def test_the_server_listens_on_this_machine_and_says_nothing_of_it(registered, m
 
 def test_without_a_training_or_with_a_server_of_ones_own_there_is_nothing_to_open(world, tmp_path):
     empty = replace(world.workspace, state=replace(world.workspace.state, root=tmp_path))
-    with pytest.raises(StateError, match="nothing was trained") as told:
+    with pytest.raises(StateError, match="no model was trained") as told:
         mlflow_command(empty, 5000)
     assert "bellwether train" in str(told.value)
     assert not list(tmp_path.iterdir())

@@ -41,8 +41,8 @@ def connection_url(workspace: Workspace, name: str, item: Input) -> str:
         The environment does not say it.
     """
     connections = workspace.places.connections
-    url = connections.get(str(item.connection))
-    if url is None:
+    address = connections.get(str(item.connection))
+    if address is None:
         hint = did_you_mean(str(item.connection), connections)
         raise ConfigError(
             f"input {name} uses the connection {item.connection}, which has no address; "
@@ -51,6 +51,7 @@ def connection_url(workspace: Workspace, name: str, item: Input) -> str:
             fix=f"export BELLWETHER_CONNECTION_{str(item.connection).upper()}="
             "postgresql://USER@HOST/DATABASE   (or duckdb:///FILE)",
         )
+    url = address.get_secret_value()
     scheme = urlsplit(url).scheme.split("+")[0]
     if scheme not in {"postgresql", "postgres", "duckdb"}:
         raise ConfigError(

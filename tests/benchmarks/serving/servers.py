@@ -19,7 +19,7 @@ import psutil  # type: ignore[import-untyped]  # comes with BentoML
 from configs.runtime.errors import UnavailableError
 from configs.runtime.telemetry import SWITCHES
 from configs.schema.workspace import Workspace
-from serving.run.pipeline import serve_command
+from serving.run.servers import serve_command
 from tests.benchmarks.serving.load import HOST
 
 PATIENCE_SECONDS = 300.0

@@ -19,18 +19,25 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from configs.runtime.errors import ConfigError, StateError
 from configs.runtime.state_directory import State
 from configs.schema.company import Access
-from configs.schema.workspace import Environment, SignIn, Workspace
+from configs.schema.settings import SignIn
+from configs.schema.workspace import Environment, Workspace
 from serving.auth.api_keys import ApiKeys, Key, KeyStore
 from serving.auth.authenticate import Authenticator, is_public
 from serving.auth.oidc import SignInSessions
 from serving.auth.permissions import LOCAL, SCOPES, Caller
 from serving.http.problems import ProblemError
 from serving.online.server_state import ServerState
-from serving.run.pipeline import serve_command
+from serving.run.servers import serve_command
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 PROXY = "s3cret-of-the-proxy-which-is-long"
 MANAGERS = {"csm-0": "boss", "csm-1": "boss", "csm-2": "other"}
+
+
+def signing_in(secret: str, issuer: str, jwks: str) -> SignIn:
+    return SignIn(
+        proxy_secret=secret, oidc_issuer=issuer, oidc_audience="bellwether", oidc_jwks=jwks
+    )
 
 
 @pytest.fixture
@@ -141,7 +148,7 @@ def people(issuer) -> SignInSessions:
         groups={"cs": "csm", "cs-leads": "leader"},
         people={"bo@x": {"role": "manager", "owner_id": "boss"}},
     )
-    made = SignInSessions(access, SignIn(PROXY, issuer, "bellwether", f"{issuer}/jwks"))
+    made = SignInSessions(access, signing_in(PROXY, issuer, f"{issuer}/jwks"))
     assert made.refresh(0.0) == ""
     return made
 
@@ -220,7 +227,7 @@ def test_a_verified_address_does_and_a_missing_word_is_the_companys_to_decide(
         assert people.of_token(token(private_key, issuer, email_verified=value)).role == "csm"
     assert people.of_token(token(private_key, issuer)).role == "csm"
     access = Access(groups={"cs": "csm"}, require_email_verified=True)
-    strict = SignInSessions(access, SignIn("", issuer, "bellwether", f"{issuer}/jwks"))
+    strict = SignInSessions(access, signing_in("", issuer, f"{issuer}/jwks"))
     strict.refresh(0.0)
     assert said_of(strict, token(private_key, issuer))[0] == 401
     assert strict.of_token(token(private_key, issuer, email_verified=True)).role == "csm"
@@ -228,7 +235,7 @@ def test_a_verified_address_does_and_a_missing_word_is_the_companys_to_decide(
 
 def test_another_claim_than_an_address_needs_no_verification(private_key, issuer):
     access = Access(groups={"cs": "csm"}, user_claim="sub")
-    by_subject = SignInSessions(access, SignIn("", issuer, "bellwether", f"{issuer}/jwks"))
+    by_subject = SignInSessions(access, signing_in("", issuer, f"{issuer}/jwks"))
     by_subject.refresh(0.0)
     text = token(private_key, issuer, sub="u-17", email_verified=False)
     assert by_subject.of_token(text).owner_id == "u-17"
@@ -344,13 +351,13 @@ def test_signing_keys_that_are_moved_or_malformed_are_not_trusted(private_key, i
 def test_signing_keys_come_from_a_file_too(private_key, issuer, tmp_path):
     path = tmp_path / "jwks.json"
     path.write_text(json.dumps(jwks_of(private_key)))
-    made = SignInSessions(Access(groups={"cs": "csm"}), SignIn("", issuer, "bellwether", str(path)))
+    made = SignInSessions(Access(groups={"cs": "csm"}), signing_in("", issuer, str(path)))
     assert made.refresh(0.0) == ""
     assert made.of_token(token(private_key, issuer)).role == "csm"
-    gone = SignInSessions(Access(), SignIn("", issuer, "bellwether", str(tmp_path / "none.json")))
+    gone = SignInSessions(Access(), signing_in("", issuer, str(tmp_path / "none.json")))
     assert "cannot be read" in gone.refresh(0.0)
     with pytest.raises(ConfigError):
-        SignInSessions(Access(), SignIn("", issuer, "bellwether", "http://keys.example/jwks"))
+        SignInSessions(Access(), signing_in("", issuer, "http://keys.example/jwks"))
 
 
 def test_half_told_sign_in_is_refused():
@@ -358,7 +365,7 @@ def test_half_told_sign_in_is_refused():
         SignIn.from_environment({"BELLWETHER_OIDC_ISSUER": "x", "BELLWETHER_OIDC_JWKS": "y"})
     with pytest.raises(ConfigError, match="6 characters"):
         SignIn.from_environment({"BELLWETHER_PROXY_SECRET": "secret"})
-    assert PROXY not in repr(SignIn(PROXY))
+    assert PROXY not in repr(SignIn(proxy_secret=PROXY))
 
 
 # ---------------------------------------------------------------- through the service
@@ -600,10 +607,10 @@ def test_while_the_keys_were_never_read_nobody_is_let_in(live, client, monkeypat
 
 def test_serving_to_others_takes_keys_and_names(world, monkeypatch, tmp_path):
     monkeypatch.delenv("BELLWETHER_HOSTS", raising=False)
-    with pytest.raises(ConfigError, match="nothing says who may come in"):
+    with pytest.raises(ConfigError, match="access is open to everyone"):
         serve_command(world.workspace, 3000, "0.0.0.0")
-    signed = replace(world.workspace, places=Environment(sign_in=SignIn(PROXY)))
-    with pytest.raises(ConfigError, match="names it answers to"):
+    signed = replace(world.workspace, places=Environment(sign_in=SignIn(proxy_secret=PROXY)))
+    with pytest.raises(ConfigError, match="names that the service answers to"):
         serve_command(signed, 3000, "0.0.0.0")
     monkeypatch.setenv("BELLWETHER_HOSTS", "bellwether.example")
     command, _ = serve_command(signed, 3000, "0.0.0.0")

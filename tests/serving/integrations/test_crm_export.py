@@ -12,7 +12,7 @@ from configs.runtime.errors import ConfigError
 from serving.batch.score_book import read_table
 from serving.integrations.crm_export import SHIPPED, MappedField, load_mapping, mapped_lines
 from serving.ledger.feedback_store import FeedbackStore, ReportedOutcome
-from serving.run.pipeline import export_mapped, export_outcomes
+from serving.run.exports import export_mapped, export_outcomes
 
 SYSTEMS = ("salesforce", "hubspot", "gainsight")
 EMPTY = {"salesforce": "#N/A", "hubspot": "", "gainsight": ""}

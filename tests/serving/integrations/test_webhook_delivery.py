@@ -16,13 +16,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from typer.testing import CliRunner
 
-import bellwether
 import serving.integrations.webhook_delivery as module
 from configs.runtime.errors import ConfigError
 from configs.runtime.state_directory import State
 from configs.schema.company import Webhook
 from configs.schema.workspace import Environment, Workspace
 from serving.api.gauges import set_gauges
+from serving.commands.app import app
 from serving.http.prometheus import Metrics
 from serving.integrations.webhooks import (
     DEAD,
@@ -329,7 +329,7 @@ def test_a_webhook_without_its_secret_stops_neither_the_book_nor_the_others(
 ):
     good = receiver(taken)
     workspace, _ = hooked(bad="https://example.com/in", good=near(good))
-    places = replace(workspace.places, webhook_secrets={"good": SECRET})
+    places = Environment(webhook_secrets={"good": SECRET})
     workspace = replace(workspace, places=places, state=fresh.state)
     assert announce(workspace, [], [ROW], "book-1", datetime.now(UTC)) == 2
     serving = ServerState(workspace)
@@ -379,7 +379,7 @@ def checked(tmp_path, monkeypatch, text: str, **secrets: str) -> str:
     for name, value in secrets.items():
         monkeypatch.setenv(f"BELLWETHER_WEBHOOK_SECRET_{name}", value)
     words = ["check", str(tmp_path), "--state", str(tmp_path / "state")]
-    result = CliRunner().invoke(bellwether.app, words)
+    result = CliRunner().invoke(app, words)
     assert result.exit_code != 0
     return f"{result.output}{result.exception}"
 
@@ -416,7 +416,7 @@ def test_check_names_all_mistakes_at_once(hooked):
         near="http://example.com/",
     )
     secrets = {"crm": "short", "same": SECRET, "near": SECRET, "nera": SECRET}
-    places = replace(workspace.places, webhook_secrets=secrets)
+    places = Environment(webhook_secrets=secrets)
     with pytest.raises(ConfigError) as caught:
         check_webhooks(replace(workspace, places=places))
     told = str(caught.value)

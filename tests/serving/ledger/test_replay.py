@@ -9,7 +9,7 @@ from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.replay import replay
 from serving.ledger.score_rows import pack_features, unpack_features
-from serving.run.pipeline import replay_scores
+from serving.run.ledger import replay_scores
 
 
 @pytest.fixture

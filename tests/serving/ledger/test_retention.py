@@ -13,13 +13,13 @@ import pytest
 from sqlalchemy import func, select
 from typer.testing import CliRunner
 
-import bellwether
 import serving.online.background as background
 from configs.runtime.database import reading, writing
 from configs.runtime.errors import ConfigError, StateError
 from configs.runtime.tables import contents_table, scores_table
 from configs.schema.company import Retention, parse_company
 from configs.schema.workspace import Environment
+from serving.commands.app import app
 from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.replay import replay
@@ -305,7 +305,7 @@ def test_the_command_says_how_it_is_and_makes_it_smaller(world, fresh):
     words = ["ledger", str(fresh.folder), "--state", str(fresh.state.root), "--json"]
 
     def run(*more: str) -> dict:
-        result = CliRunner().invoke(bellwether.app, [*words, *more])
+        result = CliRunner().invoke(app, [*words, *more])
         assert result.exit_code == 0, result.output
         return json.loads(result.output)
 
