@@ -142,7 +142,7 @@ def test_a_wide_table_with_every_kind_of_column_is_learned_from(ready):
     assert "it names rows" in left_out["city"]
     assert left_out["wide_200"] == "left out by the configuration"
     assert len(ready.bundle.info) == 3 + 200
-    assert ready.bundle.manifest["metrics"]["auc"]["value"] > 0.7
+    assert ready.bundle.manifest.metrics["auc"]["value"] > 0.7
 
 
 def test_open_rows_are_scored_with_reasons_that_add_up(ready):

@@ -28,17 +28,21 @@ from configs.schema.workspace import Workspace
 from features.feast_store import training_service
 from features.pipeline import FeatureBuild
 from features.quality.modelling_hazards import refuse_missing_accounts
-from training.candidates.train import TrainingResult, built_with, train
+from training.candidates.build_manifest import built_with
+from training.candidates.gates import GateResultJson
+from training.candidates.train import TrainingResult, train
 from training.checks.context import Evidence
 from training.checks.source_evidence import gather
 from training.data.dataset import training_frame
 from training.data.frame_contract import check_frame
 from training.data.training_frame import TrainingFrame
+from training.evaluation.parts import EvaluationJson
 from training.evaluation.sampling import MODEL
 from training.fitting.fit import TrainingConfig
 from training.forecast.past_predictions import scored_earlier
 from training.model import bundle as bundles
 from training.model import rule_model
+from training.model.manifest_parts import CheckResult
 from training.registry.figures import aligned_svg, folds_svg, reliability_svg
 from training.registry.mlflow_model import example_rows
 from training.registry.mlflow_registry import TrainingRecord, flat_metrics, log_training
@@ -89,19 +93,19 @@ class TrainedCandidate:
     is_new: bool = False
 
     @property
-    def evaluation(self) -> dict[str, Any]:
+    def evaluation(self) -> EvaluationJson:
         """Out-of-time measures, see `training.evaluation.evaluate.Evaluation`."""
         return read_json(self.folder / "evaluation.json")
 
     @property
-    def judgement(self) -> dict[str, Any]:
+    def gate_result(self) -> GateResultJson:
         """Verdict and gates."""
         return read_json(self.folder / "judgement.json")
 
     @property
-    def checks(self) -> list[dict[str, Any]]:
-        """What every methodological check found, see `training.checks.CheckResult`."""
-        return read_json(self.folder / "checks.json")
+    def checks(self) -> list[CheckResult]:
+        """Results of the methodological checks."""
+        return [CheckResult(**item) for item in read_json(self.folder / "checks.json")]
 
     @property
     def contract(self) -> dict[str, Any]:
@@ -258,9 +262,10 @@ def champion_bundle(workspace: Workspace, target: str) -> bundles.Bundle | None:
 
 def recipe_of(published: bundles.Bundle | None, company: Company) -> TrainingConfig | None:
     """Return how a published model was fitted, to refit it beside the challenger."""
-    if published is None:
+    recipe = published.manifest.recipe if published else None
+    if recipe is None:
         return None
-    return TrainingConfig.from_dict(published.manifest["recipe"], threads=company.training.threads)
+    return TrainingConfig.from_recipe(recipe, threads=company.training.threads)
 
 
 def latest(workspace: Workspace, target: str) -> TrainedCandidate | None:
@@ -299,7 +304,7 @@ def _identity(workspace: Workspace, frame: TrainingFrame, contract: dict[str, An
         frame.fingerprint(),
         workspace.company.config_hash,
         contract,
-        rule_model.as_kept(shipped_rules()),
+        rule_model.rules_to_json(shipped_rules()),
         code_digest(*CODE),
         built_with(),
     )
@@ -332,11 +337,11 @@ def keep_candidate(
     manifest: dict[str, Any] = {
         "identity": identity,
         "sha": sha,
-        "verdict": trained.judgement.verdict,
+        "verdict": trained.gate_result.verdict,
     }
-    evaluation, judgement = trained.evaluation.as_dict(), trained.judgement.as_dict()
+    evaluation, judgement = trained.evaluation.as_dict(), trained.gate_result.as_dict()
     sealed, _ = bundles.sealed_manifest(trained.bundle)
-    card = model_card(name, sealed, evaluation, judgement["gates"])
+    card = model_card(name, sealed, evaluation)
     folder = workspace.state.training / name
     with new_folder(folder, manifest) as aside:
         write_json_atomically(aside / "evaluation.json", evaluation)
@@ -357,16 +362,16 @@ def keep_candidate(
             for path in sorted(aside.rglob("*"))
             if path.is_file()
         }
-    return TrainedCandidate(name, sha, trained.judgement.verdict, folder, is_new=True)
+    return TrainedCandidate(name, sha, trained.gate_result.verdict, folder, is_new=True)
 
 
 def _figures(trained: TrainingResult) -> dict[str, str]:
     """Return the pictures of the model card by file name, as SVG."""
-    evaluation, before = trained.evaluation.as_dict(), trained.bundle.manifest.get("aligned")
+    evaluation, before = trained.evaluation.as_dict(), trained.bundle.manifest.event_study
     return {
         "reliability.svg": reliability_svg(evaluation["reliability"]),
         "folds.svg": folds_svg(evaluation["folds"]),
-        **({"aligned.svg": aligned_svg(before["rows"])} if before else {}),
+        **({"aligned.svg": aligned_svg([row.to_dict() for row in before.rows])} if before else {}),
     }
 
 
@@ -388,7 +393,7 @@ def _record(
         verdict=candidate.verdict,
         fingerprint=frame.fingerprint(),
         config_hash=workspace.company.config_hash,
-        params={**trained.recipe.as_dict(), "rung": trained.rung.name, **offered},
+        params={**trained.config.as_dict(), "rung": trained.tier.name, **offered},
         metrics=flat_metrics(trained.evaluation.summary()),
         folds=evaluation["folds"],
         trials=[
@@ -396,7 +401,7 @@ def _record(
         ],
         label_contract=candidate.contract,
         evaluation=evaluation,
-        gates=trained.judgement.as_dict()["gates"],
+        gates=trained.gate_result.as_dict()["gates"],
         checks=[item.as_dict() for item in trained.checks],
         figures=_figures(trained),
         card=(candidate.folder / "card.md").read_text(encoding="utf-8"),

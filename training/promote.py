@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from configs.runtime.errors import ModelError, UnavailableError
 from configs.schema.company import Company
@@ -90,8 +90,7 @@ def promote(
     if now_current is not None and not (is_forced or is_shadow):
         _refuse_worse(now_current, candidates)
     loaded = {name: _bundle(workspace, item) for name, item in candidates.items()}
-    manifests = {name: dict(bundle.manifest) for name, bundle in loaded.items()}
-    _check_features(manifests, features, workspace.company)
+    _check_features(loaded, features, workspace.company)
     frozen = {
         name: _frozen(workspace, features, candidates[name], bundle)
         for name, bundle in loaded.items()
@@ -105,7 +104,7 @@ def promote(
         reason_catalogue_version=catalogue_version(),
         label_contracts={name: item.contract for name, item in candidates.items()},
         config_hash=workspace.company.config_hash,
-        evidence={name: item.judgement for name, item in candidates.items()},
+        evidence={name: item.gate_result for name, item in candidates.items()},
         note=note,
     )
     if is_shadow:
@@ -201,7 +200,7 @@ def _refuse_worse(release: Release, candidates: dict[str, TrainedCandidate]) -> 
     for name, item in candidates.items():
         published = release.bundles.get(name, {}).get("verdict")
         if published == "promotable" and item.verdict != "promotable":
-            failed = [gate["words"] for gate in item.judgement["gates"] if not gate["passed"]]
+            failed = [gate["words"] for gate in item.gate_result["gates"] if not gate["passed"]]
             raise ModelError(
                 f"the published {name} model met every gate, the candidate does not: "
                 + "; ".join(failed),
@@ -215,14 +214,14 @@ def _bundle(workspace: Workspace, item: TrainedCandidate) -> bundles.Bundle:
 
 
 def _check_features(
-    manifests: dict[str, dict[str, Any]], features: FeatureSet, company: Company
+    loaded: Mapping[str, bundles.Bundle], features: FeatureSet, company: Company
 ) -> None:
     served = set(features.names)
-    for name, manifest in manifests.items():
-        lacking = [item["name"] for item in manifest["features"] if item["name"] not in served]
-        if lacking:
+    for name, bundle in loaded.items():
+        missing = [item.name for item in bundle.info if item.name not in served]
+        if missing:
             raise ModelError(
-                f"the {name} model needs features that are no longer built: {lacking[:5]}",
+                f"the {name} model needs features that are no longer built: {missing[:5]}",
                 where=f"company {company.name}",
                 fix="bellwether train COMPANY",
             )

@@ -22,7 +22,7 @@ from configs.runtime.state_directory import read_json, read_manifest
 from configs.schema.company import Company
 from configs.schema.workspace import Workspace
 from features.pipeline import build_features
-from training.candidates.gates import GateResult, hold_to_checks, judge
+from training.candidates.gates import GateResult, apply_checks, evaluate_gates
 from training.candidates.train import (
     TrainingPlan,
     calibrated_forward,
@@ -30,14 +30,13 @@ from training.candidates.train import (
     pooled_calibration,
     train,
 )
-from training.checks.base import CheckResult
 from training.checks.context import Evidence
 from training.checks.source_evidence import gather
 from training.data.training_frame import TrainingFrame
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.sampling import MODEL, MODEL_RAW
-from training.fitting.fit import ModelTier
 from training.model.bundle import Bundle, bundle_identity, load, sigmoid
+from training.model.manifest_parts import CheckResult, ModelTier
 from training.pipeline import TrainedCandidate, frame_of, recipe_of
 from training.registry.model_card import model_card
 from training.registry.releases import plain_json
@@ -138,14 +137,15 @@ class StoredRun:
         return pq.read_table(self.candidate.folder / "folds.parquet").to_pandas()
 
     @property
-    def rung(self) -> ModelTier:
-        """Where it stands on the ladder."""
-        return ModelTier(**self.bundle.manifest["rung"])
+    def tier(self) -> ModelTier:
+        """Model tier of the target."""
+        assert self.bundle.manifest.tier is not None
+        return self.bundle.manifest.tier
 
     @property
     def checks(self) -> list[CheckResult]:
-        """What its checks found."""
-        return [CheckResult(**item) for item in self.candidate.checks]
+        """Results of the methodological checks."""
+        return self.candidate.checks
 
 
 def read_kept(workspace: Workspace, candidate: TrainedCandidate) -> StoredRun:
@@ -207,7 +207,7 @@ def verify_refit(
     """
     kept, result = read_kept(workspace, candidate), ReproductionResult(candidate.target)
     frame, evidence = rows(candidate.target, kept.company)
-    known, found = kept.bundle.manifest["training_fingerprint"], frame.fingerprint()
+    known, found = kept.bundle.manifest.training_fingerprint, frame.fingerprint()
     if known != found:
         raise StateError(
             f"the rows are others than those the {candidate.target} model was fitted on "
@@ -228,7 +228,7 @@ def verify_refit(
     )
     _compare_frames(result, candidate.predictions, again.predictions)
     result.compare("evaluation", candidate.evaluation, plain_json(again.evaluation.as_dict()))
-    result.compare("judgement", candidate.judgement, plain_json(again.judgement.as_dict()))
+    result.compare("judgement", candidate.gate_result, plain_json(again.gate_result.as_dict()))
     result.compare("bundle.sha", candidate.sha, bundle_identity(again.bundle))
     return result
 
@@ -299,23 +299,26 @@ def _compare_frames(result: ReproductionResult, known: pd.DataFrame, found: pd.D
 def _compare_evidence(result: ReproductionResult, kept: StoredRun, evaluation: Evaluation) -> None:
     """Compare evaluation, gates, what the bundle says of them, and the card."""
     candidate, manifest = kept.candidate, kept.bundle.manifest
+    recorded = manifest.to_dict()
     plain = plain_json(evaluation.as_dict())
     judgement = _judgement(kept, evaluation)
     told = plain_json(judgement.as_dict())
     result.compare("evaluation", candidate.evaluation, plain)
-    result.compare("judgement", candidate.judgement, told)
-    result.compare("bundle.metrics", manifest["metrics"], plain_json(evaluation.summary()))
-    result.compare("bundle.gates", manifest["gates"], told["gates"])
-    result.compare("bundle.verdict", manifest["verdict"], judgement.verdict)
-    result.compare("bundle.checks", manifest["checks"], candidate.checks)
-    result.compare("bundle.config_hash", manifest["config_hash"], kept.company.config_hash)
-    card = model_card(candidate.target, manifest, plain, told["gates"])
+    result.compare("judgement", candidate.gate_result, told)
+    result.compare("bundle.metrics", recorded["metrics"], plain_json(evaluation.summary()))
+    result.compare("bundle.gates", recorded["gates"], told["gates"])
+    result.compare("bundle.verdict", recorded["verdict"], judgement.verdict)
+    result.compare(
+        "bundle.checks", recorded["checks"], [item.as_dict() for item in candidate.checks]
+    )
+    result.compare("bundle.config_hash", recorded["config_hash"], kept.company.config_hash)
+    card = model_card(candidate.target, manifest.changed(gates=judgement.gates), plain)
     written = (candidate.folder / "card.md").read_text(encoding="utf-8")
     result.compare("card", _lines(written), _lines(card))
 
 
 def _judgement(kept: StoredRun, evaluation: Evaluation) -> GateResult:
-    return hold_to_checks(judge(evaluation, kept.rung, kept.company.gates), kept.checks)
+    return apply_checks(evaluate_gates(evaluation, kept.tier, kept.company.gates), kept.checks)
 
 
 def _lines(text: str) -> dict[str, str]:

@@ -99,13 +99,13 @@ def truth_held(
     has_reasons = bundle.has_reasons and bundle.predictor.kind != "rates"
     return {
         "target": bundle.target,
-        "rung": bundle.rung,
+        "rung": bundle.model_tier,
         "why": bundle.evidence,
         "verdict": bundle.verdict,
         "probability": probabilities(predictions, told, workspace.company),
         "book": truth_of_book(bundle.predict(matrix), unseen["p_true"].to_numpy(dtype=np.float64)),
         "reasons": reasons_against_truth(bundle, matrix, unseen) if has_reasons else None,
-        "rules": ruled(rules_of(bundle), matrix, unseen) if bundle.rung == "rates" else None,
+        "rules": ruled(rules_of(bundle), matrix, unseen) if bundle.model_tier == "rates" else None,
     }
 
 

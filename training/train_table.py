@@ -8,7 +8,6 @@ from datetime import datetime
 from configs.runtime.hashing import digest
 from configs.schema.workspace import Workspace
 from features.online_vectors import FeatureSet
-from features.tables.catalog import FeatureInfo
 from training.model import bundle as bundles
 from training.pipeline import TrainedCandidate, train_frame
 from training.tabular.table_frame import ParsedTable, build_table_frame
@@ -45,5 +44,4 @@ def table_feature_set(workspace: Workspace, candidates: dict[str, TrainedCandida
     """Return the columns the candidate was trained on, as the release names them."""
     (candidate,) = candidates.values()
     manifest = bundles.load(workspace.state.bundles / candidate.sha, candidate.sha).manifest
-    info = tuple(FeatureInfo(**item) for item in manifest["features"])
-    return FeatureSet(info, {"table": digest(manifest["reading"])})
+    return FeatureSet(manifest.features, {"table": digest(manifest.column_kinds)})

@@ -95,7 +95,7 @@ def asked_as_plain(question: ScoreQuestion) -> dict[str, Any]:
 def present_of(archive: ModelArchive, rows: Sequence[ScoreRow]) -> CurrentScore:
     """Return scores of one release and target, as the ledger has them, to compare others with."""
     bundle = archive.bundle_of(rows[0])
-    contract = bundle.manifest["label_contract"]
+    contract = bundle.manifest.label_contract
     return CurrentScore(
         bundle,
         rows[0].bundle_sha,
@@ -150,7 +150,7 @@ def compare(
     DataError
         An earlier score was asked something else (`serving.ledger.comparability`).
     """
-    contract = present.bundle.manifest["label_contract"]
+    contract = present.bundle.manifest.label_contract
     refuse_mixed(
         (row.entity_id, asked_of(archive, row, contract), question)
         for row, question in zip(earlier, present.questions, strict=True)
@@ -203,7 +203,7 @@ def change_of(
         text = "the first score: there is none to compare with"
         return told | {"before": None, "is_comparable": None, "text": text}
     present = present_of(archive, [now])
-    asked = asked_of(archive, before, bundle.manifest["label_contract"])
+    asked = asked_of(archive, before, bundle.manifest.label_contract)
     question = present.questions[0]
     if not asked.is_same(question):
         text = asked_anew(asked, question, now.as_of.date(), now.probability)

@@ -167,7 +167,7 @@ def _rows(
 ) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
     """Return keys, feature values read as in training, and what did not fit."""
     table = workspace.company.table
-    reading: Mapping[str, str] = model.bundle.manifest.get("reading", {})
+    reading: Mapping[str, str] = model.bundle.manifest.column_kinds
     if table is None or not reading:
         raise StateError(
             "the published model was not trained on a ready-made table",

@@ -14,7 +14,7 @@ import pytest
 from configs.runtime.state_directory import State
 from configs.schema.company import Company, parse_company
 from configs.schema.workspace import Workspace
-from training.candidates.gates import judge
+from training.candidates.gates import evaluate_gates
 from training.evaluation.evaluate import evaluate
 from training.evaluation.sampling import Drawing
 from training.fitting.fit import choose_tier
@@ -276,7 +276,8 @@ def evidence(folder: Path, **changes: Any) -> Evidence:
         for name, rows in out_of_time.items()
     }
     judgements = {
-        name: judge(found, choose_tier(300), made.gates) for name, found in evaluations.items()
+        name: evaluate_gates(found, choose_tier(300), made.gates)
+        for name, found in evaluations.items()
     }
     words = {
         "churn": "churn: the decision to leave falls within 91 days; for an account under "

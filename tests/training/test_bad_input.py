@@ -21,6 +21,7 @@ from training.data.training_frame import refuse_repeats
 from training.fitting.fit import TrainingConfig, fit
 from training.model import bundle as bundles
 from training.model.bundle import Bundle
+from training.model.manifest import ModelManifest
 from training.pipeline import candidates, latest, train_frame
 
 AWFUL = ("constant", "empty", "infinite", "city")
@@ -59,7 +60,9 @@ def test_columns_that_can_teach_nothing_teach_nothing(frame, kind):
     assert dict(zip(fitted.encoder.names, matrix.n_infinite, strict=True))["infinite"] == len(frame)
     assert fitted.encoder.levels["city"] == (), "no city has twenty rows"
     where = [fitted.encoder.names.index(name) for name in AWFUL]
-    contributions = Bundle(manifest_of(fitted), fitted.predictor).explain(matrix.matrix)
+    contributions = Bundle(ModelManifest.from_dict(manifest_of(fitted)), fitted.predictor).explain(
+        matrix.matrix
+    )
     assert np.abs(contributions.values[:, where]).max() < 1e-9
 
 

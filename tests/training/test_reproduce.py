@@ -27,7 +27,7 @@ def kept(tmp_path_factory, small):
     frame, company = small.make_frame(accounts=200, months=14), small.company(folds=2)
     first = train(frame, company, storage_url=NOWHERE)
     trained = train(
-        frame, company, storage_url=NOWHERE, champion=first.recipe, published=first.bundle
+        frame, company, storage_url=NOWHERE, champion=first.config, published=first.bundle
     )
     root = tmp_path_factory.mktemp("verify")
     workspace = Workspace(company, root, root, State(root / "state"))
@@ -70,7 +70,7 @@ def test_the_recorded_plan_gives_the_same_bytes_without_a_search(kept):
     inputs = read_json(workspace.state.training / "churn" / "inputs.json")
     plan = TrainingPlan.from_dict(inputs["plan"], threads=1)
     again = train(
-        frame, workspace.company, storage_url="nowhere", plan=plan, champion=trained.recipe
+        frame, workspace.company, storage_url="nowhere", plan=plan, champion=trained.config
     )
     assert bundle_identity(again.bundle) == candidates(workspace)["churn"].sha
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar
 
 from training.checks.context import CheckContext
-
-Severity = Literal["blocking", "advisory"]
-Outcome = Literal["issue", "tip", "passed", "not applicable", "skipped", "ignored"]
+from training.model.manifest_parts import CheckResult, Outcome
+from training.model.manifest_parts import Severity as Severity
 
 OUTCOMES: Mapping[Outcome, str] = {
     "issue": "the fault was found",
@@ -91,45 +90,6 @@ class Check(ABC):
     @abstractmethod
     def look(self, context: CheckContext) -> Finding:
         """Look for the fault; pure."""
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """What a check found in one training.
-
-    Attributes
-    ----------
-    code, title, severity : str
-        Of the check.
-    outcome : str
-        A key of `OUTCOMES`.
-    words : str
-        The finding in one sentence; the reason when ignored.
-    to_do : str
-        Advice; empty unless there is an issue or a tip.
-    section : str
-        ``leakage``, ``sufficiency`` or ``stability``.
-    link : str
-        Where the check is described.
-    """
-
-    code: str
-    title: str
-    severity: Severity
-    outcome: Outcome
-    words: str
-    to_do: str
-    section: str
-    link: str
-
-    @property
-    def is_blocking(self) -> bool:
-        """Whether it keeps the model from being published without the word provisional."""
-        return self.outcome == "issue" and self.severity == "blocking"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON content."""
-        return asdict(self)
 
 
 def result_of(check: Check, finding: Finding) -> CheckResult:

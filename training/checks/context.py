@@ -104,7 +104,7 @@ class CheckContext:
         Labelled rows.
     folds : Folds
         What was trained and tested on.
-    recipe : Recipe
+    config : Recipe
         How the model was fitted.
     predictions : pandas.DataFrame
         Out-of-time predictions, see `training.candidates.train.out_of_time`, with ``p_model``.
@@ -118,7 +118,7 @@ class CheckContext:
 
     frame: TrainingFrame
     folds: Folds
-    recipe: TrainingConfig
+    config: TrainingConfig
     predictions: pd.DataFrame
     evaluation: Evaluation
     company: Company

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ from scipy.stats import norm
 
 from training.data.training_frame import TrainingFrame
 from training.evaluation.sampling import MIN_SLICE_EVENTS
+from training.model.manifest_parts import EventStudyRow, EventStudySummary
 
 STEP_DAYS, BACK_DAYS = 30, 120
 """Length of a step, and how far back before the decision is looked."""
@@ -39,34 +39,27 @@ class EventStudy:
     error: np.ndarray
     n_events: int
 
-    def as_dict(self, most: int = 12) -> dict[str, Any]:
-        """Return the features that end furthest apart, for a picture and a table.
-
-        Returns
-        -------
-        dict
-            n_events; n_features, of all that were aligned; step_days; and rows, one per feature and
-            step, the feature furthest apart at last first: feature, from_days, gap, error.
-        """
-        order = np.argsort(-np.abs(self.gap[:, -1]), kind="stable")[:most]
-        return {
-            "n_events": self.n_events,
-            "n_features": len(self.names),
-            "step_days": STEP_DAYS,
-            "rows": [
-                {
-                    "feature": self.names[i],
-                    "from_days": start,
-                    "gap": float(self.gap[i, j]),
-                    "error": float(self.error[i, j]),
-                }
+    def summary(self, n_features: int = 12) -> EventStudySummary:
+        """Return the `n_features` features with the largest last difference."""
+        order = np.argsort(-np.abs(self.gap[:, -1]), kind="stable")[:n_features]
+        return EventStudySummary(
+            n_events=self.n_events,
+            n_features=len(self.names),
+            step_days=STEP_DAYS,
+            rows=tuple(
+                EventStudyRow(
+                    feature=self.names[i],
+                    from_days=start,
+                    gap=float(self.gap[i, j]),
+                    error=float(self.error[i, j]),
+                )
                 for i in order
                 for j, start in enumerate(self.from_days)
-            ],
-        }
+            ),
+        )
 
 
-def aligned(frame: TrainingFrame, *, by_rank: bool = False) -> EventStudy | None:
+def event_study(frame: TrainingFrame, *, by_rank: bool = False) -> EventStudy | None:
     """Return the features of a frame aligned on the decision.
 
     An account counts once per decision and step. Every value is measured from the mean of those

@@ -90,16 +90,16 @@ def column_aucs(matrix: np.ndarray, label: np.ndarray, fold: np.ndarray) -> np.n
 
 
 def probe(context: CheckContext) -> TrainingConfig:
-    """Return the model's recipe made small: one seed, few rounds."""
-    recipe = context.recipe
-    return replace(recipe, seeds=recipe.seeds[:1], rounds=min(recipe.rounds, MAX_ROUNDS))
+    """Return the model's config made small: one seed, few rounds."""
+    config = context.config
+    return replace(config, seeds=config.seeds[:1], rounds=min(config.rounds, MAX_ROUNDS))
 
 
 def score_of(
-    recipe: TrainingConfig, train: TrainingFrame, test: TrainingFrame, seed: int
+    config: TrainingConfig, train: TrainingFrame, test: TrainingFrame, seed: int
 ) -> np.ndarray:
     """Fit to at most `MAX_ROWS` rows of whole accounts, and return the log-odds of others."""
-    return fit(recipe, some_accounts(train, MAX_ROWS, seed)).raw(test)
+    return fit(config, some_accounts(train, MAX_ROWS, seed)).raw(test)
 
 
 def some_accounts(frame: TrainingFrame, n_rows: int, seed: int) -> TrainingFrame:

@@ -17,12 +17,12 @@ from training.checks.base import (
     OUTCOMES,
     SECTIONS,
     Check,
-    CheckResult,
     Finding,
     result_of,
     section_of,
 )
 from training.checks.context import CheckContext
+from training.model.manifest_parts import CheckResult
 
 PACKAGE = "training.checks"
 FILES = "*/[a-z][0-9][0-9]_*.py"

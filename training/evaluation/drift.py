@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import gammaincc
+
+from training.model.manifest_parts import Histogram
 
 DRAWS = 500
 """Drawn books without drift. Their mean and variance name the gamma distribution, of which χ² is
@@ -71,7 +73,7 @@ class Drift:
     missing: float
     missing_before: float
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, str | float | None]:
         """Return the plain mapping."""
         return asdict(self)
 
@@ -89,7 +91,7 @@ class _Index:
 
 def drift_of(
     columns: Mapping[str, np.ndarray],
-    reference: Mapping[str, Mapping[str, Any]],
+    reference: Mapping[str, Histogram],
     *,
     n_reference: int,
     seed: int,
@@ -113,7 +115,7 @@ def drift_of(
     list of Drift
         In the order of `columns`.
     """
-    names = [name for name in columns if "counts" in reference.get(name, {})]
+    names = [name for name in columns if name in reference and reference[name].counts]
     found = {
         name: _index(columns[name], reference[name], n_reference, np.random.default_rng(seed + i))
         for i, name in enumerate(names)
@@ -129,11 +131,11 @@ def drift_of(
 def _verdict(
     name: str,
     values: np.ndarray,
-    reference: Mapping[str, Any],
+    reference: Histogram,
     index: _Index | None,
     is_discovery: bool,
 ) -> Drift:
-    counts = np.asarray(reference["counts"], dtype=np.float64)
+    counts = np.asarray(reference.counts, dtype=np.float64)
     before = float(counts[-1] / max(counts.sum(), 1.0))
     missing = float(np.isnan(values).mean()) if len(values) else 0.0
     if index is None:
@@ -147,22 +149,16 @@ def _verdict(
     return Drift(name, index.psi, usual, index.p_value, verdict, len(values), missing, before)
 
 
-def histogram(column: np.ndarray, edges: ArrayLike) -> dict[str, Any]:
+def histogram(column: np.ndarray, edges: ArrayLike) -> Histogram:
     """Return the reference of a numeric column: how many values lie in ``(edge before, edge]``.
-
-    Returns
-    -------
-    dict
-        ``edges``, without repeats, and ``counts``: one more than edges for values, and last the
-        values not known.
 
     Examples
     --------
     >>> histogram(np.array([0.0, 0.0, 1.0, 5.0, np.nan]), [0.0, 0.0, 2.0])
-    {'edges': [0.0, 2.0], 'counts': [2, 1, 1, 1]}
+    Histogram(edges=(0.0, 2.0), counts=(2, 1, 1, 1))
     """
     kept = np.unique(np.asarray(edges, dtype=np.float64))
-    return {"edges": kept.tolist(), "counts": _counts(column, kept).tolist()}
+    return Histogram(edges=tuple(kept.tolist()), counts=tuple(_counts(column, kept).tolist()))
 
 
 def _counts(column: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -172,11 +168,11 @@ def _counts(column: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def _index(
-    values: np.ndarray, reference: Mapping[str, Any], n_reference: int, rng: np.random.Generator
+    values: np.ndarray, reference: Histogram, n_reference: int, rng: np.random.Generator
 ) -> _Index | None:
     """Return the index and that of drawn books without drift; None with too few accounts."""
-    before = np.asarray(reference["counts"], dtype=np.float64)
-    now = _counts(values, np.asarray(reference["edges"], dtype=np.float64)).astype(np.float64)
+    before = np.asarray(reference.counts, dtype=np.float64)
+    now = _counts(values, np.asarray(reference.edges, dtype=np.float64)).astype(np.float64)
     groups = _joined(before / max(before.sum(), 1.0), len(values))
     if len(values) == 0 or groups.max() == 0:
         return None

@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from training.evaluation.metrics import level_shift, logistic_fit
-from training.model.bundle import Calibration, sigmoid
+from training.model.bundle import sigmoid
+from training.model.manifest_parts import Calibration
 
 MIN_EVENTS, AFFINE_EVENTS = 20, 100
 """Events from which the intercept, and from which also the slope, is fitted."""

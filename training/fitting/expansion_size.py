@@ -34,6 +34,8 @@ from features.revenue.growth_kinds import (
 from training.data.splits import Folds
 from training.data.training_frame import GROWTH_COLUMNS, TrainingFrame
 from training.evaluation.metrics import Sample, auc, none_if_nan, wilson
+from training.model.manifest import ModelManifest
+from training.model.manifest_parts import GrowthBacktest, GrowthKind, GrowthKinds
 
 PRIOR_EVENTS = 10.0
 """Growths of the wider group that the shares of a state are mixed with."""
@@ -172,9 +174,9 @@ def weighted_quantiles(values: np.ndarray, weights: np.ndarray, share: float) ->
     return float(np.interp(share, places, values[order]))
 
 
-def growth_part(
+def growth_kinds(
     frame: TrainingFrame, predictions: pd.DataFrame, folds: Folds, settings: Growth, verdict: str
-) -> Plain:
+) -> GrowthKinds:
     """Return what the bundle knows of kinds and amounts, with the backtest of both.
 
     Parameters
@@ -197,7 +199,7 @@ def growth_part(
         basis (measured or rules), uplift and backtest; ``n_unknown``; ``shares`` by state and kind.
     """
     if not set(GROWTH_COLUMNS) <= set(frame.rows.columns):
-        return {"status": "not known", "words": NOT_KNOWN, "kinds": {}, "shares": []}
+        return GrowthKinds(status="not known", words=NOT_KNOWN, kinds={}, shares=())
     cell = _cells_of(frame)
     fitted = fit_growth(events_of(frame.rows, cell))
     tested = backtest_sizes(frame, cell, predictions, folds)
@@ -205,14 +207,14 @@ def growth_part(
         kind: _kind(kind, place, fitted, tested, settings, verdict)
         for place, kind in enumerate(KINDS)
     }
-    measured = [kind for kind, told in kinds.items() if told["basis"] == "measured"]
-    return {
-        "status": "measured" if measured else "rules",
-        "words": _words(measured, settings, verdict),
-        "kinds": kinds,
-        "n_unknown": round(float(fitted.counts[-1])),
-        "shares": fitted.shares[:, : len(KINDS)].round(9).tolist(),
-    }
+    measured = [kind for kind, told in kinds.items() if told.basis == "measured"]
+    return GrowthKinds(
+        status="measured" if measured else "rules",
+        words=_words(measured, settings, verdict),
+        kinds=kinds,
+        n_unknown=round(float(fitted.counts[-1])),
+        shares=fitted.shares[:, : len(KINDS)].round(9).tolist(),
+    )
 
 
 def _cells_of(frame: TrainingFrame) -> np.ndarray:
@@ -238,23 +240,23 @@ def _kind(
     tested: pd.DataFrame,
     settings: Growth,
     verdict: str,
-) -> Plain:
-    """Return what is known of one kind."""
+) -> GrowthKind:
+    """Return basis, amounts and backtest of one kind."""
     found = measured_kind(tested, kind)
     n_events = round(float(fitted.counts[place]))
     is_measured = (
         verdict != "no_signal"
         and n_events >= settings.min_events
-        and found["events"] >= settings.min_tested
+        and (found.events or 0) >= settings.min_tested
     )
     names = (*QUANTILES, "mean")
     amounts = [*fitted.quantiles[place], fitted.means[place]]
-    return {
-        "basis": "measured" if is_measured else "rules",
-        "n_events": n_events,
-        "uplift": {name: none_if_nan(value) for name, value in zip(names, amounts, strict=True)},
-        "backtest": found,
-    }
+    return GrowthKind(
+        basis="measured" if is_measured else "rules",
+        n_events=n_events,
+        uplift={name: none_if_nan(value) for name, value in zip(names, amounts, strict=True)},
+        backtest=found,
+    )
 
 
 def backtest_sizes(
@@ -295,7 +297,7 @@ def _tested(test: pd.DataFrame, cell: np.ndarray, known: FittedSizes) -> pd.Data
     return pd.DataFrame(told)
 
 
-def measured_kind(tested: pd.DataFrame, kind: str) -> Plain:
+def measured_kind(tested: pd.DataFrame, kind: str) -> GrowthBacktest:
     """Return how well chance and amount of a kind came out.
 
     Returns
@@ -315,20 +317,20 @@ def measured_kind(tested: pd.DataFrame, kind: str) -> Plain:
     inside = asked & (uplift >= low) & (uplift <= high)
     events, expected = int(y.sum()), float(p.sum())
     interval = wilson(int(inside.sum()), int(asked.sum())) if asked.any() else (None, None)
-    return {
-        "n": len(tested),
-        "events": events,
-        "expected": expected,
-        "observed_to_expected": events / expected if expected else None,
-        "brier": none_if_nan(np.mean((p - y) ** 2)) if len(y) else None,
-        "brier_flat": none_if_nan(np.mean((flat - y) ** 2)) if len(y) else None,
-        "beats_flat": _beats(p, flat, y),
-        "auc": none_if_nan(_auc(y, p, tested["fold"].to_numpy())),
-        "n_amounts": int(asked.sum()),
-        "n_inside": int(inside.sum()),
-        "inside_low": interval[0],
-        "inside_high": interval[1],
-    }
+    return GrowthBacktest(
+        n=len(tested),
+        events=events,
+        expected=expected,
+        observed_to_expected=events / expected if expected else None,
+        brier=none_if_nan(np.mean((p - y) ** 2)) if len(y) else None,
+        brier_flat=none_if_nan(np.mean((flat - y) ** 2)) if len(y) else None,
+        beats_flat=_beats(p, flat, y),
+        auc=none_if_nan(_auc(y, p, tested["fold"].to_numpy())),
+        n_amounts=int(asked.sum()),
+        n_inside=int(inside.sum()),
+        inside_low=interval[0],
+        inside_high=interval[1],
+    )
 
 
 def _beats(p: np.ndarray, flat: np.ndarray, y: np.ndarray) -> bool:
@@ -346,7 +348,7 @@ def _auc(y: np.ndarray, p: np.ndarray, fold: np.ndarray) -> float:
     return float(auc(sample, np.ones((1, len(y))))[0])
 
 
-def growth_section(manifests: Mapping[str, Mapping[str, Any]]) -> Plain | None:
+def growth_section(manifests: Mapping[str, ModelManifest]) -> Plain | None:
     """Return the part of the report on kinds of growth: per target what its bundle knows.
 
     None where no target is about growth.
@@ -354,15 +356,13 @@ def growth_section(manifests: Mapping[str, Mapping[str, Any]]) -> Plain | None:
     told = [
         {
             "target": target,
-            "words": manifest["growth"]["words"],
-            "n_unknown": manifest["growth"].get("n_unknown", 0),
+            "words": growth.words,
+            "n_unknown": growth.n_unknown,
             "kinds": [
-                [kind, manifest["growth"]["kinds"][kind]]
-                for kind in KINDS
-                if kind in manifest["growth"]["kinds"]
+                [kind, growth.kinds[kind].to_dict()] for kind in KINDS if kind in growth.kinds
             ],
         }
         for target, manifest in manifests.items()
-        if "growth" in manifest
+        if (growth := manifest.growth) is not None
     ]
     return {"targets": told} if told else None

@@ -20,7 +20,8 @@ from training.data.training_frame import TrainingFrame
 from training.fitting.calibration import fit_calibration
 from training.fitting.fit import TrainingConfig, choose_tier, fit
 from training.fitting.tune import choose_strength, search, space_for
-from training.model.bundle import Calibration, sigmoid
+from training.model.bundle import sigmoid
+from training.model.manifest_parts import Calibration
 
 CALIBRATION_FOLDS = 3
 
@@ -32,7 +33,7 @@ def choose_config(
 
     Returns
     -------
-    recipe : Recipe
+    config : Recipe
         What did best, or the default where nothing did clearly better.
     trials : pandas.DataFrame
         Of the search (`training.fitting.tune.Search`); empty without one.
@@ -53,14 +54,14 @@ def choose_config(
     return replace(default, trees=found.trees, rounds=found.rounds), found.trials, found.note
 
 
-def choose_inside(
+def choose_per_fold(
     default: TrainingConfig,
     frame: TrainingFrame,
     folds: Folds,
     settings: Training,
     storage_url: str,
 ) -> tuple[TrainingConfig, ...]:
-    """Return one recipe per fold, chosen on its training rows."""
+    """Return one config per fold, chosen on its training rows."""
     return tuple(
         choose_config(default, frame.take(fold.train), settings, storage_url)[0]
         for fold in folds.folds
@@ -70,7 +71,7 @@ def choose_inside(
 def calibrated(
     frame: TrainingFrame,
     folds: Folds,
-    recipes: Sequence[TrainingConfig],
+    configs: Sequence[TrainingConfig],
     raw: np.ndarray,
     seed: int,
 ) -> np.ndarray:
@@ -82,7 +83,7 @@ def calibrated(
         All rows.
     folds : Folds
         Over accounts.
-    recipes : sequence of Recipe
+    configs : sequence of Recipe
         One per fold.
     raw : numpy.ndarray
         Log-odds of the test rows, one fold after the other.
@@ -90,18 +91,18 @@ def calibrated(
         Deals the inner folds.
     """
     parts, start = [], 0
-    for fold, recipe in zip(folds.folds, recipes, strict=True):
+    for fold, config in zip(folds.folds, configs, strict=True):
         end = start + len(fold.test)
-        inside = calibration_inside(frame.take(fold.train), recipe, seed)
+        inside = calibration_inside(frame.take(fold.train), config, seed)
         parts.append(sigmoid(inside(raw[start:end])))
         start = end
     return np.concatenate(parts)
 
 
-def calibration_inside(known: TrainingFrame, recipe: TrainingConfig, seed: int) -> Calibration:
-    """Fit the calibration of a recipe to what it says of rows held out of `known`."""
+def calibration_inside(known: TrainingFrame, config: TrainingConfig, seed: int) -> Calibration:
+    """Fit the calibration of a config to what it says of rows held out of `known`."""
     inner = make_folds(known, folds=CALIBRATION_FOLDS, fold_days=1, seed=seed)
     raw = np.empty(len(known))
     for fold in inner.folds:
-        raw[fold.test] = fit(recipe, known.take(fold.train)).raw(known.take(fold.test))
+        raw[fold.test] = fit(config, known.take(fold.train)).raw(known.take(fold.test))
     return fit_calibration(raw, known.label)

@@ -30,7 +30,6 @@ from training.data.training_frame import TrainingFrame
 from training.evaluation.metrics import level_shift
 from training.fitting.fit import (
     FittedModel,
-    ModelTier,
     TrainingConfig,
     dataset,
     fit,
@@ -39,6 +38,7 @@ from training.fitting.fit import (
 )
 from training.fitting.optuna_study import open_study, trials_table
 from training.model.bundle import logit_of
+from training.model.manifest_parts import ModelTier
 
 Space = Mapping[str, tuple[str, float, float]]
 """Setting to (scale, low, high)."""
@@ -128,7 +128,7 @@ class TrialTask:
 
     Attributes
     ----------
-    recipe : Recipe
+    config : Recipe
         Kind ``lightgbm``; its first seed is used in every trial.
     frame : TrainingFrame
         Rows that may be looked at: labels known at the cut-off the search stands for.
@@ -142,7 +142,7 @@ class TrialTask:
         SQLAlchemy URL of Optuna's storage.
     """
 
-    recipe: TrainingConfig
+    config: TrainingConfig
     frame: TrainingFrame
     folds: Folds
     tuning: Tuning
@@ -152,11 +152,11 @@ class TrialTask:
     @property
     def name(self) -> str:
         """Name of the study."""
-        return study_name(self.recipe, self.frame, self.folds, self.space)
+        return study_name(self.config, self.frame, self.folds, self.space)
 
 
 def search(
-    recipe: TrainingConfig,
+    config: TrainingConfig,
     frame: TrainingFrame,
     folds: Folds,
     tuning: Tuning,
@@ -172,23 +172,23 @@ def search(
 
     Parameters
     ----------
-    recipe, frame, folds, tuning, storage_url, space
+    config, frame, folds, tuning, storage_url, space
         As in `TrialTask`.
     """
-    threads = recipe.threads or min(threads_for(len(frame), 0), _fair_share(tuning.workers))
-    task = TrialTask(replace(recipe, threads=threads), frame, folds, tuning, space, storage_url)
+    threads = config.threads or min(threads_for(len(frame), 0), _fair_share(tuning.workers))
+    task = TrialTask(replace(config, threads=threads), frame, folds, tuning, space, storage_url)
     runner = _Runner(task, time.monotonic())
-    with open_study(storage_url, task.name, seed=recipe.seeds[0]) as study:
+    with open_study(storage_url, task.name, seed=config.seeds[0]) as study:
         if not study.get_trials(deepcopy=False, states=_UNDER_WAY) and _is_inside(
-            recipe.trees, space
+            config.trees, space
         ):
-            study.enqueue_trial(dict(recipe.trees))
+            study.enqueue_trial(dict(config.trees))
         with _helpers(task):
             runner.run(study)
         table = trials_table(study)
         if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             note = "no trial came to its end in the time given: the default is kept"
-            return Search(dict(recipe.trees), recipe.rounds, table, task.name, note)
+            return Search(dict(config.trees), config.rounds, table, task.name, note)
         return _chosen(study, runner, table)
 
 
@@ -197,7 +197,7 @@ def _chosen(study: optuna.Study, runner: _Runner, table: pd.DataFrame) -> Search
 
     The default is first given the rounds its own learning curves ask for, by the same rule.
     """
-    default = chosen = tried = runner.task.recipe
+    default = chosen = tried = runner.task.config
     for trial in (_trial_of(study, default), study.best_trial):
         if trial is None:
             continue
@@ -210,9 +210,9 @@ def _chosen(study: optuna.Study, runner: _Runner, table: pd.DataFrame) -> Search
     return Search(dict(chosen.trees), chosen.rounds, table, runner.task.name, note)
 
 
-def _trial_of(study: optuna.Study, recipe: TrainingConfig) -> FrozenTrial | None:
+def _trial_of(study: optuna.Study, config: TrainingConfig) -> FrozenTrial | None:
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return next((trial for trial in trials if trial.params == dict(recipe.trees)), None)
+    return next((trial for trial in trials if trial.params == dict(config.trees)), None)
 
 
 def _fair_share(workers: int) -> int:
@@ -242,7 +242,7 @@ def _helpers(task: TrialTask) -> Iterator[None]:
 
 def help_search(task: TrialTask, parent: int) -> None:
     """Take part in a search in a process of its own, until it is over or `parent` is gone."""
-    with open_study(task.storage_url, task.name, seed=task.recipe.seeds[0]) as study:
+    with open_study(task.storage_url, task.name, seed=task.config.seeds[0]) as study:
         _Runner(task, time.monotonic()).run(study, parent=parent)
 
 
@@ -252,7 +252,7 @@ Grown = Mapping[tuple[tuple[str, float], ...], Sequence[lightgbm.Booster]]
 
 @dataclass(frozen=True)
 class ComparedTrials:
-    """Two recipes on the same test rows of the same inner folds.
+    """Two configs on the same test rows of the same inner folds.
 
     Attributes
     ----------
@@ -311,20 +311,20 @@ test rows of the search 0.2400 with them, 0.2524 with the best settings tried
 def compare_trials(
     default: TrainingConfig, found: TrainingConfig, folds: Sequence[_InnerFold], grown: Grown
 ) -> ComparedTrials:
-    """Return the log-loss of two recipes on the same rows, and the error of their difference.
+    """Return the log-loss of two configs on the same rows, and the error of their difference.
 
     Boosters that were grown already are used again, others are grown. The error is clustered by
     entity, because the rows of one entity are not independent.
     """
-    known = [grown.get(_key(recipe.trees)) for recipe in (default, found)]
+    known = [grown.get(_key(config.trees)) for config in (default, found)]
     before, after = (
         np.concatenate(
             [
-                _row_losses(recipe, fold, boosters[step] if boosters else None)
+                _row_losses(config, fold, boosters[step] if boosters else None)
                 for step, fold in enumerate(folds)
             ]
         )
-        for recipe, boosters in zip((default, found), known, strict=True)
+        for config, boosters in zip((default, found), known, strict=True)
     )
     gain = before - after
     codes = np.unique(np.concatenate([fold.entity for fold in folds]), return_inverse=True)[1]
@@ -338,26 +338,26 @@ def _key(settings: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
 
 
 def _row_losses(
-    recipe: TrainingConfig, fold: _InnerFold, grown: lightgbm.Booster | None
+    config: TrainingConfig, fold: _InnerFold, grown: lightgbm.Booster | None
 ) -> np.ndarray:
-    """Return the test rows' losses after the recipe's rounds; a booster with fewer grows on."""
-    settings = {**fold.train.params, **recipe.trees, "seed": recipe.seeds[0]}
-    booster = grown or lightgbm.train(settings, fold.train, num_boost_round=recipe.rounds)
-    while booster.current_iteration() < recipe.rounds:
+    """Return the test rows' losses after the config's rounds; a booster with fewer grows on."""
+    settings = {**fold.train.params, **config.trees, "seed": config.seeds[0]}
+    booster = grown or lightgbm.train(settings, fold.train, num_boost_round=config.rounds)
+    while booster.current_iteration() < config.rounds:
         if booster.update():
             break  # no leaf can be split any more
-    raw = booster.predict(fold.matrix, raw_score=True, num_iteration=recipe.rounds, num_threads=1)
+    raw = booster.predict(fold.matrix, raw_score=True, num_iteration=config.rounds, num_threads=1)
     return level_free_losses(np.asarray(raw), fold.label)
 
 
 def study_name(
-    recipe: TrainingConfig, frame: TrainingFrame, folds: Folds, space: Space = SPACE
+    config: TrainingConfig, frame: TrainingFrame, folds: Folds, space: Space = SPACE
 ) -> str:
-    """Return the identity of a search: data, folds, recipe, space and code."""
+    """Return the identity of a search: data, folds, config, space and code."""
     identity = digest(
         frame.fingerprint(),
         [[str(fold.cutoff), str(fold.until), len(fold.train)] for fold in folds.folds],
-        recipe.as_dict(),
+        config.as_dict(),
         dict(space),
         code_digest(__name__),
     )
@@ -377,7 +377,7 @@ class _Runner:
 
     def __init__(self, task: TrialTask, begin: float) -> None:
         self.task = task
-        self.folds = _inner_folds(task.recipe, task.frame, task.folds)
+        self.folds = _inner_folds(task.config, task.frame, task.folds)
         self.grown: dict[tuple[tuple[str, float], ...], list[lightgbm.Booster]] = {}
         self._best = math.inf
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -404,11 +404,11 @@ class _Runner:
 
     def _objective(self, trial: Trial) -> float:
         trial.set_user_attr("worker", self._worker)
-        recipe = replace(self.task.recipe, trees=_suggest(trial, self.task.space))
+        config = replace(self.task.config, trees=_suggest(trial, self.task.space))
         curves: list[np.ndarray] = []
         boosters: list[lightgbm.Booster] = []
         for step, fold in enumerate(self.folds):
-            curve, booster = _learning_curve(recipe, fold, self._until)
+            curve, booster = _learning_curve(config, fold, self._until)
             curves.append(curve)
             boosters.append(booster)
             mean = mean_curve(curves)
@@ -416,22 +416,22 @@ class _Runner:
             if step < len(self.folds) - 1 and trial.should_prune():
                 raise optuna.TrialPruned
         rounds = int(mean.argmin()) + 1
-        value = self._value(replace(recipe, rounds=rounds), boosters)
+        value = self._value(replace(config, rounds=rounds), boosters)
         trial.set_user_attr("rounds", rounds)
-        self._keep(recipe, boosters, value)
+        self._keep(config, boosters, value)
         return value
 
-    def _value(self, recipe: TrainingConfig, boosters: list[lightgbm.Booster]) -> float:
+    def _value(self, config: TrainingConfig, boosters: list[lightgbm.Booster]) -> float:
         """Return the mean loss over folds after the same rounds in each.
 
         The mean curve takes a fold that stopped early to stay where it stopped; here it goes on.
         """
-        losses = map(_row_losses, [recipe] * len(boosters), self.folds, boosters)
+        losses = map(_row_losses, [config] * len(boosters), self.folds, boosters)
         return float(np.mean([part.mean() for part in losses]))
 
-    def _keep(self, recipe: TrainingConfig, boosters: list[lightgbm.Booster], value: float) -> None:
+    def _keep(self, config: TrainingConfig, boosters: list[lightgbm.Booster], value: float) -> None:
         """Keep the boosters of the default and of the best so far: the two are compared at last."""
-        default, key = _key(self.task.recipe.trees), _key(recipe.trees)
+        default, key = _key(self.task.config.trees), _key(config.trees)
         if value < self._best:
             self._best = value
             self.grown = {name: kept for name, kept in self.grown.items() if name == default}
@@ -452,7 +452,7 @@ def _suggest(trial: Trial, space: Space) -> dict[str, float]:
 
 
 def _learning_curve(
-    recipe: TrainingConfig, fold: _InnerFold, until: float
+    config: TrainingConfig, fold: _InnerFold, until: float
 ) -> tuple[np.ndarray, lightgbm.Booster]:
     """Return the level-free log-loss of the test rows after each round, until it stops falling.
 
@@ -468,7 +468,7 @@ def _learning_curve(
             raise optuna.TrialPruned("time is up")
 
     booster = lightgbm.train(
-        {**fold.train.params, **recipe.trees, "seed": recipe.seeds[0], "metric": "None"},
+        {**fold.train.params, **config.trees, "seed": config.seeds[0], "metric": "None"},
         fold.train,
         num_boost_round=MAX_ROUNDS,
         valid_sets=[fold.test],
@@ -526,15 +526,15 @@ def mean_curve(curves: list[np.ndarray]) -> np.ndarray:
     return mean
 
 
-def _inner_folds(recipe: TrainingConfig, frame: TrainingFrame, folds: Folds) -> list[_InnerFold]:
+def _inner_folds(config: TrainingConfig, frame: TrainingFrame, folds: Folds) -> list[_InnerFold]:
     """Bin the rows of each inner fold once; every trial reuses them."""
     made = []
     for fold in folds.folds:
         train, test = _part(frame.take(fold.train)), frame.take(fold.test)
         encoder = fit_encoder(train)
-        rows = dataset(recipe, encoder, train, encoder.encode(train.features).matrix)
+        rows = dataset(config, encoder, train, encoder.encode(train.features).matrix)
         matrix = encoder.encode(test.features).matrix
-        held = dataset(recipe, encoder, test, matrix, rows)
+        held = dataset(config, encoder, test, matrix, rows)
         entity = test.rows["entity_id"].to_numpy(dtype=str)
         made.append(_InnerFold(rows.construct(), held.construct(), matrix, test.label, entity))
     return made
@@ -556,12 +556,12 @@ STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Prior variances tried for linear weights."""
 
 
-def choose_strength(recipe: TrainingConfig, frame: TrainingFrame, folds: Folds) -> float:
+def choose_strength(config: TrainingConfig, frame: TrainingFrame, folds: Folds) -> float:
     """Return the prior variance of linear weights with the least mean log-loss over inner folds."""
     losses = [
         np.mean(
             [
-                _loss(fit(replace(recipe, strength=strength), frame.take(fold.train)), frame, fold)
+                _loss(fit(replace(config, strength=strength), frame.take(fold.train)), frame, fold)
                 for fold in folds.folds
             ]
         )

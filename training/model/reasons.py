@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -239,7 +239,7 @@ def explain_alone(bundle: Bundle, matrix: np.ndarray, *, currency: str) -> list[
 
     For rows without a book: the rows of a ready-made table, and a model loaded from the registry.
     """
-    typical = np.array([_typical(bundle.manifest["reference"][item.name]) for item in bundle.info])
+    typical = np.array([bundle.manifest.reference[item.name].typical for item in bundle.info])
     beside = Comparison(
         peer=np.broadcast_to(typical, matrix.shape), peers="typical", currency=currency
     )
@@ -251,14 +251,6 @@ def explain_alone(bundle: Bundle, matrix: np.ndarray, *, currency: str) -> list[
         levels=bundle.encoder.levels,
         beside=beside,
     )
-
-
-def _typical(reference: Mapping[str, Any]) -> float:
-    """Return the median of a number, the most frequent level of a category."""
-    if "shares" in reference:
-        return float(np.argmax(reference["shares"])) if reference["shares"] else np.nan
-    quantiles = reference["quantiles"]
-    return float(quantiles[len(quantiles) // 2]) if quantiles else np.nan
 
 
 def _code(outcome: str, theme: str, direction: Direction, label: str) -> ReasonCode:

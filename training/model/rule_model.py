@@ -135,20 +135,20 @@ class AppliedRules:
         return told
 
 
-def as_kept(rules: Mapping[str, Rule]) -> dict[str, Any]:
+def rules_to_json(rules: Mapping[str, Rule]) -> dict[str, Any]:
     """Return rules as plain JSON, as a bundle keeps them."""
     return {name: rule.model_dump(mode="json") for name, rule in rules.items()}
 
 
-def from_kept(plain: Mapping[str, Any]) -> dict[str, Rule]:
-    """Read back what `as_kept` returned."""
+def rules_from_json(plain: Mapping[str, Any]) -> dict[str, Rule]:
+    """Read back what `rules_to_json` returned."""
     return {name: Rule.model_validate(item) for name, item in plain.items()}
 
 
 def rules_of(bundle: Bundle) -> AppliedRules:
     """Return the plain rules that stand in for reasons on the lowest rung; none on any other."""
-    kept = from_kept(bundle.manifest.get("rules", {}))
-    return AppliedRules.to(kept, numeric_names(bundle.encoder.names, bundle.encoder.levels))
+    rules = bundle.manifest.rules
+    return AppliedRules.to(rules, numeric_names(bundle.encoder.names, bundle.encoder.levels))
 
 
 def numeric_names(names: Sequence[str], levels: Mapping[str, Sequence[str]]) -> list[str | None]:

@@ -29,10 +29,10 @@ from configs.runtime.hashing import canonical_json
 from configs.runtime.state_directory import read_json, write_json_atomically, write_text_atomically
 from configs.schema.workspace import Workspace
 from training.fitting.optuna_study import TRIAL_COLUMNS
+from training.model.bundle import read_manifest
 from training.registry.mlflow_artifacts import SCHEME, artifact_repository, artifacts_folder
 from training.registry.mlflow_model import ExampleRows, dataset_input, save_model
 from training.registry.model_card import FIGURES
-from training.registry.pyfunc import read_bundle_manifest
 from training.registry.releases import Release, check_bundle, plain_json
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -418,7 +418,7 @@ def _log_model(client: Any, experiment: str, run_id: str, trained: TrainingRecor
         )
         client.log_model_artifacts(model_id, str(folder))
         _check_upload(client, model_id, folder)
-    manifest = read_bundle_manifest(trained.bundle)
+    manifest = read_manifest(trained.bundle)
     rows = dataset_input(trained.target, trained.fingerprint, trained.rows, manifest)
     client.log_inputs(run_id, datasets=[rows])
     client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import norm, rankdata
 
-from training.checks.event_study import STEP_DAYS, aligned
+from training.checks.event_study import STEP_DAYS, event_study
 
 CODE = "BW-L10"
 
@@ -77,7 +77,7 @@ def test_a_fall_of_small_accounts_is_not_lost_among_large_ones(looking, frame, s
 
 def test_ranks_by_moment_are_normal_scores_of_scipy(frame, small):
     seeing = far_seeing(frame)
-    found = aligned(seeing, by_rank=True)
+    found = event_study(seeing, by_rank=True)
     rows, stayed = seeing.rows, seeing.rows["label"] == 0
     users = seeing.features["users_28d"]
     scores = users.groupby(rows["as_of"]).transform(
@@ -92,7 +92,7 @@ def test_ranks_by_moment_are_normal_scores_of_scipy(frame, small):
 
 def test_the_gap_is_that_worked_by_hand(frame, small):
     seeing = far_seeing(frame)
-    found = aligned(planted(small, seeing, np.random.default_rng(1).normal(size=len(frame))))
+    found = event_study(planted(small, seeing, np.random.default_rng(1).normal(size=len(frame))))
     rows, lead = seeing.rows, lead_days(seeing)
     x = found.names.index("users_28d")
     values = seeing.features["users_28d"]

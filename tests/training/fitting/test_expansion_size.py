@@ -17,7 +17,7 @@ from training.fitting.expansion_size import (
     backtest_sizes,
     events_of,
     fit_growth,
-    growth_part,
+    growth_kinds,
     measured_kind,
     weighted_quantiles,
 )
@@ -139,7 +139,7 @@ def tested_folds(grown):
 def part(grown, tested_folds):
     folds, predictions = tested_folds
     frame = _Frame(grown)
-    return growth_part(frame, predictions, folds, Growth(), "promotable")
+    return growth_kinds(frame, predictions, folds, Growth(), "promotable")
 
 
 class _Frame(SimpleNamespace):
@@ -190,7 +190,7 @@ def test_kinds_below_the_floor_have_no_chance_of_their_own(part):
 )
 def test_below_the_floor_there_are_rules_only(grown, tested_folds, settings, verdict, words):
     folds, predictions = tested_folds
-    found = growth_part(_Frame(grown), predictions, folds, settings, verdict)
+    found = growth_kinds(_Frame(grown), predictions, folds, settings, verdict)
     assert found["status"] == "rules"
     assert found["words"].startswith(words)
     assert {found["kinds"][kind]["basis"] for kind in KINDS} == {"rules"}
@@ -215,5 +215,5 @@ def test_nothing_after_a_cut_off_moves_what_it_said(grown, tested_folds):
 
 
 def test_a_frame_without_terms_says_that_kinds_are_not_known(frame):
-    found = growth_part(frame, pd.DataFrame(), SimpleNamespace(), Growth(), "promotable")
+    found = growth_kinds(frame, pd.DataFrame(), SimpleNamespace(), Growth(), "promotable")
     assert found == {"status": "not known", "words": NOT_KNOWN, "kinds": {}, "shares": []}

@@ -12,7 +12,6 @@ from configs.runtime.errors import ModelError
 from training.fitting.fit import TrainingConfig, fit
 from training.model.bundle import (
     Bundle,
-    Calibration,
     Scores,
     bundle_sha,
     load,
@@ -20,6 +19,8 @@ from training.model.bundle import (
     save,
     sigmoid,
 )
+from training.model.manifest import ModelManifest
+from training.model.manifest_parts import Calibration
 
 KINDS = ("lightgbm", "linear", "rates")
 
@@ -37,7 +38,7 @@ def bundle_of(frame, kind: str) -> Bundle:
         "verdict": "promotable",
         "base_rate": 0.1,
     }
-    return Bundle(manifest, fitted.predictor)
+    return Bundle(ModelManifest.from_dict(manifest), fitted.predictor)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -154,7 +155,7 @@ def test_no_rows_are_no_scores(bundle):
 
 def test_without_a_signal_there_are_no_reasons(bundle):
     assert bundle.has_reasons
-    silent = Bundle({**bundle.manifest, "verdict": "no_signal"}, bundle.predictor)
+    silent = Bundle(bundle.manifest.changed(verdict="no_signal"), bundle.predictor)
     assert not silent.has_reasons
 
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from training.fitting.fit import TrainingConfig, fit
-from training.model.bundle import Bundle, Calibration, sigmoid
+from training.model.bundle import Bundle, sigmoid
+from training.model.manifest import ModelManifest
+from training.model.manifest_parts import Calibration
 from training.model.reasons import secant
 from training.model.score_change import EarlierScore, what_changed
 
@@ -29,7 +31,7 @@ def bundle_of(frame, kind="lightgbm", calibration=None, rounds=40) -> Bundle:
         "calibration": {**asdict(used), "covariance": list(used.covariance)},
         "verdict": "promotable",
     }
-    return Bundle(manifest, fitted.predictor)
+    return Bundle(ModelManifest.from_dict(manifest), fitted.predictor)
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +137,8 @@ def test_only_the_calendar_is_time_passing(bundles, frame):
 
 def test_another_calibration_of_the_same_model_is_calibration_alone(bundles, frame):
     old, rows = bundles["lightgbm"], np.arange(80)
-    manifest = {**old.manifest, "calibration": asdict(Calibration(1.2, 0.1))}
-    new = Bundle(manifest, old.predictor)
+    manifest = {**old.manifest.to_dict(), "calibration": asdict(Calibration(1.2, 0.1))}
+    new = Bundle(ModelManifest.from_dict(manifest), old.predictor)
     pair = {"old": old, "new": new}
     changes = changes_between(pair, frame, "old", "new", rows, rows, days=0.0)
     np.testing.assert_allclose(changes.model, 0.0, atol=1e-12)
@@ -186,8 +188,8 @@ def test_one_model_is_surer_of_a_move_than_of_a_level(bundles, frame):
 def test_a_move_inside_its_uncertainty_is_not_clear(bundles, frame):
     unsure = Calibration(0.8, -0.3, (4.0, 0.0, 0.0), "affine", 30)
     bundle = bundles["lightgbm"]
-    manifest = {**bundle.manifest, "calibration": asdict(unsure)}
-    pair = {"unsure": Bundle(manifest, bundle.predictor), "sure": bundle}
+    manifest = {**bundle.manifest.to_dict(), "calibration": asdict(unsure)}
+    pair = {"unsure": Bundle(ModelManifest.from_dict(manifest), bundle.predictor), "sure": bundle}
     before, after = np.arange(0, 300), np.arange(1000, 1300)
     sure = changes_between(pair, frame, "sure", "sure", before, after)
     shaky = changes_between(pair, frame, "unsure", "unsure", before, after)

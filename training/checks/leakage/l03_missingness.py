@@ -105,8 +105,8 @@ def _turned(flags: TrainingFrame, rows: pd.DataFrame, position: int, auc: float)
 
 def _fitted(context: CheckContext, flags: TrainingFrame) -> np.ndarray:
     """Return out-of-time log-odds of shallow trees on the flags."""
-    rows, recipe = context.headline, context.recipe
-    trees = TrainingConfig("lightgbm", recipe.outcome, recipe.seeds[:1], threads=recipe.threads)
+    rows, config = context.headline, context.config
+    trees = TrainingConfig("lightgbm", config.outcome, config.seeds[:1], threads=config.threads)
     score = np.empty(len(rows))
     for fold in context.folds.folds:
         here = (rows["fold"] == fold.number).to_numpy()

@@ -36,7 +36,7 @@ WIDE, NOTABLE = 0.10, 0.05
 class RandomSplit(Check):
     """Finds rows that know their own period: a future that a random split would let in.
 
-    The same recipe is fitted on random other accounts of all periods, as many rows as the time
+    The same config is fitted on random other accounts of all periods, as many rows as the time
     folds learned from, and scores the same out-of-time rows. Knowing the period (a price rise, an
     export, a feature that was filled in later for everybody) should be worth little; a gap in AUC
     above that of the time folds beyond 0.10, its 95 % interval taken into account, is not. Most
@@ -55,7 +55,7 @@ class RandomSplit(Check):
         rows = context.headline
         if context.folds.over != "time":
             return not_applicable("the folds hold out accounts: there is no split in time")
-        if context.recipe.kind == "rates":
+        if context.config.kind == "rates":
             return not_applicable("pooled rates learn from no feature")
         if lacks_events(rows):
             return not_applicable(f"{int(rows['label'].sum())} events out of time are too few")

@@ -24,7 +24,7 @@ class Permutation(Check):
     """Finds a test that sees its own answers: training rows among the test rows.
 
     Labels are shuffled among the accounts of each as_of, so that nothing is left to learn, and the
-    recipe is fitted and tested on the last folds as before. An AUC whose 95 % interval lies above
+    config is fitted and tested on the last folds as before. An AUC whose 95 % interval lies above
     0.5, in three shuffles out of three, means that the test knew.
     """
 
@@ -37,7 +37,7 @@ class Permutation(Check):
 
     def look(self, context: CheckContext) -> Finding:
         """Fit and test on shuffled labels until a shuffle shows nothing."""
-        if context.recipe.kind == "rates":
+        if context.config.kind == "rates":
             return not_applicable("pooled rates learn from no feature")
         tested = context.headline["fold"].isin([f.number for f in _last(context)])
         if lacks_events(context.headline[tested]):

@@ -18,7 +18,7 @@ from training.checks.base import (
     tip,
 )
 from training.checks.context import CheckContext
-from training.checks.event_study import BACK_DAYS, STEP_DAYS, EventStudy, aligned
+from training.checks.event_study import BACK_DAYS, STEP_DAYS, EventStudy, event_study
 from training.checks.helpers import name_list
 
 SHARE = 0.6
@@ -51,13 +51,13 @@ class EventStudyCheck(Check):
 
     def look(self, context: CheckContext) -> Finding:
         """Compare the gap to those who stayed in the last step with that in the steps before."""
-        found = aligned(context.frame)
+        found = event_study(context.frame)
         if found is None:
             return not_applicable(
                 f"too few dated decisions with rows in each {STEP_DAYS} days of the "
                 f"{BACK_DAYS} before them"
             )
-        ranked = aligned(context.frame, by_rank=True)
+        ranked = event_study(context.frame, by_rank=True)
         jumps = {"in value": (_jumps(found), VALUES)}
         if ranked is not None:
             jumps["in rank"] = (_jumps(ranked), RANKS)

@@ -38,7 +38,7 @@ class SizeAlone(Check):
 
     def look(self, context: CheckContext) -> Finding:
         """Rank the out-of-time rows by their revenue."""
-        if context.recipe.outcome not in ("expansion", "contraction"):
+        if context.config.outcome not in ("expansion", "contraction"):
             return not_applicable("leaving is not measured against a share of the revenue")
         rows = context.headline
         rows = rows[rows["arr"].notna()]

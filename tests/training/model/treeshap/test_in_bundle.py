@@ -7,6 +7,7 @@ import pytest
 
 from training.fitting.fit import TrainingConfig, fit
 from training.model.bundle import Bundle
+from training.model.manifest import ModelManifest
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def bundle_of(fitted, verdict="promotable"):
         "target": "churn",
         "verdict": verdict,
     }
-    return Bundle(manifest, fitted.predictor)
+    return Bundle(ModelManifest.from_dict(manifest), fitted.predictor)
 
 
 def test_mean_and_deviation_come_from_one_run_of_each_booster(fitted, matrix):
