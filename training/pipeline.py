@@ -43,7 +43,7 @@ from training.forecast.past_predictions import scored_earlier
 from training.model import bundle as bundles
 from training.model import rule_model
 from training.model.manifest_parts import CheckResult
-from training.registry.figures import aligned_svg, folds_svg, reliability_svg
+from training.registry.figures import event_study_svg, folds_svg, reliability_svg
 from training.registry.mlflow_model import example_rows
 from training.registry.mlflow_registry import TrainingRecord, flat_metrics, log_training
 from training.registry.model_card import FIGURES, model_card
@@ -366,12 +366,12 @@ def keep_candidate(
 
 
 def _figures(trained: TrainingResult) -> dict[str, str]:
-    """Return the pictures of the model card by file name, as SVG."""
-    evaluation, before = trained.evaluation.as_dict(), trained.bundle.manifest.event_study
+    """Return the figures of the model card by file name, as SVG."""
+    evaluation, study = trained.evaluation, trained.bundle.manifest.event_study
     return {
-        "reliability.svg": reliability_svg(evaluation["reliability"]),
-        "folds.svg": folds_svg(evaluation["folds"]),
-        **({"aligned.svg": aligned_svg([row.to_dict() for row in before.rows])} if before else {}),
+        "reliability.svg": reliability_svg(evaluation.reliability),
+        "folds.svg": folds_svg(evaluation.folds),
+        **({"aligned.svg": event_study_svg(study.rows)} if study else {}),
     }
 
 
