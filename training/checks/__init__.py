@@ -1,4 +1,4 @@
-"""Methodological checks with codes: one file each, found by name, run on every training."""
+"""Methodological checks, one per file, run on every training."""
 
 from training.checks.base import Check
 from training.checks.context import CancellationCategories, CheckContext, Evidence, Visibility
