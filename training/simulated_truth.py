@@ -309,7 +309,7 @@ def ruled(rules: AppliedRules, matrix: np.ndarray, rows: pd.DataFrame) -> Plain:
         n; n_rules (mean per row); correlation of their number with the true chance; and drivers
         (`drivers`, of the themes of the rules that hold).
     """
-    truth_held = rules.held(matrix)
+    truth_held = rules.matches(matrix)
     themes = np.array([rule.theme for rule in rules.rules.values()])
     shown = [list(dict.fromkeys(themes[row].tolist())) for row in truth_held]
     number = truth_held.sum(axis=1).astype(np.float64)

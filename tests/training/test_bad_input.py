@@ -17,7 +17,7 @@ from configs.schema.workspace import Environment, Workspace
 from features.tables.catalog import FeatureInfo
 from training.candidates.train import train
 from training.data.splits import make_folds
-from training.data.training_frame import refuse_repeats
+from training.data.training_frame import check_unique
 from training.fitting.fit import TrainingConfig, fit
 from training.model import bundle as bundles
 from training.model.bundle import Bundle
@@ -91,12 +91,12 @@ def test_a_test_period_with_one_class_is_left_out_and_said(frame):
 
 def test_labels_that_contradict_themselves_are_refused(frame):
     rows = frame.rows[["entity_id", "as_of", "label"]]
-    refuse_repeats(rows, "here", fix="there")
+    check_unique(rows, "here", fix="there")
     other = rows.iloc[:2].assign(label=1 - rows["label"].iloc[:2])
     with pytest.raises(DataError, match="contradict themselves: 2 accounts.*a00000, a00001"):
-        refuse_repeats(pd.concat([rows, other]), "here", fix="there")
+        check_unique(pd.concat([rows, other]), "here", fix="there")
     with pytest.raises(DataError, match="4 rows share their account and moment"):
-        refuse_repeats(pd.concat([rows, rows.iloc[:2]]), "here", fix="there")
+        check_unique(pd.concat([rows, rows.iloc[:2]]), "here", fix="there")
 
 
 @pytest.fixture

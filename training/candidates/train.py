@@ -338,7 +338,7 @@ def applied_rules_for(frame: TrainingFrame, company: Company, outcome: str) -> A
 def with_rules(frame: TrainingFrame, rules: AppliedRules) -> TrainingFrame:
     """Return the rows with ``n_rules``, the number of rules that hold; labels are not used."""
     matrix = fit_encoder(frame).encode(frame.features).matrix
-    return replace(frame, rows=frame.rows.assign(n_rules=rules.held(matrix).sum(axis=1)))
+    return replace(frame, rows=frame.rows.assign(n_rules=rules.matches(matrix).sum(axis=1)))
 
 
 def _target(company: Company, name: str) -> Target:

@@ -435,7 +435,7 @@ def _standardised(columns: list[tuple[int, int, float]], matrix: np.ndarray) -> 
         feature.astype(np.int64), kind.astype(np.int64), level.astype(np.float64),
         center[feature], scale[feature], empty, empty + 1.0,
     )  # fmt: skip
-    derived = rough.untidied(matrix)
+    derived = rough.unstandardised(matrix)
     width = derived.std(axis=0)
     return Design(
         rough.feature, rough.column_kind, rough.level, rough.center, rough.scale,

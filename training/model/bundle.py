@@ -24,7 +24,7 @@ from features.tables.catalog import FeatureInfo
 from training.model.encoder import Columns, Encoded, Encoder
 from training.model.manifest import REQUIRED, ModelManifest
 from training.model.manifest_parts import Calibration
-from training.model.predictors import Predictor, everything, predictor_from_files
+from training.model.predictors import Predictor, predict_and_contributions, predictor_from_files
 
 FORMAT_VERSION = 1
 
@@ -188,7 +188,7 @@ class Bundle:
     def predict_and_explain(self, matrix: np.ndarray) -> tuple[Scores, Contributions]:
         """Return the results of `predict` and `explain` from one pass over the trees."""
         self._check(matrix)
-        found = everything(self.predictor, matrix)
+        found = predict_and_contributions(self.predictor, matrix)
         return self._scores(found.raw, found.deviation), self._split(found.base, found.values)
 
     def _scores(self, raw: np.ndarray, deviation: np.ndarray) -> Scores:

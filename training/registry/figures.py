@@ -51,7 +51,7 @@ def reliability_svg(bins: Sequence[ReliabilityBin], *, title: str = "Reliability
         axes = figure.add_subplot(
             title=title, xlabel="predicted rate", ylabel="observed rate, with 95 % interval"
         )
-        top = axis_limit([item[key] for item in bins for key in ("expected", "high")])  # type: ignore[literal-required]
+        top = axis_limit([item[key] for item in bins for key in ("expected", "high")])
         axes.plot([0, top], [0, top], color=GREY, linestyle="--", linewidth=1)
         observed = [item["observed"] for item in bins]
         below = [item["observed"] - item["low"] for item in bins]

@@ -20,7 +20,7 @@ from features.sources.files.single_table import SingleTable, read_input
 from features.sources.parsing.text_values import MISSING
 from features.tables.catalog import FeatureInfo
 from features.tables.source_tables import MOST
-from training.data.training_frame import ROW_COLUMNS, TrainingFrame, refuse_repeats
+from training.data.training_frame import ROW_COLUMNS, TrainingFrame, check_unique
 from training.tabular.column_kinds import (
     ColumnSummary,
     Kind,
@@ -128,7 +128,7 @@ def table_of(company: Company, flat: SingleTable, now: datetime) -> ParsedTable:
     how = how_of(table, raw)
     keys = entity_rows(table, raw, flat.place, how)
     label = read_label(table, raw[table.label.column], flat.place)
-    refuse_repeats(keys.assign(label=label.values), flat.place, fix=ONE_ROW)
+    check_unique(keys.assign(label=label.values), flat.place, fix=ONE_ROW)
     rows = _rows(table, raw, keys, label.values, how)
     excluded = _excluded(table, rows, now)
     used = excluded.isna()

@@ -71,7 +71,7 @@ def test_a_company_without_the_data_is_not_asked():
     found = AppliedRules.to(in_force(Rules(), "churn"), lacking)
     assert "detractor" in found.without
     assert "detractor" not in found.rules
-    assert found.held(np.zeros((2, len(lacking)))).shape == (2, len(found.rules))
+    assert found.matches(np.zeros((2, len(lacking)))).shape == (2, len(found.rules))
 
 
 def test_rules_come_back_as_kept():

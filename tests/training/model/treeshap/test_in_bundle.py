@@ -62,7 +62,7 @@ def test_warming_leaves_every_number_as_it_was(fitted, matrix):
     assert not thread.daemon, "the interpreter may end inside numpy, which aborts the process"
     thread.join()
     assert drawn.explainer.is_fast
-    assert drawn.doubter.is_fast
+    assert drawn.spread_explainer.is_fast
     np.testing.assert_array_equal(drawn.raw_and_spread(matrix), before)
 
 
