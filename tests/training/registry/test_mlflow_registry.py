@@ -32,7 +32,7 @@ from training.fitting.fit import TrainingConfig, constant_rate, fit, fit_encoder
 from training.model.bundle import Bundle, load, save, sigmoid
 from training.model.manifest import ModelManifest
 from training.model.reasons import explain_alone
-from training.registry.mlflow_artifacts import artifact_repository, inside
+from training.registry.mlflow_artifacts import artifact_path, artifact_repository
 from training.registry.mlflow_model import example_rows
 from training.registry.mlflow_registry import (
     TrainingRecord,
@@ -228,7 +228,9 @@ def aliases(client: Any, company: Workspace, target: str = "churn") -> dict[str,
 
 
 def artifacts(company: Workspace, client: Any, run_id: str) -> Path:
-    return inside(company.state.mlflow / "artifacts", client.get_run(run_id).info.artifact_uri)
+    return artifact_path(
+        company.state.mlflow / "artifacts", client.get_run(run_id).info.artifact_uri
+    )
 
 
 def test_a_training_is_logged_whole(company: Workspace, client: Any) -> None:
@@ -744,9 +746,9 @@ def test_a_version_mlflow_cannot_load_is_registered_again(company: Workspace, cl
 
 def test_an_address_outside_the_artifacts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="outside"):
-        inside(tmp_path, "mlflow-artifacts:/a/../../secret")
+        artifact_path(tmp_path, "mlflow-artifacts:/a/../../secret")
     with pytest.raises(ValueError, match="outside"):
-        inside(tmp_path, "mlflow-artifacts:/%2e%2e/secret")
+        artifact_path(tmp_path, "mlflow-artifacts:/%2e%2e/secret")
 
 
 def test_addresses_of_a_server_are_left_to_mlflow() -> None:
