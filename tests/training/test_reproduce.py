@@ -15,7 +15,7 @@ from training import pipeline
 from training.candidates.train import TrainingPlan, train
 from training.forecast.past_predictions import scored_earlier
 from training.model.bundle import bundle_identity, save
-from training.pipeline import candidates, keep_candidate
+from training.pipeline import candidates, store_candidate
 from training.reproduce import verify
 
 NOWHERE = "sqlite:///:memory:"
@@ -34,7 +34,7 @@ def kept(tmp_path_factory, small):
     workspace.state.training.mkdir(parents=True)
     sha = save(trained.bundle, workspace.state.bundles)
     before = scored_earlier(frame, company, trained.folds["cutoff"].min())
-    keep_candidate(
+    store_candidate(
         workspace, "churn", sha, "identity", trained, before, {"words": "…"}, first.bundle
     )
     return workspace, frame, trained

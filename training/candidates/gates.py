@@ -166,7 +166,7 @@ def _folds(evaluation: Evaluation, gates: Gates) -> Gate:
 
 def _tier(tier: ModelTier) -> Gate:
     return Gate(
-        "rung",
+        "model_tier",
         "enough resolved events for a fitted model",
         float(tier.n_events),
         "a fitted model, not pooled rates",

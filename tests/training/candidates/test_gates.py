@@ -84,7 +84,7 @@ def test_no_signal_publishes_the_base_rate(changes):
 def test_pooled_rates_are_never_promoted():
     found = judged(evaluation(), n_events=39)
     assert found.verdict == "provisional"
-    assert [gate.code for gate in found.failed] == ["rung"]
+    assert [gate.code for gate in found.failed] == ["model_tier"]
 
 
 def test_a_leak_is_called_by_its_name():

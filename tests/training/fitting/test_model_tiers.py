@@ -42,7 +42,7 @@ RUNGS = {50: "rates", 200: "linear"}
 
 def test_the_rung_and_what_is_missing_are_told(sized):
     accounts, found = sized
-    assert found["rung"] == RUNGS[accounts]
+    assert found["tier"] == RUNGS[accounts]
     assert "events a month" in found["why"]
     assert ("rules that are judgement" in found["why"]) == (accounts == 50)
     assert found["why"].startswith("not enough evidence") == (accounts == 50)
@@ -62,7 +62,7 @@ def test_the_level_is_near_the_true_one_and_ranges_hold(sized):
 
 def test_below_the_floor_rules_order_accounts_and_name_drivers_better_than_chance(sized):
     accounts, found = sized
-    if found["rung"] != "rates":
+    if found["tier"] != "rates":
         assert found["rules"] is None
         return
     assert accounts == 50
