@@ -79,7 +79,8 @@ def _measured(accounts: int, found: Plain) -> Measure:
         ours = found["rules"]["correlation"]
     theirs = models.get("health_score", {}).get("correlation")
     return Measure(
-        f"{found['target']}, {accounts:,} accounts, model tier {found['rung']} ({found['verdict']}): "
+        f"{found['target']}, {accounts:,} accounts, model tier {found['tier']} "
+        f"({found['verdict']}): "
         "rank correlation with the true chance",
         ours or 0.0,
         "",
