@@ -117,7 +117,7 @@ def test_a_disk_that_fills_while_the_bundle_is_written_leaves_nothing(workspace,
     assert "free the disk" in caught.value.fix
     assert str(workspace.state.bundles) in caught.value.where
     assert list(workspace.state.bundles.iterdir()) == []
-    with pytest.raises(StateError, match="no trained model here yet"):
+    with pytest.raises(StateError, match="no trained model yet"):
         candidates(workspace)
     assert not workspace.state.mlflow.exists(), "nothing is registered"
 

@@ -94,7 +94,7 @@ def test_changed_log_odds_are_named_by_the_numbers_they_move(spoiled):
     change_predictions(spoiled, "raw", 3, 7.5)
     words = complaint(spoiled)
     assert "predictions.p_model_raw of" in words
-    assert "values did not come out again" in words
+    assert "values were not reproduced" in words
 
 
 def test_a_changed_card_is_named_by_its_line(spoiled):
@@ -136,7 +136,7 @@ def test_a_changed_number_is_named_even_with_its_checksum(spoiled, name, path, w
 def test_a_training_that_kept_too_little_says_so(spoiled):
     candidate = candidates(spoiled)["churn"]
     (candidate.folder / "inputs.json").unlink()
-    with pytest.raises(StateError, match="did not keep"):
+    with pytest.raises(StateError, match="were not stored"):
         verify(spoiled, candidate)
 
 

@@ -52,7 +52,7 @@ def test_every_check_has_its_tests(check: Check):
 
 def test_the_page_is_the_catalogue():
     page = (HERE / "README.md").read_text(encoding="utf-8")
-    assert page == markdown(), "write it anew: python -m training.checks"
+    assert page == markdown(), "write it again: python -m training.checks"
 
 
 def test_every_check_runs_and_says_a_word(run_ignoring):
@@ -153,4 +153,4 @@ def test_an_ignored_check_does_not_block_and_stands_in_the_card(leaky):
     assert trained.gate_result.verdict == "promotable"
     manifest = trained.bundle.manifest
     card = model_card("churn", manifest, trained.evaluation.as_dict())
-    assert "| ignored | BW-L02 | no single feature knows the outcome | known |" in card
+    assert "| ignored | BW-L02 | no single feature determines the outcome | known |" in card

@@ -11,8 +11,8 @@ import pytest
 from configs.schema.company import Growth
 from features.revenue.growth_kinds import KINDS, N_CELLS, N_HELD, cells
 from training.fitting.expansion_size import (
+    ALL_KINDS,
     NOT_KNOWN,
-    TOLD,
     GrowthEvents,
     backtest_sizes,
     events_of,
@@ -22,7 +22,7 @@ from training.fitting.expansion_size import (
     weighted_quantiles,
 )
 
-SEATS, TIER, PRODUCT, USAGE, UNKNOWN = range(len(TOLD))
+SEATS, TIER, PRODUCT, USAGE, UNKNOWN = range(len(ALL_KINDS))
 
 
 def test_the_state_is_fullness_and_products():
@@ -153,15 +153,15 @@ class _Frame(SimpleNamespace):
 
 
 def test_a_known_world_is_found_again(part):
-    assert part["status"] == "measured"
-    assert part["words"] == (
-        "measured: seats, product; tier, usage by rules, below the floor of 20 growths of a kind, "
+    assert part.status == "measured"
+    assert part.words == (
+        "measured: seats, product; tier, usage by rules, below the minimum of 20 growths of a kind, "
         "8 of them tested"
     )
-    shares = np.array(part["shares"])
+    shares = np.array(part.shares)
     assert shares[3 * N_HELD, SEATS] == pytest.approx(0.9, abs=0.06)
     assert shares[1 * N_HELD, SEATS] == pytest.approx(0.2, abs=0.08)
-    seats, product = (part["kinds"][kind]["uplift"] for kind in ("seats", "product"))
+    seats, product = (part.kinds[kind].uplift for kind in ("seats", "product"))
     assert [seats[name] for name in ("p10", "p50", "p90")] == pytest.approx(
         [0.12, 0.2, 0.28], abs=0.02
     )
@@ -169,31 +169,31 @@ def test_a_known_world_is_found_again(part):
 
 
 def test_the_backtest_shows_that_the_state_helps(part):
-    found = part["kinds"]["seats"]["backtest"]
-    assert found["brier"] < found["brier_flat"]
-    assert found["auc"] > 0.65
-    assert found["inside_low"] < 0.8 < found["inside_high"]
+    found = part.kinds["seats"].backtest
+    assert found.brier < found.brier_flat
+    assert found.auc > 0.65
+    assert found.inside_low < 0.8 < found.inside_high
 
 
 def test_kinds_below_the_floor_have_no_chance_of_their_own(part):
-    assert part["kinds"]["tier"]["basis"] == part["kinds"]["usage"]["basis"] == "rules"
-    assert part["kinds"]["tier"]["uplift"] == dict.fromkeys(("p10", "p50", "p90", "mean"))
+    assert part.kinds["tier"].basis == part.kinds["usage"].basis == "rules"
+    assert part.kinds["tier"].uplift == dict.fromkeys(("p10", "p50", "p90", "mean"))
 
 
 @pytest.mark.parametrize(
     ("settings", "verdict", "words"),
     [
-        (Growth(min_events=100_000), "promotable", "rules only: no kind reaches the floor of"),
-        (Growth(min_tested=100_000), "promotable", "rules only: no kind reaches the floor of"),
-        (Growth(), "no_signal", "rules only: the chance of growth itself shows no signal"),
+        (Growth(min_events=100_000), "promotable", "rules only: no kind reaches the minimum of"),
+        (Growth(min_tested=100_000), "promotable", "rules only: no kind reaches the minimum of"),
+        (Growth(), "no_signal", "rules only: the growth model has no signal"),
     ],
 )
 def test_below_the_floor_there_are_rules_only(grown, tested_folds, settings, verdict, words):
     folds, predictions = tested_folds
     found = growth_kinds(_Frame(grown), predictions, folds, settings, verdict)
-    assert found["status"] == "rules"
-    assert found["words"].startswith(words)
-    assert {found["kinds"][kind]["basis"] for kind in KINDS} == {"rules"}
+    assert found.status == "rules"
+    assert found.words.startswith(words)
+    assert {found.kinds[kind].basis for kind in KINDS} == {"rules"}
 
 
 def test_nothing_after_a_cut_off_moves_what_it_said(grown, tested_folds):
@@ -216,4 +216,4 @@ def test_nothing_after_a_cut_off_moves_what_it_said(grown, tested_folds):
 
 def test_a_frame_without_terms_says_that_kinds_are_not_known(frame):
     found = growth_kinds(frame, pd.DataFrame(), SimpleNamespace(), Growth(), "promotable")
-    assert found == {"status": "not known", "words": NOT_KNOWN, "kinds": {}, "shares": []}
+    assert found.to_dict() == {"status": "not known", "words": NOT_KNOWN, "kinds": {}, "shares": []}

@@ -44,8 +44,8 @@ def test_the_rung_and_what_is_missing_are_told(sized):
     accounts, found = sized
     assert found["tier"] == RUNGS[accounts]
     assert "events a month" in found["why"]
-    assert ("rules that are judgement" in found["why"]) == (accounts == 50)
-    assert found["why"].startswith("not enough evidence") == (accounts == 50)
+    assert ("rules of judgement" in found["why"]) == (accounts == 50)
+    assert found["why"].startswith("not enough events") == (accounts == 50)
 
 
 def test_the_level_is_near_the_true_one_and_ranges_hold(sized):

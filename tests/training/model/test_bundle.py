@@ -120,7 +120,7 @@ def test_saving_again_mends_a_damaged_folder(bundle, tmp_path):
     ("change", "words"),
     [
         ({"format_version": 99}, "format 99"),
-        ({"files": {"../secret": "00"}}, "leaves the folder"),
+        ({"files": {"../secret": "00"}}, "outside the folder"),
         ({"files": []}, "lists no files"),
         ({"kind": "forest"}, "forest"),
     ],
@@ -134,7 +134,7 @@ def test_a_manifest_that_asks_for_something_else_is_refused(frame, tmp_path, cha
 
 
 def test_no_bundle_and_no_json_are_told_apart(tmp_path):
-    with pytest.raises(ModelError, match="no bundle here"):
+    with pytest.raises(ModelError, match="no bundle in this folder"):
         load(tmp_path / "nothing")
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(ModelError, match="cannot be read"):
@@ -142,7 +142,7 @@ def test_no_bundle_and_no_json_are_told_apart(tmp_path):
 
 
 def test_a_matrix_of_another_width_is_refused(bundle):
-    with pytest.raises(ModelError, match="takes 8 features"):
+    with pytest.raises(ModelError, match="has 8 features"):
         bundle.predict(np.zeros((3, 9)))
 
 

@@ -52,9 +52,9 @@ def test_a_column_is_read_by_what_stands_in_it(values, kind, wanted):
     [
         ([None, "", "NA"], "x", "no value is known"),
         (["a", "a", "a"], "x", "the same in every row: a"),
-        ([f"C-{i}" for i in range(200)], "customer", "200 different values: it names rows"),
-        (list(range(200)), "x", "it names rows"),
-        (np.random.default_rng(1).permutation(200), "customerId", "it names rows"),
+        ([f"C-{i}" for i in range(200)], "customer", "200 different values: an identifier"),
+        (list(range(200)), "x", "an identifier"),
+        (np.random.default_rng(1).permutation(200), "customerId", "an identifier"),
     ],
 )
 def test_what_cannot_be_learned_from_is_left_out_and_said(values, name, words):

@@ -106,7 +106,7 @@ BAD = {
     "no label known": (lambda t: t.assign(churned=""), {}, "none of 600 rows has a label"),
     "no date": (lambda t: t, {"taken_on": None}, "column signed_on holds dates"),
     "all dropped": (lambda t: t[["customer", "churned", "plan"]], {"columns": {"plan": "drop"}},
-                    "no column is left"),
+                    "no column can be a feature"),
 }  # fmt: skip
 
 
