@@ -75,9 +75,9 @@ def training_frame(
     rows["health_score"] = health_score_as_of(rows, loaded)
     rows = _with_kinds(rows, labels)
     known = (*ROW_COLUMNS, *OPTIONAL_COLUMNS, *GROWTH_COLUMNS)
-    told = [name for name in known if name in rows]
+    present = [name for name in known if name in rows]
     values = store.historical(rows, labels.target, kept)
-    return TrainingFrame(labels.target, rows[told], values, tuple(kept))
+    return TrainingFrame(labels.target, rows[present], values, tuple(kept))
 
 
 def _with_kinds(rows: pd.DataFrame, labels: Labels) -> pd.DataFrame:

@@ -118,9 +118,9 @@ class TrainingFrame:
 
     def fingerprint(self) -> str:
         """Return the identity of the rows, labels and feature values."""
-        told = [name for name in GROWTH_COLUMNS if name in self.rows]
+        growth = [name for name in GROWTH_COLUMNS if name in self.rows]
         hashed = pd.util.hash_pandas_object(
-            pd.concat([self.rows[["entity_id", "as_of", "label", *told]], self.features], axis=1),
+            pd.concat([self.rows[["entity_id", "as_of", "label", *growth]], self.features], axis=1),
             index=False,
         )
         return digest(list(self.features.columns), int(hashed.sum()), len(self), length=16)

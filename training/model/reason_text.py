@@ -243,21 +243,23 @@ def phrase(
     window = f" in the last {info.window_days} days" if info.window_days else ""
     with_colon = f"{lead}: "
     bare = with_colon if unit in ("flag", "log_ratio") else f"{lead} "
-    before, beside = f" {earlier(past_days)}", f" {peers}"
+    before, of_peers = f" {earlier(past_days)}", f" {peers}"
 
     @lru_cache(maxsize=KEPT_AMOUNTS)
     def words(value: float | str) -> str:
         return value if isinstance(value, str) else amount(value, unit, currency)
 
-    def told(value: float | str | None, past: float | str | None, peer: float | str | None) -> str:
+    def render(
+        value: float | str | None, past: float | str | None, peer: float | str | None
+    ) -> str:
         shown = (value is not None and words(value)) or "not known"
         text = f"{bare if shown[:1].isdigit() else with_colon}{shown}{window}"
         # A comparison with the same text is left out.
         compared = [
             f"{other}{whose}"
-            for given, whose in ((past, before), (peer, beside))
+            for given, whose in ((past, before), (peer, of_peers))
             if given is not None and (other := words(given)) != shown
         ]
         return f"{text} ({'; '.join(compared)})" if compared else text
 
-    return told
+    return render

@@ -206,7 +206,7 @@ def explain_rows(
     *,
     outcome: str,
     levels: Mapping[str, Sequence[str]] | None = None,
-    beside: Comparison | None = None,
+    comparison: Comparison | None = None,
 ) -> list[Explanation]:
     """Explain rows: the strongest themes in each direction with facts, and context.
 
@@ -222,7 +222,7 @@ def explain_rows(
         ``churn``, ``contraction`` or ``expansion``.
     levels : mapping of str to sequence of str, optional
         Category levels by feature (`Encoder.levels`), to show codes as names.
-    beside : Comparison, optional
+    comparison : Comparison, optional
         Past and peer values.
 
     Returns
@@ -231,7 +231,7 @@ def explain_rows(
         One per row, plain JSON.
     """
     writer = ReasonWriter(tuple(info), outcome, levels or {})
-    return writer.explain(contributions, columns, beside or Comparison())
+    return writer.explain(contributions, columns, comparison or Comparison())
 
 
 def explain_alone(bundle: Bundle, matrix: np.ndarray, *, currency: str) -> list[Explanation]:
@@ -240,7 +240,7 @@ def explain_alone(bundle: Bundle, matrix: np.ndarray, *, currency: str) -> list[
     Used for ready-made tables and for models loaded from the registry.
     """
     typical = np.array([bundle.manifest.reference[item.name].typical for item in bundle.info])
-    beside = Comparison(
+    comparison = Comparison(
         peer=np.broadcast_to(typical, matrix.shape), peers="typical", currency=currency
     )
     return explain_rows(
@@ -249,7 +249,7 @@ def explain_alone(bundle: Bundle, matrix: np.ndarray, *, currency: str) -> list[
         bundle.info,
         outcome=bundle.outcome,
         levels=bundle.encoder.levels,
-        beside=beside,
+        comparison=comparison,
     )
 
 
@@ -321,7 +321,7 @@ class ReasonWriter:
         return [self.levels.get(item.name) for item in self.info]
 
     def explain(
-        self, contributions: Contributions, columns: np.ndarray, beside: Comparison
+        self, contributions: Contributions, columns: np.ndarray, comparison: Comparison
     ) -> list[Explanation]:
         """Explain rows; see `explain_rows`."""
         shape = contributions.values.shape
@@ -354,7 +354,7 @@ class ReasonWriter:
         ]
         shown = _shown(sums, noise_floor(base))
         known = np.where(missing & (self._membership[:, -1] == 0), 0.0, moved)
-        facts = self._facts(shown, known, columns, beside)
+        facts = self._facts(shown, known, columns, comparison)
         for row, theme, sign, added, found in zip(
             shown.rows.tolist(),
             shown.themes.tolist(),
@@ -385,15 +385,15 @@ class ReasonWriter:
         columns: np.ndarray,
         rows: np.ndarray,
         features: np.ndarray,
-        beside: Comparison | None = None,
+        comparison: Comparison | None = None,
     ) -> list[Fact]:
         """Return one fact with 0 points per pair of row and feature."""
         return self._render_facts(
-            rows, features, np.zeros_like(columns), columns, beside or Comparison()
+            rows, features, np.zeros_like(columns), columns, comparison or Comparison()
         )
 
     def _facts(
-        self, shown: _Shown, moved: np.ndarray, columns: np.ndarray, beside: Comparison
+        self, shown: _Shown, moved: np.ndarray, columns: np.ndarray, comparison: Comparison
     ) -> list[list[Fact]]:
         """Return per shown theme the facts with the largest effect in its direction."""
         choices = self._choices[shown.themes]
@@ -406,16 +406,16 @@ class ReasonWriter:
         strongest = strength[every, order]
         kept = (strongest > 0) & (strongest >= SECOND_FACT_SHARE * strongest[:, :1])
         place = np.nonzero(kept)[0]
-        told: list[list[Fact]] = [[] for _ in order]
+        facts_by_theme: list[list[Fact]] = [[] for _ in order]
         for i, fact in zip(
             place.tolist(),
             self._render_facts(
-                shown.rows[place], choices[every, order][kept], moved, columns, beside
+                shown.rows[place], choices[every, order][kept], moved, columns, comparison
             ),
             strict=True,
         ):
-            told[i].append(fact)
-        return told
+            facts_by_theme[i].append(fact)
+        return facts_by_theme
 
     def _render_facts(
         self,
@@ -423,14 +423,15 @@ class ReasonWriter:
         features: np.ndarray,
         moved: np.ndarray,
         columns: np.ndarray,
-        beside: Comparison,
+        comparison: Comparison,
     ) -> list[Fact]:
         """Return one fact per pair of row and feature."""
         chosen = features.tolist()
         values, past, peer = (
-            self._plain(matrix, rows, features) for matrix in (columns, beside.past, beside.peer)
+            self._plain(matrix, rows, features)
+            for matrix in (columns, comparison.past, comparison.peer)
         )
-        info, phrases = self.info, self._phrases_of(beside)
+        info, phrases = self.info, self._phrases_of(comparison)
         return [
             {
                 "feature": (item := info[feature]).name,
@@ -453,8 +454,8 @@ class ReasonWriter:
         """Cache of text functions by age of past values, peers and currency."""
         return {}
 
-    def _phrases_of(self, beside: Comparison) -> list[Phrase]:
-        about = beside.past_days, beside.peers, beside.currency
+    def _phrases_of(self, comparison: Comparison) -> list[Phrase]:
+        about = comparison.past_days, comparison.peers, comparison.currency
         if about not in self._phrases:
             self._phrases[about] = [phrase(item, *about) for item in self.info]
         return self._phrases[about]

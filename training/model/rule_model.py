@@ -106,7 +106,7 @@ class AppliedRules:
         return found
 
     def flags(
-        self, matrix: np.ndarray, writer: ReasonWriter, beside: Comparison | None = None
+        self, matrix: np.ndarray, writer: ReasonWriter, comparison: Comparison | None = None
     ) -> list[list[Flag]]:
         """Return per row the rules that hold, with the values behind them, in declared order.
 
@@ -122,7 +122,7 @@ class AppliedRules:
             for condition in conditions[rule]
         ]
         rows_of = np.repeat(rows, counts)
-        facts = iter(writer.facts(matrix, rows_of, np.array(features, dtype=np.int64), beside))
+        facts = iter(writer.facts(matrix, rows_of, np.array(features, dtype=np.int64), comparison))
         flags: list[list[Flag]] = [[] for _ in matrix]
         names = list(self.rules)
         for row, rule, n in zip(rows.tolist(), which.tolist(), counts, strict=True):

@@ -23,7 +23,7 @@ __all__ = [
     "ColumnSummary",
     "convert",
     "dates_of",
-    "how_of",
+    "table_format",
     "is_text_column",
     "parse_dates",
     "see",
@@ -79,7 +79,7 @@ class TableReading:
 PLAIN = TableReading()
 
 
-def how_of(table: ReadyTable | None, rows: pd.DataFrame) -> TableReading:
+def table_format(table: ReadyTable | None, rows: pd.DataFrame) -> TableReading:
     """Return the formats of a table's columns, from its configuration and its dates."""
     return TableReading({} if table is None else table.written, cells.proven_order(rows))
 

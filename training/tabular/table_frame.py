@@ -27,10 +27,10 @@ from training.tabular.column_kinds import (
     TableReading,
     convert,
     dates_of,
-    how_of,
     is_text_column,
     parse_dates,
     see,
+    table_format,
     text_of,
 )
 from training.tabular.outcome_column import read_label
@@ -125,7 +125,7 @@ def table_of(company: Company, flat: SingleTable, now: datetime) -> ParsedTable:
     """Convert a table to the typed training frame; see `build_table_frame`."""
     table, raw = _section(company), flat.rows
     check_columns(table, raw.columns, flat.place)
-    how = how_of(table, raw)
+    how = table_format(table, raw)
     keys = entity_rows(table, raw, flat.place, how)
     label = read_label(table, raw[table.label.column], flat.place)
     check_unique(keys.assign(label=label.values), flat.place, fix=ONE_ROW)
@@ -208,7 +208,7 @@ def entity_rows(
         moment = UNDATED if table.taken_on is None else pd.Timestamp(table.taken_on, tz="UTC")
         as_of = pd.Series(moment, index=raw.index, dtype="datetime64[us, UTC]")
     else:
-        as_of = parse_dates(raw[table.as_of], how or how_of(table, raw))
+        as_of = parse_dates(raw[table.as_of], how or table_format(table, raw))
         _refuse_missing(as_of, table.as_of, "date like 2024-01-31", place)
     return pd.DataFrame({"entity_id": entity, "as_of": as_of})
 

@@ -90,15 +90,15 @@ def test_the_backtest_of_a_kind_by_hand():
         }
     )
     found = measured_kind(tested, "seats")
-    assert (found["n"], found["events"]) == (6, 2)
-    assert found["expected"] == pytest.approx(1.5)
-    assert found["observed_to_expected"] == pytest.approx(2 / 1.5)
-    assert found["brier"] == pytest.approx((0.36 + 0.01 + 0.04 + 0.09 + 0.81 + 0.16) / 6)
-    assert found["brier_flat"] == pytest.approx((2 * 0.49 + 4 * 0.09) / 6)
+    assert (found.n, found.events) == (6, 2)
+    assert found.expected == pytest.approx(1.5)
+    assert found.observed_to_expected == pytest.approx(2 / 1.5)
+    assert found.brier == pytest.approx((0.36 + 0.01 + 0.04 + 0.09 + 0.81 + 0.16) / 6)
+    assert found.brier_flat == pytest.approx((2 * 0.49 + 4 * 0.09) / 6)
     # 3 of 3 pairs are in order in the first period, 0 of 1 in the second
-    assert found["auc"] == pytest.approx(3 / 4)
-    assert (found["n_amounts"], found["n_inside"]) == (2, 1)
-    assert found["inside_low"] < 0.5 < found["inside_high"]
+    assert found.auc == pytest.approx(3 / 4)
+    assert (found.n_amounts, found.n_inside) == (2, 1)
+    assert found.inside_low < 0.5 < found.inside_high
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +155,8 @@ class _Frame(SimpleNamespace):
 def test_a_known_world_is_found_again(part):
     assert part.status == "measured"
     assert part.words == (
-        "measured: seats, product; tier, usage by rules, below the minimum of 20 growths of a kind, "
-        "8 of them tested"
+        "measured: seats, product; tier, usage by rules, below the minimum of 20 growths of a "
+        "kind, 8 of them tested"
     )
     shares = np.array(part.shares)
     assert shares[3 * N_HELD, SEATS] == pytest.approx(0.9, abs=0.06)

@@ -1,6 +1,6 @@
-"""The lower rungs on simulated companies whose true hazard is known.
+"""The lower model tiers on simulated companies whose true hazard is known.
 
-Higher rungs are held against it in tests/test_line.py (400 accounts) and `make bench ONLY=ladder`
+Higher tiers are compared with it in tests/test_line.py (400 accounts) and `make bench ONLY=ladder`
 (1,000 and 10,000).
 """
 
@@ -37,12 +37,12 @@ def sized(request, tmp_path_factory):
     return request.param, learned(workspace, built, "churn")
 
 
-RUNGS = {50: "rates", 200: "linear"}
+TIERS = {50: "rates", 200: "linear"}
 
 
-def test_the_rung_and_what_is_missing_are_told(sized):
+def test_the_tier_and_what_is_missing_are_reported(sized):
     accounts, found = sized
-    assert found["tier"] == RUNGS[accounts]
+    assert found["tier"] == TIERS[accounts]
     assert "events a month" in found["why"]
     assert ("rules of judgement" in found["why"]) == (accounts == 50)
     assert found["why"].startswith("not enough events") == (accounts == 50)

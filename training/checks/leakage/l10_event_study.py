@@ -62,11 +62,11 @@ class EventStudyCheck(Check):
         if ranked is not None:
             jumps["in rank"] = (_jumps(ranked), RANKS)
         for mark, say in enumerate((issue_finding, tip)):
-            told = _beyond(jumps, mark)
-            if told:
+            found_words = _above(jumps, mark)
+            if found_words:
                 return say(
                     f"level until {STEP_DAYS} days before the decision, then apart: "
-                    f"{name_list(told)}, over {found.n_events} decisions"
+                    f"{name_list(found_words)}, over {found.n_events} decisions"
                 )
         return passed(
             f"{len(found.names)} features of {found.n_events} decisions drift towards the "
@@ -78,7 +78,7 @@ Jumps = Mapping[str, tuple[list[tuple[str, float]], tuple[float, float]]]
 """Per scale: features and their jumps, and the two thresholds."""
 
 
-def _beyond(jumps: Jumps, mark: int) -> list[str]:
+def _above(jumps: Jumps, mark: int) -> list[str]:
     """Return the features above a threshold in words, each once, largest jump first."""
     beyond = [
         (abs(gap), name, f"{name} ({gap:+.1f} sd {way})")
@@ -86,10 +86,10 @@ def _beyond(jumps: Jumps, mark: int) -> list[str]:
         for name, gap in measured
         if abs(gap) >= marks[mark]
     ]
-    told: dict[str, str] = {}
+    found_words: dict[str, str] = {}
     for _, name, words in sorted(beyond, reverse=True):
-        told.setdefault(name, words)
-    return list(told.values())
+        found_words.setdefault(name, words)
+    return list(found_words.values())
 
 
 def _jumps(found: EventStudy) -> list[tuple[str, float]]:

@@ -47,7 +47,7 @@ class FoldAgreement(Check):
     def run(self, context: CheckContext) -> Finding:
         """Compare the AUC of the test periods."""
         rows, settings = context.headline, context.company.training
-        values, variances, told = [], [], []
+        values, variances, shown = [], [], []
         for number, part in rows.groupby("fold"):
             if lacks_events(part):
                 continue
@@ -58,11 +58,11 @@ class FoldAgreement(Check):
             )["auc"]
             values.append(float(drawn[0]))
             variances.append(float(np.nanvar(drawn[1:])))
-            told.append(f"{drawn[0]:.3f} in period {number}")
+            shown.append(f"{drawn[0]:.3f} in period {number}")
         if len(values) < 2:
             return not_applicable(f"{len(values)} test periods have enough events to compare")
         chance = chance_of_spread(np.array(values), np.array(variances))
-        words = f"AUC {', '.join(told)}; p-value of equal periods {chance:.1%}"
+        words = f"AUC {', '.join(shown)}; p-value of equal periods {chance:.1%}"
         if max(values) - min(values) < RANGE or chance >= LIKELY:
             return passed(words)
         return issue_finding(words) if chance < SURE else tip(words)
