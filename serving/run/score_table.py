@@ -27,7 +27,7 @@ from training.model.bundle import Scores
 from training.model.reasons import Explanation, explain_alone, points
 from training.promote import promote
 from training.registry.releases import Release
-from training.tabular.column_kinds import how_of, is_text_column, text_of
+from training.tabular.column_kinds import table_format, is_text_column, text_of
 from training.tabular.table_frame import UNDATED, build_table_frame, entity_rows, features_of
 from training.train_table import table_feature_set, train_table
 
@@ -178,7 +178,7 @@ def _rows(
         raise DataError("there is no row to score", where=flat.place)
     named = [name for name in (table.id, table.as_of) if name is not None]
     _refuse_lacking([*named, *reading], [str(name) for name in flat.rows], flat.place)
-    how = how_of(table, flat.rows)
+    how = table_format(table, flat.rows)
     keys = entity_rows(table, flat.rows, flat.place, how)
     values = features_of(flat.rows, reading, keys["as_of"], how)
     return keys.reset_index(drop=True), values, tuple(_unfit(flat, values, model))

@@ -149,7 +149,7 @@ def check_unique(rows: pd.DataFrame, where: str, *, fix: str) -> None:
         shown = ", ".join(str(key[0]) for key in differ.index[differ.to_numpy()][:3])
         raise DataError(
             f"contradictory labels: {int(differ.sum()):,} accounts have rows of the same "
-            f"moment with different labels: {shown}",
+            f"as_of with different labels: {shown}",
             where=where,
             fix=fix,
         )

@@ -25,15 +25,15 @@ _SMALL = [
 # fmt: on
 
 _SUBJECTS: dict[str, str] = {
-    "adoption": "how much the product is used",
-    "breadth": "how much of the product is used",
-    "support": "the burden of support tickets",
-    "sentiment": "what people there say",
-    "relationship": "who we know and how often we speak",
-    "commercial": "what they pay for and how",
-    "payments": "whether and when they pay",
-    "journey": "how far they have come",
-    "context": "circumstances such as age, size and calendar",
+    "adoption": "usage",
+    "breadth": "feature breadth",
+    "support": "support",
+    "sentiment": "sentiment",
+    "relationship": "relationship",
+    "commercial": "contract",
+    "payments": "payments",
+    "journey": "onboarding",
+    "context": "context",
 }
 
 _EFFECTS: dict[str, dict[Direction, str]] = {
@@ -105,7 +105,7 @@ def reason_code(outcome: str, theme: str, direction: Direction) -> ReasonCode:
     """Return the reason code of a theme and direction for an outcome.
 
     >>> reason_code("churn", "adoption", "raises").sentence
-    'How much the product is used: associated with a higher risk of leaving'
+    'Usage: associated with a higher risk of leaving'
     """
     code = f"{outcome}.{theme}.{direction}"
     try:

@@ -43,7 +43,7 @@ ALSO_FEATURES = ("segment", "arr", "mrr")
 """Keys of columns that are also features."""
 
 ONE_ROW = (
-    "keep one row per account and as_of; when rows describe different moments, name their column "
+    "keep one row per account and as_of; if rows describe different times, name their column "
     "as table.as_of"
 )
 UNLABELLED, OPEN = "no label given", "window not yet observed"

@@ -69,7 +69,7 @@ class DriftBetweenFolds(Check):
             if index > max(MOVED, beyond_chance(n, m, n_bins, CHANCE / n_features)):
                 found[name] = index
         if not found:
-            return passed(f"none of {n_features} features has moved, {m:,} accounts in the book")
+            return passed(f"none of {n_features} features has moved, {m:,} scored accounts")
         shown = [f"{k} (PSI {v:.2f})" for k, v in sorted(found.items(), key=lambda kv: -kv[1])]
         words = f"{len(found)} of {n_features} features have moved: {name_list(shown)}"
         return issue_finding(words) if len(found) > MANY * n_features else tip(words)
