@@ -7,7 +7,7 @@ the error of the probabilities and whether the reasons name the true drivers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 import pandas as pd
@@ -44,7 +44,89 @@ ALIKE, MOST_GROUPS = 30, 10
 SETTLED = 1e-4
 """Distance from 0 and 1 within which probabilities are left out of comparisons of log-odds."""
 
-Plain = dict[str, Any]
+
+AgainstTruth = dict[str, float | None]
+"""Measures of one score against outcomes and the truth by name; see `probabilities`."""
+
+
+class Probabilities(TypedDict):
+    """Result of `probabilities`."""
+
+    n: int
+    events: int
+    models: dict[str, AgainstTruth]
+
+
+class LevelError(TypedDict):
+    """Error of the scores of one confidence level; see `scores_against_truth`."""
+
+    n: int
+    range_width: float
+    level_error: float
+
+
+class ScoresAgainstTruth(TypedDict):
+    """Result of `scores_against_truth`."""
+
+    n: int
+    mean_absolute_error: float
+    correlation: float | None
+    mean_ratio: float
+    stated: float
+    n_groups: int
+    alike_hold: float
+    single_hold: float
+    by_confidence: dict[str, LevelError]
+
+
+class DriverNamed(TypedDict):
+    """Naming of one driver; see `drivers`."""
+
+    n: int
+    named: float
+    by_chance: float
+
+
+class RulesAgainstTruth(TypedDict):
+    """Result of `rules_against_truth`."""
+
+    n: int
+    n_rules: float
+    correlation: float | None
+    drivers: dict[str, DriverNamed]
+
+
+class Hits(TypedDict, total=False):
+    """Result of `hits`; shares are absent without a clear driver."""
+
+    n_clear: int
+    first: float
+    first_by_chance: float
+    among_three: float
+    among_three_by_chance: float
+    right_way: float
+    right_way_by_chance: float
+
+
+class ReasonsAgainstTruth(Hits):
+    """Result of `reasons_against_truth`."""
+
+    n: int
+    drivers: dict[str, DriverNamed]
+    theme_correlation: dict[str, float | None]
+
+
+class TruthComparison(TypedDict):
+    """Result of `model_against_truth`."""
+
+    target: str
+    tier: str
+    why: str
+    verdict: str
+    probability: Probabilities
+    book: ScoresAgainstTruth
+    reasons: ReasonsAgainstTruth | None
+    rules: RulesAgainstTruth | None
 
 
 def read_truth(workspace: Workspace) -> pd.DataFrame:
@@ -74,7 +156,7 @@ def read_truth(workspace: Workspace) -> pd.DataFrame:
 
 def compare_with_truth(
     workspace: Workspace, built: FeatureBuild, candidate: TrainedCandidate
-) -> Plain:
+) -> TruthComparison:
     """Compare the latest training of a target with the truth; see `model_against_truth`."""
     bundle = load(workspace.state.bundles / candidate.sha, candidate.sha)
     return model_against_truth(workspace, built, bundle, candidate.predictions)
@@ -82,7 +164,7 @@ def compare_with_truth(
 
 def model_against_truth(
     workspace: Workspace, built: FeatureBuild, bundle: Bundle, predictions: pd.DataFrame
-) -> Plain:
+) -> TruthComparison:
     """Compare a model and its out-of-time predictions with the truth.
 
     Returns
@@ -135,7 +217,9 @@ def true_probabilities(truth: pd.DataFrame, outcome: str) -> pd.DataFrame:
     return truth[["entity_id", "as_of"]].assign(p_true=chance.clip(0.0, 1.0), **themes)
 
 
-def probabilities(predictions: pd.DataFrame, truth: pd.DataFrame, company: Company) -> Plain:
+def probabilities(
+    predictions: pd.DataFrame, truth: pd.DataFrame, company: Company
+) -> Probabilities:
     """Compare out-of-time probabilities with true ones, each account once per test period.
 
     Returns
@@ -157,7 +241,7 @@ def probabilities(predictions: pd.DataFrame, truth: pd.DataFrame, company: Compa
     }
 
 
-def _with_truth(rows: pd.DataFrame, name: str, company: Company) -> Plain:
+def _with_truth(rows: pd.DataFrame, name: str, company: Company) -> AgainstTruth:
     sample = sample_of(rows, name, company.serving.capacity_per_month)
     equal = np.ones((1, len(rows)))
     p, true = sample.p, rows["p_true"].to_numpy(dtype=np.float64)
@@ -193,7 +277,7 @@ def unseen_rows(built: FeatureBuild, target: str, truth: pd.DataFrame) -> pd.Dat
     return rows[rows["as_of"].isin(latest)].reset_index(drop=True)
 
 
-def scores_against_truth(scores: Scores, true: np.ndarray) -> Plain:
+def scores_against_truth(scores: Scores, true: np.ndarray) -> ScoresAgainstTruth:
     """Compare the served probabilities and their ranges with the truth.
 
     A range refers to the rate of accounts with the same features, which differ by factors that are
@@ -238,8 +322,8 @@ def _alike(p: np.ndarray) -> np.ndarray:
     return np.ceil(ranks * n_groups - 1e-9)
 
 
-def _by_confidence(frame: pd.DataFrame, level: np.ndarray) -> Plain:
-    found: Plain = {}
+def _by_confidence(frame: pd.DataFrame, level: np.ndarray) -> dict[str, LevelError]:
+    found: dict[str, LevelError] = {}
     for name in ("high", "medium", "low"):
         here = frame[level == name]
         if len(here) < ALIKE:
@@ -264,7 +348,9 @@ def _true_themes(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[names].rename(columns=lambda name: str(name).removeprefix("theme_"))
 
 
-def reasons_against_truth(bundle: Bundle, matrix: np.ndarray, rows: pd.DataFrame) -> Plain:
+def reasons_against_truth(
+    bundle: Bundle, matrix: np.ndarray, rows: pd.DataFrame
+) -> ReasonsAgainstTruth:
     """Return how often the true drivers are among the reasons shown.
 
     Parameters
@@ -304,7 +390,9 @@ def reasons_against_truth(bundle: Bundle, matrix: np.ndarray, rows: pd.DataFrame
     }
 
 
-def rules_against_truth(rules: AppliedRules, matrix: np.ndarray, rows: pd.DataFrame) -> Plain:
+def rules_against_truth(
+    rules: AppliedRules, matrix: np.ndarray, rows: pd.DataFrame
+) -> RulesAgainstTruth:
     """Return how well unmeasured rules agree with the truth.
 
     Returns
@@ -325,7 +413,7 @@ def rules_against_truth(rules: AppliedRules, matrix: np.ndarray, rows: pd.DataFr
     }
 
 
-def drivers(shown: Sequence[Sequence[str]], true: pd.DataFrame) -> Plain:
+def drivers(shown: Sequence[Sequence[str]], true: pd.DataFrame) -> dict[str, DriverNamed]:
     """Return, per simulated driver, how often reasons name it where it is the strongest.
 
     Parameters
@@ -372,7 +460,7 @@ def drivers(shown: Sequence[Sequence[str]], true: pd.DataFrame) -> Plain:
     }
 
 
-def hits(shown: Sequence[Sequence[str]], true: pd.DataFrame) -> Plain:
+def hits(shown: Sequence[Sequence[str]], true: pd.DataFrame) -> Hits:
     """Return how often the reasons shown are the true drivers.
 
     Parameters
@@ -408,7 +496,7 @@ def hits(shown: Sequence[Sequence[str]], true: pd.DataFrame) -> Plain:
     three = _membership(kept, place)
     driver = np.eye(len(place))[values.argmax(axis=1)]
     counts = np.array([len(part) for part in kept])
-    found: Plain = {"n_clear": len(kept)}
+    found: dict[str, float] = {"n_clear": len(kept)}
     for name, named, wanted, per in (
         ("first", first, driver, len(kept)),
         ("among_three", three, driver, len(kept)),
@@ -416,7 +504,7 @@ def hits(shown: Sequence[Sequence[str]], true: pd.DataFrame) -> Plain:
     ):
         found[name] = float((named * wanted).sum() / per)
         found[f"{name}_by_chance"] = float(named.sum(axis=0) @ wanted.mean(axis=0) / per)
-    return found
+    return cast("Hits", found)
 
 
 def _membership(named: Sequence[Sequence[str]], place: Mapping[str, int]) -> np.ndarray:
@@ -440,7 +528,7 @@ _CELLS = {
 }
 
 
-def as_text(found: Mapping[str, Any]) -> str:
+def as_text(found: TruthComparison) -> str:
     """Return a comparison as text for the terminal."""
     probability = found["probability"]
     lines = [
@@ -466,7 +554,7 @@ def _shown(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _book_lines(found: Mapping[str, Any]) -> list[str]:
+def _book_lines(found: ScoresAgainstTruth) -> list[str]:
     levels = (
         f"{name} {part['n']:,} (off by {part['level_error']:.2f} log-odds)"
         for name, part in found["by_confidence"].items()
@@ -481,7 +569,7 @@ def _book_lines(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _driver_lines(found: Mapping[str, Any]) -> list[str]:
+def _driver_lines(found: Mapping[str, DriverNamed]) -> list[str]:
     return [
         f"    {theme:14}{part['n']:>6,} driven by it, named for {part['named']:.0%} "
         f"({part['by_chance']:.0%})"
@@ -489,7 +577,7 @@ def _driver_lines(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _rule_lines(found: Mapping[str, Any] | None) -> list[str]:
+def _rule_lines(found: RulesAgainstTruth | None) -> list[str]:
     if found is None:
         return []
     return [
@@ -499,11 +587,12 @@ def _rule_lines(found: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def _reason_lines(found: Mapping[str, Any] | None) -> list[str]:
+def _reason_lines(found: ReasonsAgainstTruth | None) -> list[str]:
     if found is None:
         return ["  a rate is served, without reasons"]
     if not found["n_clear"]:
         return [f"  reasons: none of {found['n']:,} unseen rows has a clear driver and a reason"]
+    shares = cast("dict[str, float]", found)
     pairs = (
         ("first", "the strongest true driver is the first reason"),
         ("among_three", "it is among the three shown"),
@@ -512,7 +601,7 @@ def _reason_lines(found: Mapping[str, Any] | None) -> list[str]:
     return [
         f"  reasons on {found['n_clear']:,} of {found['n']:,} unseen rows (by chance):",
         *(
-            f"    {words}: {found[key]:.0%} ({found[f'{key}_by_chance']:.0%})"
+            f"    {words}: {shares[key]:.0%} ({shares[f'{key}_by_chance']:.0%})"
             for key, words in pairs
         ),
         *_driver_lines(found["drivers"]),

@@ -27,7 +27,7 @@ from training.model.bundle import Scores
 from training.model.reasons import Explanation, explain_alone, points
 from training.promote import promote
 from training.registry.releases import Release
-from training.tabular.column_kinds import table_format, is_text_column, text_of
+from training.tabular.column_kinds import is_text_column, table_format, text_of
 from training.tabular.table_frame import UNDATED, build_table_frame, entity_rows, features_of
 from training.train_table import table_feature_set, train_table
 

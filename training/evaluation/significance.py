@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from scipy.special import expit
 from scipy.stats import chi2, norm, rankdata
 
-Plain = dict[str, Any]
+LikelihoodRatio = dict[str, float | None]
+"""``chi2`` and ``p_value`` of `likelihood_ratio`; None where a fit does not exist."""
+
+
+class Delong(TypedDict):
+    """Result of `delong`."""
+
+    first: float
+    second: float
+    difference: float
+    se: float
+    p_value: float | None
+
 
 _STEPS, _CLOSE, _RIDGE = 50, 1e-10, 1e-10
 
@@ -60,7 +72,7 @@ def binomial_log_likelihood(logit: np.ndarray, label: np.ndarray) -> float:
     return float((label * logit - np.logaddexp(0.0, logit)).sum())
 
 
-def likelihood_ratio(label: np.ndarray, known: np.ndarray, added: np.ndarray) -> Plain:
+def likelihood_ratio(label: np.ndarray, known: np.ndarray, added: np.ndarray) -> LikelihoodRatio:
     """Test whether one score adds information to another (likelihood ratio).
 
     Two logistic regressions: on `known`, and on both.
@@ -91,7 +103,7 @@ def likelihood_ratio(label: np.ndarray, known: np.ndarray, added: np.ndarray) ->
     return {"chi2": statistic, "p_value": float(chi2.sf(statistic, 1))}
 
 
-def delong(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> Plain:
+def delong(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> Delong:
     """Compare two AUCs on the same independent rows.
 
     Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
@@ -34,6 +34,13 @@ class Encoded:
 
     matrix: np.ndarray
     n_infinite: np.ndarray
+
+
+class EncoderJson(TypedDict):
+    """JSON content of an `Encoder`."""
+
+    names: list[str]
+    levels: dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ class Encoder:
             return np.array([codes.get(value, np.nan) for value in values], dtype=np.float64)
         return np.asarray(values, dtype=np.float64)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> EncoderJson:
         """Return plain JSON content."""
         return {
             "names": list(self.names),
@@ -112,7 +119,7 @@ class Encoder:
         }
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Encoder:
+    def from_dict(cls, plain: EncoderJson) -> Encoder:
         """Read what `as_dict` returned."""
         levels = {name: tuple(values) for name, values in plain["levels"].items()}
         return cls(tuple(plain["names"]), levels)

@@ -21,15 +21,17 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import quote
 
 from configs.runtime.errors import ModelError, UnavailableError
 from configs.runtime.hashing import canonical_json
 from configs.runtime.state_directory import read_json, write_json_atomically, write_text_atomically
 from configs.schema.workspace import Workspace
+from training.evaluation.parts import EvaluationJson, FoldJson
 from training.fitting.optuna_study import TRIAL_COLUMNS
 from training.model.bundle import read_manifest
+from training.model.manifest_parts import GateJson
 from training.registry.mlflow_artifacts import SCHEME, artifact_repository, artifacts_folder
 from training.registry.mlflow_model import ExampleRows, dataset_input, save_model
 from training.registry.model_card import FIGURES
@@ -106,13 +108,13 @@ class TrainingRecord:
     fingerprint: str
     config_hash: str
     params: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    folds: Sequence[Mapping[str, Any]] = ()
-    trials: Sequence[Mapping[str, Any]] = ()
+    metrics: Mapping[str, object] = field(default_factory=dict)
+    folds: Sequence[FoldJson] = ()
+    trials: Sequence[Mapping[str, object]] = ()
     label_contract: Mapping[str, Any] = field(default_factory=dict)
-    evaluation: Mapping[str, Any] = field(default_factory=dict)
-    gates: Sequence[Mapping[str, Any]] = ()
-    checks: Sequence[Mapping[str, Any]] = ()
+    evaluation: EvaluationJson = field(default_factory=EvaluationJson)
+    gates: Sequence[GateJson] = ()
+    checks: Sequence[Mapping[str, str]] = ()
     figures: Mapping[str, str | bytes] = field(default_factory=dict)
     card: str = ""
     rows: ExampleRows = field(default_factory=ExampleRows)
@@ -241,7 +243,7 @@ def repair_aliases(
     return Aliases(champions, missing)
 
 
-def flat_metrics(summary: Mapping[str, Any]) -> dict[str, float | None]:
+def flat_metrics(summary: Mapping[str, object]) -> dict[str, float | None]:
     """Return the numbers of an evaluation's summary by name; intervals as ``_low`` and ``_high``.
 
     >>> flat_metrics({"n_folds": 4, "over": "time", "auc": {"value": 0.7, "low": 0.6}})
@@ -729,7 +731,7 @@ def _check_numbers(trained: TrainingRecord) -> None:
         raise ModelError(f"figures need plain file names, not {paths}", where=trained.target)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, Real) and math.isfinite(float(value))
 
 
@@ -756,7 +758,7 @@ def _shortened(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def _columns(rows: Sequence[Mapping[str, object]]) -> dict[str, list[Any]]:
     """Return rows as columns of plain values, in order of first appearance."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     plain = plain_json([dict(row) for row in rows])

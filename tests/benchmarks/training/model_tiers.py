@@ -16,7 +16,7 @@ from tests.benchmarks.measure import Measure
 from tests.benchmarks.training.company import simulated
 from training.candidates.train import train
 from training.pipeline import frame_of
-from training.simulated_truth import model_against_truth
+from training.simulated_truth import TruthComparison, model_against_truth
 
 SIZES: Mapping[int, int] = {50: 24, 200: 24, 1_000: 30, 10_000: 24}
 """Accounts, and months they are watched."""
@@ -27,7 +27,7 @@ Progress = Callable[[str], None]
 
 def learned(
     workspace: Workspace, built: FeatureBuild, target: str, progress: Progress = lambda _: None
-) -> Plain:
+) -> TruthComparison:
     """Train a target as a company would, without telling the tracking server; hold it to the truth.
 
     Returns
@@ -71,7 +71,7 @@ def measure(folder: Path, progress: Progress) -> list[Measure]:
     ]
 
 
-def _measured(accounts: int, found: Plain) -> Measure:
+def _measured(accounts: int, found: TruthComparison) -> Measure:
     """Return one line: rank correlation with the true chance, beside that of the health score."""
     models, latest = found["probability"]["models"], found["book"]
     ours = latest["correlation"]
