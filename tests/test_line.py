@@ -37,7 +37,7 @@ from serving.online.server_state import ServerState
 from serving.scoring.scorer import Scorer
 from training.candidates.train import folds_of
 from training.checks import CheckContext, check_catalogue
-from training.checks.source_evidence import gather
+from training.checks.source_evidence import gather_evidence
 from training.data.dataset import health_score_as_of
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.sampling import lead_days
@@ -385,7 +385,7 @@ def trained(line, built) -> CheckContext:
         candidate.predictions,
         Evaluation(**candidate.evaluation),
         company,
-        gather(line.workspace, built),
+        gather_evidence(line.workspace, built),
     )
 
 

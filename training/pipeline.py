@@ -32,7 +32,7 @@ from training.candidates.build_manifest import built_with
 from training.candidates.gates import GateResultJson
 from training.candidates.train import PlanJson, TrainingResult, train
 from training.checks.context import Evidence
-from training.checks.source_evidence import gather
+from training.checks.source_evidence import gather_evidence
 from training.data.dataset import training_frame
 from training.data.frame_contract import check_frame
 from training.data.training_frame import TrainingFrame
@@ -147,7 +147,7 @@ def train_targets(
     """
     refuse_missing_accounts(workspace.company, built.loaded)
     candidates, refused = {}, []
-    evidence = cache(partial(gather, workspace, built, progress))
+    evidence = cache(partial(gather_evidence, workspace, built, progress))
     for name in targets or workspace.company.targets:
         try:
             candidates[name] = train_target(workspace, built, name, progress, evidence)
@@ -175,7 +175,7 @@ def train_target(
         frame_of(workspace.company, built, name),
         built.labels[name].contract,
         progress,
-        evidence or partial(gather, workspace, built, progress),
+        evidence or partial(gather_evidence, workspace, built, progress),
         {"feature_service": training_service(name), "feature_set": built.features.hash},
     )
 

@@ -26,12 +26,12 @@ from training.candidates.gates import GateResult, apply_checks, evaluate_gates
 from training.candidates.train import (
     TrainingPlan,
     calibrated_forward,
-    evaluated,
+    evaluate_predictions,
     pooled_calibration,
     train,
 )
 from training.checks.context import Evidence
-from training.checks.source_evidence import gather
+from training.checks.source_evidence import gather_evidence
 from training.data.training_frame import TrainingFrame
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.sampling import MODEL, MODEL_RAW
@@ -185,7 +185,7 @@ def verify(workspace: Workspace, candidate: TrainedCandidate) -> ReproductionRes
     _compare_files(result, candidate)
     predictions = candidate.predictions
     _compare_probabilities(result, stored, predictions)
-    evaluation = evaluated(
+    evaluation = evaluate_predictions(
         predictions,
         stored.folds,
         stored.company,
@@ -244,7 +244,7 @@ def rebuilt_rows(
         table = build_table_frame(workspace, now)
         return lambda _target, _company: (table.frame, None)
     built = build_features(workspace, now, progress)
-    evidence = gather(workspace, built, progress)
+    evidence = gather_evidence(workspace, built, progress)
     return lambda target, company: (frame_of(company, built, target), evidence)
 
 

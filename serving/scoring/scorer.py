@@ -37,7 +37,7 @@ from serving.http.score_text import (
     window,
 )
 from serving.scoring.expansion_offer import OfferMaker
-from training.model.bands import is_asked, newest_vectors
+from training.model.bands import is_applicable, newest_vectors
 from training.model.bundle import CONFIDENCE_LIMITS, Bundle, Confidence, Scores, load
 from training.model.reasons import Comparison, Explanation, ReasonWriter, is_circumstance
 from training.model.rule_model import AppliedRules, Flag, rules_of
@@ -182,7 +182,7 @@ class ScoringModel:
 
     def asks(self, facts: Mapping[str, Any]) -> bool:
         """Say whether the question makes sense for an account: who is full cannot grow."""
-        return is_asked(self.bundle.outcome, facts)
+        return is_applicable(self.bundle.outcome, facts)
 
     def confidence(self, scores: Scores) -> list[Confidence]:
         """Return the confidence in each score, by the limits frozen at release."""
@@ -394,8 +394,8 @@ class Scorer:
     def _status(self, facts: Mapping[str, Any]) -> str:
         """Return the status of an account: with nothing to ask of it, why not."""
         code = str(facts.get("status"))
-        is_asked = any(model.asks(facts) for model in self.models)
-        return NO_ROOM if code == "scored" and not is_asked else code
+        is_applicable = any(model.asks(facts) for model in self.models)
+        return NO_ROOM if code == "scored" and not is_applicable else code
 
     def _take(self, rows: OnlineRows, chosen: list[int]) -> _Rows:
         facts = [rows.facts[i] for i in chosen]

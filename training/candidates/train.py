@@ -222,7 +222,7 @@ def train(
         predictions[CHAMPION_ITSELF] = published_since(frame, predictions, published)
     report("measuring")
     table = describe(frame, folds.first)
-    evaluation = evaluated(
+    evaluation = evaluate_predictions(
         predictions,
         table,
         company,
@@ -278,7 +278,7 @@ def published_since(
     return p
 
 
-def evaluated(
+def evaluate_predictions(
     predictions: pd.DataFrame,
     folds: pd.DataFrame,
     company: Company,

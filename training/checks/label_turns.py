@@ -44,7 +44,7 @@ class TurnTests:
     n_turns: int
 
 
-def turns(frame: TrainingFrame) -> TurnTests | None:
+def label_turns(frame: TrainingFrame) -> TurnTests | None:
     """Return how strongly features change with the label; None with too few label changes.
 
     The label changes to 1 when the event comes within the horizon, on a day that depends only on

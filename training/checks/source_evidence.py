@@ -26,12 +26,12 @@ from features.snapshots.recompute import (
     without_leaving_tickets,
 )
 from training.checks.context import CancellationCategories, Evidence, Visibility
-from training.checks.ticket_crowding import crowding
+from training.checks.ticket_crowding import crowded_categories
 
 SOUNDS_LIKE_LEAVING = ("cancel", "terminat", "offboard", "off-board", "churn", "leaving")
 
 
-def gather(
+def gather_evidence(
     workspace: Workspace, built: FeatureBuild, progress: Callable[[str], None] = lambda _: None
 ) -> Evidence:
     """Recompute a past as_of, count cancellation tickets, and read the scored accounts.
@@ -99,7 +99,7 @@ def _crowding(workspace: Workspace, built: FeatureBuild, kept: Tables) -> tuple[
     if not frames:
         return ()
     tickets = kept[TICKETS].select("entity_id", "day", "category").to_pandas()
-    return crowding(tickets, decisions(pd.concat(frames)))
+    return crowded_categories(tickets, decisions(pd.concat(frames)))
 
 
 def decisions(labels: pd.DataFrame) -> pd.DataFrame:

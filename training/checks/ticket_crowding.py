@@ -23,7 +23,7 @@ EVERY = "tickets of any category"
 NONE = "tickets without a category"
 
 
-def crowding(tickets: pd.DataFrame, decided: pd.DataFrame) -> tuple[str, ...]:
+def crowded_categories(tickets: pd.DataFrame, decided: pd.DataFrame) -> tuple[str, ...]:
     """Return the categories whose tickets accumulate in the last 14 days before decisions.
 
     Each account with a decision is divided into windows of 14 days before it, back to its start; a

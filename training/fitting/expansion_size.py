@@ -249,7 +249,7 @@ def _kind(
     verdict: str,
 ) -> GrowthKind:
     """Return basis, amounts and backtest of one kind."""
-    found = measured_kind(tested, kind)
+    found = backtest_kind(tested, kind)
     n_events = round(float(fitted.counts[place]))
     is_measured = (
         verdict != "no_signal"
@@ -305,7 +305,7 @@ def _tested(test: pd.DataFrame, cell: np.ndarray, known: FittedSizes) -> pd.Data
     return pd.DataFrame(columns)
 
 
-def measured_kind(tested: pd.DataFrame, kind: str) -> GrowthBacktest:
+def backtest_kind(tested: pd.DataFrame, kind: str) -> GrowthBacktest:
     """Return the backtest of probability and amount of one kind."""
     y = (tested["happened"] == kind).to_numpy(dtype=np.float64)
     p, flat = (tested[f"{name}_{kind}"].to_numpy(dtype=np.float64) for name in ("p", "flat"))

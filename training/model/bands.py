@@ -156,7 +156,7 @@ def newest_vectors(state: State, feature_hash: str) -> Path | None:
     return next((item for item in days if read_manifest(item) is not None), None)
 
 
-def is_asked(outcome: str, facts: Mapping[str, Any]) -> bool:
+def is_applicable(outcome: str, facts: Mapping[str, Any]) -> bool:
     """Return whether an outcome applies to an account: without room there is no expansion."""
     return outcome != "expansion" or facts.get("has_room") is not False
 
@@ -175,7 +175,7 @@ def book_scores(folder: Path, bundle: Bundle, names: list[str]) -> Scores:
     """
     table = pq.read_table(folder / "part.parquet", columns=["values", "facts"])
     facts = [orjson.loads(text) for text in table["facts"].to_pylist()]
-    asked = [item["status"] == "scored" and is_asked(bundle.outcome, item) for item in facts]
+    asked = [item["status"] == "scored" and is_applicable(bundle.outcome, item) for item in facts]
     flat = table["values"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     values = flat.astype(np.float64).reshape(len(table), len(names))[np.array(asked, dtype=bool)]
     place = {name: i for i, name in enumerate(names)}

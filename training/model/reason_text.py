@@ -82,7 +82,7 @@ def reason_catalogue() -> tuple[ReasonCode, ...]:
             outcome,
             theme,
             direction,
-            f"{capital(_SUBJECTS[theme])}: associated with {effect}",
+            f"{capitalize(_SUBJECTS[theme])}: associated with {effect}",
         )
         for outcome, effects in _EFFECTS.items()
         for theme in THEMES
@@ -122,11 +122,11 @@ def column_reason(outcome: str, theme: str, direction: Direction, label: str) ->
     >>> column_reason("churn", "column:tenure", "lowers", "tenure").sentence
     'Tenure: associated with a lower risk of leaving'
     """
-    sentence = f"{capital(label)}: associated with {_EFFECTS[outcome][direction]}"
+    sentence = f"{capitalize(label)}: associated with {_EFFECTS[outcome][direction]}"
     return ReasonCode(f"{outcome}.{theme}.{direction}", outcome, theme, direction, sentence)
 
 
-def capital(phrase: str) -> str:
+def capitalize(phrase: str) -> str:
     """Return `phrase` with its first letter in upper case, the rest as it is.
 
     >>> capital("NPS of users")
@@ -239,7 +239,7 @@ def phrase(
     >>> phrase(users)(4.0, 4.02, 11.0)
     'Active users 4 in the last 28 days (11 at similar accounts)'
     """
-    unit, lead = info.unit, capital(info.label)
+    unit, lead = info.unit, capitalize(info.label)
     window = f" in the last {info.window_days} days" if info.window_days else ""
     with_colon = f"{lead}: "
     bare = with_colon if unit in ("flag", "log_ratio") else f"{lead} "

@@ -121,7 +121,7 @@ def is_clear(difference: np.ndarray, spread: np.ndarray) -> np.ndarray:
     return clear
 
 
-def what_changed(
+def explain_change(
     bundle: Bundle, now: np.ndarray, logit: np.ndarray, earlier: EarlierScore
 ) -> ScoreChange:
     """Decompose the difference between present and earlier scores.

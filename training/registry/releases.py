@@ -274,7 +274,7 @@ def publish(
     """
     check_bundles(store, release)
     with writing(store.engine) as connection:
-        keep_release(store, connection, release)
+        store_release(store, connection, release)
         _switch(store, connection, release.release_id, expected_current, "publish", by, note)
     mirror(store, store.mirror_folder)
 
@@ -537,7 +537,7 @@ def _insert_missing(engine: Engine, table: Table) -> Any:
     return dialect.insert(table).on_conflict_do_nothing()
 
 
-def keep_release(store: ReleaseStore, connection: Connection, release: Release) -> None:
+def store_release(store: ReleaseStore, connection: Connection, release: Release) -> None:
     """Store a release under its id, if it is new; releases are immutable."""
     row = {
         "company": store.company,

@@ -15,9 +15,9 @@ from training.registry.releases import (
     Release,
     ReleaseStore,
     check_bundles,
-    keep_release,
     mirror_release,
     release_from_dict,
+    store_release,
 )
 
 SHADOW_FILE = "shadow.json"
@@ -40,7 +40,7 @@ def publish_shadow(store: ReleaseStore, release: Release, *, by: str = "", note:
         "note": note,
     }
     with writing(store.engine) as connection:
-        keep_release(store, connection, release)
+        store_release(store, connection, release)
         connection.execute(delete(shadow_table).where(shadow_table.c.company == store.company))
         connection.execute(insert(shadow_table), row)
     mirror_shadow(store, store.mirror_folder)

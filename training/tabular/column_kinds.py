@@ -26,7 +26,7 @@ __all__ = [
     "table_format",
     "is_text_column",
     "parse_dates",
-    "see",
+    "detect_kind",
     "text_of",
 ]
 
@@ -95,7 +95,7 @@ def dates_of(column: pd.Series, how: TableReading) -> cells.ParsedColumn:
     return cells.parse_moments(column, told=told, day_first=how.day_first)
 
 
-def see(column: pd.Series, how: TableReading = PLAIN) -> ColumnSummary:
+def detect_kind(column: pd.Series, how: TableReading = PLAIN) -> ColumnSummary:
     """Return the kind of a column.
 
     Raises

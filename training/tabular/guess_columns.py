@@ -10,7 +10,14 @@ import pandas as pd
 
 from configs.runtime.errors import DataError
 from features.sources.parsing.text_values import FALSE, TRUE
-from training.tabular.column_kinds import Kind, convert, is_text_column, parse_dates, see, text_of
+from training.tabular.column_kinds import (
+    Kind,
+    convert,
+    detect_kind,
+    is_text_column,
+    parse_dates,
+    text_of,
+)
 
 HORIZON_DAYS = 91
 """Comment on a guessed as_of if the table has no time at which labels became known."""
@@ -215,7 +222,7 @@ def _times(columns: dict[str, pd.Series], entity: str | None) -> list[TableGuess
 
 def _kind(column: pd.Series) -> Kind | None:
     try:
-        return see(column).kind
+        return detect_kind(column).kind
     except DataError:
         return None  # unclear; `bellwether check` gives the reason
 

@@ -27,9 +27,9 @@ from training.tabular.column_kinds import (
     TableReading,
     convert,
     dates_of,
+    detect_kind,
     is_text_column,
     parse_dates,
-    see,
     table_format,
     text_of,
 )
@@ -312,7 +312,7 @@ def _detect_kinds(
             seen[name] = ColumnSummary(wanted, "kind set in the configuration")
         else:
             try:
-                seen[name] = see(raw[name], how)
+                seen[name] = detect_kind(raw[name], how)
             except DataError as error:
                 mistakes.append(error)
     mistakes += _undated(table, seen)

@@ -14,11 +14,11 @@ from training.fitting.expansion_size import (
     ALL_KINDS,
     NOT_KNOWN,
     GrowthEvents,
+    backtest_kind,
     backtest_sizes,
     events_of,
     fit_growth,
     growth_kinds,
-    measured_kind,
     weighted_quantiles,
 )
 
@@ -89,7 +89,7 @@ def test_the_backtest_of_a_kind_by_hand():
             "high_seats": [0.5] * 6,
         }
     )
-    found = measured_kind(tested, "seats")
+    found = backtest_kind(tested, "seats")
     assert (found.n, found.events) == (6, 2)
     assert found.expected == pytest.approx(1.5)
     assert found.observed_to_expected == pytest.approx(2 / 1.5)

@@ -13,7 +13,7 @@ from training.model.bundle import Bundle, sigmoid
 from training.model.manifest import ModelManifest
 from training.model.manifest_parts import Calibration
 from training.model.reasons import secant
-from training.model.score_change import EarlierScore, what_changed
+from training.model.score_change import EarlierScore, explain_change
 
 KINDS = ("lightgbm", "linear", "rates")
 CLOCKED = "noise_0"
@@ -66,7 +66,7 @@ def changes_between(bundles, frame, old, new, before, after, days=30.0):
         matrix=None if is_same else was,
         lacking=lacking,
     )
-    return what_changed(new, now, new.predict(now).logit, earlier)
+    return explain_change(new, now, new.predict(now).logit, earlier)
 
 
 def total(changes):
@@ -108,7 +108,7 @@ def test_the_parts_add_up_for_any_values(bundles, values, days):
             None if is_same else old,
             None if is_same else before,
         )
-        changes = what_changed(bundle, after, bundle.predict(after).logit, earlier)
+        changes = explain_change(bundle, after, bundle.predict(after).logit, earlier)
         np.testing.assert_allclose(total(changes), changes.difference, atol=1e-9)
 
 
@@ -129,7 +129,7 @@ def test_only_the_calendar_is_time_passing(bundles, frame):
     waited = seen.copy()
     waited[:, bundle.encoder.names.index(CLOCKED)] += 60
     earlier = EarlierScore(bundle.predict(seen).logit, seen, np.full(50, 60.0))
-    changes = what_changed(bundle, waited, bundle.predict(waited).logit, earlier)
+    changes = explain_change(bundle, waited, bundle.predict(waited).logit, earlier)
     np.testing.assert_allclose(changes.time, changes.difference, atol=1e-12)
     np.testing.assert_allclose(changes.happened, 0.0, atol=1e-12)
     assert np.abs(changes.time).min() > 0
@@ -166,7 +166,7 @@ def test_time_does_not_pass_twice_for_a_column_that_is_new(bundles, frame):
     earlier = EarlierScore(
         bundle.predict(seen).logit, seen, np.full(50, 60.0), bundle, seen, lacking=[clocked]
     )
-    changes = what_changed(bundle, seen, bundle.predict(seen).logit, earlier)
+    changes = explain_change(bundle, seen, bundle.predict(seen).logit, earlier)
     assert not changes.time.any()
     assert not changes.happened.any()
 
@@ -179,7 +179,7 @@ def test_one_model_is_surer_of_a_move_than_of_a_level(bundles, frame):
     now[:, 0] += 1.0
     earlier = EarlierScore(bundle.predict(seen).logit, seen, np.zeros(200))
     logit = bundle.predict(now).logit
-    changes = what_changed(bundle, now, logit, earlier)
+    changes = explain_change(bundle, now, logit, earlier)
     level = bundle.predict(now).spread * secant(logit, earlier.logit)
     assert (changes.spread > 0).all()
     assert np.median(changes.spread / level) < 0.5

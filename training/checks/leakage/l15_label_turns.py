@@ -17,7 +17,7 @@ from training.checks.base import (
 )
 from training.checks.context import CheckContext
 from training.checks.helpers import name_list
-from training.checks.label_turns import turns
+from training.checks.label_turns import label_turns
 
 ISSUE, TIP = 0.60, 0.55
 """Lower limit (three standard errors) of the AUC from which it is an issue, and a tip."""
@@ -47,7 +47,7 @@ class LabelTurns(Check):
 
     def run(self, context: CheckContext) -> Finding:
         """Rank the label changes by the change of each feature."""
-        found = turns(context.frame)
+        found = label_turns(context.frame)
         if found is None:
             return not_applicable("too few accounts have rows before and after a label change")
         low = found.auc - ERRORS * found.error
