@@ -231,7 +231,7 @@ def verify_refit(
     )
     _compare_frames(result, candidate.predictions, again.predictions)
     result.compare("evaluation", candidate.evaluation, plain_json(again.evaluation.as_dict()))
-    result.compare("gate_result", candidate.gate_result, plain_json(again.gate_result.as_dict()))
+    result.compare("judgement", candidate.gate_result, plain_json(again.gate_result.as_dict()))
     result.compare("bundle.sha", candidate.sha, bundle_identity(again.bundle))
     return result
 
@@ -309,7 +309,7 @@ def _compare_evidence(
     gate_result = _gate_result(stored, evaluation)
     recomputed = plain_json(gate_result.as_dict())
     result.compare("evaluation", candidate.evaluation, plain)
-    result.compare("gate_result", candidate.gate_result, recomputed)
+    result.compare("judgement", candidate.gate_result, recomputed)
     result.compare("bundle.metrics", recorded["metrics"], plain_json(evaluation.summary()))
     result.compare("bundle.gates", recorded["gates"], recomputed["gates"])
     result.compare("bundle.verdict", recorded["verdict"], gate_result.verdict)

@@ -87,7 +87,7 @@ def test_a_changed_probability_is_named(spoiled):
     row = change_predictions(spoiled, "p_model", 3, 0.987)
     words = complaint(spoiled)
     assert "checksum of predictions.parquet" in words
-    assert f"predictions.p_model of {row['entity_id']} in fold {row['fold']}: kept 0.987" in words
+    assert f"predictions.p_model of {row['entity_id']} in fold {row['fold']}: stored 0.987" in words
 
 
 def test_changed_log_odds_are_named_by_the_numbers_they_move(spoiled):
@@ -105,7 +105,9 @@ def test_a_changed_card_is_named_by_its_line(spoiled):
     )
     lines[number] = "| AUC within test periods | 0.990 (0.980 to 0.999) |"
     card.write_text("\n".join(lines) + "\n")
-    assert f"card.line {number + 1}: kept '| AUC within test periods | 0.990" in complaint(spoiled)
+    assert f"card.line {number + 1}: stored '| AUC within test periods | 0.990" in complaint(
+        spoiled
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_a_changed_number_is_named_even_with_its_checksum(spoiled, name, path, w
     write_json_atomically(folder / name, plain)
     manifest = read_json(folder / MANIFEST)
     write_json_atomically(folder / MANIFEST, manifest | {"files": {}})
-    assert f"{words}: kept 0.99, recomputed" in complaint(spoiled)
+    assert f"{words}: stored 0.99, recomputed" in complaint(spoiled)
 
 
 def test_a_training_that_kept_too_little_says_so(spoiled):

@@ -162,10 +162,11 @@ def _draw_feature(axes: Axes, name: str, items: Sequence[EventStudyRow], limit: 
 
 
 def _svg(figure: Figure, title: str) -> str:
-    """Return a figure as SVG without date and version."""
+    """Return a figure as an SVG element without date and version."""
     with io.StringIO() as text:
         figure.savefig(text, format="svg", metadata={"Title": title, "Date": None, "Creator": None})
-        return text.getvalue()
+        svg = text.getvalue()
+    return svg[svg.index("<svg") :]  # without the XML prolog, to embed it in HTML
 
 
 def _instant(value: str) -> datetime:

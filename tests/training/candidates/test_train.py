@@ -262,10 +262,10 @@ def test_a_book_is_held_against_the_rows_of_the_last_year():
     encoder = Encoder(("users", "plan"), {"plan": ("basic", "pro")})
     matrix = np.array([[1.0, 0.0], [2.0, 1.0], [3.0, 1.0], [np.nan, np.nan]])
     found = reference(encoder, matrix, np.array([False, True, True, True]))
-    assert (found["users"]["low"], found["users"]["missing"]) == (1.0, 0.25)
-    assert sum(found["users"]["counts"]) == 3
-    assert found["users"]["counts"][-1] == 1  # not known
-    assert found["plan"] == {
+    assert (found["users"].low, found["users"].missing) == (1.0, 0.25)
+    assert sum(found["users"].counts) == 3
+    assert found["users"].counts[-1] == 1  # not known
+    assert found["plan"].to_dict() == {
         "missing": 0.25, "shares": [0.25, 0.5], "edges": [0.0], "counts": [0, 2, 1],
     }  # fmt: skip
     assert sum(reference(encoder, matrix)["users"]["counts"]) == 4

@@ -103,11 +103,11 @@ def test_the_gap_is_that_worked_by_hand(frame, small):
     wanted = (apart[last] / apart[stayed].std()).clip(-10, 10).mean()
     assert found.gap[x, -1] == pytest.approx(wanted)
     assert found.from_days == (120, 90, 60, 30)
-    told = found.as_dict(most=2)
-    assert [told["n_events"], told["n_features"]] == [found.n_events, len(found.names)]
-    assert len(told["rows"]) == 2 * 4
+    told = found.summary(2)
+    assert [told.n_events, told.n_features] == [found.n_events, len(found.names)]
+    assert len(told.rows) == 2 * 4
     ends = np.sort(np.abs(found.gap[:, -1]))[::-1][:2]
-    assert [abs(row["gap"]) for row in told["rows"][3::4]] == pytest.approx(ends)
+    assert [abs(row.gap) for row in told.rows[3::4]] == pytest.approx(ends)
 
 
 def test_undated_decisions_cannot_be_aligned(looking, frame):
