@@ -268,4 +268,4 @@ def test_a_book_is_held_against_the_rows_of_the_last_year():
     assert found["plan"].to_dict() == {
         "missing": 0.25, "shares": [0.25, 0.5], "edges": [0.0], "counts": [0, 2, 1],
     }  # fmt: skip
-    assert sum(reference(encoder, matrix)["users"]["counts"]) == 4
+    assert sum(reference(encoder, matrix)["users"].counts) == 4

@@ -96,8 +96,8 @@ def contradicting(table: pd.DataFrame) -> pd.DataFrame:
 BAD = {
     "id not there": (lambda t: t, {"id": "custmer"}, 'id: no column .custmer. did you mean "cust'),
     "override not there": (lambda t: t, {"columns": {"pln": "drop"}}, "columns.pln: no column"),
-    "contradicting": (contradicting, {}, "contradict themselves: 2 accounts.*C-0000, C-0001"),
-    "repeated": (lambda t: pd.concat([t, t.iloc[:3]]), {}, "6 rows share their account"),
+    "contradicting": (contradicting, {}, "contradictory labels: 2 accounts.*C-0000, C-0001"),
+    "repeated": (lambda t: pd.concat([t, t.iloc[:3]]), {}, "6 rows have the same account"),
     "id missing": (lambda t: t.assign(customer=""), {}, "600 of 600 rows have no"),
     "no such label": (lambda t: t, {"label": {"column": "churned", "positive": "gone"}},
                       "no row has the label 'gone'; there are: no, yes"),
