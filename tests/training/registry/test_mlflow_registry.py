@@ -378,7 +378,7 @@ def test_a_column_that_is_missing_is_named(company: Workspace) -> None:
         model.predict(rows.drop(columns="users_28d"))
     with pytest.raises(ModelError, match="checksum"):
         _load_pyfunc(str(record(company, "another").bundle), {"sha": "0" * 64})
-    with pytest.raises(DataError, match="1 of 4 columns"):
+    with pytest.raises(DataError, match="1 of 4 input columns"):
         _load_pyfunc(str(record(company).bundle)).predict(rows.drop(columns="users_28d"))
 
 
