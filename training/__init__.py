@@ -1,1 +1,1 @@
-"""Frames to a trusted model: splits, fits, calibration, judgement, bundles, releases."""
+"""Training: frames, splits, fits, calibration, evaluation, gates, bundles, releases."""

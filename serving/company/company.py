@@ -230,9 +230,9 @@ class Company:
         DataError
             No model of the target is published.
         """
-        from training.pipeline import champion_bundle, recipe_of
+        from training.pipeline import champion_bundle, config_of
 
-        found = recipe_of(champion_bundle(self.workspace, target), self.workspace.company)
+        found = config_of(champion_bundle(self.workspace, target), self.workspace.company)
         if found is None:
             raise DataError(f"no model is published for {target!r}", fix="promote one first")
         return found

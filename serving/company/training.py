@@ -208,7 +208,7 @@ def read_training(candidate: TrainedCandidate) -> TargetTraining:
         target=candidate.target,
         verdict=candidate.verdict,
         evaluation=candidate.evaluation,
-        gates=pd.DataFrame(candidate.judgement["gates"]),
+        gates=pd.DataFrame(candidate.gate_result["gates"]),
         checks=pd.DataFrame(candidate.checks),
         predictions=candidate.predictions,
         card=(candidate.folder / "card.md").read_text(encoding="utf-8"),
@@ -228,22 +228,22 @@ def train_challenger(
     import pandas as pd
 
     from training.candidates.train import TrainingPlan, train
-    from training.pipeline import champion_bundle, frame_of, recipe_of
+    from training.pipeline import champion_bundle, config_of, frame_of
 
     published = champion_bundle(workspace, target)
     found = train(
         frame_of(workspace.company, built, target),
         workspace.company,
         storage_url="",
-        champion=recipe_of(published, workspace.company),
+        champion=config_of(published, workspace.company),
         plan=TrainingPlan(config, config, None, pd.DataFrame()),
         published=published,
     )
     return TargetTraining(
         target=target,
-        verdict=found.judgement.verdict,
+        verdict=found.gate_result.verdict,
         evaluation=found.evaluation.as_dict(),
-        gates=pd.DataFrame(found.judgement.as_dict()["gates"]),
+        gates=pd.DataFrame(found.gate_result.as_dict()["gates"]),
         checks=pd.DataFrame([item.as_dict() for item in found.checks]),
         predictions=found.predictions,
     )

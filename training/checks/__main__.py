@@ -1,4 +1,4 @@
-"""Write the page that describes the checks: ``python -m training.checks``."""
+"""Writes the catalogue of checks to ``README.md``: ``python -m training.checks``."""
 
 from __future__ import annotations
 
