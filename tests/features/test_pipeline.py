@@ -81,7 +81,7 @@ def test_everything_is_there(template):
     joined = built.store.historical(frame, "churn", built.features.info)
     assert len(joined) == len(frame) == 4 * len(built.snapshots.days)
     assert joined["tenure_days"].notna().all()
-    order = ["accounts:", "putting", "journey:", "standing:", "feature store: declaring"]
+    order = ["accounts:", "daily table", "journey:", "standing:", "feature store: declaring"]
     order += ["feature store: loading", "labelling churn"]
     places = [next(i for i, words in enumerate(said) if words.startswith(start)) for start in order]
     assert places == sorted(places)
@@ -140,7 +140,7 @@ def test_a_large_book_is_not_loaded_by_name(copied):
     assert company.config_hash == copied.company.config_hash  # changes no score
     large = replace(copied, company=company)
     said = steps(large)
-    assert said[-1].endswith("nothing by name: 4 accounts, serving.online_by_name_up_to is 3")
+    assert said[-1].endswith("no features by name: 4 accounts, serving.online_by_name_up_to is 3")
     views = FeastStore(large)._feast.list_feature_views()
     assert [view.name.split("_")[0] for view in views if view.online] == ["vector"]
     assert steps(large) == []

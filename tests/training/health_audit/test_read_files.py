@@ -85,11 +85,11 @@ def test_scores_of_a_time_to_come_are_left_out():
     ("name", "content", "words"),
     [
         ("book.csv", "PK\x03\x04rest", "is a workbook"),
-        ("other.csv", "a\0b", "is no text file"),
+        ("other.csv", "a\0b", "is not a text file"),
         ("none.csv", None, "there is no file"),
         ("empty.csv", "", "the file is empty"),
         ("header.csv", "account,score\n", "has no rows"),
-        ("bad.parquet", "x", "no readable Parquet"),
+        ("bad.parquet", "x", "not a readable Parquet"),
     ],
 )
 def test_unreadable(tmp_path, name, content, words):
@@ -103,7 +103,7 @@ def test_dates_by_either_order():
     said = read_dates(pd.Series(["25/03/2025", "04/03/2025"]))
     assert said.at.dt.strftime("%m-%d").tolist() == ["03-25", "03-04"]
     assert said.is_day
-    with pytest.raises(SourceError, match="two ways.*03/04/2025") as asking:
+    with pytest.raises(SourceError, match="ambiguous.*03/04/2025") as asking:
         read_dates(pd.Series(["03/04/2025"]), name="when")
     assert "--day-first or --month-first" in asking.value.fix
     other = read_dates(pd.Series(["03/04/2025"]), name="when", proven=True)
