@@ -1,1 +1,1 @@
-"""Ground floor: what a company configures, where its state lives, and how errors are told."""
+"""Configuration of a company, and the runtime that every layer uses: errors, state, database."""

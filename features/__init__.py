@@ -1,1 +1,1 @@
-"""Raw tables to Feast: sources, signals, snapshots, labels, and the store."""
+"""From raw tables to Feast: sources, revenue movements, feature families, snapshots and labels."""

@@ -1,1 +1,1 @@
-"""Frames to a trusted model: splits, fits, calibration, judgement, bundles, releases."""
+"""From training frames to published models: folds, fitting, checks, gates, reports and releases."""

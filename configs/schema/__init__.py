@@ -1,1 +1,1 @@
-"""Typed models of what a company configures: company.yaml, plays, rules, environment."""
+"""Typed models of company.yaml, plays.yaml, rules, ready-made tables and the environment."""

@@ -1,4 +1,4 @@
-"""What the data is worth: a graded report that names every issue, its size and what to do."""
+"""Data-quality report: issues found in the raw tables, graded, each with what to do."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The ledger of recurring revenue: what each account paid when, and how that moved.
+"""Ledger of recurring revenue: what each account pays when, and every movement of it.
 
-`terms` decides which terms follow which and when revenue really stops. `changes` lists every change
-of an account's revenue. `retention` turns them into quarters with GRR and NRR. `spend` does the
-same job for companies that only have invoices. Labels, account status, expansion offers, forecast,
-report and `bellwether check` all read these. The rules in words: docs/revenue-rules.md.
+`terms` decides which terms follow which and when their revenue stops. `revenue_changes` lists every
+change of an account's revenue. `retention` turns changes into quarters with GRR and NRR.
+`usual_spend` does the same for companies that only have invoices. Labels, account status, expansion
+offers, forecast, report and `bellwether check` read these. The rules in words:
+docs/revenue-rules.md.
 """

@@ -1,4 +1,4 @@
-"""Signal families: one file each. Adding a feature is adding a few lines in one of them."""
+"""Feature families, one file each; a feature is declared in a few lines of its family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""A simulated B2B software company whose true hazard is known, for the demo and for tests.
+r"""Simulated B2B software company with a known true hazard, for the demo and for tests.
 
 The mechanism, per account i and calendar month m:
 

@@ -1,4 +1,4 @@
-"""The only readers of raw data: mapping, validation, quarantine, canonical Parquet."""
+"""Reads raw tables: mapping, type parsing, row rules, quarantine and canonical Parquet."""
 
 from features.sources.load import Loaded, TableInfo, load_sources, read_loaded
 

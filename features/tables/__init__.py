@@ -1,1 +1,1 @@
-"""Definitions of the source tables, daily tables, point-in-time rules, and the DuckDB engine."""
+"""Definitions of the source tables, daily tables, point-in-time rules and the DuckDB engine."""

@@ -1,4 +1,4 @@
-"""The /v1 contract over HTTP, and the application the service mounts: one file per group.
+"""HTTP API /v1, one module per group of operations, and the application that is mounted.
 
 Answers are orjson bytes of plain dictionaries; the models of `serving.api.schemas` document them
 and are not on the hot path.

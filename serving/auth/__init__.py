@@ -1,1 +1,1 @@
-"""Who may call: API keys, OIDC sign-in, roles and permissions."""
+"""Authentication and permissions: API keys, OIDC and proxy sign-in, roles and rate limits."""

@@ -1,1 +1,1 @@
-"""Scores a whole portfolio of accounts, as a run or as a job over the API."""
+"""Scores all accounts in one run, and filters the published scores."""

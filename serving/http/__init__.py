@@ -1,1 +1,1 @@
-"""Problem details, score texts, logs and metrics of the HTTP service."""
+"""Problem documents, texts of scores, logs, metrics and the HTTP protocol of the service."""

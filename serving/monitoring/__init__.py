@@ -1,1 +1,1 @@
-"""Drift and performance of the published model, and totals that disagree."""
+"""Freshness, drift and performance of the published models, and totals that disagree."""

@@ -1,1 +1,1 @@
-"""Pages for people: server-rendered, readable without scripts, each with a JSON and CSV twin."""
+"""Server-rendered pages that work without scripts, each also available as JSON or CSV."""

@@ -1,1 +1,1 @@
-"""Turns model output into answers: scorer, expansion offers, playbooks, tables and export rows."""
+"""Turns model output into answers: scores, expansion offers, plays and export rows."""

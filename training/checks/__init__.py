@@ -1,4 +1,4 @@
-"""Methodological checks with codes: one file each, found by name, run on every training."""
+"""Methodological checks of a training, one file each, found by file name."""
 
 from training.checks.base import Check, CheckResult
 from training.checks.context import CancellationCategories, CheckContext, Evidence, Visibility

@@ -1,1 +1,1 @@
-"""The training frame, its contract, and time-based splits."""
+"""Training frame, its contract, the join with labels, and folds in time."""

@@ -1,1 +1,1 @@
-"""What will renew: movements of recurring revenue, the forecast of GRR and NRR, its backtest."""
+"""Forecast of GRR and NRR by simulation of every account, and its backtest."""

@@ -1,1 +1,1 @@
-"""Formatting, SVG charts and PDF shared by the validation report and the audit."""
+"""Number formats, SVG charts and PDF shared by the report and the audit."""

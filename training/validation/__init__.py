@@ -1,1 +1,1 @@
-"""Validation: does a health score predict, theirs and ours, and the report that says so."""
+"""Evidence on whether a score predicts, and the verdict: for models and health scores alike."""

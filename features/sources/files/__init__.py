@@ -1,1 +1,1 @@
-"""Opens inputs: CSV and Parquet files, databases, and the SQL a company writes over them."""
+"""Opens CSV and Parquet files and databases, and runs the SQL of a company's mapping."""
