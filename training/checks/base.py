@@ -24,7 +24,8 @@ OUTCOMES: Mapping[Outcome, str] = {
 SECTIONS: Mapping[str, str] = {"L": "leakage", "S": "sufficiency", "T": "stability"}
 """What the letter of a code stands for."""
 
-CATALOGUE = "training/checks/README.md"
+CATALOGUE = "reference/checks/"
+"""Page of the documentation site that describes the checks."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class CheckResult:
     section : str
         ``leakage``, ``sufficiency`` or ``stability``.
     link : str
-        Where the check is described.
+        Address of its description, relative to the documentation site.
     """
 
     code: str
