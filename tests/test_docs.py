@@ -14,9 +14,8 @@ from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from typer.main import get_command
 
-import bellwether
+import configs
 from configs.schema.company import Company
 from features.quality.codes import CODES
 from features.signals import feature_catalogue
@@ -25,13 +24,14 @@ from serving.http.problems import TYPES
 from training.checks.registry import check_catalogue
 from training.model.reason_text import reason_catalogue
 
-ROOT = Path(bellwether.__file__).resolve().parent
+ROOT = Path(configs.__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 LAYERS = ("configs", "features", "training", "serving")
 WRITTEN = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
     *sorted(DOCS.rglob("*.md")),
     *sorted((ROOT / ".github").rglob("*.md")),
+    *sorted((ROOT / "configs").rglob("*.md")),
 ]
 """Pages that people write; the others are generated when the site is built."""
 
@@ -77,7 +77,7 @@ def commands() -> Iterator[str]:
         for name, item in inner.items():
             yield from walk(item, (*words, name))
 
-    return walk(get_command(bellwether.app), ("bellwether",))
+    return walk(REFERENCE.command_line(), ("bellwether",))
 
 
 def headings(page: str) -> set[str]:
@@ -135,6 +135,10 @@ def test_every_operation_and_schema_of_the_api_is_described(generated):
 )
 def test_every_name_of_a_catalogue_has_a_row(generated, page, names):
     assert names <= first_cells(generated[f"reference/{page}.md"])
+
+
+def test_every_shipped_example_has_its_page():
+    assert set(REFERENCE.EXAMPLES) == {path.name for path in REFERENCE.SHIPPED.iterdir()}
 
 
 def test_every_check_and_source_table_has_a_section(generated):

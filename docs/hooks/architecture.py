@@ -19,7 +19,8 @@ PAGE = "reference/architecture.md"
 LAYERS = ("serving", "training", "features", "configs")
 """Top-level packages; each imports only from itself and from those after it."""
 
-BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y = 148, 44, 24, 40
+ROW_HEIGHT, NAME_WIDTH, BULGE = 26, 130, 26
+"""Of the drawings, in pixels; an arc reaches `BULGE` further right for each row it passes."""
 
 
 @dataclass(frozen=True)
@@ -103,65 +104,55 @@ def _package(name: str, paths: Sequence[Path], known: set[str]) -> Package:
     )
 
 
-def depths(units: Mapping[str, Package]) -> dict[str, int]:
-    """Return the row of each package: one above the lowest package it imports.
+def rows(units: Mapping[str, Package]) -> list[str]:
+    """Return the packages of a layer so that each is above all that it imports.
 
-    Packages of one import cycle, which the import contracts forbid, would end in a RecursionError.
+    An import cycle, which the import contracts forbid, would end in a RecursionError.
     """
 
     @cache
     def depth(name: str) -> int:
         return max((depth(other) + 1 for other in units[name].imports if other in units), default=0)
 
-    return {name: depth(name) for name in units}
+    return sorted(units, key=lambda name: (-depth(name), name))
 
 
 def drawing(units: Mapping[str, Package]) -> str:
-    """Return the packages of one layer as inline SVG; arrows go down to what is imported."""
-    rows: dict[int, list[str]] = {}
-    for name, depth in depths(units).items():
-        rows.setdefault(depth, []).append(name)
-    most, last = max(len(names) for names in rows.values()), max(rows)
-    width = most * (BOX_WIDTH + GAP_X) + GAP_X
-    height = (last + 1) * (BOX_HEIGHT + GAP_Y)
-    centres = {
-        name: (
-            (index + 0.5) * width / len(names),
-            (last - depth) * (BOX_HEIGHT + GAP_Y) + BOX_HEIGHT / 2 + 2,
-        )
-        for depth, names in rows.items()
-        for index, name in enumerate(names)
-    }
-    arrows = [
-        _arrow(centres[name], centres[other])
-        for name, unit in units.items()
-        for other in unit.imports
+    """Return the packages of one layer as inline SVG: arcs lead down to what is imported."""
+    order = rows(units)
+    place = {name: (index + 0.5) * ROW_HEIGHT for index, name in enumerate(order)}
+    arcs = [
+        _arc(name, other, count, place[name], place[other])
+        for name in order
+        for other, count in units[name].imports.items()
         if other in units
     ]
-    boxes = [_box(units[name], centre) for name, centre in centres.items()]
-    title = f"Imports between the packages of {next(iter(units.values())).layer}"
+    title = f"Imports between the packages of {units[order[0]].layer}"
+    names = [_name(units[name], place[name]) for name in order]
+    width = NAME_WIDTH + 20 + 0.75 * BULGE * max(len(order) - 1, 1)
     return (
-        f'<svg class="packages" viewBox="0 0 {width} {height}" role="img" aria-label="{title}">'
-        f"<title>{title}</title>{''.join(arrows)}{''.join(boxes)}</svg>"
+        f'<svg class="packages" viewBox="0 0 {width:.0f} {len(order) * ROW_HEIGHT}" '
+        f'style="max-width: {width:.0f}px" role="img" aria-label="{title}">'
+        f"<title>{title}</title>{''.join(arcs)}{''.join(names)}</svg>"
     )
 
 
-def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
-    (x1, y1), (x2, y2) = (start[0], start[1] + BOX_HEIGHT / 2), (end[0], end[1] - BOX_HEIGHT / 2)
-    bend = (y2 - y1) / 2
-    path = f"M{x1:.0f} {y1:.0f}C{x1:.0f} {y1 + bend:.0f} {x2:.0f} {y2 - bend:.0f} {x2:.0f} {y2:.0f}"
-    head = f"M{x2 - 4:.0f} {y2 - 7:.0f}L{x2:.0f} {y2:.0f}L{x2 + 4:.0f} {y2 - 7:.0f}"
-    return f'<path class="arrow" d="{path}"/><path class="head" d="{head}"/>'
+def _arc(name: str, other: str, count: int, start: float, end: float) -> str:
+    x, bulge = NAME_WIDTH + 8, NAME_WIDTH + 8 + BULGE * (end - start) / ROW_HEIGHT
+    top, bottom = start + 3, end - 3
+    path = f"M{x} {top:.0f}C{bulge:.0f} {top:.0f} {bulge:.0f} {bottom:.0f} {x} {bottom:.0f}"
+    head = f"M{x + 6} {bottom - 4:.0f}L{x} {bottom:.0f}L{x + 6} {bottom + 4:.0f}"
+    title = f"{name} imports {other} in {modules_text(count)}"
+    return (
+        f'<g><title>{title}</title><path d="{path}" stroke-width="{1 + count**0.5 / 3:.1f}"/>'
+        f'<path class="head" d="{head}"/></g>'
+    )
 
 
-def _box(unit: Package, centre: tuple[float, float]) -> str:
-    x, y = centre[0] - BOX_WIDTH / 2, centre[1] - BOX_HEIGHT / 2
+def _name(unit: Package, middle: float) -> str:
     return (
         f'<a href="#{unit.name.replace(".", "-")}">'
-        f'<rect x="{x:.0f}" y="{y:.0f}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="3"/>'
-        f'<text x="{centre[0]:.0f}" y="{centre[1] - 3:.0f}">{escape(unit.short)}</text>'
-        f'<text class="count" x="{centre[0]:.0f}" y="{centre[1] + 13:.0f}">'
-        f"{modules_text(unit.n_modules)}</text></a>"
+        f'<text x="{NAME_WIDTH}" y="{middle + 4:.0f}">{escape(unit.short)}</text></a>'
     )
 
 
@@ -180,7 +171,8 @@ def page() -> str:
     parts = [
         "# Architecture\n\nThis page is generated from the source files when the site is built: "
         "the sentence of a package is its docstring, and a number next to an imported package is "
-        "the number of modules that import from it. Imports go down only, from serving to configs; "
+        "the number of modules that import from it. In the drawings, an arc leads from a package "
+        "down to one that it imports. Imports go down only, from serving to configs; "
         "`make check` enforces the order of layers and of the packages inside each layer.\n",
         _layers_table(found),
         "The import package `bellwether` on top of the four layers is the Python API and the "
@@ -189,7 +181,7 @@ def page() -> str:
     for layer in LAYERS:
         units = {name: unit for name, unit in found.items() if unit.layer == layer}
         about = _sentence(ast.parse((ROOT / layer / "__init__.py").read_text(encoding="utf-8")))
-        parts += [f"## {layer}\n\n{about}\n", drawing(units) + "\n", _table(units, found)]
+        parts += [f"## {layer}\n\n{about}\n", drawing(units) + "\n", _table(units)]
     return "\n".join(parts)
 
 
@@ -215,18 +207,25 @@ def _layers_table(found: Mapping[str, Package]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(units: Mapping[str, Package], found: Mapping[str, Package]) -> str:
+def _table(units: Mapping[str, Package]) -> str:
     lines = ["| package | modules | lines | purpose | imports from |", "|---|--:|--:|---|---|"]
-    for name, unit in units.items():
+    for name in rows(units):
+        unit = units[name]
         anchor = f'<a id="{name.replace(".", "-")}"></a>`{unit.short}`'
-        names = ", ".join(
-            f"[{other}](#{other.replace('.', '-')}) ({count})"
-            for other, count in unit.imports.items()
-            if other in found
-        )
         about = unit.about.replace("|", "\\|")
-        lines.append(f"| {anchor} | {unit.n_modules} | {unit.n_lines:,} | {about} | {names} |")
+        below = " · ".join(filter(None, (_imports_text(unit, layer) for layer in LAYERS)))
+        lines.append(f"| {anchor} | {unit.n_modules} | {unit.n_lines:,} | {about} | {below} |")
     return "\n".join(lines) + "\n"
+
+
+def _imports_text(unit: Package, layer: str) -> str:
+    """Return what a package imports from one layer, with counts; empty if nothing."""
+    names = [
+        f"[{other.removeprefix(layer + '.')}](#{other.replace('.', '-')}) ({count})"
+        for other, count in unit.imports.items()
+        if other.startswith(layer + ".")
+    ]
+    return f"{layer}: {', '.join(names)}" if names else ""
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:

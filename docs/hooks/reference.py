@@ -8,6 +8,7 @@ import json
 import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Literal, Union, get_args, get_origin
 
 import httpx
@@ -22,7 +23,7 @@ from typer.main import get_command
 
 import bellwether
 from configs.runtime.errors import BellwetherError
-from configs.schema.company import Company
+from configs.schema.company import SHIPPED, Company
 from configs.schema.plays import Plays
 from features.quality.codes import CODES
 from features.signals import feature_catalogue
@@ -76,9 +77,14 @@ def code(value: object) -> str:
     return f"`{value}`" if str(value) else ""
 
 
+def command_line() -> Any:
+    """Return the command line as Typer's command tree."""
+    return get_command(bellwether.app)
+
+
 def cli_page() -> str:
     """Return every command with its arguments and options, as `--help` prints them."""
-    command = get_command(bellwether.app)
+    command = command_line()
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="bellwether")
     for noise in HELP_NOISE:
         text = re.sub(noise, "", text)
@@ -106,19 +112,43 @@ def company_page() -> str:
 
 def _model_section(prefix: str, model: type[BaseModel], level: int = 2) -> Iterator[str]:
     if prefix:
-        yield f"{'#' * level} {prefix}\n\n{inspect.cleandoc(model.__doc__ or '').splitlines()[0]}\n"
+        yield f"{'#' * level} {prefix}\n\n{_first_line(model)}\n"
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    inner = {
+        name: [
+            (f"{prefix}.{name}{suffix}" if prefix else f"{name}{suffix}", item)
+            for item, suffix in models_in(field.annotation)
+        ]
+        for name, field in fields.items()
+    }
     yield table(
         ("key", "type", "default", "meaning"),
         (
-            (code(name), code(type_text(field)), _default(field), field.description or "")
+            (
+                code(name),
+                code(_type(field.annotation)),
+                _default(field),
+                _meaning(field, inner[name]),
+            )
             for name, field in fields.items()
         ),
     )
-    for name, field in fields.items():
-        for inner, suffix in models_in(field.annotation):
-            path = f"{prefix}.{name}{suffix}" if prefix else f"{name}{suffix}"
-            yield from _model_section(path, inner, level)
+    for sections in inner.values():
+        for path, item in sections:
+            yield from _model_section(path, item, level)
+
+
+def _first_line(model: type[BaseModel]) -> str:
+    return inspect.cleandoc(model.__doc__ or "").splitlines()[0]
+
+
+def _meaning(field: FieldInfo, sections: list[tuple[str, type[BaseModel]]]) -> str:
+    texts = [
+        f"{(field.description or _first_line(item)).rstrip('.')}. "
+        f"See [{path}](#{re.sub(r'[^a-z0-9_-]', '', path.lower())})."
+        for path, item in sections
+    ]
+    return " ".join(texts) or field.description or ""
 
 
 def models_in(annotation: Any, suffix: str = "") -> Iterator[tuple[type[BaseModel], str]]:
@@ -134,11 +164,6 @@ def models_in(annotation: Any, suffix: str = "") -> Iterator[tuple[type[BaseMode
     elif origin in (Union, types.UnionType):
         for item in inner:
             yield from models_in(item, suffix)
-
-
-def type_text(field: FieldInfo) -> str:
-    """Return the type of a field as a reader of YAML would write it."""
-    return _type(field.annotation)
 
 
 NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
@@ -404,7 +429,15 @@ def features_page() -> str:
     return "\n".join(parts)
 
 
+def example_page(name: str) -> str:
+    """Return the description of a shipped example company."""
+    return (SHIPPED / name / "README.md").read_text(encoding="utf-8")
+
+
+EXAMPLES = ("simulated", "online_retail", "ravenstack", "telco")
+
 PAGES: Mapping[str, Callable[[], str]] = {
+    **{f"examples/{name}.md": partial(example_page, name) for name in EXAMPLES},
     "reference/cli.md": cli_page,
     "reference/company.md": company_page,
     "reference/api.md": api_page,
