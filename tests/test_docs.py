@@ -7,6 +7,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 import configs
 from configs.schema.company import Company
 from features.quality.codes import CODES
-from features.signals import feature_catalogue
+from features.signals import declare, feature_catalogue, payments
 from features.tables.source_tables import TABLES
 from serving.http.problems import TYPES
 from training.checks.registry import check_catalogue
@@ -234,6 +235,16 @@ def test_relative_links_lead_somewhere(path, generated):
             assert parts.fragment in {slug(heading) for heading in headings(page)}, link
 
 
+VAGUE = {"nobody", "whoever", "somebody", "anew", "beside", "told", "tells"}
+"""Words of speech about programs; the documentation names the thing that acts."""
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_text_is_plain(path):
+    words = re.findall(r"[a-z]+", path.read_text(encoding="utf-8").lower())
+    assert set(words) & VAGUE == set()
+
+
 NAMED = re.compile(r"`((?:[\w.-]+/)+[\w.-]*)`")
 """A path in code font; those with a word in capitals stand for a name of the reader's own."""
 
@@ -268,3 +279,12 @@ def test_workflows_call_make_targets_that_exist():
         for target in step.split()
     }
     assert {"check", "test", "docs"} <= called <= targets
+
+
+def test_the_example_of_a_feature_can_be_declared():
+    text = (DOCS / "howto" / "add-a-feature.md").read_text(encoding="utf-8")
+    block = textwrap.dedent(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1])
+    feature = eval(block, vars(declare) | {"is_overdue": payments.is_overdue})
+    known = {"age", "due_day", "paid_day", "amount", "as_of_day"}
+    assert declare.row_fields(feature.value) == known
+    assert feature.name.endswith(f"_{feature.window_days}d")
