@@ -1,1 +1,1 @@
-"""Configuration of a company, and the runtime that every layer uses: errors, state, database."""
+"""Company configuration, state directory and errors: the package every other one builds on."""

@@ -1,1 +1,1 @@
-"""From raw tables to Feast: sources, revenue movements, feature families, snapshots and labels."""
+"""Raw tables to Feast: sources, signals, snapshots, labels and the feature store."""

@@ -22,6 +22,7 @@ from features.quality.codes import CODES
 from features.signals import declare, feature_catalogue, payments
 from features.tables.source_tables import TABLES
 from serving.http.problems import TYPES
+from training.checks.base import Check
 from training.checks.registry import check_catalogue
 from training.model.reason_text import reason_catalogue
 
@@ -32,7 +33,6 @@ WRITTEN = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
     *sorted(DOCS.rglob("*.md")),
     *sorted((ROOT / ".github").rglob("*.md")),
-    *sorted((ROOT / "configs").rglob("*.md")),
 ]
 """Pages that people write; the others are generated when the site is built."""
 
@@ -279,6 +279,13 @@ def test_workflows_call_make_targets_that_exist():
         for target in step.split()
     }
     assert {"check", "test", "docs"} <= called <= targets
+
+
+def test_the_example_of_a_check_has_what_a_check_needs():
+    text = (DOCS / "howto" / "add-a-check.md").read_text(encoding="utf-8")
+    block = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    assert set(re.findall(r"def (\w+)\(", block)) == set(Check.__abstractmethods__)
+    assert set(re.findall(r"(\w+): ClassVar", block)) == set(Check.__annotations__)
 
 
 def test_the_example_of_a_feature_can_be_declared():

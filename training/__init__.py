@@ -1,1 +1,1 @@
-"""From training frames to published models: folds, fitting, checks, gates, reports and releases."""
+"""Training: frames, splits, fits, calibration, evaluation, gates, bundles, releases."""

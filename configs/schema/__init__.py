@@ -1,1 +1,1 @@
-"""Typed models of company.yaml, plays.yaml, rules, ready-made tables and the environment."""
+"""Typed models of the configuration: company.yaml, plays, rules and environment."""

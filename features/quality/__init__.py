@@ -1,4 +1,4 @@
-"""Data-quality report: issues found in the raw tables, graded, each with what to do."""
+"""Graded data-quality report: every issue with its size and a remedy."""
 
 from __future__ import annotations
 

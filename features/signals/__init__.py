@@ -1,4 +1,4 @@
-"""Feature families, one file each; a feature is declared in a few lines of its family."""
+"""Signal families, one file each; a new feature is a few lines in one of them."""
 
 from __future__ import annotations
 

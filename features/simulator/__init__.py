@@ -1,4 +1,4 @@
-r"""Simulated B2B software company with a known true hazard, for the demo and for tests.
+r"""Simulated B2B software company with known true hazards, for the demo and for tests.
 
 The mechanism, per account i and calendar month m:
 

@@ -1,4 +1,4 @@
-"""Reads raw tables: mapping, type parsing, row rules, quarantine and canonical Parquet."""
+"""Raw tables to canonical Parquet: reading, mapping, validation and quarantine."""
 
 from features.sources.load import Loaded, TableInfo, load_sources, read_loaded
 

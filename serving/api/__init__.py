@@ -1,4 +1,4 @@
-"""HTTP API /v1, one module per group of operations, and the application that is mounted.
+"""The /v1 API, one module per group of routes, and the application that the service mounts.
 
 Answers are orjson bytes of plain dictionaries; the models of `serving.api.schemas` document them
 and are not on the hot path.

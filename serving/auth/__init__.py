@@ -1,1 +1,1 @@
-"""Authentication and permissions: API keys, OIDC and proxy sign-in, roles and rate limits."""
+"""API keys, sign-in, roles, permissions and rate limits."""

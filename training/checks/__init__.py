@@ -1,4 +1,4 @@
-"""Methodological checks of a training, one file each, found by file name."""
+"""Methodological checks, one per file, run on every training."""
 
 from training.checks.base import Check, CheckResult
 from training.checks.context import CancellationCategories, CheckContext, Evidence, Visibility

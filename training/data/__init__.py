@@ -1,1 +1,1 @@
-"""Training frame, its contract, the join with labels, and folds in time."""
+"""Training frame, its contract, and time-based splits."""

@@ -1,1 +1,1 @@
-"""Forecast of GRR and NRR by simulation of every account, and its backtest."""
+"""Renewal forecast: ARR movements, the forecast of GRR and NRR, and its backtest."""

@@ -1,1 +1,1 @@
-"""Number formats, SVG charts and PDF shared by the report and the audit."""
+"""Texts, SVG charts and PDF shared by the validation report and the audit."""

@@ -1,1 +1,1 @@
-"""Evidence on whether a score predicts, and the verdict: for models and health scores alike."""
+"""Evidence on churn and expansion scores: ranking, bands, calibration, lead time, verdict."""

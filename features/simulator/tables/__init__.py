@@ -1,1 +1,1 @@
-"""Source tables of the simulated company, one module per group of tables."""
+"""Source tables of the simulated company, one module per table family."""

@@ -1,1 +1,1 @@
-"""Opens CSV and Parquet files and databases, and runs the SQL of a company's mapping."""
+"""Readers of inputs: CSV and Parquet files, databases, and SQL over them."""
