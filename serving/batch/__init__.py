@@ -1,1 +1,1 @@
-"""Scores all accounts in one run, and filters the published scores."""
+"""Score runs over all accounts: scoring, changes, band medians and filters."""

@@ -1,1 +1,1 @@
-"""Problem documents, texts of scores, logs, metrics and the HTTP protocol of the service."""
+"""HTTP support: problem documents, score texts, logs, metrics and protocol limits."""

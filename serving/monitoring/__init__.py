@@ -1,1 +1,1 @@
-"""Freshness, drift and performance of the published models, and totals that disagree."""
+"""Monitoring of the published models: drift, performance and disagreeing totals."""

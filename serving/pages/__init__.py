@@ -1,1 +1,1 @@
-"""Server-rendered pages that work without scripts, each also available as JSON or CSV."""
+"""Server-rendered pages without scripts; each has a JSON version, tables also a CSV version."""

@@ -1,1 +1,1 @@
-"""Turns model output into answers: scores, expansion offers, plays and export rows."""
+"""Scoring core: answers, expansion offers, plays and export rows."""
