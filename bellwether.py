@@ -406,7 +406,7 @@ def verify(
 ) -> None:
     """Recompute every number of the model cards from what was kept; say what differs."""
     from training.pipeline import candidates
-    from training.reproduce import rows_again, verify_all
+    from training.reproduce import rebuilt_rows, verify_all
 
     workspace, steps = workspace_of(company, state, data if refit else "."), Steps()
     with workspace.state.lock("verify"):
@@ -414,7 +414,7 @@ def verify(
         if target is not None and target not in known:
             raise ConfigError(f"no trained target {target!r}", fix=did_you_mean(target, known))
         chosen = {target: known[target]} if target else known
-        rows = rows_again(workspace, workspace.company.clock(), steps) if refit else None
+        rows = rebuilt_rows(workspace, workspace.company.clock(), steps) if refit else None
         for item in verify_all(workspace, chosen, rows):
             steps(f"{item.target}: {item.n_compared:,} values came out again")
 

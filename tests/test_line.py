@@ -37,15 +37,15 @@ from serving.online.server_state import ServerState
 from serving.scoring.scorer import Scorer
 from training.candidates.train import folds_of
 from training.checks import CheckContext, check_catalogue
-from training.checks.source_evidence import gather
+from training.checks.source_evidence import gather_evidence
 from training.data.dataset import health_score_as_of
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.sampling import lead_days
 from training.model.bundle import load, logit_of
 from training.pipeline import frame_of, latest
 from training.registry.releases import read_current
-from training.reproduce import read_kept
-from training.simulated_truth import read_truth, true_chances, unseen_rows
+from training.reproduce import read_stored_run
+from training.simulated_truth import read_truth, true_probabilities, unseen_rows
 
 pytestmark = pytest.mark.slow
 
@@ -288,7 +288,7 @@ def test_low_confidence_in_the_data_goes_with_larger_errors(line, built):
     release = read_current(line.workspace.state.releases)
     scorer = Scorer.load(line.workspace, release)
     model = next(item for item in scorer.models if item.target == "churn")
-    told = true_chances(read_truth(line.workspace), "churn")
+    told = true_probabilities(read_truth(line.workspace), "churn")
     rows = unseen_rows(built, "churn", told)
     rows = rows[rows["p_true"].between(0.001, 0.999)].reset_index(drop=True)
     values = built.store.historical(rows, "churn", model.bundle.info)
@@ -381,11 +381,11 @@ def trained(line, built) -> CheckContext:
     return CheckContext(
         frame,
         folds_of(frame, company),
-        read_kept(line.workspace, candidate).plan.final,
+        read_stored_run(line.workspace, candidate).plan.final,
         candidate.predictions,
         Evaluation(**candidate.evaluation),
         company,
-        gather(line.workspace, built),
+        gather_evidence(line.workspace, built),
     )
 
 

@@ -127,7 +127,7 @@ def test_it_is_published_as_provisional_and_says_why_everywhere(ready):
     assert ready.release.bundles["churn"]["verdict"] == "provisional"
     card = (ready.state.training / "churn" / "card.md").read_text()
     assert NOT_OUT_OF_TIME in card
-    assert "Out of fold, not of time" in card
+    assert "Out of fold, but not out of time" in card
     gates = {gate["code"]: gate for gate in ready.release.evidence["churn"]["gates"]}
     assert not gates["folds"]["passed"]
     assert gates["folds"]["words"] == NOT_OUT_OF_TIME
@@ -139,10 +139,10 @@ def test_a_wide_table_with_every_kind_of_column_is_learned_from(ready):
     assert contract["excluded"] == {"no label given": 50}
     left_out = contract["columns_left_out"]
     assert left_out["nothing"] == "no value is known"
-    assert "it names rows" in left_out["city"]
-    assert left_out["wide_200"] == "left out by the configuration"
+    assert "an identifier" in left_out["city"]
+    assert left_out["wide_200"] == "excluded by the configuration"
     assert len(ready.bundle.info) == 3 + 200
-    assert ready.bundle.manifest["metrics"]["auc"]["value"] > 0.7
+    assert ready.bundle.manifest.metrics["auc"]["value"] > 0.7
 
 
 def test_open_rows_are_scored_with_reasons_that_add_up(ready):

@@ -1,4 +1,4 @@
-"""Train every target of a company: frames, models, evidence on disk, the tracking server told."""
+"""Training pipeline of a company: frames, models, stored evidence, tracking server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 import pyarrow as pa
@@ -28,18 +28,22 @@ from configs.schema.workspace import Workspace
 from features.feast_store import training_service
 from features.pipeline import FeatureBuild
 from features.quality.modelling_hazards import refuse_missing_accounts
-from training.candidates.train import TrainingResult, built_with, train
+from training.candidates.build_manifest import built_with
+from training.candidates.gates import GateResultJson
+from training.candidates.train import PlanJson, TrainingResult, train
 from training.checks.context import Evidence
-from training.checks.source_evidence import gather
+from training.checks.source_evidence import gather_evidence
 from training.data.dataset import training_frame
 from training.data.frame_contract import check_frame
 from training.data.training_frame import TrainingFrame
+from training.evaluation.parts import EvaluationJson
 from training.evaluation.sampling import MODEL
 from training.fitting.fit import TrainingConfig
 from training.forecast.past_predictions import scored_earlier
 from training.model import bundle as bundles
 from training.model import rule_model
-from training.registry.figures import aligned_svg, folds_svg, reliability_svg
+from training.model.manifest_parts import CheckResult
+from training.registry.figures import event_study_svg, folds_svg, reliability_svg
 from training.registry.mlflow_model import example_rows
 from training.registry.mlflow_registry import TrainingRecord, flat_metrics, log_training
 from training.registry.model_card import FIGURES, model_card
@@ -48,7 +52,7 @@ from training.registry.releases import check_bundle, read_current
 Progress = Callable[[str], None]
 
 CODE = ("training.pipeline", "training.train_table")
-"""Modules that train: a change of them, or of anything they import, makes every training new."""
+"""Modules whose code, with their imports, is part of the identity of a training."""
 
 EVIDENCE = (
     "evaluation.json",
@@ -61,25 +65,25 @@ EVIDENCE = (
     "card.md",
     f"{FIGURES}/folds.svg",
 )
-"""What is kept of a training beside its predictions."""
+"""Files of a training, besides its predictions."""
 
 
 @dataclass(frozen=True)
 class TrainedCandidate:
-    """The latest training of one target, as it lies in the state directory.
+    """Latest training of one target in the state directory.
 
     Attributes
     ----------
     target : str
         Name of the target.
     sha : str
-        Of its bundle.
+        SHA-256 of its bundle.
     verdict : str
         ``promotable``, ``provisional`` or ``no_signal``.
     folder : Path
-        ``training/<target>``: evaluation, judgement, checks, predictions, trials, card.
+        ``training/<target>``: evaluation, gate_result, checks, predictions, trials, card.
     is_new : bool
-        False when nothing had changed since the last training.
+        False if nothing changed since the last training.
     """
 
     target: str
@@ -89,19 +93,19 @@ class TrainedCandidate:
     is_new: bool = False
 
     @property
-    def evaluation(self) -> dict[str, Any]:
-        """Out-of-time measures, see `training.evaluation.evaluate.Evaluation`."""
+    def evaluation(self) -> EvaluationJson:
+        """Out-of-time measures (`training.evaluation.evaluate.Evaluation`)."""
         return read_json(self.folder / "evaluation.json")
 
     @property
-    def judgement(self) -> dict[str, Any]:
+    def gate_result(self) -> GateResultJson:
         """Verdict and gates."""
         return read_json(self.folder / "judgement.json")
 
     @property
-    def checks(self) -> list[dict[str, Any]]:
-        """What every methodological check found, see `training.checks.CheckResult`."""
-        return read_json(self.folder / "checks.json")
+    def checks(self) -> list[CheckResult]:
+        """Results of the methodological checks."""
+        return [CheckResult(**item) for item in read_json(self.folder / "checks.json")]
 
     @property
     def contract(self) -> dict[str, Any]:
@@ -115,10 +119,9 @@ class TrainedCandidate:
 
     @property
     def forecasts(self) -> pd.DataFrame:
-        """All that could be predicted in the past: `predictions`, and the moments before them.
+        """Predictions including earlier as_of, for the backtest of the forecast.
 
-        The earlier ones are for the backtest of the forecast alone, see
-        `training.forecast.past_predictions`.
+        See `training.forecast.past_predictions`.
         """
         before = pq.read_table(self.folder / "earlier.parquet").to_pandas()
         parts = [part for part in (before, self.predictions) if len(part)]
@@ -134,17 +137,17 @@ def train_targets(
 ) -> dict[str, TrainedCandidate]:
     """Train each target whose rows, configuration or code changed.
 
-    A target that cannot be trained (no events, one account) is told and left out; when none can,
-    that is an error. Of `targets`, by default all of the company.
+    A target that cannot be trained (no events, one account) is reported and left out; it is an
+    error if no target can be trained. `targets` are all targets of the company by default.
 
     Returns
     -------
     dict
-        Target to its candidate.
+        Candidate by target.
     """
     refuse_missing_accounts(workspace.company, built.loaded)
     candidates, refused = {}, []
-    evidence = cache(partial(gather, workspace, built, progress))
+    evidence = cache(partial(gather_evidence, workspace, built, progress))
     for name in targets or workspace.company.targets:
         try:
             candidates[name] = train_target(workspace, built, name, progress, evidence)
@@ -163,16 +166,16 @@ def train_target(
     progress: Progress = lambda _: None,
     evidence: Callable[[], Evidence] | None = None,
 ) -> TrainedCandidate:
-    """Train one target, keep the evidence, and log it.
+    """Train one target, store the evidence, and log it.
 
-    `evidence` is asked for what the checks need from the sources, when there is something to train.
+    `evidence` returns the source data of the checks and is only called if the target is trained.
     """
     return train_frame(
         workspace,
         frame_of(workspace.company, built, name),
         built.labels[name].contract,
         progress,
-        evidence or partial(gather, workspace, built, progress),
+        evidence or partial(gather_evidence, workspace, built, progress),
         {"feature_service": training_service(name), "feature_set": built.features.hash},
     )
 
@@ -195,24 +198,24 @@ def train_frame(
     contract: dict[str, Any],
     progress: Progress = lambda _: None,
     evidence: Callable[[], Evidence] | None = None,
-    offered: Mapping[str, str] | None = None,
+    origin: Mapping[str, str] | None = None,
 ) -> TrainedCandidate:
-    """Train on a typed frame unless nothing changed, keep the evidence, and log it.
+    """Train on a typed frame unless nothing changed, store the evidence, and log it.
 
-    Without `evidence`, the checks that ask the sources are skipped. `offered` names where the
-    features come from, for the tracking server.
+    Without `evidence`, checks of source data are skipped. `origin` describes the source of the
+    features for the tracking server.
     """
     name = frame.target
     identity = _identity(workspace, frame, contract)
-    known = latest(workspace, name)
-    if known is not None and (read_manifest(known.folder) or {}).get("identity") == identity:
+    previous = latest(workspace, name)
+    if previous is not None and (read_manifest(previous.folder) or {}).get("identity") == identity:
         progress(f"{name}: nothing changed since the last training")
-        return known
+        return previous
     check_frame(frame)
     workspace.state.training.mkdir(parents=True, exist_ok=True)
     embedded = f"sqlite:///{workspace.state.training.resolve() / 'optuna.db'}"
     published = champion_bundle(workspace, name)
-    champion = recipe_of(published, workspace.company)
+    champion = config_of(published, workspace.company)
     watch = Stopwatch()
     began_at = watch.clock()
     trained = train(
@@ -227,10 +230,12 @@ def train_frame(
     )
     ended_at = watch.clock()
     sha = bundles.save(trained.bundle, workspace.state.bundles)
-    progress(f"{name}: the starts of earlier quarters, for the backtest of the forecast")
+    progress(f"{name}: earlier predictions for the backtest of the forecast")
     before = scored_earlier(frame, workspace.company, trained.folds["cutoff"].min())
-    candidate = keep_candidate(workspace, name, sha, identity, trained, before, contract, published)
-    record = _record(workspace, candidate, trained, frame, offered or {})
+    candidate = store_candidate(
+        workspace, name, sha, identity, trained, before, contract, published
+    )
+    record = _record(workspace, candidate, trained, frame, origin or {})
     _log(
         workspace,
         replace(
@@ -247,7 +252,7 @@ def train_frame(
 def champion_bundle(workspace: Workspace, target: str) -> bundles.Bundle | None:
     """Return the published model of a target, to compare the challenger with.
 
-    None when nothing is published, or when what is published is the base rate.
+    None without a published model, or if the base rate is published.
     """
     release = read_current(workspace.state.releases)
     part = release.bundles.get(target) if release else None
@@ -256,21 +261,22 @@ def champion_bundle(workspace: Workspace, target: str) -> bundles.Bundle | None:
     return bundles.load(workspace.state.bundles / part["sha"], part["sha"])
 
 
-def recipe_of(published: bundles.Bundle | None, company: Company) -> TrainingConfig | None:
-    """Return how a published model was fitted, to refit it beside the challenger."""
-    if published is None:
+def config_of(published: bundles.Bundle | None, company: Company) -> TrainingConfig | None:
+    """Return the settings of a published model, to refit it next to the challenger."""
+    recipe = published.manifest.recipe if published else None
+    if recipe is None:
         return None
-    return TrainingConfig.from_dict(published.manifest["recipe"], threads=company.training.threads)
+    return TrainingConfig.from_recipe(recipe, threads=company.training.threads)
 
 
 def latest(workspace: Workspace, target: str) -> TrainedCandidate | None:
-    """Return the latest training of a target whose bundle is whole, if there is one."""
+    """Return the latest complete training of a target, if there is one."""
     folder = workspace.state.training / target
     manifest = read_manifest(folder)
     if manifest is None or not (workspace.state.bundles / manifest["sha"]).is_dir():
         return None
     if not all((folder / name).is_file() for name in EVIDENCE):
-        return None  # trained by an earlier version, which kept less
+        return None  # trained by an earlier version, with fewer files
     check_bundle(workspace.state.bundles / manifest["sha"], manifest["sha"])
     return TrainedCandidate(target, manifest["sha"], manifest["verdict"], folder)
 
@@ -281,13 +287,13 @@ def candidates(workspace: Workspace) -> dict[str, TrainedCandidate]:
     Raises
     ------
     StateError
-        Nothing was trained yet.
+        No target was trained yet.
     """
     found = {name: latest(workspace, name) for name in workspace.company.targets}
     trained = {name: item for name, item in found.items() if item is not None}
     if not trained:
         raise StateError(
-            "no trained model here yet",
+            "no trained model yet",
             where=str(workspace.state.training),
             fix="bellwether train COMPANY",
         )
@@ -299,16 +305,26 @@ def _identity(workspace: Workspace, frame: TrainingFrame, contract: dict[str, An
         frame.fingerprint(),
         workspace.company.config_hash,
         contract,
-        rule_model.as_kept(shipped_rules()),
+        rule_model.rules_to_json(shipped_rules()),
         code_digest(*CODE),
         built_with(),
     )
 
 
+class InputsJson(TypedDict):
+    """Content of ``inputs.json``."""
+
+    company: dict[str, Any]
+    plan: PlanJson
+    published: str | None
+    over: str
+    notes: list[str]
+
+
 def _inputs(
     company: Company, trained: TrainingResult, published: bundles.Bundle | None
-) -> dict[str, Any]:
-    """Return what a training was given and what it decided: `training.reproduce` begins there."""
+) -> InputsJson:
+    """Return the inputs and the plan of a training, for `training.reproduce`."""
     return {
         "company": company.model_dump(mode="json", by_alias=True),
         "plan": trained.plan.as_dict(),
@@ -318,7 +334,7 @@ def _inputs(
     }
 
 
-def keep_candidate(
+def store_candidate(
     workspace: Workspace,
     name: str,
     sha: str,
@@ -328,19 +344,19 @@ def keep_candidate(
     contract: dict[str, Any],
     published: bundles.Bundle | None = None,
 ) -> TrainedCandidate:
-    """Keep a training in ``training/<target>``, with all that its numbers were made from."""
+    """Store a training in ``training/<target>``, with all inputs of its numbers."""
     manifest: dict[str, Any] = {
         "identity": identity,
         "sha": sha,
-        "verdict": trained.judgement.verdict,
+        "verdict": trained.gate_result.verdict,
     }
-    evaluation, judgement = trained.evaluation.as_dict(), trained.judgement.as_dict()
+    evaluation, gate_result = trained.evaluation.as_dict(), trained.gate_result.as_dict()
     sealed, _ = bundles.sealed_manifest(trained.bundle)
-    card = model_card(name, sealed, evaluation, judgement["gates"])
+    card = model_card(name, sealed, evaluation)
     folder = workspace.state.training / name
     with new_folder(folder, manifest) as aside:
         write_json_atomically(aside / "evaluation.json", evaluation)
-        write_json_atomically(aside / "judgement.json", judgement)
+        write_json_atomically(aside / "judgement.json", gate_result)
         write_json_atomically(aside / "checks.json", [item.as_dict() for item in trained.checks])
         write_json_atomically(aside / "contract.json", contract)
         write_json_atomically(aside / "inputs.json", _inputs(workspace.company, trained, published))
@@ -357,16 +373,16 @@ def keep_candidate(
             for path in sorted(aside.rglob("*"))
             if path.is_file()
         }
-    return TrainedCandidate(name, sha, trained.judgement.verdict, folder, is_new=True)
+    return TrainedCandidate(name, sha, trained.gate_result.verdict, folder, is_new=True)
 
 
 def _figures(trained: TrainingResult) -> dict[str, str]:
-    """Return the pictures of the model card by file name, as SVG."""
-    evaluation, before = trained.evaluation.as_dict(), trained.bundle.manifest.get("aligned")
+    """Return the figures of the model card by file name, as SVG."""
+    evaluation, study = trained.evaluation, trained.bundle.manifest.event_study
     return {
-        "reliability.svg": reliability_svg(evaluation["reliability"]),
-        "folds.svg": folds_svg(evaluation["folds"]),
-        **({"aligned.svg": aligned_svg(before["rows"])} if before else {}),
+        "reliability.svg": reliability_svg(evaluation.reliability),
+        "folds.svg": folds_svg(evaluation.folds),
+        **({"aligned.svg": event_study_svg(study.rows)} if study else {}),
     }
 
 
@@ -375,12 +391,12 @@ def _record(
     candidate: TrainedCandidate,
     trained: TrainingResult,
     frame: TrainingFrame,
-    offered: Mapping[str, str],
+    origin: Mapping[str, str],
 ) -> TrainingRecord:
     """Return the record of a training for the tracking server."""
     evaluation = trained.evaluation.as_dict()
     table = workspace.company.table
-    source = offered.get("feature_service")
+    source = origin.get("feature_service")
     return TrainingRecord(
         target=candidate.target,
         sha=candidate.sha,
@@ -388,7 +404,7 @@ def _record(
         verdict=candidate.verdict,
         fingerprint=frame.fingerprint(),
         config_hash=workspace.company.config_hash,
-        params={**trained.recipe.as_dict(), "rung": trained.rung.name, **offered},
+        params={**trained.config.as_dict(), "model_tier": trained.tier.name, **origin},
         metrics=flat_metrics(trained.evaluation.summary()),
         folds=evaluation["folds"],
         trials=[
@@ -396,7 +412,7 @@ def _record(
         ],
         label_contract=candidate.contract,
         evaluation=evaluation,
-        gates=trained.judgement.as_dict()["gates"],
+        gates=trained.gate_result.as_dict()["gates"],
         checks=[item.as_dict() for item in trained.checks],
         figures=_figures(trained),
         card=(candidate.folder / "card.md").read_text(encoding="utf-8"),
@@ -410,7 +426,7 @@ def _record(
 
 
 def _baselines(trained: TrainingResult, watch: Stopwatch) -> list[dict[str, Any]]:
-    """Return every baseline with its measures, and when and how long it was fitted and scored."""
+    """Return every baseline with its measures, start and duration."""
     measured = trained.evaluation.models
     return [
         {
@@ -425,7 +441,7 @@ def _baselines(trained: TrainingResult, watch: Stopwatch) -> list[dict[str, Any]
 
 
 def _log(workspace: Workspace, record: TrainingRecord, progress: Progress) -> None:
-    """Log to the tracking server; when it is down the record is queued and the model is kept."""
+    """Log to the tracking server; if it is unavailable, the record is queued."""
     try:
         run = log_training(workspace, record)
         progress(f"{record.target}: registered as {run.model_name} version {run.version}")

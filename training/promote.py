@@ -1,10 +1,10 @@
-"""From candidates to a published release: bands frozen, one compare-and-swap, aliases mirrored."""
+"""Promotion of candidates to a published release: bands, compare-and-swap, registry aliases."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from configs.runtime.errors import ModelError, UnavailableError
 from configs.schema.company import Company
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str], None]
 
 MIRROR_ATTEMPTS = 20
-"""Publications that may overtake one writing of the aliases."""
+"""Largest number of repetitions if other publications interfere with writing the aliases."""
 
 
 def promote(
@@ -47,39 +47,39 @@ def promote(
     is_shadow: bool = False,
     progress: Progress = lambda _: None,
 ) -> Release:
-    """Publish the candidates as one release, unless they are published already.
+    """Publish the candidates as one release, unless they are current already.
 
     Parameters
     ----------
     workspace : Workspace
         The company.
     features : FeatureSet
-        The features the book is materialised with; every bundle must have been trained on them.
-    candidates : dict of str to Candidate
+        Served features; every bundle must have been trained on them.
+    candidates : dict of str to TrainedCandidate
         One per target.
     created_at : datetime
-        When, UTC.
+        Time of the promotion, UTC.
     by, note : str
-        Who, and why.
+        Person, and reason.
     is_forced : bool
-        Publish a model that misses a gate over one that met all.
+        Publish a model that fails a gate over one that met all.
     is_shadow : bool
-        Publish to the ledger only: what is published stays, and this is scored next to it. No gate
-        keeps a model from that.
+        Publish as shadow release, which is scored only into the ledger, next to the published
+        release. Gates do not apply.
     progress : callable
-        Is told what happened.
+        Called with one line per step.
 
     Returns
     -------
     Release
-        The current release, or the one in the shadow.
+        The current release, or the shadow release.
 
     Raises
     ------
     ModelError
-        A candidate misses a gate that the published model met, or was trained on other features.
+        A candidate fails a gate that the published model met, or was trained on other features.
     StateError
-        Somebody published meanwhile.
+        Another release was published meanwhile.
     """
     store = open_store(workspace)
     now_current = current(store)
@@ -90,8 +90,7 @@ def promote(
     if now_current is not None and not (is_forced or is_shadow):
         _refuse_worse(now_current, candidates)
     loaded = {name: _bundle(workspace, item) for name, item in candidates.items()}
-    manifests = {name: dict(bundle.manifest) for name, bundle in loaded.items()}
-    _check_features(manifests, features, workspace.company)
+    _check_features(loaded, features, workspace.company)
     frozen = {
         name: _frozen(workspace, features, candidates[name], bundle)
         for name, bundle in loaded.items()
@@ -105,12 +104,12 @@ def promote(
         reason_catalogue_version=catalogue_version(),
         label_contracts={name: item.contract for name, item in candidates.items()},
         config_hash=workspace.company.config_hash,
-        evidence={name: item.judgement for name, item in candidates.items()},
+        evidence={name: item.gate_result for name, item in candidates.items()},
         note=note,
     )
     if is_shadow:
         publish_shadow(store, release, by=by, note=note)
-        progress(f"release {release.release_id} is scored in the shadow, and never shown")
+        progress(f"release {release.release_id} is scored as shadow release, and never shown")
         return release
     expected = now_current.release_id if now_current else None
     publish(store, release, expected, by=by, note=note)
@@ -121,17 +120,17 @@ def promote(
 
 
 def end_shadow(workspace: Workspace, progress: Progress = lambda _: None) -> None:
-    """Score nothing in the shadow any more; what was scored stays in the ledger."""
+    """End the shadow release; its scores stay in the ledger."""
     ended = withdraw_shadow(open_store(workspace))
-    progress(f"release {ended} left the shadow" if ended else "no release is in the shadow")
+    progress(f"ended the shadow release {ended}" if ended else "no shadow release")
 
 
 def _leave_shadow(store: ReleaseStore, release: Release, progress: Progress) -> None:
-    """End the shadow of models that are published."""
+    """End the shadow release if its models are published."""
     shadow = shadow_of(store)
     if shadow is not None and get(store, shadow).bundles == release.bundles:
         withdraw_shadow(store)
-        progress(f"release {shadow} left the shadow: its models are published")
+        progress(f"ended the shadow release {shadow}: its models are published")
 
 
 def roll_back(
@@ -142,7 +141,7 @@ def roll_back(
     note: str = "",
     progress: Progress = lambda _: None,
 ) -> Release:
-    """Return to an earlier release, and mirror it."""
+    """Roll back to an earlier release, and update the aliases."""
     store = open_store(workspace)
     before = current(store)
     release = rollback(store, to, by=by, note=note)
@@ -154,18 +153,17 @@ def roll_back(
 def mirror_aliases(
     workspace: Workspace, store: ReleaseStore, before: Release | None, progress: Progress
 ) -> None:
-    """Make MLflow's aliases say what the store says; a server that is down is told later.
+    """Set MLflow's aliases to the current release; an unavailable server is updated later.
 
-    Of two that publish at once, the one that lost the race may be the last to write its aliases. So
-    the store is read again afterwards, and the aliases are written again until both agree: whoever
-    writes last has seen the release that is current.
+    With simultaneous publications, the aliases of the superseded one may be written last. So the
+    store is read again afterwards, and the aliases are rewritten until both agree.
     """
     release, missing = current(store), {}
     for _ in range(MIRROR_ATTEMPTS):
         try:
             missing = repair_aliases(workspace, release, before).missing
         except UnavailableError as error:
-            progress(f"{error.what}; `bellwether relog` mirrors the release later")
+            progress(f"{error.what}; `bellwether relog` updates the aliases later")
             return
         newest = current(store)
         if newest == release:
@@ -178,10 +176,10 @@ def mirror_aliases(
 def _frozen(
     workspace: Workspace, features: FeatureSet, candidate: TrainedCandidate, bundle: bundles.Bundle
 ) -> FrozenBands:
-    """Size the bands of a target by the newest book; without one, by the last moment tested."""
+    """Return the bands of a target from the newest vectors, or else from the last tested as_of."""
     folder = newest_vectors(workspace.state, features.hash)
     if folder is None:
-        scores, counted_in = last_tested(candidate.folder), "the last moment that was tested"
+        scores, counted_in = last_tested(candidate.folder), "the last tested as_of"
     else:
         scores, counted_in = book_scores(folder, bundle, features.names), f"book {folder.name}"
     return frozen_bands(scores, bundle.base_rate, workspace.company, counted_in)
@@ -201,7 +199,7 @@ def _refuse_worse(release: Release, candidates: dict[str, TrainedCandidate]) -> 
     for name, item in candidates.items():
         published = release.bundles.get(name, {}).get("verdict")
         if published == "promotable" and item.verdict != "promotable":
-            failed = [gate["words"] for gate in item.judgement["gates"] if not gate["passed"]]
+            failed = [gate["words"] for gate in item.gate_result["gates"] if not gate["passed"]]
             raise ModelError(
                 f"the published {name} model met every gate, the candidate does not: "
                 + "; ".join(failed),
@@ -215,14 +213,14 @@ def _bundle(workspace: Workspace, item: TrainedCandidate) -> bundles.Bundle:
 
 
 def _check_features(
-    manifests: dict[str, dict[str, Any]], features: FeatureSet, company: Company
+    loaded: Mapping[str, bundles.Bundle], features: FeatureSet, company: Company
 ) -> None:
     served = set(features.names)
-    for name, manifest in manifests.items():
-        lacking = [item["name"] for item in manifest["features"] if item["name"] not in served]
-        if lacking:
+    for name, bundle in loaded.items():
+        missing = [item.name for item in bundle.info if item.name not in served]
+        if missing:
             raise ModelError(
-                f"the {name} model needs features that are no longer built: {lacking[:5]}",
+                f"the {name} model needs features that are no longer built: {missing[:5]}",
                 where=f"company {company.name}",
                 fix="bellwether train COMPANY",
             )

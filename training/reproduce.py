@@ -1,8 +1,8 @@
-"""Every number of a model card again, from what was kept; and the model itself, from the data.
+"""Reproduction of a training: every number of the model card, and the model itself.
 
-Without a refit, the kept out-of-time predictions, folds and configuration give calibration,
-evaluation, gates and card anew. With one, the rows are joined from the feature store again, the
-recorded recipes are fitted again at every cut-off, and the bundle must come out to the byte.
+Without a refit, calibration, evaluation, gates and card are recomputed from the stored out-of-time
+predictions, folds and configuration. With a refit, the rows are joined from the feature store
+again, the recorded settings are fitted at every cut-off, and the bundle must be identical.
 """
 
 from __future__ import annotations
@@ -22,87 +22,89 @@ from configs.runtime.state_directory import read_json, read_manifest
 from configs.schema.company import Company
 from configs.schema.workspace import Workspace
 from features.pipeline import build_features
-from training.candidates.gates import GateResult, hold_to_checks, judge
+from training.candidates.gates import GateResult, apply_checks, evaluate_gates
 from training.candidates.train import (
     TrainingPlan,
     calibrated_forward,
-    evaluated,
+    evaluate_predictions,
     pooled_calibration,
     train,
 )
-from training.checks.base import CheckResult
 from training.checks.context import Evidence
-from training.checks.source_evidence import gather
+from training.checks.source_evidence import gather_evidence
 from training.data.training_frame import TrainingFrame
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.sampling import MODEL, MODEL_RAW
-from training.fitting.fit import ModelTier
 from training.model.bundle import Bundle, bundle_identity, load, sigmoid
-from training.pipeline import TrainedCandidate, frame_of, recipe_of
+from training.model.manifest_parts import CheckResult, ModelTier
+from training.pipeline import InputsJson, TrainedCandidate, config_of, frame_of
 from training.registry.model_card import model_card
 from training.registry.releases import plain_json
 from training.tabular.table_frame import build_table_frame
 
+Json = Any
+"""JSON content."""
+
 SHOWN = 20
-"""Differences named in an error; the rest are counted."""
+"""Number of differences listed in an error; the others are counted."""
 
 
 Rows = Callable[[str, Company], tuple[TrainingFrame, Evidence | None]]
-"""Makes the rows of a target again, and what its checks ask of the sources."""
+"""Function that rebuilds the rows of a target and the evidence for its checks."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One number that did not come out again."""
+    """A value that was not reproduced."""
 
     what: str
-    kept: Any
-    found: Any
+    stored: Json
+    found: Json
 
     def __str__(self) -> str:
-        return f"{self.what}: kept {_short(self.kept)}, recomputed {_short(self.found)}"
+        return f"{self.what}: stored {_short(self.stored)}, recomputed {_short(self.found)}"
 
 
 @dataclass
 class ReproductionResult:
-    """What was compared.
+    """Result of a reproduction.
 
     Attributes
     ----------
     target : str
-        Of the training.
+        Name of the target.
     n_compared : int
-        Values that were recomputed and compared, each for exact equality.
+        Recomputed values, compared for exact equality.
     differences : list of Difference
-        Those that are not equal.
+        Values that are not equal.
     """
 
     target: str
     n_compared: int = 0
     differences: list[Difference] = field(default_factory=list)
 
-    def compare(self, what: str, kept: Any, found: Any) -> None:
+    def compare(self, what: str, stored: Json, found: Json) -> None:
         """Compare two plain JSON values, leaf by leaf."""
-        for path, left, right in _leaves(what, kept, found):
+        for path, left, right in _leaves(what, stored, found):
             self.n_compared += 1
             if left != right:
                 self.differences.append(Difference(path, left, right))
 
     def require(self) -> None:
-        """Raise when anything differs.
+        """Raise if any value differs.
 
         Raises
         ------
         ModelError
-            Naming the numbers, the kept and the recomputed value of each.
+            With the stored and the recomputed value of each difference.
         """
         if not self.differences:
             return
         lines = [f"  {item}" for item in self.differences[:SHOWN]]
         more = len(self.differences) - SHOWN
         raise ModelError(
-            f"{self.target}: {len(self.differences)} of {self.n_compared:,} values did not come "
-            "out again:\n" + "\n".join(lines) + (f"\n  and {more} more" if more > 0 else ""),
+            f"{self.target}: {len(self.differences)} of {self.n_compared:,} values were not "
+            "reproduced:\n" + "\n".join(lines) + (f"\n  and {more} more" if more > 0 else ""),
             where=f"training/{self.target}",
             fix="restore the folder from a copy, or train again",
         )
@@ -110,27 +112,27 @@ class ReproductionResult:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A training as it lies in the state directory.
+    """Stored training with its bundle and inputs.
 
     Attributes
     ----------
-    candidate : Candidate
+    candidate : TrainedCandidate
         The training.
     bundle : Bundle
         Its model.
     company : Company
-        The configuration it was made with, which may not be the present one.
-    plan : Plan
-        The recipes it decided on.
+        Configuration of the training, which can differ from the present one.
+    plan : TrainingPlan
+        Settings per cut-off.
     inputs : mapping
-        The rest of ``inputs.json``.
+        Content of ``inputs.json``.
     """
 
     candidate: TrainedCandidate
     bundle: Bundle
     company: Company
     plan: TrainingPlan
-    inputs: Mapping[str, Any]
+    inputs: InputsJson
 
     @property
     def folds(self) -> pd.DataFrame:
@@ -138,23 +140,24 @@ class StoredRun:
         return pq.read_table(self.candidate.folder / "folds.parquet").to_pandas()
 
     @property
-    def rung(self) -> ModelTier:
-        """Where it stands on the ladder."""
-        return ModelTier(**self.bundle.manifest["rung"])
+    def tier(self) -> ModelTier:
+        """Model tier of the target."""
+        assert self.bundle.manifest.tier is not None
+        return self.bundle.manifest.tier
 
     @property
     def checks(self) -> list[CheckResult]:
-        """What its checks found."""
-        return [CheckResult(**item) for item in self.candidate.checks]
+        """Results of the methodological checks."""
+        return self.candidate.checks
 
 
-def read_kept(workspace: Workspace, candidate: TrainedCandidate) -> StoredRun:
-    """Read a training and what it was made from.
+def read_stored_run(workspace: Workspace, candidate: TrainedCandidate) -> StoredRun:
+    """Read a stored training and its inputs.
 
     Raises
     ------
     StateError
-        It was made by an earlier version, which kept less.
+        It was trained by an earlier version, without its inputs.
     ModelError
         Its bundle is damaged.
     """
@@ -162,7 +165,7 @@ def read_kept(workspace: Workspace, candidate: TrainedCandidate) -> StoredRun:
         inputs = read_json(candidate.folder / "inputs.json")
     except FileNotFoundError as error:
         raise StateError(
-            "this training did not keep what it was made from",
+            "the inputs of this training were not stored",
             where=str(candidate.folder),
             fix="bellwether train COMPANY",
         ) from error
@@ -173,75 +176,75 @@ def read_kept(workspace: Workspace, candidate: TrainedCandidate) -> StoredRun:
 
 
 def verify(workspace: Workspace, candidate: TrainedCandidate) -> ReproductionResult:
-    """Recompute what the kept predictions give, and compare it with what was kept.
+    """Recompute a training from its stored predictions and compare it with the stored results.
 
-    Compared are the checksums of the files, the calibration, the probabilities, every number of the
-    evaluation, the gates and verdict, what the bundle says of them, and the card line by line.
+    Compared are the checksums of the files, the calibration, the probabilities, all numbers of the
+    evaluation, the gates and verdict, their copies in the bundle, and the lines of the card.
     """
-    kept, result = read_kept(workspace, candidate), ReproductionResult(candidate.target)
+    stored, result = read_stored_run(workspace, candidate), ReproductionResult(candidate.target)
     _compare_files(result, candidate)
     predictions = candidate.predictions
-    _compare_probabilities(result, kept, predictions)
-    evaluation = evaluated(
+    _compare_probabilities(result, stored, predictions)
+    evaluation = evaluate_predictions(
         predictions,
-        kept.folds,
-        kept.company,
+        stored.folds,
+        stored.company,
         target=candidate.target,
-        over=kept.inputs["over"],
-        notes=kept.inputs["notes"],
-        tuning=kept.plan.note,
+        over=stored.inputs["over"],
+        notes=stored.inputs["notes"],
+        tuning=stored.plan.note,
     )
-    _compare_evidence(result, kept, evaluation)
+    _compare_evidence(result, stored, evaluation)
     return result
 
 
 def verify_refit(
     workspace: Workspace, candidate: TrainedCandidate, rows: Rows
 ) -> ReproductionResult:
-    """Join the rows again, fit the recorded recipes again, and compare to the byte.
+    """Join the rows, refit the recorded settings, and compare for identical bytes.
 
     Raises
     ------
     StateError
-        The rows are not those of the training: the data, the features or the labels changed.
+        Data, features or labels changed since the training.
     """
-    kept, result = read_kept(workspace, candidate), ReproductionResult(candidate.target)
-    frame, evidence = rows(candidate.target, kept.company)
-    known, found = kept.bundle.manifest["training_fingerprint"], frame.fingerprint()
+    stored, result = read_stored_run(workspace, candidate), ReproductionResult(candidate.target)
+    frame, evidence = rows(candidate.target, stored.company)
+    known, found = stored.bundle.manifest.training_fingerprint, frame.fingerprint()
     if known != found:
         raise StateError(
-            f"the rows are others than those the {candidate.target} model was fitted on "
+            f"the rows differ from the training rows of the {candidate.target} model "
             f"({found}, not {known})",
             where=str(workspace.state.root),
-            fix="bellwether train COMPANY   trains on what is there now",
+            fix="bellwether train COMPANY   trains on the present data",
         )
-    sha = kept.inputs["published"]
+    sha = stored.inputs["published"]
     published = load(workspace.state.bundles / sha, sha) if sha else None
     again = train(
         frame,
-        kept.company,
+        stored.company,
         storage_url="",
-        champion=recipe_of(published, kept.company),
+        champion=config_of(published, stored.company),
         published=published,
         evidence=evidence,
-        plan=kept.plan,
+        plan=stored.plan,
     )
     _compare_frames(result, candidate.predictions, again.predictions)
     result.compare("evaluation", candidate.evaluation, plain_json(again.evaluation.as_dict()))
-    result.compare("judgement", candidate.judgement, plain_json(again.judgement.as_dict()))
+    result.compare("judgement", candidate.gate_result, plain_json(again.gate_result.as_dict()))
     result.compare("bundle.sha", candidate.sha, bundle_identity(again.bundle))
     return result
 
 
-def rows_again(
+def rebuilt_rows(
     workspace: Workspace, now: datetime, progress: Callable[[str], None] = lambda _: None
 ) -> Rows:
-    """Return what makes the rows of any target again, from its sources."""
+    """Return a function that rebuilds the rows of any target from its sources."""
     if workspace.company.table is not None:
         table = build_table_frame(workspace, now)
         return lambda _target, _company: (table.frame, None)
     built = build_features(workspace, now, progress)
-    evidence = gather(workspace, built, progress)
+    evidence = gather_evidence(workspace, built, progress)
     return lambda target, company: (frame_of(company, built, target), evidence)
 
 
@@ -255,21 +258,21 @@ def _compare_files(result: ReproductionResult, candidate: TrainedCandidate) -> N
 
 
 def _compare_probabilities(
-    result: ReproductionResult, kept: StoredRun, predictions: pd.DataFrame
+    result: ReproductionResult, stored: StoredRun, predictions: pd.DataFrame
 ) -> None:
-    """Recompute calibration and probabilities from the kept log-odds and outcomes."""
+    """Recompute calibration and probabilities from the stored log-odds and outcomes."""
     raw = sigmoid(predictions["raw"].to_numpy())
     _compare_column(result, f"p_{MODEL_RAW}", predictions, raw)
-    if kept.inputs["over"] != "time":
-        return  # calibrated inside each fold's training rows, which only a refit sees
-    cutoffs = list(zip(kept.folds["fold"], kept.folds["cutoff"], strict=True))
+    if stored.inputs["over"] != "time":
+        return  # calibrated on each fold's training rows, which need a refit
+    cutoffs = list(zip(stored.folds["fold"], stored.folds["cutoff"], strict=True))
     pairs = {f"p_{MODEL}": "raw", "p_champion": "raw_champion"}
     for name, column in pairs.items():
         if column in predictions:
             p = calibrated_forward(predictions, cutoffs, column)
             _compare_column(result, name, predictions, p)
-    if kept.bundle.has_reasons:
-        found, known = pooled_calibration(predictions), kept.bundle.calibration
+    if stored.bundle.has_reasons:
+        found, known = pooled_calibration(predictions), stored.bundle.calibration
         for part in ("slope", "intercept", "rule", "n_events", "covariance"):
             result.compare(f"calibration.{part}", getattr(known, part), getattr(found, part))
 
@@ -296,50 +299,57 @@ def _compare_frames(result: ReproductionResult, known: pd.DataFrame, found: pd.D
             _compare_column(result, name, known, found[name].to_numpy(dtype=np.float64))
 
 
-def _compare_evidence(result: ReproductionResult, kept: StoredRun, evaluation: Evaluation) -> None:
-    """Compare evaluation, gates, what the bundle says of them, and the card."""
-    candidate, manifest = kept.candidate, kept.bundle.manifest
+def _compare_evidence(
+    result: ReproductionResult, stored: StoredRun, evaluation: Evaluation
+) -> None:
+    """Compare evaluation, gates, their copies in the bundle, and the card."""
+    candidate, manifest = stored.candidate, stored.bundle.manifest
+    recorded = manifest.to_dict()
     plain = plain_json(evaluation.as_dict())
-    judgement = _judgement(kept, evaluation)
-    told = plain_json(judgement.as_dict())
+    gate_result = _gate_result(stored, evaluation)
+    recomputed = plain_json(gate_result.as_dict())
     result.compare("evaluation", candidate.evaluation, plain)
-    result.compare("judgement", candidate.judgement, told)
-    result.compare("bundle.metrics", manifest["metrics"], plain_json(evaluation.summary()))
-    result.compare("bundle.gates", manifest["gates"], told["gates"])
-    result.compare("bundle.verdict", manifest["verdict"], judgement.verdict)
-    result.compare("bundle.checks", manifest["checks"], candidate.checks)
-    result.compare("bundle.config_hash", manifest["config_hash"], kept.company.config_hash)
-    card = model_card(candidate.target, manifest, plain, told["gates"])
+    result.compare("judgement", candidate.gate_result, recomputed)
+    result.compare("bundle.metrics", recorded["metrics"], plain_json(evaluation.summary()))
+    result.compare("bundle.gates", recorded["gates"], recomputed["gates"])
+    result.compare("bundle.verdict", recorded["verdict"], gate_result.verdict)
+    result.compare(
+        "bundle.checks", recorded["checks"], [item.as_dict() for item in candidate.checks]
+    )
+    result.compare("bundle.config_hash", recorded["config_hash"], stored.company.config_hash)
+    card = model_card(candidate.target, manifest.changed(gates=gate_result.gates), plain)
     written = (candidate.folder / "card.md").read_text(encoding="utf-8")
     result.compare("card", _lines(written), _lines(card))
 
 
-def _judgement(kept: StoredRun, evaluation: Evaluation) -> GateResult:
-    return hold_to_checks(judge(evaluation, kept.rung, kept.company.gates), kept.checks)
+def _gate_result(stored: StoredRun, evaluation: Evaluation) -> GateResult:
+    return apply_checks(
+        evaluate_gates(evaluation, stored.tier, stored.company.gates), stored.checks
+    )
 
 
 def _lines(text: str) -> dict[str, str]:
     return {f"line {number}": line for number, line in enumerate(text.splitlines(), start=1)}
 
 
-def _leaves(path: str, kept: Any, found: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the leaves of two plain values beside each other; what one lacks is None.
+def _leaves(path: str, stored: Json, found: Json) -> Iterator[tuple[str, Json, Json]]:
+    """Yield the leaves of two JSON values in pairs; a missing leaf is None.
 
     >>> list(_leaves("a", {"b": [1, 2]}, {"b": [1]}))
     [('a.b[0]', 1, 1), ('a.b[1]', 2, None)]
     """
-    if isinstance(kept, Mapping) and isinstance(found, Mapping):
-        for key in dict.fromkeys([*kept, *found]):
-            yield from _leaves(f"{path}.{key}", kept.get(key), found.get(key))
-    elif isinstance(kept, list | tuple) and isinstance(found, list | tuple):
-        for place in range(max(len(kept), len(found))):
-            pair = [side[place] if place < len(side) else None for side in (kept, found)]
+    if isinstance(stored, Mapping) and isinstance(found, Mapping):
+        for key in dict.fromkeys([*stored, *found]):
+            yield from _leaves(f"{path}.{key}", stored.get(key), found.get(key))
+    elif isinstance(stored, list | tuple) and isinstance(found, list | tuple):
+        for place in range(max(len(stored), len(found))):
+            pair = [side[place] if place < len(side) else None for side in (stored, found)]
             yield from _leaves(f"{path}[{place}]", *pair)
     else:
-        yield path, kept, found
+        yield path, stored, found
 
 
-def _short(value: Any) -> str:
+def _short(value: Json) -> str:
     text = repr(value)
     return text if len(text) <= 160 else f"{text[:159]}…"
 
@@ -347,12 +357,12 @@ def _short(value: Any) -> str:
 def verify_all(
     workspace: Workspace, candidates: Mapping[str, TrainedCandidate], rows: Rows | None = None
 ) -> list[ReproductionResult]:
-    """Verify several trainings, with a refit when `rows` are given; all before any is refused.
+    """Verify several trainings, with a refit if `rows` are given; raise after all of them.
 
     Raises
     ------
     ModelError
-        With what differs in each.
+        With the differences of each.
     """
     results = [verify(workspace, item) for item in candidates.values()]
     if rows is not None:

@@ -1,13 +1,13 @@
-"""For a simulated company: how near the scores are to the chances that really held.
+"""Comparison of scores with the ground truth of a simulated company.
 
-Nothing here is ever read by a model. Two questions are asked of rows whose outcome the model had
-not seen: is the probability right, and are the reasons shown the ones that drive it?
+The ground truth is never input of a model. On rows without a known outcome, the comparison measures
+the error of the probabilities and whether the reasons name the true drivers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 import pandas as pd
@@ -30,25 +30,107 @@ from training.validation.served_scores import OPEN
 COMPARED = ("truth", "model", "constant", "calendar", "rules", "health_score", "logistic")
 
 MOMENTS = 3
-"""Latest moments of the grid whose unanswered rows are explained."""
+"""Number of latest as_of whose rows without a known outcome are explained."""
 
 CLEAR = 0.25
-"""Log-odds that the strongest true theme adds before there is a driver worth naming."""
+"""Smallest log-odds of the strongest true theme that counts as a driver."""
 
 STATED = 0.9
-"""Share of ranges that hold, as every score says of its own."""
+"""Nominal coverage of the ranges of scores."""
 
 ALIKE, MOST_GROUPS = 30, 10
-"""Rows of a group of alike accounts at least, and groups at most."""
+"""Smallest number of rows in a group of similar accounts, and largest number of groups."""
 
 SETTLED = 1e-4
-"""A chance this near to 0 or 1 is settled; log-odds are compared among the others."""
+"""Distance from 0 and 1 within which probabilities are left out of comparisons of log-odds."""
 
-Plain = dict[str, Any]
+
+AgainstTruth = dict[str, float | None]
+"""Measures of one score against outcomes and the truth by name; see `probabilities`."""
+
+
+class Probabilities(TypedDict):
+    """Result of `probabilities`."""
+
+    n: int
+    events: int
+    models: dict[str, AgainstTruth]
+
+
+class LevelError(TypedDict):
+    """Error of the scores of one confidence level; see `scores_against_truth`."""
+
+    n: int
+    range_width: float
+    level_error: float
+
+
+class ScoresAgainstTruth(TypedDict):
+    """Result of `scores_against_truth`."""
+
+    n: int
+    mean_absolute_error: float
+    correlation: float | None
+    mean_ratio: float
+    stated: float
+    n_groups: int
+    alike_hold: float
+    single_hold: float
+    by_confidence: dict[str, LevelError]
+
+
+class DriverNamed(TypedDict):
+    """Naming of one driver; see `drivers`."""
+
+    n: int
+    named: float
+    by_chance: float
+
+
+class RulesAgainstTruth(TypedDict):
+    """Result of `rules_against_truth`."""
+
+    n: int
+    n_rules: float
+    correlation: float | None
+    drivers: dict[str, DriverNamed]
+
+
+class Hits(TypedDict, total=False):
+    """Result of `hits`; shares are absent without a clear driver."""
+
+    n_clear: int
+    first: float
+    first_by_chance: float
+    among_three: float
+    among_three_by_chance: float
+    right_way: float
+    right_way_by_chance: float
+
+
+class ReasonsAgainstTruth(Hits):
+    """Result of `reasons_against_truth`."""
+
+    n: int
+    drivers: dict[str, DriverNamed]
+    theme_correlation: dict[str, float | None]
+
+
+class TruthComparison(TypedDict):
+    """Result of `model_against_truth`."""
+
+    target: str
+    tier: str
+    why: str
+    verdict: str
+    probability: Probabilities
+    book: ScoresAgainstTruth
+    reasons: ReasonsAgainstTruth | None
+    rules: RulesAgainstTruth | None
 
 
 def read_truth(workspace: Workspace) -> pd.DataFrame:
-    """Return the true chances that lie beside the data of a simulated company.
+    """Return the true probabilities stored with the data of a simulated company.
 
     Returns
     -------
@@ -58,14 +140,14 @@ def read_truth(workspace: Workspace) -> pd.DataFrame:
     Raises
     ------
     StateError
-        There are none: a real company's hazard is not known to anybody.
+        There is no ground truth: the company is real.
     """
     path = workspace.data / TRUTH / "truth.parquet"
     if not path.is_file():
         raise StateError(
-            "there is no truth to compare with; only a simulated company has one",
+            "no ground truth; only simulated companies have one",
             where=str(path),
-            fix="bellwether simulate FOLDER, then name it with --data FOLDER",
+            fix="bellwether simulate FOLDER, then pass --data FOLDER",
         )
     table = pq.read_table(path).to_pandas()
     as_of = pd.to_datetime(table["as_of_on"]).dt.tz_localize("UTC").astype("datetime64[us, UTC]")
@@ -74,45 +156,49 @@ def read_truth(workspace: Workspace) -> pd.DataFrame:
 
 def compare_with_truth(
     workspace: Workspace, built: FeatureBuild, candidate: TrainedCandidate
-) -> Plain:
-    """Hold the latest training of a target against the truth; see `truth_held`."""
+) -> TruthComparison:
+    """Compare the latest training of a target with the truth; see `model_against_truth`."""
     bundle = load(workspace.state.bundles / candidate.sha, candidate.sha)
-    return truth_held(workspace, built, bundle, candidate.predictions)
+    return model_against_truth(workspace, built, bundle, candidate.predictions)
 
 
-def truth_held(
+def model_against_truth(
     workspace: Workspace, built: FeatureBuild, bundle: Bundle, predictions: pd.DataFrame
-) -> Plain:
-    """Hold a model and its out-of-time predictions against the truth.
+) -> TruthComparison:
+    """Compare a model and its out-of-time predictions with the truth.
 
     Returns
     -------
     dict
-        target, rung, why (it stands there, and what is missing), verdict, probability
-        (`probabilities`), book (`truth_of_book`), reasons (`reasons_against_truth`; None where
-        there are none to judge: the base rate or pooled rates are served) and rules (`ruled`; None
-        but on the lowest rung).
+        target, tier, why (reason for the tier, and what is missing), verdict, probability
+        (`probabilities`), book (`scores_against_truth`), reasons (`reasons_against_truth`; None for
+        base rates and pooled rates, which have no reasons) and rules (`rules_against_truth`; None
+        except in the lowest model tier).
     """
-    told = true_chances(read_truth(workspace), bundle.outcome)
-    unseen = unseen_rows(built, bundle.target, told)
+    truth = true_probabilities(read_truth(workspace), bundle.outcome)
+    unseen = unseen_rows(built, bundle.target, truth)
     matrix = bundle.encode(built.store.historical(unseen, bundle.target, bundle.info)).matrix
     has_reasons = bundle.has_reasons and bundle.predictor.kind != "rates"
     return {
         "target": bundle.target,
-        "rung": bundle.rung,
+        "tier": bundle.model_tier,
         "why": bundle.evidence,
         "verdict": bundle.verdict,
-        "probability": probabilities(predictions, told, workspace.company),
-        "book": truth_of_book(bundle.predict(matrix), unseen["p_true"].to_numpy(dtype=np.float64)),
+        "probability": probabilities(predictions, truth, workspace.company),
+        "book": scores_against_truth(
+            bundle.predict(matrix), unseen["p_true"].to_numpy(dtype=np.float64)
+        ),
         "reasons": reasons_against_truth(bundle, matrix, unseen) if has_reasons else None,
-        "rules": ruled(rules_of(bundle), matrix, unseen) if bundle.rung == "rates" else None,
+        "rules": rules_against_truth(rules_of(bundle), matrix, unseen)
+        if bundle.model_tier == "rates"
+        else None,
     }
 
 
-def true_chances(truth: pd.DataFrame, outcome: str) -> pd.DataFrame:
-    """Return, per entity and as_of, the true chance of what the label asks, and its themes.
+def true_probabilities(truth: pd.DataFrame, outcome: str) -> pd.DataFrame:
+    """Return, per entity and as_of, the true probability of the label, and its themes.
 
-    A month-to-month account also leaves by being cut off, which counts as churn.
+    Termination after failed payments of a monthly account counts as churn.
 
     Returns
     -------
@@ -131,17 +217,19 @@ def true_chances(truth: pd.DataFrame, outcome: str) -> pd.DataFrame:
     return truth[["entity_id", "as_of"]].assign(p_true=chance.clip(0.0, 1.0), **themes)
 
 
-def probabilities(predictions: pd.DataFrame, truth: pd.DataFrame, company: Company) -> Plain:
+def probabilities(
+    predictions: pd.DataFrame, truth: pd.DataFrame, company: Company
+) -> Probabilities:
     """Compare out-of-time probabilities with true ones, each account once per test period.
 
     Returns
     -------
     dict
-        n, events, and per model (``truth`` is the ceiling: nobody can do better): auc, log_loss,
+        n, events, and per model (``truth`` is the upper limit): auc, log_loss,
         observed_to_expected (events over the sum of probabilities), and against the truth:
         correlation (Spearman), log_odds_correlation, mean_absolute_error, mean_ratio (mean
-        probability over mean truth; 1 is right) and slope (of the true log-odds on the predicted,
-        where nothing is settled; 1 is right).
+        probability over mean truth, ideal 1) and slope (of the true on the predicted log-odds,
+        ideal 1).
     """
     rows = predictions[predictions["is_headline"]].merge(truth, on=["entity_id", "as_of"])
     rows = rows.assign(p_truth=rows["p_true"].clip(1e-6, 1.0 - 1e-6)).reset_index(drop=True)
@@ -149,11 +237,11 @@ def probabilities(predictions: pd.DataFrame, truth: pd.DataFrame, company: Compa
     return {
         "n": len(rows),
         "events": int(rows["label"].sum()),
-        "models": {name: _beside_truth(rows, name, company) for name in names},
+        "models": {name: _with_truth(rows, name, company) for name in names},
     }
 
 
-def _beside_truth(rows: pd.DataFrame, name: str, company: Company) -> Plain:
+def _with_truth(rows: pd.DataFrame, name: str, company: Company) -> AgainstTruth:
     sample = sample_of(rows, name, company.serving.capacity_per_month)
     equal = np.ones((1, len(rows)))
     p, true = sample.p, rows["p_true"].to_numpy(dtype=np.float64)
@@ -173,14 +261,14 @@ def _beside_truth(rows: pd.DataFrame, name: str, company: Company) -> Plain:
 
 
 def unseen_rows(built: FeatureBuild, target: str, truth: pd.DataFrame) -> pd.DataFrame:
-    """Return scored rows of the latest moments that no model learned from: their answer is open.
+    """Return scored rows of the latest as_of, whose outcome is unknown and not in training data.
 
-    Accounts that are too new to be scored, or await a renewal that is late, are not of them.
+    Accounts that are too new to be scored, or have an overdue renewal, are left out.
 
     Returns
     -------
     pandas.DataFrame
-        entity_id, as_of and the columns of `true_chances`.
+        entity_id, as_of and the columns of `true_probabilities`.
     """
     labels = built.labels[target].frame
     open_rows = labels.loc[labels["excluded"] == OPEN, ["entity_id", "as_of"]]
@@ -189,28 +277,28 @@ def unseen_rows(built: FeatureBuild, target: str, truth: pd.DataFrame) -> pd.Dat
     return rows[rows["as_of"].isin(latest)].reset_index(drop=True)
 
 
-def truth_of_book(scores: Scores, true: np.ndarray) -> Plain:
-    """Hold the served probabilities and their ranges against the truth, account by account.
+def scores_against_truth(scores: Scores, true: np.ndarray) -> ScoresAgainstTruth:
+    """Compare the served probabilities and their ranges with the truth.
 
-    A range is of the share among accounts that look alike to the model, not of one account: what
-    no table shows makes alike accounts differ. So it is tested on groups of alike accounts, each
-    by its mean; how often it holds for single ones is told beside it.
+    A range refers to the rate of accounts with the same features, which differ by factors that are
+    not in the data. So coverage is tested on the means of groups of similar accounts; coverage of
+    single accounts is also returned.
 
     Parameters
     ----------
     scores : Scores
         Of the rows.
     true : numpy.ndarray
-        Their true chances.
+        True probabilities of the rows.
 
     Returns
     -------
     dict
-        n, mean_absolute_error, correlation, mean_ratio; stated, the share of ranges that should
-        hold; alike_hold, the share that does, of n_groups groups of at least `ALIKE` accounts with
-        like probabilities; single_hold, the same of accounts; and by_confidence, per level n,
-        range_width (mean) and level_error, the mean absolute difference of the log-odds of a
-        group's mean probability and mean truth.
+        n, mean_absolute_error, correlation, mean_ratio; stated, the nominal coverage; alike_hold,
+        the coverage of n_groups groups of at least `ALIKE` accounts with similar probabilities;
+        single_hold, the coverage of single accounts; and by_confidence, per level n, range_width
+        (mean) and level_error, the mean absolute difference of the log-odds of a group's mean
+        probability and mean truth.
     """
     frame = pd.DataFrame({"p": scores.p, "low": scores.low, "high": scores.high, "true": true})
     groups = frame.groupby(_alike(scores.p)).mean()
@@ -228,14 +316,14 @@ def truth_of_book(scores: Scores, true: np.ndarray) -> Plain:
 
 
 def _alike(p: np.ndarray) -> np.ndarray:
-    """Return the group of each row: tenths by probability at most, `ALIKE` rows at least."""
+    """Return the group of each row: at most tenths by probability, at least `ALIKE` rows."""
     n_groups = int(np.clip(len(p) // ALIKE, 1, MOST_GROUPS))
     ranks = pd.Series(p).rank(method="average", pct=True).to_numpy()
     return np.ceil(ranks * n_groups - 1e-9)
 
 
-def _by_confidence(frame: pd.DataFrame, level: np.ndarray) -> Plain:
-    found: Plain = {}
+def _by_confidence(frame: pd.DataFrame, level: np.ndarray) -> dict[str, LevelError]:
+    found: dict[str, LevelError] = {}
     for name in ("high", "medium", "low"):
         here = frame[level == name]
         if len(here) < ALIKE:
@@ -260,8 +348,10 @@ def _true_themes(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[names].rename(columns=lambda name: str(name).removeprefix("theme_"))
 
 
-def reasons_against_truth(bundle: Bundle, matrix: np.ndarray, rows: pd.DataFrame) -> Plain:
-    """Tell how often the true drivers are among the reasons shown.
+def reasons_against_truth(
+    bundle: Bundle, matrix: np.ndarray, rows: pd.DataFrame
+) -> ReasonsAgainstTruth:
+    """Return how often the true drivers are among the reasons shown.
 
     Parameters
     ----------
@@ -276,7 +366,7 @@ def reasons_against_truth(bundle: Bundle, matrix: np.ndarray, rows: pd.DataFrame
     -------
     dict
         n, `hits`, drivers (`drivers`), and theme_correlation: rank correlation of a theme's points
-        with its true part.
+        with its true contribution.
     """
     explained = explain_rows(
         bundle.explain(matrix),
@@ -300,19 +390,21 @@ def reasons_against_truth(bundle: Bundle, matrix: np.ndarray, rows: pd.DataFrame
     }
 
 
-def ruled(rules: AppliedRules, matrix: np.ndarray, rows: pd.DataFrame) -> Plain:
-    """Tell how well plain rules, which nobody measured, point at what is true.
+def rules_against_truth(
+    rules: AppliedRules, matrix: np.ndarray, rows: pd.DataFrame
+) -> RulesAgainstTruth:
+    """Return how well unmeasured rules agree with the truth.
 
     Returns
     -------
     dict
-        n; n_rules (mean per row); correlation of their number with the true chance; and drivers
-        (`drivers`, of the themes of the rules that hold).
+        n; n_rules (mean per row); correlation of their number with the true probability; and
+        drivers (`drivers`, of the themes of the rules that hold).
     """
-    truth_held = rules.held(matrix)
+    matches = rules.matches(matrix)
     themes = np.array([rule.theme for rule in rules.rules.values()])
-    shown = [list(dict.fromkeys(themes[row].tolist())) for row in truth_held]
-    number = truth_held.sum(axis=1).astype(np.float64)
+    shown = [list(dict.fromkeys(themes[row].tolist())) for row in matches]
+    number = matches.sum(axis=1).astype(np.float64)
     return {
         "n": len(rows),
         "n_rules": float(number.mean()),
@@ -321,30 +413,31 @@ def ruled(rules: AppliedRules, matrix: np.ndarray, rows: pd.DataFrame) -> Plain:
     }
 
 
-def drivers(shown: Sequence[Sequence[str]], true: pd.DataFrame) -> Plain:
-    """Count, per planted driver, how often it is named where it is what drives an account most.
+def drivers(shown: Sequence[Sequence[str]], true: pd.DataFrame) -> dict[str, DriverNamed]:
+    """Return, per simulated driver, how often reasons name it where it is the strongest.
 
     Parameters
     ----------
     shown : sequence of sequence of str
         Per row, the themes shown to raise the score; may be empty.
     true : pandas.DataFrame
-        Per row and theme, the log-odds it really adds.
+        Per row and theme, its true contribution in log-odds.
 
     Returns
     -------
     dict
-        Per theme that drives any account most, by at least `CLEAR`: n, accounts it drives; named,
-        share of them whose themes name it; by_chance, share of all accounts whose themes do.
+        Per theme that is the strongest of any account, by at least `CLEAR`: n, those accounts;
+        named, share of them with the theme among the reasons; by_chance, the same share of all
+        accounts.
 
     Notes
     -----
-    A driver is named as far as tables tell it and events weigh it. Over six simulated companies of
-    1,000 accounts (about 280 events each): adoption 69 % (by chance 40 %), breadth 57 % (25 %),
-    sentiment 52 % (27 %), relationship 26 % (14 %), support 17 % (7 %), commercial 10 % (7 %).
-    Tickets tell the support driver well (out of sample, trees on them reach a correlation of 0.6
-    with it), but it is worth a third of a log-odd among many, so the model weighs it little and
-    rarely names it at all; pressure on a budget shows in next to nothing.
+    A driver is named if the data contain it and it has an effect on events. Over six simulated
+    companies of 1,000 accounts (about 280 events each): adoption 69 % (by chance 40 %), breadth 57
+    % (25 %), sentiment 52 % (27 %), relationship 26 % (14 %), support 17 % (7 %), commercial 10 %
+    (7 %). Tickets predict the support driver well (out of sample, trees on them reach a correlation
+    of 0.6), but its effect is a third of a log-odd, so it has little weight in the model and is
+    rarely named; budget pressure is hardly visible in the data.
 
     Examples
     --------
@@ -367,23 +460,23 @@ def drivers(shown: Sequence[Sequence[str]], true: pd.DataFrame) -> Plain:
     }
 
 
-def hits(shown: Sequence[Sequence[str]], true: pd.DataFrame) -> Plain:
-    """Count how often what is shown is what is true.
+def hits(shown: Sequence[Sequence[str]], true: pd.DataFrame) -> Hits:
+    """Return how often the reasons shown are the true drivers.
 
     Parameters
     ----------
     shown : sequence of sequence of str
         Per row, the themes shown to raise the score, strongest first; may be empty.
     true : pandas.DataFrame
-        Per row and theme, the log-odds it really adds.
+        Per row and theme, its true contribution in log-odds.
 
     Returns
     -------
     dict
         n_clear: rows with a clear true driver (`CLEAR`) and at least one reason. Among them: first,
         the strongest true theme is the first reason; among_three, it is one of the three shown;
-        right_way, shares of all reasons whose theme really raises. Each beside its ``_by_chance``:
-        the same with the reasons of another account, drawn at random.
+        right_way, share of all reasons whose theme truly raises the score. Each with
+        ``_by_chance``: the same with the reasons of a random other account.
 
     Examples
     --------
@@ -403,7 +496,7 @@ def hits(shown: Sequence[Sequence[str]], true: pd.DataFrame) -> Plain:
     three = _membership(kept, place)
     driver = np.eye(len(place))[values.argmax(axis=1)]
     counts = np.array([len(part) for part in kept])
-    found: Plain = {"n_clear": len(kept)}
+    found: dict[str, float] = {"n_clear": len(kept)}
     for name, named, wanted, per in (
         ("first", first, driver, len(kept)),
         ("among_three", three, driver, len(kept)),
@@ -411,11 +504,11 @@ def hits(shown: Sequence[Sequence[str]], true: pd.DataFrame) -> Plain:
     ):
         found[name] = float((named * wanted).sum() / per)
         found[f"{name}_by_chance"] = float(named.sum(axis=0) @ wanted.mean(axis=0) / per)
-    return found
+    return cast("Hits", found)
 
 
 def _membership(named: Sequence[Sequence[str]], place: Mapping[str, int]) -> np.ndarray:
-    """Return (rows, themes): 1 where a theme is named; themes that drive nothing have no column."""
+    """Return (rows, themes): 1 where a theme is named; only true themes have a column."""
     table = np.zeros((len(named), len(place)))
     for row, themes in enumerate(named):
         for theme in themes:
@@ -435,11 +528,11 @@ _CELLS = {
 }
 
 
-def as_text(found: Mapping[str, Any]) -> str:
-    """Return a comparison as lines for a terminal."""
+def as_text(found: TruthComparison) -> str:
+    """Return a comparison as text for the terminal."""
     probability = found["probability"]
     lines = [
-        f"{found['target']}: rung {found['rung']}, {found['verdict']}",
+        f"{found['target']}: model tier {found['tier']}, {found['verdict']}",
         f"  {found['why']}",
         f"  out of time: {probability['n']:,} rows, {probability['events']:,} events",
         f"  {'':14}" + "".join(f"{title:>{width}}" for title, (_, width) in _CELLS.items()),
@@ -461,7 +554,7 @@ def _shown(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _book_lines(found: Mapping[str, Any]) -> list[str]:
+def _book_lines(found: ScoresAgainstTruth) -> list[str]:
     levels = (
         f"{name} {part['n']:,} (off by {part['level_error']:.2f} log-odds)"
         for name, part in found["by_confidence"].items()
@@ -476,7 +569,7 @@ def _book_lines(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _driver_lines(found: Mapping[str, Any]) -> list[str]:
+def _driver_lines(found: Mapping[str, DriverNamed]) -> list[str]:
     return [
         f"    {theme:14}{part['n']:>6,} driven by it, named for {part['named']:.0%} "
         f"({part['by_chance']:.0%})"
@@ -484,34 +577,35 @@ def _driver_lines(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _rule_lines(found: Mapping[str, Any] | None) -> list[str]:
+def _rule_lines(found: RulesAgainstTruth | None) -> list[str]:
     if found is None:
         return []
     return [
-        f"  rules, which nobody measured: {found['n_rules']:.1f} hold per account, rank corr of "
+        f"  rules, not measured: {found['n_rules']:.1f} hold per account, rank corr of "
         f"their number {_shown(found['correlation'])}; drivers named (by chance):",
         *_driver_lines(found["drivers"]),
     ]
 
 
-def _reason_lines(found: Mapping[str, Any] | None) -> list[str]:
+def _reason_lines(found: ReasonsAgainstTruth | None) -> list[str]:
     if found is None:
-        return ["  a rate is served, so there are no reasons to judge"]
+        return ["  a rate is served, without reasons"]
     if not found["n_clear"]:
         return [f"  reasons: none of {found['n']:,} unseen rows has a clear driver and a reason"]
+    shares = cast("dict[str, float]", found)
     pairs = (
         ("first", "the strongest true driver is the first reason"),
         ("among_three", "it is among the three shown"),
-        ("right_way", "a reason shown really raises"),
+        ("right_way", "a reason shown truly raises the score"),
     )
     return [
         f"  reasons on {found['n_clear']:,} of {found['n']:,} unseen rows (by chance):",
         *(
-            f"    {words}: {found[key]:.0%} ({found[f'{key}_by_chance']:.0%})"
+            f"    {words}: {shares[key]:.0%} ({shares[f'{key}_by_chance']:.0%})"
             for key, words in pairs
         ),
         *_driver_lines(found["drivers"]),
-        "    rank correlation of a theme's points with its true part: "
+        "    rank correlation of a theme's points with its true contribution: "
         + ", ".join(
             f"{theme} {value:.2f}"
             for theme, value in found["theme_correlation"].items()

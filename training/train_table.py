@@ -1,4 +1,4 @@
-"""A ready-made table to a challenger and its features, by the steps every training takes."""
+"""Training of a company with a ready-made table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from datetime import datetime
 from configs.runtime.hashing import digest
 from configs.schema.workspace import Workspace
 from features.online_vectors import FeatureSet
-from features.tables.catalog import FeatureInfo
 from training.model import bundle as bundles
 from training.pipeline import TrainedCandidate, train_frame
 from training.tabular.table_frame import ParsedTable, build_table_frame
@@ -24,26 +23,25 @@ def train_table(
     Raises
     ------
     SourceError, DataError
-        What is wrong with the table, and what to do.
+        The table is invalid.
     """
     table = build_table_frame(workspace, now)
-    progress(_told(table))
+    progress(_summary(table))
     frame = table.frame
     return {frame.target: train_frame(workspace, frame, table.contract, progress)}
 
 
-def _told(table: ParsedTable) -> str:
+def _summary(table: ParsedTable) -> str:
     n_left = sum("left out" in column.part for column in table.columns)
     left = f", {n_left} columns left out" if n_left else ""
     return (
         f"{len(table.frame):,} labelled rows, {len(table.frame.info)} features{left}; "
-        f"`bellwether check` tells how each column is read"
+        f"`bellwether check` lists the kind of each column"
     )
 
 
 def table_feature_set(workspace: Workspace, candidates: dict[str, TrainedCandidate]) -> FeatureSet:
-    """Return the columns the candidate was trained on, as the release names them."""
+    """Return the candidate's columns as the feature set of a release."""
     (candidate,) = candidates.values()
     manifest = bundles.load(workspace.state.bundles / candidate.sha, candidate.sha).manifest
-    info = tuple(FeatureInfo(**item) for item in manifest["features"])
-    return FeatureSet(info, {"table": digest(manifest["reading"])})
+    return FeatureSet(manifest.features, {"table": digest(manifest.column_kinds)})

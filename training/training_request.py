@@ -1,4 +1,4 @@
-"""One training as it is asked for: which targets, how many trials, as of which day."""
+"""Training request: targets, number of trials, and day."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def train_company(
 ) -> dict[str, TrainedCandidate]:
     """Train the targets of a company and register the challengers.
 
-    The caller holds the state directory's lock. Targets that are not named keep their latest
-    training, and nothing that is published changes.
+    The caller holds the state directory's lock. Other targets keep their latest training, and
+    published releases do not change.
 
     Parameters
     ----------
@@ -39,36 +39,36 @@ def train_company(
         Names of targets; all of them by default.
     trials : int, optional
         Trials of the search, instead of ``training.tuning.trials``; finished trials of the same
-        search are kept and count. Part of the configuration's hash, like the setting.
+        search count. Part of the configuration's hash, like the setting.
     as_of : date, optional
-        Train as if it were 00:00 UTC of this day: nothing that became known later is read. The
-        online store keeps the vectors of the latest book.
+        Train as of 00:00 UTC of this day, without data that became known later. The online store
+        does not change.
     progress : callable
         Called with one line per step.
 
     Returns
     -------
     dict
-        Target to its candidate.
+        Candidate by target.
 
     Raises
     ------
     ConfigError
-        An unknown target, a number of trials out of range, a day after today, or a day for a table
-        without moments.
+        An unknown target, a number of trials out of range, a day in the future, or a day for a
+        table without as_of.
     """
     company = workspace.company
     refuse_unknown_targets(company, targets)
     now = as_of_of_request(company, as_of)
-    asked = replace(workspace, company=with_trials(company, trials))
+    requested = replace(workspace, company=with_trials(company, trials))
     if company.table is not None:
-        return train_table(asked, now, progress)
-    built = build_features(asked, now, progress, is_served=as_of is None)
-    return train_targets(asked, built, progress, targets=tuple(dict.fromkeys(targets)))
+        return train_table(requested, now, progress)
+    built = build_features(requested, now, progress, is_served=as_of is None)
+    return train_targets(requested, built, progress, targets=tuple(dict.fromkeys(targets)))
 
 
 def refuse_unknown_targets(company: Company, targets: Sequence[str]) -> None:
-    """Raise for a name that is no target of the company."""
+    """Raise for names that are not targets of the company."""
     for name in targets:
         if name not in company.targets:
             raise ConfigError(
@@ -85,9 +85,9 @@ def with_trials(company: Company, trials: int | None) -> Company:
         return company
     if not 0 <= trials <= MAX_TRIALS:
         raise ConfigError(
-            f"{trials} trials cannot be searched",
+            f"{trials} trials are out of range",
             where="--trials",
-            fix=f"name a number between 0, for the starting settings, and {MAX_TRIALS:,}",
+            fix=f"use a number from 0 (starting settings) to {MAX_TRIALS:,}",
         )
     tuning = company.training.tuning.model_copy(update={"trials": trials})
     training = company.training.model_copy(update={"tuning": tuning})
@@ -101,17 +101,16 @@ def as_of_of_request(company: Company, as_of: date | None) -> datetime:
         return now
     if company.table is not None and company.table.as_of is None:
         raise ConfigError(
-            "the rows of this table do not say which day they describe, so there is no earlier day "
-            "to train as of",
+            "the rows of this table have no as_of, so there is no earlier day to train as of",
             where="--as-of",
-            fix="name their column as table.as_of in company.yaml, or leave the option out",
+            fix="set table.as_of in company.yaml to their column, or omit the option",
         )
     instant = datetime.combine(as_of, time(), UTC)
     if instant > now:
         raise ConfigError(
-            f"{as_of} lies after the company's present, {now:%Y-%m-%d}",
+            f"{as_of} is after the company's present day, {now:%Y-%m-%d}",
             where="--as-of",
-            fix=f"name a day up to {now:%Y-%m-%d}"
-            + (", at which company.yaml pins the clock" if company.now else ""),
+            fix=f"use a day up to {now:%Y-%m-%d}"
+            + (", the pinned clock of company.yaml" if company.now else ""),
         )
     return instant

@@ -180,7 +180,7 @@ def card(live: ServerState, target: str) -> dict[str, Any]:
     """Return what the bundle of a target says of itself, without the encoder's inside."""
     for model in live.current().scorer.models:
         if model.target == target:
-            plain = model.bundle.manifest
+            plain = model.bundle.manifest.to_dict()
             told = {name: plain[name] for name in _CARD if name in plain}
             return {"bundle_sha": model.sha, "predicts": model.contract.get("words"), **told}
     raise ProblemError("not-found", f"the release has no target {target[:80]!r}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from features.snapshots.statuses import STATUSES
 from features.tables.catalog import THEMES
-from training.model.reason_text import capital
+from training.model.reason_text import capitalize
 
 UNKNOWN = "unknown_account"
 INVALID = "invalid_account_id"
@@ -194,7 +194,7 @@ def gap(theme: str, labels: Sequence[str], n_features: int) -> str:
     >>> gap("support", ["time to resolve"], 4)
     'The burden of tickets: time to resolve not known'
     """
-    subject = capital(THEMES[theme])
+    subject = capitalize(THEMES[theme])
     if len(labels) == n_features:
         return f"{subject}: nothing known"
     named = list(dict.fromkeys(labels))

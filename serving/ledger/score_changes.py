@@ -16,9 +16,9 @@ from serving.ledger.comparability import ScoreQuestion, asked_anew, question_of,
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.score_rows import ScoreRow
 from training.model.bundle import RANGE_DEVIATIONS, Bundle
-from training.model.reason_text import amount, capital
+from training.model.reason_text import amount, capitalize
 from training.model.reasons import is_circumstance, theme_names
-from training.model.score_change import EarlierScore, ScoreChange, what_changed
+from training.model.score_change import EarlierScore, ScoreChange, explain_change
 
 SHOWN_POINTS = 0.002
 """Parts that move a score less are in the numbers, not in the words."""
@@ -95,7 +95,7 @@ def asked_as_plain(question: ScoreQuestion) -> dict[str, Any]:
 def present_of(archive: ModelArchive, rows: Sequence[ScoreRow]) -> CurrentScore:
     """Return scores of one release and target, as the ledger has them, to compare others with."""
     bundle = archive.bundle_of(rows[0])
-    contract = bundle.manifest["label_contract"]
+    contract = bundle.manifest.label_contract
     return CurrentScore(
         bundle,
         rows[0].bundle_sha,
@@ -150,7 +150,7 @@ def compare(
     DataError
         An earlier score was asked something else (`serving.ledger.comparability`).
     """
-    contract = present.bundle.manifest["label_contract"]
+    contract = present.bundle.manifest.label_contract
     refuse_mixed(
         (row.entity_id, asked_of(archive, row, contract), question)
         for row, question in zip(earlier, present.questions, strict=True)
@@ -183,7 +183,7 @@ def _compared(
         matrix=None if old is None else archive.matrix(rows, old)[0],
         lacking=lacking,
     )
-    changes = what_changed(present.bundle, now, present.logit[positions], earlier)
+    changes = explain_change(present.bundle, now, present.logit[positions], earlier)
     return ComparedScores(positions, changes, seen, now, lacking)
 
 
@@ -203,7 +203,7 @@ def change_of(
         text = "the first score: there is none to compare with"
         return told | {"before": None, "is_comparable": None, "text": text}
     present = present_of(archive, [now])
-    asked = asked_of(archive, before, bundle.manifest["label_contract"])
+    asked = asked_of(archive, before, bundle.manifest.label_contract)
     question = present.questions[0]
     if not asked.is_same(question):
         text = asked_anew(asked, question, now.as_of.date(), now.probability)
@@ -321,7 +321,7 @@ def _parts(found: ComparedScores, row: int, bundle: Bundle, currency: str) -> li
 
 def _part(kind: str, theme: str | None, size: float, facts: list[dict[str, Any]]) -> dict[str, Any]:
     words = THEMES[theme] if theme else PART_WORDS[kind]
-    return {"kind": kind, "theme": theme, "points": size, "text": capital(words), "facts": facts}
+    return {"kind": kind, "theme": theme, "points": size, "text": capitalize(words), "facts": facts}
 
 
 @dataclass(frozen=True)
@@ -386,7 +386,7 @@ class _Facts:
             "before": before,
             "after": after,
             "points": points,
-            "text": f"{capital(info.label)}: {told}",
+            "text": f"{capitalize(info.label)}: {told}",
         }
 
     def _value(self, matrix: np.ndarray, feature: int) -> float | str | None:

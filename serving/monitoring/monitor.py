@@ -129,12 +129,12 @@ def _of_target(
 def _input_drift(model: ScoringModel, matrix: np.ndarray, seed: int) -> dict[str, Any] | None:
     """Return drift by feature, strongest first; None for a model that keeps no reference."""
     manifest = model.bundle.manifest
-    n_reference = int(manifest.get("reference_entities", 0))
+    n_reference = manifest.reference_entities
     if n_reference == 0:
         return None
     names = model.bundle.encoder.names
     columns = dict(zip(names, matrix.T, strict=True))
-    found = drift_of(columns, manifest["reference"], n_reference=n_reference, seed=seed)
+    found = drift_of(columns, manifest.reference, n_reference=n_reference, seed=seed)
     info = {item.name: item for item in model.bundle.info}
     told = [
         item.as_dict()

@@ -25,6 +25,7 @@ import numpy as np
 from configs.runtime.errors import BellwetherError, ModelError
 from configs.runtime.state_directory import MANIFEST, State, write_text_atomically
 from training.model.bundle import Bundle, load
+from training.model.manifest_parts import FeatureReference
 from training.registry.releases import Release
 
 TRIAL = "1"
@@ -266,9 +267,9 @@ def drawn_rows(bundle: Bundle) -> np.ndarray:
     draw = np.random.default_rng(7)
     columns = []
     for name in bundle.encoder.names:
-        told = bundle.manifest["reference"].get(name, {})
+        seen = bundle.manifest.reference.get(name, FeatureReference())
         levels = range(len(bundle.encoder.levels.get(name, ())))
-        known = [*told.get("quantiles", ()), told.get("low"), told.get("high"), *levels]
+        known = [*seen.quantiles, seen.low, seen.high, *levels]
         values = [np.nan, *(float(value) for value in known if value is not None)]
         ends = [np.nan, np.nanmin([*values, 0.0]), np.nanmax([*values, 0.0])]
         columns.append(np.concatenate([ends, draw.choice(values, N_DRAWN)]))

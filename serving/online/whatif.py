@@ -21,6 +21,7 @@ from serving.http.problems import ProblemError
 from serving.http.score_text import UNKNOWN, instant
 from serving.online.release_loader import LoadedRelease
 from serving.online.server_state import ServerState
+from training.model.manifest_parts import FeatureReference
 
 NOTE = (
     "What the model associates with such values, not what changing them would do. Features that "
@@ -209,8 +210,8 @@ def _out_of_range(
     place = {name: i for i, name in enumerate(names)}
     for model in stage.scorer.models:
         for item in model.bundle.info:
-            seen = model.bundle.manifest["reference"].get(item.name, {})
-            low, high = seen.get("low"), seen.get("high")
+            seen = model.bundle.manifest.reference.get(item.name, FeatureReference())
+            low, high = seen.low, seen.high
             value = values[place[item.name]]
             if low is not None and high is not None and not low <= value <= high and value == value:
                 found[item.name] = {

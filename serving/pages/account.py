@@ -8,7 +8,7 @@ from typing import Any
 from features.tables.catalog import THEMES
 from serving.http.score_text import VERDICT_WORDS, rounded_to_sum
 from serving.scoring.export_rows import first_per_outcome
-from training.model.reason_text import capital
+from training.model.reason_text import capitalize
 
 SMALL_POINTS = 0.0005
 """Themes that move the estimate less are added up in one step."""
@@ -95,7 +95,7 @@ def _changed(
 
 def steps_of(part: Mapping[str, Any]) -> list[tuple[str, float]]:
     """Return what moves an estimate from its base, strongest first, circumstances and gaps last."""
-    themes = {capital(THEMES[theme]): points for theme, points in part["themes"].items()}
+    themes = {capitalize(THEMES[theme]): points for theme, points in part["themes"].items()}
     shown = {name: points for name, points in themes.items() if abs(points) >= SMALL_POINTS}
     steps = sorted(shown.items(), key=lambda item: (-abs(item[1]), item[0]))
     rest = sum(points for name, points in themes.items() if name not in shown)
@@ -161,7 +161,7 @@ def groups(
     printed = printed_of(steps)
     found = []
     for reason in reasons:
-        name = capital(THEMES.get(reason["theme"], ""))
+        name = capitalize(THEMES.get(reason["theme"], ""))
         total = printed.get(name, round(100.0 * reason["points"], 1))
         exact = [100.0 * fact["points"] for fact in reason["facts"]]
         *facts, rest = rounded_to_sum([*exact, 100.0 * reason["points"] - sum(exact)], total)

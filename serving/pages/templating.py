@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
 from serving.pages.history_charts import sparkline
-from training.model.reason_text import amount, capital
+from training.model.reason_text import amount, capitalize
 
 ROOM = Path(__file__).parent
 TEMPLATES, STATIC = ROOM / "templates", ROOM / "static"
@@ -184,7 +184,7 @@ def environment() -> Environment:
         "account_url": account_url,
         "sparkline": sparkline,
         "query": query,
-        "capital": capital,
+        "capital": capitalize,
     }
     made.globals["version"] = _version()
     return made

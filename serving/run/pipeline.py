@@ -568,12 +568,15 @@ def _report(
         quality=quality.as_dict(),
         contracts={name: item.contract for name, item in trained.items()},
         evaluations={name: item.evaluation for name, item in trained.items()},
-        gates={name: item.judgement for name, item in trained.items()},
+        gates={name: item.gate_result for name, item in trained.items()},
         out_of_time={name: item.predictions for name, item in trained.items()},
         book=rows,
         release=release.as_dict(),
         now=now,
-        checks={name: leakage_marks(item.checks) for name, item in trained.items()},
+        checks={
+            name: leakage_marks(one.as_dict() for one in item.checks)
+            for name, item in trained.items()
+        },
         sections=sections,
         health_parts=health_score_parts(built.loaded),
         own_score=_own_score(workspace, built, now),

@@ -19,6 +19,7 @@ from training.fitting.expansion_size import growth_section
 from training.forecast.company import company_forecast
 from training.forecast.inputs import read_inputs
 from training.model.bundle import load
+from training.model.manifest import ModelManifest
 from training.pipeline import TrainedCandidate
 from training.registry.releases import Release
 from training.report.content import plain_content
@@ -50,7 +51,7 @@ def sections_of(
 
 def _manifests(
     workspace: Workspace, trained: Mapping[str, TrainedCandidate]
-) -> dict[str, Mapping[str, Any]]:
+) -> dict[str, ModelManifest]:
     """Return what the bundles of a training say of themselves."""
     bundles = workspace.state.bundles
     return {name: load(bundles / item.sha, item.sha).manifest for name, item in trained.items()}

@@ -27,7 +27,7 @@ from training.model.bundle import Scores
 from training.model.reasons import Explanation, explain_alone, points
 from training.promote import promote
 from training.registry.releases import Release
-from training.tabular.column_kinds import how_of, is_text_column, text_of
+from training.tabular.column_kinds import is_text_column, table_format, text_of
 from training.tabular.table_frame import UNDATED, build_table_frame, entity_rows, features_of
 from training.train_table import table_feature_set, train_table
 
@@ -167,7 +167,7 @@ def _rows(
 ) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
     """Return keys, feature values read as in training, and what did not fit."""
     table = workspace.company.table
-    reading: Mapping[str, str] = model.bundle.manifest.get("reading", {})
+    reading: Mapping[str, str] = model.bundle.manifest.column_kinds
     if table is None or not reading:
         raise StateError(
             "the published model was not trained on a ready-made table",
@@ -178,7 +178,7 @@ def _rows(
         raise DataError("there is no row to score", where=flat.place)
     named = [name for name in (table.id, table.as_of) if name is not None]
     _refuse_lacking([*named, *reading], [str(name) for name in flat.rows], flat.place)
-    how = how_of(table, flat.rows)
+    how = table_format(table, flat.rows)
     keys = entity_rows(table, flat.rows, flat.place, how)
     values = features_of(flat.rows, reading, keys["as_of"], how)
     return keys.reset_index(drop=True), values, tuple(_unfit(flat, values, model))

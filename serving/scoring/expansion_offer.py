@@ -17,6 +17,7 @@ from configs.schema.company import Growth
 from features.revenue.growth_kinds import FULLNESS, KINDS, N_CELLS, N_PRODUCTS, cells
 from serving.scoring.playbooks import AT_RISK
 from training.model.bundle import Bundle
+from training.model.manifest_parts import GrowthKinds
 
 KIND_WORDS = {
     "seats": "more seats",
@@ -85,21 +86,25 @@ class OfferMaker:
     @classmethod
     def of(cls, bundle: Bundle, names: Sequence[str], settings: Growth) -> OfferMaker:
         """Read what a bundle knows of kinds; one that knows nothing leaves the rules."""
-        part = bundle.manifest.get("growth") or {}
-        kinds = part.get("kinds", {})
-        measured = np.array([kinds.get(kind, {}).get("basis") == "measured" for kind in KINDS])
+        growth = bundle.manifest.growth or GrowthKinds()
+        kinds = growth.kinds
+        measured = np.array([kind in kinds and kinds[kind].basis == "measured" for kind in KINDS])
         shares = np.zeros((N_CELLS, len(KINDS)))
         if measured.any():
-            shares = np.array(part["shares"], dtype=np.float64) * measured
+            shares = np.array(growth.shares, dtype=np.float64) * measured
         place = {name: i for i, name in enumerate(names)}
         return cls(
             bundle.target,
             settings,
             {name: place[name] for name in (*FULLNESS, N_PRODUCTS) if name in place},
             shares,
-            {kind: told["uplift"] for kind, told in kinds.items() if told["basis"] == "measured"},
-            {kind: told["n_events"] for kind, told in kinds.items()},
-            tuple(kind for kind in kinds if kinds[kind].get("backtest", {}).get("beats_flat")),
+            {
+                kind: {name: value for name, value in item.uplift.items() if value is not None}
+                for kind, item in kinds.items()
+                if item.basis == "measured"
+            },
+            {kind: item.n_events for kind, item in kinds.items()},
+            tuple(kind for kind, item in kinds.items() if item.backtest.beats_flat),
         )
 
     def add_to(self, answers: Sequence[Plain], facts: Sequence[Facts], values: np.ndarray) -> None:

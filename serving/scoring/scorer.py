@@ -37,7 +37,7 @@ from serving.http.score_text import (
     window,
 )
 from serving.scoring.expansion_offer import OfferMaker
-from training.model.bands import is_asked, newest_vectors
+from training.model.bands import is_applicable, newest_vectors
 from training.model.bundle import CONFIDENCE_LIMITS, Bundle, Confidence, Scores, load
 from training.model.reasons import Comparison, Explanation, ReasonWriter, is_circumstance
 from training.model.rule_model import AppliedRules, Flag, rules_of
@@ -175,14 +175,14 @@ class ScoringModel:
     @cached_property
     def _usual(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return which features are mostly known in training, and the range of each."""
-        seen = [self.bundle.manifest["reference"][item.name] for item in self.bundle.info]
-        low = [item["low"] if item.get("low") is not None else -np.inf for item in seen]
-        high = [item["high"] if item.get("high") is not None else np.inf for item in seen]
-        return np.array([item["missing"] < 0.2 for item in seen]), np.array(low), np.array(high)
+        seen = [self.bundle.manifest.reference[item.name] for item in self.bundle.info]
+        low = [item.low if item.low is not None else -np.inf for item in seen]
+        high = [item.high if item.high is not None else np.inf for item in seen]
+        return np.array([item.missing < 0.2 for item in seen]), np.array(low), np.array(high)
 
     def asks(self, facts: Mapping[str, Any]) -> bool:
         """Say whether the question makes sense for an account: who is full cannot grow."""
-        return is_asked(self.bundle.outcome, facts)
+        return is_applicable(self.bundle.outcome, facts)
 
     def confidence(self, scores: Scores) -> list[Confidence]:
         """Return the confidence in each score, by the limits frozen at release."""
@@ -394,8 +394,8 @@ class Scorer:
     def _status(self, facts: Mapping[str, Any]) -> str:
         """Return the status of an account: with nothing to ask of it, why not."""
         code = str(facts.get("status"))
-        is_asked = any(model.asks(facts) for model in self.models)
-        return NO_ROOM if code == "scored" and not is_asked else code
+        is_applicable = any(model.asks(facts) for model in self.models)
+        return NO_ROOM if code == "scored" and not is_applicable else code
 
     def _take(self, rows: OnlineRows, chosen: list[int]) -> _Rows:
         facts = [rows.facts[i] for i in chosen]
@@ -530,7 +530,7 @@ def _load_model(workspace: Workspace, release: Release, target: str) -> ScoringM
             where=f"release {release.release_id}, bundle {sha[:12]}",
             fix="train and publish again on the present feature set",
         )
-    contract = {**bundle.manifest["label_contract"], **release.label_contracts[target]}
+    contract = {**bundle.manifest.label_contract, **release.label_contracts[target]}
     cuts = sorted((cut, name) for name, cut in release.bands[target].items())
     positions = np.array([place[name] for name in bundle.encoder.names])
     basis = release.frozen.get(target, {})
@@ -568,7 +568,7 @@ def _parts(model: ScoringModel, scores: Scores) -> list[dict[str, Any]]:
             "lead_time_days": contract["lead_time_days"],
             "verdict": bundle.verdict,
             "is_provisional": bundle.verdict == "provisional",
-            "rung": bundle.rung,
+            "rung": bundle.model_tier,
             "evidence": bundle.evidence,
             "bundle_sha": model.sha,
         }

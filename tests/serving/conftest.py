@@ -39,10 +39,12 @@ from serving.http.prometheus import Metrics
 from serving.ledger.ledger import Ledger
 from serving.online.release_trial import ReleaseTrials
 from serving.online.server_state import ServerState
-from training.candidates.train import reference
+from training.candidates.build_manifest import reference
 from training.data.training_frame import TrainingFrame
 from training.fitting.fit import TrainingConfig, fit
-from training.model.bundle import Bundle, Calibration, load, save, sigmoid
+from training.model.bundle import Bundle, load, save, sigmoid
+from training.model.manifest import ModelManifest
+from training.model.manifest_parts import Calibration
 from training.model.reason_text import catalogue_version
 from training.registry.releases import Release, new_release, open_store, publish
 
@@ -243,7 +245,7 @@ def make_bundle(company, frame, verdict) -> Bundle:
         "reference_entities": frame.rows["entity_id"].nunique(),
         "metrics": {"auc": {"value": 0.71, "low": 0.64, "high": 0.77}},
     }
-    return Bundle(manifest, fitted.predictor)
+    return Bundle(ModelManifest.from_dict(manifest), fitted.predictor)
 
 
 def make_release(workspace, bundles, features, *, note="") -> Release:
@@ -405,8 +407,8 @@ def recalibrated(workspace: Workspace, world: World, intercept: float, note: str
     made = {}
     for target, part in world.release.bundles.items():
         bundle = load(workspace.state.bundles / part["sha"])
-        calibration = {**bundle.manifest["calibration"], "intercept": intercept}
-        made[target] = replace(bundle, manifest={**bundle.manifest, "calibration": calibration})
+        calibration = replace(bundle.calibration, intercept=intercept)
+        made[target] = replace(bundle, manifest=bundle.manifest.changed(calibration=calibration))
         save(made[target], workspace.state.bundles)
     return make_release(workspace, made, Features, note=note)
 

@@ -14,7 +14,7 @@ import pytest
 from configs.runtime.state_directory import State
 from configs.schema.company import Company, parse_company
 from configs.schema.workspace import Workspace
-from training.candidates.gates import judge
+from training.candidates.gates import evaluate_gates
 from training.evaluation.evaluate import evaluate
 from training.evaluation.sampling import Drawing
 from training.fitting.fit import choose_tier
@@ -241,12 +241,12 @@ def score(target: str, p: float, i: int) -> dict[str, Any]:
     moves = "a higher risk of leaving" if target == "churn" else "a higher chance of growth"
     reason = {
         "code": f"{target}.adoption.raises", "theme": "adoption", "direction": "raises",
-        "points": 0.1, "text": f"How much the product is used: associated with {moves}",
+        "points": 0.1, "text": f"Usage: associated with {moves}",
         "facts": [{"text": fact}, {"text": other}],
     }  # fmt: skip
     support = reason | {
         "theme": "support",
-        "text": f"The burden of support tickets: associated with {moves}",
+        "text": f"Support: associated with {moves}",
         "facts": [{"text": "Tickets open for longer than a week: 4 (0 twelve weeks earlier)"}],
     }
     return {
@@ -276,7 +276,8 @@ def evidence(folder: Path, **changes: Any) -> Evidence:
         for name, rows in out_of_time.items()
     }
     judgements = {
-        name: judge(found, choose_tier(300), made.gates) for name, found in evaluations.items()
+        name: evaluate_gates(found, choose_tier(300), made.gates)
+        for name, found in evaluations.items()
     }
     words = {
         "churn": "churn: the decision to leave falls within 91 days; for an account under "

@@ -17,10 +17,11 @@ from configs.schema.workspace import Environment, Workspace
 from features.tables.catalog import FeatureInfo
 from training.candidates.train import train
 from training.data.splits import make_folds
-from training.data.training_frame import refuse_repeats
+from training.data.training_frame import check_unique
 from training.fitting.fit import TrainingConfig, fit
 from training.model import bundle as bundles
 from training.model.bundle import Bundle
+from training.model.manifest import ModelManifest
 from training.pipeline import candidates, latest, train_frame
 
 AWFUL = ("constant", "empty", "infinite", "city")
@@ -59,7 +60,9 @@ def test_columns_that_can_teach_nothing_teach_nothing(frame, kind):
     assert dict(zip(fitted.encoder.names, matrix.n_infinite, strict=True))["infinite"] == len(frame)
     assert fitted.encoder.levels["city"] == (), "no city has twenty rows"
     where = [fitted.encoder.names.index(name) for name in AWFUL]
-    contributions = Bundle(manifest_of(fitted), fitted.predictor).explain(matrix.matrix)
+    contributions = Bundle(ModelManifest.from_dict(manifest_of(fitted)), fitted.predictor).explain(
+        matrix.matrix
+    )
     assert np.abs(contributions.values[:, where]).max() < 1e-9
 
 
@@ -88,12 +91,12 @@ def test_a_test_period_with_one_class_is_left_out_and_said(frame):
 
 def test_labels_that_contradict_themselves_are_refused(frame):
     rows = frame.rows[["entity_id", "as_of", "label"]]
-    refuse_repeats(rows, "here", fix="there")
+    check_unique(rows, "here", fix="there")
     other = rows.iloc[:2].assign(label=1 - rows["label"].iloc[:2])
     with pytest.raises(DataError, match="contradict themselves: 2 accounts.*a00000, a00001"):
-        refuse_repeats(pd.concat([rows, other]), "here", fix="there")
+        check_unique(pd.concat([rows, other]), "here", fix="there")
     with pytest.raises(DataError, match="4 rows share their account and moment"):
-        refuse_repeats(pd.concat([rows, rows.iloc[:2]]), "here", fix="there")
+        check_unique(pd.concat([rows, rows.iloc[:2]]), "here", fix="there")
 
 
 @pytest.fixture
@@ -114,7 +117,7 @@ def test_a_disk_that_fills_while_the_bundle_is_written_leaves_nothing(workspace,
     assert "free the disk" in caught.value.fix
     assert str(workspace.state.bundles) in caught.value.where
     assert list(workspace.state.bundles.iterdir()) == []
-    with pytest.raises(StateError, match="no trained model here yet"):
+    with pytest.raises(StateError, match="no trained model yet"):
         candidates(workspace)
     assert not workspace.state.mlflow.exists(), "nothing is registered"
 

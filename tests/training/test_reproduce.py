@@ -15,7 +15,7 @@ from training import pipeline
 from training.candidates.train import TrainingPlan, train
 from training.forecast.past_predictions import scored_earlier
 from training.model.bundle import bundle_identity, save
-from training.pipeline import candidates, keep_candidate
+from training.pipeline import candidates, store_candidate
 from training.reproduce import verify
 
 NOWHERE = "sqlite:///:memory:"
@@ -27,14 +27,14 @@ def kept(tmp_path_factory, small):
     frame, company = small.make_frame(accounts=200, months=14), small.company(folds=2)
     first = train(frame, company, storage_url=NOWHERE)
     trained = train(
-        frame, company, storage_url=NOWHERE, champion=first.recipe, published=first.bundle
+        frame, company, storage_url=NOWHERE, champion=first.config, published=first.bundle
     )
     root = tmp_path_factory.mktemp("verify")
     workspace = Workspace(company, root, root, State(root / "state"))
     workspace.state.training.mkdir(parents=True)
     sha = save(trained.bundle, workspace.state.bundles)
     before = scored_earlier(frame, company, trained.folds["cutoff"].min())
-    keep_candidate(
+    store_candidate(
         workspace, "churn", sha, "identity", trained, before, {"words": "…"}, first.bundle
     )
     return workspace, frame, trained
@@ -70,7 +70,7 @@ def test_the_recorded_plan_gives_the_same_bytes_without_a_search(kept):
     inputs = read_json(workspace.state.training / "churn" / "inputs.json")
     plan = TrainingPlan.from_dict(inputs["plan"], threads=1)
     again = train(
-        frame, workspace.company, storage_url="nowhere", plan=plan, champion=trained.recipe
+        frame, workspace.company, storage_url="nowhere", plan=plan, champion=trained.config
     )
     assert bundle_identity(again.bundle) == candidates(workspace)["churn"].sha
 
@@ -87,14 +87,14 @@ def test_a_changed_probability_is_named(spoiled):
     row = change_predictions(spoiled, "p_model", 3, 0.987)
     words = complaint(spoiled)
     assert "checksum of predictions.parquet" in words
-    assert f"predictions.p_model of {row['entity_id']} in fold {row['fold']}: kept 0.987" in words
+    assert f"predictions.p_model of {row['entity_id']} in fold {row['fold']}: stored 0.987" in words
 
 
 def test_changed_log_odds_are_named_by_the_numbers_they_move(spoiled):
     change_predictions(spoiled, "raw", 3, 7.5)
     words = complaint(spoiled)
     assert "predictions.p_model_raw of" in words
-    assert "values did not come out again" in words
+    assert "values were not reproduced" in words
 
 
 def test_a_changed_card_is_named_by_its_line(spoiled):
@@ -105,7 +105,9 @@ def test_a_changed_card_is_named_by_its_line(spoiled):
     )
     lines[number] = "| AUC within test periods | 0.990 (0.980 to 0.999) |"
     card.write_text("\n".join(lines) + "\n")
-    assert f"card.line {number + 1}: kept '| AUC within test periods | 0.990" in complaint(spoiled)
+    assert f"card.line {number + 1}: stored '| AUC within test periods | 0.990" in complaint(
+        spoiled
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,13 +132,13 @@ def test_a_changed_number_is_named_even_with_its_checksum(spoiled, name, path, w
     write_json_atomically(folder / name, plain)
     manifest = read_json(folder / MANIFEST)
     write_json_atomically(folder / MANIFEST, manifest | {"files": {}})
-    assert f"{words}: kept 0.99, recomputed" in complaint(spoiled)
+    assert f"{words}: stored 0.99, recomputed" in complaint(spoiled)
 
 
 def test_a_training_that_kept_too_little_says_so(spoiled):
     candidate = candidates(spoiled)["churn"]
     (candidate.folder / "inputs.json").unlink()
-    with pytest.raises(StateError, match="did not keep"):
+    with pytest.raises(StateError, match="were not stored"):
         verify(spoiled, candidate)
 
 

@@ -9,7 +9,13 @@ from sklearn.metrics import roc_auc_score
 
 from training.candidates.train import train
 from training.model.bundle import Scores, sigmoid
-from training.simulated_truth import drivers, hits, probabilities, true_chances, truth_of_book
+from training.simulated_truth import (
+    drivers,
+    hits,
+    probabilities,
+    scores_against_truth,
+    true_probabilities,
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +71,9 @@ def test_being_cut_off_counts_as_churn_and_themes_are_told_apart():
             "expansion_breadth": [0.3],
         }
     )
-    assert true_chances(truth, "churn")["p_true"].tolist() == pytest.approx([0.3])
-    assert list(true_chances(truth, "churn"))[3:] == ["theme_adoption"]
-    assert list(true_chances(truth, "expansion"))[3:] == ["theme_breadth"]
+    assert true_probabilities(truth, "churn")["p_true"].tolist() == pytest.approx([0.3])
+    assert list(true_probabilities(truth, "churn"))[3:] == ["theme_adoption"]
+    assert list(true_probabilities(truth, "expansion"))[3:] == ["theme_breadth"]
 
 
 def test_reasons_drawn_at_random_hit_by_chance():
@@ -107,7 +113,9 @@ def test_ranges_that_are_as_wide_as_the_error_hold_as_often_as_they_say():
     rng = np.random.default_rng(5)
     logit = rng.normal(-2.0, 1.0, 4000)
     true = sigmoid(logit + rng.normal(0.0, 0.5, 4000))
-    right, too_sure = (truth_of_book(scores_of(logit, spread), true) for spread in (0.5, 0.02))
+    right, too_sure = (
+        scores_against_truth(scores_of(logit, spread), true) for spread in (0.5, 0.02)
+    )
     assert right["single_hold"] == pytest.approx(right["stated"], abs=0.02)
     assert right["alike_hold"] == 1.0
     assert too_sure["single_hold"] < 0.1
@@ -122,9 +130,12 @@ def test_where_tables_tell_everything_ranges_of_a_small_company_hold(small):
     bundle = train(known, small.company(), storage_url="sqlite://").bundle
     matrix = bundle.encode(new.features).matrix
     true = sigmoid(new.rows["true_logit"].to_numpy())
-    found = truth_of_book(bundle.predict(matrix), true)
+    found = scores_against_truth(bundle.predict(matrix), true)
     assert found["alike_hold"] >= 0.8
     assert found["single_hold"] > 0.5
     assert 0.75 < found["mean_ratio"] < 1.3
     alone = replace(bundle, predictor=replace(bundle.predictor, draws=()))
-    assert truth_of_book(alone.predict(matrix), true)["single_hold"] < found["single_hold"] - 0.05
+    assert (
+        scores_against_truth(alone.predict(matrix), true)["single_hold"]
+        < found["single_hold"] - 0.05
+    )

@@ -1,28 +1,27 @@
-"""What a check is, and what it can find."""
+"""Base class of methodological checks and their outcomes."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar
 
 from training.checks.context import CheckContext
-
-Severity = Literal["blocking", "advisory"]
-Outcome = Literal["issue", "tip", "passed", "not applicable", "skipped", "ignored"]
+from training.model.manifest_parts import CheckResult, Outcome
+from training.model.manifest_parts import Severity as Severity
 
 OUTCOMES: Mapping[Outcome, str] = {
     "issue": "the fault was found",
-    "tip": "something to look at, which may be right",
-    "passed": "looked for and not found",
-    "not applicable": "the question does not arise, or too little is known to ask it",
-    "skipped": "what it needs was not at hand",
-    "ignored": "the company has a reason not to heed it",
+    "tip": "possible fault, to be reviewed",
+    "passed": "the fault was not found",
+    "not applicable": "the check does not apply to these data, or there are too few",
+    "skipped": "the data the check needs are not available",
+    "ignored": "ignored in company.yaml, with a reason",
 }
 
 SECTIONS: Mapping[str, str] = {"L": "leakage", "S": "sufficiency", "T": "stability"}
-"""What the letter of a code stands for."""
+"""Section of a check by the letter of its code."""
 
 CATALOGUE = "reference/checks/"
 """Page of the documentation site that describes the checks."""
@@ -30,12 +29,12 @@ CATALOGUE = "reference/checks/"
 
 @dataclass(frozen=True)
 class Finding:
-    """What one look found.
+    """Outcome of a check before the company's settings are applied.
 
     Attributes
     ----------
     outcome : str
-        A key of `OUTCOMES`; never ``ignored``, which a check cannot know.
+        A key of `OUTCOMES` except ``ignored``, which the company decides.
     words : str
         One sentence with the numbers.
     """
@@ -45,43 +44,43 @@ class Finding:
 
 
 def issue_finding(words: str) -> Finding:
-    """Say that the fault was found."""
+    """Return the finding that the fault was found."""
     return Finding("issue", words)
 
 
 def tip(words: str) -> Finding:
-    """Say that something is worth a look."""
+    """Return the finding of a possible fault."""
     return Finding("tip", words)
 
 
 def passed(words: str) -> Finding:
-    """Say that the fault was looked for and not found."""
+    """Return the finding that the fault was not found."""
     return Finding("passed", words)
 
 
 def not_applicable(words: str) -> Finding:
-    """Say that the question does not arise."""
+    """Return the finding that the check does not apply."""
     return Finding("not applicable", words)
 
 
 def skipped(words: str) -> Finding:
-    """Say that what the check needs was not given."""
+    """Return the finding that required data are not available."""
     return Finding("skipped", words)
 
 
 class Check(ABC):
-    """One methodological check: one file, one class, whose docstring says fault and method.
+    """One methodological check: one class per file, whose docstring describes fault and method.
 
     Attributes
     ----------
     code : str
         ``BW-`` and a letter of `SECTIONS` with two digits.
     title : str
-        What is right when it passes.
+        Property that holds when the check passes.
     severity : str
-        ``blocking``: with an issue, the model is published only as provisional.
+        ``blocking``: with an issue, the model can only be published as provisional.
     to_do : str
-        What to do about an issue or a tip.
+        Advice for an issue or a tip.
     """
 
     code: ClassVar[str]
@@ -90,51 +89,12 @@ class Check(ABC):
     to_do: ClassVar[str]
 
     @abstractmethod
-    def look(self, context: CheckContext) -> Finding:
-        """Look for the fault; pure."""
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """What a check found in one training.
-
-    Attributes
-    ----------
-    code, title, severity : str
-        Of the check.
-    outcome : str
-        A key of `OUTCOMES`.
-    words : str
-        The finding in one sentence; the reason when ignored.
-    to_do : str
-        Advice; empty unless there is an issue or a tip.
-    section : str
-        ``leakage``, ``sufficiency`` or ``stability``.
-    link : str
-        Address of its description, relative to the documentation site.
-    """
-
-    code: str
-    title: str
-    severity: Severity
-    outcome: Outcome
-    words: str
-    to_do: str
-    section: str
-    link: str
-
-    @property
-    def is_blocking(self) -> bool:
-        """Whether it keeps the model from being published without the word provisional."""
-        return self.outcome == "issue" and self.severity == "blocking"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON content."""
-        return asdict(self)
+    def run(self, context: CheckContext) -> Finding:
+        """Run the check; pure."""
 
 
 def result_of(check: Check, finding: Finding) -> CheckResult:
-    """Return a finding with what is known of its check."""
+    """Return a finding with the description of its check."""
     return CheckResult(
         code=check.code,
         title=check.title,
@@ -148,7 +108,7 @@ def result_of(check: Check, finding: Finding) -> CheckResult:
 
 
 def section_of(code: str) -> str:
-    """Return what a check is about.
+    """Return the section of a check.
 
     >>> section_of("BW-L01")
     'leakage'

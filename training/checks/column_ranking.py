@@ -1,4 +1,4 @@
-"""Every feature by itself, as a ranking of the out-of-time rows."""
+"""AUC of each single feature on the out-of-time rows."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from training.checks.helpers import auc_interval, check_sample, column_aucs
 from training.fitting.fit import fit_encoder
 
 SLACK = 0.10
-"""How far below its mark the lower limit may lie: few events make any column look good."""
+"""Largest distance of the lower limit below its threshold: guards against chance."""
 
 
 @dataclass(frozen=True)
 class SingleColumn:
-    """What single features know.
+    """Features with a high AUC of their own.
 
     Attributes
     ----------
     issues, tips : list of str
-        Features beyond either mark, strongest first, with their AUC.
+        Features above either threshold, strongest first, with their AUC.
     best : str
-        The strongest of all, likewise.
+        The strongest feature, with its AUC.
     """
 
     issues: list[str]
@@ -32,7 +32,7 @@ class SingleColumn:
     best: str
 
 
-def alone(
+def rank_single_columns(
     context: CheckContext,
     rows: pd.DataFrame,
     suspect: float,
@@ -42,26 +42,26 @@ def alone(
 ) -> SingleColumn:
     """Rank out-of-time rows by each feature alone, within their test period.
 
-    Upwards or downwards, with unknown values first or last, whichever ranks best; categories rank
-    by the rate of their level in the earlier rows.
+    The best of ascending and descending order, with unknown values first or last; categories are
+    ranked by the rate of their level in the earlier rows.
 
     Parameters
     ----------
     context : Context
         The training.
     rows : pandas.DataFrame
-        Some of its headline rows: label (of what is asked here), fold, position, entity_id.
+        Some of its headline rows: label (for this check), fold, position, entity_id.
     suspect, curious : float
-        AUC from which a feature is an issue, and a tip, when the lower 95 % limit lies within
-        `SLACK` of the mark.
+        AUC from which a feature is an issue, and a tip, if the lower 95 % limit is within `SLACK`
+        of the threshold.
     among : numpy.ndarray, optional
-        Rows are ranked among those with the same number here; by default their test period.
+        Group in which rows are ranked; by default their test period.
     """
     label = rows["label"].to_numpy()
     fold = rows["fold"].to_numpy() if among is None else among
     matrix = ranked_columns(context, rows)
-    ways = {"high": _filled(matrix, np.inf), "low": _filled(matrix, -np.inf)}
-    found = {way: column_aucs(values, label, fold) for way, values in ways.items()}
+    orders = {"high": _filled(matrix, np.inf), "low": _filled(matrix, -np.inf)}
+    found = {order_name: column_aucs(values, label, fold) for order_name, values in orders.items()}
     folded = np.stack([np.maximum(values, 1.0 - values) for values in found.values()])
     best = folded.max(axis=0)
     names = [item.name for item in context.frame.info]
@@ -69,16 +69,16 @@ def alone(
     for position in np.argsort(-best):
         if best[position] < curious:
             break
-        way = list(ways)[int(folded[:, position].argmax())]
-        score = ways[way][:, position]
-        turn = 1.0 if found[way][position] >= 0.5 else -1.0
+        order_name = list(orders)[int(folded[:, position].argmax())]
+        score = orders[order_name][:, position]
+        turn = 1.0 if found[order_name][position] >= 0.5 else -1.0
         sample = replace(check_sample(rows, _ranks(turn * score)), cohort=fold)
         low = auc_interval(context, sample).low or 0.0
-        told = f"{names[position]} (AUC {best[position]:.3f}, lower limit {low:.3f})"
+        words = f"{names[position]} (AUC {best[position]:.3f}, lower limit {low:.3f})"
         if best[position] >= suspect and low >= suspect - SLACK:
-            issues.append(told)
+            issues.append(words)
         elif low >= curious - SLACK:
-            tips.append(told)
+            tips.append(words)
     top = int(np.argmax(best))
     return SingleColumn(issues, tips, f"{names[top]}, AUC {best[top]:.3f}")
 
@@ -113,6 +113,6 @@ def _filled(matrix: np.ndarray, value: float) -> np.ndarray:
 
 
 def _ranks(score: np.ndarray) -> np.ndarray:
-    """Return finite numbers in the same order."""
+    """Return finite ranks in the same order."""
     order: np.ndarray = np.unique(score, return_inverse=True)[1].astype(np.float64)
     return order

@@ -1,4 +1,4 @@
-"""What the checks look at: one training run, and evidence from the sources behind it."""
+"""Input of the checks: one training run, and evidence from its source tables."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from training.fitting.fit import TrainingConfig
 
 @dataclass(frozen=True)
 class Visibility:
-    """How it is known when the rows of a source table became visible.
+    """Basis of the time at which rows of a source table became known.
 
     Attributes
     ----------
     known_basis : str
-        ``column``: the source says it; ``delay``, ``default``: taken from when it happened.
+        ``column``: a source column; ``delay``, ``default``: derived from the event time.
     n_features : int
-        Features that read the table.
+        Number of features computed from the table.
     is_edited : bool
-        Rows of such a table are commonly entered or corrected after the fact.
+        Whether rows of such a table are commonly entered or corrected later.
     """
 
     known_basis: str
@@ -36,19 +36,19 @@ class Visibility:
 
 @dataclass(frozen=True)
 class CancellationCategories:
-    """Tickets about leaving: the decision itself, not a signal of it.
+    """Tickets about cancellation, which are part of the decision and not a signal of it.
 
     Attributes
     ----------
     n_tickets : int
         Tickets in the deny-listed categories.
     without : pandas.DataFrame
-        Features at `Evidence.day`, built as if these tickets did not exist: one row per entity
-        (the index), the columns of the families that read tickets.
+        Features at `Evidence.day` computed without these tickets: one row per entity (the index),
+        the columns of the families computed from tickets.
     lookalikes : mapping of str to int
-        Categories that sound like leaving and are not on the list, and their tickets.
+        Categories whose name suggests cancellation but that are not on the list, and their tickets.
     crowding : tuple of str
-        Categories whose tickets crowd right before decisions, in words
+        Categories whose tickets accumulate right before decisions, in words
         (`training.checks.ticket_crowding`).
     """
 
@@ -60,27 +60,27 @@ class CancellationCategories:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What only the sources and snapshots can tell.
+    """Evidence from source tables and snapshots.
 
     Attributes
     ----------
     day : pandas.Timestamp
         A past as_of, UTC.
     stored, rebuilt : pandas.DataFrame
-        All features at `day`, one row per entity (the index): as the snapshots hold them, and as
-        computed again from today's tables cut to what was known by `day`.
-    leaving : Leaving or None
+        All features at `day`, one row per entity (the index): from the snapshots, and recomputed
+        from today's tables restricted to rows known by `day`.
+    leaving : CancellationCategories or None
         None without a tickets table.
     sources : mapping of str to Visibility
         By source table.
     book : pandas.DataFrame
-        Features of the scored accounts of the book, one row each.
+        Features of the scored accounts, one row each.
     copies : sequence of tuple of str
         Groups of accounts with the same history.
     missing : sequence of str
-        Tables with many rows of accounts that are not there, in words.
+        Tables with many rows of unknown accounts, in words.
     clockless : mapping of str to str
-        Tables whose rows are known before they happened, and how many.
+        Tables with rows known before they happened, and their number.
     """
 
     day: pd.Timestamp
@@ -103,9 +103,9 @@ class CheckContext:
     frame : TrainingFrame
         Labelled rows.
     folds : Folds
-        What was trained and tested on.
-    recipe : Recipe
-        How the model was fitted.
+        Training and test rows.
+    config : TrainingConfig
+        Settings of the model.
     predictions : pandas.DataFrame
         Out-of-time predictions, see `training.candidates.train.out_of_time`, with ``p_model``.
     evaluation : Evaluation
@@ -118,7 +118,7 @@ class CheckContext:
 
     frame: TrainingFrame
     folds: Folds
-    recipe: TrainingConfig
+    config: TrainingConfig
     predictions: pd.DataFrame
     evaluation: Evaluation
     company: Company
@@ -126,5 +126,5 @@ class CheckContext:
 
     @cached_property
     def headline(self) -> pd.DataFrame:
-        """The out-of-time rows that count: each entity once per test period."""
+        """Headline rows: each entity once per test period."""
         return self.predictions[self.predictions["is_headline"]].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""What several checks compute: areas under the curve of scores and columns, and small refits."""
+"""Computations shared by checks: AUC of scores and columns, and small refits."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from training.evaluation.sampling import MIN_SLICE_EVENTS
 from training.fitting.fit import TrainingConfig, fit
 
 MAX_ROWS = 20_000
-"""Rows a small refit learns from: bounds the time of a check."""
+"""Largest number of training rows of a small refit, which limits the run time of a check."""
 
 MAX_ROUNDS = 150
 
 
 def lacks_events(rows: pd.DataFrame) -> bool:
-    """Return whether rows hold too few of either outcome to measure a ranking."""
+    """Return whether either outcome has too few rows to measure a ranking."""
     events = int(rows["label"].sum())
     return min(events, len(rows) - events) < MIN_SLICE_EVENTS
 
 
 def check_sample(rows: pd.DataFrame, score: np.ndarray) -> Sample:
-    """Return out-of-time rows with any score, its order the ranking; test periods kept apart."""
+    """Return a sample of out-of-time rows ranked by a score within test periods."""
     nothing = np.zeros(len(rows))
     label = rows["label"].to_numpy(dtype=np.float64)
     return Sample(label, score, nothing, nothing, entity_codes(rows), rows["fold"].to_numpy())
 
 
 def auc_interval(context: CheckContext, sample: Sample, measure: Measure = auc) -> Estimate:
-    """Return a measure with its 95 % interval, accounts drawn as a whole."""
+    """Return a measure with its 95 % interval, bootstrapped over accounts."""
     settings = context.company.training
     drawn = bootstrap(sample, {"it": measure}, draws=settings.bootstrap_draws, seed=settings.seed)
     return estimate(drawn["it"])
 
 
-def told(found: Estimate) -> str:
+def in_words(found: Estimate) -> str:
     """Return an estimate in words.
 
-    >>> told(Estimate(0.712, 0.651, None))
+    >>> in_words(Estimate(0.712, 0.651, None))
     '0.712 (interval not measurable)'
     """
     if found.value is None:
@@ -89,21 +89,21 @@ def column_aucs(matrix: np.ndarray, label: np.ndarray, fold: np.ndarray) -> np.n
     return concordant / pairs if pairs else np.full(matrix.shape[1], np.nan)
 
 
-def probe(context: CheckContext) -> TrainingConfig:
-    """Return the model's recipe made small: one seed, few rounds."""
-    recipe = context.recipe
-    return replace(recipe, seeds=recipe.seeds[:1], rounds=min(recipe.rounds, MAX_ROUNDS))
+def small_config(context: CheckContext) -> TrainingConfig:
+    """Return the model's settings with one seed and few rounds."""
+    config = context.config
+    return replace(config, seeds=config.seeds[:1], rounds=min(config.rounds, MAX_ROUNDS))
 
 
 def score_of(
-    recipe: TrainingConfig, train: TrainingFrame, test: TrainingFrame, seed: int
+    config: TrainingConfig, train: TrainingFrame, test: TrainingFrame, seed: int
 ) -> np.ndarray:
-    """Fit to at most `MAX_ROWS` rows of whole accounts, and return the log-odds of others."""
-    return fit(recipe, some_accounts(train, MAX_ROWS, seed)).raw(test)
+    """Fit to all rows of some accounts, at most `MAX_ROWS`, and return the log-odds of `test`."""
+    return fit(config, some_accounts(train, MAX_ROWS, seed)).raw(test)
 
 
 def some_accounts(frame: TrainingFrame, n_rows: int, seed: int) -> TrainingFrame:
-    """Return all rows of as many accounts, drawn by chance, as fill about `n_rows` rows."""
+    """Return all rows of randomly drawn accounts, about `n_rows` rows."""
     if len(frame) <= n_rows:
         return frame
     code = entity_codes(frame.rows)
@@ -114,9 +114,9 @@ def some_accounts(frame: TrainingFrame, n_rows: int, seed: int) -> TrainingFrame
 
 
 def name_list(words: Sequence[str], most: int = 5) -> str:
-    """Return the first words, and how many more there are.
+    """Return the first items and the number of the others.
 
-    >>> listing(["a", "b", "c"], 2)
+    >>> name_list(["a", "b", "c"], 2)
     'a, b and 1 more'
     """
     shown = ", ".join(words[:most])

@@ -1,4 +1,4 @@
-"""How far each feature turns at the moment at which the label turns."""
+"""Change of each feature at the as_of at which the label changes to 1."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from training.data.training_frame import TrainingFrame
 from training.evaluation.sampling import MIN_SLICE_EVENTS
 
 STEP_DAYS = 62.0
-"""Two rows of an account further apart than this are no neighbours."""
+"""Largest distance in days between consecutive rows of an account."""
 
 FAR_DAYS = 45.0
 DAY = np.timedelta64(1, "D")
 
 RENEWAL_DAYS = 30
-"""Changes are compared among accounts as near to their renewal, in steps of so many days."""
+"""Width in days of the groups by distance to renewal in which changes are compared."""
 
 NO_RENEWAL = -1
 
 
 @dataclass(frozen=True)
 class TurnTests:
-    """How well the change of each feature tells rows at which the label turns from the others.
+    """AUC of each feature's change for the rows at which the label changes to 1.
 
     Attributes
     ----------
     names : tuple of str
-        Number features.
+        Numeric features.
     auc, error : numpy.ndarray
-        Of the change since the row before, upwards or downwards, less what the change before and
-        the one after it tell by themselves; and its standard error.
+        AUC of the change since the previous row, in either direction, minus the excess AUC of the
+        changes before and after it; and its standard error.
     n_turns : int
-        Rows at which the label turned to 1.
+        Rows at which the label changed to 1.
     """
 
     names: tuple[str, ...]
@@ -44,12 +44,12 @@ class TurnTests:
     n_turns: int
 
 
-def turns(frame: TrainingFrame) -> TurnTests | None:
-    """Return how far features turn with the label; None with too few turns.
+def label_turns(frame: TrainingFrame) -> TurnTests | None:
+    """Return how strongly features change with the label; None with too few label changes.
 
-    The label turns to 1 when the event comes within the horizon, on a day that nothing but the
-    event decides. Rows of accounts whose label was and stays 0 are what it is held against, those
-    as near to their renewal.
+    The label changes to 1 when the event comes within the horizon, on a day that depends only on
+    the event. The comparison rows are those whose label was and stays 0, at a similar distance to
+    their renewal.
 
     Parameters
     ----------
@@ -66,26 +66,28 @@ def turns(frame: TrainingFrame) -> TurnTests | None:
     changes = np.diff(values.to_numpy(), axis=0)
     among = _renewal_step(rows)[order][1:]
 
-    def told(chosen: np.ndarray) -> np.ndarray:
+    def in_words(chosen: np.ndarray) -> np.ndarray:
         both = np.concatenate([chosen, pool])
         label = np.r_[np.ones(len(chosen)), np.zeros(len(pool))]
         return np.nan_to_num(column_aucs(changes[both], label, among[both]), nan=0.5)
 
-    turn, after = told(at), told(at + 1)
-    before = told(at[stays[at - 1]] - 1) if stays[at - 1].any() else np.full(len(turn), 0.5)
-    way = np.where(turn >= 0.5, 1.0, -1.0)
-    # A fall that goes on from month to month is a decline, wherever the label turns.
-    usual = np.maximum.reduce([way * (after - 0.5), way * (before - 0.5), np.zeros(len(way))])
+    turn, after = in_words(at), in_words(at + 1)
+    before = in_words(at[stays[at - 1]] - 1) if stays[at - 1].any() else np.full(len(turn), 0.5)
+    direction = np.where(turn >= 0.5, 1.0, -1.0)
+    # A decline over several months is no jump at the label change.
+    usual = np.maximum.reduce(
+        [direction * (after - 0.5), direction * (before - 0.5), np.zeros(len(direction))]
+    )
     m, n = len(at), len(pool)
     error = float(np.sqrt((m + n + 1) / (12.0 * m * n)))
-    return TurnTests(tuple(map(str, values)), 0.5 + way * (turn - 0.5) - usual, error, m)
+    return TurnTests(tuple(map(str, values)), 0.5 + direction * (turn - 0.5) - usual, error, m)
 
 
 def _pairs(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return which rows, from the second, were 0 and stay 0, and the positions of the turns.
+    """Return which rows, from the second, stay at 0, and the positions of the label changes.
 
-    A turn lies `FAR_DAYS` before its decision or more, and the next row tells of the same
-    decision: otherwise the label follows the moment itself, and so may an honest feature.
+    A label change is at least `FAR_DAYS` before its decision, and the next row has the same
+    decision; otherwise a legitimate feature may change at the same time.
     """
     entity, label = rows["entity_id"].to_numpy(), rows["label"].to_numpy()
     decided = rows["decision_at"].to_numpy(dtype="datetime64[us]")
@@ -99,7 +101,7 @@ def _pairs(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _filled(features: pd.DataFrame) -> pd.DataFrame:
-    """Return number features with unknown values below all known ones: to appear is a change."""
+    """Return numeric features with unknown values below all known ones: appearing is a change."""
     numbers = features.select_dtypes(["number", "bool"]).astype(np.float64)
     numbers = numbers.replace([np.inf, -np.inf], np.nan)
     reach = (numbers.max() - numbers.min()).fillna(0.0) + 1.0

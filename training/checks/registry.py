@@ -1,4 +1,4 @@
-"""Every check there is, found by its file, and the catalogue of them."""
+"""Registry of all checks, discovered by file name, and their catalogue."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from configs.schema.company import Company
 from training.checks.base import (
     SECTIONS,
     Check,
-    CheckResult,
     Finding,
     result_of,
     section_of,
 )
 from training.checks.context import CheckContext
+from training.model.manifest_parts import CheckResult
 
 PACKAGE = "training.checks"
 FILES = "*/[a-z][0-9][0-9]_*.py"
-"""Where the checks lie: a folder for each kind of check, a file for each check."""
+"""Files of the checks: one folder per section, one file per check."""
 
 
 @lru_cache(maxsize=1)
@@ -53,7 +53,7 @@ def _check_in(module: ModuleType) -> Check:
 
 
 def run_checks(context: CheckContext) -> list[CheckResult]:
-    """Run every check on one training run; those the company ignores are named with its reason.
+    """Run every check on one training run; ignored checks are listed with the company's reason.
 
     Raises
     ------
@@ -67,14 +67,14 @@ def run_checks(context: CheckContext) -> list[CheckResult]:
             check,
             Finding("ignored", ignored[check.code])
             if check.code in ignored
-            else check.look(context),
+            else check.run(context),
         )
         for check in check_catalogue()
     ]
 
 
 def leakage_marks(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the leakage checks as the validation report takes them.
+    """Return the leakage checks as input of the validation report.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def leakage_marks(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        title; passed: False for an issue, None where it did not run; words.
+        title; passed: False for an issue, None if it did not run; words.
     """
     verdicts = {"issue": False, "tip": True, "passed": True}
     return [
@@ -111,12 +111,12 @@ def refuse_unknown_checks(company: Company) -> None:
 
 
 def about_check(check: Check) -> str:
-    """Return the docstring of a check: what fault it finds, and how."""
+    """Return the docstring of a check: fault and method."""
     return inspect.cleandoc(type(check).__doc__ or "")
 
 
 def as_dicts() -> list[dict[str, str]]:
-    """Return the catalogue as plain values."""
+    """Return the catalogue as plain JSON content."""
     return [
         {
             "code": check.code,

@@ -1,4 +1,4 @@
-"""Evidence for the checks from sources and snapshots, gathered once for all targets."""
+"""Evidence for the checks from source tables and snapshots, collected once for all targets."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from features.snapshots.recompute import (
     without_leaving_tickets,
 )
 from training.checks.context import CancellationCategories, Evidence, Visibility
-from training.checks.ticket_crowding import crowding
+from training.checks.ticket_crowding import crowded_categories
 
 SOUNDS_LIKE_LEAVING = ("cancel", "terminat", "offboard", "off-board", "churn", "leaving")
 
 
-def gather(
+def gather_evidence(
     workspace: Workspace, built: FeatureBuild, progress: Callable[[str], None] = lambda _: None
 ) -> Evidence:
-    """Rebuild a past as_of, count tickets about leaving, and read the book.
+    """Recompute a past as_of, count cancellation tickets, and read the scored accounts.
 
     Parameters
     ----------
     workspace : Workspace
         The company.
-    built : Built
-        What the features room made.
+    built : FeatureBuild
+        Built features.
     progress : callable
-        Is told what happens.
+        Called with one line per step.
     """
     snapshots = built.snapshots
     day = middle_day(built)
     progress(f"checks: rebuilding {day} from what was known then")
-    # Rows known after the training's own day are in no check either.
+    # Rows known after the day of the training are excluded from checks.
     daily = as_known_by(daily_tables_at(workspace, sorted(built.loaded.tables)), snapshots.book_on)
     copies, clockless = copies_of(built.loaded)
     return Evidence(
@@ -65,7 +65,7 @@ def gather(
 
 
 def middle_day(built: FeatureBuild) -> date:
-    """Return the middle as_of that any target can be trained on: much is known after it."""
+    """Return the middle as_of of all training rows, which has much later history."""
     used = {
         moment.date()
         for labels in built.labels.values()
@@ -90,7 +90,7 @@ def _leaving(
 
 
 def _crowding(workspace: Workspace, built: FeatureBuild, kept: Tables) -> tuple[str, ...]:
-    """Return the categories of counted tickets that crowd right before losses, in words."""
+    """Return the categories of counted tickets that accumulate right before losses, in words."""
     frames = [
         built.labels[name].frame[["entity_id", "as_of", "label", "decision_at"]]
         for name, target in workspace.company.targets.items()
@@ -99,7 +99,7 @@ def _crowding(workspace: Workspace, built: FeatureBuild, kept: Tables) -> tuple[
     if not frames:
         return ()
     tickets = kept[TICKETS].select("entity_id", "day", "category").to_pandas()
-    return crowding(tickets, decisions(pd.concat(frames)))
+    return crowded_categories(tickets, decisions(pd.concat(frames)))
 
 
 def decisions(labels: pd.DataFrame) -> pd.DataFrame:
@@ -124,7 +124,7 @@ def decisions(labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def lookalikes(categories: dict[str, int]) -> dict[str, int]:
-    """Return the categories that sound like leaving and are not on the deny-list.
+    """Return categories whose name suggests cancellation but that are not on the deny-list.
 
     >>> lookalikes({"cancellation": 9, "account cancellation": 4, "billing": 8})
     {'account cancellation': 4}

@@ -1,4 +1,4 @@
-"""Tickets that crowd right before decisions: they come with the decision and are no sign of it."""
+"""Ticket categories that accumulate right before decisions, as part of the decision."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import pandas as pd
 from training.evaluation.sampling import MIN_SLICE_EVENTS
 
 NEAR_DAYS, WINDOWS = 14, 13
-"""Length of a window, and how many of them before a decision are looked at; the last is near."""
+"""Length of a window in days, and number of windows before a decision."""
 
 RATIO, LIMIT = 3.0, 3.09
-"""A category crowds when the lower 99.9 % limit (in standard errors) of its rate in the last
-window over that of the windows before lies above this ratio."""
+"""Ratio of a category's rate in the last window to the earlier windows above which it is reported,
+if its lower 99.9 % limit (in standard errors) exceeds it."""
 
 LEAST_SHARE = 0.05
-"""Share of accounts that leave below which a category is left to chance."""
+"""Smallest share of accounts with a decision that opened such a ticket."""
 
 EVERY = "tickets of any category"
 NONE = "tickets without a category"
 
 
-def crowding(tickets: pd.DataFrame, decided: pd.DataFrame) -> tuple[str, ...]:
-    """Return the categories whose tickets crowd in the last fortnight before decisions, in words.
+def crowded_categories(tickets: pd.DataFrame, decided: pd.DataFrame) -> tuple[str, ...]:
+    """Return the categories whose tickets accumulate in the last 14 days before decisions.
 
-    An account that leaves is looked at in windows of 14 days before its decision, as far back as
-    it was there; a window counts once, however many tickets it holds.
+    Each account with a decision is divided into windows of 14 days before it, back to its start; a
+    window counts once, with any number of tickets.
 
     Parameters
     ----------

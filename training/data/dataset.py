@@ -1,4 +1,4 @@
-"""From labels and the feature store to the typed training frame."""
+"""Joins labels and the feature store into the typed training frame."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from training.data.training_frame import (
     OPTIONAL_COLUMNS,
     ROW_COLUMNS,
     TrainingFrame,
-    refuse_repeats,
+    check_unique,
 )
 
 if TYPE_CHECKING:
@@ -35,20 +35,20 @@ def training_frame(
     info: Sequence[FeatureInfo],
     exclude: Sequence[str] = (),
 ) -> TrainingFrame:
-    """Join features to the usable label rows of one target, as they were known then.
+    """Join features, as known at each as_of, to the usable label rows of one target.
 
     Parameters
     ----------
     labels : Labels
         One target's labels; excluded rows are left out.
     snapshots : Snapshots
-        Where each account stood.
+        Account status per as_of.
     loaded : Loaded
         The source tables, for segments and the company's own health score.
     store : Store
         The feature store, applied.
     info : sequence of FeatureInfo
-        The features wanted.
+        Features to join.
     exclude : sequence of str
         Shell patterns of features not to train on.
 
@@ -60,28 +60,28 @@ def training_frame(
     Raises
     ------
     DataError
-        When there is nothing to tell apart.
+        No usable rows, or a single class.
     """
     require_events(labels)
     kept = [item for item in info if is_kept(item.name, exclude)]
     rows = labels.frame[labels.frame["excluded"].isna()].copy()
     rows = rows.sort_values(["as_of", "entity_id"], ignore_index=True)
-    refuse_repeats(
+    check_unique(
         rows, f"labels of {labels.target}", fix="keep one label per account, as_of and target"
     )
     rows["label"] = rows["label"].astype("int8")
-    rows = _with_standing(rows, snapshots)
+    rows = _with_account_status(rows, snapshots)
     rows = _with_account(rows, loaded)
     rows["health_score"] = health_score_as_of(rows, loaded)
     rows = _with_kinds(rows, labels)
     known = (*ROW_COLUMNS, *OPTIONAL_COLUMNS, *GROWTH_COLUMNS)
-    told = [name for name in known if name in rows]
+    present = [name for name in known if name in rows]
     values = store.historical(rows, labels.target, kept)
-    return TrainingFrame(labels.target, rows[told], values, tuple(kept))
+    return TrainingFrame(labels.target, rows[present], values, tuple(kept))
 
 
 def _with_kinds(rows: pd.DataFrame, labels: Labels) -> pd.DataFrame:
-    """Attach what kind of growth each positive saw, where the terms tell it."""
+    """Add the kind of growth of each positive row, where contract terms contain it."""
     if labels.kinds is None:
         return rows
     joined = rows.merge(labels.kinds, on=["entity_id", "as_of"], how="left", validate="one_to_one")
@@ -92,7 +92,7 @@ def _with_kinds(rows: pd.DataFrame, labels: Labels) -> pd.DataFrame:
     )
 
 
-def _with_standing(rows: pd.DataFrame, snapshots: Snapshots) -> pd.DataFrame:
+def _with_account_status(rows: pd.DataFrame, snapshots: Snapshots) -> pd.DataFrame:
     folder = snapshots.sets[STANDING].folder
     files = [str(folder / str(day) / "part.parquet") for day in snapshots.days]
     facts = ["arr", "is_under_contract", "renews_day", "notice_day"]
@@ -106,19 +106,19 @@ def _with_standing(rows: pd.DataFrame, snapshots: Snapshots) -> pd.DataFrame:
 
 
 def _with_account(rows: pd.DataFrame, loaded: Loaded) -> pd.DataFrame:
-    """Attach segment and owner as they are today: to slice an evaluation by, never features."""
+    """Add present segment and owner: slices of an evaluation, never features."""
     columns = loaded.tables["accounts"].columns
     segment = next((item for item in ("segment", "plan", "region") if item in columns), None)
     owner = "owner_id" if "owner_id" in columns else None
     if segment is None:
         rows = rows.assign(segment="all")
     else:
-        rows = rows.assign(segment=_today(rows, loaded, segment).fillna("unknown"))
-    return rows.assign(owner_id=None if owner is None else _today(rows, loaded, owner))
+        rows = rows.assign(segment=_latest(rows, loaded, segment).fillna("unknown"))
+    return rows.assign(owner_id=None if owner is None else _latest(rows, loaded, owner))
 
 
-def _today(rows: pd.DataFrame, loaded: Loaded, name: str) -> pd.Series:
-    """Return an attribute of each row's account as it was last known."""
+def _latest(rows: pd.DataFrame, loaded: Loaded, name: str) -> pd.Series:
+    """Return the latest known attribute of each row's account."""
     path = loaded.tables["accounts"].path
     accounts = pq.read_table(path, columns=["account_id", name, "known_at"]).to_pandas()
     latest = accounts.sort_values("known_at").drop_duplicates("account_id", keep="last")
@@ -126,12 +126,12 @@ def _today(rows: pd.DataFrame, loaded: Loaded, name: str) -> pd.Series:
 
 
 def health_score_as_of(rows: pd.DataFrame, loaded: Loaded) -> np.ndarray:
-    """Return the company's own score as it stood and was known at each row's as_of.
+    """Return the company's own health score as known at each row's as_of.
 
     Returns
     -------
     numpy.ndarray
-        float64, higher is healthier; NaN where the company has none.
+        float64, higher is healthier; NaN without a score.
     """
     nothing = np.full(len(rows), np.nan)
     info = loaded.tables.get("health_scores")
@@ -155,13 +155,13 @@ def health_score_as_of(rows: pd.DataFrame, loaded: Loaded) -> np.ndarray:
 
 
 def health_score_parts(loaded: Loaded) -> pd.DataFrame | None:
-    """Return the parts of the company's own score as they became known.
+    """Return the components of the company's own health score over time.
 
     Returns
     -------
     pandas.DataFrame or None
-        One row per account and moment: entity_id, known_at (UTC), and a float column
-        ``part_<name>`` per part; None where the company brings none.
+        One row per account and known_at (UTC), with a float column ``part_<name>`` per component;
+        None without components.
     """
     info = loaded.tables.get("health_scores")
     if info is None or "components" not in info.columns:

@@ -1,7 +1,7 @@
-"""Contract of the typed training frame, checked once where rows enter a training.
+"""Contract of the typed training frame, checked once at the start of a training.
 
-Rows come from the feature store, from ready-made tables or from a caller's own code. Everything
-after this point relies on what is checked here: labels, moments, order and one row per key.
+Rows come from the feature store, ready-made tables or a caller's code. All later steps rely on the
+checked properties: labels, times, order and one row per key.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from features.revenue.growth_kinds import KINDS, UNKNOWN_KIND
 from training.data.training_frame import TrainingFrame
 
 SHOWN = 5
-"""Faults named in an error; the rest are counted."""
+"""Number of faults listed in an error; the others are counted."""
 
 
 @cache
 def rows_schema() -> pa.DataFrameSchema:
     """Return the schema of the rows: one per (entity_id, as_of), sorted by (as_of, entity_id)."""
     text = pa.Check(lambda values: values.map(lambda value: isinstance(value, str)), name="text")
-    moment = pa.Check(_is_moment, name="moments in UTC")
+    moment = pa.Check(_is_timestamp, name="moments in UTC")
     kinds = pa.Check.isin(["", *KINDS, UNKNOWN_KIND])
     known = pa.Check(
         lambda rows: rows["label_known_at"] >= rows["as_of"],
@@ -56,12 +56,12 @@ def rows_schema() -> pa.DataFrameSchema:
 
 
 def check_frame(frame: TrainingFrame) -> TrainingFrame:
-    """Return the frame when it keeps the contract.
+    """Return the frame if it satisfies the contract.
 
     Raises
     ------
     DataError
-        Naming each column, what is wrong with it, how many rows and the first of them.
+        With each column, its fault, the number of rows and the first of them.
     """
     either = pa.Check(_is_feature, name="numbers (float64) or text")
     features = pa.DataFrameSchema(
@@ -72,7 +72,7 @@ def check_frame(frame: TrainingFrame) -> TrainingFrame:
         features.validate(frame.features, lazy=True)
     except SchemaErrors as error:
         raise DataError(
-            "the training rows break their contract: " + "; ".join(_faults(error.failure_cases)),
+            "the training rows violate their contract: " + "; ".join(_faults(error.failure_cases)),
             where=f"target {frame.target}",
             fix="correct the code that builds the frame; columns: training.data.training_frame",
         ) from error
@@ -80,10 +80,10 @@ def check_frame(frame: TrainingFrame) -> TrainingFrame:
 
 
 _WORDS = {"multiple_fields_uniqueness": "entity_id and as_of are not unique together"}
-"""What pandera calls a fault in words of its own."""
+"""Messages by pandera's name of a failed check."""
 
 
-def _is_moment(values: pd.Series) -> bool:
+def _is_timestamp(values: pd.Series) -> bool:
     return isinstance(values.dtype, pd.DatetimeTZDtype) and str(values.dtype.tz) == "UTC"
 
 
@@ -100,7 +100,7 @@ def _is_feature(values: pd.Series) -> bool:
 def _faults(cases: pd.DataFrame) -> list[str]:
     """Return per column and check, columns first, the number of rows and the first of them.
 
-    A check of whole rows is reported by pandera once per column of each row; it is named once.
+    pandera reports a check of whole rows once per column of each row; it is listed once.
     """
     is_row = cases["schema_context"] == "DataFrameSchema"
     named = cases.assign(column=cases["column"].where(~is_row, "rows"), is_row=is_row)

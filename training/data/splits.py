@@ -1,8 +1,8 @@
-"""Rolling-origin folds with embargo: train on what was known at a cut-off, test on what came after.
+"""Rolling-origin folds with embargo: train on labels known at a cut-off, test on later rows.
 
-A fold's cut-off T is a moment of the grid. A row trains only if its label was known by T, grace
-included, so that no label window of a training row reaches past T; a row tests if its as_of lies in
-``[T, until)``, as if a model fitted at T had scored the book from that day on.
+The cut-off T of a fold is an as_of of the grid. A row is a training row if its label was known by
+T, including the grace period, so no label window of a training row extends past T; a row is a test
+row if its as_of is in ``[T, until)``, as if a model fitted at T had scored the accounts from then.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from configs.runtime.errors import DataError
 from training.data.training_frame import TrainingFrame
 
 MIN_CLASS_ACCOUNTS = 5
-"""Entities with and without the event that the training rows of a fold need."""
+"""Smallest number of entities of each class in the training rows of a fold."""
 
 Over = Literal["time", "accounts"]
 
@@ -25,7 +25,7 @@ NOT_OUT_OF_TIME = (
     "not out of time: random folds on one snapshot hold out accounts, not a later period; "
     "no claim about the future"
 )
-"""What is said of a table with a single as_of, wherever its numbers stand."""
+"""Note shown with every measure of a table with a single as_of."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Fold:
     number : int
         1 is the oldest.
     cutoff : pandas.Timestamp
-        The moment T the model is fitted.
+        Time T at which the model is fitted.
     until : pandas.Timestamp
         End of the test period, exclusive.
     train : numpy.ndarray
@@ -45,9 +45,9 @@ class Fold:
     test : numpy.ndarray
         Rows with as_of in [cutoff, until).
     headline : numpy.ndarray
-        Of the test rows, the first of each entity: each counts once.
+        First test row of each entity, so that each counts once.
     repeat : int
-        Which deal of the accounts it belongs to, from 1; always 1 for folds in time.
+        Number of the assignment of accounts to folds, from 1; always 1 for folds in time.
     """
 
     number: int
@@ -61,17 +61,16 @@ class Fold:
 
 @dataclass(frozen=True)
 class Folds:
-    """The folds of one training run, oldest first.
+    """Folds of one training run, oldest first.
 
     Attributes
     ----------
     folds : tuple of Fold
         At least one.
     over : str
-        ``time``; or ``accounts`` for a table with a single as_of, which cannot show what a later
-        period would have brought.
+        ``time``; or ``accounts`` for a table with a single as_of, which has no later period.
     notes : tuple of str
-        What was asked for and could not be had.
+        Restrictions compared with the configuration.
     """
 
     folds: tuple[Fold, ...]
@@ -88,7 +87,7 @@ class Folds:
 
     @property
     def first(self) -> Folds:
-        """The folds of the first deal: every row is tested once."""
+        """Folds of the first assignment: every row is tested once."""
         return replace(self, folds=tuple(fold for fold in self.folds if fold.repeat == 1))
 
 
@@ -101,7 +100,7 @@ def entity_codes(rows: pd.DataFrame) -> np.ndarray:
 def count_events(rows: pd.DataFrame) -> int:
     """Return distinct events among the positive rows: one per entity and decision.
 
-    Many snapshots see the same event coming; it is counted once.
+    Several snapshots precede the same event; it is counted once.
     """
     positive = rows.loc[rows["label"] == 1, ["entity_id", "decision_at"]]
     return len(positive.drop_duplicates())
@@ -117,21 +116,20 @@ def make_folds(
     frame : TrainingFrame
         Labelled rows.
     folds : int
-        How many are asked for.
+        Requested number of folds.
     fold_days : int
         Length of one test period, in days.
     seed : int
-        Deals the accounts of a table with a single as_of.
+        Of the random assignment of accounts, for a table with a single as_of.
     repeats : int
-        How often they are dealt anew.
+        Number of random assignments.
 
     Raises
     ------
     DataError
-        When there is nothing to learn from: no rows, one entity, one class, or no cut-off with
-        labels on both sides.
+        No rows, one entity, one class, or no cut-off with both classes before and after it.
     """
-    _refuse_hopeless(frame)
+    _check_learnable(frame)
     moments = frame.rows["as_of"].drop_duplicates().sort_values()
     if len(moments) == 1:
         return _account_folds(frame, folds, seed, repeats)
@@ -149,26 +147,26 @@ def make_folds(
     return Folds(numbered, notes=(note,) if short else ())
 
 
-def _refuse_hopeless(frame: TrainingFrame) -> None:
+def _check_learnable(frame: TrainingFrame) -> None:
     where = f"target {frame.target}"
     n_entities, label = frame.rows["entity_id"].nunique(), frame.label
     if n_entities < 2:
         raise DataError(
-            f"{n_entities} account with resolved labels; a model needs many",
+            f"{n_entities} account with resolved labels; a model needs more",
             where=where,
             fix="check the cohort and the mapping of account_id",
         )
     if label.sum() == 0:
         raise DataError(
-            f"none of {len(frame):,} rows has the event, so there is nothing to predict",
+            f"none of {len(frame):,} rows has the event, so nothing can be predicted",
             where=where,
             fix="check the label contract, or use a longer horizon_days",
         )
     if label.sum() == len(frame):
         raise DataError(
-            f"all {len(frame):,} rows have the event, so there is nothing to tell apart",
+            f"all {len(frame):,} rows have the event, so nothing can be distinguished",
             where=where,
-            fix="check that accounts that stayed are among the rows",
+            fix="check that accounts that stayed are included",
         )
 
 
@@ -221,17 +219,17 @@ def _no_cutoff(frame: TrainingFrame, fold_days: int) -> DataError:
         f"accounts of each outcome known before it and both outcomes after it; labels take "
         f"{wait.days} days to be known and test periods are {fold_days} days",
         where=f"target {frame.target}",
-        fix="bring a longer history, or set a shorter horizon_days or training.fold_days",
+        fix="load a longer history, or set a shorter horizon_days or training.fold_days",
     )
 
 
 def _account_folds(frame: TrainingFrame, folds: int, seed: int, repeats: int) -> Folds:
-    """Deal the entities of a single as_of into folds, events evenly, as often as asked."""
+    """Assign the entities of a single as_of to folds at random, balanced by events."""
     moment = frame.rows["as_of"].iloc[0]
     until = moment + pd.Timedelta(microseconds=1)
     made: list[Fold] = []
     for repeat in range(repeats):
-        deal = _deal(frame, folds, seed + repeat)
+        deal = _assign(frame, folds, seed + repeat)
         for number in range(int(deal.max()) + 1):
             test = np.flatnonzero(deal == number)
             train = np.flatnonzero(deal != number)
@@ -242,8 +240,8 @@ def _account_folds(frame: TrainingFrame, folds: int, seed: int, repeats: int) ->
     return Folds(tuple(made), over="accounts", notes=(NOT_OUT_OF_TIME,))
 
 
-def _deal(frame: TrainingFrame, folds: int, seed: int) -> np.ndarray:
-    """Return the fold of each row: rows of an entity together, events spread evenly."""
+def _assign(frame: TrainingFrame, folds: int, seed: int) -> np.ndarray:
+    """Return the fold of each row: rows of an entity together, balanced by events."""
     code = entity_codes(frame.rows)
     n_entities = int(code.max()) + 1
     had_event = np.zeros(n_entities, dtype=bool)
@@ -263,7 +261,7 @@ def _deal(frame: TrainingFrame, folds: int, seed: int) -> np.ndarray:
 
 
 def describe(frame: TrainingFrame, folds: Folds) -> pd.DataFrame:
-    """Return one row per fold: what it trains and tests on, for the picture of folds.
+    """Return one row per fold with its training and test periods.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The typed training frame: what every step after Feast takes, whatever it was made from."""
+"""Typed training frame: the input of every training step, from Feast or a ready-made table."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ ROW_COLUMNS = {
     "entity_id": "the entity",
     "as_of": "prediction moment, datetime64[us, UTC]",
     "label": "0 or 1",
-    "label_known_at": "when the label was known, grace included, datetime64[us, UTC]",
-    "decision_at": "when it was decided, datetime64[us, UTC], NaT for label 0",
+    "label_known_at": "time at which the label became known, grace included, datetime64[us, UTC]",
+    "decision_at": "time of the decision, datetime64[us, UTC], NaT for label 0",
     "arr": "annual value at as_of, reporting currency, NaN unknown",
     "segment": "segment for slices, text",
     "is_under_contract": "asked about a renewal rather than the horizon, bool",
     "days_to_renewal": "calendar days to the renewal, NaN without contract",
-    "health_score": "the company's own score as it stood, higher healthier, NaN without",
+    "health_score": "the company's own health score, higher is healthier, NaN without",
 }
 
 OPTIONAL_COLUMNS = {
     "days_to_notice": "calendar days to the last day on which notice counts, NaN without contract",
-    "owner_id": "who looks after the account today, for counting work only, None unknown",
+    "owner_id": "present owner of the account, for workload only, None unknown",
 }
-"""Columns an evaluation says more with, where the company knows them."""
+"""Optional columns for further parts of an evaluation."""
 
 GROWTH_COLUMNS = {
     "growth_kind": "kind of the growth inside the window, empty without one",
     "growth_uplift": "revenue gained inside the window over that at as_of, NaN without",
 }
-"""Columns that rows also have where the terms tell what kind of growth it was."""
+"""Columns present if contract terms contain the kind of growth."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,17 @@ class TrainingFrame:
     target : str
         Name of the target.
     rows : pandas.DataFrame
-        Columns of `ROW_COLUMNS`, of `OPTIONAL_COLUMNS` where known, and of `GROWTH_COLUMNS` where
-        terms tell them, sorted by (as_of, entity_id), RangeIndex.
+        Columns of `ROW_COLUMNS` and, where known, of `OPTIONAL_COLUMNS` and `GROWTH_COLUMNS`,
+        sorted by (as_of, entity_id), RangeIndex.
     features : pandas.DataFrame
         Same index; float64 columns, and text (object) columns for categories.
     info : tuple of FeatureInfo
         One per column of `features`, in order.
     reading : mapping of str to str
-        Of a ready-made table: how each column is read (`training.tabular.column_kinds.Kind`), kept
-        in the bundle so that new rows are read alike. Empty where features come from the feature
-        store.
+        For a ready-made table: kind of each column (`training.tabular.column_kinds.Kind`), stored
+        in the bundle to convert new rows identically. Empty for the feature store.
     contract : mapping
-        Of a ready-made table: what its label means, with counts. Empty likewise.
+        For a ready-made table: definition of its label, with counts. Empty likewise.
     """
 
     target: str
@@ -75,13 +74,13 @@ class TrainingFrame:
             raise DataError(f"the training frame misses {missing}", where=f"target {self.target}")
         names = [item.name for item in self.info]
         if names != list(self.features.columns) or len(self.rows) != len(self.features):
-            raise DataError("features, their descriptions and rows do not line up")
+            raise DataError("features, their descriptions and rows do not match")
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, mask: np.ndarray) -> TrainingFrame:
-        """Return the rows where `mask` (bool, or positions) holds, reindexed."""
+        """Return the rows selected by `mask` (bool, or positions), reindexed."""
         return replace(
             self,
             rows=self.rows[mask].reset_index(drop=True)
@@ -99,18 +98,18 @@ class TrainingFrame:
 
     @property
     def weight(self) -> np.ndarray:
-        """How much each row counts in a fit: float64, mean 1.
+        """Weight of each row in a fit: float64, mean 1.
 
-        One decision is seen by many rows: every as_of before a renewal repeats the same answer,
-        and monthly rows share most of a 91-day window. A row counts by its share of what its
-        entity's overlapping label windows tell: 1 over their number (a simple form of the average
-        uniqueness of López de Prado, Advances in Financial Machine Learning, 2018, ch. 4).
-        Without it, trees learn accounts by heart that fill many rows.
+        Many rows precede one decision: every as_of before a renewal has the same label, and
+        monthly rows share most of a 91-day window. The weight is 1 over the number of overlapping
+        label windows of the entity (a simple form of the average uniqueness of López de Prado,
+        Advances in Financial Machine Learning, 2018, ch. 4). Without it, trees overfit accounts
+        with many rows.
         """
         entity = self.rows["entity_id"].astype("category").cat.codes.to_numpy(dtype=np.int64)
         opens, closes = _days(self.rows["as_of"]), _days(self.rows["label_known_at"])
         span = int(max(closes.max(initial=0), opens.max(initial=0))) + 2
-        # One sorted line for all entities: the windows of others lie further apart than any span.
+        # One sorted array for all entities: windows of others are further apart than any span.
         starts, ends = np.sort(entity * span + opens), np.sort(entity * span + closes)
         begun = np.searchsorted(starts, entity * span + closes, side="left")
         over = np.searchsorted(ends, entity * span + opens, side="right")
@@ -119,16 +118,16 @@ class TrainingFrame:
 
     def fingerprint(self) -> str:
         """Return the identity of the rows, labels and feature values."""
-        told = [name for name in GROWTH_COLUMNS if name in self.rows]
+        growth = [name for name in GROWTH_COLUMNS if name in self.rows]
         hashed = pd.util.hash_pandas_object(
-            pd.concat([self.rows[["entity_id", "as_of", "label", *told]], self.features], axis=1),
+            pd.concat([self.rows[["entity_id", "as_of", "label", *growth]], self.features], axis=1),
             index=False,
         )
         return digest(list(self.features.columns), int(hashed.sum()), len(self), length=16)
 
 
-def refuse_repeats(rows: pd.DataFrame, where: str, *, fix: str) -> None:
-    """Refuse rows of the same entity and moment, and say whether their labels agree.
+def check_unique(rows: pd.DataFrame, where: str, *, fix: str) -> None:
+    """Raise for rows of the same entity and as_of; the error says whether their labels agree.
 
     Parameters
     ----------
@@ -149,14 +148,14 @@ def refuse_repeats(rows: pd.DataFrame, where: str, *, fix: str) -> None:
     if differ.any():
         shown = ", ".join(str(key[0]) for key in differ.index[differ.to_numpy()][:3])
         raise DataError(
-            f"labels contradict themselves: {int(differ.sum()):,} accounts have rows of the same "
-            f"moment with different labels: {shown}",
+            f"contradictory labels: {int(differ.sum()):,} accounts have rows of the same "
+            f"as_of with different labels: {shown}",
             where=where,
             fix=fix,
         )
     shown = ", ".join(str(key[0]) for key in differ.index[:3])
     raise DataError(
-        f"{len(repeated):,} rows share their account and moment with another: {shown}",
+        f"{len(repeated):,} rows have the same account and as_of as another: {shown}",
         where=where,
         fix=fix,
     )

@@ -1,7 +1,7 @@
-"""The team's list, as it would have been: how early an account came up on it, and whose work it is.
+"""Alert list of the team, reconstructed from out-of-time scores: lead of alerts and workload.
 
-An account is alerted when it first comes up on the list of a team that works to its capacity: at
-every as_of the list takes the highest scores not listed before in the same test period.
+An account is alerted when it first enters the list of a team that works at its capacity: at every
+as_of the list takes the highest scores that were not listed before in the same test period.
 """
 
 from __future__ import annotations
@@ -14,55 +14,57 @@ import pandas as pd
 from configs.schema.team_capacity import DAYS_PER_MONTH, workable
 from training.data.splits import entity_codes
 from training.evaluation.metrics import entity_weights, estimate, none_if_nan
+from training.evaluation.parts import EstimateJson, FirstAlertsJson, WorkloadJson
 from training.evaluation.sampling import (
     MIN_SLICE_EVENTS,
     MODEL,
     Drawing,
-    Plain,
     lead_days,
     step_days,
 )
 
 WARNED_DAYS = (30, 60, 90)
-"""Days before the decision for which the share of events alerted by then is told."""
-
-QUARTILES = {"first_quartile_days": 0.25, "median_days": 0.5, "third_quartile_days": 0.75}
+"""Days before the decision at which the share of alerted events is reported."""
 
 BUSY = 0.9
-"""The share of a CSM's months that are not busier than the one told."""
+"""Quantile of a CSM's monthly alerts that is reported as a busy month."""
 
 
-def first_alerts(predictions: pd.DataFrame, names: Sequence[str], drawing: Drawing) -> Plain:
-    """Return how long before the decision an account first came up on the team's list.
+def first_alerts(
+    predictions: pd.DataFrame, names: Sequence[str], drawing: Drawing
+) -> FirstAlertsJson:
+    """Return the days from an account's first place on the team's list to the decision.
 
-    Only events whose decision is dated count, and only alerts inside the label window and the test
-    period, which so limit what can be found.
+    Only events with a dated decision count, and only alerts within the label window and the test
+    period, which limit the days that can be found.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
-        Out-of-time rows, all moments of the test periods.
+        Out-of-time rows, every as_of of the test periods.
     names : sequence of str
-        The scores, each with its own list; ``model`` among them.
+        Scores, each with its own list; must include ``model``.
     drawing : Drawing
-        Capacity, and draws of entities with all their events.
+        Capacity; bootstrap of entities with all their events.
 
     Returns
     -------
     dict
-        See `summary_of_leads`.
+        See `summarize_leads`.
     """
     dated = predictions[(predictions["label"] == 1) & predictions["decision_at"].notna()]
     events = dated[["entity_id", "decision_at"]].drop_duplicates().reset_index(drop=True)
     leads = {name: _first_alert(predictions, events, name, drawing) for name in names}
     longest = none_if_nan(lead_days(dated).max()) if len(dated) else None
-    return {**summary_of_leads(leads, events, drawing), "longest_days": longest}
+    found = summarize_leads(leads, events, drawing)
+    found["longest_days"] = longest
+    return found
 
 
-def summary_of_leads(
+def summarize_leads(
     leads: Mapping[str, np.ndarray], events: pd.DataFrame, drawing: Drawing
-) -> Plain:
-    """Return what days of warning come to, per score.
+) -> FirstAlertsJson:
+    """Return the distribution of days of warning, per score.
 
     Parameters
     ----------
@@ -76,11 +78,11 @@ def summary_of_leads(
     Returns
     -------
     dict
-        events; models: per name caught (events ever listed), share, median_days and the quartiles
-        of those, mean_days of all events, one never listed counting 0, and warned: per number of
-        days the share of all events listed at least so long before; difference: the model's mean
-        minus the calendar's, in days. Medians are not compared: a list drawn at random catches
-        few, and those early.
+        events; models: per name caught (listed events), share, median_days and quartiles of listed
+        events, mean_days of all events with 0 for unlisted ones, and warned: per number of days the
+        share of all events listed at least that long before; difference: the model's mean minus the
+        calendar's, in days. Medians are not compared, because a random list has few events but
+        early ones.
     """
     weights = _weights_of(events, drawing)
     means = {name: _mean(np.nan_to_num(days), weights) for name, days in leads.items()}
@@ -90,23 +92,25 @@ def summary_of_leads(
             name: {
                 "caught": int(np.isfinite(days).sum()),
                 "share": none_if_nan(np.isfinite(days).mean()) if len(days) else None,
-                **_quartiles(days, weights),
-                "mean_days": estimate(means[name]).as_dict(),
+                "first_quartile_days": _quantile(days, weights, 0.25),
+                "median_days": _quantile(days, weights, 0.5),
+                "third_quartile_days": _quantile(days, weights, 0.75),
+                "mean_days": estimate(means[name]).as_json(),
                 "warned": {
-                    str(least): estimate(_mean(days >= least, weights)).as_dict()
+                    str(least): estimate(_mean(days >= least, weights)).as_json()
                     for least in WARNED_DAYS
                 },
             }
             for name, days in leads.items()
         },
         "difference": (
-            estimate(means[MODEL] - means["calendar"]).as_dict() if "calendar" in means else None
+            estimate(means[MODEL] - means["calendar"]).as_json() if "calendar" in means else None
         ),
     }
 
 
 def _weights_of(events: pd.DataFrame, drawing: Drawing) -> np.ndarray:
-    """Return (1 + draws, events): once each, then as often as its entity is drawn."""
+    """Return (1 + draws, events) weights: ones, then the number of times its entity was drawn."""
     if events.empty:
         return np.ones((1 + drawing.draws, 0))
     drawn = entity_weights(entity_codes(events), drawing.draws, drawing.seed)
@@ -122,34 +126,31 @@ def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return mean
 
 
-def _quartiles(days: np.ndarray, weights: np.ndarray) -> Plain:
-    """Return the quartiles of the events that were listed, undefined where too few were."""
-    caught = np.isfinite(days)
+def _quantile(days: np.ndarray, weights: np.ndarray, share: float) -> EstimateJson:
+    """Return a quantile over listed events, undefined where too few were listed."""
+    listed = np.isfinite(days)
     drawn = np.where(
-        weights[:, caught].sum(axis=1, keepdims=True) >= MIN_SLICE_EVENTS, weights[:, caught], 0.0
+        weights[:, listed].sum(axis=1, keepdims=True) >= MIN_SLICE_EVENTS, weights[:, listed], 0.0
     )
-    return {
-        name: estimate(weighted_quantile(days[caught], drawn, share)).as_dict()
-        for name, share in QUARTILES.items()
-    }
+    return estimate(weighted_quantile(days[listed], drawn, share)).as_json()
 
 
 def weighted_quantile(values: np.ndarray, weights: np.ndarray, share: float) -> np.ndarray:
-    """Return a quantile of values that count several times.
+    """Return a quantile of weighted values.
 
     Parameters
     ----------
     values : numpy.ndarray
         (n,), finite.
     weights : numpy.ndarray
-        (draws, n), how often each value counts.
+        (draws, n), weight of each value.
     share : float
-        In (0, 1); 0.5 is the median, halfway between the middle two where there are two.
+        In (0, 1); 0.5 is the median, the mean of the middle two where there are two.
 
     Returns
     -------
     numpy.ndarray
-        (draws,); NaN where nothing counts.
+        (draws,); NaN where all weights are 0.
 
     Examples
     --------
@@ -172,33 +173,33 @@ def _first_alert(
     predictions: pd.DataFrame, events: pd.DataFrame, name: str, drawing: Drawing
 ) -> np.ndarray:
     """Return per event the days from the first listing to the decision; NaN when never listed."""
-    listed = on_the_list(predictions, name, drawing)
+    listed = rows_on_list(predictions, name, drawing)
     listed = listed[listed["label"] == 1]
     first = listed.groupby(["entity_id", "decision_at"])["as_of"].min().rename("as_of")
     return lead_days(events.join(first, on=["entity_id", "decision_at"]))
 
 
-def on_the_list(predictions: pd.DataFrame, name: str, drawing: Drawing) -> pd.DataFrame:
-    """Return the rows that come up on the list of a team that works to its capacity."""
+def rows_on_list(predictions: pd.DataFrame, name: str, drawing: Drawing) -> pd.DataFrame:
+    """Return the rows on the list of a team that works at its capacity."""
     size = list_size(predictions, drawing)
     return predictions[listed_rows(predictions, name, size, drawing.seed)]
 
 
 def list_size(predictions: pd.DataFrame, drawing: Drawing) -> int:
-    """Return how many new accounts a list takes at every as_of, at least one."""
+    """Return the number of new accounts on the list at every as_of, at least one."""
     return max(1, round(workable(drawing.capacity_per_month, step_days(predictions))))
 
 
 def listed_rows(predictions: pd.DataFrame, name: str, size: int, seed: int) -> np.ndarray:
-    """Return which rows come up on the team's list.
+    """Return which rows are on the team's list.
 
-    At every as_of the list takes the `size` highest that were not listed before in the same test
-    period; ties fall by lot, one lot per entity.
+    At every as_of the list takes the `size` highest scores that were not listed before in the same
+    test period; ties are broken at random, per entity.
     """
     codes = entity_codes(predictions)
     n_entities = int(codes.max()) + 1
-    lot = np.random.default_rng(seed).permutation(n_entities)[codes]
-    order = np.lexsort((lot, -predictions[f"p_{name}"].to_numpy(dtype=np.float64)))
+    random_order = np.random.default_rng(seed).permutation(n_entities)[codes]
+    order = np.lexsort((random_order, -predictions[f"p_{name}"].to_numpy(dtype=np.float64)))
     listed = np.zeros(len(predictions), dtype=bool)
     ranked = pd.DataFrame({
         "position": order,
@@ -207,21 +208,21 @@ def listed_rows(predictions: pd.DataFrame, name: str, size: int, seed: int) -> n
     })  # fmt: skip
     for _, period in ranked.groupby("fold"):
         is_worked = np.zeros(n_entities, dtype=bool)
-        for _, moment in period.groupby("as_of"):
-            positions = moment["position"].to_numpy()
+        for _, rows in period.groupby("as_of"):
+            positions = rows["position"].to_numpy()
             chosen = positions[~is_worked[codes[positions]]][:size]
             listed[chosen] = is_worked[codes[chosen]] = True
     return listed
 
 
-def workload(predictions: pd.DataFrame, drawing: Drawing) -> Plain:
-    """Return how many alerts a month brings, to the team and to each CSM, at its capacity.
+def workload(predictions: pd.DataFrame, drawing: Drawing) -> WorkloadJson:
+    """Return the alerts per month of the team and of each CSM, at the team's capacity.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
-        Out-of-time rows; ``owner_id``, where there is one, is who looks after the account today,
-        because owners have no history: it tells how the work would fall now.
+        Out-of-time rows; ``owner_id``, where present, is the account's owner today, because owners
+        have no history: numbers per CSM describe today's assignment.
     drawing : Drawing
         Capacity, and draws of entities.
 
@@ -236,22 +237,22 @@ def workload(predictions: pd.DataFrame, drawing: Drawing) -> Plain:
     raised = listed_rows(predictions, MODEL, list_size(predictions, drawing), drawing.seed)
     months = predictions["as_of"].nunique() * step_days(predictions) / DAYS_PER_MONTH
     listed = predictions[raised]
-    found: Plain = {
+    found: WorkloadJson = {
         "alerts": len(listed),
         "months": months,
         "per_month": len(listed) / months,
         "precision": estimate(
             _mean(listed["label"].to_numpy(), _weights_of(listed, drawing))
-        ).as_dict(),
+        ).as_json(),
         "csms": None,
     }
     if "owner_id" not in predictions or predictions["owner_id"].isna().all():
         return found
-    return found | _by_owner(predictions, listed)
+    return {**found, **_by_owner(predictions, listed)}
 
 
-def _by_owner(predictions: pd.DataFrame, listed: pd.DataFrame) -> Plain:
-    """Return the alerts of each CSM in each calendar month in which there was a book to work."""
+def _by_owner(predictions: pd.DataFrame, listed: pd.DataFrame) -> WorkloadJson:
+    """Return the alerts per CSM and tested calendar month."""
     owners = predictions["owner_id"].dropna().unique()
     when = listed["as_of"].dt.strftime("%Y-%m")
     tested = predictions["as_of"].dt.strftime("%Y-%m").unique()

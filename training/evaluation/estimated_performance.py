@@ -1,39 +1,37 @@
-"""How well should a model do, before any outcome is known? What its own probabilities imply.
+"""Estimated performance: measures implied by calibrated probabilities, before outcomes are known.
 
-Assumption, and the only one: the probabilities are calibrated, so that each outcome is a toss with
-its own probability, independent of the others. Then the measures of a book follow from its
-probabilities alone (Guillory et al., *Predicting with confidence on unseen distributions*, 2021;
-NannyML calls the idea confidence-based performance estimation). It notices that a book became
-harder to tell apart; it cannot notice that the probabilities themselves became wrong: only realised
-outcomes can. A common shock to all accounts makes the true spread wider than the one shown.
+The only assumption is calibration: each outcome is an independent draw with its own probability.
+Then the distribution of the measures follows from the probabilities (Guillory et al., *Predicting
+with confidence on unseen distributions*, 2021; confidence-based performance estimation in NannyML).
+The estimate shows when accounts become harder to separate; it cannot show that probabilities are
+wrong, which needs realised outcomes. A common shock to all accounts makes the true range wider.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
 DRAWS = 400
 MIN_EVENTS = 5.0
-"""Expected events below which no AUC is estimated."""
+"""Smallest number of expected events for an AUC."""
 
 
 @dataclass(frozen=True)
 class EstimatedPerformance:
-    """What calibrated probabilities imply, each with a 90 % range of single realisations.
+    """Measures implied by calibrated probabilities, with a 90 % range of single realisations.
 
     Attributes
     ----------
     n : int
         Accounts.
     events, events_low, events_high : float
-        How many it will happen to.
+        Expected number of events.
     brier, brier_low, brier_high : float
         Mean of (p − outcome)².
     auc, auc_low, auc_high : float or None
-        Chance that an event outranks a non-event; None below `MIN_EVENTS` expected events.
+        Probability that an event ranks above a non-event; None below `MIN_EVENTS` expected events.
     """
 
     n: int
@@ -47,13 +45,13 @@ class EstimatedPerformance:
     auc_low: float | None
     auc_high: float | None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the plain mapping."""
+    def as_dict(self) -> dict[str, float | None]:
+        """Return plain JSON content."""
         return asdict(self)
 
 
 def expected_performance(p: np.ndarray, *, seed: int) -> EstimatedPerformance:
-    """Return what probabilities imply of their own performance, if they are calibrated.
+    """Return the performance that probabilities imply if they are calibrated.
 
     Parameters
     ----------
@@ -92,7 +90,7 @@ def expected_auc(p: np.ndarray, period: np.ndarray | None = None) -> float:
     p : numpy.ndarray
         (rows,) probabilities.
     period : numpy.ndarray, optional
-        (rows,) codes: pairs are taken within a period, as in `training.evaluation.metrics.auc`.
+        (rows,) codes: pairs are formed within a period, as in `training.evaluation.metrics.auc`.
 
     Examples
     --------
@@ -105,7 +103,7 @@ def expected_auc(p: np.ndarray, period: np.ndarray | None = None) -> float:
 
 
 def _pairs(p: np.ndarray) -> tuple[float, float]:
-    """Return the expected pairs in the right order, and all pairs of an event and another row."""
+    """Return the expected concordant pairs, and all pairs of an event and a non-event."""
     order = np.argsort(p, kind="stable")
     starts = np.flatnonzero(np.diff(p[order], prepend=-np.inf) > 0)
     events = np.add.reduceat(p[order], starts)
@@ -119,9 +117,9 @@ def _pairs(p: np.ndarray) -> tuple[float, float]:
 def _drawn(p: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return events, Brier score and AUC (NaN with one class) of each drawn set of outcomes."""
     _, place, size = np.unique(p, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(size) - (size - 1) / 2.0)[place]  # ties share their mean rank
+    ranks = (np.cumsum(size) - (size - 1) / 2.0)[place]  # ties have their mean rank
     events, brier, above = np.empty(DRAWS), np.empty(DRAWS), np.empty(DRAWS)
-    for draw in range(DRAWS):  # one at a time: a large book times all draws fills the memory
+    for draw in range(DRAWS):  # one draw at a time limits the memory
         label = rng.random(len(p)) < p
         events[draw] = label.sum()
         brier[draw] = ((p - label) ** 2).mean()

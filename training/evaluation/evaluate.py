@@ -1,17 +1,17 @@
-"""What out-of-time predictions are worth, beside the baselines, with intervals, as plain JSON."""
+"""Evaluation of out-of-time predictions against baselines, with intervals, as plain JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 import pandas as pd
 
 from training.data.splits import count_events
 from training.evaluation.alert_list import first_alerts, workload
-from training.evaluation.lead_time import at_lead_times
+from training.evaluation.lead_time import by_lead_time
 from training.evaluation.metrics import (
     MEASURES,
     Measure,
@@ -29,21 +29,36 @@ from training.evaluation.metrics import (
     observed_to_expected,
     reliability,
 )
+from training.evaluation.parts import (
+    CapacityJson,
+    ChampionSinceJson,
+    EstimateJson,
+    EvaluationJson,
+    FirstAlertsJson,
+    FoldJson,
+    LeadTimeJson,
+    Measures,
+    PeriodJson,
+    ReliabilityBin,
+    RepeatJson,
+    SliceJson,
+    StabilityJson,
+    WorkloadJson,
+)
 from training.evaluation.sampling import (
     CHAMPION_ITSELF,
     MODEL,
     MODEL_RAW,
     Drawing,
-    Plain,
     estimates,
-    is_thin,
-    measured,
+    has_too_few_events,
+    measure_sample,
     sample_of,
 )
 from training.evaluation.stability import by_period, stability
 
 WARNERS = (MODEL, "calendar", "health_score")
-"""Whose first alerts are compared."""
+"""Scores whose first alerts are compared."""
 
 _SLICE: Mapping[str, Measure] = {
     "auc": auc,
@@ -74,51 +89,50 @@ class Evaluation:
     target : str
         Name of the target.
     n_decisions : int
-        Distinct events: one decision can be seen coming from several test periods.
+        Distinct events: one decision can be positive in several test periods.
     n_rows, n_entities, n_events : int
         Headline rows, entities among them, positive headline rows.
     base_rate : float
-        Positives among headline rows.
+        Share of positives among headline rows, 0–1.
     capacity : dict
-        per_month, and per_fold: accounts the team can work in a month and in a test period.
+        Accounts the team can work in a month and in a test period.
     models : dict
-        Per model (``model``, ``model_raw``, each baseline): measure to estimate.
+        Per model (``model``, ``model_raw``, each baseline): estimate by measure.
     differences : dict
         Per baseline: model minus baseline, on the same draws.
     folds : list of dict
-        Per fold: what it trained and tested on, and the model's measures.
+        Per fold: training and test rows, and the model's measures.
     over : str
-        ``time`` or ``accounts``: what the folds hold out.
+        ``time`` or ``accounts``: the unit the folds hold out.
     lead_times : list of dict
-        What every score is worth 30 to 180 days ahead, see
-        `training.evaluation.lead_time.at_lead_times`.
+        Performance of every score 30 to 180 days ahead, see
+        `training.evaluation.lead_time.by_lead_time`.
     segments, contracts, newcomers : list of dict
         Slices of the headline rows; newcomers had no row among the training rows.
     reliability : list of dict
         Observed against expected rates in bins.
     notes : list of str
-        What could not be had.
+        Restrictions of the evaluation.
     repeats : dict
-        For folds over accounts that were dealt more than once: per measure the values per repeat,
-        their mean and their standard deviation. Empty otherwise.
+        For repeated assignments of accounts to folds: values, mean and standard deviation per
+        measure. Empty otherwise.
     champion_since : dict
-        The published model itself on the cohorts after its cut-off: since, n, n_events and, with
-        enough events, difference (model minus it, on the same draws). Empty without one.
+        Comparison with the published model on cohorts after its cut-off: since, n, n_events and,
+        with enough events, difference (model minus published). Empty without one.
     first_alerts : dict
-        How many days before the decision an account first came up on the team's list, see
-        `training.evaluation.alert_list.first_alerts`. Empty where accounts are held out rather than
-        time.
+        Days from an account's first place on the team's list to the decision, see
+        `training.evaluation.alert_list.first_alerts`. Empty where folds hold out accounts.
     workload : dict
         Alerts a month, for the team and per CSM, see `training.evaluation.alert_list.workload`.
         Empty likewise.
     periods : list of dict
-        The model in each test period, with intervals, see
+        Performance in each test period, with intervals, see
         `training.evaluation.stability.by_period`.
     stability : dict
-        How far the periods lie apart, in numbers and words, see
+        Spread over test periods, in numbers and words, see
         `training.evaluation.stability.stability`.
     tuning : str
-        What the search of settings gained, in words; empty where there was nothing to tune.
+        Gain from the search of settings, in words; empty without a search.
     """
 
     target: str
@@ -127,31 +141,31 @@ class Evaluation:
     n_events: int
     n_decisions: int
     base_rate: float
-    capacity: Plain
-    models: dict[str, Plain]
-    differences: dict[str, Plain]
-    folds: list[Plain]
+    capacity: CapacityJson
+    models: dict[str, Measures]
+    differences: dict[str, Measures]
+    folds: list[FoldJson]
     over: str
-    lead_times: list[Plain]
-    segments: list[Plain]
-    contracts: list[Plain]
-    newcomers: list[Plain]
-    reliability: list[Plain]
+    lead_times: list[LeadTimeJson]
+    segments: list[SliceJson]
+    contracts: list[SliceJson]
+    newcomers: list[SliceJson]
+    reliability: list[ReliabilityBin]
     notes: list[str]
-    repeats: dict[str, Plain] = field(default_factory=dict)
-    champion_since: Plain = field(default_factory=dict)
-    first_alerts: Plain = field(default_factory=dict)
-    workload: Plain = field(default_factory=dict)
-    periods: list[Plain] = field(default_factory=list)
-    stability: Plain = field(default_factory=dict)
+    repeats: dict[str, RepeatJson] = field(default_factory=dict)
+    champion_since: ChampionSinceJson = field(default_factory=ChampionSinceJson)
+    first_alerts: FirstAlertsJson = field(default_factory=FirstAlertsJson)
+    workload: WorkloadJson = field(default_factory=WorkloadJson)
+    periods: list[PeriodJson] = field(default_factory=list)
+    stability: StabilityJson = field(default_factory=StabilityJson)
     tuning: str = ""
 
-    def as_dict(self) -> Plain:
+    def as_dict(self) -> EvaluationJson:
         """Return plain JSON content."""
-        return asdict(self)
+        return cast("EvaluationJson", asdict(self))
 
-    def summary(self) -> Plain:
-        """Return the headline alone, as kept in the bundle."""
+    def summary(self) -> dict[str, int | str | EstimateJson]:
+        """Return the headline measures, as stored in the bundle."""
         return {
             "n_rows": self.n_rows,
             "n_entities": self.n_entities,
@@ -189,13 +203,13 @@ def evaluate(
     target : str
         Name of the target.
     over : str
-        What the folds hold out: ``time`` or ``accounts``.
+        Unit the folds hold out: ``time`` or ``accounts``.
     notes : iterable of str
-        Kept with the result.
+        Stored with the result.
     tuning : str
-        Kept with the result.
+        Stored with the result.
     measures : mapping of str to Measure
-        What to measure; ``auc`` among them.
+        Measures by name; must include ``auc``.
     """
     headline = predictions[predictions["is_headline"]].reset_index(drop=True)
     columns = [str(name) for name in predictions]
@@ -223,7 +237,7 @@ def evaluate(
         differences={name: _difference(drawn[MODEL], drawn[name]) for name in baselines},
         folds=_per_fold(headline, model, folds),
         over=over,
-        lead_times=at_lead_times(predictions, [MODEL, *baselines], drawing, measures=measures),
+        lead_times=by_lead_time(predictions, [MODEL, *baselines], drawing, measures=measures),
         segments=_slices(headline["segment"].fillna("unknown"), model, drawing, sliced),
         contracts=_slices(_contract_words(headline), model, drawing, sliced),
         newcomers=_slices(_newcomer_words(headline), model, drawing, sliced),
@@ -236,6 +250,13 @@ def evaluate(
     )
 
 
+class _TimeParts(TypedDict, total=False):
+    first_alerts: FirstAlertsJson
+    workload: WorkloadJson
+    periods: list[PeriodJson]
+    stability: StabilityJson
+
+
 def _in_time(
     predictions: pd.DataFrame,
     headline: pd.DataFrame,
@@ -243,8 +264,8 @@ def _in_time(
     drawing: Drawing,
     measures: Mapping[str, Measure],
     over: str,
-) -> dict[str, Any]:
-    """Return what only periods of time can show: alerts as they would have come, and stability."""
+) -> _TimeParts:
+    """Return the parts that need test periods: alerts, workload and stability."""
     if over != "time":
         return {}
     periods = by_period(headline, drawing, measures)
@@ -258,8 +279,8 @@ def _in_time(
     }
 
 
-def _champion_since(headline: pd.DataFrame, drawing: Drawing) -> Plain:
-    """Compare with the published model where it could not know the answers: NaN elsewhere."""
+def _champion_since(headline: pd.DataFrame, drawing: Drawing) -> ChampionSinceJson:
+    """Compare with the published model on rows after its cut-off; its column is NaN elsewhere."""
     if CHAMPION_ITSELF not in headline:
         return {}
     rows = headline[headline[CHAMPION_ITSELF].notna()].reset_index(drop=True)
@@ -267,12 +288,12 @@ def _champion_since(headline: pd.DataFrame, drawing: Drawing) -> Plain:
         return {}
     rows = rows.assign(**{f"p_{CHAMPION_ITSELF}": rows[CHAMPION_ITSELF]})
     label = rows["label"]
-    found: Plain = {
+    found: ChampionSinceJson = {
         "since": rows["as_of"].min().isoformat(),
         "n": len(rows),
         "n_events": int(label.sum()),
     }
-    if is_thin(label.to_numpy()):
+    if has_too_few_events(label.to_numpy()):
         return found
     ours, theirs = (
         bootstrap(
@@ -283,7 +304,8 @@ def _champion_since(headline: pd.DataFrame, drawing: Drawing) -> Plain:
         )
         for name in (MODEL, CHAMPION_ITSELF)
     )
-    return {**found, "difference": _difference(ours, theirs)}
+    found["difference"] = _difference(ours, theirs)
+    return found
 
 
 _REPEATED: Mapping[str, Measure] = {
@@ -294,15 +316,15 @@ _REPEATED: Mapping[str, Measure] = {
 }
 
 
-def _repeats(predictions: pd.DataFrame, drawing: Drawing) -> dict[str, Plain]:
-    """Return what dealing the accounts anew does to the measures."""
+def _repeats(predictions: pd.DataFrame, drawing: Drawing) -> dict[str, RepeatJson]:
+    """Return the spread of measures over repeated assignments of accounts to folds."""
     if "repeat" not in predictions or predictions["repeat"].nunique() < 2:
         return {}
     samples = [
         sample_of(rows.reset_index(drop=True), MODEL, drawing.capacity_per_fold)
         for _, rows in predictions.groupby("repeat", sort=True)
     ]
-    table = {}
+    table: dict[str, RepeatJson] = {}
     for name, measure in _REPEATED.items():
         values = [float(measure(one, np.ones((1, len(one.p))))[0]) for one in samples]
         table[name] = {
@@ -314,18 +336,18 @@ def _repeats(predictions: pd.DataFrame, drawing: Drawing) -> dict[str, Plain]:
 
 
 def _measures(name: str, measures: Mapping[str, Measure]) -> Mapping[str, Measure]:
-    """Return all measures for our model; baselines are not asked for a calibration curve."""
+    """Return all measures for the model, those without a calibration curve for baselines."""
     if name in (MODEL, MODEL_RAW):
         return measures
     return {key: measure for key, measure in measures.items() if "calibration" not in key}
 
 
-def _difference(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> Plain:
+def _difference(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> Measures:
     return estimates({name: ours[name] - theirs[name] for name in _PAIRED if name in ours})
 
 
-def _per_fold(headline: pd.DataFrame, sample: Sample, folds: pd.DataFrame) -> list[Plain]:
-    """Return the folds' table with the model's point measures on each."""
+def _per_fold(headline: pd.DataFrame, sample: Sample, folds: pd.DataFrame) -> list[FoldJson]:
+    """Return the table of folds with the model's point measures on each."""
     table = []
     for record in folds.to_dict(orient="records"):
         here = np.flatnonzero((headline["fold"] == record["fold"]).to_numpy())
@@ -339,28 +361,26 @@ def _per_fold(headline: pd.DataFrame, sample: Sample, folds: pd.DataFrame) -> li
             str(key): value.isoformat() if isinstance(value, pd.Timestamp) else value
             for key, value in record.items()
         }
-        table.append({**described, **measures})
+        table.append(cast("FoldJson", {**described, **measures}))
     return table
 
 
 def _slices(
     words: pd.Series, sample: Sample, drawing: Drawing, measures: Mapping[str, Measure]
-) -> list[Plain]:
-    """Return one entry per word, largest first, with measures where events suffice."""
+) -> list[SliceJson]:
+    """Return one entry per slice, largest first, with measures where events suffice."""
     table = []
     for word, count in words.value_counts().items():
         positions = np.flatnonzero((words == word).to_numpy())
         part = sample.take(positions)
-        table.append(
-            {
-                "slice": str(word),
-                "n": int(count),
-                "events": int(part.label.sum()),
-                "rate": float(part.label.mean()),
-                "mean_p": float(part.p.mean()),
-                **measured(part, drawing, measures),
-            }
-        )
+        counts = {
+            "slice": str(word),
+            "n": int(count),
+            "events": int(part.label.sum()),
+            "rate": float(part.label.mean()),
+            "mean_p": float(part.p.mean()),
+        }
+        table.append(cast("SliceJson", {**counts, **measure_sample(part, drawing, measures)}))
     return table
 
 

@@ -1,9 +1,9 @@
-"""Measures of scores, each computed for many weightings of the rows at once.
+"""Measures of scores, computed for many weightings of the rows at once.
 
-A point estimate is a measure under equal weights, an interval the spread of the same measure under
-the weights of a cluster bootstrap over entities: rows of one entity are drawn together, because
-they are not independent (a row bootstrap understates the error of AUC by more than half). So every
-measure takes `weights` of shape (draws, rows) and returns one value per draw.
+A point estimate is a measure under equal weights; an interval is its spread under the weights of a
+cluster bootstrap over entities. Rows of one entity are drawn together because they are not
+independent (a row bootstrap understates the error of AUC by more than half). Every measure takes
+`weights` of shape (draws, rows) and returns one value per draw.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from scipy.sparse import csr_matrix
 from scipy.special import expit
 from scipy.stats import norm
 
+from training.evaluation.parts import EstimateJson, ReliabilityBin
 from training.model.bundle import logit_of
 
 CONFIDENCE_LEVEL = 0.95
 _CHUNK_ELEMENTS = 4_000_000
 _KEPT_CHUNKS = 128
-"""Chunks of draws kept: those of one bootstrap, a megabyte each at most."""
+"""Number of cached chunks of draws: those of one bootstrap, at most a megabyte each."""
 _NEWTON_STEPS, _CONVERGED, _SINGULAR = 25, 1e-8, 1e-12
 _LEVEL_STEPS, _LEVEL_CONVERGED = 50, 1e-12
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows to measure on.
+    """Rows of an evaluation.
 
     Attributes
     ----------
@@ -45,8 +46,8 @@ class Sample:
     entity : numpy.ndarray
         Entity codes 0..m−1, the clusters of the bootstrap.
     cohort : numpy.ndarray or None
-        Code of the test period: only rows of one period compete with each other, as they do for
-        the team's time. None: all rows are one period.
+        Code of the test period; rows are ranked within a period, as for the team's capacity. None:
+        all rows are one period.
     """
 
     label: np.ndarray
@@ -57,7 +58,7 @@ class Sample:
     cohort: np.ndarray | None = None
 
     def take(self, positions: np.ndarray) -> Sample:
-        """Return some of the rows, entities coded anew."""
+        """Return some of the rows, with new entity codes."""
         entity = np.unique(self.entity[positions], return_inverse=True)[1]
         return Sample(
             self.label[positions],
@@ -76,9 +77,9 @@ class Sample:
 
 
 def flag_top(p: np.ndarray, capacity: float) -> np.ndarray:
-    """Return which rows are worked when the team takes the `capacity` highest scores.
+    """Return the share of each row that is worked when the team takes the `capacity` highest.
 
-    Rows tied at the edge share what is left, so that the order of rows never matters.
+    Rows tied at the threshold share the remaining capacity, so the order of rows has no effect.
 
     >>> flag_top(np.array([0.9, 0.5, 0.5, 0.1]), 2).tolist()
     [1.0, 0.5, 0.5, 0.0]
@@ -95,8 +96,8 @@ def flag_top(p: np.ndarray, capacity: float) -> np.ndarray:
 def auc(sample: Sample, weights: np.ndarray) -> np.ndarray:
     """Return the area under the ROC curve: chance that an event outranks a non-event, ties half.
 
-    Pairs are taken within a test period: between periods the level of all scores moves with the
-    season, which is a matter of calibration, not of ranking.
+    Pairs are formed within a test period: between periods the level of all scores moves with the
+    season, which is calibration, not ranking.
     """
     concordant, pairs = np.zeros(len(weights)), np.zeros(len(weights))
     for positive, negative in _by_score(sample, weights):
@@ -107,9 +108,9 @@ def auc(sample: Sample, weights: np.ndarray) -> np.ndarray:
 
 
 def auc_pooled(sample: Sample, weights: np.ndarray) -> np.ndarray:
-    """Return the same over pairs of all test periods together, as others compute it.
+    """Return the AUC over pairs of all test periods together, its usual definition.
 
-    It also rewards a score for following the season, and punishes it for missing the season.
+    It also measures how well the level of the scores follows the season.
     """
     return auc(replace(sample, cohort=None), weights)
 
@@ -141,7 +142,7 @@ def _by_score(sample: Sample, weights: np.ndarray) -> Iterator[tuple[np.ndarray,
 
 
 def log_loss(sample: Sample, weights: np.ndarray) -> np.ndarray:
-    """Return the mean of −log of the probability given to what happened, natural logarithm."""
+    """Return the mean of −log of the probability of the observed outcome, natural logarithm."""
     p = np.clip(sample.p, 1e-15, 1.0 - 1e-15)
     loss = -(sample.label * np.log(p) + (1.0 - sample.label) * np.log1p(-p))
     return _ratio(weights @ loss, weights.sum(axis=1))
@@ -166,13 +167,13 @@ def observed_to_expected(sample: Sample, weights: np.ndarray) -> np.ndarray:
 def calibration_slope(sample: Sample, weights: np.ndarray) -> np.ndarray:
     """Return b of the logistic recalibration ``logit P(y) = a + b·logit(p)``.
 
-    Below 1 the scores are too extreme, above 1 too timid. NaN for scores that do not vary.
+    Below 1 the scores are too extreme, above 1 not extreme enough. NaN for scores that do not vary.
     """
     return _recalibration(sample, weights)[1]
 
 
 def calibration_intercept(sample: Sample, weights: np.ndarray) -> np.ndarray:
-    """Return a of the same recalibration."""
+    """Return a of the recalibration in `calibration_slope`."""
     return _recalibration(sample, weights)[0]
 
 
@@ -185,7 +186,7 @@ def _recalibration(sample: Sample, weights: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def level_shift(raw: np.ndarray, label: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Return what to add to log-odds so that their mean probability is the observed rate.
+    """Return the shift of log-odds for which the mean probability is the observed rate.
 
     Parameters
     ----------
@@ -197,7 +198,7 @@ def level_shift(raw: np.ndarray, label: np.ndarray, weights: np.ndarray | None =
     Returns
     -------
     float
-        0 where there is one class alone, to which no finite level fits.
+        0 with a single class, for which no finite shift exists.
 
     Examples
     --------
@@ -260,7 +261,7 @@ def _newton(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (draws, 2) coefficients on the first two powers, NaN without a fit, and information.
 
-    Steps are kept within [−2, 2], so that a far start does not overshoot.
+    Steps are limited to [−2, 2], so that a distant start does not overshoot.
     """
     at = start.copy()
     for _ in range(_NEWTON_STEPS):
@@ -324,14 +325,14 @@ MEASURES: Mapping[str, Measure] = {
     "capture_at_capacity": capture,
     "arr_capture_at_capacity": arr_capture,
 }
-"""Every measure by the name it has in reports."""
+"""Measures by their name in reports."""
 
 AUC_WITHIN, AUC_POOLED = "AUC within test periods", "AUC over all periods together"
-"""What `auc` and `auc_pooled` are called wherever they are shown."""
+"""Displayed names of `auc` and `auc_pooled`."""
 
 
 SUMS = (log_loss, brier, brier_skill, observed_to_expected, lift, capture, arr_capture)
-"""Measures made of weighted sums alone."""
+"""Measures computed from weighted sums only."""
 
 
 @dataclass(frozen=True)
@@ -342,13 +343,17 @@ class Estimate:
     low: float | None
     high: float | None
 
+    def as_json(self) -> EstimateJson:
+        """Return plain JSON content."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
     def as_dict(self) -> dict[str, float | None]:
-        """Return the plain mapping."""
+        """Return `as_json` as a plain dict."""
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
 def entity_weights(entity: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """Return (draws, rows) weights of a cluster bootstrap: how often each row's entity was drawn.
+    """Return (draws, rows) weights of a cluster bootstrap: draws of each row's entity.
 
     Parameters
     ----------
@@ -357,7 +362,7 @@ def entity_weights(entity: np.ndarray, draws: int, seed: int) -> np.ndarray:
     draws : int
         Bootstrap samples.
     seed : int
-        The same seed, the same weights: measures of two models on the same rows are then paired.
+        Equal seeds give equal weights, so measures of two models on the same rows are paired.
     """
     weights: np.ndarray = _counts(int(entity.max()) + 1, draws, seed)[:, entity].astype(np.float64)
     return weights
@@ -372,7 +377,7 @@ def entity_sums(entity: np.ndarray, draws: int, seed: int) -> PerEntity:
 
 @lru_cache(maxsize=_KEPT_CHUNKS)
 def _counts(m: int, draws: int, seed: int) -> np.ndarray:
-    """Return how often each of m entities was drawn, kept for the next measure on the same rows."""
+    """Return the number of times each of m entities was drawn; cached for further measures."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(m, np.full(m, 1.0 / m), size=draws).astype(np.int16)
 
@@ -397,7 +402,7 @@ def bootstrap(
 def _drawn(
     sample: Sample, measures: Mapping[str, Measure], counts: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return each measure per draw, by the shortest way it allows."""
+    """Return each measure per draw, by its fastest method."""
     summed = cast("np.ndarray", PerEntity(counts.astype(np.float64), sample.entity))
     rows: np.ndarray | None = None
     found = {}
@@ -416,9 +421,9 @@ def _drawn(
 
 @dataclass(frozen=True)
 class PerEntity:
-    """Weights of rows that are those of their entities: sums need no weight per row.
+    """Weights of rows given by their entities, so that sums need no weight per row.
 
-    Stands in for the (draws, rows) array in measures that only multiply it by columns or sum it.
+    Replaces the (draws, rows) array in measures that only multiply it by columns or sum it.
     """
 
     counts: np.ndarray
@@ -438,7 +443,7 @@ class PerEntity:
 
 
 def auc_of_counts(sample: Sample, counts: np.ndarray) -> np.ndarray:
-    """Return `auc` where every row weighs as much as its entity, without a weight per row.
+    """Return `auc` with one weight per entity, without a weight per row.
 
     Rows without the event are counted between the scores of events only: sums over few bins, by
     one sparse product for all draws.
@@ -448,7 +453,7 @@ def auc_of_counts(sample: Sample, counts: np.ndarray) -> np.ndarray:
     sample : Sample
         Labels are 0 or 1.
     counts : numpy.ndarray
-        (draws, entities): how often each entity was drawn.
+        (draws, entities): number of times each entity was drawn.
     """
     drawn = np.ascontiguousarray(counts.T, dtype=np.float64)
     concordant, pairs = np.zeros(len(counts)), np.zeros(len(counts))
@@ -477,9 +482,9 @@ def _summed(bins: np.ndarray, entity: np.ndarray, n_bins: int, drawn: np.ndarray
 
 
 def estimate(values: np.ndarray) -> Estimate:
-    """Return point and percentile interval of what `bootstrap` returned for one measure.
+    """Return value and percentile interval of one measure from the draws of `bootstrap`.
 
-    Draws in which the measure is not defined (no event drawn) are left out.
+    Draws in which the measure is undefined (no event drawn) are left out.
     """
     drawn = values[1:][np.isfinite(values[1:])]
     tail = (1.0 - CONFIDENCE_LEVEL) / 2.0
@@ -488,7 +493,7 @@ def estimate(values: np.ndarray) -> Estimate:
 
 
 def none_if_nan(value: Any) -> float | None:
-    """Return a plain float, None for what JSON cannot hold."""
+    """Return a plain float, None for NaN and infinities, which JSON cannot represent."""
     return float(value) if np.isfinite(value) else None
 
 
@@ -507,20 +512,20 @@ def wilson(events: float, n: float) -> tuple[float, float]:
 
 
 def design_effect(label: np.ndarray, entity: np.ndarray) -> float:
-    """Return by how much rows of the same entities widen the variance of their rate, at least 1.
+    """Return the design effect: factor on the variance of a rate by clustering, at least 1.
 
     Parameters
     ----------
     label : numpy.ndarray
         0.0 or 1.0.
     entity : numpy.ndarray
-        Whose row each is.
+        Entity of each row.
 
     Notes
     -----
     The variance of the rate when entities are drawn with all their rows, over ``p(1 − p)/n`` of
-    independent rows. Events and rows divided by it stand for independent ones (Rao and Scott,
-    Biometrics 48 (1992) 577). Where all rows agree it is taken as the rows per entity.
+    independent rows. Events and rows divided by it count as independent ones (Rao and Scott,
+    Biometrics 48 (1992) 577). With a single class it is the number of rows per entity.
 
     Examples
     --------
@@ -534,19 +539,19 @@ def design_effect(label: np.ndarray, entity: np.ndarray) -> float:
         return 1.0
     if rate in (0.0, 1.0):
         return n / n_entities
-    beyond = np.bincount(codes, weights=label - rate)
-    return max(1.0, float((beyond**2).sum()) / (n * rate * (1.0 - rate)))
+    excess = np.bincount(codes, weights=label - rate)
+    return max(1.0, float((excess**2).sum()) / (n * rate * (1.0 - rate)))
 
 
 def clustered_wilson(label: np.ndarray, entity: np.ndarray) -> tuple[float, float]:
-    """Return the Wilson 95 % interval of a rate of rows, several of which may be of one entity."""
+    """Return the Wilson 95 % interval of a rate of rows clustered by entity."""
     effect = design_effect(label, entity)
     return wilson(float(np.sum(label)) / effect, len(label) / effect)
 
 
 def reliability(
     label: np.ndarray, p: np.ndarray, entity: np.ndarray, *, bins: int = 10
-) -> list[dict[str, float]]:
+) -> list[ReliabilityBin]:
     """Return observed against predicted rate in bins of equally many rows.
 
     Tied scores stay in one bin.
@@ -559,7 +564,7 @@ def reliability(
     """
     edges = np.unique(np.quantile(p, np.linspace(0.0, 1.0, bins + 1)))
     which = np.clip(np.searchsorted(edges, p, side="right") - 1, 0, max(len(edges) - 2, 0))
-    table = []
+    table: list[ReliabilityBin] = []
     for number in np.unique(which):
         inside = which == number
         n, events = int(inside.sum()), float(label[inside].sum())

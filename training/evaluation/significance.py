@@ -1,14 +1,26 @@
-"""Tests and measures with a formula of their own, each checked against a published example."""
+"""Statistical tests and measures with closed formulas, verified against published examples."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from scipy.special import expit
 from scipy.stats import chi2, norm, rankdata
 
-Plain = dict[str, Any]
+LikelihoodRatio = dict[str, float | None]
+"""``chi2`` and ``p_value`` of `likelihood_ratio`; None where a fit does not exist."""
+
+
+class Delong(TypedDict):
+    """Result of `delong`."""
+
+    first: float
+    second: float
+    difference: float
+    se: float
+    p_value: float | None
+
 
 _STEPS, _CLOSE, _RIDGE = 50, 1e-10, 1e-10
 
@@ -60,8 +72,8 @@ def binomial_log_likelihood(logit: np.ndarray, label: np.ndarray) -> float:
     return float((label * logit - np.logaddexp(0.0, logit)).sum())
 
 
-def likelihood_ratio(label: np.ndarray, known: np.ndarray, added: np.ndarray) -> Plain:
-    """Test whether one score tells anything that another does not.
+def likelihood_ratio(label: np.ndarray, known: np.ndarray, added: np.ndarray) -> LikelihoodRatio:
+    """Test whether one score adds information to another (likelihood ratio).
 
     Two logistic regressions: on `known`, and on both.
 
@@ -70,7 +82,7 @@ def likelihood_ratio(label: np.ndarray, known: np.ndarray, added: np.ndarray) ->
     label : numpy.ndarray
         0.0 or 1.0, independent rows (one per account).
     known, added : numpy.ndarray
-        Scores, on the scale on which the log-odds are linear.
+        Scores, on a scale on which the log-odds are linear.
 
     Returns
     -------
@@ -91,7 +103,7 @@ def likelihood_ratio(label: np.ndarray, known: np.ndarray, added: np.ndarray) ->
     return {"chi2": statistic, "p_value": float(chi2.sf(statistic, 1))}
 
 
-def delong(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> Plain:
+def delong(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> Delong:
     """Compare two AUCs on the same independent rows.
 
     Parameters
@@ -126,7 +138,7 @@ def delong(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> Plain:
 
 
 def _placements(happened: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return, per event, the share of others below it; per other, the share of events above."""
+    """Return, per event, the share of non-events below it; per non-event, of events above it."""
     ranks = rankdata(score)
     events, others = score[happened], score[~happened]
     n_events, n_others = len(events), len(others)
@@ -136,7 +148,7 @@ def _placements(happened: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np
 
 
 def net_benefit(label: np.ndarray, p: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Return the net benefit of acting on everybody at or above a threshold.
+    """Return the net benefit of acting on all rows at or above a threshold.
 
     Parameters
     ----------
@@ -145,7 +157,7 @@ def net_benefit(label: np.ndarray, p: np.ndarray, thresholds: np.ndarray) -> np.
     p : numpy.ndarray
         Probabilities.
     thresholds : numpy.ndarray
-        Each in (0, 1): the probability at which acting is just worth it, cost over benefit.
+        Each in (0, 1): probability at which costs equal benefits of acting.
 
     Returns
     -------

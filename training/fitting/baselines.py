@@ -1,4 +1,4 @@
-"""What a model must beat: fitted on the training rows of a fold, scored on its test rows."""
+"""Baselines, fitted to the training rows of a fold and scored on its test rows."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from training.model.pooled_rates import SHRINK_ROWS, PooledRates, calendar_cells
 FEATURE_BINS = 10
 
 MANY_RULES = 4
-"""From so many rules on, accounts are pooled."""
+"""Number of rules from which accounts are pooled."""
 
 FLATTEST, STEEPEST = 1e-10, 25.0
-"""Log-odds per standard deviation, and to the furthest row, within which no two scores tie."""
+"""Limits of the slope (log-odds per standard deviation, to the furthest row) without ties."""
 
 Scorer = Callable[[TrainingFrame], np.ndarray]
 """Turns rows into probabilities."""
 
 
 def fit_constant(train: TrainingFrame) -> Scorer:
-    """Give everybody the rate of the training rows."""
+    """Fit the rate of the training rows, equal for all accounts."""
     rate = float(train.label.mean())
     return lambda frame: np.full(len(frame), rate)
 
 
 def fit_calendar(train: TrainingFrame) -> Scorer:
-    """Know only the calendar: days to renewal, segment, under contract or not."""
+    """Fit rates by days to renewal, segment, and under contract or not."""
     rates = PooledRates.fit(calendar_cells(train.rows), train.label)
     return lambda frame: rates(calendar_cells(frame.rows))
 
 
 def fit_best_feature(train: TrainingFrame) -> Scorer:
-    """Know only the one feature whose binned rates fit the training rows best."""
+    """Fit binned rates of the single feature with the lowest training loss."""
     encoder = fit_encoder(train)
     matrix = encoder.encode(train.features).matrix
     candidates = []
@@ -61,7 +61,7 @@ def fit_best_feature(train: TrainingFrame) -> Scorer:
 
 
 def _bin_rates(bins: np.ndarray, label: np.ndarray, n_bins: int) -> np.ndarray:
-    """Return the rate of each bin, shrunk to that of all rows."""
+    """Return the rate of each bin, shrunk to the overall rate."""
     events, rows = np.bincount(bins, label, n_bins), np.bincount(bins, minlength=n_bins)
     rates: np.ndarray = (events + SHRINK_ROWS * label.mean()) / (rows + SHRINK_ROWS)
     return rates
@@ -90,7 +90,7 @@ def has_rules(frame: TrainingFrame) -> bool:
 
 
 def fit_rules(train: TrainingFrame) -> Scorer:
-    """Know only how many plain rules hold, which no outcome has chosen or weighed."""
+    """Fit rates by the number of rules that hold; rules are independent of outcomes."""
     rates = PooledRates.fit(_rule_cells(train), train.label)
     return lambda frame: rates(_rule_cells(frame))
 
@@ -101,23 +101,22 @@ def _rule_cells(frame: TrainingFrame) -> np.ndarray:
 
 
 def has_health_score(frame: TrainingFrame) -> bool:
-    """Return whether the company's own score tells any two rows apart."""
+    """Return whether the company's own health score differs between rows."""
     return bool(frame.rows["health_score"].nunique() > 1)
 
 
 def fit_health_score(train: TrainingFrame, *, is_growth: bool = False) -> Scorer:
-    """Turn the company's own score, as it stood, into probabilities: the best it could have done.
+    """Fit probabilities to the company's own health score as known at the time.
 
-    A logistic curve over the score, as flat as it has to be but never turned round and never so
-    steep that rows tie: it ranks accounts as the score itself does, so both have the same AUC.
-    Rows without a score get the rate of such rows.
+    The fit is a logistic curve with the sign of the score and a limited slope, so it ranks accounts
+    exactly like the score and has the same AUC. Rows without a score get their own rate.
 
     Parameters
     ----------
     train : TrainingFrame
         Rows to fit on.
     is_growth : bool
-        A healthier score should mean the event is more likely, not less.
+        Whether a healthier score should raise the probability (expansion).
     """
     score, label = _health(train), train.label
     known = ~np.isnan(score)
@@ -139,7 +138,7 @@ def fit_health_score(train: TrainingFrame, *, is_growth: bool = False) -> Scorer
 def _rising_curve(
     risk: np.ndarray, label: np.ndarray, rate: float
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Fit a logistic curve that rises with `risk`; where none fits, it lies flat near `rate`."""
+    """Fit a logistic curve that increases with `risk`; without a fit, nearly flat at `rate`."""
     center, width = (risk.mean(), risk.std() or 1.0) if len(risk) else (0.0, 1.0)
     z = (risk - center) / width
     level = (label.sum() + SHRINK_ROWS * rate) / (len(label) + SHRINK_ROWS)
@@ -161,7 +160,7 @@ def _health(frame: TrainingFrame) -> np.ndarray:
 
 
 def fit_logistic(train: TrainingFrame) -> Scorer:
-    """Weigh every feature in an L2 logistic regression on robustly scaled columns."""
+    """Fit an L2 logistic regression on all robustly scaled columns."""
     fitted = fit_all_columns(train)
     return lambda frame: sigmoid(fitted.raw(frame))
 
@@ -174,20 +173,20 @@ BASELINES: dict[str, Callable[[TrainingFrame], Scorer]] = {
     "health_score": fit_health_score,
     "logistic": fit_logistic,
 }
-"""Every baseline by the name it has in reports."""
+"""Baselines by their name in reports."""
 
 
 def baselines_for(
     train: TrainingFrame, *, is_growth: bool = False
 ) -> dict[str, Callable[[TrainingFrame], Scorer]]:
-    """Return the baselines these rows allow: no health score, no such baseline; no rules, none."""
+    """Return the applicable baselines: health score and rules only where rows have them."""
     lacking = {
         name
-        for name, is_there in (
+        for name, is_available in (
             ("health_score", has_health_score(train)),
             ("rules", has_rules(train)),
         )
-        if not is_there
+        if not is_available
     }
     fits = BASELINES | {"health_score": partial(fit_health_score, is_growth=is_growth)}
     return {name: fit for name, fit in fits.items() if name not in lacking}

@@ -1,7 +1,7 @@
 """Calibration: an affine map of the log-odds, fitted on out-of-time predictions.
 
-Affine in log-odds keeps the ranking and lets explanations add up. Isotonic regression costs
-log-loss at these sizes.
+An affine map of log-odds preserves the ranking and the additivity of explanations. Isotonic
+regression has a higher log-loss at these sizes.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from dataclasses import replace
 import numpy as np
 
 from training.evaluation.metrics import level_shift, logistic_fit
-from training.model.bundle import Calibration, sigmoid
+from training.model.bundle import sigmoid
+from training.model.manifest_parts import Calibration
 
 MIN_EVENTS, AFFINE_EVENTS = 20, 100
-"""Events from which the intercept, and from which also the slope, is fitted."""
+"""Events from which the intercept, and the slope, are fitted."""
 
 MIN_PERIODS = 2
-"""Test periods from which it can be told how far the level moves between them."""
+"""Test periods from which the variance of the level between them is estimated."""
 
 CERTAIN = 3.0
-"""Standard errors beyond which a level that is off in all periods is taken for what it is."""
+"""Standard errors beyond which a shift of the level in all periods is not chance."""
 
 SLOPES = (0.2, 3.0)
-"""A fitted slope outside is not a matter of calibration: the intercept alone is fitted then."""
+"""Plausible slopes; outside, only the intercept is fitted."""
 
 
 def fit_calibration(
@@ -32,7 +33,7 @@ def fit_calibration(
     weights: np.ndarray | None = None,
     age: np.ndarray | None = None,
 ) -> Calibration:
-    """Fit ``slope · raw + intercept`` to what happened.
+    """Fit ``slope · raw + intercept`` to observed outcomes.
 
     Parameters
     ----------
@@ -41,23 +42,23 @@ def fit_calibration(
     label : numpy.ndarray
         0.0 or 1.0.
     weights : numpy.ndarray, optional
-        Per row; by default 1. An account with several rows in a cohort shares one vote among them.
+        Per row; by default 1. Rows of one account in one cohort share a total weight of 1.
     age : numpy.ndarray, optional
-        How many test periods ago each row was predicted, 0 the newest; by default all the same.
-        Each period counts half as much as the one after it: an early cut-off's model knew less
-        than the one that is calibrated, and its level is another.
+        Age of each prediction in test periods, 0 for the newest; by default all 0. Each period has
+        half the weight of the next, because models of early cut-offs had fewer data and another
+        level.
 
     Returns
     -------
     Calibration
-        Identity below `MIN_EVENTS` recent events by votes, intercept only below `AFFINE_EVENTS`.
+        Identity below `MIN_EVENTS` recent weighted events, intercept only below `AFFINE_EVENTS`.
 
     Notes
     -----
-    Votes weigh what tells accounts apart. They are not how often things happen: who leaves early
-    has few rows in a period, which weigh much, and a curve fitted to votes expects too many to
-    leave. The level is therefore that of the rows, each of which stands for an account in the book
-    of its day; of what it has moved, what is beyond chance is kept (`level_beyond_chance`).
+    Weights balance accounts, not outcomes: an account that churns early has few rows with large
+    weights, so a weighted curve overestimates churn. The level is therefore that of the unweighted
+    rows, each of which is one account on one day, shifted by its significant change
+    (`significant_level_shift`).
     """
     weights = np.ones(len(raw)) if weights is None else weights
     age = np.zeros(len(raw)) if age is None else age
@@ -67,7 +68,7 @@ def fit_calibration(
     if found.rule == "identity":
         drift = between_periods(raw, label, weights, age)
         return replace(found, n_events=n_events, covariance=(0.0, 0.0, drift))
-    wanted = sigmoid(raw + level_beyond_chance(raw, label, weights, age))
+    wanted = sigmoid(raw + significant_level_shift(raw, label, weights, age))
     level = level_shift(found(raw), wanted, recency)
     found = replace(found, intercept=found.intercept + level, n_events=n_events)
     slope, both, intercept = found.covariance
@@ -75,29 +76,29 @@ def fit_calibration(
     return replace(found, covariance=(slope, both, intercept + drift))
 
 
-def level_beyond_chance(
+def significant_level_shift(
     raw: np.ndarray, label: np.ndarray, weights: np.ndarray, age: np.ndarray
 ) -> float:
-    """Return how far the level has moved since the models were fitted, less what may be chance.
+    """Return the shift of the level since the models were fitted, shrunk by its standard error.
 
-    The model that is calibrated has learned from these very periods, so its level knows them; the
-    early models that predicted them did not, and were timid beside it. To add all of what they
-    missed counts it twice: in six simulated companies of 1,000 accounts the present book came out
-    at 0.88 to 1.21 of the true chances, 1.07 on average; so it is 0.89 to 1.11, and 1.01.
+    The final model is trained on these periods and reflects their level; the early models that
+    predicted them do not. Adding their whole error counts it twice: in six simulated companies of
+    1,000 accounts the present scores were 0.88 to 1.21 of the true probabilities, 1.07 on average;
+    with shrinkage 0.89 to 1.11, and 1.01.
 
     Notes
     -----
-    With m the shift that suits the recent rows and s its standard error, ``m · d / (d + s²)`` is
-    what normal theory expects of the next period when periods differ by a variance d
-    (`between_periods`). A shift beyond `CERTAIN` standard errors is no chance even where all
-    periods agree: d is at least ``m² − (CERTAIN · s)²``. With fewer than `MIN_PERIODS` periods
-    nothing tells drift from chance, and m is returned.
+    With m the shift of the recent rows and s its standard error, ``m · d / (d + s²)`` is the
+    expected shift of the next period if periods differ by a variance d (`between_periods`). A shift
+    beyond `CERTAIN` standard errors is significant even if all periods agree: d is at least
+    ``m² − (CERTAIN · s)²``. With fewer than `MIN_PERIODS` periods drift and chance cannot be
+    separated, and m is returned.
 
     Examples
     --------
     >>> raw, label = np.full(400, np.log(1 / 9)), np.tile(np.repeat([1.0, 0.0], [24, 176]), 2)
     >>> period, ones = np.repeat([1.0, 0.0], 200), np.ones(400)
-    >>> round(level_shift(raw, label), 2), beyond_chance(raw, label, ones, period)
+    >>> round(level_shift(raw, label), 2), significant_level_shift(raw, label, ones, period)
     (0.2, 0.0)
     """
     moved = level_shift(raw, label, 0.5**age)
@@ -105,9 +106,9 @@ def level_beyond_chance(
         return moved
     p = sigmoid(raw + moved)
     curve = p * (1.0 - p)
-    tells = np.array([float((weights * curve)[here].sum()) for here in _each(age)])
+    information = np.array([float((weights * curve)[here].sum()) for here in _each(age)])
     counts = np.array([float((0.5**age * curve)[here].sum()) for here in _each(age)])
-    error = float(((counts / counts.sum()) ** 2) @ (1.0 / tells))
+    error = float(((counts / counts.sum()) ** 2) @ (1.0 / information))
     drift = max(between_periods(raw, label, weights, age), moved**2 - CERTAIN**2 * error, 0.0)
     return moved * drift / (drift + error)
 
@@ -117,9 +118,8 @@ def between_periods(
 ) -> float:
     """Return the variance of the level between test periods, log-odds squared.
 
-    The next period is no copy of the last ones; how far each was from the level of all of them,
-    beyond chance, says how far the next may be (DerSimonian and Laird, *Meta-analysis in clinical
-    trials*, 1986).
+    The variance of past periods around their common level, beyond sampling error, estimates the
+    deviation of the next period (DerSimonian and Laird, *Meta-analysis in clinical trials*, 1986).
 
     Examples
     --------
@@ -137,8 +137,8 @@ def between_periods(
     shift, information = known.T
     total = information.sum()
     spread = float(information @ (shift - information @ shift / total) ** 2)
-    level_beyond_chance = spread - (len(known) - 1)
-    return max(0.0, level_beyond_chance / float(total - (information**2).sum() / total))
+    excess = spread - (len(known) - 1)
+    return max(0.0, excess / float(total - (information**2).sum() / total))
 
 
 def _each(age: np.ndarray) -> list[np.ndarray]:
@@ -146,7 +146,7 @@ def _each(age: np.ndarray) -> list[np.ndarray]:
 
 
 def _level(logit: np.ndarray, label: np.ndarray, weights: np.ndarray) -> tuple[float, float] | None:
-    """Return a period's level against the curve, and its information; None with one class."""
+    """Return a period's shift from the curve, and its information; None with one class."""
     shift = level_shift(logit, label, weights)
     if shift == 0.0:
         return None
@@ -155,7 +155,7 @@ def _level(logit: np.ndarray, label: np.ndarray, weights: np.ndarray) -> tuple[f
 
 
 def _fitted(raw: np.ndarray, label: np.ndarray, weights: np.ndarray) -> Calibration:
-    # shared votes add up to whole events but for rounding
+    # weights of shared rows add up to whole events up to rounding
     n = min(round(float(weights @ label)), round(float(weights @ (1.0 - label))))
     if n < MIN_EVENTS:
         return Calibration()

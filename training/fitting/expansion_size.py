@@ -1,21 +1,20 @@
-"""Which kind of growth, and how much: measured on past growths, tested on the model's own folds.
+"""Kinds and amounts of growth: estimated from past growths, tested on the model's own folds.
 
-The chance of a kind is the calibrated chance of growth times the share of that kind among past
-growths of accounts in such a state. The state is how full the allowance is and how many products
-are held; its shares are drawn to those of all accounts at that fullness, and these to the shares
-of everybody, by `PRIOR_EVENTS` growths each time. The amount is what past growths of the kind added
-to the revenue they began with: their 10th, 50th and 90th hundredth.
+The probability of a kind is the calibrated probability of growth times the share of that kind among
+past growths of accounts in the same state. The state is the utilisation of the allowance and the
+number of products; its shares are shrunk towards those of all accounts with that utilisation, and
+these towards the overall shares, by `PRIOR_EVENTS` growths each. The amount is the revenue added by
+past growths of the kind relative to the revenue before: 10th, 50th and 90th percentile.
 
-Both are fitted at every cut-off on growths known by then and tested on what came after. A kind with
-fewer growths than the company asks for is measured in neither: a rule may name it, without a
-chance.
+Both are fitted at every cut-off on growths known by then and tested on later ones. A kind with
+fewer growths than the company's minimum has neither: a rule can suggest it, without a probability.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -34,33 +33,48 @@ from features.revenue.growth_kinds import (
 from training.data.splits import Folds
 from training.data.training_frame import GROWTH_COLUMNS, TrainingFrame
 from training.evaluation.metrics import Sample, auc, none_if_nan, wilson
+from training.model.manifest import ModelManifest
+from training.model.manifest_parts import GrowthBacktest, GrowthKind, GrowthKinds
 
 PRIOR_EVENTS = 10.0
-"""Growths of the wider group that the shares of a state are mixed with."""
+"""Weight of the wider group, in growths, in the shares of a state."""
 
 QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
-TOLD = (*KINDS, UNKNOWN_KIND)
+ALL_KINDS = (*KINDS, UNKNOWN_KIND)
 
 Z_95 = 1.96
 """Standard errors of a 95 % limit."""
 
-NOT_KNOWN = "the kinds of past growth are not known: there are no terms that tell them"
+NOT_KNOWN = "the kinds of past growth are not known: there are no contract terms"
 
-Plain = dict[str, Any]
+
+class GrowthTargetJson(TypedDict):
+    """Kinds of growth of one target in the report: pairs of kind and `GrowthKind` content."""
+
+    target: str
+    words: str
+    n_unknown: int
+    kinds: list[tuple[str, dict[str, Any]]]
+
+
+class GrowthSectionJson(TypedDict):
+    """The report's section on kinds of growth."""
+
+    targets: list[GrowthTargetJson]
 
 
 @dataclass(frozen=True)
 class GrowthEvents:
-    """Past growths, one entry per row that saw one coming.
+    """Past growths, one entry per row that precedes one.
 
     Attributes
     ----------
     kind : numpy.ndarray
-        Position in `TOLD`.
+        Position in `ALL_KINDS`.
     uplift : numpy.ndarray
         Revenue gained over the revenue at as_of; NaN unknown.
     weight : numpy.ndarray
-        1 over the rows that saw the same growth: each growth counts once.
+        1 over the number of rows that precede the same growth, so that each counts once.
     cell : numpy.ndarray
         State at as_of (`features.revenue.growth_kinds.cells`).
     """
@@ -71,24 +85,25 @@ class GrowthEvents:
     cell: np.ndarray
 
     def counts(self) -> np.ndarray:
-        """Return how many growths there were of each of `TOLD`."""
-        return np.bincount(self.kind, self.weight, len(TOLD))
+        """Return the number of growths of each of `ALL_KINDS`."""
+        return np.bincount(self.kind, self.weight, len(ALL_KINDS))
 
 
 @dataclass(frozen=True)
 class FittedSizes:
-    """What past growths say.
+    """Fitted shares and amounts of growth.
 
     Attributes
     ----------
     shares : numpy.ndarray
-        (cells, told): share of each of `TOLD` among growths from that state; rows add up to 1.
+        (cells, kinds): share of each of `ALL_KINDS` among growths from that state; rows add up to
+        1.
     quantiles : numpy.ndarray
         (kinds, 3): uplift at `QUANTILES`; NaN without a growth of the kind.
     means : numpy.ndarray
         (kinds,): mean uplift.
     counts : numpy.ndarray
-        (told,): growths of each.
+        (all kinds,): growths of each.
     """
 
     shares: np.ndarray
@@ -112,7 +127,7 @@ def events_of(rows: pd.DataFrame, cell: np.ndarray) -> GrowthEvents:
     kind = grown["growth_kind"].where(grown["growth_kind"].isin(KINDS), UNKNOWN_KIND)
     seen = grown.groupby(["entity_id", "decision_at"], dropna=False)["label"].transform("size")
     return GrowthEvents(
-        kind.map({name: place for place, name in enumerate(TOLD)}).to_numpy(dtype=np.int64),
+        kind.map({name: place for place, name in enumerate(ALL_KINDS)}).to_numpy(dtype=np.int64),
         grown["growth_uplift"].to_numpy(dtype=np.float64),
         1.0 / seen.to_numpy(dtype=np.float64),
         cell[happened],
@@ -121,10 +136,10 @@ def events_of(rows: pd.DataFrame, cell: np.ndarray) -> GrowthEvents:
 
 def fit_growth(events: GrowthEvents) -> FittedSizes:
     """Return shares by state and amounts by kind."""
-    counts = np.zeros((N_CELLS, len(TOLD)))
+    counts = np.zeros((N_CELLS, len(ALL_KINDS)))
     np.add.at(counts, (events.cell, events.kind), events.weight)
     total = counts.sum(axis=0)
-    shares = _mixed(counts, np.broadcast_to(_shares(total), counts.shape))
+    shares = _shrunk_shares(counts, np.broadcast_to(_shares(total), counts.shape))
     per_kind = [_amounts(events, place) for place in range(len(KINDS))]
     quantiles = np.array([found[:-1] for found in per_kind])
     return FittedSizes(shares, quantiles, np.array([found[-1] for found in per_kind]), total)
@@ -135,14 +150,14 @@ def _shares(counts: np.ndarray) -> np.ndarray:
     return counts / total if total else np.full(len(counts), 1.0 / len(counts))
 
 
-def _mixed(counts: np.ndarray, everybody: np.ndarray) -> np.ndarray:
-    """Draw the shares of states to those at the same fullness, and these to everybody's."""
+def _shrunk_shares(counts: np.ndarray, overall: np.ndarray) -> np.ndarray:
+    """Shrink the shares of states towards those of the same utilisation, and these towards all."""
     by_full = counts.reshape(N_FULL, N_HELD, -1).sum(axis=1)
-    wide = _toward(by_full, everybody[::N_HELD])
-    return _toward(counts, np.repeat(wide, N_HELD, axis=0))
+    wide = _shrink(by_full, overall[::N_HELD])
+    return _shrink(counts, np.repeat(wide, N_HELD, axis=0))
 
 
-def _toward(counts: np.ndarray, wider: np.ndarray) -> np.ndarray:
+def _shrink(counts: np.ndarray, wider: np.ndarray) -> np.ndarray:
     mixed = counts + PRIOR_EVENTS * wider
     shares: np.ndarray = mixed / mixed.sum(axis=1, keepdims=True)
     return shares
@@ -159,11 +174,11 @@ def _amounts(events: GrowthEvents, place: int) -> list[float]:
 
 
 def weighted_quantiles(values: np.ndarray, weights: np.ndarray, share: float) -> float:
-    """Return the value below which a share of the weight lies, between neighbours in proportion.
+    """Return a weighted quantile with linear interpolation.
 
-    With equal weights it is Hazen's: the i-th of n values stands at (i − ½)/n.
+    With equal weights it is Hazen's: the i-th of n values is the (i − ½)/n quantile.
 
-    >>> weighted_quantile(np.array([3.0, 1.0, 2.0, 4.0]), np.ones(4), 0.5)
+    >>> weighted_quantiles(np.array([3.0, 1.0, 2.0, 4.0]), np.ones(4), 0.5)
     2.5
     """
     order = np.argsort(values, kind="stable")
@@ -172,32 +187,26 @@ def weighted_quantiles(values: np.ndarray, weights: np.ndarray, share: float) ->
     return float(np.interp(share, places, values[order]))
 
 
-def growth_part(
+def growth_kinds(
     frame: TrainingFrame, predictions: pd.DataFrame, folds: Folds, settings: Growth, verdict: str
-) -> Plain:
-    """Return what the bundle knows of kinds and amounts, with the backtest of both.
+) -> GrowthKinds:
+    """Return kinds and amounts of growth for the bundle, with the backtest of both.
 
     Parameters
     ----------
     frame : TrainingFrame
-        All training rows; with `GROWTH_COLUMNS` where the terms tell kinds.
+        All training rows; with `GROWTH_COLUMNS` if contract terms contain kinds.
     predictions : pandas.DataFrame
         Out-of-time predictions: position, fold, is_headline, p_model.
     folds : Folds
         Their cut-offs.
     settings : Growth
-        The evidence floor.
+        Minimum numbers of growths.
     verdict : str
-        Of the chance of growth: without a signal no kind gets a chance.
-
-    Returns
-    -------
-    dict
-        ``status`` (measured, rules, or not known) and ``words``; ``kinds``: per kind n_events,
-        basis (measured or rules), uplift and backtest; ``n_unknown``; ``shares`` by state and kind.
+        Verdict of the growth model: without a signal no kind has a probability.
     """
     if not set(GROWTH_COLUMNS) <= set(frame.rows.columns):
-        return {"status": "not known", "words": NOT_KNOWN, "kinds": {}, "shares": []}
+        return GrowthKinds(status="not known", words=NOT_KNOWN, kinds={}, shares=())
     cell = _cells_of(frame)
     fitted = fit_growth(events_of(frame.rows, cell))
     tested = backtest_sizes(frame, cell, predictions, folds)
@@ -205,14 +214,14 @@ def growth_part(
         kind: _kind(kind, place, fitted, tested, settings, verdict)
         for place, kind in enumerate(KINDS)
     }
-    measured = [kind for kind, told in kinds.items() if told["basis"] == "measured"]
-    return {
-        "status": "measured" if measured else "rules",
-        "words": _words(measured, settings, verdict),
-        "kinds": kinds,
-        "n_unknown": round(float(fitted.counts[-1])),
-        "shares": fitted.shares[:, : len(KINDS)].round(9).tolist(),
-    }
+    measured = [kind for kind, item in kinds.items() if item.basis == "measured"]
+    return GrowthKinds(
+        status="measured" if measured else "rules",
+        words=_words(measured, settings, verdict),
+        kinds=kinds,
+        n_unknown=round(float(fitted.counts[-1])),
+        shares=fitted.shares[:, : len(KINDS)].round(9).tolist(),
+    )
 
 
 def _cells_of(frame: TrainingFrame) -> np.ndarray:
@@ -223,11 +232,11 @@ def _cells_of(frame: TrainingFrame) -> np.ndarray:
 def _words(measured: list[str], settings: Growth, verdict: str) -> str:
     floor = f"{settings.min_events} growths of a kind, {settings.min_tested} of them tested"
     if verdict == "no_signal":
-        return "rules only: the chance of growth itself shows no signal"
+        return "rules only: the growth model has no signal"
     if not measured:
-        return f"rules only: no kind reaches the floor of {floor}"
+        return f"rules only: no kind reaches the minimum of {floor}"
     rest = [kind for kind in KINDS if kind not in measured]
-    later = f"; {', '.join(rest)} by rules, below the floor of {floor}" if rest else ""
+    later = f"; {', '.join(rest)} by rules, below the minimum of {floor}" if rest else ""
     return f"measured: {', '.join(measured)}{later}"
 
 
@@ -238,36 +247,37 @@ def _kind(
     tested: pd.DataFrame,
     settings: Growth,
     verdict: str,
-) -> Plain:
-    """Return what is known of one kind."""
-    found = measured_kind(tested, kind)
+) -> GrowthKind:
+    """Return basis, amounts and backtest of one kind."""
+    found = backtest_kind(tested, kind)
     n_events = round(float(fitted.counts[place]))
     is_measured = (
         verdict != "no_signal"
         and n_events >= settings.min_events
-        and found["events"] >= settings.min_tested
+        and (found.events or 0) >= settings.min_tested
     )
     names = (*QUANTILES, "mean")
     amounts = [*fitted.quantiles[place], fitted.means[place]]
-    return {
-        "basis": "measured" if is_measured else "rules",
-        "n_events": n_events,
-        "uplift": {name: none_if_nan(value) for name, value in zip(names, amounts, strict=True)},
-        "backtest": found,
-    }
+    return GrowthKind(
+        basis="measured" if is_measured else "rules",
+        n_events=n_events,
+        uplift={name: none_if_nan(value) for name, value in zip(names, amounts, strict=True)},
+        backtest=found,
+    )
 
 
 def backtest_sizes(
     frame: TrainingFrame, cell: np.ndarray, predictions: pd.DataFrame, folds: Folds
 ) -> pd.DataFrame:
-    """Return the chances and amounts that each cut-off gave for what came after it.
+    """Return the probabilities and amounts predicted at each cut-off for the later rows.
 
     Returns
     -------
     pandas.DataFrame
-        One row per entity and test period: fold, happened (one of `TOLD`, or the empty string),
-        uplift, and per kind ``p_<kind>`` (chance of growth × share by state), ``flat_<kind>``
-        (× share of everybody), ``low_<kind>`` and ``high_<kind>`` (P10 and P90 of the uplift).
+        One row per entity and test period: fold, happened (one of `ALL_KINDS`, or the empty
+        string), uplift, and per kind ``p_<kind>`` (probability of growth × share by state),
+        ``flat_<kind>`` (× overall share), ``low_<kind>`` and ``high_<kind>`` (P10 and P90 of the
+        uplift).
     """
     first = predictions[predictions["is_headline"]]
     parts = []
@@ -282,57 +292,49 @@ def _tested(test: pd.DataFrame, cell: np.ndarray, known: FittedSizes) -> pd.Data
     happened = test["growth_kind"].where(test["growth_kind"].isin(KINDS), UNKNOWN_KIND)
     p = test["p_model"].to_numpy(dtype=np.float64)
     flat = _shares(known.counts)
-    told: dict[str, Any] = {
+    columns: dict[str, object] = {
         "fold": test["fold"].to_numpy(),
         "happened": happened.where(test["label"] == 1, "").to_numpy(),
         "uplift": test["growth_uplift"].to_numpy(dtype=np.float64),
     }
     for place, kind in enumerate(KINDS):
-        told[f"p_{kind}"] = p * known.shares[cell, place]
-        told[f"flat_{kind}"] = p * flat[place]
-        told[f"low_{kind}"] = known.quantiles[place, 0]
-        told[f"high_{kind}"] = known.quantiles[place, -1]
-    return pd.DataFrame(told)
+        columns[f"p_{kind}"] = p * known.shares[cell, place]
+        columns[f"flat_{kind}"] = p * flat[place]
+        columns[f"low_{kind}"] = known.quantiles[place, 0]
+        columns[f"high_{kind}"] = known.quantiles[place, -1]
+    return pd.DataFrame(columns)
 
 
-def measured_kind(tested: pd.DataFrame, kind: str) -> Plain:
-    """Return how well chance and amount of a kind came out.
-
-    Returns
-    -------
-    dict
-        n (accounts, each once per test period), events, expected, observed_to_expected, brier,
-        brier_flat (one share for all instead), beats_flat (its Brier score is lower beyond chance:
-        the lower 95 % limit of the difference is above 0), auc; n_amounts and n_inside (growths
-        whose uplift lay within P10 to P90, of which 8 in 10 should), and the 95 % interval of that
-        share.
-    """
+def backtest_kind(tested: pd.DataFrame, kind: str) -> GrowthBacktest:
+    """Return the backtest of probability and amount of one kind."""
     y = (tested["happened"] == kind).to_numpy(dtype=np.float64)
     p, flat = (tested[f"{name}_{kind}"].to_numpy(dtype=np.float64) for name in ("p", "flat"))
     low, high = (tested[f"{name}_{kind}"].to_numpy(dtype=np.float64) for name in ("low", "high"))
     uplift = tested["uplift"].to_numpy(dtype=np.float64)
-    asked = (y == 1) & np.isfinite(low) & np.isfinite(uplift)
-    inside = asked & (uplift >= low) & (uplift <= high)
+    has_amount = (y == 1) & np.isfinite(low) & np.isfinite(uplift)
+    inside = has_amount & (uplift >= low) & (uplift <= high)
     events, expected = int(y.sum()), float(p.sum())
-    interval = wilson(int(inside.sum()), int(asked.sum())) if asked.any() else (None, None)
-    return {
-        "n": len(tested),
-        "events": events,
-        "expected": expected,
-        "observed_to_expected": events / expected if expected else None,
-        "brier": none_if_nan(np.mean((p - y) ** 2)) if len(y) else None,
-        "brier_flat": none_if_nan(np.mean((flat - y) ** 2)) if len(y) else None,
-        "beats_flat": _beats(p, flat, y),
-        "auc": none_if_nan(_auc(y, p, tested["fold"].to_numpy())),
-        "n_amounts": int(asked.sum()),
-        "n_inside": int(inside.sum()),
-        "inside_low": interval[0],
-        "inside_high": interval[1],
-    }
+    interval = (
+        wilson(int(inside.sum()), int(has_amount.sum())) if has_amount.any() else (None, None)
+    )
+    return GrowthBacktest(
+        n=len(tested),
+        events=events,
+        expected=expected,
+        observed_to_expected=events / expected if expected else None,
+        brier=none_if_nan(np.mean((p - y) ** 2)) if len(y) else None,
+        brier_flat=none_if_nan(np.mean((flat - y) ** 2)) if len(y) else None,
+        beats_flat=_beats(p, flat, y),
+        auc=none_if_nan(_auc(y, p, tested["fold"].to_numpy())),
+        n_amounts=int(has_amount.sum()),
+        n_inside=int(inside.sum()),
+        inside_low=interval[0],
+        inside_high=interval[1],
+    )
 
 
 def _beats(p: np.ndarray, flat: np.ndarray, y: np.ndarray) -> bool:
-    """Whether a Brier score is surely lower than that of one share for all."""
+    """Return whether a Brier score is significantly lower than that of one share for all."""
     if len(y) < 2:
         return False
     gain = (flat - y) ** 2 - (p - y) ** 2
@@ -340,29 +342,27 @@ def _beats(p: np.ndarray, flat: np.ndarray, y: np.ndarray) -> bool:
 
 
 def _auc(y: np.ndarray, p: np.ndarray, fold: np.ndarray) -> float:
-    """Return how well chances rank the accounts of one test period, over all of them."""
+    """Return the AUC of probabilities within test periods."""
     nothing = np.zeros(len(y))
     sample = Sample(y, p, nothing, nothing, np.arange(len(y)), fold)
     return float(auc(sample, np.ones((1, len(y))))[0])
 
 
-def growth_section(manifests: Mapping[str, Mapping[str, Any]]) -> Plain | None:
-    """Return the part of the report on kinds of growth: per target what its bundle knows.
+def growth_section(manifests: Mapping[str, ModelManifest]) -> GrowthSectionJson | None:
+    """Return the report's section on kinds of growth, one entry per target.
 
-    None where no target is about growth.
+    None without an expansion target.
     """
-    told = [
+    targets: list[GrowthTargetJson] = [
         {
             "target": target,
-            "words": manifest["growth"]["words"],
-            "n_unknown": manifest["growth"].get("n_unknown", 0),
+            "words": growth.words,
+            "n_unknown": growth.n_unknown,
             "kinds": [
-                [kind, manifest["growth"]["kinds"][kind]]
-                for kind in KINDS
-                if kind in manifest["growth"]["kinds"]
+                (kind, growth.kinds[kind].to_dict()) for kind in KINDS if kind in growth.kinds
             ],
         }
         for target, manifest in manifests.items()
-        if "growth" in manifest
+        if (growth := manifest.growth) is not None
     ]
-    return {"targets": told} if told else None
+    return {"targets": targets} if targets else None

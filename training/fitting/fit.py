@@ -1,8 +1,8 @@
 """Fitting: from a typed frame to a model that predicts and explains (`training.model.predictors`).
 
-Which model a company gets follows from how many events it has seen, not from taste: below 40
-resolved events rules and pooled rates, below 150 a logistic regression on a few composites, from
-150 shallow boosted trees, from 1,000 trees whose search pays.
+The number of resolved events decides the model tier: below 40 rules and pooled rates, below 150
+logistic regression on a few composites, from 150 shallow boosted trees, from 1,000 trees with
+searched settings.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypedDict
 
 import lightgbm
 import numpy as np
@@ -23,13 +23,13 @@ from training.data.training_frame import TrainingFrame
 from training.evaluation.metrics import level_shift
 from training.model.bundle import logit_of, sigmoid
 from training.model.encoder import Encoder, fit_levels
+from training.model.manifest_parts import Kind, ModelTier, Recipe
 from training.model.predictors import (
     LEVEL,
     MISSING,
     VALUE,
     Boosters,
     Design,
-    Kind,
     Linear,
     Predictor,
     Rates,
@@ -37,10 +37,10 @@ from training.model.predictors import (
 )
 
 SHRINK_ROWS = 50.0
-"""Rows of the pooled rate that a level's rate is mixed with."""
+"""Weight of the pooled rate, in rows, in the rate of a level."""
 
 FLAG_MISSING_FROM = 0.01
-"""Share of missing values from which a linear model gets a flag for them."""
+"""Share of missing values from which a linear model has an indicator column for them."""
 
 DEFAULT_TREES: Mapping[str, float] = {
     "num_leaves": 4,
@@ -51,13 +51,13 @@ DEFAULT_TREES: Mapping[str, float] = {
     "bagging_fraction": 0.7,
     "lambda_l2": 20.0,
 }
-"""Shallow, slow and regularised: ties logistic regression where stock settings lose to it."""
+"""Shallow, slow and regularised: as good as logistic regression, unlike LightGBM's defaults."""
 
 DRAWS = 6
-"""Draws of the accounts that say how sure trees are; their deviation is known to a third."""
+"""Bootstrap draws of accounts behind the range of trees; relative error of their deviation: 1/3."""
 
 LARGE_ROWS = 100_000
-"""Rows from which LightGBM's threads gain more than they cost."""
+"""Rows from which several LightGBM threads are faster than one."""
 
 DEFAULT_ROUNDS = 150
 
@@ -70,56 +70,31 @@ LARGE_TREES: Mapping[str, float] = {
     "bagging_fraction": 0.8,
     "lambda_l2": 10.0,
 }
-"""The same for a large table, which `DEFAULT_TREES` leave half unread: out-of-time log-loss 0.2137
-and not 0.2194 on the simulated company of 10,000 accounts; on Online Retail, a fifth of its rows,
-0.571 and not 0.563. Larger trees gain another 0.001, at twice the cost of an explanation."""
+"""Settings for large tables, on which `DEFAULT_TREES` underfit: out-of-time log-loss 0.2137 instead
+of 0.2194 on the simulated company of 10,000 accounts; on Online Retail, a fifth of its rows, 0.571
+instead of 0.563. Larger trees gain another 0.001, at twice the cost of an explanation."""
 
 LARGE_TREES_ROWS = 40_000
-"""Training rows from which a table is large enough for them, where settings are searched."""
+"""Training rows from which `LARGE_TREES` are the starting point of a search."""
+
 DEFAULT_STRENGTH = 0.1
 """Variance of the prior on each standardised weight (scikit-learn's C)."""
 
 
 @dataclass(frozen=True)
-class ModelTier:
-    """The step of the ladder a target stands on.
-
-    Attributes
-    ----------
-    name : str
-        ``rates``, ``linear``, ``trees`` or ``tuned trees``.
-    kind : str
-        The kind of model.
-    n_events : int
-        Distinct resolved events.
-    reason : str
-        In words.
-    """
-
-    name: str
-    kind: Kind
-    n_events: int
-    reason: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the plain mapping kept in the bundle."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
 class TierStep:
-    """A step of the ladder.
+    """Definition of a model tier.
 
     Attributes
     ----------
     name, kind : str
         As in `ModelTier`.
     from_events : int
-        Distinct resolved events from which it is taken.
+        Smallest number of distinct resolved events.
     brings : str
-        What one gets by coming to it.
+        Gain over the tier below, as a noun.
     words : str
-        What is done on it.
+        Description of the model.
     """
 
     name: str
@@ -132,12 +107,12 @@ class TierStep:
 LINEAR_EVENTS, TREES_EVENTS, TUNED_EVENTS = 40, 150, 1000
 
 MODEL_TIERS = (
-    TierStep("rates", "rates", 0, "", "pooled rates, and rules that are judgement, not measured"),
+    TierStep("rates", "rates", 0, "", "pooled rates, and rules of judgement that are not measured"),
     TierStep(
         "linear",
         "linear",
         LINEAR_EVENTS,
-        "a model of its own",
+        "a fitted model",
         "logistic regression on composites, few enough for these events",
     ),
     TierStep(
@@ -155,16 +130,16 @@ MODEL_TIERS = (
         "constrained trees with searched settings",
     ),
 )
-"""The small-data ladder, lowest step first."""
+"""Model tiers by number of events, lowest first."""
 
 
 def choose_tier(n_events: int) -> ModelTier:
-    """Return the rung for a number of distinct resolved events.
+    """Return the model tier for a number of distinct resolved events.
 
-    >>> [choose_rung(n).name for n in (39, 40, 150, 1000)]
+    >>> [choose_tier(n).name for n in (39, 40, 150, 1000)]
     ['rates', 'linear', 'trees', 'tuned trees']
-    >>> choose_rung(15).reason
-    '15 events, below 40: pooled rates, and rules that are judgement, not measured'
+    >>> choose_tier(15).reason
+    '15 events, below 40: pooled rates, and rules of judgement that are not measured'
     """
     steps = [step for step in MODEL_TIERS if n_events >= step.from_events]
     above = MODEL_TIERS[len(steps)].from_events if len(steps) < len(MODEL_TIERS) else None
@@ -174,26 +149,37 @@ def choose_tier(n_events: int) -> ModelTier:
     return ModelTier(step.name, step.kind, n_events, f"{seen}{bound}: {step.words}")
 
 
-def starting_trees(rung: ModelTier, n_rows: int) -> Mapping[str, float]:
-    """Return the settings a table begins with, and keeps unless a search finds better ones.
+def starting_trees(tier: ModelTier, n_rows: int) -> Mapping[str, float]:
+    """Return the starting settings of a table, used unless a search finds better ones.
 
-    >>> [starting_trees(choose_rung(2000), n)["num_leaves"] for n in (20_000, 100_000)]
+    >>> [starting_trees(choose_tier(2000), n)["num_leaves"] for n in (20_000, 100_000)]
     [4, 8]
     """
-    is_large = rung.name == "tuned trees" and n_rows >= LARGE_TREES_ROWS
+    is_large = tier.name == "tuned trees" and n_rows >= LARGE_TREES_ROWS
     return LARGE_TREES if is_large else DEFAULT_TREES
+
+
+class ConfigJson(TypedDict):
+    """JSON content of a `TrainingConfig`; the number of threads does not change the model."""
+
+    kind: Kind
+    outcome: str
+    seeds: Sequence[int]
+    trees: Mapping[str, float]
+    rounds: int
+    strength: float
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to fit; the same recipe is refitted at every cut-off and at last on everything.
+    """Settings of a fit, used at every cut-off and for the final model.
 
     Attributes
     ----------
     kind : str
         The kind of model.
     outcome : str
-        Decides which expected signs constrain the trees.
+        Decides the expected signs that constrain the trees.
     seeds : tuple of int
         One booster each.
     trees : mapping of str to float
@@ -203,7 +189,7 @@ class TrainingConfig:
     strength : float
         Prior variance of linear weights.
     threads : int
-        For LightGBM; 0 decides by size. Does not change the model.
+        For LightGBM; 0 chooses by number of rows. Does not change the model.
     """
 
     kind: Kind
@@ -214,21 +200,47 @@ class TrainingConfig:
     strength: float = DEFAULT_STRENGTH
     threads: int = 0
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return what decides the fitted model, as kept in the bundle."""
-        plain = asdict(self)
-        del plain["threads"]
-        return plain
+    def as_dict(self) -> ConfigJson:
+        """Return the settings that decide the fitted model, as stored in the bundle."""
+        return {
+            "kind": self.kind,
+            "outcome": self.outcome,
+            "seeds": self.seeds,
+            "trees": dict(self.trees),
+            "rounds": self.rounds,
+            "strength": self.strength,
+        }
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any], *, threads: int = 0) -> TrainingConfig:
-        """Read back the ``recipe`` of a bundle's manifest: to refit a champion beside others."""
-        return cls(**{**plain, "seeds": tuple(plain["seeds"]), "threads": threads})
+    def from_dict(cls, plain: ConfigJson, *, threads: int = 0) -> TrainingConfig:
+        """Read what `as_dict` returned."""
+        return cls(
+            plain["kind"],
+            plain["outcome"],
+            tuple(plain["seeds"]),
+            plain["trees"],
+            plain["rounds"],
+            plain["strength"],
+            threads,
+        )
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe, *, threads: int = 0) -> TrainingConfig:
+        """Read the recipe of a bundle's manifest, to refit a champion next to its challenger."""
+        return cls(
+            recipe.kind,
+            recipe.outcome,
+            recipe.seeds,
+            dict(recipe.trees),
+            recipe.rounds,
+            recipe.strength,
+            threads,
+        )
 
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A model with the encoder of its rows."""
+    """Fitted predictor with the encoder of its rows."""
 
     predictor: Predictor
     encoder: Encoder
@@ -238,16 +250,16 @@ class FittedModel:
         return self.predictor.raw(self.encoder.encode(frame.features).matrix)
 
 
-def fit(recipe: TrainingConfig, frame: TrainingFrame) -> FittedModel:
-    """Fit the recipe to all rows of `frame`."""
+def fit(config: TrainingConfig, frame: TrainingFrame) -> FittedModel:
+    """Fit a model to all rows of `frame`."""
     encoder = fit_encoder(frame)
     matrix = encoder.encode(frame.features).matrix
     predictor: Predictor
-    if recipe.kind == "lightgbm":
-        predictor = fit_boosters(recipe, dataset(recipe, encoder, frame, matrix))
-    elif recipe.kind == "linear":
-        design = composite_design(matrix, encoder, frame.info, recipe.outcome)
-        predictor = fit_linear(design, matrix, frame, recipe.strength)
+    if config.kind == "lightgbm":
+        predictor = fit_boosters(config, dataset(config, encoder, frame, matrix))
+    elif config.kind == "linear":
+        design = composite_design(matrix, encoder, frame.info, config.outcome)
+        predictor = fit_linear(design, matrix, frame, config.strength)
     else:
         predictor = fit_rates(matrix, encoder, frame)
     return FittedModel(predictor, encoder)
@@ -261,12 +273,12 @@ def fit_encoder(frame: TrainingFrame) -> Encoder:
 
 
 def expected_signs(info: Sequence[FeatureInfo], outcome: str) -> list[int]:
-    """Return per feature where a higher value should move the outcome: 1, −1, or 0 left free."""
+    """Return the expected sign of each feature's effect on the outcome: 1, −1, or 0 for none."""
     return [item.expansion_sign if outcome == "expansion" else item.churn_sign for item in info]
 
 
 def monotone_constraints(encoder: Encoder, info: Sequence[FeatureInfo], outcome: str) -> list[int]:
-    """Return LightGBM's constraints: expected signs, none on categories."""
+    """Return LightGBM's monotone constraints: expected signs, none on categories."""
     signs = expected_signs(info, outcome)
     return [
         0 if item.name in encoder.levels else sign for item, sign in zip(info, signs, strict=True)
@@ -274,10 +286,10 @@ def monotone_constraints(encoder: Encoder, info: Sequence[FeatureInfo], outcome:
 
 
 def threads_for(n_rows: int, wanted: int) -> int:
-    """Return LightGBM's threads: as wanted, or by size.
+    """Return the number of LightGBM threads: as given, or by number of rows.
 
-    On a small table the threads spend their time waiting for each other, many times over where
-    something else runs beside them (measured: 0.8 s with one, 9 s of processor time with two).
+    On small tables, threads mostly wait for each other, more so on a busy machine (measured: 0.8 s
+    with one thread, 9 s of processor time with two).
 
     >>> threads_for(20_000, 0), threads_for(20_000, 4)
     (1, 4)
@@ -287,10 +299,10 @@ def threads_for(n_rows: int, wanted: int) -> int:
     return 1 if n_rows < LARGE_ROWS else os.cpu_count() or 1
 
 
-def tree_settings(recipe: TrainingConfig, constraints: list[int], n_rows: int) -> dict[str, Any]:
-    """Return LightGBM's parameters: the recipe's, and those that make a run repeat exactly."""
+def tree_settings(config: TrainingConfig, constraints: list[int], n_rows: int) -> dict[str, Any]:
+    """Return LightGBM's parameters: the config's, and those for exact repeatability."""
     return {
-        **recipe.trees,
+        **config.trees,
         "objective": "binary",
         "metric": "binary_logloss",
         "bagging_freq": 1,
@@ -299,29 +311,30 @@ def tree_settings(recipe: TrainingConfig, constraints: list[int], n_rows: int) -
         "feature_pre_filter": False,
         "deterministic": True,
         "force_col_wise": True,
-        "num_threads": threads_for(n_rows, recipe.threads),
+        "num_threads": threads_for(n_rows, config.threads),
         "verbosity": -1,
     }
 
 
-def with_draws(recipe: TrainingConfig, fitted: FittedModel, frame: TrainingFrame) -> FittedModel:
-    """Return a fitted model that also knows how far its log-odds would move with other accounts.
+def with_draws(config: TrainingConfig, fitted: FittedModel, frame: TrainingFrame) -> FittedModel:
+    """Return a fitted model with bootstrap draws, from which the range of its scores is computed.
 
-    Trees are fitted again to `DRAWS` draws of the same accounts; the other kinds know it from
-    their formulas. Each draw weighs every account by an independent standard exponential (Rubin,
-    *The Bayesian bootstrap*, 1981), all of its rows alike, since rows of one account tell the same.
+    Trees are refitted to `DRAWS` draws of the same accounts; other kinds of models have closed
+    formulas. Each draw weights every account by an independent standard exponential (Rubin, *The
+    Bayesian bootstrap*, 1981), with equal weights for all rows of an account, which are not
+    independent.
     """
     if not isinstance(fitted.predictor, Boosters):
         return fitted
     matrix = fitted.encoder.encode(frame.features).matrix
-    whole = dataset(recipe, fitted.encoder, frame, matrix)
+    whole = dataset(config, fitted.encoder, frame, matrix)
     entity = entity_codes(frame.rows)
     texts = []
     for number in range(DRAWS):
-        rng = np.random.default_rng([recipe.seeds[0], number])
+        rng = np.random.default_rng([config.seeds[0], number])
         share = rng.exponential(size=entity.max() + 1)[entity]
-        drawn = dataset(recipe, fitted.encoder, frame, matrix, whole, frame.weight * share)
-        booster = _booster(recipe, drawn, recipe.seeds[-1] + 1 + number)
+        drawn = dataset(config, fitted.encoder, frame, matrix, whole, frame.weight * share)
+        booster = _booster(config, drawn, config.seeds[-1] + 1 + number)
         raw = booster.predict(matrix, raw_score=True, num_threads=drawn.params["num_threads"])
         lifted = _lifted(booster, level_shift(np.asarray(raw), frame.label, share))
         texts.append(model_text(lifted.model_to_string()))
@@ -329,15 +342,15 @@ def with_draws(recipe: TrainingConfig, fitted: FittedModel, frame: TrainingFrame
 
 
 def dataset(
-    recipe: TrainingConfig,
+    config: TrainingConfig,
     encoder: Encoder,
     frame: TrainingFrame,
     matrix: np.ndarray,
     reference: lightgbm.Dataset | None = None,
     weight: np.ndarray | None = None,
 ) -> lightgbm.Dataset:
-    """Return the binned rows, to be used for many fits; weighed as the frame says by default."""
-    constraints = monotone_constraints(encoder, frame.info, recipe.outcome)
+    """Return binned rows that can be fitted many times; weighted as in the frame by default."""
+    constraints = monotone_constraints(encoder, frame.info, config.outcome)
     return lightgbm.Dataset(
         matrix,
         frame.label,
@@ -345,16 +358,16 @@ def dataset(
         reference=reference,
         feature_name=tree_names(encoder.names),
         categorical_feature=list(encoder.category_positions),
-        params=tree_settings(recipe, constraints, len(frame)),
+        params=tree_settings(config, constraints, len(frame)),
         free_raw_data=False,
     )
 
 
 def tree_names(names: Iterable[str]) -> list[str]:
-    """Return feature names as LightGBM's model text can hold them, one each, in the same order.
+    """Return feature names that are valid in LightGBM's model text, in the same order.
 
-    Characters that separate names there or belong to JSON become underscores; a name that is empty
-    or taken gets a number. Columns of a ready-made table may be called anything.
+    Separators and JSON characters become underscores; an empty or repeated name gets a number.
+    Columns of a ready-made table can have any name.
 
     >>> tree_names(["users_28d", "Größe", "a b", 'a"b', ""])
     ['users_28d', 'Größe', 'a_b', 'a_b_2', 'column']
@@ -370,31 +383,30 @@ def tree_names(names: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def fit_boosters(recipe: TrainingConfig, rows: lightgbm.Dataset) -> Boosters:
+def fit_boosters(config: TrainingConfig, rows: lightgbm.Dataset) -> Boosters:
     """Fit one booster per seed on the same binned rows; their mean has the level of the rows.
 
-    Weights (`TrainingFrame.weight`) say how much a row teaches about differences, not how often its
-    answer occurs: an account that leaves early has few rows, which weigh much, and a weighted fit
-    expects too many to leave. Every row of the grid stands for an account in the book of its day,
-    so the level is that of the rows without weights.
+    Weights (`TrainingFrame.weight`) balance accounts, not outcomes: an account that churns early
+    has few rows with large weights, and a weighted fit overestimates churn. Every row of the grid
+    is one account on one day, so the level is that of the unweighted rows.
     """
-    boosters = [_booster(recipe, rows, seed) for seed in recipe.seeds]
+    boosters = [_booster(config, rows, seed) for seed in config.seeds]
     matrix, threads = rows.get_data(), rows.params["num_threads"]
     raw = np.mean(
         [item.predict(matrix, raw_score=True, num_threads=threads) for item in boosters], axis=0
     )
     shift = level_shift(raw, np.asarray(rows.get_label(), dtype=np.float64))
     texts = tuple(model_text(_lifted(item, shift).model_to_string()) for item in boosters)
-    return Boosters(recipe.seeds, texts)
+    return Boosters(config.seeds, texts)
 
 
-def _booster(recipe: TrainingConfig, rows: lightgbm.Dataset, seed: int) -> lightgbm.Booster:
-    settings = {**rows.params, **recipe.trees, "seed": seed}
-    return lightgbm.train(settings, rows, num_boost_round=recipe.rounds)
+def _booster(config: TrainingConfig, rows: lightgbm.Dataset, seed: int) -> lightgbm.Booster:
+    settings = {**rows.params, **config.trees, "seed": seed}
+    return lightgbm.train(settings, rows, num_boost_round=config.rounds)
 
 
 def _lifted(booster: lightgbm.Booster, shift: float) -> lightgbm.Booster:
-    """Add a constant to the first tree, where LightGBM keeps the average it starts from."""
+    """Add a constant to the first tree, which holds LightGBM's initial average."""
     n_leaves = booster.dump_model(num_iteration=1)["tree_info"][0]["num_leaves"]
     for leaf in range(n_leaves):
         booster.set_leaf_output(0, leaf, booster.get_leaf_output(0, leaf) + shift)
@@ -402,7 +414,7 @@ def _lifted(booster: lightgbm.Booster, shift: float) -> lightgbm.Booster:
 
 
 def full_design(matrix: np.ndarray, encoder: Encoder) -> Design:
-    """Return one derived column per value, per flag of missing values and per level."""
+    """Return one derived column per value, per missing-value indicator and per level."""
     columns: list[tuple[int, int, float]] = []
     missing = np.isnan(matrix).mean(axis=0)
     for position, name in enumerate(encoder.names):
@@ -423,7 +435,7 @@ def _standardised(columns: list[tuple[int, int, float]], matrix: np.ndarray) -> 
         feature.astype(np.int64), kind.astype(np.int64), level.astype(np.float64),
         center[feature], scale[feature], empty, empty + 1.0,
     )  # fmt: skip
-    derived = rough.untidied(matrix)
+    derived = rough.unstandardised(matrix)
     width = derived.std(axis=0)
     return Design(
         rough.feature, rough.column_kind, rough.level, rough.center, rough.scale,
@@ -446,7 +458,7 @@ def _robust_scales(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class DerivedColumns:
-    """A design whose derived columns are added up to few composites."""
+    """Design whose derived columns are combined into a few composites."""
 
     design: Design
     composition: np.ndarray
@@ -457,9 +469,9 @@ def composite_design(
 ) -> DerivedColumns:
     """Return at most two composites per theme, and the levels of categories.
 
-    Per theme: the mean of the features whose sign is expected, each turned so that more means more
-    of the outcome; and the first principal component of the others. Neither looks at the label, so
-    few events suffice to weigh them.
+    Per theme: the mean of the features with an expected sign, oriented so that higher values mean
+    more of the outcome; and the first principal component of the others. Neither uses the label,
+    so few events suffice to fit their weights.
     """
     design = full_design(matrix, encoder)
     derived = design.derive(matrix)
@@ -500,7 +512,7 @@ def fit_linear(
 ) -> Linear:
     """Fit an L2 logistic regression on composites; its covariance is clustered by entity.
 
-    Its level is that of the rows without weights, as that of the trees (`fit_boosters`).
+    Its level is that of the unweighted rows, as for trees (`fit_boosters`).
     """
     design, composition = composites.design, composites.composition
     rows = design.derive(matrix) @ composition
@@ -537,7 +549,7 @@ def _clustered_covariance(
 
 
 def fit_all_columns(frame: TrainingFrame, strength: float = DEFAULT_STRENGTH) -> FittedModel:
-    """Fit an L2 logistic regression on every derived column: the challenger beside the trees."""
+    """Fit an L2 logistic regression on every derived column: a baseline for the trees."""
     encoder = fit_encoder(frame)
     matrix = encoder.encode(frame.features).matrix
     design = full_design(matrix, encoder)
@@ -546,7 +558,7 @@ def fit_all_columns(frame: TrainingFrame, strength: float = DEFAULT_STRENGTH) ->
 
 
 def fit_rates(matrix: np.ndarray, encoder: Encoder, frame: TrainingFrame) -> Rates:
-    """Pool rates by the first context category (a segment), or for everybody when there is none."""
+    """Pool rates by the first context category (a segment), or over all accounts without one."""
     entity = entity_codes(frame.rows)
     base, base_spread = _rate(frame.label, entity, None)
     position = next(
@@ -568,14 +580,14 @@ def fit_rates(matrix: np.ndarray, encoder: Encoder, frame: TrainingFrame) -> Rat
 
 
 def constant_rate(frame: TrainingFrame, encoder: Encoder) -> Rates:
-    """Return one rate for everybody: what is published when no signal was found."""
+    """Return one rate for all accounts, published when no signal was found."""
     entity = entity_codes(frame.rows)
     base, spread = _rate(frame.label, entity, None)
     return Rates(len(encoder.names), None, base, spread, np.zeros(0), np.zeros(0))
 
 
 def _rate(label: np.ndarray, entity: np.ndarray, parent: float | None) -> tuple[float, float]:
-    """Return log-odds of a rate shrunk to its parent's, and their standard error by entities."""
+    """Return the log-odds of a rate shrunk to its parent's, and their standard error."""
     prior = 0.5 if parent is None else float(sigmoid(np.asarray(parent)))
     weight = 1.0 if parent is None else SHRINK_ROWS
     rate = (label.sum() + weight * prior) / (len(label) + weight)

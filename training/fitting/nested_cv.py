@@ -1,9 +1,8 @@
-"""Folds over accounts: settings and calibration from the training rows of a fold alone.
+"""Nested cross-validation: settings and calibration chosen on the training rows of each fold.
 
-A table with a single as_of has no past to choose on and no future to test on. Accounts are dealt
-into folds instead, and whatever is chosen for a fold (tree settings, the strength of a prior, the
-calibration) is chosen on inner folds of its own training rows, so that the rows it is tested on
-have decided nothing.
+A table with a single as_of has no earlier rows to choose settings on and no later rows to test on.
+Its folds hold out accounts, and all choices for a fold (tree settings, the strength of a prior, the
+calibration) are made on inner folds of its own training rows, without its test rows.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from training.data.training_frame import TrainingFrame
 from training.fitting.calibration import fit_calibration
 from training.fitting.fit import TrainingConfig, choose_tier, fit
 from training.fitting.tune import choose_strength, search, space_for
-from training.model.bundle import Calibration, sigmoid
+from training.model.bundle import sigmoid
+from training.model.manifest_parts import Calibration
 
 CALIBRATION_FOLDS = 3
 
@@ -32,12 +32,12 @@ def choose_config(
 
     Returns
     -------
-    recipe : Recipe
-        What did best, or the default where nothing did clearly better.
+    config : TrainingConfig
+        Best settings, or the default if none is clearly better.
     trials : pandas.DataFrame
         Of the search (`training.fitting.tune.Search`); empty without one.
     note : str
-        What the search gained, or why the default was kept; empty without a search.
+        Gain from the search, or the reason for the default; empty without a search.
     """
     inner = make_folds(
         known,
@@ -53,14 +53,14 @@ def choose_config(
     return replace(default, trees=found.trees, rounds=found.rounds), found.trials, found.note
 
 
-def choose_inside(
+def choose_per_fold(
     default: TrainingConfig,
     frame: TrainingFrame,
     folds: Folds,
     settings: Training,
     storage_url: str,
 ) -> tuple[TrainingConfig, ...]:
-    """Return one recipe per fold, chosen on its training rows."""
+    """Return the settings of each fold, chosen on its training rows."""
     return tuple(
         choose_config(default, frame.take(fold.train), settings, storage_url)[0]
         for fold in folds.folds
@@ -70,11 +70,11 @@ def choose_inside(
 def calibrated(
     frame: TrainingFrame,
     folds: Folds,
-    recipes: Sequence[TrainingConfig],
+    configs: Sequence[TrainingConfig],
     raw: np.ndarray,
     seed: int,
 ) -> np.ndarray:
-    """Return probabilities of the test rows, each fold calibrated inside its training rows.
+    """Return probabilities of the test rows, each fold calibrated on its training rows.
 
     Parameters
     ----------
@@ -82,26 +82,26 @@ def calibrated(
         All rows.
     folds : Folds
         Over accounts.
-    recipes : sequence of Recipe
+    configs : sequence of TrainingConfig
         One per fold.
     raw : numpy.ndarray
         Log-odds of the test rows, one fold after the other.
     seed : int
-        Deals the inner folds.
+        Of the inner folds.
     """
     parts, start = [], 0
-    for fold, recipe in zip(folds.folds, recipes, strict=True):
+    for fold, config in zip(folds.folds, configs, strict=True):
         end = start + len(fold.test)
-        inside = calibration_inside(frame.take(fold.train), recipe, seed)
-        parts.append(sigmoid(inside(raw[start:end])))
+        calibration = inner_calibration(frame.take(fold.train), config, seed)
+        parts.append(sigmoid(calibration(raw[start:end])))
         start = end
     return np.concatenate(parts)
 
 
-def calibration_inside(known: TrainingFrame, recipe: TrainingConfig, seed: int) -> Calibration:
-    """Fit the calibration of a recipe to what it says of rows held out of `known`."""
+def inner_calibration(known: TrainingFrame, config: TrainingConfig, seed: int) -> Calibration:
+    """Fit the calibration of a config to its predictions of rows held out of `known`."""
     inner = make_folds(known, folds=CALIBRATION_FOLDS, fold_days=1, seed=seed)
     raw = np.empty(len(known))
     for fold in inner.folds:
-        raw[fold.test] = fit(recipe, known.take(fold.train)).raw(known.take(fold.test))
+        raw[fold.test] = fit(config, known.take(fold.train)).raw(known.take(fold.test))
     return fit_calibration(raw, known.label)

@@ -1,7 +1,7 @@
-"""Where a search keeps its trials, and how several processes share it.
+"""Optuna study of a search: storage, sampler, and trials shared by several processes.
 
-Everything a trial needs lies in the storage, so a process may be killed at any moment: what was
-finished stays, and what was begun is found by its missing heartbeat and done again.
+All state of a trial is in the storage, so a process can be killed at any time: finished trials
+remain, and unfinished ones are detected by their missing heartbeat and repeated.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from configs.runtime.errors import ConfigError, UnavailableError
 
 TRIAL_COLUMNS = ("number", "state", "value", "rounds", "began_at", "seconds", "worker")
-"""What the table of trials says of every trial, besides the settings it tried."""
+"""Columns of the table of trials, besides the settings."""
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 5, 15
 OPEN_ATTEMPTS, OPEN_PAUSE_SECONDS = 4, 0.5
@@ -34,10 +34,9 @@ OPEN_ATTEMPTS, OPEN_PAUSE_SECONDS = 4, 0.5
 class NumberedSampler(BaseSampler):  # type: ignore[misc]  # Optuna is read as untyped
     """Tree-structured Parzen estimators, each trial drawn from a seed of its own number.
 
-    A sampler with one stream of random numbers starts again at its beginning in every process: two
-    that share a study would try the same settings, and a search that was stopped and taken up again
-    would repeat itself. Numbers of trials are given out by the storage, once each; so the n-th
-    trial is the same whoever runs it, given the same trials before it.
+    A sampler with one random stream restarts in every process: processes that share a study would
+    try the same settings, and a resumed search would repeat itself. The storage assigns each trial
+    number once, so the n-th trial is the same in any process, given the same earlier trials.
 
     Parameters
     ----------
@@ -50,7 +49,7 @@ class NumberedSampler(BaseSampler):  # type: ignore[misc]  # Optuna is read as u
         self._sampler = TPESampler(seed=seed)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Take the seed of this trial."""
+        """Set the seed of this trial."""
         self._sampler = TPESampler(seed=(self._seed * 1_000_003 + trial.number) % 2**32)
         self._sampler.before_trial(study, trial)
 
@@ -73,13 +72,13 @@ class NumberedSampler(BaseSampler):  # type: ignore[misc]  # Optuna is read as u
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """Draw one setting by itself."""
+        """Draw one independent setting."""
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
 @contextmanager
 def open_study(url: str, name: str, *, seed: int) -> Iterator[optuna.Study]:
-    """Open a study by name, making it when nobody has; any number of processes may hold it.
+    """Open a study by name, creating it if needed; any number of processes can share it.
 
     Parameters
     ----------
@@ -111,7 +110,7 @@ def open_study(url: str, name: str, *, seed: int) -> Iterator[optuna.Study]:
 def trials_table(study: optuna.Study) -> pd.DataFrame:
     """Return one row per trial, by number: the columns of `TRIAL_COLUMNS`, then the settings.
 
-    A pruned trial has no value: Optuna's would be its loss on the first folds alone.
+    A pruned trial has no value: Optuna's is its loss on the first folds only.
     """
     return pd.DataFrame([_row(trial) for trial in study.get_trials(deepcopy=False)])
 
@@ -130,7 +129,7 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def _instant(local: datetime | None) -> str | None:
-    """Return ISO text in UTC of a moment as Optuna keeps it: local time without a zone."""
+    """Return Optuna's local time without a zone as ISO text in UTC."""
     return None if local is None else local.astimezone(UTC).isoformat()
 
 
@@ -149,7 +148,7 @@ def _parsed(url: str) -> URL:
         parsed = make_url(url)
     except ArgumentError as error:
         raise ConfigError(
-            "this is no address of a database",
+            "invalid database URL",
             where="BELLWETHER_OPTUNA_URL",
             fix="postgresql://user:password@host:5432/database",
         ) from error
@@ -158,7 +157,7 @@ def _parsed(url: str) -> URL:
 
 
 def _opened(url: URL) -> RDBStorage:
-    """Open the storage; of processes that come first at once, all but one must ask again."""
+    """Open the storage, with retries: simultaneous first connections can fail."""
     connect = {"timeout": 30} if url.get_backend_name() == "sqlite" else {}
     for attempt in range(1, OPEN_ATTEMPTS + 1):
         try:
@@ -172,7 +171,7 @@ def _opened(url: URL) -> RDBStorage:
         except DBAPIError as error:
             if attempt == OPEN_ATTEMPTS:
                 raise UnavailableError(
-                    f"the storage of the search does not answer: {_first_line(error)}",
+                    f"the storage of the search is unavailable: {_first_line(error)}",
                     where=url.render_as_string(hide_password=True),
                     fix="start it, or correct BELLWETHER_OPTUNA_URL; finished trials are kept",
                 ) from error
@@ -186,9 +185,9 @@ def _first_line(error: DBAPIError) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Optuna's per-trial log lines off the terminal, and its word that heartbeats are new.
+    """Suppress Optuna's log lines per trial and its warning on experimental heartbeats.
 
-    Without heartbeats a trial whose process was killed would count as running for ever.
+    Without heartbeats, a trial of a killed process would count as running forever.
     """
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -1,14 +1,12 @@
-"""How much evidence there is, what is missing, and about when it will be there.
+"""Data sufficiency: number of events, missing events, and the month they are expected in.
 
-The date comes from the company's own rate of events, with an interval, because a rate known from
-few events is itself uncertain.
+The month follows from the company's own rate of events and has an interval, because a rate
+estimated from few events is uncertain.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,93 +14,36 @@ from scipy.stats import chi2
 
 from configs.schema.company import Company
 from training.data.training_frame import TrainingFrame
-from training.fitting.fit import MODEL_TIERS, ModelTier
+from training.fitting.fit import MODEL_TIERS
+from training.model.manifest_parts import DueEvents, ModelTier, Sufficiency
 
 DAYS_PER_MONTH = 30.4375
 
 RECENT_DAYS = 365
-"""The rate is that of the last year, so that it is of the book as it stands, if that year alone
-brought `ENOUGH_EVENTS`; otherwise of all that was observed."""
+"""Period of the rate: the last year, so that it reflects present accounts, if it has at least
+`ENOUGH_EVENTS` events; otherwise the whole history."""
 
 ENOUGH_EVENTS = 20
 
 RATE_CONFIDENCE = 0.80
-"""Of the interval of the date."""
+"""Confidence level of the interval of the month."""
 
 MOST_FOLDS = 24
-"""As many as the configuration takes."""
+"""Largest number of folds in the configuration."""
 
 FAR_MONTHS = 120.0
-"""Dates further away than ten years are not given: nobody waits for them."""
-
-
-@dataclass(frozen=True)
-class DueEvents:
-    """Something that needs more events than there are.
-
-    Attributes
-    ----------
-    what : str
-        What the events are needed for, in words.
-    needed, missing : int
-        Events in all, and those not seen yet.
-    about_on, early_on, late_on : str or None
-        Months (``YYYY-MM``): when they will be there at the rate of the past, and its
-        `RATE_CONFIDENCE` interval; None where that is too far to say.
-    """
-
-    what: str
-    needed: int
-    missing: int
-    about_on: str | None
-    early_on: str | None
-    late_on: str | None
-
-
-@dataclass(frozen=True)
-class Sufficiency:
-    """The evidence of one target.
-
-    Attributes
-    ----------
-    n_events : int
-        Distinct resolved events.
-    resolved_from, resolved_to : str
-        Days between which answers became known, ISO 8601.
-    events_per_month, low, high : float
-        Their rate, with its `RATE_CONFIDENCE` interval.
-    tested_events : float
-        Events that the configured test periods hold at that rate.
-    due : tuple of Due
-        What more events would bring, nearest first; empty when there is nothing to wait for.
-    words : str
-        All of it in a sentence or two; empty when nothing is missing.
-    """
-
-    n_events: int
-    resolved_from: str
-    resolved_to: str
-    events_per_month: float
-    low: float
-    high: float
-    tested_events: float
-    due: tuple[DueEvents, ...]
-    words: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the plain mapping kept in the bundle."""
-        return {**asdict(self), "due": [asdict(item) for item in self.due]}
+"""Months more than ten years away are not given."""
 
 
 def sufficiency(frame: TrainingFrame, company: Company) -> Sufficiency:
-    """Count the events of a frame and say when more will be there.
+    """Count the events of a frame and estimate the months by which further ones are expected.
 
     Parameters
     ----------
     frame : TrainingFrame
         Labelled rows.
     company : Company
-        Its gates say how many events a promotion needs, its folds how long is tested.
+        Its gates define the events a promotion needs, its folds the length of the test periods.
     """
     known = _resolved_at(frame)
     first, last = frame.rows["label_known_at"].min(), frame.rows["label_known_at"].max()
@@ -113,7 +54,7 @@ def sufficiency(frame: TrainingFrame, company: Company) -> Sufficiency:
     tested = rate * company.training.folds * company.training.fold_days / DAYS_PER_MONTH
     due = tuple(
         _due(what, needed, n, last, (rate, low, high))
-        for what, needed in _wanted(company)
+        for what, needed in _requirements(company)
         if n < needed
     )
     return Sufficiency(
@@ -130,19 +71,19 @@ def sufficiency(frame: TrainingFrame, company: Company) -> Sufficiency:
 
 
 def _resolved_at(frame: TrainingFrame) -> pd.Series:
-    """Return, per distinct event, when it was first known to have happened."""
+    """Return the time at which each distinct event first became known."""
     positive = frame.rows.loc[frame.label == 1, ["entity_id", "decision_at", "label_known_at"]]
     grouped = positive.groupby(["entity_id", "decision_at"], dropna=False, sort=False)
     return grouped["label_known_at"].min()
 
 
 def _counted(known: pd.Series, first: pd.Timestamp, last: pd.Timestamp) -> tuple[int, float]:
-    """Return the events the rate is taken from, and over how many months."""
+    """Return the events behind the rate, and the number of months."""
     recent_from = last - pd.Timedelta(days=RECENT_DAYS)
     recent = int((known > recent_from).sum())
     if recent >= ENOUGH_EVENTS and recent_from > first:
         return recent, RECENT_DAYS / DAYS_PER_MONTH
-    # A table with a single moment tells a count but no rate worth the name: a month at least.
+    # A table with a single as_of has a count but no rate: at least one month.
     return len(known), max((last - first).days / DAYS_PER_MONTH, 1.0)
 
 
@@ -157,11 +98,11 @@ def poisson_interval(n: int) -> tuple[float, float]:
     return float(low), float(chi2.ppf(1.0 - tail, 2 * n + 2) / 2.0)
 
 
-def _wanted(company: Company) -> list[tuple[str, int]]:
-    """Return what needs how many events, fewest first."""
-    wanted = [(step.brings, step.from_events) for step in MODEL_TIERS if step.from_events]
+def _requirements(company: Company) -> list[tuple[str, int]]:
+    """Return each use of events and the number it needs, fewest first."""
+    tiers = [(step.brings, step.from_events) for step in MODEL_TIERS if step.from_events]
     return sorted(
-        [*wanted, ("a test long enough to promote it", company.gates.min_events)],
+        [*tiers, ("a test long enough to promote it", company.gates.min_events)],
         key=lambda item: item[1],
     )
 
@@ -183,17 +124,17 @@ def _month(last: pd.Timestamp, months: float) -> str | None:
 def _words(rate: float, due: DueEvents) -> str:
     more = f"the {due.missing} more that {due.what} needs ({due.needed} in all)"
     if rate <= 0:
-        return f"no event was seen yet, so nobody can say when {more} will be there"
+        return f"no event yet, so the month of {more} cannot be estimated"
     paced = f"at about {rate:.1f} events a month"
     if due.about_on is None:
-        return f"{paced}, {more} will not be there within ten years"
-    return f"{paced}, {more} will be there about {month_words(due.about_on)} ({_between(due)})"
+        return f"{paced}, {more} are not expected within ten years"
+    return f"{paced}, {more} are expected about {month_words(due.about_on)} ({_between(due)})"
 
 
 def _between(due: DueEvents) -> str:
     """Return the interval of a date in words.
 
-    >>> _between(Due("it", 40, 25, "2027-05", "2026-11", None))
+    >>> _between(DueEvents("it", 40, 25, "2027-05", "2026-11", None))
     'not before November 2026'
     """
     if due.late_on is None:
@@ -202,16 +143,16 @@ def _between(due: DueEvents) -> str:
 
 
 def month_words(month: str | None) -> str:
-    """Return ``YYYY-MM`` as people say it.
+    """Return ``YYYY-MM`` as month and year.
 
     >>> month_words("2027-05")
     'May 2027'
     """
-    return pd.Period(month, "M").strftime("%B %Y") if month else "a time too far to say"
+    return pd.Period(month, "M").strftime("%B %Y") if month else "more than ten years away"
 
 
 def _test_words(tested: float, rate: float, company: Company) -> str:
-    """Say when waiting cannot help, because the test periods are too short for this rate."""
+    """Return advice where the test periods are too short for this rate of events."""
     settings, needed = company.training, company.gates.min_events
     if tested >= needed or rate <= 0:
         return ""
@@ -222,13 +163,13 @@ def _test_words(tested: float, rate: float, company: Company) -> str:
     )
     if folds > MOST_FOLDS:
         return f"{held}so at this rate the model stays provisional"
-    return f"{held}so it takes {folds} test periods (training.folds) and the history for them"
+    return f"{held}so it needs {folds} test periods (training.folds) and the history for them"
 
 
-def evidence_words(rung: ModelTier, found: Sufficiency) -> str:
-    """Return the rung and its reason as every score shows them, and below trees what is missing."""
-    if rung.kind == "lightgbm":
-        return rung.reason
-    opening = "not enough evidence for a model of its own" if rung.kind == "rates" else ""
-    parts = [opening, rung.reason, found.words]
+def evidence_words(tier: ModelTier, found: Sufficiency) -> str:
+    """Return the reason for the model tier as shown with every score, and what is missing."""
+    if tier.kind == "lightgbm":
+        return tier.reason
+    opening = "not enough events for a fitted model" if tier.kind == "rates" else ""
+    parts = [opening, tier.reason, found.words]
     return "; ".join(part for part in parts if part)

@@ -1,6 +1,6 @@
-"""The search for tree settings: Optuna on inner time folds, resumable after a kill.
+"""Search for tree settings by Optuna on inner time folds, resumable after a kill.
 
-Several processes may share one search: those `Tuning.workers` starts here, and any other
+Several processes can share one search: the `Tuning.workers` started here, and any other
 `bellwether train` with the same data, configuration and BELLWETHER_OPTUNA_URL, on any machine.
 """
 
@@ -30,7 +30,6 @@ from training.data.training_frame import TrainingFrame
 from training.evaluation.metrics import level_shift
 from training.fitting.fit import (
     FittedModel,
-    ModelTier,
     TrainingConfig,
     dataset,
     fit,
@@ -39,6 +38,7 @@ from training.fitting.fit import (
 )
 from training.fitting.optuna_study import open_study, trials_table
 from training.model.bundle import logit_of
+from training.model.manifest_parts import ModelTier
 
 Space = Mapping[str, tuple[str, float, float]]
 """Setting to (scale, low, high)."""
@@ -52,25 +52,25 @@ SPACE: Space = {
     "bagging_fraction": ("float", 0.5, 1.0),
     "lambda_l2": ("log", 0.1, 100.0),
 }
-"""What is searched unless `Tuning.space` says otherwise. Leaves and depth are bounded because the
-cost of explaining a score grows with both, and quality does not."""
+"""Default search space. Leaves and depth are limited because the cost of an explanation grows with
+both, and quality does not."""
 
 SHALLOW: Space = {"num_leaves": ("int", 4, 8), "max_depth": ("int", 2, 4)}
-"""Bounds on the rung of shallow trees: with few events, larger trees learn accounts by heart."""
+"""Limits in the tier of shallow trees: with few events, larger trees overfit accounts."""
 
 MAX_ROUNDS, PATIENCE = 400, 30
 
 SEARCH_ROWS = 40_000
-"""Rows a trial learns from in a fold, at most: settings are found on a part of a large table, in a
-fraction of the time; what is fitted with them sees all of it."""
+"""Largest number of training rows of a trial in a fold: settings of large tables are searched on a
+part of the rows, and the final fit uses all rows."""
 
 LEVEL_FREE = "level_free_logloss"
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _UNDER_WAY = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
 
 
-def space_for(rung: ModelTier, tuning: Tuning) -> dict[str, tuple[str, float, float]]:
-    """Return what is searched on a rung; the company's own ranges go before ours.
+def space_for(tier: ModelTier, tuning: Tuning) -> dict[str, tuple[str, float, float]]:
+    """Return the search space of a model tier, with the company's own ranges.
 
     >>> from training.fitting.fit import choose_tier
     >>> [space_for(choose_tier(n), Tuning())["num_leaves"] for n in (200, 2000)]
@@ -78,7 +78,7 @@ def space_for(rung: ModelTier, tuning: Tuning) -> dict[str, tuple[str, float, fl
     """
     usual: dict[str, tuple[str, float, float]] = {
         **SPACE,
-        **(SHALLOW if rung.name == "trees" else {}),
+        **(SHALLOW if tier.name == "trees" else {}),
     }
     own: dict[str, tuple[str, float, float]] = {
         name: (usual[name][0], item.low, item.high) for name, item in tuning.space.items()
@@ -88,22 +88,22 @@ def space_for(rung: ModelTier, tuning: Tuning) -> dict[str, tuple[str, float, fl
 
 @dataclass(frozen=True)
 class Search:
-    """What a search found.
+    """Result of a search.
 
     Attributes
     ----------
     trees : dict of str to float
-        The best settings.
+        Best settings.
     rounds : int
-        Boosting rounds at which they did best.
+        Best number of boosting rounds.
     trials : pandas.DataFrame
-        One row per trial: number, state, value (mean log-loss over inner folds; none where the
-        trial was pruned), rounds, seconds, worker (the process that ran it) and one column per
+        One row per trial: number, state, value (mean log-loss over inner folds; none for
+        pruned trials), rounds, seconds, worker (the process that ran it) and one column per
         setting.
     study : str
         Name of the study in the storage.
     note : str
-        In words: by how much tuning lowered the log-loss, or why the default is kept.
+        Gain in log-loss, or the reason for keeping the default, in words.
     """
 
     trees: dict[str, float]
@@ -124,25 +124,25 @@ class _InnerFold:
 
 @dataclass(frozen=True)
 class TrialTask:
-    """One search, as it is handed to every process that takes part.
+    """One search, as passed to every process.
 
     Attributes
     ----------
-    recipe : Recipe
+    config : TrainingConfig
         Kind ``lightgbm``; its first seed is used in every trial.
     frame : TrainingFrame
-        Rows that may be looked at: labels known at the cut-off the search stands for.
+        Rows with labels known at the cut-off of the search.
     folds : Folds
         Inner folds of `frame`.
     tuning : Tuning
-        Trials, seconds and processes allowed.
+        Limits on trials, seconds and processes.
     space : mapping
-        What is searched.
+        Search space.
     storage_url : str
         SQLAlchemy URL of Optuna's storage.
     """
 
-    recipe: TrainingConfig
+    config: TrainingConfig
     frame: TrainingFrame
     folds: Folds
     tuning: Tuning
@@ -152,11 +152,11 @@ class TrialTask:
     @property
     def name(self) -> str:
         """Name of the study."""
-        return study_name(self.recipe, self.frame, self.folds, self.space)
+        return study_name(self.config, self.frame, self.folds, self.space)
 
 
 def search(
-    recipe: TrainingConfig,
+    config: TrainingConfig,
     frame: TrainingFrame,
     folds: Folds,
     tuning: Tuning,
@@ -166,53 +166,53 @@ def search(
 ) -> Search:
     """Search tree settings by mean level-free log-loss over inner folds.
 
-    The number of rounds is not searched: it is read off the mean of the folds' learning curves.
-    A second call with the same data, folds and configuration goes on where the first stopped; calls
-    at the same time share the trials.
+    The number of rounds is not searched: it is the minimum of the mean learning curve of the folds.
+    A second call with the same data, folds and configuration continues the first; simultaneous
+    calls share the trials.
 
     Parameters
     ----------
-    recipe, frame, folds, tuning, storage_url, space
+    config, frame, folds, tuning, storage_url, space
         As in `TrialTask`.
     """
-    threads = recipe.threads or min(threads_for(len(frame), 0), _fair_share(tuning.workers))
-    task = TrialTask(replace(recipe, threads=threads), frame, folds, tuning, space, storage_url)
+    threads = config.threads or min(threads_for(len(frame), 0), _fair_share(tuning.workers))
+    task = TrialTask(replace(config, threads=threads), frame, folds, tuning, space, storage_url)
     runner = _Runner(task, time.monotonic())
-    with open_study(storage_url, task.name, seed=recipe.seeds[0]) as study:
+    with open_study(storage_url, task.name, seed=config.seeds[0]) as study:
         if not study.get_trials(deepcopy=False, states=_UNDER_WAY) and _is_inside(
-            recipe.trees, space
+            config.trees, space
         ):
-            study.enqueue_trial(dict(recipe.trees))
-        with _helpers(task):
+            study.enqueue_trial(dict(config.trees))
+        with _worker_processes(task):
             runner.run(study)
         table = trials_table(study)
         if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            note = "no trial came to its end in the time given: the default is kept"
-            return Search(dict(recipe.trees), recipe.rounds, table, task.name, note)
+            note = "no trial finished within the time limit: the default settings are used"
+            return Search(dict(config.trees), config.rounds, table, task.name, note)
         return _chosen(study, runner, table)
 
 
 def _chosen(study: optuna.Study, runner: _Runner, table: pd.DataFrame) -> Search:
-    """Return the best trial's settings where they beat the default's by more than noise.
+    """Return the best trial's settings if they are better than the default's by more than noise.
 
-    The default is first given the rounds its own learning curves ask for, by the same rule.
+    The default's own rounds are chosen first, by the same rule.
     """
-    default = chosen = tried = runner.task.recipe
+    default = chosen = tried = runner.task.config
     for trial in (_trial_of(study, default), study.best_trial):
         if trial is None:
             continue
         tried = replace(default, trees=dict(trial.params), rounds=int(trial.user_attrs["rounds"]))
-        if compare_trials(chosen, tried, runner.folds, runner.grown).is_clear:
+        if compare_trials(chosen, tried, runner.folds, runner.fitted).is_clear:
             chosen = tried
     is_taken = chosen is not default
-    found = compare_trials(default, chosen if is_taken else tried, runner.folds, runner.grown)
+    found = compare_trials(default, chosen if is_taken else tried, runner.folds, runner.fitted)
     note = found.words(is_taken=is_taken)
     return Search(dict(chosen.trees), chosen.rounds, table, runner.task.name, note)
 
 
-def _trial_of(study: optuna.Study, recipe: TrainingConfig) -> FrozenTrial | None:
+def _trial_of(study: optuna.Study, config: TrainingConfig) -> FrozenTrial | None:
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return next((trial for trial in trials if trial.params == dict(recipe.trees)), None)
+    return next((trial for trial in trials if trial.params == dict(config.trees)), None)
 
 
 def _fair_share(workers: int) -> int:
@@ -224,11 +224,11 @@ def _is_inside(settings: Mapping[str, float], space: Space) -> bool:
 
 
 @contextmanager
-def _helpers(task: TrialTask) -> Iterator[None]:
-    """Let other processes take part until the search is over."""
+def _worker_processes(task: TrialTask) -> Iterator[None]:
+    """Run further processes of the search until it is finished."""
     context = multiprocessing.get_context("spawn")  # LightGBM's threads do not survive a fork
     others = [
-        context.Process(target=help_search, args=(task, os.getpid()), daemon=True)
+        context.Process(target=run_trials, args=(task, os.getpid()), daemon=True)
         for _ in range(task.tuning.workers - 1)
     ]
     for process in others:
@@ -240,19 +240,19 @@ def _helpers(task: TrialTask) -> Iterator[None]:
             process.join()
 
 
-def help_search(task: TrialTask, parent: int) -> None:
-    """Take part in a search in a process of its own, until it is over or `parent` is gone."""
-    with open_study(task.storage_url, task.name, seed=task.recipe.seeds[0]) as study:
+def run_trials(task: TrialTask, parent: int) -> None:
+    """Run trials of a search in a separate process, until it is finished or `parent` ended."""
+    with open_study(task.storage_url, task.name, seed=task.config.seeds[0]) as study:
         _Runner(task, time.monotonic()).run(study, parent=parent)
 
 
-Grown = Mapping[tuple[tuple[str, float], ...], Sequence[lightgbm.Booster]]
-"""Boosters by the settings they were grown with, one per fold."""
+FittedBoosters = Mapping[tuple[tuple[str, float], ...], Sequence[lightgbm.Booster]]
+"""Fitted boosters by their settings, one per fold."""
 
 
 @dataclass(frozen=True)
 class ComparedTrials:
-    """Two recipes on the same test rows of the same inner folds.
+    """Comparison of two configs on the same test rows of the inner folds.
 
     Attributes
     ----------
@@ -268,26 +268,26 @@ class ComparedTrials:
 
     @property
     def gain(self) -> float:
-        """Log-loss saved; negative where the settings found do worse."""
+        """Decrease in log-loss; negative if the settings found are worse."""
         return self.before - self.after
 
     @property
     def is_clear(self) -> bool:
-        """Whether the settings found win by more than the noise of the comparison.
+        """Whether the gain exceeds one standard error.
 
-        The best of many trials looks better than it is, hence the one-standard-error rule of
-        Breiman et al. (1984).
+        The best of many trials is overestimated, hence the one-standard-error rule of Breiman et
+        al. (1984).
         """
         return self.gain > 0.0 and self.gain >= self.error
 
     def words(self, *, is_taken: bool) -> str:
         """Return the comparison in a sentence for reports.
 
-        >>> print(Compared(0.24, 0.2346, 0.001).words(is_taken=True))
+        >>> print(ComparedTrials(0.24, 0.2346, 0.001).words(is_taken=True))
         tuning lowered log-loss from 0.2400 to 0.2346 on the test rows of the search (standard \
 error of the difference 0.0010)
-        >>> print(Compared(0.24, 0.2524, 0.0077).words(is_taken=False))
-        tuning found nothing better than the default settings, which are kept: log-loss on the \
+        >>> print(ComparedTrials(0.24, 0.2524, 0.0077).words(is_taken=False))
+        tuning did not improve on the default settings, which are used: log-loss on the \
 test rows of the search 0.2400 with them, 0.2524 with the best settings tried
         """
         if is_taken:
@@ -297,7 +297,7 @@ test rows of the search 0.2400 with them, 0.2524 with the best settings tried
             )
         if self.gain <= 0.0:
             return (
-                "tuning found nothing better than the default settings, which are kept: log-loss "
+                "tuning did not improve on the default settings, which are used: log-loss "
                 f"on the test rows of the search {self.before:.4f} with them, {self.after:.4f} "
                 "with the best settings tried"
             )
@@ -309,22 +309,25 @@ test rows of the search 0.2400 with them, 0.2524 with the best settings tried
 
 
 def compare_trials(
-    default: TrainingConfig, found: TrainingConfig, folds: Sequence[_InnerFold], grown: Grown
+    default: TrainingConfig,
+    found: TrainingConfig,
+    folds: Sequence[_InnerFold],
+    fitted: FittedBoosters,
 ) -> ComparedTrials:
-    """Return the log-loss of two recipes on the same rows, and the error of their difference.
+    """Return the log-loss of two configs on the same rows, and the error of their difference.
 
-    Boosters that were grown already are used again, others are grown. The error is clustered by
-    entity, because the rows of one entity are not independent.
+    Fitted boosters are reused. The error is clustered by entity, because the rows of one entity are
+    not independent.
     """
-    known = [grown.get(_key(recipe.trees)) for recipe in (default, found)]
+    known = [fitted.get(_key(config.trees)) for config in (default, found)]
     before, after = (
         np.concatenate(
             [
-                _row_losses(recipe, fold, boosters[step] if boosters else None)
+                _row_losses(config, fold, boosters[step] if boosters else None)
                 for step, fold in enumerate(folds)
             ]
         )
-        for recipe, boosters in zip((default, found), known, strict=True)
+        for config, boosters in zip((default, found), known, strict=True)
     )
     gain = before - after
     codes = np.unique(np.concatenate([fold.entity for fold in folds]), return_inverse=True)[1]
@@ -338,26 +341,26 @@ def _key(settings: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
 
 
 def _row_losses(
-    recipe: TrainingConfig, fold: _InnerFold, grown: lightgbm.Booster | None
+    config: TrainingConfig, fold: _InnerFold, fitted: lightgbm.Booster | None
 ) -> np.ndarray:
-    """Return the test rows' losses after the recipe's rounds; a booster with fewer grows on."""
-    settings = {**fold.train.params, **recipe.trees, "seed": recipe.seeds[0]}
-    booster = grown or lightgbm.train(settings, fold.train, num_boost_round=recipe.rounds)
-    while booster.current_iteration() < recipe.rounds:
+    """Return the test rows' losses after the config's rounds, adding rounds if needed."""
+    settings = {**fold.train.params, **config.trees, "seed": config.seeds[0]}
+    booster = fitted or lightgbm.train(settings, fold.train, num_boost_round=config.rounds)
+    while booster.current_iteration() < config.rounds:
         if booster.update():
             break  # no leaf can be split any more
-    raw = booster.predict(fold.matrix, raw_score=True, num_iteration=recipe.rounds, num_threads=1)
+    raw = booster.predict(fold.matrix, raw_score=True, num_iteration=config.rounds, num_threads=1)
     return level_free_losses(np.asarray(raw), fold.label)
 
 
 def study_name(
-    recipe: TrainingConfig, frame: TrainingFrame, folds: Folds, space: Space = SPACE
+    config: TrainingConfig, frame: TrainingFrame, folds: Folds, space: Space = SPACE
 ) -> str:
-    """Return the identity of a search: data, folds, recipe, space and code."""
+    """Return the identity of a search: data, folds, config, space and code."""
     identity = digest(
         frame.fingerprint(),
         [[str(fold.cutoff), str(fold.until), len(fold.train)] for fold in folds.folds],
-        recipe.as_dict(),
+        config.as_dict(),
         dict(space),
         code_digest(__name__),
     )
@@ -365,34 +368,34 @@ def study_name(
 
 
 class _Runner:
-    """One process's part in a search.
+    """Trials of one process in a search.
 
     Parameters
     ----------
-    task : Task
+    task : TrialTask
         The search.
     begin : float
-        Of the monotonic clock: when its seconds began.
+        Start of the time limit, on the monotonic clock.
     """
 
     def __init__(self, task: TrialTask, begin: float) -> None:
         self.task = task
-        self.folds = _inner_folds(task.recipe, task.frame, task.folds)
-        self.grown: dict[tuple[tuple[str, float], ...], list[lightgbm.Booster]] = {}
+        self.folds = _inner_folds(task.config, task.frame, task.folds)
+        self.fitted: dict[tuple[tuple[str, float], ...], list[lightgbm.Booster]] = {}
         self._best = math.inf
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         seconds = task.tuning.timeout_seconds
         self._until = math.inf if seconds is None else begin + seconds
 
     def run(self, study: optuna.Study, *, parent: int | None = None) -> None:
-        """Go on until the study holds the configured number of finished trials, or time is up."""
+        """Run trials until the study has the configured number of them, or time is up."""
         allowed = self.task.tuning.trials
         if len(study.get_trials(deepcopy=False, states=_FINISHED)) >= allowed:
             return
 
         def stop_in_time(study: optuna.Study, _trial: FrozenTrial) -> None:
-            is_alone = parent is not None and os.getppid() != parent
-            if is_alone or time.monotonic() >= self._until:
+            is_orphan = parent is not None and os.getppid() != parent
+            if is_orphan or time.monotonic() >= self._until:
                 study.stop()
 
         left = self._until - time.monotonic()
@@ -404,11 +407,11 @@ class _Runner:
 
     def _objective(self, trial: Trial) -> float:
         trial.set_user_attr("worker", self._worker)
-        recipe = replace(self.task.recipe, trees=_suggest(trial, self.task.space))
+        config = replace(self.task.config, trees=_suggest(trial, self.task.space))
         curves: list[np.ndarray] = []
         boosters: list[lightgbm.Booster] = []
         for step, fold in enumerate(self.folds):
-            curve, booster = _learning_curve(recipe, fold, self._until)
+            curve, booster = _learning_curve(config, fold, self._until)
             curves.append(curve)
             boosters.append(booster)
             mean = mean_curve(curves)
@@ -416,28 +419,30 @@ class _Runner:
             if step < len(self.folds) - 1 and trial.should_prune():
                 raise optuna.TrialPruned
         rounds = int(mean.argmin()) + 1
-        value = self._value(replace(recipe, rounds=rounds), boosters)
+        value = self._value(replace(config, rounds=rounds), boosters)
         trial.set_user_attr("rounds", rounds)
-        self._keep(recipe, boosters, value)
+        self._store(config, boosters, value)
         return value
 
-    def _value(self, recipe: TrainingConfig, boosters: list[lightgbm.Booster]) -> float:
-        """Return the mean loss over folds after the same rounds in each.
+    def _value(self, config: TrainingConfig, boosters: list[lightgbm.Booster]) -> float:
+        """Return the mean loss over folds after the same number of rounds in each.
 
-        The mean curve takes a fold that stopped early to stay where it stopped; here it goes on.
+        The mean curve extends a fold that stopped early by its last value; here rounds are added.
         """
-        losses = map(_row_losses, [recipe] * len(boosters), self.folds, boosters)
+        losses = map(_row_losses, [config] * len(boosters), self.folds, boosters)
         return float(np.mean([part.mean() for part in losses]))
 
-    def _keep(self, recipe: TrainingConfig, boosters: list[lightgbm.Booster], value: float) -> None:
-        """Keep the boosters of the default and of the best so far: the two are compared at last."""
-        default, key = _key(self.task.recipe.trees), _key(recipe.trees)
+    def _store(
+        self, config: TrainingConfig, boosters: list[lightgbm.Booster], value: float
+    ) -> None:
+        """Store the boosters of the default and of the best trial, for the final comparison."""
+        default, key = _key(self.task.config.trees), _key(config.trees)
         if value < self._best:
             self._best = value
-            self.grown = {name: kept for name, kept in self.grown.items() if name == default}
-            self.grown[key] = boosters
+            self.fitted = {name: item for name, item in self.fitted.items() if name == default}
+            self.fitted[key] = boosters
         elif key == default:
-            self.grown[key] = boosters
+            self.fitted[key] = boosters
 
 
 def _suggest(trial: Trial, space: Space) -> dict[str, float]:
@@ -452,14 +457,14 @@ def _suggest(trial: Trial, space: Space) -> dict[str, float]:
 
 
 def _learning_curve(
-    recipe: TrainingConfig, fold: _InnerFold, until: float
+    config: TrainingConfig, fold: _InnerFold, until: float
 ) -> tuple[np.ndarray, lightgbm.Booster]:
     """Return the level-free log-loss of the test rows after each round, until it stops falling.
 
     Raises
     ------
     optuna.TrialPruned
-        The clock passed `until`: what is half done is no trial.
+        Time is up: the unfinished trial does not count.
     """
     history: dict[str, dict[str, list[float]]] = {}
 
@@ -468,7 +473,7 @@ def _learning_curve(
             raise optuna.TrialPruned("time is up")
 
     booster = lightgbm.train(
-        {**fold.train.params, **recipe.trees, "seed": recipe.seeds[0], "metric": "None"},
+        {**fold.train.params, **config.trees, "seed": config.seeds[0], "metric": "None"},
         fold.train,
         num_boost_round=MAX_ROUNDS,
         valid_sets=[fold.test],
@@ -485,19 +490,19 @@ def _learning_curve(
 
 
 def _level_free(p: np.ndarray, rows: lightgbm.Dataset) -> tuple[str, float, bool]:
-    """Measure a round for LightGBM, which hands out probabilities under its own objective.
+    """Evaluate a round for LightGBM, which passes probabilities under its own objective.
 
-    Log-odds come to a `feval` only under an objective of the caller's own.
+    A `feval` gets log-odds only with a custom objective.
     """
     label = np.asarray(rows.get_label(), dtype=np.float64)
     return LEVEL_FREE, level_free_loss(logit_of(p), label), False
 
 
 def level_free_loss(raw: np.ndarray, label: np.ndarray) -> float:
-    """Return the mean log-loss of log-odds after the one shift that suits them best.
+    """Return the mean log-loss of log-odds after their optimal constant shift.
 
-    The level of a period moves with the season and is calibration's business; without taking it
-    out, a search prefers timid models wherever the next period's level differs from the last.
+    The level of a period moves with the season and is corrected by calibration; otherwise a search
+    prefers underconfident models wherever the level of the next period differs.
 
     >>> label = np.array([0.0, 1.0, 1.0, 0.0])
     >>> raw = np.array([-1.0, 1.0, 2.0, 0.5])
@@ -508,14 +513,14 @@ def level_free_loss(raw: np.ndarray, label: np.ndarray) -> float:
 
 
 def level_free_losses(raw: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Return the same per row; with one class alone the level stays as it is."""
+    """Return the level-free log-loss per row; without a shift if there is one class only."""
     moved = raw + level_shift(raw, label)
     losses: np.ndarray = np.logaddexp(0.0, moved) - label * moved
     return losses
 
 
 def mean_curve(curves: list[np.ndarray]) -> np.ndarray:
-    """Return the mean of learning curves; one that stopped early stays at its last value.
+    """Return the mean of learning curves; one that stopped early is extended by its last value.
 
     >>> mean_curve([np.array([3.0, 1.0]), np.array([3.0, 2.0, 4.0])]).tolist()
     [3.0, 1.5, 2.5]
@@ -526,24 +531,24 @@ def mean_curve(curves: list[np.ndarray]) -> np.ndarray:
     return mean
 
 
-def _inner_folds(recipe: TrainingConfig, frame: TrainingFrame, folds: Folds) -> list[_InnerFold]:
-    """Bin the rows of each inner fold once; every trial reuses them."""
+def _inner_folds(config: TrainingConfig, frame: TrainingFrame, folds: Folds) -> list[_InnerFold]:
+    """Bin the rows of each inner fold once, for all trials."""
     made = []
     for fold in folds.folds:
-        train, test = _part(frame.take(fold.train)), frame.take(fold.test)
+        train, test = _subset(frame.take(fold.train)), frame.take(fold.test)
         encoder = fit_encoder(train)
-        rows = dataset(recipe, encoder, train, encoder.encode(train.features).matrix)
+        rows = dataset(config, encoder, train, encoder.encode(train.features).matrix)
         matrix = encoder.encode(test.features).matrix
-        held = dataset(recipe, encoder, test, matrix, rows)
+        held = dataset(config, encoder, test, matrix, rows)
         entity = test.rows["entity_id"].to_numpy(dtype=str)
         made.append(_InnerFold(rows.construct(), held.construct(), matrix, test.label, entity))
     return made
 
 
-def _part(train: TrainingFrame, most: int = SEARCH_ROWS) -> TrainingFrame:
-    """Return all rows of as many entities as have about `most` rows; of a small table, all of it.
+def _subset(train: TrainingFrame, most: int = SEARCH_ROWS) -> TrainingFrame:
+    """Return all rows of some entities, about `most` rows; all rows of a small table.
 
-    Which entities follows from their ids alone, so that every process and every run takes the same.
+    The selection depends only on the ids, so that all processes and runs use the same rows.
     """
     if len(train) <= most:
         return train
@@ -553,15 +558,15 @@ def _part(train: TrainingFrame, most: int = SEARCH_ROWS) -> TrainingFrame:
 
 
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0)
-"""Prior variances tried for linear weights."""
+"""Candidate prior variances of linear weights."""
 
 
-def choose_strength(recipe: TrainingConfig, frame: TrainingFrame, folds: Folds) -> float:
-    """Return the prior variance of linear weights with the least mean log-loss over inner folds."""
+def choose_strength(config: TrainingConfig, frame: TrainingFrame, folds: Folds) -> float:
+    """Return the prior variance of linear weights with the lowest mean log-loss on inner folds."""
     losses = [
         np.mean(
             [
-                _loss(fit(replace(recipe, strength=strength), frame.take(fold.train)), frame, fold)
+                _loss(fit(replace(config, strength=strength), frame.take(fold.train)), frame, fold)
                 for fold in folds.folds
             ]
         )

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from training.data.splits import count_events
-from training.evaluation.alert_list import on_the_list, summary_of_leads
+from training.evaluation.alert_list import rows_on_list, summarize_leads
 from training.evaluation.evaluate import evaluate
 from training.evaluation.metrics import MEASURES, Measure, auc, bootstrap, estimate, logistic_fit
+from training.evaluation.parts import EvaluationJson
 from training.evaluation.sampling import MIN_SLICE_EVENTS, MODEL, Drawing, sample_of
 from training.health_audit.history import COMPONENT, OutcomeRows
 from training.health_audit.integrity import ranked_by_risk, ranking_checks
@@ -358,7 +359,7 @@ def _without(item: Criterion, words: str) -> Criterion:
     return replace(item, found=words, status="does not apply", value=None, low=None, high=None)
 
 
-def _models(found: Plain, names: Sequence[str]) -> list[Plain]:
+def _models(found: EvaluationJson, names: Sequence[str]) -> list[Plain]:
     shown = (
         "auc",
         "auc_pooled",
@@ -430,16 +431,16 @@ def first_warnings(
 ) -> Plain:
     """Return how long before each decision the account first came up on the team's list.
 
-    Listings within `LEAD_LIMIT` days count; see `training.evaluation.alert_list.summary_of_leads`.
+    Listings within `LEAD_LIMIT` days count; see `training.evaluation.alert_list.summarize_leads`.
     """
     decided = _decided(material, rows, outcome).reset_index(drop=True)
     found = {}
     for name in names:
         if name not in (MODEL, "calendar"):
             continue
-        listed = on_the_list(rows, name, drawing)
+        listed = rows_on_list(rows, name, drawing)
         found[name] = first_alert_days(decided, listed, within=LEAD_LIMIT)
-    return summary_of_leads(found, decided, drawing) | {"limit_days": LEAD_LIMIT}
+    return summarize_leads(found, decided, drawing) | {"limit_days": LEAD_LIMIT}
 
 
 def _decided(material: AuditEvidence, rows: pd.DataFrame, outcome: OutcomeText) -> pd.DataFrame:
@@ -460,7 +461,7 @@ def _area(scored: pd.DataFrame, stayed: pd.DataFrame, drawing: Drawing) -> Plain
     return estimate(drawn["auc"]).as_dict()
 
 
-def _calibration(found: Plain) -> Plain:
+def _calibration(found: EvaluationJson) -> Plain:
     kept = ("observed_to_expected", "calibration_slope", "calibration_intercept", "brier",
             "brier_skill")  # fmt: skip
     measures = found["models"][MODEL]

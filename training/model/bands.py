@@ -1,8 +1,8 @@
-"""Bands of a release: probability cuts sized to what the team can work, frozen on publication.
+"""Risk bands of a release: probability cuts sized by the team's capacity, frozen on publication.
 
-A band and those above it hold as many accounts of the book as the team can work in
-``serving.band_days``. The cuts are probabilities, so an account changes its band when its own
-estimate changes, never because others do. What they were sized by is kept with the release.
+A band and the bands above it contain as many scored accounts as the team can work in
+``serving.band_days``. The cuts are probabilities, so an account changes its band only when its own
+score changes. The basis of the cuts is stored with the release.
 """
 
 from __future__ import annotations
@@ -24,31 +24,30 @@ from configs.schema.team_capacity import workable
 from training.model.bundle import CONFIDENCE_LIMITS, Bundle, Scores
 
 FLOORS = {"elevated": 1.2, "high": 1.5}
-"""A band never starts below this multiple of the base rate (of its odds, where rates are high).
+"""Smallest start of each band as a multiple of the base rate (of its odds for high rates).
 
-With room for everybody, an account of the usual risk is still no account at high risk.
+With capacity for all accounts, an account of average risk is still not at high risk.
 """
 
 HIGHEST_CUT = 0.95
 OFTEN = 0.25
-"""Base rate from which multiples are of the odds."""
+"""Base rate from which multiples apply to the odds."""
 
 SURE_AT_MOST, UNSURE_AT_MOST = 0.6, 1.0
-"""Standard deviations of the log-odds beyond which no score is of high, or of medium confidence,
-however usual that is for the model."""
+"""Standard deviations of the log-odds above which no score has high, and medium, confidence."""
 
 
 @dataclass(frozen=True)
 class FrozenBands:
-    """What a release freezes for one target.
+    """Bands and confidence limits of one target in a release.
 
     Attributes
     ----------
     cuts : dict of str to float
-        Probability from which each band holds.
+        Probability at which each band starts.
     basis : dict
-        capacity_per_month, and per band the days of work and the accounts it and those above it
-        held; accounts that were asked, and ``counted_in`` what; confidence_limits.
+        capacity_per_month; per band the days of work and the number of accounts in it and above;
+        number of scored accounts and their source (``counted_in``); confidence_limits.
     """
 
     cuts: dict[str, float]
@@ -58,18 +57,18 @@ class FrozenBands:
 def frozen_bands(
     scores: Scores, base_rate: float, company: Company, counted_in: str
 ) -> FrozenBands:
-    """Return the cuts and limits that a release freezes for one target.
+    """Return the bands and confidence limits of one target.
 
     Parameters
     ----------
     scores : Scores
-        Of all accounts that are asked, of one moment.
+        Of all applicable accounts at one as_of.
     base_rate : float
         Of the target, 0 to 1.
     company : Company
         Its capacity and ``band_days``.
     counted_in : str
-        Where the scores are from, in words.
+        Source of the scores, in words.
     """
     serving = company.serving
     cuts = {
@@ -89,19 +88,21 @@ def frozen_bands(
 
 def _cut(p: np.ndarray, base_rate: float, band: str, wanted: float) -> float:
     cut = min(max(cut_for(p, wanted), multiple_of(base_rate, FLOORS[band])), HIGHEST_CUT)
-    return math.floor(cut * 1e6) / 1e6  # rounded down, so that the account at the cut stays in
+    return (
+        math.floor(cut * 1e6) / 1e6
+    )  # rounded down, so that the account at the cut is in the band
 
 
 def cut_for(p: np.ndarray, wanted: float) -> float:
-    """Return the lowest probability at which the band holds no more accounts than are wanted.
+    """Return the lowest probability at which the band has at most `wanted` accounts.
 
     Parameters
     ----------
     p : numpy.ndarray
         (accounts,) probabilities.
     wanted : float
-        Accounts the band and those above it should hold. Equal probabilities stay together; where
-        the highest alone are more than that, they are the band.
+        Number of accounts in the band and above. Equal probabilities stay together; if there are
+        more at the highest probability, they are the band.
 
     Examples
     --------
@@ -119,7 +120,7 @@ def cut_for(p: np.ndarray, wanted: float) -> float:
 
 
 def multiple_of(base_rate: float, multiple: float) -> float:
-    """Return a multiple of a rate while that is possible, of its odds where rates are high.
+    """Return a multiple of a rate, or of its odds for high rates.
 
     >>> multiple_of(0.1, 1.5), multiple_of(0.5, 1.5)
     (0.15000000000000002, 0.6)
@@ -131,10 +132,10 @@ def multiple_of(base_rate: float, multiple: float) -> float:
 
 
 def confidence_limits(spread: np.ndarray) -> tuple[float, float]:
-    """Return up to which spread a score is of high and of medium confidence: thirds of the book.
+    """Return the spreads up to which a score has high and medium confidence: terciles.
 
-    So the word tells accounts apart, whatever the model. Absolute limits hold all the same: what
-    nothing is known of is never of high confidence, and what is hardly in doubt never of low.
+    Terciles of the scored accounts distinguish accounts for any model; absolute limits also apply,
+    so that very uncertain scores never have high and very certain scores never low confidence.
 
     >>> confidence_limits(np.array([0.3, 0.4, 0.5]))
     (0.4, 0.5)
@@ -149,19 +150,19 @@ def confidence_limits(spread: np.ndarray) -> tuple[float, float]:
 
 
 def newest_vectors(state: State, feature_hash: str) -> Path | None:
-    """Return the finished vector folder of the newest book, if there is one."""
+    """Return the newest finished folder of feature vectors, if there is one."""
     folder = state.snapshots / "vector" / feature_hash
     days = sorted((item for item in folder.glob("*-*-*") if item.is_dir()), reverse=True)
     return next((item for item in days if read_manifest(item) is not None), None)
 
 
-def is_asked(outcome: str, facts: Mapping[str, Any]) -> bool:
-    """Say whether the question makes sense for an account: who is full cannot grow."""
+def is_applicable(outcome: str, facts: Mapping[str, Any]) -> bool:
+    """Return whether an outcome applies to an account: without room there is no expansion."""
     return outcome != "expansion" or facts.get("has_room") is not False
 
 
 def book_scores(folder: Path, bundle: Bundle, names: list[str]) -> Scores:
-    """Return the scores of every account of a book that is asked.
+    """Return the scores of all applicable accounts of a vector folder.
 
     Parameters
     ----------
@@ -170,11 +171,11 @@ def book_scores(folder: Path, bundle: Bundle, names: list[str]) -> Scores:
     bundle : Bundle
         The model.
     names : list of str
-        The features in the order of the book's vectors.
+        The features in the order of the vectors.
     """
     table = pq.read_table(folder / "part.parquet", columns=["values", "facts"])
     facts = [orjson.loads(text) for text in table["facts"].to_pylist()]
-    asked = [item["status"] == "scored" and is_asked(bundle.outcome, item) for item in facts]
+    asked = [item["status"] == "scored" and is_applicable(bundle.outcome, item) for item in facts]
     flat = table["values"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     values = flat.astype(np.float64).reshape(len(table), len(names))[np.array(asked, dtype=bool)]
     place = {name: i for i, name in enumerate(names)}
@@ -183,12 +184,12 @@ def book_scores(folder: Path, bundle: Bundle, names: list[str]) -> Scores:
 
 
 def last_tested(folder: Path) -> Scores:
-    """Return the out-of-time scores of the last moment of the tests; without their spread.
+    """Return the out-of-time scores of the last tested as_of, without their spread.
 
-    What stands for a book where there is none, as for a ready-made table.
+    Used instead of scored accounts where there are none, as for a ready-made table.
     """
     table = pq.read_table(folder / "predictions.parquet", columns=["as_of", "repeat", "p_model"])
-    first = table.filter(pc.equal(table["repeat"], 1))  # accounts are dealt into folds repeatedly
+    first = table.filter(pc.equal(table["repeat"], 1))  # accounts are assigned to folds repeatedly
     last = first.filter(pc.equal(first["as_of"], pc.max(first["as_of"])))
     p = last["p_model"].to_numpy().astype(np.float64)
     return Scores(p, np.log(p / (1.0 - p)), np.empty(0))

@@ -1,27 +1,30 @@
-"""The model artifact: a folder of text and JSON that loads without the training stack.
+"""Bundle: the model artifact, a folder of text and JSON that loads without the training stack.
 
-A bundle is ``manifest.json`` plus the model's text files. The manifest holds the checksum of every
-file, and the bundle's identity is the checksum of the manifest, so one name vouches for all bytes.
+A bundle is ``manifest.json`` (`training.model.manifest`) plus the model's text files. The manifest
+holds the checksum of every file, and the bundle's identity is the checksum of the manifest, so the
+identity covers all bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+from pydantic import ValidationError
 
 from configs.runtime.errors import ModelError
 from configs.runtime.hashing import canonical_json
 from configs.runtime.state_directory import MANIFEST, new_folder
 from features.tables.catalog import FeatureInfo
 from training.model.encoder import Columns, Encoded, Encoder
-from training.model.predictors import Predictor, everything, predictor_from_files
+from training.model.manifest import REQUIRED, ModelManifest
+from training.model.manifest_parts import Calibration
+from training.model.predictors import Predictor, predict_and_contributions, predictor_from_files
 
 FORMAT_VERSION = 1
 
@@ -38,42 +41,8 @@ RANGE_DEVIATIONS = 1.6448536269514722
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Served log-odds are ``slope · raw + intercept``.
-
-    Attributes
-    ----------
-    slope, intercept : float
-        The affine map in log-odds.
-    covariance : tuple of three floats
-        Var(slope), Cov(slope, intercept), Var(intercept).
-    rule : str
-        ``affine``, ``intercept`` or ``identity``.
-    n_events : int
-        Events it was fitted on.
-    """
-
-    slope: float = 1.0
-    intercept: float = 0.0
-    covariance: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    rule: str = "identity"
-    n_events: int = 0
-
-    def __call__(self, raw: np.ndarray) -> np.ndarray:
-        """Return calibrated log-odds."""
-        return self.slope * raw + self.intercept
-
-    def spread(self, raw: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-        """Return the standard deviation of the calibrated log-odds: model and calibration."""
-        var_slope, cov, var_intercept = self.covariance
-        calibration = raw**2 * var_slope + 2.0 * raw * cov + var_intercept
-        total: np.ndarray = np.sqrt(np.maximum((self.slope * deviation) ** 2 + calibration, 0.0))
-        return total
-
-
-@dataclass(frozen=True)
 class Scores:
-    """Scores of some rows.
+    """Calibrated scores, one per row.
 
     Attributes
     ----------
@@ -82,7 +51,7 @@ class Scores:
     logit : numpy.ndarray
         The same as calibrated log-odds.
     spread : numpy.ndarray
-        Standard deviation of `logit`: disagreement of the members, uncertainty of calibration.
+        Standard deviation of `logit`: spread of the ensemble and uncertainty of the calibration.
     """
 
     p: np.ndarray
@@ -101,23 +70,23 @@ class Scores:
 
     @property
     def confidence(self) -> list[Confidence]:
-        """Confidence of the model in each row: high, medium or low, by `CONFIDENCE_LIMITS`."""
+        """Confidence of each row: high, medium or low, by `CONFIDENCE_LIMITS`."""
         return self.confidence_at(CONFIDENCE_LIMITS)
 
     def confidence_at(self, limits: Sequence[float]) -> list[Confidence]:
-        """Return the confidence in each row, by the limits that the release froze."""
+        """Return the confidence of each row by the limits frozen in the release."""
         words: tuple[Confidence, ...] = ("high", "medium", "low")
         return [words[i] for i in np.searchsorted(np.asarray(limits), self.spread)]
 
 
 @dataclass(frozen=True)
 class Contributions:
-    """What each feature adds, on the calibrated log-odds: base + sum(values) = logit(p).
+    """Contribution of each feature to the calibrated log-odds: base + sum(values) = logit(p).
 
     Attributes
     ----------
     base : float
-        Log-odds of the model before it looks at the row.
+        Log-odds of the average row.
     values : numpy.ndarray
         (rows, features).
     """
@@ -134,68 +103,67 @@ class Contributions:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model with everything needed to serve, explain and replay it.
+    """Model with everything needed to serve, explain and replay it.
 
     Attributes
     ----------
-    manifest : mapping
-        Plain JSON content; see `training.candidates.train` for what is written.
+    manifest : ModelManifest
+        Content of ``manifest.json``.
     predictor : Predictor
         The fitted model.
     """
 
-    manifest: Mapping[str, Any]
+    manifest: ModelManifest
     predictor: Predictor
 
-    @cached_property
+    @property
     def encoder(self) -> Encoder:
         """Columns to matrix."""
-        return Encoder.from_dict(self.manifest["encoder"])
+        return self.manifest.encoder
 
-    @cached_property
+    @property
     def info(self) -> tuple[FeatureInfo, ...]:
         """The features in matrix order."""
-        return tuple(FeatureInfo(**item) for item in self.manifest["features"])
+        return self.manifest.features
 
-    @cached_property
+    @property
     def calibration(self) -> Calibration:
-        """The affine map to served log-odds."""
-        plain = self.manifest["calibration"]
-        return Calibration(**(plain | {"covariance": tuple(plain["covariance"])}))
+        """Affine map to served log-odds."""
+        return self.manifest.calibration
 
     @property
     def target(self) -> str:
         """Name of the target."""
-        return str(self.manifest["target"])
+        return self.manifest.target
 
     @property
     def outcome(self) -> str:
         """``churn``, ``contraction`` or ``expansion``."""
-        return str(self.manifest["outcome"])
+        return self.manifest.outcome
 
     @property
     def verdict(self) -> str:
         """``promotable``, ``provisional`` or ``no_signal``."""
-        return str(self.manifest["verdict"])
+        return self.manifest.verdict
 
     @property
     def base_rate(self) -> float:
-        """Share of positives among all training rows; what is served where there is no signal."""
-        return float(self.manifest["base_rate"])
+        """Share of positives among all training rows; served where there is no signal."""
+        return float("nan") if self.manifest.base_rate is None else self.manifest.base_rate
 
     @property
-    def rung(self) -> str:
-        """Step of the small-data ladder the model stands on; empty in bundles that do not say."""
-        return str(self.manifest.get("rung", {}).get("name", ""))
+    def model_tier(self) -> str:
+        """Name of the model tier; empty in bundles that do not record it."""
+        return self.manifest.tier.name if self.manifest.tier else ""
 
     @property
     def evidence(self) -> str:
-        """Why it stands there and, where evidence is thin, what is missing and until when."""
-        return str(self.manifest.get("evidence", ""))
+        """Reason for the model tier and, with few events, what is missing and until when."""
+        return self.manifest.evidence
 
     @property
     def has_reasons(self) -> bool:
-        """False where the base rate is served: there is nothing to explain."""
+        """False where the base rate is served, which has no reasons."""
         return self.verdict != "no_signal"
 
     def encode(self, columns: Columns) -> Encoded:
@@ -208,19 +176,19 @@ class Bundle:
         return self._scores(*self.predictor.raw_and_spread(matrix))
 
     def probabilities(self, matrix: np.ndarray) -> np.ndarray:
-        """Return the probabilities of encoded rows alone: `predict` says how sure they are too."""
+        """Return the probabilities of encoded rows, without the ranges that `predict` computes."""
         self._check(matrix)
         return sigmoid(self.calibration(self.predictor.raw(matrix)))
 
     def explain(self, matrix: np.ndarray) -> Contributions:
-        """Split the calibrated log-odds of encoded rows over features."""
+        """Attribute the calibrated log-odds of encoded rows to features."""
         self._check(matrix)
         return self._split(*self.predictor.contributions(matrix))
 
     def predict_and_explain(self, matrix: np.ndarray) -> tuple[Scores, Contributions]:
-        """Return what `predict` and `explain` return, for little more than one of them."""
+        """Return the results of `predict` and `explain` from one pass over the trees."""
         self._check(matrix)
-        found = everything(self.predictor, matrix)
+        found = predict_and_contributions(self.predictor, matrix)
         return self._scores(found.raw, found.deviation), self._split(found.base, found.values)
 
     def _scores(self, raw: np.ndarray, deviation: np.ndarray) -> Scores:
@@ -232,9 +200,9 @@ class Bundle:
         return Contributions(slope * base + intercept, slope * values)
 
     def change_spread(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        """Return the standard deviation of how far the log-odds of encoded rows moved.
+        """Return the standard deviation of the change in log-odds between two versions of rows.
 
-        Like `Scores.spread`, of the difference: what all members and any calibration agree on
+        Like `Scores.spread`, of the difference: what all ensemble members and calibrations share
         cancels.
         """
         calibration = self.calibration
@@ -244,14 +212,14 @@ class Bundle:
         return total
 
     def warm(self) -> None:
-        """Make explanations fast, in the background; it answers as well before that is done."""
+        """Compile the explainer in the background; explanations work, slower, until it is done."""
         if self.has_reasons:
             self.predictor.warm()
 
     def _check(self, matrix: np.ndarray) -> None:
         if matrix.ndim != 2 or matrix.shape[1] != len(self.encoder.names):
             raise ModelError(
-                f"the model takes {len(self.encoder.names)} features, the rows have shape "
+                f"the model has {len(self.encoder.names)} features, the rows have shape "
                 f"{matrix.shape}",
                 where=f"target {self.target}",
                 fix="encode rows with this bundle's encoder",
@@ -270,7 +238,7 @@ def sigmoid(logit: np.ndarray) -> np.ndarray:
 
 
 def logit_of(p: np.ndarray | float, *, edge: float = 1e-9) -> np.ndarray:
-    """Return the log-odds of probabilities, which are kept `edge` away from 0 and 1."""
+    """Return the log-odds of probabilities, clipped to ``[edge, 1 − edge]``."""
     inside = np.clip(np.asarray(p, dtype=np.float64), edge, 1.0 - edge)
     odds: np.ndarray = np.log(inside) - np.log1p(-inside)
     return odds
@@ -280,32 +248,29 @@ def _sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sealed_manifest(bundle: Bundle) -> tuple[dict[str, Any], dict[str, str]]:
+def sealed_manifest(bundle: Bundle) -> tuple[ModelManifest, dict[str, str]]:
     """Return the manifest as written, with the checksum of every file, and the files."""
     files = bundle.predictor.files()
     checksums = {name: _sha(text.encode()) for name, text in sorted(files.items())}
-    sealed = {
-        **bundle.manifest,
-        "format_version": FORMAT_VERSION,
-        "kind": bundle.predictor.kind,
-        "files": checksums,
-    }
+    sealed = bundle.manifest.changed(
+        format_version=FORMAT_VERSION, kind=bundle.predictor.kind, files=checksums
+    )
     return sealed, files
 
 
 def bundle_identity(bundle: Bundle) -> str:
-    """Return the sha under which a bundle would be saved."""
-    return _sha((canonical_json(sealed_manifest(bundle)[0]) + "\n").encode())
+    """Return the SHA-256 under which a bundle would be saved."""
+    return _sha((canonical_json(sealed_manifest(bundle)[0].to_dict()) + "\n").encode())
 
 
 def save(bundle: Bundle, root: Path) -> str:
-    """Write the bundle into ``root/<sha>/`` and return its sha; the same bundle, the same bytes."""
+    """Write the bundle into ``root/<sha>/`` and return its SHA-256; equal bundles, equal bytes."""
     manifest, files = sealed_manifest(bundle)
     sha = bundle_identity(bundle)
     folder = root / sha
     if _is_intact(folder, sha):
         return sha
-    with new_folder(folder, manifest) as aside:
+    with new_folder(folder, manifest.to_dict()) as aside:
         for name, text in files.items():
             (aside / name).write_bytes(text.encode())
     return sha
@@ -327,13 +292,13 @@ def bundle_sha(folder: Path) -> str:
     Raises
     ------
     ModelError
-        When there is no manifest.
+        The folder has no manifest.
     """
     try:
         return _sha((folder / MANIFEST).read_bytes())
     except OSError as error:
         raise ModelError(
-            "there is no bundle here", where=str(folder), fix="bellwether train"
+            "no bundle in this folder", where=str(folder), fix="bellwether train"
         ) from error
 
 
@@ -345,21 +310,20 @@ def load(folder: Path, expected_sha: str | None = None) -> Bundle:
     folder : Path
         The bundle's folder.
     expected_sha : str, optional
-        Its identity as the release or the ledger knows it.
+        Its identity as recorded in the release or the ledger.
 
     Raises
     ------
     ModelError
-        When it is absent, changed, or written in a newer format.
+        The bundle is absent, changed, or written in a newer format.
     """
     sha = bundle_sha(folder)
     if expected_sha is not None and sha != expected_sha:
         raise _damaged(folder, f"its checksum is {sha[:12]}…, expected {expected_sha[:12]}…")
-    manifest = _read_manifest(folder)
-    files = {name: _read_file(folder, name, known) for name, known in manifest["files"].items()}
+    manifest = read_manifest(folder)
+    files = {name: _read_file(folder, name, known) for name, known in manifest.files.items()}
     try:
-        seeds = [int(seed) for seed in manifest["seeds"]]
-        predictor = predictor_from_files(manifest["kind"], files, seeds)
+        predictor = predictor_from_files(manifest.kind, files, list(manifest.seeds))
     except ModelError as error:
         raise ModelError(error.what, where=str(folder), fix=error.fix) from error
     except (KeyError, TypeError, ValueError) as error:
@@ -367,11 +331,18 @@ def load(folder: Path, expected_sha: str | None = None) -> Bundle:
     return Bundle(manifest, predictor)
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> ModelManifest:
+    """Read the manifest of a bundle folder, without loading the model.
+
+    Raises
+    ------
+    ModelError
+        The manifest is unreadable, incomplete, or written in a newer format.
+    """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        version = manifest["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
+        plain = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        version = plain["format_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder, f"the manifest cannot be read: {error}") from error
     if version != FORMAT_VERSION:
         raise ModelError(
@@ -379,14 +350,21 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             where=str(folder),
             fix="train again, or use the version of Bellwether that wrote it",
         )
-    if not isinstance(manifest.get("files"), dict):
+    if not isinstance(plain.get("files"), dict):
         raise _damaged(folder, "the manifest lists no files")
-    return dict(manifest)
+    missing = [name for name in REQUIRED if name not in plain]
+    if missing:
+        raise _damaged(folder, f"the manifest misses {', '.join(missing)}")
+    try:
+        return ModelManifest.from_dict(plain)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        raise _damaged(folder, f"{place} of the manifest: {error.errors()[0]['msg']}") from error
 
 
 def _read_file(folder: Path, name: str, known: str) -> str:
     if Path(name).name != name:
-        raise _damaged(folder, f"the file name {name!r} leaves the folder")
+        raise _damaged(folder, f"the file name {name!r} points outside the folder")
     try:
         data = (folder / name).read_bytes()
     except OSError as error:

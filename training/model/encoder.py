@@ -1,11 +1,11 @@
-"""One numpy encoder for training and serving: named columns to a float64 matrix."""
+"""Encoder of named columns to a float64 matrix, shared by training and serving."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from configs.runtime.errors import DataError
 
 
 class Columns(Protocol):
-    """Anything that gives a column by name: a DataFrame or a mapping of arrays."""
+    """Columns by name: a DataFrame or a mapping of arrays."""
 
     def __getitem__(self, name: str, /) -> Any:
         """Return one column."""
@@ -22,32 +22,38 @@ class Columns(Protocol):
 
 @dataclass(frozen=True)
 class Encoded:
-    """Rows as the model takes them.
+    """Input matrix of a model.
 
     Attributes
     ----------
     matrix : numpy.ndarray
-        (rows, features) float64 in feature order; no infinities, NaN where nothing is known.
+        (rows, features) float64 in feature order; no infinities, NaN for unknown values.
     n_infinite : numpy.ndarray
-        Per feature, how many infinite values became NaN.
+        Number of infinite values per feature that became NaN.
     """
 
     matrix: np.ndarray
     n_infinite: np.ndarray
 
 
+class EncoderJson(TypedDict):
+    """JSON content of an `Encoder`."""
+
+    names: list[str]
+    levels: dict[str, list[str]]
+
+
 @dataclass(frozen=True)
 class Encoder:
-    """Feature order and category levels, kept in the bundle.
+    """Feature order and category levels, stored in the bundle.
 
     Attributes
     ----------
     names : tuple of str
         Features in matrix order.
     levels : mapping of str to tuple of str
-        Per category feature, its levels; a level's code is its position. Levels too rare to learn
-        from, levels never seen and missing values all become NaN, so that the model met in
-        training what it meets in serving.
+        Per category feature, its levels; a level's code is its position. Rare levels, unseen levels
+        and missing values become NaN, in training as in serving.
     """
 
     names: tuple[str, ...]
@@ -78,9 +84,9 @@ class Encoder:
         return finite(np.column_stack([self._column(columns, name) for name in self.names]))
 
     def encode_numbers(self, values: np.ndarray) -> Encoded:
-        """Return the matrix of numbers that stand in the encoder's order, as they are served.
+        """Return the matrix of served numbers in the encoder's order.
 
-        A number is no level of a category, so categories are unknown.
+        Numbers are not category levels, so categories are unknown.
 
         Examples
         --------
@@ -105,16 +111,16 @@ class Encoder:
             return np.array([codes.get(value, np.nan) for value in values], dtype=np.float64)
         return np.asarray(values, dtype=np.float64)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the plain mapping kept in the bundle."""
+    def as_dict(self) -> EncoderJson:
+        """Return plain JSON content."""
         return {
             "names": list(self.names),
             "levels": {name: list(levels) for name, levels in self.levels.items()},
         }
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Encoder:
-        """Read back what `as_dict` wrote."""
+    def from_dict(cls, plain: EncoderJson) -> Encoder:
+        """Read what `as_dict` returned."""
         levels = {name: tuple(values) for name, values in plain["levels"].items()}
         return cls(tuple(plain["names"]), levels)
 
@@ -130,7 +136,7 @@ def finite(matrix: np.ndarray) -> Encoded:
 def fit_levels(
     values: Iterable[Any], *, min_rows: int = 20, max_levels: int = 30
 ) -> tuple[str, ...]:
-    """Return the levels of one category column worth a code: frequent ones, in sorted order.
+    """Return the frequent levels of one category column, in sorted order.
 
     Examples
     --------

@@ -1,9 +1,8 @@
-"""Expected loss in its frame of time: how much of it falls within 91 days, and this year.
+"""Expected loss by time frame: in total, within 91 days, and by the end of the year.
 
-An account's expected loss is its chance times its ARR, and belongs to the day its estimate looks
-to: the renewal, or the end of the horizon. A sum over accounts that look to different days says
-nothing without those days, so it always comes with the last of them, and with the parts that fall
-within 91 days and by the end of the calendar year.
+An account's expected loss is its probability times its ARR and refers to the end of its estimate:
+the renewal, or the end of the horizon. Sums over accounts with different ends are reported with the
+last end and with the parts within 91 days and by the end of the calendar year.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ NEAR_DAYS = 91
 
 @dataclass(frozen=True)
 class Frames:
-    """The days up to which an expected loss is counted.
+    """Time frames of an expected loss.
 
     Attributes
     ----------
     as_of : date
-        From when.
+        First day of the frames.
     """
 
     as_of: date
@@ -37,22 +36,22 @@ class Frames:
 
     @property
     def year_end_on(self) -> date:
-        """The last day of the calendar year of the day after as_of."""
+        """Last day of the calendar year of the day after as_of."""
         return date((self.as_of + timedelta(days=1)).year, 12, 31)
 
 
 @dataclass(frozen=True)
 class ExpectedLoss:
-    """The expected loss of some accounts, a year, in the reporting currency.
+    """Expected loss of ARR of some accounts, in the reporting currency.
 
     Attributes
     ----------
     total : float
-        All of it: of each account up to the day its estimate looks to.
+        Total, of each account up to the end of its estimate.
     until : date or None
-        The last of those days; None where nothing is expected to be lost by a day.
+        Latest end; None without one.
     near, year : float
-        What of it falls by `near_on` and by `year_end_on`.
+        Parts by `near_on` and by `year_end_on`.
     near_on, year_end_on : date
         See `Frames`.
     """
@@ -65,7 +64,7 @@ class ExpectedLoss:
     year_end_on: date
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON."""
+        """Return plain JSON content."""
         return {
             "total": self.total,
             "until": self.until.isoformat() if self.until else None,
@@ -77,17 +76,17 @@ class ExpectedLoss:
 
 
 def part_by(by: date, as_of: date, until: date | None, is_renewal: bool) -> float:
-    """Return which part of an account's expected loss falls by a day, 0 to 1.
+    """Return the share of an account's expected loss by a day, 0–1.
 
-    A renewal is lost on its day or not at all. The loss of an account without one is spread evenly
-    over the days it is asked about.
+    A renewal is lost on its day. The loss of an account without a renewal is spread evenly over its
+    horizon.
 
     Parameters
     ----------
     by, as_of : date
-        The end and the beginning of the frame.
+        End and start of the time frame.
     until : date or None
-        The day the estimate looks to; None counts as beyond every frame.
+        End of the estimate; None is after every frame.
     is_renewal : bool
         Whether that day is a renewal.
 
@@ -109,7 +108,7 @@ def part_by(by: date, as_of: date, until: date | None, is_renewal: bool) -> floa
 def shares_by(
     by: date, as_of: date, until: Sequence[date | None], is_renewal: Sequence[bool]
 ) -> np.ndarray:
-    """Return `part_by` of many accounts, (accounts,); accounts that look to one day are many."""
+    """Return `part_by` of many accounts, (accounts,); computed once per distinct end."""
     asked = list(zip(until, is_renewal, strict=True))
     part = {pair: part_by(by, as_of, *pair) for pair in set(asked)}
     return np.array([part[pair] for pair in asked], dtype=np.float64)
@@ -118,12 +117,12 @@ def shares_by(
 def expected_loss(
     lost: np.ndarray, as_of: date, until: Sequence[date | None], is_renewal: Sequence[bool]
 ) -> ExpectedLoss:
-    """Return the expected loss of some accounts with its frames of time.
+    """Return the expected loss of some accounts by time frame.
 
     Parameters
     ----------
     lost : numpy.ndarray
-        (accounts,) chance times ARR.
+        (accounts,) probability times ARR.
     as_of, until, is_renewal
         See `part_by`.
 

@@ -1,4 +1,4 @@
-"""Rates per cell, shrunk towards the rate of all: the calendar, and any other table look-up."""
+"""Pooled rates: one rate per cell, shrunk towards the overall rate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHRINK_ROWS = 50.0
 
 @dataclass(frozen=True)
 class PooledRates:
-    """Rates per cell, shrunk towards the rate of all rows; unseen cells get the latter."""
+    """Rates per cell, shrunk towards the overall rate, which unseen cells get."""
 
     overall: float
     cells: Mapping[str, float]

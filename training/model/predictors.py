@@ -1,9 +1,9 @@
-"""Three kinds of fitted model behind one predict-and-explain contract. Light to import.
+"""Predictors: three kinds of fitted model with one interface to predict and explain.
 
-Every kind turns an encoded matrix (`training.model.encoder`) into raw log-odds, says how far its
-members disagree, and splits the log-odds over features so that base + contributions add up. Fitting
-lives in `training.fitting.fit`; here nothing needs pandas or scikit-learn, because serving stands
-on it.
+Every kind turns an encoded matrix (`training.model.encoder`) into raw log-odds with a standard
+deviation, and attributes the log-odds to features such that base + contributions add up. Fitting is
+in `training.fitting.fit`; this module needs neither pandas nor scikit-learn, because serving
+imports it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ VALUE, MISSING, LEVEL = 0, 1, 2
 
 
 class Predictor(Protocol):
-    """What a bundle needs of a model."""
+    """Interface of a fitted model."""
 
     kind: ClassVar[Kind]
 
@@ -41,22 +41,22 @@ class Predictor(Protocol):
         ...
 
     def raw_and_spread(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return `raw` and `spread` for the price of one."""
+        """Return `raw` and `spread` from one computation."""
         ...
 
     def change_spread(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        """Return the same deviation of the difference of two matrices' raw log-odds, (rows,).
+        """Return the standard deviation of the difference of two matrices' raw log-odds, (rows,).
 
-        Fits that disagree on the level of an account may well agree on how it moved.
+        Fits that disagree on the level of an account may agree on its change.
         """
         ...
 
     def contributions(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the base log-odds and what each feature adds, (rows, features)."""
+        """Return the base log-odds and the contribution of each feature, (rows, features)."""
         ...
 
     def warm(self) -> threading.Thread | None:
-        """Start in the background whatever makes later answers fast; return the thread."""
+        """Start optimisations for later calls in the background and return the thread."""
         ...
 
     def files(self) -> dict[str, str]:
@@ -73,7 +73,7 @@ class PredictorOutput:
     raw, deviation : numpy.ndarray
         (rows,) mean over the members, and their standard deviation.
     base : float
-        Expected log-odds before anything is known of a row.
+        Expected log-odds of the average row.
     values : numpy.ndarray
         (rows, features) contributions; base + their sum is `raw`, to rounding.
     """
@@ -93,11 +93,11 @@ class Boosters:
     seeds : tuple of int
         One per booster.
     texts : tuple of str
-        The boosters as LightGBM text, without the parameters that made them.
+        Boosters as LightGBM text, without training parameters.
     draws : tuple of str
-        Boosters fitted to other draws of the same accounts, likewise. They say how far the
-        log-odds would move had other accounts of the same kind been seen, and nothing else: the
-        seeds alone have all seen the same ones, and agree too well. Empty in older bundles.
+        Boosters fitted to bootstrap draws of the accounts, likewise. Their deviation estimates the
+        sampling error of the log-odds; boosters of different seeds share the same accounts and
+        underestimate it. Empty in older bundles.
     """
 
     kind: ClassVar[Kind] = "lightgbm"
@@ -111,8 +111,8 @@ class Boosters:
         return _loaded(self.texts)
 
     @cached_property
-    def doubter(self) -> TreePredictor:
-        """What the spread is taken over: the draws, or the boosters without any."""
+    def spread_explainer(self) -> TreePredictor:
+        """Boosters behind the spread: the draws, or the members without draws."""
         return TreePredictor(_loaded(self.draws)) if self.draws else self.explainer
 
     def members(self, matrix: np.ndarray) -> np.ndarray:
@@ -126,15 +126,17 @@ class Boosters:
 
     def spread(self, matrix: np.ndarray) -> np.ndarray:
         """Return the standard deviation over draws of accounts; 0 with one booster."""
-        return _deviation(self.doubter.predict(matrix))
+        return _deviation(self.spread_explainer.predict(matrix))
 
     def raw_and_spread(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return `raw` and `spread`."""
         return self.raw(matrix), self.spread(matrix)
 
     def change_spread(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        """Return the standard deviation over draws of how far each row moved."""
-        return _deviation(self.doubter.predict(after) - self.doubter.predict(before))
+        """Return the standard deviation of each row's change over draws."""
+        return _deviation(
+            self.spread_explainer.predict(after) - self.spread_explainer.predict(before)
+        )
 
     @cached_property
     def explainer(self) -> TreeExplainer:
@@ -145,17 +147,16 @@ class Boosters:
         """Return exact path-dependent TreeSHAP values, averaged over seeds."""
         return self.explainer.explain(matrix)
 
-    def everything(self, matrix: np.ndarray) -> PredictorOutput:
-        """Return predictions and contributions; the trees are passed once."""
+    def predict_and_contributions(self, matrix: np.ndarray) -> PredictorOutput:
+        """Return predictions and contributions from one pass over the trees."""
         found = self.explainer.explain_and_predict(matrix)
         deviation = self.spread(matrix) if self.draws else _deviation(found.raw)
         return PredictorOutput(found.raw.mean(axis=0), deviation, found.base, found.contributions)
 
     def warm(self) -> threading.Thread:
-        """Make it fast in the background, while LightGBM answers; the process ends after it.
+        """Compile the explainer in a background thread, while LightGBM is used.
 
-        In a daemon thread, numpy's C++ would be unwound when the interpreter ends, which aborts
-        the process.
+        The thread is no daemon: unwinding numpy's C++ code at exit would abort the process.
         """
         thread = threading.Thread(target=self._warm, name="treeshap-warm")
         thread.start()
@@ -163,7 +164,7 @@ class Boosters:
 
     def _warm(self) -> None:
         self.explainer.warm()
-        self.doubter.warm()
+        self.spread_explainer.warm()
 
     def files(self) -> dict[str, str]:
         """Return ``model_<seed>.txt`` per booster and ``draw_<number>.txt`` per draw."""
@@ -176,18 +177,18 @@ class Boosters:
 
     @classmethod
     def from_files(cls, files: Mapping[str, str], seeds: list[int]) -> Boosters:
-        """Read back what `files` returned, and load it at once."""
+        """Read what `files` returned, and load it."""
         texts = tuple(files[f"model_{seed}.txt"] for seed in seeds)
         n_draws = sum(name.startswith("draw_") for name in files)
         draws = tuple(files[f"draw_{number}.txt"] for number in range(n_draws))
         boosters = cls(tuple(seeds), texts, draws)
-        if not (boosters.handles and boosters.doubter.boosters):
+        if not (boosters.handles and boosters.spread_explainer.boosters):
             raise ModelError("the bundle holds no booster")
         return boosters
 
 
 def _loaded(texts: tuple[str, ...]) -> tuple[Any, ...]:
-    """Return boosters. LightGBM is imported here, so that other kinds need not have it."""
+    """Return boosters. LightGBM is imported here because other kinds do not need it."""
     import lightgbm
 
     try:
@@ -205,16 +206,16 @@ def _deviation(members: np.ndarray) -> np.ndarray:
 def tree_contributions(booster: Any, matrix: np.ndarray, *, threads: int = 1) -> np.ndarray:
     """Return (rows, features + 1): TreeSHAP values, then the expected log-odds.
 
-    For a single use; `Boosters` keeps its explainer.
+    For a single use; `Boosters` caches its explainer.
     """
     base, values = TreeExplainer((booster,)).explain(matrix, threads=threads)
     return np.column_stack([values, np.full(len(values), base)])
 
 
 def model_text(text: str) -> str:
-    """Return LightGBM's model text without the parameter dump: same trees, same bytes.
+    """Return LightGBM's model text without the parameters, so that equal trees give equal bytes.
 
-    The dump holds the number of threads and paths; predictions do not read it.
+    The parameters contain the number of threads and paths and do not affect predictions.
     """
     return text.partition("\nparameters:\n")[0] + "\n"
 
@@ -233,8 +234,8 @@ class Design:
     level, center, scale : numpy.ndarray
         Code of a level; median and robust scale of a value.
     location, width : numpy.ndarray
-        Training mean and standard deviation of the derived column, taken out last, so that every
-        column has mean 0 on the training rows.
+        Training mean and standard deviation of the derived column, for a final standardisation to
+        mean 0 on the training rows.
     """
 
     feature: np.ndarray
@@ -245,8 +246,8 @@ class Design:
     location: np.ndarray
     width: np.ndarray
 
-    def untidied(self, matrix: np.ndarray) -> np.ndarray:
-        """Return the derived columns before location and width are taken out."""
+    def unstandardised(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the derived columns before standardisation."""
         values = matrix[:, self.feature]
         missing = np.isnan(values)
         derived: np.ndarray = np.arcsinh((values - self.center) / self.scale)
@@ -258,7 +259,7 @@ class Design:
 
     def derive(self, matrix: np.ndarray) -> np.ndarray:
         """Return the standardised derived columns, (rows, derived columns), never NaN."""
-        standard: np.ndarray = (self.untidied(matrix) - self.location) / self.width
+        standard: np.ndarray = (self.unstandardised(matrix) - self.location) / self.width
         return standard
 
 
@@ -271,7 +272,7 @@ class Linear:
     design : Design
         Features to derived columns.
     composition : numpy.ndarray
-        (derived columns, composites): how derived columns add up to composites.
+        (derived columns, composites) weights of derived columns in composites.
     weights : numpy.ndarray
         One per composite.
     intercept : float
@@ -290,7 +291,7 @@ class Linear:
     def raw(self, matrix: np.ndarray) -> np.ndarray:
         """Return the log-odds."""
         coefficients = self.composition @ self.weights
-        # Not a matrix product: its last digits depend on how many rows are scored at once.
+        # No matrix product: its last digits depend on the number of rows.
         parts = np.ascontiguousarray(self.design.derive(matrix) * coefficients)
         logit: np.ndarray = self.intercept + parts.sum(axis=1)
         return logit
@@ -319,7 +320,7 @@ class Linear:
         return self.raw(matrix), self.spread(matrix)
 
     def warm(self) -> None:
-        """Do nothing: it is fast from the start."""
+        """Do nothing; there is nothing to compile."""
 
     def contributions(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
         """Return w·(x − mean), summed over the derived columns of each feature."""
@@ -345,7 +346,7 @@ class Linear:
 
     @classmethod
     def from_files(cls, files: Mapping[str, str], _seeds: list[int]) -> Linear:
-        """Read back what `files` returned."""
+        """Read what `files` returned."""
         plain = json.loads(files["linear.json"])
         design = Design(**{name: np.asarray(values) for name, values in plain["design"].items()})
         n_composites = len(plain["weights"])
@@ -360,20 +361,20 @@ class Linear:
 
 @dataclass(frozen=True)
 class Rates:
-    """Pooled rates: one for everybody, or one per level of a single category feature.
+    """Pooled rates: one for all accounts, or one per level of a single category feature.
 
     Attributes
     ----------
     n_features : int
         Width of the matrix.
     feature : int or None
-        Position of the category feature; None for one rate for everybody.
+        Position of the category feature; None for one rate for all accounts.
     base : float
         Log-odds of the pooled rate.
     base_spread : float
         Its standard error.
     levels : numpy.ndarray
-        Log-odds per level code, shrunk towards the base; a missing or unseen level gets the base.
+        Log-odds per level code, shrunk towards the base; missing and unseen levels get the base.
     levels_spread : numpy.ndarray
         Their standard errors.
     """
@@ -408,15 +409,15 @@ class Rates:
         return self.raw(matrix), self.spread(matrix)
 
     def change_spread(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        """Return 0 for rows that stayed at their level, otherwise both levels' errors together."""
+        """Return 0 for rows with an unchanged level, else the combined error of both levels."""
         together: np.ndarray = np.hypot(self.spread(before), self.spread(after))
         return np.where(self.raw(before) == self.raw(after), 0.0, together)
 
     def warm(self) -> None:
-        """Do nothing: it is fast from the start."""
+        """Do nothing; there is nothing to compile."""
 
     def contributions(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return zeros, but for the difference of the row's level from the pooled rate."""
+        """Return zeros except for the difference of the row's level from the pooled rate."""
         values = np.zeros((len(matrix), self.n_features))
         if self.feature is not None:
             values[:, self.feature] = self.raw(matrix) - self.base
@@ -433,7 +434,7 @@ class Rates:
 
     @classmethod
     def from_files(cls, files: Mapping[str, str], _seeds: list[int]) -> Rates:
-        """Read back what `files` returned."""
+        """Read what `files` returned."""
         plain = json.loads(files["rates.json"])
         arrays = {
             name: np.asarray(plain[name], dtype=np.float64) for name in ("levels", "levels_spread")
@@ -444,10 +445,10 @@ class Rates:
 _KINDS: dict[str, Any] = {cls.kind: cls for cls in (Boosters, Linear, Rates)}
 
 
-def everything(predictor: Predictor, matrix: np.ndarray) -> PredictorOutput:
-    """Return what a predictor knows of some rows, without doing anything twice."""
+def predict_and_contributions(predictor: Predictor, matrix: np.ndarray) -> PredictorOutput:
+    """Return predictions and contributions of some rows from one computation."""
     if isinstance(predictor, Boosters):
-        return predictor.everything(matrix)
+        return predictor.predict_and_contributions(matrix)
     return PredictorOutput(*predictor.raw_and_spread(matrix), *predictor.contributions(matrix))
 
 

@@ -1,6 +1,6 @@
-"""The words of reasons: numbers rendered by unit, facts, and the catalogue of reason codes.
+"""Texts of reasons: numbers with units, facts, and the catalogue of reason codes.
 
-Reasons say what a score is associated with, never what causes it and never what must follow.
+Reasons describe associations with a score, neither causes nor recommendations.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _SMALL = [
 # fmt: on
 
 _SUBJECTS: dict[str, str] = {
-    "adoption": "how much the product is used",
-    "breadth": "how much of the product is used",
-    "support": "the burden of support tickets",
-    "sentiment": "what people there say",
-    "relationship": "who we know and how often we speak",
-    "commercial": "what they pay for and how",
-    "payments": "whether and when they pay",
-    "journey": "how far they have come",
-    "context": "circumstances such as age, size and calendar",
+    "adoption": "usage",
+    "breadth": "feature breadth",
+    "support": "support",
+    "sentiment": "sentiment",
+    "relationship": "relationship",
+    "commercial": "contract",
+    "payments": "payments",
+    "journey": "onboarding",
+    "context": "context",
 }
 
 _EFFECTS: dict[str, dict[Direction, str]] = {
@@ -54,16 +54,16 @@ _EFFECTS: dict[str, dict[Direction, str]] = {
 
 @dataclass(frozen=True)
 class ReasonCode:
-    """One possible reason: a theme moving an outcome in a direction.
+    """One possible reason: a theme that moves an outcome in a direction.
 
     Attributes
     ----------
     code : str
         ``<outcome>.<theme>.<direction>``, stable across releases.
     outcome, theme, direction : str
-        Its parts.
+        Parts of the code.
     sentence : str
-        The words shown to people.
+        Displayed text.
     """
 
     code: str
@@ -82,7 +82,7 @@ def reason_catalogue() -> tuple[ReasonCode, ...]:
             outcome,
             theme,
             direction,
-            f"{capital(_SUBJECTS[theme])}: associated with {effect}",
+            f"{capitalize(_SUBJECTS[theme])}: associated with {effect}",
         )
         for outcome, effects in _EFFECTS.items()
         for theme in THEMES
@@ -92,7 +92,7 @@ def reason_catalogue() -> tuple[ReasonCode, ...]:
 
 @lru_cache(maxsize=1)
 def catalogue_version() -> str:
-    """Return the identity of the catalogue: it changes with any code or word."""
+    """Return the version of the catalogue, which changes with any code or text."""
     return digest([asdict(item) for item in reason_catalogue()])
 
 
@@ -105,7 +105,7 @@ def reason_code(outcome: str, theme: str, direction: Direction) -> ReasonCode:
     """Return the reason code of a theme and direction for an outcome.
 
     >>> reason_code("churn", "adoption", "raises").sentence
-    'How much the product is used: associated with a higher risk of leaving'
+    'Usage: associated with a higher risk of leaving'
     """
     code = f"{outcome}.{theme}.{direction}"
     try:
@@ -117,16 +117,16 @@ def reason_code(outcome: str, theme: str, direction: Direction) -> ReasonCode:
 
 
 def column_reason(outcome: str, theme: str, direction: Direction, label: str) -> ReasonCode:
-    """Return the reason of a column that is a theme of its own, called `label`.
+    """Return the reason code of a column that is its own theme, with the name `label`.
 
     >>> column_reason("churn", "column:tenure", "lowers", "tenure").sentence
     'Tenure: associated with a lower risk of leaving'
     """
-    sentence = f"{capital(label)}: associated with {_EFFECTS[outcome][direction]}"
+    sentence = f"{capitalize(label)}: associated with {_EFFECTS[outcome][direction]}"
     return ReasonCode(f"{outcome}.{theme}.{direction}", outcome, theme, direction, sentence)
 
 
-def capital(phrase: str) -> str:
+def capitalize(phrase: str) -> str:
     """Return `phrase` with its first letter in upper case, the rest as it is.
 
     >>> capital("NPS of users")
@@ -153,7 +153,7 @@ def amount(value: float, unit: str, currency: str = "") -> str:
     Parameters
     ----------
     value : float
-        In the unit of the feature; NaN where nothing is known.
+        In the unit of the feature; NaN if unknown.
     unit : str
         A `features.tables.catalog.Unit`.
     currency : str
@@ -182,7 +182,7 @@ def amount(value: float, unit: str, currency: str = "") -> str:
 
 
 def _log_ratio(value: float) -> str:
-    """Return a change in words; beyond tenfold, percents mean as little as the base they are of."""
+    """Return a change in words; without percents beyond a factor of ten."""
     change = round(100.0 * math.expm1(min(value, 20.0)))
     if change > 900:
         return "up more than tenfold"
@@ -206,10 +206,10 @@ def earlier(days: int) -> str:
 
 
 KEPT_AMOUNTS = 512
-"""Amounts of a feature kept in words: counts, flags and peers come again and again."""
+"""Size of the cache of amounts in words per feature, which repeat often."""
 
 Phrase = Callable[[float | str | None, float | str | None, float | str | None], str]
-"""Tells a fact of its value, its own past and its peers: numbers, level names, None if unknown."""
+"""Function from value, past value and peer value (number, level name or None) to a text."""
 
 
 def phrase(
@@ -218,16 +218,16 @@ def phrase(
     peers: str = "at similar accounts",
     currency: str = "",
 ) -> Phrase:
-    """Return how a feature is told in plain words; what the values do not change is done once.
+    """Return a function that renders a feature's values as text.
 
     Parameters
     ----------
     info : FeatureInfo
         The feature.
     past_days : int
-        How long ago the value of the past was, in days.
+        Age of the past value in days.
     peers : str
-        Whom the value of the peers stands for.
+        Description of the peers.
     currency : str
         The reporting currency, for money.
 
@@ -239,25 +239,27 @@ def phrase(
     >>> phrase(users)(4.0, 4.02, 11.0)
     'Active users 4 in the last 28 days (11 at similar accounts)'
     """
-    unit, lead = info.unit, capital(info.label)
+    unit, lead = info.unit, capitalize(info.label)
     window = f" in the last {info.window_days} days" if info.window_days else ""
     with_colon = f"{lead}: "
     bare = with_colon if unit in ("flag", "log_ratio") else f"{lead} "
-    before, beside = f" {earlier(past_days)}", f" {peers}"
+    before, of_peers = f" {earlier(past_days)}", f" {peers}"
 
     @lru_cache(maxsize=KEPT_AMOUNTS)
     def words(value: float | str) -> str:
         return value if isinstance(value, str) else amount(value, unit, currency)
 
-    def told(value: float | str | None, past: float | str | None, peer: float | str | None) -> str:
+    def render(
+        value: float | str | None, past: float | str | None, peer: float | str | None
+    ) -> str:
         shown = (value is not None and words(value)) or "not known"
         text = f"{bare if shown[:1].isdigit() else with_colon}{shown}{window}"
-        # What reads the same as the value is no comparison.
+        # A comparison with the same text is left out.
         compared = [
             f"{other}{whose}"
-            for given, whose in ((past, before), (peer, beside))
+            for given, whose in ((past, before), (peer, of_peers))
             if given is not None and (other := words(given)) != shown
         ]
         return f"{text} ({'; '.join(compared)})" if compared else text
 
-    return told
+    return render

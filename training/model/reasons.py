@@ -1,6 +1,6 @@
-"""From contributions to reasons: points of probability, themes, facts.
+"""Reasons from contributions: points of probability, themes, facts.
 
-Light to import: serving explains with it.
+Imported by serving, so it needs neither pandas nor scikit-learn.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -25,14 +25,14 @@ from training.model.reason_text import (
 )
 
 MAX_RAISES, MAX_LOWERS, MAX_FACTS = 3, 2, 2
-"""Reasons shown per direction for a risk, and facts per reason."""
+"""Number of reasons per direction, and of facts per reason."""
 
 SECOND_FACT_SHARE = 0.2
-"""A second fact is shown when it moves at least this share of what the first moves."""
+"""Smallest effect of a second fact, relative to the first."""
 
 
 class Fact(TypedDict):
-    """One value behind a reason. `points` are in probability; unknown values are None."""
+    """One value behind a reason; `points` are in probability, unknown values are None."""
 
     feature: str
     label: str
@@ -46,7 +46,7 @@ class Fact(TypedDict):
 
 
 class Reason(TypedDict):
-    """One theme that moves the score, in one direction."""
+    """One theme that moves the score in one direction."""
 
     code: str
     theme: str
@@ -57,7 +57,7 @@ class Reason(TypedDict):
 
 
 class Explanation(TypedDict):
-    """Why one account has its score: base + sum(themes) + context + unknown = p."""
+    """Explanation of one score: base + sum(themes) + context + unknown = p."""
 
     p: float
     base: float
@@ -71,18 +71,18 @@ class Explanation(TypedDict):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a value is shown beside. Matrices are (rows, features), NaN where there is nothing.
+    """Values for comparison. Matrices are (rows, features), NaN where unknown.
 
     Attributes
     ----------
     past : numpy.ndarray or None
         The account's own earlier values.
     past_days : int
-        How long ago that was, in days.
+        Age of the earlier values in days.
     peer : numpy.ndarray or None
         Typical values of peers.
     peers : str
-        Whom `peer` stands for, in words.
+        Description of the peers.
     currency : str
         The reporting currency.
     """
@@ -95,13 +95,13 @@ class Comparison:
 
 
 def secant(logit: np.ndarray, base: np.ndarray | float) -> np.ndarray:
-    """Return ``(p − p₀)/(logit − base)``: probability per unit of log-odds on the way from p₀ to p.
+    """Return ``(p − p₀)/(logit − base)``: probability per unit of log-odds between p₀ and p.
 
     Notes
     -----
     With a = logit, b = base and h = (a − b)/2 it is ``sinh(h)/h / (4·cosh(a/2)·cosh(b/2))``, which
-    has no cancellation near a = b. Written in exponentials of negative numbers, so that nothing
-    overflows.
+    has no cancellation near a = b. It is written in exponentials of negative numbers to avoid
+    overflow.
 
     Examples
     --------
@@ -127,14 +127,14 @@ def points(contributions: Contributions) -> np.ndarray:
 
 
 def is_circumstance(info: FeatureInfo) -> bool:
-    """Return whether a feature is context that nobody can act on."""
+    """Return whether a feature is context that cannot be acted on."""
     return not info.is_actionable or info.theme == "context"
 
 
 def theme_names(info: Sequence[FeatureInfo]) -> list[str]:
-    """Return the themes of actionable features: the catalogue's, in its order, then others.
+    """Return the themes of actionable features in catalogue order, then other themes.
 
-    A column of a ready-made table is a theme of its own.
+    A column of a ready-made table is its own theme.
     """
     present = dict.fromkeys(item.theme for item in info if not is_circumstance(item))
     own = [theme for theme in present if theme not in THEMES]
@@ -142,7 +142,7 @@ def theme_names(info: Sequence[FeatureInfo]) -> list[str]:
 
 
 def membership(info: Sequence[FeatureInfo]) -> np.ndarray:
-    """Return (features, themes + 1): 1 where a feature belongs, circumstances in the last one."""
+    """Return (features, themes + 1): 1 for the theme of a feature, the last one for context."""
     position = {theme: column for column, theme in enumerate(theme_names(info))}
     belongs = np.zeros((len(info), len(position) + 1))
     for row, item in enumerate(info):
@@ -158,9 +158,9 @@ class RolledUp(NamedTuple):
     themes : numpy.ndarray
         (rows, themes) in the order of `theme_names`.
     context : numpy.ndarray
-        (rows,), everything nobody can act on.
+        (rows,), features that cannot be acted on.
     unknown : numpy.ndarray
-        (rows,), what the model makes of unknown values.
+        (rows,), effect of unknown values.
     """
 
     themes: np.ndarray
@@ -169,17 +169,17 @@ class RolledUp(NamedTuple):
 
 
 def roll_up(values: np.ndarray, unknown: np.ndarray, belongs: np.ndarray) -> RolledUp:
-    """Sum points (or contributions) by theme, with context and what is not known apart.
+    """Sum points (or contributions) by theme, with separate sums for context and unknown values.
 
-    That a value is missing moves the estimate, and says nothing of the value itself: it counts for
-    no theme, and is shown as a step of its own. A circumstance that does not apply stays one.
+    The effect of a missing value is independent of the value itself, so it counts for no theme and
+    is shown separately. Missing context features count as context.
 
     Parameters
     ----------
     values : numpy.ndarray
         (rows, features).
     unknown : numpy.ndarray
-        (rows, features), true where nothing is known.
+        (rows, features), true for unknown values.
     belongs : numpy.ndarray
         Of `membership`.
     """
@@ -189,9 +189,9 @@ def roll_up(values: np.ndarray, unknown: np.ndarray, belongs: np.ndarray) -> Rol
 
 
 def noise_floor(base: float) -> float:
-    """Return the points of probability below which a theme stays silent.
+    """Return the points of probability below which a theme is not shown.
 
-    A tenth of the base probability, and never less than 0.2 points in a hundred.
+    A tenth of the base probability, at least 0.2 percentage points.
 
     >>> noise_floor(0.25), noise_floor(0.005)
     (0.025, 0.002)
@@ -206,9 +206,9 @@ def explain_rows(
     *,
     outcome: str,
     levels: Mapping[str, Sequence[str]] | None = None,
-    beside: Comparison | None = None,
+    comparison: Comparison | None = None,
 ) -> list[Explanation]:
-    """Explain rows: the strongest themes each way, with facts, and what is only circumstance.
+    """Explain rows: the strongest themes in each direction with facts, and context.
 
     Parameters
     ----------
@@ -221,26 +221,26 @@ def explain_rows(
     outcome : str
         ``churn``, ``contraction`` or ``expansion``.
     levels : mapping of str to sequence of str, optional
-        Category levels by feature (`Encoder.levels`), to show codes as words.
-    beside : Beside, optional
-        Own past and peers.
+        Category levels by feature (`Encoder.levels`), to show codes as names.
+    comparison : Comparison, optional
+        Past and peer values.
 
     Returns
     -------
     list of Explanation
         One per row, plain JSON.
     """
-    teller = ReasonWriter(tuple(info), outcome, levels or {})
-    return teller.explain(contributions, columns, beside or Comparison())
+    writer = ReasonWriter(tuple(info), outcome, levels or {})
+    return writer.explain(contributions, columns, comparison or Comparison())
 
 
 def explain_alone(bundle: Bundle, matrix: np.ndarray, *, currency: str) -> list[Explanation]:
-    """Explain encoded rows from the bundle alone: values next to the typical ones of training.
+    """Explain encoded rows from the bundle alone, compared with typical values of training.
 
-    For rows without a book: the rows of a ready-made table, and a model loaded from the registry.
+    Used for ready-made tables and for models loaded from the registry.
     """
-    typical = np.array([_typical(bundle.manifest["reference"][item.name]) for item in bundle.info])
-    beside = Comparison(
+    typical = np.array([bundle.manifest.reference[item.name].typical for item in bundle.info])
+    comparison = Comparison(
         peer=np.broadcast_to(typical, matrix.shape), peers="typical", currency=currency
     )
     return explain_rows(
@@ -249,16 +249,8 @@ def explain_alone(bundle: Bundle, matrix: np.ndarray, *, currency: str) -> list[
         bundle.info,
         outcome=bundle.outcome,
         levels=bundle.encoder.levels,
-        beside=beside,
+        comparison=comparison,
     )
-
-
-def _typical(reference: Mapping[str, Any]) -> float:
-    """Return the median of a number, the most frequent level of a category."""
-    if "shares" in reference:
-        return float(np.argmax(reference["shares"])) if reference["shares"] else np.nan
-    quantiles = reference["quantiles"]
-    return float(quantiles[len(quantiles) // 2]) if quantiles else np.nan
 
 
 def _code(outcome: str, theme: str, direction: Direction, label: str) -> ReasonCode:
@@ -269,10 +261,10 @@ def _code(outcome: str, theme: str, direction: Direction, label: str) -> ReasonC
 
 @dataclass(frozen=True)
 class ReasonWriter:
-    """Tells the reasons of one model; what does not depend on rows is worked out once.
+    """Writer of the reasons of one model, with cached parts that do not depend on rows.
 
-    Rows are explained together: numbers are picked and ordered for all of them by theme, and only
-    what is shown is put into words.
+    Rows are explained together: themes and facts are selected for all of them in arrays, and only
+    displayed ones are rendered as text.
 
     Attributes
     ----------
@@ -298,7 +290,7 @@ class ReasonWriter:
 
     @cached_property
     def _members(self) -> list[np.ndarray]:
-        """Columns of each theme, and of circumstances at last."""
+        """Columns of each theme, and of context last."""
         found: dict[str, list[int]] = {name: [] for name in (*self._themes, "")}
         for column, item in enumerate(self.info):
             found["" if is_circumstance(item) else item.theme].append(column)
@@ -316,7 +308,7 @@ class ReasonWriter:
 
     @cached_property
     def _choices(self) -> np.ndarray:
-        """(themes + 1, most members): columns by theme, filled up with one beyond the last."""
+        """(themes + 1, most members): columns by theme, padded with the number of columns."""
         most = max(map(len, self._members))
         choices = np.full((len(self._members), most), len(self.info), dtype=np.int64)
         for row, columns in zip(choices, self._members, strict=True):
@@ -325,11 +317,11 @@ class ReasonWriter:
 
     @cached_property
     def _names(self) -> list[Sequence[str] | None]:
-        """Per feature the names of its levels; None where it is a number."""
+        """Names of the levels per feature; None for numbers."""
         return [self.levels.get(item.name) for item in self.info]
 
     def explain(
-        self, contributions: Contributions, columns: np.ndarray, beside: Comparison
+        self, contributions: Contributions, columns: np.ndarray, comparison: Comparison
     ) -> list[Explanation]:
         """Explain rows; see `explain_rows`."""
         shape = contributions.values.shape
@@ -362,7 +354,7 @@ class ReasonWriter:
         ]
         shown = _shown(sums, noise_floor(base))
         known = np.where(missing & (self._membership[:, -1] == 0), 0.0, moved)
-        facts = self._facts(shown, known, columns, beside)
+        facts = self._facts(shown, known, columns, comparison)
         for row, theme, sign, added, found in zip(
             shown.rows.tolist(),
             shown.themes.tolist(),
@@ -393,15 +385,17 @@ class ReasonWriter:
         columns: np.ndarray,
         rows: np.ndarray,
         features: np.ndarray,
-        beside: Comparison | None = None,
+        comparison: Comparison | None = None,
     ) -> list[Fact]:
-        """Return one fact per pair of row and feature, of 0 points: what is the case, no more."""
-        return self._told(rows, features, np.zeros_like(columns), columns, beside or Comparison())
+        """Return one fact with 0 points per pair of row and feature."""
+        return self._render_facts(
+            rows, features, np.zeros_like(columns), columns, comparison or Comparison()
+        )
 
     def _facts(
-        self, shown: _Shown, moved: np.ndarray, columns: np.ndarray, beside: Comparison
+        self, shown: _Shown, moved: np.ndarray, columns: np.ndarray, comparison: Comparison
     ) -> list[list[Fact]]:
-        """Return per shown theme the facts that move its row most the way the theme does."""
+        """Return per shown theme the facts with the largest effect in its direction."""
         choices = self._choices[shown.themes]
         beyond = choices == len(self.info)
         strength = moved[shown.rows[:, None], np.where(beyond, 0, choices)]
@@ -412,29 +406,32 @@ class ReasonWriter:
         strongest = strength[every, order]
         kept = (strongest > 0) & (strongest >= SECOND_FACT_SHARE * strongest[:, :1])
         place = np.nonzero(kept)[0]
-        told: list[list[Fact]] = [[] for _ in order]
+        facts_by_theme: list[list[Fact]] = [[] for _ in order]
         for i, fact in zip(
             place.tolist(),
-            self._told(shown.rows[place], choices[every, order][kept], moved, columns, beside),
+            self._render_facts(
+                shown.rows[place], choices[every, order][kept], moved, columns, comparison
+            ),
             strict=True,
         ):
-            told[i].append(fact)
-        return told
+            facts_by_theme[i].append(fact)
+        return facts_by_theme
 
-    def _told(
+    def _render_facts(
         self,
         rows: np.ndarray,
         features: np.ndarray,
         moved: np.ndarray,
         columns: np.ndarray,
-        beside: Comparison,
+        comparison: Comparison,
     ) -> list[Fact]:
         """Return one fact per pair of row and feature."""
         chosen = features.tolist()
         values, past, peer = (
-            self._plain(matrix, rows, features) for matrix in (columns, beside.past, beside.peer)
+            self._plain(matrix, rows, features)
+            for matrix in (columns, comparison.past, comparison.peer)
         )
-        info, phrases = self.info, self._phrases_of(beside)
+        info, phrases = self.info, self._phrases_of(comparison)
         return [
             {
                 "feature": (item := info[feature]).name,
@@ -454,11 +451,11 @@ class ReasonWriter:
 
     @cached_property
     def _phrases(self) -> dict[tuple[int, str, str], list[Phrase]]:
-        """Phrases by what all rows share: how long ago, which peers, which currency."""
+        """Cache of text functions by age of past values, peers and currency."""
         return {}
 
-    def _phrases_of(self, beside: Comparison) -> list[Phrase]:
-        about = beside.past_days, beside.peers, beside.currency
+    def _phrases_of(self, comparison: Comparison) -> list[Phrase]:
+        about = comparison.past_days, comparison.peers, comparison.currency
         if about not in self._phrases:
             self._phrases[about] = [phrase(item, *about) for item in self.info]
         return self._phrases[about]
@@ -466,7 +463,7 @@ class ReasonWriter:
     def _plain(
         self, matrix: np.ndarray | None, rows: np.ndarray, features: np.ndarray
     ) -> list[float | str | None]:
-        """Return values as they are shown: levels by name, nothing where nothing is known."""
+        """Return displayed values: level names for categories, None if unknown."""
         if matrix is None:
             return [None] * len(rows)
         found = matrix[rows, features].tolist()
@@ -484,14 +481,14 @@ _DIRECTIONS: tuple[Direction, ...] = ("raises", "lowers")
 
 @dataclass(frozen=True)
 class _Shown:
-    """What is worth telling of some rows: one entry per row and theme, in the order it is told.
+    """Themes to show: one entry per row and theme, in display order.
 
     Attributes
     ----------
     rows, themes : numpy.ndarray
-        Which; circumstances count as the theme after the last.
+        Row and theme; context is the theme after the last.
     signs, amounts : numpy.ndarray
-        1 or −1: which way it moves the row, and by how many points of probability.
+        Direction (1 or −1) and size of the effect in points of probability.
     """
 
     rows: np.ndarray
@@ -501,7 +498,7 @@ class _Shown:
 
 
 def _shown(sums: RolledUp, floor: float) -> _Shown:
-    """Choose what is told: the strongest themes, and circumstances."""
+    """Select the strongest themes, and context."""
     themes, context = sums.themes, sums.context
     parts = [
         _strongest(themes, floor, 1.0, MAX_RAISES),
@@ -519,7 +516,7 @@ def _shown(sums: RolledUp, floor: float) -> _Shown:
 
 
 def _strongest(themes: np.ndarray, floor: float, sign: float, most: int) -> _Shown:
-    """Choose per row the themes that move it most in one direction, strongest first."""
+    """Select per row the strongest themes in one direction, strongest first."""
     order = np.argsort(-sign * themes, axis=1, kind="stable")[:, :most]
     amounts = themes[np.arange(len(themes))[:, None], order]
     shown = sign * amounts >= floor

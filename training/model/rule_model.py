@@ -1,13 +1,13 @@
-"""Rules held against rows: which of a company's plain rules hold for which account.
+"""Rule model: which of a company's rules hold for which account.
 
-Light to import: serving stands on it.
+Imported by serving, so it needs neither pandas nor scikit-learn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from training.model.reasons import Comparison, Fact, ReasonWriter
 
 
 class Flag(TypedDict):
-    """One rule that holds for an account. It is judgement: it moves no probability."""
+    """One rule that holds for an account; rules do not change the probability."""
 
     rule: str
     theme: str
@@ -27,12 +27,12 @@ class Flag(TypedDict):
 
 
 def refuse_unknown_features(rules: Mapping[str, Rule], known: Iterable[str]) -> None:
-    """Refuse rules that ask for features nobody has.
+    """Raise for rules that use unknown features.
 
     Raises
     ------
     ConfigError
-        Naming the rule, the feature and the closest known one.
+        With the rule, the feature and the closest known one.
     """
     names = set(known)
     for name, rule in rules.items():
@@ -48,14 +48,14 @@ def refuse_unknown_features(rules: Mapping[str, Rule], known: Iterable[str]) -> 
 
 @dataclass(frozen=True)
 class AppliedRules:
-    """Rules on the columns of one matrix; those that need a column it lacks are left aside.
+    """Rules applied to the columns of one matrix, without rules that need a missing column.
 
     Attributes
     ----------
     rules : mapping of str to Rule
-        By name, only those whose features are all there.
+        By name, only those with all their features.
     without : tuple of str
-        Names of the others: what more data would bring.
+        Names of the others, which need more data.
     places : mapping of str to int
         Column of each feature.
     """
@@ -73,24 +73,25 @@ class AppliedRules:
         rules : mapping of str to Rule
             By name.
         numeric : sequence of str or None
-            Name of each column; None for one that holds no numbers.
+            Name of each column; None for categories.
         """
         places = {name: i for i, name in enumerate(numeric) if name is not None}
-        kept = {
+        applicable = {
             name: rule
             for name, rule in rules.items()
             if all(condition.feature in places for condition in rule.when)
         }
-        return cls(kept, tuple(name for name in rules if name not in kept), places)
+        return cls(applicable, tuple(name for name in rules if name not in applicable), places)
 
-    def held(self, matrix: np.ndarray) -> np.ndarray:
+    def matches(self, matrix: np.ndarray) -> np.ndarray:
         """Return which rules hold for which rows, (rows, rules), bool.
 
         Examples
         --------
-        >>> asked = [{"feature": "a", "at_most": 0}]
-        >>> rule = Rule(theme="adoption", text="Nobody used it", when=asked)
-        >>> Applied.to({"idle": rule}, ["b", "a"]).held(np.array([[9, 0], [9, np.nan]])).tolist()
+        >>> conditions = [{"feature": "a", "at_most": 0}]
+        >>> rule = Rule(theme="adoption", text="No active users", when=conditions)
+        >>> applied = AppliedRules.to({"idle": rule}, ["b", "a"])
+        >>> applied.matches(np.array([[9, 0], [9, np.nan]])).tolist()
         [[True], [False]]
         """
         found = np.ones((len(matrix), len(self.rules)), dtype=bool)
@@ -105,26 +106,28 @@ class AppliedRules:
         return found
 
     def flags(
-        self, matrix: np.ndarray, teller: ReasonWriter, beside: Comparison | None = None
+        self, matrix: np.ndarray, writer: ReasonWriter, comparison: Comparison | None = None
     ) -> list[list[Flag]]:
         """Return per row the rules that hold, with the values behind them, in declared order.
 
-        The facts carry 0 points: a rule moves no probability.
+        The facts have 0 points, because rules do not change the probability.
         """
-        held = self.held(matrix)
-        rows, which = np.nonzero(held)
-        asked = [rule.when for rule in self.rules.values()]
-        counts = [len(asked[rule]) for rule in which.tolist()]
+        matched = self.matches(matrix)
+        rows, which = np.nonzero(matched)
+        conditions = [rule.when for rule in self.rules.values()]
+        counts = [len(conditions[rule]) for rule in which.tolist()]
         features = [
-            self.places[condition.feature] for rule in which.tolist() for condition in asked[rule]
+            self.places[condition.feature]
+            for rule in which.tolist()
+            for condition in conditions[rule]
         ]
-        asked_of = np.repeat(rows, counts)
-        facts = iter(teller.facts(matrix, asked_of, np.array(features, dtype=np.int64), beside))
-        told: list[list[Flag]] = [[] for _ in matrix]
+        rows_of = np.repeat(rows, counts)
+        facts = iter(writer.facts(matrix, rows_of, np.array(features, dtype=np.int64), comparison))
+        flags: list[list[Flag]] = [[] for _ in matrix]
         names = list(self.rules)
         for row, rule, n in zip(rows.tolist(), which.tolist(), counts, strict=True):
             known = self.rules[names[rule]]
-            told[row].append(
+            flags[row].append(
                 {
                     "rule": names[rule],
                     "theme": known.theme,
@@ -132,25 +135,25 @@ class AppliedRules:
                     "facts": [next(facts) for _ in range(n)],
                 }
             )
-        return told
+        return flags
 
 
-def as_kept(rules: Mapping[str, Rule]) -> dict[str, Any]:
-    """Return rules as plain JSON, as a bundle keeps them."""
+def rules_to_json(rules: Mapping[str, Rule]) -> dict[str, object]:
+    """Return rules as plain JSON."""
     return {name: rule.model_dump(mode="json") for name, rule in rules.items()}
 
 
-def from_kept(plain: Mapping[str, Any]) -> dict[str, Rule]:
-    """Read back what `as_kept` returned."""
+def rules_from_json(plain: Mapping[str, object]) -> dict[str, Rule]:
+    """Read what `rules_to_json` returned."""
     return {name: Rule.model_validate(item) for name, item in plain.items()}
 
 
 def rules_of(bundle: Bundle) -> AppliedRules:
-    """Return the plain rules that stand in for reasons on the lowest rung; none on any other."""
-    kept = from_kept(bundle.manifest.get("rules", {}))
-    return AppliedRules.to(kept, numeric_names(bundle.encoder.names, bundle.encoder.levels))
+    """Return the rules shown instead of reasons in the lowest model tier; empty in others."""
+    rules = bundle.manifest.rules
+    return AppliedRules.to(rules, numeric_names(bundle.encoder.names, bundle.encoder.levels))
 
 
 def numeric_names(names: Sequence[str], levels: Mapping[str, Sequence[str]]) -> list[str | None]:
-    """Return the names of columns, None in the place of those that hold categories."""
+    """Return the names of columns, None for categories."""
     return [None if name in levels else name for name in names]

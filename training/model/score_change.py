@@ -1,4 +1,4 @@
-"""What changed: the difference between two scores of one account, split exactly.
+"""Score change: exact decomposition of the difference between two scores of one account.
 
 A served score is ``L = a·f(x) + c`` in log-odds: model f, calibration (a, c), features x. From an
 earlier score (f₀, a₀, c₀, x₀) to the present one (f₁, a₁, c₁, x₁) lead three steps, each the same
@@ -6,15 +6,15 @@ x under two models or one model under two x, so that they telescope:
 
 1. *model and calibration*, at the earlier features. With u = f₀(x₀) and v = f₁(x₀) it is
    ``a₁v + c₁ − a₀u − c₀``, of which ``(a₀ + a₁)/2 · (v − u)`` is the model's and
-   ``(a₁ − a₀) · (u + v)/2 + c₁ − c₀`` the calibration's: the Shapley values of the two, because
-   there is no telling which of them came first.
-2. *time passing*: the earlier features with the calendar moved on by the days between, and nothing
-   else (`FeatureInfo.per_day`), less the earlier features, both under the present model.
-3. *what happened*: the present features less those, feature by feature, as the difference of their
+   ``(a₁ − a₀) · (u + v)/2 + c₁ − c₀`` the calibration's: the Shapley values of the two, which do
+   not depend on their order.
+2. *time*: the earlier features with only the calendar advanced by the days between
+   (`FeatureInfo.per_day`), minus the earlier features, both under the present model.
+3. *features*: the present features minus those, feature by feature, as the difference of their
    exact contributions (`Bundle.explain`) under the present model.
 
 Log-odds become points of probability by the secant ``(p₁ − p₀)/(L₁ − L₀)``, so the parts add up to
-the difference that is shown. Light to import: serving explains with it.
+the displayed difference. Imported by serving.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from training.model.bundle import RANGE_DEVIATIONS, Bundle, sigmoid
 from training.model.reasons import RolledUp, membership, roll_up, secant
 
 SMALLEST_CHANGE = 0.005
-"""Points of probability below which nothing is called a change: half an account in 100."""
+"""Points of probability below which a difference is no change: half a percentage point."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class EarlierScore:
     seen : numpy.ndarray
         (rows, features) the earlier values, encoded for the *present* bundle.
     days : numpy.ndarray
-        (rows,) days between the two prediction moments.
+        (rows,) days between the two as_of.
     bundle : Bundle or None
-        What served them; None where it is the present bundle.
+        Bundle of the earlier scores; None for the present bundle.
     matrix : numpy.ndarray or None
         (rows, its features) the earlier values encoded for that bundle; None likewise.
     lacking : sequence of int
-        Columns of `seen` that were not computed then. They take their present value, so that a
-        new column counts as a change of the model and not of the account.
+        Columns of `seen` that were not computed then. They get their present value, so that new
+        columns count as change of the model, not of the account.
     """
 
     logit: np.ndarray
@@ -68,18 +68,18 @@ class ScoreChange:
     Attributes
     ----------
     before, after : numpy.ndarray
-        (rows,) probabilities as shown.
+        (rows,) displayed probabilities.
     happened : numpy.ndarray
-        (rows, features) what other values of each feature did.
+        (rows, features) effect of changed feature values.
     time, model, calibration : numpy.ndarray
-        (rows,) what the calendar, another model and another calibration did. Together with the
-        sum of `happened` they are ``after − before``.
+        (rows,) effects of the calendar, of another model and of another calibration. With the sum
+        of `happened` they add up to ``after − before``.
     spread : numpy.ndarray
-        (rows,) standard deviation of the difference. Under one bundle, what its members disagree
-        on about the *move*; across bundles both scores' own, taken as independent, which overstates
-        it, because two trainings share most of their rows.
+        (rows,) standard deviation of the difference. Within one bundle, the deviation of the
+        *change* over its members; across bundles that of both scores as if independent, which is an
+        upper bound, because trainings share most of their rows.
     unknown : numpy.ndarray
-        (rows, features) true where a value was not known then, or is not known now.
+        (rows, features) true where a value is unknown at either time.
     info : sequence of FeatureInfo
         The features in column order.
     """
@@ -96,22 +96,22 @@ class ScoreChange:
 
     @property
     def difference(self) -> np.ndarray:
-        """What is shown: after − before."""
+        """Displayed difference: after − before."""
         return self.after - self.before
 
     @property
     def is_clear(self) -> np.ndarray:
-        """Whether each move is larger than its uncertainty (90 %) and large enough to be seen."""
+        """Whether each change exceeds its uncertainty (90 %) and the smallest displayed change."""
         return is_clear(self.difference, self.spread)
 
     @property
     def happened_by_theme(self) -> RolledUp:
-        """What happened by theme; what became known, or unknown, is apart from the themes."""
+        """Effect of changed values by theme, with a separate part for unknown values."""
         return roll_up(self.happened, self.unknown, membership(self.info))
 
 
 def is_clear(difference: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Return which differences are larger than `RANGE_DEVIATIONS` standard deviations, and seen.
+    """Return which differences exceed `RANGE_DEVIATIONS` standard deviations and the minimum.
 
     >>> is_clear(np.array([0.04, -0.04, 0.004]), np.array([0.01, 0.03, 0.0])).tolist()
     [True, False, False]
@@ -121,10 +121,10 @@ def is_clear(difference: np.ndarray, spread: np.ndarray) -> np.ndarray:
     return clear
 
 
-def what_changed(
+def explain_change(
     bundle: Bundle, now: np.ndarray, logit: np.ndarray, earlier: EarlierScore
 ) -> ScoreChange:
-    """Split the difference between present scores and earlier ones.
+    """Decompose the difference between present and earlier scores.
 
     Parameters
     ----------
@@ -134,12 +134,12 @@ def what_changed(
         (rows, features) present values, encoded.
     logit : numpy.ndarray
         (rows,) calibrated log-odds as served at present.
-    earlier : Earlier
-        The scores to compare with, row by row.
+    earlier : EarlierScore
+        Scores to compare with, row by row.
 
     Returns
     -------
-    Changes
+    ScoreChange
         The parts add up to the difference of the two probabilities within rounding.
     """
     seen = earlier.seen.copy()
@@ -165,9 +165,9 @@ def what_changed(
 def _with_time_passed(
     seen: np.ndarray, info: Sequence[FeatureInfo], earlier: EarlierScore
 ) -> np.ndarray:
-    """Return earlier values with the calendar moved on, and nothing else."""
+    """Return earlier values with only the calendar advanced."""
     per_day = np.array([item.per_day for item in info], dtype=np.float64)
-    per_day[list(earlier.lacking)] = 0.0  # these are of the present already
+    per_day[list(earlier.lacking)] = 0.0  # these have present values already
     waited: np.ndarray = seen + earlier.days[:, None] * per_day
     return waited
 
@@ -175,7 +175,7 @@ def _with_time_passed(
 def _of_versions(
     bundle: Bundle, seen: np.ndarray, earlier: EarlierScore
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what another model and another calibration make of the same values, in log-odds."""
+    """Return the effects of another model and another calibration on equal values, in log-odds."""
     if earlier.bundle is None or earlier.matrix is None:
         return np.zeros(len(seen)), np.zeros(len(seen))
     old, new = earlier.bundle.calibration, bundle.calibration

@@ -1,11 +1,11 @@
-"""Artifact repository of MLflow for ``mlflow-artifacts:`` addresses in a store without a server.
+"""MLflow artifact repository for ``mlflow-artifacts:`` URIs in a store without a server.
 
-Registered as a plug-in (``mlflow.artifact_repository`` in ``pyproject.toml``), because MLflow's own
-embedded store keeps absolute paths: its artifacts are lost when the state directory is moved.
-``mlflow-artifacts:/…`` is relative to whatever holds the store. A tracking server resolves it
-itself; with an SQLite store it is the folder ``artifacts`` next to the database.
+Registered as a plug-in (``mlflow.artifact_repository`` in ``pyproject.toml``), because MLflow's
+embedded store uses absolute paths, which break when the state directory is moved. An
+``mlflow-artifacts:/…`` URI is relative to the store: a tracking server resolves it itself; with an
+SQLite store it is the folder ``artifacts`` next to the database.
 
-MLflow imports this module when it is imported itself, so it imports nothing of MLflow at the top.
+MLflow imports this module during its own import, so MLflow is not imported at module level.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ SCHEME = "mlflow-artifacts"
 FOLDER = "artifacts"
 
 _SERVED_STORE = "_MLFLOW_SERVER_FILE_STORE"
-"""Environment variable in which a tracking server keeps the address of its own store."""
+"""Environment variable with the URI of a tracking server's own store."""
 
 
 def artifact_repository(
     artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
 ) -> Any:
-    """Return the repository of an ``mlflow-artifacts:`` address.
+    """Return the repository of an ``mlflow-artifacts:`` URI.
 
     Parameters
     ----------
     artifact_uri : str
-        ``mlflow-artifacts:/path``, as the store keeps it.
+        ``mlflow-artifacts:/path``, as in the store.
     tracking_uri, registry_uri : str, optional
-        Where the store is; by default the one that is set in this process.
+        URI of the store; by default that of this process.
 
     Returns
     -------
     mlflow.store.artifact.artifact_repo.ArtifactRepository
-        Local files for an SQLite store, MLflow's own proxy repository for anything else.
+        Local files for an SQLite store, otherwise MLflow's own proxy repository.
     """
     from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
     from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
@@ -47,11 +47,11 @@ def artifact_repository(
     folder = artifacts_folder(uri) or artifacts_folder(os.environ.get(_SERVED_STORE, ""))
     if folder is None or urlsplit(uri).scheme in ("http", "https"):
         return MlflowArtifactsRepository(artifact_uri, tracking_uri, registry_uri)
-    return LocalArtifactRepository(inside(folder, artifact_uri).as_uri(), tracking_uri)
+    return LocalArtifactRepository(artifact_path(folder, artifact_uri).as_uri(), tracking_uri)
 
 
 def artifacts_folder(store_uri: str) -> Path | None:
-    """Return the folder of artifacts next to an SQLite database; None for any other store.
+    """Return the folder of artifacts next to an SQLite database; None for other stores.
 
     >>> artifacts_folder("sqlite:////srv/acme/mlflow/mlflow.db").as_posix()
     '/srv/acme/mlflow/artifacts'
@@ -64,15 +64,15 @@ def artifacts_folder(store_uri: str) -> Path | None:
     return Path(path.partition("?")[0]).absolute().with_name(FOLDER)
 
 
-def inside(folder: Path, artifact_uri: str) -> Path:
-    """Return the path of an address in the folder of artifacts.
+def artifact_path(folder: Path, artifact_uri: str) -> Path:
+    """Return the path of a URI in the folder of artifacts.
 
     Raises
     ------
     ValueError
-        It names a place outside.
+        The path is outside the folder.
     """
     path = (folder / unquote(urlsplit(artifact_uri).path).lstrip("/")).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise ValueError(f"{artifact_uri} lies outside the artifacts of the store")
+        raise ValueError(f"{artifact_uri} is outside the artifacts of the store")
     return path

@@ -1,7 +1,7 @@
-"""A bundle as an MLflow model with signature and example, and the data set it learned from.
+"""MLflow model of a bundle, with signature and example, and the data set it was trained on.
 
-The model's files are the bundle's text and JSON next to MLflow's ``MLmodel``; none is a pickle.
-MLflow is imported when used.
+The model's files are the bundle's text and JSON next to MLflow's ``MLmodel``; nothing is pickled.
+MLflow is imported on use.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import numpy as np
 import pandas as pd
 
 from training.data.training_frame import TrainingFrame
-from training.registry.pyfunc import LOADER, InputColumn, input_columns, read_bundle_manifest
+from training.model.bundle import read_manifest
+from training.model.manifest import ModelManifest
+from training.registry.pyfunc import LOADER, InputColumn, input_columns
 
 DISTRIBUTION = "bellwether-cs"
 EXAMPLE_ROWS = 3
@@ -40,25 +42,24 @@ _REASON = {
     "points": "double",
     "text": "string",
 }
-"""Fields of `training.model.reasons.Fact` and `training.model.reasons.Reason`; ``?`` marks those
-that may be
-absent."""
+"""Fields of `training.model.reasons.Fact` and `training.model.reasons.Reason`; ``?`` marks
+optional ones."""
 
 
 @dataclass(frozen=True)
 class ExampleRows:
-    """What is said of the rows a model was trained on, as plain JSON.
+    """Description of the rows a model was trained on, as plain JSON.
 
     Attributes
     ----------
     source : str
-        Where they come from, in words a person finds them by.
+        Origin of the rows, in words.
     n_rows, n_events : int
-        How many, and how many with the outcome.
+        Number of rows, and of rows with the outcome.
     example : sequence of mapping
-        A few rows as the model takes them, without the account; unknown values are None.
+        A few input rows of the model, without the account; unknown values are None.
     as_of : str or None
-        Of a ready-made table: the column of the moment a row describes.
+        Name of the as_of column of a ready-made table.
     currency : str
         The reporting currency.
     """
@@ -74,23 +75,23 @@ class ExampleRows:
 def example_rows(
     frame: TrainingFrame, *, source: str, as_of: str | None, currency: str
 ) -> ExampleRows:
-    """Return what is said of a training frame.
+    """Return the description of a training frame.
 
     Parameters
     ----------
     frame : TrainingFrame
         The rows.
     source : str
-        Where its features come from.
+        Origin of its features.
     as_of : str or None
-        Of a ready-made table: the column of the moment a row describes.
+        Name of the as_of column of a ready-made table.
     currency : str
         The reporting currency.
     """
     head = frame.take(np.arange(min(EXAMPLE_ROWS, len(frame))))
     example = head.features.copy()
     for name, kind in frame.reading.items():
-        if kind == "date":  # read as days before as_of; the model takes the date
+        if kind == "date":  # stored as days before as_of; the model's input is the date
             days = pd.to_timedelta(head.features[name], unit="D")
             example[name] = (head.rows["as_of"] - days).dt.strftime("%Y-%m-%d")
     if as_of is not None:
@@ -108,20 +109,20 @@ def save_model(folder: Path, bundle: Path, sha: str, rows: ExampleRows, **identi
     Parameters
     ----------
     folder : Path
-        Does not exist yet.
+        New folder.
     bundle : Path
         The bundle's folder.
     sha : str
-        Its identity: loading compares it.
-    rows : Rows
-        What it learned from.
+        Its identity, verified on loading.
+    rows : ExampleRows
+        Training rows.
     identity : str
         ``run_id`` and ``model_id`` in the tracking server.
     """
     import mlflow.pyfunc
     from mlflow.models import Model
 
-    manifest = read_bundle_manifest(bundle)
+    manifest = read_manifest(bundle)
     columns = input_columns(manifest, rows.as_of)
     config = {"sha": sha, "as_of": rows.as_of, "currency": rows.currency}
     mlflow.pyfunc.save_model(
@@ -133,7 +134,12 @@ def save_model(folder: Path, bundle: Path, sha: str, rows: ExampleRows, **identi
         input_example=_example(columns, rows.example),
         pip_requirements=[_requirement()],
         model_config={key: value for key, value in config.items() if value},
-        metadata={name: manifest[name] for name in ("target", "outcome", "verdict", "kind")},
+        metadata={
+            "target": manifest.target,
+            "outcome": manifest.outcome,
+            "verdict": manifest.verdict,
+            "kind": manifest.kind,
+        },
     )
 
 
@@ -187,7 +193,7 @@ def _outputs() -> list[Any]:
 
 
 def _example(columns: Sequence[InputColumn], rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Return the example as MLflow keeps it, typed as the signature says; None without rows."""
+    """Return the input example, with the types of the signature; None without rows."""
     if not rows:
         return None
     names = [column.name for column in columns]
@@ -196,12 +202,10 @@ def _example(columns: Sequence[InputColumn], rows: Sequence[Mapping[str, Any]]) 
     return table.astype(dict.fromkeys(numbers, "float64"))
 
 
-def dataset_input(
-    target: str, fingerprint: str, rows: ExampleRows, manifest: Mapping[str, Any]
-) -> Any:
+def dataset_input(target: str, fingerprint: str, rows: ExampleRows, manifest: ModelManifest) -> Any:
     """Return the training rows as an MLflow data set: name, digest, source, schema and profile.
 
-    Their content is not copied: the digest is the fingerprint that the bundle names too.
+    Their content is not copied; the digest is the fingerprint in the bundle.
     """
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.entities import Dataset, DatasetInput, InputTag

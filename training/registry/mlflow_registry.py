@@ -1,8 +1,8 @@
-"""The tracking server: what was tried, and a mirror of what is published.
+"""MLflow tracking server: log of trainings, and a mirror of the published releases.
 
-A bundle lies in the state directory before anything here begins, and the release store decides
-what is published; so nothing is lost while the server is away, and whatever it says can be
-repaired. MLflow takes seconds to import and is imported when used.
+Bundles are stored in the state directory first, and the release store decides what is published, so
+an unavailable server loses nothing and its aliases can be repaired. MLflow takes seconds to import
+and is imported on use.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import quote
 
 from configs.runtime.errors import ModelError, UnavailableError
 from configs.runtime.hashing import canonical_json
 from configs.runtime.state_directory import read_json, write_json_atomically, write_text_atomically
 from configs.schema.workspace import Workspace
+from training.evaluation.parts import EvaluationJson, FoldJson
 from training.fitting.optuna_study import TRIAL_COLUMNS
+from training.model.bundle import read_manifest
+from training.model.manifest_parts import GateJson
 from training.registry.mlflow_artifacts import SCHEME, artifact_repository, artifacts_folder
 from training.registry.mlflow_model import ExampleRows, dataset_input, save_model
 from training.registry.model_card import FIGURES
-from training.registry.pyfunc import read_bundle_manifest
 from training.registry.releases import Release, check_bundle, plain_json
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -44,13 +46,13 @@ MAX_DESCRIPTION = 4_900
 _BATCH_PARAMS, _BATCH_METRICS = 100, 1_000
 
 _MODELS = "models:/"
-"""Source of a version that MLflow loads: a logged model of the tracking server."""
+"""Prefix of the source of loadable versions: a logged model of the tracking server."""
 
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Without it MLflow 3 shows an experiment as one of generative AI, without its runs."""
+"""Tags without which MLflow 3 shows an experiment as generative AI, without its runs."""
 
 _OF_THE_MODEL = ("bundle_sha", "verdict", "mlflow.note.content")
-"""Tags of a training that its trials and baselines do not share."""
+"""Tags of a training that its trials and baselines do not have."""
 
 _STATUSES = {"complete": "FINISHED", "pruned": "KILLED"}
 """MLflow's status of a run by the state of its trial."""
@@ -58,12 +60,12 @@ _STATUSES = {"complete": "FINISHED", "pruned": "KILLED"}
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """One training as it is logged, one per (target, bundle).
+    """Record of one training, one per (target, bundle).
 
     Attributes
     ----------
     target : str
-        What is predicted.
+        Name of the target.
     sha : str
         The bundle's identity.
     bundle : Path
@@ -86,17 +88,17 @@ class TrainingRecord:
     baselines : sequence of mapping
         name, began_at, seconds and metrics of each baseline: one nested run each.
     label_contract, evaluation : mapping
-        Kept as JSON.
+        Stored as JSON.
     gates, checks : sequence of mapping
-        Their results, kept as JSON.
+        Results, stored as JSON.
     figures : mapping of str to str or bytes
         File name with its suffix (``reliability.svg``) to content.
     card : str
         The model card, Markdown.
-    rows : Rows
-        What it learned from: data set, example, currency.
+    rows : ExampleRows
+        Training rows: data set, example, currency.
     began_at, ended_at : str
-        When the training began and ended, ISO 8601; empty where that is not known.
+        Start and end of the training, ISO 8601; empty if unknown.
     """
 
     target: str
@@ -106,13 +108,13 @@ class TrainingRecord:
     fingerprint: str
     config_hash: str
     params: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    folds: Sequence[Mapping[str, Any]] = ()
-    trials: Sequence[Mapping[str, Any]] = ()
+    metrics: Mapping[str, object] = field(default_factory=dict)
+    folds: Sequence[FoldJson] = ()
+    trials: Sequence[Mapping[str, object]] = ()
     label_contract: Mapping[str, Any] = field(default_factory=dict)
-    evaluation: Mapping[str, Any] = field(default_factory=dict)
-    gates: Sequence[Mapping[str, Any]] = ()
-    checks: Sequence[Mapping[str, Any]] = ()
+    evaluation: EvaluationJson = field(default_factory=EvaluationJson)
+    gates: Sequence[GateJson] = ()
+    checks: Sequence[Mapping[str, str]] = ()
     figures: Mapping[str, str | bytes] = field(default_factory=dict)
     card: str = ""
     rows: ExampleRows = field(default_factory=ExampleRows)
@@ -123,7 +125,7 @@ class TrainingRecord:
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """Where a training is found in the tracking server.
+    """Run and model version of a training in the tracking server.
 
     Attributes
     ----------
@@ -134,7 +136,7 @@ class LoggedRun:
     model_name, version : str
         The registered model version.
     is_new : bool
-        False when this bundle was registered before; it is not logged twice.
+        False if the bundle was registered before; bundles are logged once.
     """
 
     target: str
@@ -147,14 +149,14 @@ class LoggedRun:
 
 @dataclass(frozen=True)
 class Aliases:
-    """What the registry's aliases say after they were mirrored.
+    """Aliases of the registry after mirroring.
 
     Attributes
     ----------
     champions : dict of str to str
         Target to version.
     missing : dict of str to str
-        Target to the sha of a published bundle that was never registered (`relog` does).
+        Target to the sha of a published bundle that is not registered; `relog` registers it.
     """
 
     champions: dict[str, str]
@@ -164,15 +166,15 @@ class Aliases:
 def log_training(workspace: Workspace, trained: TrainingRecord) -> LoggedRun:
     """Log one training and register its bundle as the challenger.
 
-    The record is put aside in the state directory first and removed when the server has all of
-    it. The model version is created last, when every artifact is there.
+    The record is first written to the state directory and removed after it was logged completely.
+    The model version is created last, after all artifacts.
 
     Parameters
     ----------
     workspace : Workspace
         The company.
     trained : TrainingRecord
-        What was trained; its bundle is complete.
+        The training; its bundle is complete.
 
     Returns
     -------
@@ -184,20 +186,20 @@ def log_training(workspace: Workspace, trained: TrainingRecord) -> LoggedRun:
     ModelError
         The bundle is missing or damaged, or a metric is no number.
     UnavailableError
-        The server does not take it. The bundle and the record are kept; `relog` sends them.
+        The server is unavailable. The bundle and the record are kept; `relog` sends them.
     """
     check_bundle(trained.bundle, trained.sha)
     _check_numbers(trained)
     pending = _pending_file(workspace, trained)
     write_json_atomically(pending, plain_json(_as_plain(trained)))
-    with _telling(workspace, trained):
+    with _converted_errors(workspace, trained):
         logged = _log(workspace, trained)
     pending.unlink()
     return logged
 
 
 def relog(workspace: Workspace) -> list[LoggedRun]:
-    """Send what the tracking server could not take when it was trained, oldest first."""
+    """Send the records that could not be logged after training, oldest first."""
     files = (workspace.state.mlflow / PENDING).glob("*.json")
     ordered = sorted(files, key=lambda path: (path.stat().st_mtime_ns, path.name))
     return [log_training(workspace, _from_plain(read_json(path))) for path in ordered]
@@ -206,29 +208,29 @@ def relog(workspace: Workspace) -> list[LoggedRun]:
 def repair_aliases(
     workspace: Workspace, current: Release | None, previous: Release | None = None
 ) -> Aliases:
-    """Make the registry's aliases say what the release store says.
+    """Set the registry's aliases to the releases of the release store.
 
     Parameters
     ----------
     workspace : Workspace
         The company.
     current : Release or None
-        The current release: its bundles become ``champion``; targets without one have none.
+        Current release: its bundles become ``champion``; other targets have none.
     previous : Release, optional
-        The one before: its bundles become ``previous``. By default the champion that was replaced.
+        Previous release: its bundles become ``previous``. By default the replaced champion.
 
     Returns
     -------
     Aliases
-        The champions, and the bundles that were never registered.
+        Champions, and bundles that are not registered.
 
     Raises
     ------
     UnavailableError
-        The server does not answer; publishing does not depend on it.
+        The server is unavailable; publishing does not depend on it.
     """
     wanted = current.bundles if current else {}
-    with _telling(workspace):
+    with _converted_errors(workspace):
         client = _client(workspace)
         models = {model.tags["target"]: model for model in _models_of(client, workspace)}
         champions, missing = {}, {}
@@ -241,7 +243,7 @@ def repair_aliases(
     return Aliases(champions, missing)
 
 
-def flat_metrics(summary: Mapping[str, Any]) -> dict[str, float | None]:
+def flat_metrics(summary: Mapping[str, object]) -> dict[str, float | None]:
     """Return the numbers of an evaluation's summary by name; intervals as ``_low`` and ``_high``.
 
     >>> flat_metrics({"n_folds": 4, "over": "time", "auc": {"value": 0.7, "low": 0.6}})
@@ -263,20 +265,20 @@ def model_name(workspace: Workspace, target: str) -> str:
 
 
 def tracking_uri(workspace: Workspace) -> str:
-    """Return where MLflow keeps its records: the configured server, or SQLite."""
+    """Return the tracking URI: the configured server, or SQLite in the state directory."""
     embedded = workspace.state.mlflow.resolve() / DATABASE
     return workspace.places.tracking_url or f"sqlite:///{embedded}"
 
 
 def _client(workspace: Workspace) -> Any:
-    # Read by MLflow when it is imported: nothing leaves the machine, nothing is unpickled.
+    # Read by MLflow on import: no telemetry, no unpickling.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    # It would copy the lock file of whatever project the command is run in next to the model.
+    # Otherwise MLflow copies the lock file of the working directory next to the model.
     os.environ["MLFLOW_UV_AUTO_DETECT"] = "false"
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    # Its defaults keep a training waiting for minutes on a server that is down.
+    # The defaults wait for minutes on an unavailable server.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     uri = tracking_uri(workspace)
@@ -285,17 +287,17 @@ def _client(workspace: Workspace) -> Any:
         from mlflow import MlflowClient
         from mlflow.store.artifact import artifact_repository_registry as repositories
 
-        # What the entry point does where Bellwether is installed; a source tree has none.
+        # Same as the entry point of an installed package; a source tree has none.
         repositories._artifact_repository_registry.register(SCHEME, artifact_repository)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 @contextlib.contextmanager
 def _default_store(uri: str) -> Iterator[None]:
-    """Make a store the default of this process for a moment.
+    """Make a store the default of this process for the duration of the context.
 
-    MLflow looks up the model of a new version in the default store, whatever store its client has;
-    without this it would make an empty database in the working directory.
+    MLflow looks up the model of a new version in the default store, not in that of its client, and
+    otherwise creates an empty database in the working directory.
     """
     from mlflow.environment_variables import MLFLOW_TRACKING_URI
     from mlflow.tracking._tracking_service.utils import _use_tracking_uri
@@ -311,23 +313,25 @@ def _default_store(uri: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_warnings() -> Iterator[None]:
-    """Keep MLflow's advice on signatures and its own deprecated calls off the terminal."""
+    """Suppress MLflow's advice on signatures and its own deprecation warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 @contextlib.contextmanager
-def _telling(workspace: Workspace, trained: TrainingRecord | None = None) -> Iterator[None]:
-    """Turn the server's complaints into ours."""
+def _converted_errors(
+    workspace: Workspace, trained: TrainingRecord | None = None
+) -> Iterator[None]:
+    """Convert errors of the server into `UnavailableError`."""
     try:
         yield
     except Exception as error:
         if not _is_outage(error):
             raise
-        kept = f"; bundle {trained.sha} of {trained.target} is kept" if trained else ""
+        stored = f"; bundle {trained.sha} of {trained.target} is kept" if trained else ""
         raise UnavailableError(
-            f"the tracking server did not take it: {_first_line(error)}{kept}",
+            f"the tracking server is unavailable: {_first_line(error)}{stored}",
             where="BELLWETHER_MLFLOW_URL"
             if workspace.places.tracking_url
             else str(workspace.state.mlflow),
@@ -339,12 +343,12 @@ def _is_outage(error: Exception) -> bool:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    # What requests raises is an OSError.
+    # Errors of requests are OSErrors.
     return isinstance(error, (MlflowException, SQLAlchemyError, OSError))
 
 
 def _first_line(error: Exception) -> str:
-    """Return the server's own words, one line of them, without a password.
+    """Return the first line of the server's message, without a password.
 
     >>> _first_line(OSError("POST https://ci:secret@host/api failed"))
     'POST https://***@host/api failed'
@@ -391,7 +395,7 @@ def _log_run(client: Any, workspace: Workspace, trained: TrainingRecord) -> tupl
         client.finalize_logged_model(model_id, "READY")
         client.set_terminated(run_id, end_time=_milliseconds(trained.ended_at))
     except BaseException:
-        # The first error is the one to tell; a server that is away cannot note the second.
+        # Report the first error; an unavailable server cannot record the second.
         with contextlib.suppress(Exception):
             client.set_terminated(run_id, status="FAILED")
         raise
@@ -399,7 +403,7 @@ def _log_run(client: Any, workspace: Workspace, trained: TrainingRecord) -> tupl
 
 
 def _log_model(client: Any, experiment: str, run_id: str, trained: TrainingRecord) -> str:
-    """Log the bundle as a model that MLflow loads, with the rows it learned from."""
+    """Log the bundle as a loadable MLflow model, with its training rows."""
     from mlflow.entities import LoggedModelOutput
 
     model = client.create_logged_model(
@@ -418,7 +422,7 @@ def _log_model(client: Any, experiment: str, run_id: str, trained: TrainingRecor
         )
         client.log_model_artifacts(model_id, str(folder))
         _check_upload(client, model_id, folder)
-    manifest = read_bundle_manifest(trained.bundle)
+    manifest = read_manifest(trained.bundle)
     rows = dataset_input(trained.target, trained.fingerprint, trained.rows, manifest)
     client.log_inputs(run_id, datasets=[rows])
     client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
@@ -428,7 +432,7 @@ def _log_model(client: Any, experiment: str, run_id: str, trained: TrainingRecor
 def _log_children(
     client: Any, experiment: str, run_id: str, trained: TrainingRecord, tags: Mapping[str, str]
 ) -> None:
-    """Log every trial and every baseline as a nested run, with the time it really took."""
+    """Log every trial and every baseline as a nested run, with its real start and duration."""
     shared = {name: value for name, value in tags.items() if name not in _OF_THE_MODEL}
     shared["mlflow.parentRunId"] = run_id
     for child in (*map(_trial, trained.trials), *map(_baseline, trained.baselines)):
@@ -438,7 +442,7 @@ def _log_children(
 
 @dataclass(frozen=True)
 class _Child:
-    """One nested run."""
+    """Nested run of a trial or a baseline."""
 
     name: str
     kind: str
@@ -498,13 +502,13 @@ def _log_child(client: Any, experiment: str, child: _Child, tags: Mapping[str, s
     client.set_terminated(run.info.run_id, status=child.status, end_time=ended)
 
 
-def _milliseconds(moment: str) -> int | None:
-    """Return an ISO moment as MLflow counts it; None for now.
+def _milliseconds(text: str) -> int | None:
+    """Return an ISO time in milliseconds since 1970; None for an empty text.
 
     >>> _milliseconds("1970-01-01T00:00:02.5+00:00")
     2500
     """
-    return round(datetime.fromisoformat(moment).timestamp() * 1_000) if moment else None
+    return round(datetime.fromisoformat(text).timestamp() * 1_000) if text else None
 
 
 def _register(client: Any, name: str, trained: TrainingRecord, run_id: str, model_id: str) -> str:
@@ -524,11 +528,10 @@ def _register(client: Any, name: str, trained: TrainingRecord, run_id: str, mode
 
 
 def _experiment(client: Any, workspace: Workspace, name: str) -> str:
-    """Return the experiment's id, of the kind whose runs MLflow shows as model training.
+    """Return the experiment's id, with the tags of model training.
 
-    In the embedded store its artifacts are kept under an address without the path of the state
-    directory, which may be moved. An experiment of version 0.1.0, which has an absolute path, keeps
-    its runs under another name.
+    In the embedded store, artifact URIs do not contain the path of the state directory, which can
+    be moved. Experiments of version 0.1.0 with an absolute path are renamed.
     """
     embedded = artifacts_folder(tracking_uri(workspace)) is not None
     place = f"{SCHEME}:/{quote(name)}" if embedded else None
@@ -561,9 +564,9 @@ def _ensure_model(client: Any, workspace: Workspace, target: str) -> str:
 
 
 def _version_of(client: Any, name: str, sha: str) -> Any:
-    """Return the version that holds a bundle; None without one.
+    """Return the version of a bundle; None without one.
 
-    Versions of 0.1.0 are folders that MLflow cannot load: they count where there is no other.
+    Versions of 0.1.0, which MLflow cannot load, are returned only if there is no other.
     """
     found = client.search_model_versions(f"name = '{name}' and tags.sha = '{sha}'")
     return min(found, key=lambda item: (not _is_loadable(item), int(item.version)), default=None)
@@ -593,7 +596,7 @@ def _tags(workspace: Workspace, trained: TrainingRecord) -> dict[str, str]:
 
 
 def _user() -> dict[str, str]:
-    """Return who trained, as MLflow shows it; nothing for a user id without a name."""
+    """Return the name of the user as an MLflow tag; empty for a user id without a name."""
     with contextlib.suppress(KeyError, OSError):
         return {"mlflow.user": getpass.getuser()}
     return {}
@@ -638,21 +641,21 @@ def _write_artifacts(folder: Path, trained: TrainingRecord) -> None:
 
 
 def _check_upload(client: Any, model_id: str, folder: Path) -> None:
-    """Compare names and sizes of what arrived with the model's files."""
-    arrived = dict(_arrived(client, model_id, None))
+    """Compare names and sizes of the uploaded files with the model's files."""
+    uploaded = dict(_uploaded(client, model_id, None))
     sent = {
         path.relative_to(folder).as_posix(): path.stat().st_size
         for path in folder.rglob("*")
         if path.is_file()
     }
-    if arrived != sent:
-        raise OSError(f"of {len(sent)} model files, {len(arrived)} arrived whole")
+    if uploaded != sent:
+        raise OSError(f"{len(uploaded)} of {len(sent)} model files were uploaded completely")
 
 
-def _arrived(client: Any, model_id: str, path: str | None) -> Iterator[tuple[str, int]]:
+def _uploaded(client: Any, model_id: str, path: str | None) -> Iterator[tuple[str, int]]:
     for item in client.list_logged_model_artifacts(model_id, path):
         if item.is_dir:
-            yield from _arrived(client, model_id, item.path)
+            yield from _uploaded(client, model_id, item.path)
         else:
             yield item.path, item.file_size
 
@@ -722,18 +725,18 @@ def _check_numbers(trained: TrainingRecord) -> None:
         if value is not None and not isinstance(value, Real)
     ]
     if wrong:
-        raise ModelError(f"these metrics are no numbers: {', '.join(wrong)}", where=trained.target)
+        raise ModelError(f"these metrics are not numbers: {', '.join(wrong)}", where=trained.target)
     paths = [name for name in trained.figures if Path(name).name != name]
     if paths:
-        raise ModelError(f"figures have plain file names, not {paths}", where=trained.target)
+        raise ModelError(f"figures need plain file names, not {paths}", where=trained.target)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, Real) and math.isfinite(float(value))
 
 
 def _metric_name(name: str) -> str:
-    """Return a name MLflow accepts.
+    """Return a name that is valid in MLflow.
 
     >>> _metric_name("auc@90d (new accounts)")
     'auc_90d _new accounts_'
@@ -755,7 +758,7 @@ def _shortened(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def _columns(rows: Sequence[Mapping[str, object]]) -> dict[str, list[Any]]:
     """Return rows as columns of plain values, in order of first appearance."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     plain = plain_json([dict(row) for row in rows])

@@ -1,20 +1,31 @@
-"""The model card: what a model was made from, what it promises and where it ends, as Markdown.
+"""Model card: training data, performance, gates, checks and limits of a model, as Markdown.
 
-Everything is read from the bundle's manifest and the evaluation; a part that is absent is left
-out, or said to be unknown, never guessed.
+All content is read from the bundle's manifest and the evaluation. Absent parts are left out or
+shown as unknown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Literal
 
 from features.revenue.growth_kinds import KINDS
 from training.evaluation.metrics import AUC_POOLED, AUC_WITHIN
+from training.evaluation.parts import (
+    EvaluationJson,
+    FirstAlertsJson,
+    FoldJson,
+    LeadTimeJson,
+    ListedJson,
+    PeriodJson,
+    WorkloadJson,
+)
+from training.model.manifest import ModelManifest
+from training.model.manifest_parts import EventStudyRow, GrowthKind
 
 VERDICTS = {
     "promotable": "Every gate was met.",
-    "provisional": "A gate was not met: every score shows that it is provisional.",
+    "provisional": "A gate was not met: every score is marked as provisional.",
     "no_signal": "No signal was found: the base rate is served, without reasons.",
 }
 MEASURES = {
@@ -27,8 +38,8 @@ MEASURES = {
     "observed_to_expected": "observed / expected events",
     "calibration_slope": "calibration slope",
     "lift_at_capacity": "lift at capacity",
-    "capture_at_capacity": "events caught at capacity",
-    "arr_capture_at_capacity": "lost ARR caught at capacity",
+    "capture_at_capacity": "events captured at capacity",
+    "arr_capture_at_capacity": "lost ARR captured at capacity",
 }
 _FIRST = (
     "outcome",
@@ -44,77 +55,76 @@ _FIRST = (
     "health_score",
     "logistic",
 )
-"""Keys in the order in which people read them; others follow by name."""
+"""Keys shown first, in this order; others follow by name."""
 
 _COMPARED = ("auc", "average_precision", "log_loss", "capture_at_capacity")
 _EARLY = ("auc", "lift_at_capacity", "capture_at_capacity", "arr_capture_at_capacity")
-_SLICED = ("auc", "lift_at_capacity", "capture_at_capacity", "brier_skill", "observed_to_expected")
-_PERIOD = ("auc", "lift_at_capacity", "observed_to_expected")
-_QUARTILES = {
-    "first_quartile_days": "days, first quartile",
-    "median_days": "median",
-    "third_quartile_days": "third quartile",
-}
+SliceMeasure = Literal[
+    "auc", "lift_at_capacity", "capture_at_capacity", "brier_skill", "observed_to_expected"
+]
+_SLICED: tuple[SliceMeasure, ...] = (
+    "auc",
+    "lift_at_capacity",
+    "capture_at_capacity",
+    "brier_skill",
+    "observed_to_expected",
+)
+PeriodMeasure = Literal["auc", "lift_at_capacity", "observed_to_expected"]
+_PERIOD: tuple[PeriodMeasure, ...] = ("auc", "lift_at_capacity", "observed_to_expected")
+_FOLD = ("fold", "cutoff", "test_until", "n_train_events", "n_headline_events")
+_QUARTILES = ("days, first quartile", "median", "third quartile")
 UNKNOWN = "–"
 
 FIGURES = "figures"
-"""Folder of the pictures, beside the card."""
+"""Folder of the figures, next to the card."""
 
 
 def model_card(
     target: str,
-    manifest: Mapping[str, Any],
-    evaluation: Mapping[str, Any],
-    gates: Sequence[Mapping[str, Any]],
+    manifest: ModelManifest,
+    evaluation: EvaluationJson,
 ) -> str:
-    """Return the model card.
+    """Return the model card as Markdown.
 
     Parameters
     ----------
     target : str
         Name of the target.
-    manifest : mapping
-        Of the bundle.
-    evaluation : mapping
+    manifest : ModelManifest
+        Manifest of the bundle.
+    evaluation : dict
         `training.evaluation.evaluate.Evaluation.as_dict`; estimates are {value, low, high}, 95 %.
-    gates : sequence of mapping
-        code, title, value, threshold, passed, words.
-
-    Returns
-    -------
-    str
-        Markdown. Keys that are absent shorten it.
 
     Examples
     --------
-    >>> print(model_card("churn", {"verdict": "promotable"}, {}, []).splitlines()[2])
+    >>> print(model_card("churn", ModelManifest(verdict="promotable"), {}).splitlines()[2])
     Verdict: **promotable**. Every gate was met.
     """
     parts = (
         _opening(target, manifest),
-        _section("What is predicted", _table(_pairs(manifest.get("label_contract")))),
+        _section("Label", _table(_pairs(manifest.label_contract))),
         _section("Data", _table(_data(manifest, evaluation))),
         _section("Model", _table(_model(manifest, evaluation))),
         _section("Evidence", _evidence(manifest)),
-        _section("How good it is", _measures(evaluation, manifest)),
-        _section("When the accounts are dealt into folds anew", _repeats(evaluation)),
-        _section("Beside the baselines", _baselines(evaluation)),
-        _section("Beside the published model", _since(evaluation)),
-        _section("By segment, contract and newness", _slices(evaluation)),
-        _section("How far ahead", _lead_times(evaluation)),
+        _section("Performance", _measures(evaluation, manifest)),
+        _section("Repeated assignment of accounts to folds", _repeats(evaluation)),
+        _section("Comparison with baselines", _baselines(evaluation)),
+        _section("Comparison with the published model", _since(evaluation)),
+        _section("By segment, contract and new accounts", _slices(evaluation)),
+        _section("Lead time", _lead_times(evaluation)),
         _section("Alerts", _alerts(evaluation)),
         _section("By test period", _folds(evaluation)),
-        _section("Before the decision", _aligned(manifest)),
-        _section("What kind of growth, and how much", _growth(manifest)),
-        _section("Gates", _gates(gates)),
+        _section("Before the decision", _event_study(manifest)),
+        _section("Kinds and amounts of growth", _growth(manifest)),
+        _section("Gates", _gates(manifest)),
         _section("Checks", _checks(manifest)),
-        _section("Limits", _limits(manifest, evaluation, gates)),
+        _section("Limits", _limits(manifest, evaluation)),
     )
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _opening(target: str, manifest: Mapping[str, Any]) -> str:
-    verdict = str(manifest.get("verdict", "unknown"))
+def _opening(target: str, manifest: ModelManifest) -> str:
+    verdict = manifest.verdict or "unknown"
     return f"# {_cell(target)}\n\nVerdict: **{verdict}**. {VERDICTS.get(verdict, '')}".rstrip()
 
 
@@ -126,7 +136,7 @@ def _picture(name: str, words: str) -> str:
     return f"![{words}]({FIGURES}/{name}.svg)"
 
 
-def _table(rows: Iterable[Sequence[Any]], head: Sequence[str] = ("", "")) -> str:
+def _table(rows: Iterable[Sequence[object]], head: Sequence[str] = ("", "")) -> str:
     lines = ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
     if not lines:
         return ""
@@ -134,8 +144,8 @@ def _table(rows: Iterable[Sequence[Any]], head: Sequence[str] = ("", "")) -> str
     return "\n".join(["| " + " | ".join(head) + " |", rule, *lines])
 
 
-def _cell(value: Any, digits: int = 3) -> str:
-    r"""Return a value as it may stand in a table.
+def _cell(value: object, digits: int = 3) -> str:
+    r"""Return a value as the text of a table cell.
 
     >>> _cell("a|b"), _cell(None), _cell(1234.5678), _cell(12345), _cell(0.0123456)
     ('a\\|b', '–', '1,235', '12,345', '0.012')
@@ -151,14 +161,12 @@ def _cell(value: Any, digits: int = 3) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
-def _pairs(mapping: Any) -> list[tuple[str, Any]]:
-    if not isinstance(mapping, Mapping):
-        return []
+def _pairs(mapping: Mapping[str, object]) -> list[tuple[str, object]]:
     return [(_words(name), mapping[name]) for name in _ordered(mapping)]
 
 
-def _ordered(mapping: Mapping[str, Any]) -> list[str]:
-    """Return keys in an order that does not depend on how the mapping was made or stored.
+def _ordered(mapping: Mapping[str, object]) -> list[str]:
+    """Return keys in an order that is independent of the mapping's own.
 
     >>> _ordered({"zeta": 1, "calendar": 2, "alpha": 3, "model": 4})
     ['model', 'calendar', 'alpha', 'zeta']
@@ -171,120 +179,123 @@ def _words(name: str) -> str:
     return MEASURES.get(name, name.replace("_", " "))
 
 
-def _known(rows: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+def _known(rows: Iterable[tuple[str, object]]) -> list[tuple[str, object]]:
     return [(name, value) for name, value in rows if value is not None]
 
 
-def _part(mapping: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = mapping.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _list(mapping: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    found = mapping.get(name)
-    return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
-
-
-def _data(manifest: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    rung = _part(manifest, "rung")
+def _data(manifest: ModelManifest, evaluation: EvaluationJson) -> list[tuple[str, object]]:
+    labels_known_to = "" if _is_undated(manifest) else manifest.labels_known_to
     return _known(
         [
-            ("training rows, one per account and moment", manifest.get("n_rows")),
-            ("accounts", manifest.get("n_entities")),
-            ("distinct resolved events", rung.get("n_events")),
-            ("first and last moment", _range(manifest, "trained_from", "trained_to")),
-            ("labels known to", None if _is_undated(manifest) else manifest.get("labels_known_to")),
-            ("base rate out of time", evaluation.get("base_rate", manifest.get("base_rate"))),
-            ("training data", manifest.get("training_fingerprint")),
-            ("configuration", manifest.get("config_hash")),
+            ("training rows, one per account and as_of", manifest.n_rows),
+            ("accounts", manifest.n_entities),
+            ("distinct resolved events", manifest.tier.n_events if manifest.tier else None),
+            ("first and last as_of", _as_of_range(manifest)),
+            ("labels known to", labels_known_to or None),
+            ("base rate out of time", evaluation.get("base_rate", manifest.base_rate)),
+            ("training data", manifest.training_fingerprint or None),
+            ("configuration", manifest.config_hash or None),
         ]
     )
 
 
-def _is_undated(manifest: Mapping[str, Any]) -> bool:
-    """Return whether it was made from a table that does not say which day it describes."""
-    contract = _part(manifest, "label_contract")
+def _is_undated(manifest: ModelManifest) -> bool:
+    """Return whether the training rows are a ready-made table without a date."""
+    contract = manifest.label_contract
     return bool(contract.get("is_static")) and contract.get("taken_on") is None
 
 
-def _range(mapping: Mapping[str, Any], low: str, high: str) -> str | None:
-    if low not in mapping or high not in mapping or _is_undated(mapping):
+def _as_of_range(manifest: ModelManifest) -> str | None:
+    if not (manifest.trained_from and manifest.trained_to) or _is_undated(manifest):
         return None
-    return f"{mapping[low]} to {mapping[high]}"
+    return f"{manifest.trained_from} to {manifest.trained_to}"
 
 
-def _model(manifest: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    rung, calibration = _part(manifest, "rung"), _part(manifest, "calibration")
-    features = manifest.get("features")
+def _model(manifest: ModelManifest, evaluation: EvaluationJson) -> list[tuple[str, object]]:
+    tier, calibration = manifest.tier, manifest.calibration
+    is_calibrated = "calibration" in manifest.model_fields_set
     return _known(
         [
-            ("kind", manifest.get("kind")),
-            ("rung of the ladder", rung.get("name")),
-            ("why", rung.get("reason")),
+            ("kind", manifest.kind or None),
+            ("model tier", tier.name if tier else None),
+            ("reason", tier.reason if tier else None),
             ("tuning", evaluation.get("tuning") or None),
-            ("features", len(features) if isinstance(features, Sequence) else None),
-            ("calibration", calibration.get("rule")),
-            ("calibration slope applied", calibration.get("slope")),
-            ("calibration intercept applied", calibration.get("intercept")),
+            ("features", len(manifest.features) or None),
+            ("calibration", calibration.rule if is_calibrated else None),
+            ("calibration slope applied", calibration.slope if is_calibrated else None),
+            ("calibration intercept applied", calibration.intercept if is_calibrated else None),
         ]
     )
 
 
-def _evidence(manifest: Mapping[str, Any]) -> str:
-    """Say what there was to learn from, and when what is missing will be there."""
-    found = _part(manifest, "outlook")
-    if not found:
+def _evidence(manifest: ModelManifest) -> str:
+    """Return the number of events and the months by which missing ones are expected."""
+    found = manifest.sufficiency
+    if found is None:
         return ""
-    pace = " to ".join(_cell(found.get(name)) for name in ("low", "high"))
-    rows = [
-        ("answers known from and to", _range(found, "resolved_from", "resolved_to")),
-        ("events a month (80 % interval)", f"{_cell(found.get('events_per_month'))} ({pace})"),
-        ("events the test periods hold at that rate", found.get("tested_events")),
+    rate = f"{_cell(found.events_per_month)} ({_cell(found.low)} to {_cell(found.high)})"
+    rows: list[tuple[str, object]] = [
+        ("labels known from and to", f"{found.resolved_from} to {found.resolved_to}"),
+        ("events a month (80 % interval)", rate),
+        ("events expected in the test periods", found.tested_events),
     ]
     due = [
         (
-            item.get("what"),
-            item.get("needed"),
-            item.get("missing"),
-            item.get("about_on"),
-            item.get("early_on"),
-            item.get("late_on") or "later",
+            item.what,
+            item.needed,
+            item.missing,
+            item.about_on,
+            item.early_on,
+            item.late_on or "later",
         )
-        for item in _list(found, "due")
+        for item in found.due
     ]
     later = _table(due, ("needed for", "events", "missing", "about", "earliest", "latest"))
-    words = str(manifest.get("evidence", ""))
-    parts = [f"{words[:1].upper()}{words[1:]}." if words else "", _table(_known(rows)), later]
+    return _paragraphs(_sentence(manifest.evidence), _table(rows), later)
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}." if words else ""
+
+
+def _paragraphs(*parts: str) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _measures(evaluation: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
-    found = _part(_part(evaluation, "models"), "model") or _part(manifest, "metrics")
+def _measures(evaluation: EvaluationJson, manifest: ModelManifest) -> str:
+    found = evaluation.get("models", {}).get("model") or manifest.metrics
     rows = [(_words(name), _estimate(found[name])) for name in MEASURES if name in found]
     if not rows:
         return ""
-    counts = [evaluation.get(name) for name in ("n_events", "n_rows", "n_entities")]
+    counts = (
+        evaluation.get("n_events"),
+        evaluation.get("n_rows"),
+        evaluation.get("n_entities"),
+    )
     about = ""
     if None not in counts:
         about = "{:,} events in {:,} rows of {:,} accounts, ".format(*counts)
     table = _table(rows, ("measure", "value (95 % interval)"))
-    tested = "Out of time" if evaluation.get("over") != "accounts" else "Out of fold, not of time"
-    drawn = _picture("reliability", "observed against predicted rates")
-    shown = [table, drawn] if _list(evaluation, "reliability") else [table]
-    return "\n\n".join([f"{tested}, {about}each account counted once per test period.", *shown])
+    over = evaluation.get("over")
+    tested = "Out of time" if over != "accounts" else "Out of fold, but not out of time"
+    figure = _picture("reliability", "observed against predicted rates")
+    return _paragraphs(
+        f"{tested}, {about}each account counted once per test period.",
+        table,
+        figure if evaluation.get("reliability") else "",
+    )
 
 
-def _repeats(evaluation: Mapping[str, Any]) -> str:
-    """Return what dealing the accounts into folds anew does to the measures."""
-    found = _part(evaluation, "repeats")
+def _repeats(evaluation: EvaluationJson) -> str:
+    """Return the spread of measures over repeated assignments of accounts to folds."""
     rows = [
-        (_words(name), item.get("mean"), item.get("deviation"), len(item.get("values", ())))
-        for name, item in found.items()
+        (_words(name), item["mean"], item["deviation"], len(item["values"]))
+        for name, item in evaluation.get("repeats", {}).items()
     ]
     return _table(rows, ("measure", "mean", "standard deviation over repeats", "repeats"))
 
 
-def _estimate(value: Any, digits: int = 3) -> str:
+def _estimate(value: object, digits: int = 3) -> str:
     """Return an estimate with its interval, or a bare number.
 
     >>> _estimate({"value": 0.71, "low": 0.65, "high": 0.77}), _estimate(0.5), _estimate({})
@@ -296,8 +307,8 @@ def _estimate(value: Any, digits: int = 3) -> str:
     return middle if UNKNOWN in (low, high) else f"{middle} ({low} to {high})"
 
 
-def _baselines(evaluation: Mapping[str, Any]) -> str:
-    models, differences = _part(evaluation, "models"), _part(evaluation, "differences")
+def _baselines(evaluation: EvaluationJson) -> str:
+    models, differences = evaluation.get("models", {}), evaluation.get("differences", {})
     shown = [name for name in _ordered(models) if name != "model_raw"]
     head = ("", *(_words(name) for name in _COMPARED))
     rows = [(_words(name), *(_estimate(models[name].get(m)) for m in _COMPARED)) for name in shown]
@@ -311,41 +322,40 @@ def _baselines(evaluation: Mapping[str, Any]) -> str:
     return "\n\nDifferences on the same draws:\n\n".join(part for part in parts if part)
 
 
-def _since(evaluation: Mapping[str, Any]) -> str:
-    """Say how the challenger does beside the published model where neither knew the answers."""
-    found = _part(evaluation, "champion_since")
+def _since(evaluation: EvaluationJson) -> str:
+    """Return the comparison with the published model on cohorts after its cut-off."""
+    found = evaluation.get("champion_since")
     if not found:
         return ""
-    since = str(found.get("since"))[:10]
     words = (
         f"On {_cell(found.get('n'))} accounts and {_cell(found.get('n_events'))} events from "
-        f"{since} on, after the published model's own cut-off"
+        f"{str(found.get('since'))[:10]} on, after the published model's own cut-off"
     )
-    difference = _part(found, "difference")
+    difference = found.get("difference")
     if not difference:
         return f"{words}: too few events to compare."
     rows = [(_words(name), _estimate(difference[name])) for name in _COMPARED if name in difference]
     return f"{words}:\n\n{_table(rows, ('measure', 'challenger − published'))}"
 
 
-def _lead_times(evaluation: Mapping[str, Any]) -> str:
-    """Return what the model is worth at each lead time, per moment it is counted from."""
-    items = _list(evaluation, "lead_times")
+def _lead_times(evaluation: EvaluationJson) -> str:
+    """Return the performance at each lead time, one table per date counted from."""
+    items = evaluation.get("lead_times", [])
     return "\n\n".join(
         _lead_table(counted_from, [item for item in items if item["counted_from"] == counted_from])
         for counted_from in dict.fromkeys(item["counted_from"] for item in items)
     )
 
 
-def _lead_table(counted_from: str, items: Sequence[Mapping[str, Any]]) -> str:
+def _lead_table(counted_from: str, items: Sequence[LeadTimeJson]) -> str:
     within = items[0]["within_days"]
     rows = [
         (
             item["days"],
             item["n"],
             item["events"],
-            *(_estimate(_part(item, "measures").get(name)) for name in _EARLY),
-            _estimate(_part(item, "auc").get("calendar")),
+            *(_estimate(item.get("measures", {}).get(name)) for name in _EARLY),
+            _estimate(item.get("auc", {}).get("calendar")),
         )
         for item in items
     ]
@@ -354,38 +364,41 @@ def _lead_table(counted_from: str, items: Sequence[Mapping[str, Any]]) -> str:
         "rows",
         "events",
         *(_words(name) for name in _EARLY),
-        f"calendar's {AUC_WITHIN}",
+        f"{AUC_WITHIN} of the calendar",
     )
     about = (
-        f"Counted from the {counted_from}: the row scored nearest, within {_cell(within, 1)} days"
+        f"Counted back from the {counted_from}: the nearest scored row, within {_cell(within, 1)} "
+        "days"
     )
-    who = {
+    cohort = {
         "notice deadline": "each account under contract once per deadline",
-        "decision": "events against all who stayed in the same test period",
+        "decision": "events against all accounts that stayed in the same test period",
     }
-    return f"{about}; {who.get(counted_from, '')}.\n\n{_table(rows, head)}"
+    return f"{about}; {cohort.get(counted_from, '')}.\n\n{_table(rows, head)}"
 
 
-def _alerts(evaluation: Mapping[str, Any]) -> str:
-    """Return how early accounts came up on the team's list, and how much work it is."""
-    parts = [_first_alerts(_part(evaluation, "first_alerts")), _workload(evaluation)]
-    return "\n\n".join(part for part in parts if part)
+def _alerts(evaluation: EvaluationJson) -> str:
+    """Return how early accounts reached the team's list, and the workload."""
+    return _paragraphs(
+        _first_alerts(evaluation.get("first_alerts", {})), _workload(evaluation.get("workload", {}))
+    )
 
 
-def _first_alerts(found: Mapping[str, Any]) -> str:
+def _first_alerts(found: FirstAlertsJson) -> str:
     if not found.get("events"):
         return ""
+    models = found["models"]
     rows = [
         (
             _words(name),
-            item.get("share"),
-            *(_estimate(item.get(key), digits=0) for key in _QUARTILES),
-            *(_estimate(share) for share in _part(item, "warned").values()),
+            models[name]["share"],
+            *(_estimate(value, digits=0) for value in _quartiles(models[name])),
+            *(_estimate(share) for share in models[name].get("warned", {}).values()),
         )
-        for name, item in ((name, found["models"][name]) for name in _ordered(found["models"]))
+        for name in _ordered(models)
     ]
-    least = list(_part(found["models"]["model"], "warned"))
-    head = ("", "listed", *_QUARTILES.values(), *(f"{days} days ahead or more" for days in least))
+    least = list(models["model"].get("warned", {}))
+    head = ("", "listed", *_QUARTILES, *(f"{days} days ahead or more" for days in least))
     return (
         f"Days from an account's first place on the team's list to the decision, "
         f"{found['events']:,} dated events; the data reach back "
@@ -394,9 +407,16 @@ def _first_alerts(found: Mapping[str, Any]) -> str:
     )
 
 
-def _workload(evaluation: Mapping[str, Any]) -> str:
-    """Say how many alerts a month brings, to the team and to each CSM."""
-    found = _part(evaluation, "workload")
+def _quartiles(item: ListedJson) -> tuple[object, ...]:
+    return (
+        item.get("first_quartile_days"),
+        item.get("median_days"),
+        item.get("third_quartile_days"),
+    )
+
+
+def _workload(found: WorkloadJson) -> str:
+    """Return the alerts per month of the team and of each CSM."""
     if not found:
         return ""
     words = (
@@ -404,9 +424,9 @@ def _workload(evaluation: Mapping[str, Any]) -> str:
         f"({found['alerts']:,} in {found['months']:.0f} months); the event followed "
         f"{_estimate(found['precision'])} of them."
     )
-    each = _part(found, "per_csm_month")
+    each = found.get("per_csm_month")
     if not each:
-        return f"{words} No owner of accounts is known, so nothing is said per CSM."
+        return f"{words} Account owners are unknown, so there are no numbers per CSM."
     return (
         f"{words} Over {found['csms']} CSMs, as accounts are owned today, that is "
         f"{each['mean']:.1f} a month each; nine months in ten bring at most {each['busy']:.0f}, "
@@ -414,175 +434,160 @@ def _workload(evaluation: Mapping[str, Any]) -> str:
     )
 
 
-def _slices(evaluation: Mapping[str, Any]) -> str:
-    """Return the measures by segment and contract, and for accounts that are new."""
+def _slices(evaluation: EvaluationJson) -> str:
+    """Return the measures by segment and contract, and for new accounts."""
+    parts = (
+        evaluation.get("segments", []),
+        evaluation.get("contracts", []),
+        evaluation.get("newcomers", []),
+    )
     rows = [
         (
-            item.get("slice"),
-            item.get("n"),
-            item.get("events"),
+            item["slice"],
+            item["n"],
+            item["events"],
             *(_estimate(item[name]) if name in item else "too few" for name in _SLICED),
         )
-        for part in ("segments", "contracts", "newcomers")
-        for item in _list(evaluation, part)
+        for part in parts
+        for item in part
     ]
     return _table(rows, ("", "rows", "events", *(_words(name) for name in _SLICED)))
 
 
-def _folds(evaluation: Mapping[str, Any]) -> str:
-    """Return every test period, and what they say of each other."""
-    names = ("fold", "cutoff", "test_until", "n_train_events", "n_headline_events")
-    periods = {item.get("fold"): item for item in _list(evaluation, "periods")}
+def _folds(evaluation: EvaluationJson) -> str:
+    """Return the test periods and their stability."""
+    periods = {item["fold"]: item for item in evaluation.get("periods", [])}
     rows = []
-    for item in _list(evaluation, "folds"):
-        period = periods.get(item.get("fold"), {})
+    for item in evaluation.get("folds", []):
+        period = periods.get(item["fold"])
         rows.append(
             (
-                *(_day(item.get(name)) for name in names),
-                period.get("rate"),
-                period.get("mean_p"),
-                *(_estimate(period.get(name, item.get(name))) for name in _PERIOD),
+                *(_day(item.get(name)) for name in _FOLD),
+                period["rate"] if period else None,
+                period["mean_p"] if period else None,
+                *(_estimate(_of_period(period, item, name)) for name in _PERIOD),
             )
         )
     head = (
         "fold", "cut-off", "tested until", "events before", "events tested", "observed",
         "predicted", *(_words(name) for name in _PERIOD),
     )  # fmt: skip
-    words = str(_part(evaluation, "stability").get("words", ""))
-    said = f"{words[:1].upper()}{words[1:]}." if words else ""
-    drawn = _picture("folds", "what each fold was trained and tested on, along time")
-    return "\n\n".join(part for part in (_table(rows, head), said, drawn if rows else "") if part)
+    words = evaluation.get("stability", {}).get("words", "")
+    figure = _picture("folds", "training and test period of each fold over time")
+    return _paragraphs(_table(rows, head), _sentence(words), figure if rows else "")
 
 
-def _aligned(manifest: Mapping[str, Any]) -> str:
-    """Return how features of those with the event came apart from the others before it."""
-    found = _part(manifest, "aligned")
-    lines: dict[str, list[Mapping[str, Any]]] = {}
-    for item in _list(found, "rows"):
-        lines.setdefault(item["feature"], []).append(item)
-    if not lines:
+def _of_period(period: PeriodJson | None, fold: FoldJson, name: PeriodMeasure) -> object:
+    """Return the estimate of a test period; without one, the point value of the fold."""
+    return period[name] if period and name in period else fold.get(name)
+
+
+def _event_study(manifest: ModelManifest) -> str:
+    """Return the difference between accounts with and without the event before the decision."""
+    study = manifest.event_study
+    if study is None or not study.rows:
         return ""
-    rows = [(name, *(_gap(item) for item in steps)) for name, steps in lines.items()]
-    starts = [item["from_days"] for item in next(iter(lines.values()))]
-    head = ("", *(f"{start} to {start - found['step_days']} days" for start in starts))
+    steps: dict[str, list[EventStudyRow]] = {}
+    for row in study.rows:
+        steps.setdefault(row.feature, []).append(row)
+    rows = [
+        (name, *(_gap(item.gap, item.error) for item in items)) for name, items in steps.items()
+    ]
+    starts = [item.from_days for item in next(iter(steps.values()))]
+    head = ("", *(f"{start} to {start - study.step_days} days" for start in starts))
     words = (
-        f"{_cell(found['n_events'])} decisions, aligned on their day: the mean of each feature "
-        "before it, less that of accounts without the event at the same moments, in their standard "
-        f"deviations (± 95 %). Of {_cell(found['n_features'])} features the {len(rows)} that end "
-        "furthest apart. What moves months ahead can warn; what is level and then jumps with the "
-        "decision was written by it (BW-L10)."
+        f"{_cell(study.n_events)} decisions, aligned on their day: the mean of each feature "
+        "before it minus the mean of accounts without the event at the same times, in their "
+        f"standard deviations (± 95 %). Of {_cell(study.n_features)} features, the {len(rows)} "
+        "with the largest last difference. A feature that moves months ahead can warn; one that is "
+        "constant and jumps with the decision is a result of the decision (BW-L10)."
     )
-    drawn = _picture("aligned", "the same, drawn along the days before the decision")
-    return f"{words}\n\n{_table(rows, head)}\n\n{drawn}"
+    figure = _picture("aligned", "the same differences over the days before the decision")
+    return _paragraphs(words, _table(rows, head), figure)
 
 
-def _gap(item: Mapping[str, Any]) -> str:
-    """Return a gap with its interval.
+def _gap(gap: float, error: float) -> str:
+    """Return a difference with its 95 % interval.
 
-    >>> _gap({"gap": -0.5, "error": 0.1})
+    >>> _gap(-0.5, 0.1)
     '-0.50 ± 0.20'
     """
-    return f"{item['gap']:+.2f} ± {1.96 * item['error']:.2f}"
+    return f"{gap:+.2f} ± {1.96 * error:.2f}"
 
 
-def _day(value: Any) -> Any:
+def _day(value: object) -> object:
     """Return the day of an instant; anything else as it is.
 
     >>> _day("2025-04-01T00:00:00+00:00"), _day(3)
     ('2025-04-01', 3)
     """
-    is_instant = isinstance(value, str) and value[10:11] == "T"
-    return value[:10] if is_instant else value
+    return value[:10] if isinstance(value, str) and value[10:11] == "T" else value
 
 
-def _growth(manifest: Mapping[str, Any]) -> str:
+def _growth(manifest: ModelManifest) -> str:
     """Return the backtest of kinds and amounts of growth."""
-    found = _part(manifest, "growth")
-    if not found:
+    found = manifest.growth
+    if found is None:
         return ""
-    kinds = _part(found, "kinds")
-    rows = []
-    for kind in (name for name in KINDS if name in kinds):
-        item, tested = kinds[kind], _part(kinds[kind], "backtest")
-        uplift = _part(item, "uplift")
-        ends = " to ".join(_cell(uplift.get(name)) for name in ("p10", "p90"))
-        rows.append(
-            (
-                kind,
-                item.get("basis"),
-                item.get("n_events"),
-                f"{_cell(tested.get('events'))} / {_cell(tested.get('expected'))}",
-                tested.get("observed_to_expected"),
-                tested.get("auc"),
-                f"{_cell(tested.get('brier'))} / {_cell(tested.get('brier_flat'))}",
-                f"{_cell(uplift.get('p50'))} ({ends})",
-                f"{_cell(tested.get('n_inside'))} of {_cell(tested.get('n_amounts'))}",
-            )
-        )
+    rows = [_growth_row(kind, found.kinds[kind]) for kind in KINDS if kind in found.kinds]
     head = (
         "kind",
         "served",
         "past growths",
-        "tested: happened / expected",
+        "tested: observed / expected",
         "O/E",
         AUC_WITHIN,
         "Brier / with one share for all",
         "added to revenue: median (P10 to P90)",
         "tested within P10 to P90",
     )
-    words = str(found.get("words", ""))
-    return "\n\n".join(
-        part for part in (f"{words[:1].upper()}{words[1:]}.", _table(rows, head)) if part
+    return _paragraphs(_sentence(found.words), _table(rows, head))
+
+
+def _growth_row(kind: str, item: GrowthKind) -> tuple[object, ...]:
+    tested, uplift = item.backtest, item.uplift
+    return (
+        kind,
+        item.basis,
+        item.n_events,
+        f"{_cell(tested.events)} / {_cell(tested.expected)}",
+        tested.observed_to_expected,
+        tested.auc,
+        f"{_cell(tested.brier)} / {_cell(tested.brier_flat)}",
+        f"{_cell(uplift.get('p50'))} ({_cell(uplift.get('p10'))} to {_cell(uplift.get('p90'))})",
+        f"{_cell(tested.n_inside)} of {_cell(tested.n_amounts)}",
     )
 
 
-def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
+def _gates(manifest: ModelManifest) -> str:
     rows = [
-        (
-            "met" if gate.get("passed") else "NOT MET",
-            gate.get("title", gate.get("code")),
-            gate.get("threshold"),
-            gate.get("words", gate.get("value")),
-        )
-        for gate in gates
+        ("met" if gate.passed else "NOT MET", gate.title, gate.threshold, gate.words)
+        for gate in manifest.gates
     ]
     if not rows:
         return ""
     table = _table(rows, ("", "gate", "required", "found"))
-    return f"{table}\n\nA gate goes by the value found, or by the limit that it names."
+    return f"{table}\n\nA gate compares the value found, or the limit of its interval it names."
 
 
-def _checks(manifest: Mapping[str, Any]) -> str:
+def _checks(manifest: ModelManifest) -> str:
     rows = [
-        (
-            "ISSUE" if item.get("outcome") == "issue" else item.get("outcome"),
-            item.get("code"),
-            item.get("title"),
-            item.get("words"),
-        )
-        for item in _list(manifest, "checks")
+        ("ISSUE" if item.outcome == "issue" else item.outcome, item.code, item.title, item.words)
+        for item in manifest.checks
     ]
     return _table(rows, ("", "code", "check", "found"))
 
 
-def _limits(
-    manifest: Mapping[str, Any],
-    evaluation: Mapping[str, Any],
-    gates: Sequence[Mapping[str, Any]],
-) -> str:
-    notes = evaluation.get("notes") or []
-    lines = [str(note) for note in notes]
-    lines += [
-        f"Not met: {gate.get('title', gate.get('code'))}."
-        for gate in gates
-        if not gate.get("passed")
-    ]
+def _limits(manifest: ModelManifest, evaluation: EvaluationJson) -> str:
+    lines = list(evaluation.get("notes", []))
+    lines += [f"Not met: {gate.title}." for gate in manifest.gates if not gate.passed]
     if evaluation.get("over") == "accounts":
         lines.append("Tested on other accounts, not on a later period: the future was not tested.")
-    if "labels_known_to" in manifest and not _is_undated(manifest):
-        lines.append(f"What changed after {manifest['labels_known_to']} is not in it.")
+    if manifest.labels_known_to and not _is_undated(manifest):
+        lines.append(f"Changes after {manifest.labels_known_to} are not included.")
     lines.append(
-        "Scores are chances, not verdicts; reasons are associated with the outcome, not its causes."
+        "Scores are probabilities, not verdicts; reasons are associated with the outcome, not its "
+        "causes."
     )
-    lines.append("Accounts that were saved by a play look like wrong alarms here.")
+    lines.append("Accounts that a play saved count as false alarms here.")
     return "\n".join(f"- {line}" for line in lines)

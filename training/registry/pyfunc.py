@@ -1,8 +1,8 @@
-"""MLflow's generic Python flavor of a bundle: named columns to probability, range and reasons.
+"""MLflow Python model of a bundle: from named columns to probability, range and reasons.
 
-``mlflow.pyfunc.load_model("models:/COMPANY-TARGET@champion")`` imports this module by the name that
-is written into every registered model, so the module is not to be renamed. The model's data are a
-bundle: text and JSON, nothing is unpickled.
+``mlflow.pyfunc.load_model("models:/COMPANY-TARGET@champion")`` imports this module by the name
+written into every registered model, so the module must not be renamed. The model's data are a
+bundle of text and JSON; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 
 from configs.runtime.errors import DataError
-from configs.runtime.state_directory import MANIFEST, read_json
 from training.model.bundle import Bundle, load
+from training.model.manifest import ModelManifest
 from training.model.reasons import Explanation, explain_alone
 from training.tabular.column_kinds import TableReading, parse_dates
 from training.tabular.table_frame import UNDATED, features_of
@@ -26,14 +26,14 @@ LOADER = __name__
 
 @dataclass(frozen=True)
 class InputColumn:
-    """One column the model takes.
+    """Input column of a model.
 
     Attributes
     ----------
     name : str
-        As the catalogue or the ready-made table calls it.
+        Name in the catalogue or the ready-made table.
     kind : str
-        ``number``, ``text``, or ``any``: a column of a ready-made table as its file has it.
+        ``number``, ``text``, or ``any`` for a column with the values of a ready-made table.
     """
 
     name: str
@@ -42,16 +42,16 @@ class InputColumn:
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """A bundle behind MLflow's ``predict``.
+    """Bundle with MLflow's ``predict``.
 
     Attributes
     ----------
     bundle : Bundle
         The verified model.
     as_of : str or None
-        Of a ready-made table: the column of the moment a row describes.
+        Name of the as_of column of a ready-made table.
     currency : str
-        The reporting currency, for the words of reasons.
+        Reporting currency in the texts of reasons.
     """
 
     bundle: Bundle
@@ -63,37 +63,36 @@ class PublishedModel:
         model_input: pd.DataFrame,
         params: Mapping[str, Any] | None = None,  # noqa: ARG002  MLflow passes it
     ) -> pd.DataFrame:
-        """Score rows; each gets what the service serves for the same feature values.
+        """Score rows, with the same results as the service for the same feature values.
 
         Parameters
         ----------
         model_input : pandas.DataFrame
-            One row per account, with the columns of `input_columns`; others are not looked at, and
-            missing values are unknown. Of a ready-made table: rows as its file has them.
+            One row per account, with the columns of `input_columns`; other columns are ignored and
+            missing values are unknown. For a ready-made table: rows as in its file.
         params : mapping, optional
-            MLflow's inference parameters; there are none.
+            MLflow's inference parameters; not used.
 
         Returns
         -------
         pandas.DataFrame
-            The same index. ``probability``, in [0, 1]; ``low`` and ``high``, its 90 % range;
-            ``confidence``; ``reasons``, those that raise it first
-            (`training.model.reasons.Reason`); and what they add up from: ``base``, ``themes``,
-            ``context``, ``unknown`` and ``circumstances``. Without a signal the base rate, and no
-            reasons.
+            Same index. ``probability``, in [0, 1]; ``low`` and ``high``, its 90 % range;
+            ``confidence``; ``reasons`` (`training.model.reasons.Reason`), those that raise the
+            probability first; and the parts of their sum: ``base``, ``themes``, ``context``,
+            ``unknown`` and ``circumstances``. Without a signal: the base rate, no reasons.
 
         Raises
         ------
         DataError
             A column is missing.
         """
-        self._refuse_lacking(model_input)
+        self._check_columns(model_input)
         matrix = self.bundle.encode(self._features(model_input)).matrix
         scores = self.bundle.predict(matrix)
-        why: Sequence[Explanation | None] = [None] * len(matrix)
+        explanations: Sequence[Explanation | None] = [None] * len(matrix)
         if self.bundle.has_reasons:
-            why = explain_alone(self.bundle, matrix, currency=self.currency)
-        answered = pd.DataFrame(
+            explanations = explain_alone(self.bundle, matrix, currency=self.currency)
+        result = pd.DataFrame(
             {
                 "probability": scores.p,
                 "low": scores.low,
@@ -101,25 +100,28 @@ class PublishedModel:
                 "confidence": scores.confidence,
             }
         )
-        rows = [_answer(item, p) for item, p in zip(why, scores.p.tolist(), strict=True)]
-        reasons = pd.DataFrame(rows, columns=list(_answer(None, 0.0)))
-        return pd.concat([answered, reasons], axis=1)[list(OUTPUTS)].set_axis(model_input.index)
+        rows = [
+            _explanation_row(item, p)
+            for item, p in zip(explanations, scores.p.tolist(), strict=True)
+        ]
+        reasons = pd.DataFrame(rows, columns=list(_explanation_row(None, 0.0)))
+        return pd.concat([result, reasons], axis=1)[list(OUTPUTS)].set_axis(model_input.index)
 
-    def _refuse_lacking(self, given: pd.DataFrame) -> None:
-        wanted = [column.name for column in input_columns(self.bundle.manifest, self.as_of)]
-        lacking = [name for name in wanted if name not in given]
-        if lacking:
+    def _check_columns(self, given: pd.DataFrame) -> None:
+        expected = [column.name for column in input_columns(self.bundle.manifest, self.as_of)]
+        missing = [name for name in expected if name not in given]
+        if missing:
             raise DataError(
-                f"{len(lacking)} of {len(wanted)} columns the model takes are missing: "
-                f"{', '.join(lacking[:5])}",
-                where=f"the rows given to the {self.bundle.target} model",
-                fix="name every column of the model's signature; unknown values are NaN",
+                f"{len(missing)} of {len(expected)} input columns of the model are missing: "
+                f"{', '.join(missing[:5])}",
+                where=f"input of the {self.bundle.target} model",
+                fix="add the columns of the model's signature; unknown values are NaN",
             )
 
     def _features(self, given: pd.DataFrame) -> pd.DataFrame:
-        reading = self.bundle.manifest.get("reading")
-        if reading:
-            return features_of(given, reading, self._moments(given), self._how())
+        kinds = self.bundle.manifest.column_kinds
+        if kinds:
+            return features_of(given, kinds, self._as_of(given), self._table_format())
         return pd.DataFrame(
             {
                 name: given[name] if name in self.bundle.encoder.levels else _numbers(given[name])
@@ -127,15 +129,15 @@ class PublishedModel:
             }
         )
 
-    def _how(self) -> TableReading:
-        """Return how the columns of the table that was trained on are written."""
-        return TableReading(**self.bundle.manifest["label_contract"].get("written", {}))
+    def _table_format(self) -> TableReading:
+        """Return the date and number formats of the training table."""
+        return TableReading(**self.bundle.manifest.label_contract.get("written", {}))
 
-    def _moments(self, given: pd.DataFrame) -> pd.Series:
-        """Return the moment of each row of a ready-made table."""
+    def _as_of(self, given: pd.DataFrame) -> pd.Series:
+        """Return the as_of of each row of a ready-made table."""
         if self.as_of is not None and self.as_of in given:
-            return parse_dates(given[self.as_of], self._how())
-        taken_on = self.bundle.manifest["label_contract"].get("taken_on")
+            return parse_dates(given[self.as_of], self._table_format())
+        taken_on = self.bundle.manifest.label_contract.get("taken_on")
         moment = pd.Timestamp(taken_on, tz="UTC") if taken_on else UNDATED
         return pd.Series(moment, index=given.index, dtype="datetime64[us, UTC]")
 
@@ -152,27 +154,27 @@ OUTPUTS = (
     "unknown",
     "circumstances",
 )
-"""Columns of what `PublishedModel.predict` returns."""
+"""Columns of the result of `PublishedModel.predict`."""
 
 
-def input_columns(manifest: Mapping[str, Any], as_of: str | None = None) -> list[InputColumn]:
-    """Return the columns a bundle takes, in the order of its features.
+def input_columns(manifest: ModelManifest, as_of: str | None = None) -> list[InputColumn]:
+    """Return the input columns of a bundle, in the order of its features.
 
-    A column of a ready-made table is taken as its file has it: ``"Yes"``, ``true`` and 1 are the
-    same flag. `as_of` is needed where a date is read as days before it.
+    A column of a ready-made table has the values of its file: ``"Yes"``, ``true`` and 1 are the
+    same flag. `as_of` is required if a date column is converted to days before it.
     """
-    levels, reading = manifest["encoder"]["levels"], manifest.get("reading", {})
-    names = manifest["encoder"]["names"]
-    columns = [InputColumn(name, _kind(name, levels, reading)) for name in names]
-    if as_of is not None and as_of not in names and "date" in reading.values():
+    levels, kinds = manifest.encoder.levels, manifest.column_kinds
+    names = manifest.encoder.names
+    columns = [InputColumn(name, _kind(name, levels, kinds)) for name in names]
+    if as_of is not None and as_of not in names and "date" in kinds.values():
         columns.append(InputColumn(as_of, "any"))
     return columns
 
 
-def _kind(name: str, levels: Mapping[str, Sequence[str]], reading: Mapping[str, str]) -> str:
+def _kind(name: str, levels: Mapping[str, Sequence[str]], kinds: Mapping[str, str]) -> str:
     if name in levels and not all(_is_number(level) for level in levels[name]):
         return "text"
-    return "any" if name in reading or name in levels else "number"
+    return "any" if name in kinds or name in levels else "number"
 
 
 def _is_number(text: str) -> bool:
@@ -187,9 +189,9 @@ def _numbers(column: pd.Series) -> pd.Series:
     return pd.to_numeric(column).astype("float64")
 
 
-def _answer(why: Explanation | None, p: float) -> dict[str, Any]:
-    """Return the reasons of one row; a base rate has none."""
-    if why is None:
+def _explanation_row(explanation: Explanation | None, p: float) -> dict[str, Any]:
+    """Return the explanation columns of one row; a base rate has none."""
+    if explanation is None:
         return {
             "base": p,
             "reasons": [],
@@ -199,14 +201,14 @@ def _answer(why: Explanation | None, p: float) -> dict[str, Any]:
             "circumstances": [],
         }
     return {
-        "base": why["base"],
-        "reasons": [*why["raises"], *why["lowers"]],
-        **{name: why[name] for name in ("themes", "context", "unknown", "circumstances")},
+        "base": explanation["base"],
+        "reasons": [*explanation["raises"], *explanation["lowers"]],
+        **{name: explanation[name] for name in ("themes", "context", "unknown", "circumstances")},
     }
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> PublishedModel:
-    """Load a registered model: MLflow's entry to this flavor.
+    """Load a registered model; MLflow calls this function by name.
 
     Raises
     ------
@@ -216,8 +218,3 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Pu
     folder, config = Path(path), model_config or {}
     bundle = load(folder, expected_sha=config.get("sha"))
     return PublishedModel(bundle, config.get("as_of"), config.get("currency", ""))
-
-
-def read_bundle_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a bundle folder, without loading the model."""
-    return dict(read_json(folder / MANIFEST))

@@ -1,9 +1,9 @@
-"""What is published: one release at a time, switched by one compare-and-swap.
+"""Release store: one published release at a time, switched by one compare-and-swap.
 
-A release names a bundle per target and everything an answer needs with it, so that the risk and
-the upsell of one answer never come from different releases. The store is the truth; the JSON
-mirror beside it is what serving reads, so a database that is away stops nobody from answering,
-and the aliases of the model registry are repaired from here.
+A release contains a bundle per target and everything else a score needs, so that all parts of a
+response come from one release. The database is authoritative; serving reads the JSON mirror next to
+it, so scoring continues without the database. The aliases of the model registry are derived from
+the store.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from filelock import FileLock
 from sqlalchemy import Connection, Engine, Table, insert, select, update
@@ -37,14 +37,21 @@ CURRENT = "current.json"
 SERVED = "served.json"
 
 
+class FeatureSetJson(TypedDict):
+    """Hash and ordered names of the served feature vector."""
+
+    hash: str
+    names: list[str]
+
+
 @dataclass(frozen=True)
 class Release:
-    """One immutable release. Its id hashes all of it.
+    """One immutable release; its id contains a hash of its content.
 
     Attributes
     ----------
     release_id : str
-        ``<date>-<hash>``; dates sort, the hash tells a damaged copy from a good one.
+        ``<date>-<hash>``; the hash detects damaged copies.
     created_at : str
         ISO 8601, UTC.
     bundles : dict
@@ -52,27 +59,26 @@ class Release:
     feature_set : dict
         ``hash`` and the ordered ``names`` of the served vector.
     bands : dict
-        Per target: probability in [0, 1] at which each band starts, frozen here.
+        Per target: probability in [0, 1] at which each band starts.
     frozen : dict
-        Per target: what the bands were sized by, and the limits of confidence
-        (`training.model.bands`). Empty in releases of version 0.1.0, whose bands were multiples of
-        the base rate.
+        Per target: basis of the bands, and the limits of confidence (`training.model.bands`). Empty
+        in releases of version 0.1.0, whose bands are multiples of the base rate.
     reason_catalogue_version : str
-        Of the wording of reasons.
+        Version of the texts of reasons.
     label_contracts : dict
-        Per target: what was predicted, as printed.
+        Per target: definition of the label.
     config_hash : str
         Of the company's configuration.
     evidence : dict
-        Gate results, who decided and why.
+        Gate results per target.
     note : str
-        For people.
+        Free text.
     """
 
     release_id: str
     created_at: str
     bundles: dict[str, dict[str, str]]
-    feature_set: dict[str, Any]
+    feature_set: FeatureSetJson
     bands: dict[str, dict[str, float]]
     reason_catalogue_version: str
     label_contracts: dict[str, dict[str, Any]]
@@ -82,28 +88,28 @@ class Release:
     frozen: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the plain mapping that is stored and mirrored."""
+        """Return the JSON content that is stored and mirrored."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Publication:
-    """One switch of the current release, as it happened.
+    """One switch of the current release.
 
     Attributes
     ----------
     sequence : int
         1, 2, 3 … per company, without gaps.
     release_id : str
-        Current from here on.
+        Release that became current.
     previous : str or None
-        Current until then.
+        Release that was current before.
     action : str
         ``publish`` or ``rollback``.
     published_at : datetime
         UTC.
     published_by, note : str
-        Who, and why.
+        Person, and reason.
     """
 
     sequence: int
@@ -121,20 +127,20 @@ def _now() -> datetime:
 
 @dataclass(frozen=True)
 class ReleaseStore:
-    """The releases of one company.
+    """Releases of one company.
 
     Attributes
     ----------
     engine : sqlalchemy.Engine
         SQLite or PostgreSQL.
     company : str
-        Several companies may share one database.
+        Name; several companies can share one database.
     bundles : Path
-        Where ``<sha>/`` lies for every bundle.
+        Folder with ``<sha>/`` for every bundle.
     mirror_folder : Path
-        Where the JSON copies go.
+        Folder of the JSON mirror.
     clock : callable
-        When a publication happened; never pinned, unlike the company's.
+        Clock of publications; never pinned, unlike the company's.
     """
 
     engine: Engine
@@ -150,7 +156,7 @@ def open_store(workspace: Workspace) -> ReleaseStore:
     Raises
     ------
     UnavailableError
-        The database does not answer; `read_current` still does.
+        The database is unavailable; `read_current` works without it.
     """
     state = workspace.state
     engine = open_engine(
@@ -169,7 +175,7 @@ def new_release(
     *,
     created_at: datetime,
     bundles: Mapping[str, Mapping[str, str]],
-    feature_set: Mapping[str, Any],
+    feature_set: FeatureSetJson,
     bands: Mapping[str, Mapping[str, float]],
     reason_catalogue_version: str,
     label_contracts: Mapping[str, Mapping[str, Any]],
@@ -178,26 +184,26 @@ def new_release(
     note: str = "",
     frozen: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Release:
-    """Check the parts of a release and give it its id.
+    """Validate the parts of a release and return it with its id.
 
     Parameters
     ----------
     created_at : datetime
-        With a zone.
+        With a time zone.
     bundles, feature_set, bands, reason_catalogue_version, label_contracts, config_hash, note
         As in `Release`, as is `frozen`.
     evidence : mapping, optional
-        Gate results, who and why.
+        Gate results.
 
     Raises
     ------
     ModelError
-        A part is missing or contradicts another; every mistake is listed.
+        A part is missing or inconsistent; all mistakes are listed.
     """
     body = {
         "created_at": created_at.astimezone(UTC).isoformat(timespec="microseconds"),
         "bundles": {target: dict(part) for target, part in bundles.items()},
-        "feature_set": dict(feature_set),
+        "feature_set": {**feature_set},
         "bands": {target: dict(cuts) for target, cuts in bands.items()},
         "reason_catalogue_version": reason_catalogue_version,
         "label_contracts": {target: dict(part) for target, part in label_contracts.items()},
@@ -208,29 +214,29 @@ def new_release(
     }
     mistakes = _mistakes(body)
     if mistakes:
-        raise ModelError("this is no release:\n" + "\n".join(f"  {line}" for line in mistakes))
-    # What is stored is what a reader gets back: plain JSON, no tuples or dates.
+        raise ModelError("invalid release:\n" + "\n".join(f"  {line}" for line in mistakes))
+    # Same content as read from the store: plain JSON, no tuples or dates.
     return release_from_dict({"release_id": _identity(body), **plain_json(body)})
 
 
 def release_from_dict(value: Mapping[str, Any]) -> Release:
-    """Read a stored release and check that it is whole.
+    """Read a stored release and verify its hash.
 
     Raises
     ------
     StateError
-        Its content does not hash to its id: damaged or edited by hand.
+        The content does not match the id: damaged or edited.
     """
     try:
         release = Release(**value)
         body = {key: part for key, part in release.as_dict().items() if key != "release_id"}
-        is_whole = _identity(body) == release.release_id
+        is_valid = _identity(body) == release.release_id
     except (TypeError, KeyError, ValueError) as error:
         raise StateError(f"not a release: {error}") from error
-    if not is_whole:
+    if not is_valid:
         raise StateError(
-            f"release {release.release_id} was changed after it was made",
-            fix="bellwether score COMPANY   writes it from the store again",
+            f"release {release.release_id} was changed after its creation",
+            fix="bellwether score COMPANY   restores it from the store",
         )
     return release
 
@@ -243,32 +249,32 @@ def publish(
     by: str = "",
     note: str = "",
 ) -> None:
-    """Make `release` the current one, if `expected_current` still is.
+    """Make `release` current, if `expected_current` is still current.
 
-    The bundles are read and compared with their checksums first; then one transaction stores the
-    release, swaps the pointer and records the publication; then the mirror is written.
+    The checksums of the bundles are verified first; then one transaction stores the release, swaps
+    the pointer and records the publication; then the mirror is written.
 
     Parameters
     ----------
     store : ReleaseStore
-        Where.
+        The store.
     release : Release
-        What.
+        Release to publish.
     expected_current : str or None
-        Id of the release this one was compared with; None when nothing was published.
+        Id of the release it was compared with; None without a published release.
     by, note : str
-        Who, and why.
+        Person, and reason.
 
     Raises
     ------
     StateError
-        Somebody published meanwhile: nothing was changed.
+        Another release was published meanwhile; nothing was changed.
     ModelError
-        A bundle is missing or damaged: nothing was changed.
+        A bundle is missing or damaged; nothing was changed.
     """
     check_bundles(store, release)
     with writing(store.engine) as connection:
-        keep_release(store, connection, release)
+        store_release(store, connection, release)
         _switch(store, connection, release.release_id, expected_current, "publish", by, note)
     mirror(store, store.mirror_folder)
 
@@ -281,22 +287,22 @@ def rollback(
     Parameters
     ----------
     store : ReleaseStore
-        Where.
+        The store.
     to : str, optional
-        Id of a release that was published once; by default the one before the current one.
-        Rolling back again goes further back, not forth.
+        Id of a published release; by default the one before the current one. A second rollback goes
+        further back.
     by, note : str
-        Who, and why.
+        Person, and reason.
 
     Returns
     -------
     Release
-        The one that is current now.
+        The new current release.
 
     Raises
     ------
     StateError
-        There is nothing to return to, or somebody published meanwhile.
+        No earlier release, or another release was published meanwhile.
     """
     past = history(store)
     target = to or _before_current(past)
@@ -311,7 +317,7 @@ def rollback(
 
 
 def current(store: ReleaseStore) -> Release | None:
-    """Return the current release, or None when nothing was published."""
+    """Return the current release; None without one."""
     with reading(store.engine) as connection:
         pointer = _pointer(store, connection)
         return _load(store, connection, pointer["release_id"]) if pointer["release_id"] else None
@@ -324,7 +330,7 @@ def get(store: ReleaseStore, release_id: str) -> Release:
 
 
 def history(store: ReleaseStore) -> list[Publication]:
-    """Return every publication, oldest first; the last one is current."""
+    """Return all publications, oldest first; the last one is current."""
     table = publications_table
     query = select(table).where(table.c.company == store.company).order_by(table.c.sequence)
     with reading(store.engine) as connection:
@@ -333,16 +339,16 @@ def history(store: ReleaseStore) -> list[Publication]:
 
 
 def mirror(store: ReleaseStore, folder: Path) -> str | None:
-    """Write every published release and the pointer as JSON; repair what is there.
+    """Write every published release and the pointer as JSON, replacing damaged files.
 
     Parameters
     ----------
     store : ReleaseStore
-        The truth.
+        The store.
     folder : Path
-        Gets ``<release_id>.json`` per release, shadows included, and `CURRENT`, written last. Each
-        is replaced atomically. A late mirror of an early publication cannot turn the pointer back:
-        the current release is read again under the folder's lock.
+        Folder of ``<release_id>.json`` per release, including shadows, and `CURRENT`, written last.
+        Files are replaced atomically. Concurrent mirrors cannot reset the pointer, because the
+        current release is read again under the folder's lock.
 
     Returns
     -------
@@ -352,8 +358,8 @@ def mirror(store: ReleaseStore, folder: Path) -> str | None:
     Raises
     ------
     StateError
-        The store knows no release but the folder does (another or an empty database), or the
-        folder cannot be written; the publication itself stands.
+        The store has no release but the folder does (another or an empty database), or the folder
+        cannot be written; the publication itself remains valid.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -361,7 +367,7 @@ def mirror(store: ReleaseStore, folder: Path) -> str | None:
             return _write_mirror(store, folder)
     except OSError as error:
         raise StateError(
-            f"the store is right, but its mirror cannot be written: {error}",
+            f"the release was stored, but its mirror cannot be written: {error}",
             where=str(folder),
             fix="free the disk or correct the permissions, then mirror again",
         ) from error
@@ -373,12 +379,12 @@ def read_current(folder: Path) -> Release | None:
     Parameters
     ----------
     folder : Path
-        As given to `mirror`.
+        Folder of `mirror`.
 
     Returns
     -------
     Release or None
-        None when nothing was published.
+        None without a published release.
 
     Raises
     ------
@@ -396,12 +402,12 @@ def read_current(folder: Path) -> Release | None:
         raise StateError(
             f"the mirror of the releases is damaged: {error}",
             where=str(folder),
-            fix="bellwether score COMPANY   writes it from the store again",
+            fix="bellwether score COMPANY   restores it from the store",
         ) from error
 
 
 def mark_served(folder: Path, release: Release) -> None:
-    """Note which release was taken up last, for a process that starts while none other can be."""
+    """Record the last loaded release, as a fallback for a process that cannot load a newer one."""
     path = folder / SERVED
     wanted = {"release_id": release.release_id}
     if not path.is_file() or read_json(path) != wanted:
@@ -409,7 +415,7 @@ def mark_served(folder: Path, release: Release) -> None:
 
 
 def read_served(folder: Path) -> Release | None:
-    """Return the release that was taken up last; None when there is none, or it is damaged."""
+    """Return the last loaded release; None without one or if it is damaged."""
     try:
         release_id = read_json(folder / SERVED)["release_id"]
         return release_from_dict(read_json(folder / f"{release_id}.json"))
@@ -418,7 +424,7 @@ def read_served(folder: Path) -> Release | None:
 
 
 def plain_json(value: Any) -> Any:
-    """Return `value` as it reads back from strict JSON: no tuples, dates or NaN.
+    """Return `value` as read from strict JSON: no tuples, dates or NaN.
 
     >>> plain_json({"a": (1, float("nan"))})
     {'a': [1, None]}
@@ -427,9 +433,9 @@ def plain_json(value: Any) -> Any:
 
 
 def undo_stack(publications: Sequence[Publication]) -> list[str]:
-    """Return the releases one could roll back through, the current one last.
+    """Return the releases that rollbacks go through, the current one last.
 
-    Publishing puts on top; rolling back takes off, down to the release it names.
+    A publication adds to the stack; a rollback removes down to its release.
 
     >>> at = datetime(2026, 1, 1, tzinfo=UTC)
     >>> steps = [("A", "publish"), ("B", "publish"), ("C", "publish"), ("B", "rollback")]
@@ -450,28 +456,28 @@ def _before_current(past: Sequence[Publication]) -> str:
     stack = undo_stack(past)
     if len(stack) < 2:
         raise StateError(
-            "there is no earlier release to return to",
+            "no earlier release to return to",
             fix="name one with --to RELEASE" if past else "publish one first",
         )
     return stack[-2]
 
 
 def _identity(body: Mapping[str, Any]) -> str:
-    # Releases of before bands were sized have no such part, and keep their identity.
+    # Releases of version 0.1.0 have no such part and keep their id.
     parts = {name: part for name, part in body.items() if name != "frozen" or part}
     return f"{body['created_at'][:10].replace('-', '')}-{digest(plain_json(parts), length=10)}"
 
 
 def _mistakes(body: Mapping[str, Any]) -> list[str]:
     targets = body["bundles"]
-    lines = [] if targets else ["it has no bundle"]
+    lines = [] if targets else ["no bundle"]
     for target, part in targets.items():
         if not part.get("sha"):
             lines.append(f"bundles.{target}: no sha")
         if part.get("verdict") not in VERDICTS:
             lines.append(f"bundles.{target}: verdict {part.get('verdict')!r} is none of {VERDICTS}")
         if target not in body["label_contracts"]:
-            lines.append(f"label_contracts: nothing for {target}")
+            lines.append(f"label_contracts: missing for {target}")
         lines += _band_mistakes(target, body["bands"].get(target))
     names = body["feature_set"].get("names", ())
     if not body["feature_set"].get("hash") or len(set(names)) != len(names):
@@ -481,7 +487,7 @@ def _mistakes(body: Mapping[str, Any]) -> list[str]:
 
 def _band_mistakes(target: str, cuts: Mapping[str, float] | None) -> list[str]:
     if cuts is None:
-        return [f"bands: nothing for {target}"]
+        return [f"bands: missing for {target}"]
     values = list(cuts.values())
     if any(not 0 <= cut <= 1 for cut in values):
         return [f"bands.{target}: cuts are probabilities in [0, 1], not {values}"]
@@ -491,19 +497,19 @@ def _band_mistakes(target: str, cuts: Mapping[str, float] | None) -> list[str]:
 
 
 def check_bundle(folder: Path, sha: str) -> None:
-    """Read every byte of a bundle and compare it with its checksums.
+    """Verify the checksums of a bundle.
 
-    The manifest holds the checksum of every file, and the bundle's name is the manifest's own.
+    The manifest contains the checksum of every file; the bundle's name is the manifest's checksum.
 
     Raises
     ------
     ModelError
-        The bundle is missing, is another one, or a file of it changed.
+        The bundle is missing, incomplete, or was changed.
     """
     manifest = read_manifest(folder)
     if manifest is None or _sum(folder / MANIFEST) != sha:
         raise ModelError(
-            f"bundle {sha} is missing, unfinished or another one",
+            f"bundle {sha} is missing, incomplete or different",
             where=str(folder),
             fix="restore it from a copy, or train again",
         )
@@ -521,7 +527,7 @@ def _sum(path: Path) -> str | None:
 
 
 def check_bundles(store: ReleaseStore, release: Release) -> None:
-    """Read every bundle of a release and compare it with its checksum."""
+    """Verify the checksums of all bundles of a release."""
     for part in release.bundles.values():
         check_bundle(store.bundles / part["sha"], part["sha"])
 
@@ -531,8 +537,8 @@ def _insert_missing(engine: Engine, table: Table) -> Any:
     return dialect.insert(table).on_conflict_do_nothing()
 
 
-def keep_release(store: ReleaseStore, connection: Connection, release: Release) -> None:
-    """Store a release under its id; it is never changed."""
+def store_release(store: ReleaseStore, connection: Connection, release: Release) -> None:
+    """Store a release under its id, if it is new; releases are immutable."""
     row = {
         "company": store.company,
         "release_id": release.release_id,
@@ -567,8 +573,8 @@ def _switch(
     pointer = _pointer(store, connection)
     if swapped.rowcount != 1:
         raise StateError(
-            f"somebody published {pointer['release_id']} meanwhile; this one was compared with "
-            f"{expected or 'nothing published'}, so nothing was changed",
+            f"{pointer['release_id']} was published meanwhile; this release was compared with "
+            f"{expected or 'no release'}, so nothing was changed",
             where=address(store.engine),
             fix="compare with the current release, then publish again",
         )
@@ -608,9 +614,9 @@ def _write_mirror(store: ReleaseStore, folder: Path) -> str | None:
     if not past:
         if (folder / CURRENT).exists():
             raise StateError(
-                "the store knows no release, but this mirror does: is it the right database?",
+                "the store has no release, but this mirror does: wrong database?",
                 where=f"{address(store.engine)} and {folder}",
-                fix="correct BELLWETHER_LEDGER_URL; or delete the mirror to start anew",
+                fix="correct BELLWETHER_LEDGER_URL, or delete the mirror to start again",
             )
         return None
     for release_id in _known(store):
@@ -628,17 +634,17 @@ def _write_mirror(store: ReleaseStore, folder: Path) -> str | None:
 
 
 def _known(store: ReleaseStore) -> list[str]:
-    """Return the ids of all releases, those never shown included: the ledger names them."""
+    """Return the ids of all releases, including shadows, which the ledger refers to."""
     query = select(releases_table.c.release_id).where(releases_table.c.company == store.company)
     with reading(store.engine) as connection:
         return sorted(connection.execute(query).scalars())
 
 
 def mirror_release(store: ReleaseStore, path: Path, release_id: str) -> None:
-    """Write one release as JSON, unless its copy is whole."""
+    """Write one release as JSON, unless its copy is valid."""
     try:
-        is_whole = release_from_dict(read_json(path)).release_id == release_id
+        is_valid = release_from_dict(read_json(path)).release_id == release_id
     except (FileNotFoundError, StateError, TypeError):
-        is_whole = False
-    if not is_whole:
+        is_valid = False
+    if not is_valid:
         write_json_atomically(path, get(store, release_id).as_dict())

@@ -1,4 +1,4 @@
-"""A release in the shadow: scored next to the published one into the ledger, never shown."""
+"""Shadow release: scored into the ledger next to the published release, but never shown."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from training.registry.releases import (
     Release,
     ReleaseStore,
     check_bundles,
-    keep_release,
     mirror_release,
     release_from_dict,
+    store_release,
 )
 
 SHADOW_FILE = "shadow.json"
 
 
 def publish_shadow(store: ReleaseStore, release: Release, *, by: str = "", note: str = "") -> None:
-    """Score a release into the ledger from here on; it takes the place of an earlier shadow.
+    """Make a release the shadow release; it replaces an earlier one.
 
     Raises
     ------
     ModelError
-        A bundle is missing or damaged: nothing was changed.
+        A bundle is missing or damaged; nothing was changed.
     """
     check_bundles(store, release)
     row = {
@@ -40,14 +40,14 @@ def publish_shadow(store: ReleaseStore, release: Release, *, by: str = "", note:
         "note": note,
     }
     with writing(store.engine) as connection:
-        keep_release(store, connection, release)
+        store_release(store, connection, release)
         connection.execute(delete(shadow_table).where(shadow_table.c.company == store.company))
         connection.execute(insert(shadow_table), row)
     mirror_shadow(store, store.mirror_folder)
 
 
 def withdraw_shadow(store: ReleaseStore) -> str | None:
-    """End the shadow; return which release it was, None when there was none."""
+    """End the shadow release; return its id, None without one."""
     release_id = shadow_of(store)
     with writing(store.engine) as connection:
         connection.execute(delete(shadow_table).where(shadow_table.c.company == store.company))
@@ -56,7 +56,7 @@ def withdraw_shadow(store: ReleaseStore) -> str | None:
 
 
 def shadow_of(store: ReleaseStore) -> str | None:
-    """Return the id of the release in the shadow."""
+    """Return the id of the shadow release."""
     query = select(shadow_table.c.release_id).where(shadow_table.c.company == store.company)
     with reading(store.engine) as connection:
         found: str | None = connection.execute(query).scalar_one_or_none()
@@ -64,7 +64,7 @@ def shadow_of(store: ReleaseStore) -> str | None:
 
 
 def mirror_shadow(store: ReleaseStore, folder: Path) -> None:
-    """Write the shadow as JSON, which is what serving reads."""
+    """Write the shadow release as JSON for serving."""
     release_id = shadow_of(store)
     if release_id is None:
         (folder / SHADOW_FILE).unlink(missing_ok=True)
@@ -74,7 +74,7 @@ def mirror_shadow(store: ReleaseStore, folder: Path) -> None:
 
 
 def read_shadow(folder: Path) -> Release | None:
-    """Return the release in the shadow from the mirror; None when there is none.
+    """Return the shadow release from the mirror; None without one.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def read_shadow(folder: Path) -> Release | None:
         return release_from_dict(read_json(folder / f"{release_id}.json"))
     except FileNotFoundError as error:
         raise StateError(
-            f"release {release_id} is in the shadow, and not kept here",
+            f"shadow release {release_id} is not in the mirror",
             where=str(folder),
-            fix="bellwether promote --shadow COMPANY   publishes one again",
+            fix="bellwether promote --shadow COMPANY   publishes it again",
         ) from error

@@ -1,6 +1,6 @@
-"""A model's contributions as the `shap` package takes them, for its plots.
+"""Contributions of a model as a `shap.Explanation`, for the plots of the `shap` package.
 
-Serving explains with `training.model.treeshap`; these are the same numbers, in `shap`'s own type.
+The values are those of `training.model.treeshap`, which serving uses.
 """
 
 from __future__ import annotations
@@ -15,44 +15,44 @@ from training.model.encoder import Columns
 from training.model.predictors import Boosters
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # shap's own use of matplotlib; progress bars without widgets
+    warnings.simplefilter("ignore")  # shap's use of matplotlib; progress bars without widgets
     import shap
 
 
 def explanation(bundle: Bundle, columns: Columns) -> shap.Explanation:
-    """Return what each feature adds to the calibrated log-odds of each row.
+    """Return the contribution of each feature to the calibrated log-odds of each row.
 
     Parameters
     ----------
     bundle : Bundle
         The model.
     columns : Columns
-        The features by name, as `Bundle.encode` takes them; one row per account.
+        Features by name, as for `Bundle.encode`; one row per account.
 
     Returns
     -------
     shap.Explanation
-        `base_values` plus the sum over `values` is the log-odds that is served. `data` holds the
-        values of the features, categories in words.
+        `base_values` plus the sum over `values` is the served log-odds. `data` contains the feature
+        values, with category names.
 
     Raises
     ------
     ModelError
-        The base rate is served, so there is nothing to explain.
+        The base rate is served, which has no contributions.
     """
     if not bundle.has_reasons:
         raise ModelError(
-            "the base rate is served for every account, so there is nothing to explain",
+            "the base rate is served for every account, so there are no contributions",
             where=f"target {bundle.target}, verdict {bundle.verdict}",
-            fix="choose another target; `bellwether checks` and the model card say why",
+            fix="choose another target; `bellwether checks` and the model card give the reason",
         )
     matrix = bundle.encode(columns).matrix
-    made = bundle.explain(matrix)
-    return _as_shap(bundle, matrix, made.base, made.values)
+    contributions = bundle.explain(matrix)
+    return _as_shap(bundle, matrix, contributions.base, contributions.values)
 
 
 def tree_explainer(bundle: Bundle, columns: Columns) -> shap.Explanation:
-    """Return what `shap.TreeExplainer` finds, to compare `explanation` with; it is slow.
+    """Return the values of `shap.TreeExplainer`, which is slow, to compare with `explanation`.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def tree_explainer(bundle: Bundle, columns: Columns) -> shap.Explanation:
         )
     matrix = bundle.encode(columns).matrix
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # shap tells of its own change of a type
+        warnings.simplefilter("ignore", UserWarning)  # shap warns of a changed type
         explainers = [shap.TreeExplainer(booster) for booster in bundle.predictor.handles]
         values = np.mean([explainer.shap_values(matrix) for explainer in explainers], axis=0)
     base = float(np.mean([np.ravel(explainer.expected_value)[-1] for explainer in explainers]))
@@ -81,22 +81,22 @@ def _as_shap(
     return shap.Explanation(
         values=values,
         base_values=np.full(len(matrix), base),
-        data=_in_words(bundle, matrix),
+        data=_with_level_names(bundle, matrix),
         feature_names=list(bundle.encoder.names),
         output_names=f"log-odds of {bundle.outcome}",
     )
 
 
-def _in_words(bundle: Bundle, matrix: np.ndarray) -> np.ndarray:
-    """Return the matrix with the codes of categories as the names of their levels."""
+def _with_level_names(bundle: Bundle, matrix: np.ndarray) -> np.ndarray:
+    """Return the matrix with names of levels instead of category codes."""
     encoder = bundle.encoder
     if not encoder.levels:
         return matrix
-    told = matrix.astype(object)
+    named = matrix.astype(object)
     for position in encoder.category_positions:
         levels = encoder.levels[encoder.names[position]]
-        told[:, position] = [
+        named[:, position] = [
             "other or unknown" if np.isnan(code) else levels[int(code)]
             for code in matrix[:, position]
         ]
-    return told
+    return named

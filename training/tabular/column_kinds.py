@@ -1,4 +1,4 @@
-"""How the columns of a ready-made table are read: seen from their values, refused when unclear."""
+"""Kinds of columns of a ready-made table, detected from their values; unclear ones are errors."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ __all__ = [
     "ColumnSummary",
     "convert",
     "dates_of",
-    "how_of",
+    "table_format",
     "is_text_column",
     "parse_dates",
-    "see",
+    "detect_kind",
     "text_of",
 ]
 
 Kind = Literal["number", "flag", "category", "date"]
 
 MOSTLY = 0.95
-"""Share of numbers (or dates) from which a column is meant to hold them."""
+"""Share of numbers (or dates) from which a column counts as numeric (or dates)."""
 
 MANY, NEARLY_ALL = 100, 0.5
-"""A text column with more different values than both, by number and by share, names things."""
+"""Number and share of different values above which a text column is an identifier."""
 
 _INDEX = re.compile(r"__index_level_\d+__|Unnamed: 0")
 _NAMES_THINGS = re.compile(
@@ -46,14 +46,14 @@ _NAMES_THINGS = re.compile(
 
 @dataclass(frozen=True)
 class ColumnSummary:
-    """What a column was seen to be.
+    """Detected kind of a column.
 
     Attributes
     ----------
     kind : str or None
         None: left out.
     words : str
-        Why it is left out, or what is worth knowing; may be empty.
+        Reason for leaving it out, or a note; can be empty.
     """
 
     kind: Kind | None
@@ -62,14 +62,14 @@ class ColumnSummary:
 
 @dataclass(frozen=True)
 class TableReading:
-    """What is known about how the columns of a table are written.
+    """Formats of the columns of a table.
 
     Attributes
     ----------
     told : mapping of str to str
-        By column, what the company says.
+        Kind by column, from company.yaml.
     day_first : bool or None
-        The order that some slashed dates of the table prove.
+        Order of day and month in slashed dates, if some dates are unambiguous.
     """
 
     told: Mapping[str, Written] = field(default_factory=dict)
@@ -79,8 +79,8 @@ class TableReading:
 PLAIN = TableReading()
 
 
-def how_of(table: ReadyTable | None, rows: pd.DataFrame) -> TableReading:
-    """Return how a table's columns are written, as its section says and its dates prove."""
+def table_format(table: ReadyTable | None, rows: pd.DataFrame) -> TableReading:
+    """Return the formats of a table's columns, from its configuration and its dates."""
     return TableReading({} if table is None else table.written, cells.proven_order(rows))
 
 
@@ -90,18 +90,18 @@ def _numbers(column: pd.Series, how: TableReading) -> cells.ParsedColumn:
 
 
 def dates_of(column: pd.Series, how: TableReading) -> cells.ParsedColumn:
-    """Return a column as moments, and how it is written; see `cells.moments`."""
+    """Return a column as times, and its format; see `cells.moments`."""
     told = how.told.get(str(column.name))
     return cells.parse_moments(column, told=told, day_first=how.day_first)
 
 
-def see(column: pd.Series, how: TableReading = PLAIN) -> ColumnSummary:
-    """Return how a column is read.
+def detect_kind(column: pd.Series, how: TableReading = PLAIN) -> ColumnSummary:
+    """Return the kind of a column.
 
     Raises
     ------
     DataError
-        Its values are of two kinds, or can be read in two ways; the words name some.
+        Its values are of two kinds or ambiguous; the message lists some.
 
     Examples
     --------
@@ -110,10 +110,10 @@ def see(column: pd.Series, how: TableReading = PLAIN) -> ColumnSummary:
     >>> see(pd.Series(["basic", "pro", "pro"])).kind, see(pd.Series(["2024-01-31", "n/a"])).kind
     ('category', 'date')
     >>> see(pd.Series([None, ""]))
-    Seen(kind=None, words='no value is known')
+    ColumnSummary(kind=None, words='no value is known')
     """
     if _INDEX.fullmatch(str(column.name)):
-        return ColumnSummary(None, "the row numbers pandas wrote along")
+        return ColumnSummary(None, "row numbers written by pandas")
     known = text_of(column).dropna() if is_text_column(column) else column.dropna()
     if known.empty or (is_text_column(column) and set(known.str.lower()) <= MISSING):
         return ColumnSummary(None, "no value is known")
@@ -121,7 +121,7 @@ def see(column: pd.Series, how: TableReading = PLAIN) -> ColumnSummary:
     if known.nunique() == 1 and len(known) == len(column):
         return ColumnSummary(None, f"the same in every row: {str(known.iloc[0])[:40]}")
     if _names_rows(str(column.name), known, kind):
-        return ColumnSummary(None, f"{known.nunique():,} different values: it names rows")
+        return ColumnSummary(None, f"{known.nunique():,} different values: an identifier")
     if kind == "category" and known.nunique() > MANY:
         return ColumnSummary(
             kind, f"{known.nunique():,} different values: the most frequent are used"
@@ -188,7 +188,7 @@ def _mixed(name: str, given: pd.Series, found: pd.Series, what: str) -> DataErro
         f"{found.sum():,} of {len(given):,} values of column {name} are {what}, {len(odd):,} are "
         f"not: {examples}",
         where=f"column {name}",
-        fix=f"correct them, or say how to read it:  columns: {{{name}: {what.rstrip('s')}}} makes "
+        fix=f"correct them, or set the kind:  columns: {{{name}: {what.rstrip('s')}}} makes "
         "them missing, category or drop are the others",
     )
 
@@ -208,18 +208,18 @@ def _names_rows(name: str, known: pd.Series, kind: Kind) -> bool:
 def convert(
     column: pd.Series, kind: Kind, as_of: pd.Series, how: TableReading = PLAIN
 ) -> pd.Series:
-    """Return a column as the model takes it, whatever does not fit its kind missing.
+    """Return a column as input of the model; values that do not fit its kind are missing.
 
     Parameters
     ----------
     column : pandas.Series
-        As read.
+        As in the table.
     kind : str
-        How it is read.
+        Kind of the column.
     as_of : pandas.Series
-        The moment of each row, UTC: a date becomes days before it.
-    how : How
-        How it is written.
+        as_of of each row, UTC: dates become days before it.
+    how : TableReading
+        Formats of the table.
 
     Returns
     -------
@@ -229,7 +229,7 @@ def convert(
     Raises
     ------
     SourceError
-        Its values can be read in two ways, and nothing decides.
+        Ambiguous values.
     """
     if kind == "category":
         return text_of(column) if is_text_column(column) else text_of(_plain_numbers(column))
@@ -242,19 +242,19 @@ def convert(
 
 
 def _plain_numbers(column: pd.Series) -> pd.Series:
-    """Return whole numbers as such: a code is 3, not 3.0."""
+    """Return whole numbers without decimals: a code is 3, not 3.0."""
     if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
         return column.astype("Int64")
     return column
 
 
 def parse_dates(column: pd.Series, how: TableReading = PLAIN) -> pd.Series:
-    """Return a column as moments, datetime64[us, UTC]; NaT where there is none.
+    """Return a column as times, datetime64[us, UTC]; NaT where missing.
 
     Raises
     ------
     SourceError
-        Dates can be read in two ways, and nothing decides.
+        Ambiguous dates.
     """
     if pd.api.types.is_numeric_dtype(column):
         column = _plain_numbers(column).astype("string").astype("object")

@@ -1,4 +1,4 @@
-"""What the columns of an unknown table may be: guesses with their reasons, never silent."""
+"""Guesses of the roles of columns in an unknown table, with reasons."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ import pandas as pd
 
 from configs.runtime.errors import DataError
 from features.sources.parsing.text_values import FALSE, TRUE
-from training.tabular.column_kinds import Kind, convert, is_text_column, parse_dates, see, text_of
+from training.tabular.column_kinds import (
+    Kind,
+    convert,
+    detect_kind,
+    is_text_column,
+    parse_dates,
+    text_of,
+)
 
 HORIZON_DAYS = 91
-"""Written beside a guessed as_of, where the table does not say when its labels were known."""
+"""Comment on a guessed as_of if the table has no time at which labels became known."""
 
 MAX_SEGMENTS = 12
 
@@ -50,18 +57,18 @@ _LOSS_NEGATED = re.compile(r"\b(?:not|no|never)\b|non", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class TableGuess:
-    """What one key of the ``table`` section may be.
+    """Guess of one key of the ``table`` section.
 
     Attributes
     ----------
     key : str
         Of `configs.schema.ready_table.ReadyTable`.
     value : str or int
-        What is written; a column but for ``horizon_days``, ``outcome`` and ``positive``.
+        Value of the key: a column except for ``horizon_days``, ``outcome`` and ``positive``.
     why : str
-        What it was guessed from.
+        Reason of the guess.
     others : tuple of str
-        Columns that could be meant instead.
+        Alternative columns.
     """
 
     key: str
@@ -71,17 +78,17 @@ class TableGuess:
 
 
 def guess_table(rows: pd.DataFrame) -> list[TableGuess]:
-    """Guess which column is which.
+    """Guess the roles of the columns.
 
     Parameters
     ----------
     rows : pandas.DataFrame
-        The table, one row per account, or per account and as_of, as it was read.
+        The table, one row per account, or per account and as_of.
 
     Returns
     -------
-    list of Guess
-        ``label`` first; keys for which nothing was found are left out.
+    list of TableGuess
+        ``label`` first; keys without a guess are left out.
 
     Raises
     ------
@@ -104,9 +111,9 @@ def guess_table(rows: pd.DataFrame) -> list[TableGuess]:
 
 
 def plain_guess(name: str) -> str:
-    """Return a column's name without case and signs.
+    """Return a column's name in lower case without punctuation.
 
-    >>> plain("Customer_ID"), plain("isChurned")
+    >>> plain_guess("Customer_ID"), plain_guess("isChurned")
     ('customerid', 'ischurned')
     """
     return re.sub(r"[^a-z0-9]", "", name.lower())
@@ -117,7 +124,7 @@ def _named(
     names: Sequence[str],
     fits: Callable[[pd.Series], bool] = lambda _values: True,
 ) -> list[str]:
-    """Return the columns of these names that fit, the best name first."""
+    """Return the matching columns, best name first."""
     rank = {name: place for place, name in enumerate(names)}
     here = [name for name, values in columns.items() if plain_guess(name) in rank and fits(values)]
     return sorted(here, key=lambda name: rank[plain_guess(name)])
@@ -128,12 +135,12 @@ def _one(key: str, names: Sequence[str], why: str) -> list[TableGuess]:
 
 
 def _label(columns: dict[str, pd.Series]) -> list[TableGuess]:
-    """Return label, and where it is needed, outcome and the value that means it happened."""
+    """Return label and, if needed, outcome and positive value."""
     two = {name: values for name, values in columns.items() if len(_values(values)) == 2}
     if not two:
         raise DataError(
             f"none of {len(columns)} columns has exactly two values, so none looks like a label",
-            fix="add a column that says what happened to each account: yes or no",
+            fix="add a column with the outcome of each account: yes or no",
         )
     named = _named(two, (*_LABELS, *_KEPT, *_GREW))
     chosen = named[0] if named else list(two)[-1]
@@ -144,7 +151,7 @@ def _label(columns: dict[str, pd.Series]) -> list[TableGuess]:
 
 
 def _values(column: pd.Series) -> list[str]:
-    """Return the different values of a column as text, lower case; empty where there are many."""
+    """Return the different values of a column in lower case; empty if there are many."""
     known = text_of(column).dropna() if is_text_column(column) else column.dropna()
     if known.nunique() > 2:
         return []
@@ -160,7 +167,7 @@ def _outcome(name: str) -> list[TableGuess]:
 
 
 def _positive(name: str, values: Iterable[str]) -> list[TableGuess]:
-    """Return the value that means it happened, where it is not 1, true or yes."""
+    """Return the positive value, if it is not 1, true or yes."""
     values = list(values)
     if plain_guess(name) in _KEPT:
         lost = [value for value in values if value in FALSE]
@@ -174,7 +181,7 @@ def _positive(name: str, values: Iterable[str]) -> list[TableGuess]:
 
 
 def _id(named: Sequence[str], rows: pd.DataFrame) -> list[TableGuess]:
-    """Return the column that tells accounts apart: of the names, the one with the most values."""
+    """Return the account id: of the matching names, the column with the most values."""
     ranked = sorted(named, key=lambda name: -rows[name].nunique())
     if not ranked:
         return []
@@ -184,7 +191,7 @@ def _id(named: Sequence[str], rows: pd.DataFrame) -> list[TableGuess]:
 
 
 def _times(columns: dict[str, pd.Series], entity: str | None) -> list[TableGuess]:
-    """Return the moment of a row where accounts repeat, and when things were known and decided."""
+    """Return as_of, if accounts repeat, and the times of label and decision."""
     dates = {name: values for name, values in columns.items() if _kind(values) == "date"}
     open_ended = {
         name: values for name, values in dates.items() if parse_dates(values).isna().any()
@@ -205,21 +212,19 @@ def _times(columns: dict[str, pd.Series], entity: str | None) -> list[TableGuess
     names = list(dict.fromkeys(ranked))
     if not names:
         return []
-    moment = _one("as_of", names, "accounts repeat, and it tells their rows apart")
+    moment = _one("as_of", names, "accounts repeat, and it distinguishes their rows")
     known = _one("label_known_at", _named(dates, _KNOWN), "its name")
     until = known or [
-        TableGuess(
-            "horizon_days", HORIZON_DAYS, "not in the table: set what the label was made with"
-        )
+        TableGuess("horizon_days", HORIZON_DAYS, "not in the table: set the horizon of the label")
     ]
     return [*moment, *until, *decided]
 
 
 def _kind(column: pd.Series) -> Kind | None:
     try:
-        return see(column).kind
+        return detect_kind(column).kind
     except DataError:
-        return None  # unclear; `bellwether check` says why
+        return None  # unclear; `bellwether check` gives the reason
 
 
 def _is_number(column: pd.Series) -> bool:

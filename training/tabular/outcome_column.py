@@ -1,4 +1,4 @@
-"""The label column of a ready-made table: which words mean that it happened, and which that not."""
+"""Label column of a ready-made table: positive, negative and unlabelled values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from features.sources.parsing.text_values import FALSE, MISSING, TRUE, UNKNOWN
 from training.tabular.column_kinds import convert, text_of
 
 SHOWN = 8
-"""Words of a label column that are shown."""
+"""Number of values of a label column in messages."""
 
 KEPT = frozenset(
     {
@@ -22,23 +22,23 @@ KEPT = frozenset(
         "non churn", "none",
     }
 )  # fmt: skip
-"""Words that mean it did not happen, besides no and false."""
+"""Negative values, besides no and false."""
 
 OPEN = UNKNOWN | {"pending", "undecided", "open question", "to be decided", "not sure", "unclear",
                   "other"}  # fmt: skip
-"""Words that say neither: such rows have no label."""
+"""Values of rows without a label."""
 
 
 @dataclass(frozen=True)
 class OutcomeColumn:
-    """A label column, read.
+    """Parsed label column.
 
     Attributes
     ----------
     values : pandas.Series
-        1.0, 0.0, and NaN where no label is given.
+        1.0, 0.0, and NaN without a label.
     words : dict of str to str
-        Each word of the column and what it counts as, with the number of its rows.
+        Meaning of each value of the column, with its number of rows.
     """
 
     values: pd.Series
@@ -51,42 +51,42 @@ def read_label(table: ReadyTable, column: pd.Series, place: str) -> OutcomeColum
     Raises
     ------
     DataError
-        The wanted word is not there, or it is unclear what other words mean.
+        The positive value is missing, or the meaning of other values is unclear.
     """
     text = _text(column)
     values = sorted(text.dropna().unique())
     where = f"column {table.label.column}, {place}"
     positive = _positives(table.label.positive, values)
-    _refuse_none(table.label, positive, values, where)
+    _check_positive(table.label, positive, values, where)
     negative = _negatives(table.label, positive, values, text, where)
-    said = pd.Series(1.0, text.index).where(text.isin(positive), 0.0)
-    label = said.where(text.isin(positive | negative))
-    return OutcomeColumn(label, _told(text, positive, negative))
+    expected = pd.Series(1.0, text.index).where(text.isin(positive), 0.0)
+    label = expected.where(text.isin(positive | negative))
+    return OutcomeColumn(label, _meanings(text, positive, negative))
 
 
 def _text(column: pd.Series) -> pd.Series:
-    """Return the words in lower case; whole numbers without a point."""
+    """Return the values in lower case; whole numbers without decimals."""
     plain = convert(column, "category", pd.Series(dtype="datetime64[us, UTC]"))
     return text_of(plain, MISSING).astype("object").str.lower()
 
 
-def _refuse_none(
+def _check_positive(
     label: LabelColumn, positive: frozenset[str], values: list[str], where: str
 ) -> None:
     if positive or set(values) <= set(FALSE):
         return
     wanted = label.positive
-    said = "1, true or yes" if wanted is None else repr(wanted)
+    expected = "1, true or yes" if wanted is None else repr(wanted)
     raise DataError(
-        f"no row has the label {said}; there are: {', '.join(values[:SHOWN])}",
+        f"no row has the label {expected}; there are: {', '.join(values[:SHOWN])}",
         where=where,
         fix=did_you_mean(str(wanted), values)
-        or f"name it:  label: {{column: {label.column}, positive: …}}",
+        or f"set it:  label: {{column: {label.column}, positive: …}}",
     )
 
 
 def _positives(wanted: str | None, values: Iterable[str]) -> frozenset[str]:
-    """Return the spellings of the wanted value among those there are."""
+    """Return the present spellings of the positive value."""
     known = set(values)
     if wanted is None:
         return frozenset(set(TRUE) & known)
@@ -97,14 +97,14 @@ def _positives(wanted: str | None, values: Iterable[str]) -> frozenset[str]:
 def _negatives(
     label: LabelColumn, positive: frozenset[str], values: list[str], text: pd.Series, where: str
 ) -> frozenset[str]:
-    """Return the words that mean it did not happen; ask about those that may mean either."""
+    """Return the negative values; raise for unclear ones."""
     others = [value for value in values if value not in positive]
     if label.negative is not None:
-        return _told_negatives(label, others, where)
+        return _given_negatives(label, others, where)
     known = {value for value in others if value in FALSE or value in KEPT}
     unclear = [value for value in others if value not in known and value not in OPEN]
     if len(unclear) == 1 and not known:
-        return frozenset(unclear)  # the one other word
+        return frozenset(unclear)  # the only other value
     if not unclear:
         return frozenset(known)
     counts = text.value_counts()
@@ -113,32 +113,34 @@ def _negatives(
         raise DataError(
             f"the label has {len(values)} different values: {', '.join(values[:SHOWN])}",
             where=where,
-            fix=f"say which one counts:  label: {{column: {label.column}, positive: …}}",
+            fix=f"set the positive value:  label: {{column: {label.column}, positive: …}}",
         )
     names = ", ".join([*sorted(known), *unclear])
     raise DataError(
-        f"the label has {len(values)} different values, and it is not clear whether some mean that "
-        f"it did not happen: {shown}",
+        f"the label has {len(values)} different values, and the meaning of some is unclear: "
+        f"{shown}",
         where=where,
-        fix=f"name those that do; rows with any other have no label:  label: {{column: "
+        fix=f"list the negative values; other rows have no label:  label: {{column: "
         f"{label.column}, positive: {label.positive}, negative: [{names}]}}",
     )
 
 
-def _told_negatives(label: LabelColumn, others: list[str], where: str) -> frozenset[str]:
-    told = {word.lower() for word in label.negative or ()}
-    lost = sorted(told - set(others))
+def _given_negatives(label: LabelColumn, others: list[str], where: str) -> frozenset[str]:
+    given = {word.lower() for word in label.negative or ()}
+    lost = sorted(given - set(others))
     if lost:
         raise DataError(
-            f"no row has the label {', '.join(map(repr, lost))}; besides the positive there are: "
+            f"no row has the label {', '.join(map(repr, lost))}; other values are: "
             f"{', '.join(others[:SHOWN])}",
             where=where,
             fix=did_you_mean(lost[0], others) or "correct label.negative",
         )
-    return frozenset(told)
+    return frozenset(given)
 
 
-def _told(text: pd.Series, positive: frozenset[str], negative: frozenset[str]) -> dict[str, str]:
+def _meanings(
+    text: pd.Series, positive: frozenset[str], negative: frozenset[str]
+) -> dict[str, str]:
     counts = text.value_counts().sort_index()
     meaning = {**dict.fromkeys(positive, "happened"), **dict.fromkeys(negative, "did not happen")}
     return {

@@ -1,4 +1,4 @@
-"""The company folder of a ready-made table, with what was guessed said line by line."""
+"""Scaffold of a company folder for a ready-made table, with the reason of each guess."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ _IN_LABEL = ("label", "positive")
 
 
 def scaffold_table(folder: Path, table: Path) -> list[TableGuess]:
-    """Write ``company.yaml`` for a ready-made table and return what was guessed.
+    """Write ``company.yaml`` for a ready-made table and return the guesses.
 
     Parameters
     ----------
     folder : Path
-        Made when absent; its name becomes the company's.
+        Created if missing; its name becomes the company's.
     table : Path
-        CSV or Parquet, one row per account, or per account and as_of. It stays where it is.
+        CSV or Parquet, one row per account, or per account and as_of; not copied.
 
     Raises
     ------
     ConfigError
-        There is a company in the folder already.
+        The folder already contains a company.
     SourceError
         The table cannot be read.
     DataError
-        No column can be a label.
+        No column qualifies as label.
     """
     path = folder / COMPANY_FILE
     if path.exists():
         raise ConfigError(
-            "there is a company here already; nothing was written",
+            "the folder already contains a company; nothing was written",
             where=str(path),
-            fix="name another folder, or delete the file first",
+            fix="use another folder, or delete the file first",
         )
     name = company_name(folder.resolve().name)
-    guesses = guess_table(read_single_table(_nowhere(name, folder), table).rows)
+    guesses = guess_table(read_single_table(_empty_workspace(name, folder), table).rows)
     text = _text(name, folder, table, guesses)
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return guesses
 
 
-def _nowhere(name: str, folder: Path) -> Workspace:
-    """Return a workspace that holds nothing, to read a file by its path."""
+def _empty_workspace(name: str, folder: Path) -> Workspace:
+    """Return an empty workspace, to read a file by its path."""
     raw = {"name": name, "table": {"file": "table", "label": "label"}}
     return Workspace(parse_company(raw, where="table"), folder, folder, State(folder / "state"))
 
@@ -64,8 +64,8 @@ def _text(name: str, folder: Path, table: Path, guesses: Sequence[TableGuess]) -
     data = "." if home == folder.resolve() else str(home)
     given = {guess.key: guess for guess in guesses}
     lines = [
-        "# A ready-made table: what each column may be was guessed. Read every line, correct it,",
-        "# then `bellwether check FOLDER` says how the columns are read.",
+        "# A ready-made table: the roles of its columns were guessed. Correct them where needed;",
+        "# `bellwether check FOLDER` lists the kind of each column.",
         "config_version: 1",
         f"name: {name}",
         f"data: {json.dumps(data)}",
@@ -75,7 +75,7 @@ def _text(name: str, folder: Path, table: Path, guesses: Sequence[TableGuess]) -
         *_label_lines(given),
         *(_line(guess) for guess in guesses if guess.key not in _IN_LABEL),
         *(
-            _noted(f"#{key}: ", f"{field.description}")
+            _with_comment(f"#{key}: ", f"{field.description}")
             for key, field in ReadyTable.model_fields.items()
             if key not in given and key not in ("file", "source", "label")
         ),
@@ -91,11 +91,11 @@ def _label_lines(given: dict[str, TableGuess]) -> list[str]:
         return [_line(label)]
     parts = f"{{column: {json.dumps(label.value)}, positive: {json.dumps(positive.value)}}}"
     both = TableGuess("label", "", f"{label.why}; {positive.value}: {positive.why}", label.others)
-    return [_noted(f"label: {parts}", _why(both))]
+    return [_with_comment(f"label: {parts}", _why(both))]
 
 
 def _line(guess: TableGuess) -> str:
-    return _noted(f"{guess.key}: {json.dumps(guess.value)}", _why(guess))
+    return _with_comment(f"{guess.key}: {json.dumps(guess.value)}", _why(guess))
 
 
 def _why(guess: TableGuess) -> str:
@@ -104,5 +104,5 @@ def _why(guess: TableGuess) -> str:
     return f"guessed from {guess.why}" + (f"; or: {others}{more}" if others else "")
 
 
-def _noted(text: str, note: str) -> str:
+def _with_comment(text: str, note: str) -> str:
     return f"  {text:<{NOTE_AT}}  # {' '.join(note.split())}"

@@ -1,4 +1,4 @@
-"""From a ready-made table to the typed training frame."""
+"""Converts a ready-made table to the typed training frame."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from features.sources.files.single_table import SingleTable, read_input
 from features.sources.parsing.text_values import MISSING
 from features.tables.catalog import FeatureInfo
 from features.tables.source_tables import MOST
-from training.data.training_frame import ROW_COLUMNS, TrainingFrame, refuse_repeats
+from training.data.training_frame import ROW_COLUMNS, TrainingFrame, check_unique
 from training.tabular.column_kinds import (
     ColumnSummary,
     Kind,
     TableReading,
     convert,
     dates_of,
-    how_of,
+    detect_kind,
     is_text_column,
     parse_dates,
-    see,
+    table_format,
     text_of,
 )
 from training.tabular.outcome_column import read_label
 
 UNDATED = pd.Timestamp("1970-01-01", tz="UTC")
-"""The as_of of a static table that does not say which day it describes."""
+"""as_of of a static table without a date."""
 
 DATED = frozenset({"as_of", "label_known_at", "decided_at"})
 ALSO_FEATURES = ("segment", "arr", "mrr")
-"""Columns that have a part of their own and may still be learned from."""
+"""Keys of columns that are also features."""
 
 ONE_ROW = (
-    "keep one row per account and as_of; when rows describe different moments, name their column "
+    "keep one row per account and as_of; if rows describe different times, name their column "
     "as table.as_of"
 )
 UNLABELLED, OPEN = "no label given", "window not yet observed"
@@ -51,22 +51,22 @@ UNLABELLED, OPEN = "no label given", "window not yet observed"
 
 @dataclass(frozen=True)
 class TableColumn:
-    """What became of one column.
+    """Role of one column.
 
     Attributes
     ----------
     name : str
-        As the table calls it.
+        Name in the table.
     part : str
-        ``feature``, ``left out``, or the key of the ``table`` section that names it.
+        ``feature``, ``left out``, or its key in the ``table`` section.
     kind : str
-        How it is read; empty when it is not learned from.
+        Kind of the column; empty if it is not a feature.
     missing : float
         Share of labelled rows without a value.
     different : int
         Different values.
     words : str
-        Why it is left out, or what is worth knowing.
+        Reason for leaving it out, or a note.
     """
 
     name: str
@@ -79,18 +79,18 @@ class TableColumn:
 
 @dataclass(frozen=True)
 class ParsedTable:
-    """A ready-made table, read.
+    """Parsed ready-made table.
 
     Attributes
     ----------
     frame : TrainingFrame
         Labelled rows.
-    columns : tuple of Column
+    columns : tuple of TableColumn
         Every column of the table, in its order.
     contract : dict
-        What the label means, with counts of what was left out.
+        Definition of the label, with counts of excluded rows.
     open_rows : pandas.DataFrame
-        Rows without a usable label, as read: those a released model can score.
+        Rows without a usable label, which a released model can score.
     """
 
     frame: TrainingFrame
@@ -100,21 +100,21 @@ class ParsedTable:
 
 
 def build_table_frame(workspace: Workspace, now: datetime) -> ParsedTable:
-    """Read the company's table and make the training frame of it.
+    """Read the company's table and convert it to a training frame.
 
     Parameters
     ----------
     workspace : Workspace
         A company with a ``table`` section.
     now : datetime
-        The clock, UTC: a label that is known later is not one yet.
+        Clock, UTC: labels known later are not used.
 
     Raises
     ------
     SourceError
         The table cannot be read.
     DataError
-        A column is not there or unclear, or labels contradict themselves.
+        A column is missing or unclear, or labels are contradictory.
     """
     company = workspace.company
     flat = read_input(workspace, _section(company).input_name)
@@ -122,13 +122,13 @@ def build_table_frame(workspace: Workspace, now: datetime) -> ParsedTable:
 
 
 def table_of(company: Company, flat: SingleTable, now: datetime) -> ParsedTable:
-    """Return a table as read, as the typed training frame; see `build_table_frame`."""
+    """Convert a table to the typed training frame; see `build_table_frame`."""
     table, raw = _section(company), flat.rows
     check_columns(table, raw.columns, flat.place)
-    how = how_of(table, raw)
+    how = table_format(table, raw)
     keys = entity_rows(table, raw, flat.place, how)
     label = read_label(table, raw[table.label.column], flat.place)
-    refuse_repeats(keys.assign(label=label.values), flat.place, fix=ONE_ROW)
+    check_unique(keys.assign(label=label.values), flat.place, fix=ONE_ROW)
     rows = _rows(table, raw, keys, label.values, how)
     excluded = _excluded(table, rows, now)
     used = excluded.isna()
@@ -138,10 +138,10 @@ def table_of(company: Company, flat: SingleTable, now: datetime) -> ParsedTable:
             where=flat.place,
             fix="check table.label, and that `now` is not before the labels were known",
         )
-    seen = _see_all(company, raw[used], how)
+    seen = _detect_kinds(company, raw[used], how)
     reading: dict[str, Kind] = {name: item.kind for name, item in seen.items() if item.kind}
     if not reading:
-        raise DataError("no column is left to learn from", where=flat.place)
+        raise DataError("no column can be a feature", where=flat.place)
     order = rows[used].sort_values(["as_of", "entity_id"]).index
     contract = _contract(company, rows, excluded, flat.malformed) | {
         "label_words": label.words,
@@ -168,12 +168,12 @@ def _section(company: Company) -> ReadyTable:
 
 
 def check_columns(table: ReadyTable, columns: Iterable[str], place: str) -> None:
-    """Refuse names that are not among the columns, all of them at once.
+    """Raise for configured names that are not columns, for all of them at once.
 
     Raises
     ------
     DataError
-        Naming the key, the column and the closest one.
+        With the key, the column and the closest one.
     """
     known = [str(name) for name in columns]
     wanted = list(table.named.items())
@@ -197,7 +197,7 @@ def entity_rows(
     Raises
     ------
     DataError
-        A key is missing or no moment.
+        A key is missing, or an as_of is not a time.
     """
     if table.id is None:
         entity = pd.Series([f"row {i}" for i in range(1, len(raw) + 1)], index=raw.index)
@@ -208,7 +208,7 @@ def entity_rows(
         moment = UNDATED if table.taken_on is None else pd.Timestamp(table.taken_on, tz="UTC")
         as_of = pd.Series(moment, index=raw.index, dtype="datetime64[us, UTC]")
     else:
-        as_of = parse_dates(raw[table.as_of], how or how_of(table, raw))
+        as_of = parse_dates(raw[table.as_of], how or table_format(table, raw))
         _refuse_missing(as_of, table.as_of, "date like 2024-01-31", place)
     return pd.DataFrame({"entity_id": entity, "as_of": as_of})
 
@@ -220,7 +220,7 @@ def _refuse_missing(values: pd.Series, column: str, what: str, place: str) -> No
             f"{len(missing):,} of {len(values):,} rows have no {what} in column {column}, "
             f"the first is row {missing[0] + 1}",
             where=place,
-            fix="fill it, or leave these rows out",
+            fix="fill it, or remove these rows",
         )
 
 
@@ -255,7 +255,7 @@ def _known_at(
         raise DataError(
             f"{int(early.sum()):,} labels were known before their as_of",
             where=f"columns {table.label_known_at} and {table.as_of}",
-            fix="a label tells what happened after as_of; check both columns",
+            fix="a label describes events after as_of; check both columns",
         )
     return known
 
@@ -268,10 +268,10 @@ def _yearly(table: ReadyTable, raw: pd.DataFrame, as_of: pd.Series, how: TableRe
     absurd = values[values.abs() > MOST]
     if len(absurd):
         raise DataError(
-            f"{len(absurd):,} of {len(values):,} amounts are beyond anything, such as "
+            f"{len(absurd):,} of {len(values):,} amounts are implausibly large, such as "
             f"{raw.loc[absurd.index[0], name]}",
             where=f"column {name}",
-            fix="correct them at the source, or leave them empty",
+            fix="correct them in the source, or leave them empty",
         )
     return values * (1.0 if table.arr else 12.0)
 
@@ -284,7 +284,7 @@ def _health(table: ReadyTable, raw: pd.DataFrame, as_of: pd.Series, how: TableRe
 
 
 def _excluded(table: ReadyTable, rows: pd.DataFrame, now: datetime) -> pd.Series:
-    """Return why a row is not learned from, None where it is."""
+    """Return the reason for excluding a row, None for training rows."""
     why = pd.Series(None, index=rows.index, dtype="object")
     if table.as_of is not None:
         is_open = rows["label_known_at"].isna() | (rows["label_known_at"] > pd.Timestamp(now))
@@ -293,8 +293,10 @@ def _excluded(table: ReadyTable, rows: pd.DataFrame, now: datetime) -> pd.Series
     return why
 
 
-def _see_all(company: Company, raw: pd.DataFrame, how: TableReading) -> dict[str, ColumnSummary]:
-    """Return how every column that may be learned from is read; refuse all unclear ones at once."""
+def _detect_kinds(
+    company: Company, raw: pd.DataFrame, how: TableReading
+) -> dict[str, ColumnSummary]:
+    """Return the kind of every possible feature; raise for all unclear ones at once."""
     table = _section(company)
     mistakes: list[BellwetherError] = []
     named = {name for key, name in table.named.items() if key not in ALSO_FEATURES}
@@ -305,12 +307,12 @@ def _see_all(company: Company, raw: pd.DataFrame, how: TableReading) -> dict[str
             continue
         wanted = table.columns.get(name)
         if wanted == "drop" or any(fnmatch(name, shape) for shape in company.exclude_features):
-            seen[name] = ColumnSummary(None, "left out by the configuration")
+            seen[name] = ColumnSummary(None, "excluded by the configuration")
         elif wanted is not None:
-            seen[name] = ColumnSummary(wanted, "read as the configuration says")
+            seen[name] = ColumnSummary(wanted, "kind set in the configuration")
         else:
             try:
-                seen[name] = see(raw[name], how)
+                seen[name] = detect_kind(raw[name], how)
             except DataError as error:
                 mistakes.append(error)
     mistakes += _undated(table, seen)
@@ -320,7 +322,7 @@ def _see_all(company: Company, raw: pd.DataFrame, how: TableReading) -> dict[str
 
 
 def _undated(table: ReadyTable, seen: Mapping[str, ColumnSummary]) -> list[BellwetherError]:
-    """Return what is wrong when columns hold dates and the table has no moment of its own."""
+    """Return the error of date columns in a table without as_of."""
     names = [name for name, item in seen.items() if item.kind == "date"]
     if not names or table.as_of is not None or table.taken_on is not None:
         return []
@@ -328,7 +330,7 @@ def _undated(table: ReadyTable, seen: Mapping[str, ColumnSummary]) -> list[Bellw
     many = f"columns {', '.join(names)} hold" if len(names) > 1 else f"column {names[0]} holds"
     return [
         DataError(
-            f"{many} dates, and the table does not say which day it describes",
+            f"{many} dates, and the table has no date",
             where="table in company.yaml",
             fix="give `taken_on: 2024-01-31`, so that they are read as days before that day, or "
             f"leave them out:  columns: {{{dropped}}}",
@@ -339,7 +341,7 @@ def _undated(table: ReadyTable, seen: Mapping[str, ColumnSummary]) -> list[Bellw
 def features_of(
     raw: pd.DataFrame, reading: Mapping[str, str], as_of: pd.Series, how: TableReading
 ) -> pd.DataFrame:
-    """Return the feature columns of rows of the table: float64, and text for categories."""
+    """Return the feature columns: float64, and text for categories."""
     columns = {
         name: convert(raw[name], kind, as_of, how)  # type: ignore[arg-type]  # checked in the YAML
         for name, kind in reading.items()
@@ -348,7 +350,7 @@ def features_of(
 
 
 def _info(table: ReadyTable, name: str, kind: Kind) -> FeatureInfo:
-    """Return what is told of a column: its name in words; every column is a theme of its own."""
+    """Return the description of a column; every column is a theme of its own."""
     label = table.words.get(name) or in_words(name)
     sign = table.signs.get(name, 0)
     flipped = sign if table.outcome == "expansion" else 0
@@ -366,7 +368,7 @@ def _info(table: ReadyTable, name: str, kind: Kind) -> FeatureInfo:
 
 
 def in_words(name: str) -> str:
-    """Return a column's name as people write it.
+    """Return a column's name as words.
 
     >>> in_words("MonthlyCharges"), in_words("nps_score"), in_words("customerID")
     ('monthly charges', 'nps score', 'customer ID')

@@ -21,12 +21,14 @@ from features.pipeline import FeatureBuild
 from serving.batch.score_book import score_book
 from serving.ledger.ledger import Ledger
 from tests.benchmarks.training.company import simulated
-from training.candidates.train import reference
+from training.candidates.build_manifest import reference
 from training.data.dataset import training_frame
 from training.data.training_frame import TrainingFrame
 from training.fitting.fit import FittedModel, TrainingConfig, fit, with_draws
 from training.model.bands import book_scores, frozen_bands, newest_vectors
-from training.model.bundle import Bundle, Calibration, save
+from training.model.bundle import Bundle, save
+from training.model.manifest import ModelManifest
+from training.model.manifest_parts import Calibration
 from training.model.reason_text import catalogue_version
 from training.registry.releases import Release, current, new_release, open_store, publish
 
@@ -117,7 +119,7 @@ def _bundle(
         "base_rate": float(frame.label.mean()),
         "metrics": {},
     }
-    return Bundle(manifest, fitted.predictor)
+    return Bundle(ModelManifest.from_dict(manifest), fitted.predictor)
 
 
 def _release(workspace: Workspace, built: FeatureBuild, bundles: Mapping[str, Bundle]) -> Release:

@@ -97,8 +97,8 @@ def log_loss(p: np.ndarray, label: np.ndarray) -> float:
 
 def ours(given: Contest, budget: int) -> Result:
     """Search for `budget` seconds with our tuner, and fit its recipe."""
-    rung = choose_tier(count_events(given.known.rows))
-    trees = dict(starting_trees(rung, len(given.known)))
+    tier = choose_tier(count_events(given.known.rows))
+    trees = dict(starting_trees(tier, len(given.known)))
     recipe = TrainingConfig("lightgbm", given.outcome, SEEDS, trees, threads=1)
     tuning = Tuning(trials=10_000, timeout_seconds=budget)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Every rung of the small-data ladder, held against the truth of a simulated company of its size.
+"""Every model tier, compared with the truth of a simulated company of its size.
 
 Not speed: how near the risk comes to the chance that really held, whether ranges hold, and how
 often the true driver is among what is named, with so many accounts to learn from.
@@ -16,7 +16,7 @@ from tests.benchmarks.measure import Measure
 from tests.benchmarks.training.company import simulated
 from training.candidates.train import train
 from training.pipeline import frame_of
-from training.simulated_truth import truth_held
+from training.simulated_truth import TruthComparison, model_against_truth
 
 SIZES: Mapping[int, int] = {50: 24, 200: 24, 1_000: 30, 10_000: 24}
 """Accounts, and months they are watched."""
@@ -27,18 +27,18 @@ Progress = Callable[[str], None]
 
 def learned(
     workspace: Workspace, built: FeatureBuild, target: str, progress: Progress = lambda _: None
-) -> Plain:
+) -> TruthComparison:
     """Train a target as a company would, without telling the tracking server; hold it to the truth.
 
     Returns
     -------
     dict
-        See `training.simulated_truth.truth_held`.
+        See `training.simulated_truth.model_against_truth`.
     """
     frame = frame_of(workspace.company, built, target)
     trials = workspace.state.root.resolve() / "optuna.db"
     trained = train(frame, workspace.company, storage_url=f"sqlite:///{trials}", progress=progress)
-    return truth_held(workspace, built, trained.bundle, trained.predictions)
+    return model_against_truth(workspace, built, trained.bundle, trained.predictions)
 
 
 def named(found: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -71,7 +71,7 @@ def measure(folder: Path, progress: Progress) -> list[Measure]:
     ]
 
 
-def _measured(accounts: int, found: Plain) -> Measure:
+def _measured(accounts: int, found: TruthComparison) -> Measure:
     """Return one line: rank correlation with the true chance, beside that of the health score."""
     models, latest = found["probability"]["models"], found["book"]
     ours = latest["correlation"]
@@ -79,7 +79,8 @@ def _measured(accounts: int, found: Plain) -> Measure:
         ours = found["rules"]["correlation"]
     theirs = models.get("health_score", {}).get("correlation")
     return Measure(
-        f"{found['target']}, {accounts:,} accounts, rung {found['rung']} ({found['verdict']}): "
+        f"{found['target']}, {accounts:,} accounts, model tier {found['tier']} "
+        f"({found['verdict']}): "
         "rank correlation with the true chance",
         ours or 0.0,
         "",

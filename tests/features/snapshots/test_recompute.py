@@ -21,7 +21,7 @@ from features.snapshots.recompute import (
 from features.sources import load_sources
 from features.tables.point_in_time import as_known
 from training.checks.leakage.l01_backfill_mismatch import moved
-from training.checks.source_evidence import gather
+from training.checks.source_evidence import gather_evidence
 
 NOW = datetime(2025, 7, 1, tzinfo=UTC)
 DAY = date(2025, 4, 1)
@@ -105,7 +105,7 @@ def test_a_feature_that_counts_them_is_seen(company, monkeypatch):
 
 
 def test_the_evidence_of_a_company(company):
-    evidence = gather(company, build_features(company, NOW))
+    evidence = gather_evidence(company, build_features(company, NOW))
     assert evidence.stored.shape == evidence.rebuilt.shape
     assert evidence.leaving is not None
     assert evidence.leaving.n_tickets == 36

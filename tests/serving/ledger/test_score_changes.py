@@ -14,7 +14,8 @@ from serving.api.schemas import ChangesAnswer
 from serving.batch.score_book import read_table, score_book
 from serving.ledger.ledger import Ledger
 from serving.ledger.score_rows import BookScores, new_score_ids, pack_features, unpack_features
-from training.model.bundle import Bundle, Calibration, load, save
+from training.model.bundle import Bundle, load, save
+from training.model.manifest_parts import Calibration
 from training.model.predictors import Boosters
 from training.registry.releases import new_release, open_store, publish
 
@@ -74,7 +75,7 @@ def retrained(serving, fresh, world):
         kept = Boosters(old.predictor.seeds[:1], old.predictor.texts[:1])
         calibration = Calibration(1.1, 0.2, (0.01, 0.0, 0.02), "affine", 150)
         plain = {**asdict(calibration), "covariance": [0.01, 0.0, 0.02]}
-        return Bundle({**old.manifest, "seeds": [7], "calibration": plain}, kept)
+        return Bundle(old.manifest.changed(seeds=(7,), calibration=plain), kept)
 
     shas = {
         target: save(again(part["sha"]), fresh.state.bundles)

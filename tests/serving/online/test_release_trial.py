@@ -24,8 +24,8 @@ CHURN = "churn"
 
 
 def changed_calibration(bundle, **values):
-    calibration = {**bundle.manifest["calibration"], **values}
-    return replace(bundle, manifest={**bundle.manifest, "calibration": calibration})
+    calibration = replace(bundle.calibration, **values)
+    return replace(bundle, manifest=bundle.manifest.changed(calibration=calibration))
 
 
 def with_text(bundle, change):
@@ -102,7 +102,7 @@ NONSENSE = {
     "endless_intercept": lambda bundle: changed_calibration(bundle, intercept=math.inf),
     "nan_covariance": lambda bundle: changed_calibration(bundle, covariance=[math.nan] * 3),
     "calibration_of_text": lambda bundle: changed_calibration(bundle, slope="steep"),
-    "base_rate": lambda bundle: replace(bundle, manifest={**bundle.manifest, "base_rate": 7.0}),
+    "base_rate": lambda bundle: replace(bundle, manifest=bundle.manifest.changed(base_rate=7.0)),
     **{
         change.__name__: lambda bundle, change=change: with_text(bundle, change)
         for change in (
@@ -240,5 +240,5 @@ def test_sound_trees_have_no_mistake(world, fresh):
     width = len(bundle.encoder.names)
     assert {tree_mistake(text, width) for text in bundle.predictor.texts} == {""}
     assert "asks for feature" in tree_mistake(bundle.predictor.texts[0], 1)
-    assert json.dumps(bundle.manifest["calibration"])
+    assert json.dumps(bundle.manifest.to_dict()["calibration"])
     assert save(bundle, fresh.state.bundles) == sha

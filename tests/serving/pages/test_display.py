@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from features.tables.catalog import THEMES
 from serving.pages.account import groups, printed_of, view, waterfall
 from serving.pages.whats_new import _moved
-from training.model.reason_text import amount, capital
+from training.model.reason_text import amount, capitalize
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_a_theme_has_one_number_wherever_it_is_printed(answers):
         printed = printed_of(shown["steps"])
         for reason in (*shown["raises"], *shown["lowers"]):
             n += 1
-            assert printed[capital(THEMES[reason["theme"]])] == reason["printed"]
+            assert printed[capitalize(THEMES[reason["theme"]])] == reason["printed"]
             parts = [fact["printed"] for fact in reason["facts"]]
             assert sum(parts) + reason["rest"] == pytest.approx(reason["printed"], abs=1e-9)
     assert n > 50

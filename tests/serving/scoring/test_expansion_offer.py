@@ -14,6 +14,7 @@ from features.revenue.growth_kinds import KINDS, N_CELLS, N_HELD
 from serving.api.schemas import Answer, OfferSchema
 from serving.scoring.expansion_offer import BLOCKERS, OfferMaker
 from serving.scoring.export_rows import COLUMNS, csv_lines, flat_row
+from training.model.manifest import ModelManifest
 
 NAMES = ["entitlement_fullest", "products_subscribed"]
 FULL, HALF = [0.94, 1.0], [0.5, 1.0]
@@ -45,9 +46,8 @@ def bundle(**bases: str) -> SimpleNamespace:
         }
         for kind, basis in told.items()
     }
-    return SimpleNamespace(
-        target="expansion", manifest={"growth": {"kinds": kinds, "shares": shares.tolist()}}
-    )
+    growth = {"kinds": kinds, "shares": shares.tolist()}
+    return SimpleNamespace(target="expansion", manifest=ModelManifest.from_dict({"growth": growth}))
 
 
 def answer(**changes) -> dict:

@@ -24,7 +24,8 @@ from training.data.training_frame import TrainingFrame
 from training.fitting.fit import constant_rate
 from training.model.bands import book_scores, frozen_bands, newest_vectors
 from training.model.bundle import Bundle
-from training.model.rule_model import as_kept
+from training.model.manifest import ModelManifest
+from training.model.rule_model import rules_to_json
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +226,7 @@ def test_without_a_signal_there_are_no_reasons(world, scorer, ids, rows):
     model = scorer.models[0]
     frame = no_rows(model.bundle)
     rate = constant_rate(frame, model.bundle.encoder)
-    silent = Bundle({**model.bundle.manifest, "verdict": "no_signal"}, rate)
+    silent = Bundle(model.bundle.manifest.changed(verdict="no_signal"), rate)
     mute = replace(scorer, models=(replace(model, bundle=silent), scorer.models[1]))
     answers = scored(mute.score(ids, rows, world.now))
     assert len({answer["churn_risk"] for answer in answers}) == 1
@@ -243,9 +244,14 @@ def ruled(world, scorer, ids, rows) -> list[dict]:
     model = scorer.models[0]
     rate = constant_rate(no_rows(model.bundle), model.bundle.encoder)
     rung = {"name": "rates", "kind": "rates", "n_events": 9, "reason": "9 events, below 40"}
-    rules = as_kept(in_force(world.workspace.company.rules, "churn"))
-    manifest = {**model.bundle.manifest, "verdict": "no_signal", "rung": rung, "rules": rules}
-    low = replace(model, bundle=Bundle(manifest, rate))
+    rules = rules_to_json(in_force(world.workspace.company.rules, "churn"))
+    manifest = {
+        **model.bundle.manifest.to_dict(),
+        "verdict": "no_signal",
+        "rung": rung,
+        "rules": rules,
+    }
+    low = replace(model, bundle=Bundle(ModelManifest.from_dict(manifest), rate))
     return scored(replace(scorer, models=(low, scorer.models[1])).score(ids, rows, world.now))
 
 

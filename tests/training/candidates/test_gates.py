@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from configs.schema.company import Gates
-from training.candidates.gates import judge
+from training.candidates.gates import evaluate_gates
 from training.evaluation.evaluate import Evaluation
 from training.fitting.fit import choose_tier
 
@@ -45,7 +45,7 @@ def evaluation(*, value=0.75, low=0.70, loss=-0.02, calendar=0.1, slope=1.0, lev
 
 
 def judged(found, n_events=400):
-    return judge(found, choose_tier(n_events), GATES)
+    return evaluate_gates(found, choose_tier(n_events), GATES)
 
 
 def test_a_sound_model_is_promotable():
@@ -84,7 +84,7 @@ def test_no_signal_publishes_the_base_rate(changes):
 def test_pooled_rates_are_never_promoted():
     found = judged(evaluation(), n_events=39)
     assert found.verdict == "provisional"
-    assert [gate.code for gate in found.failed] == ["rung"]
+    assert [gate.code for gate in found.failed] == ["model_tier"]
 
 
 def test_a_leak_is_called_by_its_name():
@@ -102,7 +102,7 @@ def test_a_challenger_may_not_lose_much_to_the_champion(loss, passed):
 
 def test_thresholds_are_the_companys():
     strict = Gates(min_auc_lower=0.72)
-    assert judge(evaluation(), choose_tier(400), strict).verdict == "provisional"
+    assert evaluate_gates(evaluation(), choose_tier(400), strict).verdict == "provisional"
 
 
 def test_the_judgement_is_plain():

@@ -10,12 +10,14 @@ import pytest
 from configs.runtime.errors import ConfigError
 from configs.schema.company import Tuning
 from features.tables.catalog import FeatureInfo
-from training.candidates.train import calibrated_forward, pooled_calibration, reference, train
+from training.candidates.build_manifest import reference
+from training.candidates.train import calibrated_forward, pooled_calibration, train
 from training.data.splits import make_folds
 from training.evaluation.metrics import Sample, auc
 from training.fitting.fit import DEFAULT_TREES, TrainingConfig
 from training.model.bundle import load, save, sigmoid
 from training.model.encoder import Encoder
+from training.model.manifest_parts import Recipe
 from training.model.reasons import explain_rows
 
 NOWHERE = "sqlite:///:memory:"
@@ -44,8 +46,8 @@ def test_a_real_signal_is_found_near_the_best_that_can_be_had(trained):
     best = auc(sample, np.ones((1, len(label))))[0]
     found = trained.evaluation.models["model"]["auc"]
     assert best - 0.05 < found["value"] < best + 0.02
-    assert trained.judgement.verdict in ("promotable", "provisional")
-    assert trained.rung.kind == "lightgbm"
+    assert trained.gate_result.verdict in ("promotable", "provisional")
+    assert trained.tier.kind == "lightgbm"
 
 
 def test_the_bundle_is_served_and_explained_as_judged(trained, frame, tmp_path):
@@ -69,15 +71,15 @@ def test_the_bundle_is_served_and_explained_as_judged(trained, frame, tmp_path):
 
 def test_the_manifest_says_what_it_was_made_of(trained, frame, small):
     manifest = trained.bundle.manifest
-    json.dumps(manifest, allow_nan=False)
-    assert manifest["config_hash"] == small.company().config_hash
-    assert manifest["training_fingerprint"] == frame.fingerprint()
-    assert manifest["label_contract"]["horizon_days"] == 91
-    assert manifest["n_rows"] == len(frame)
-    assert manifest["base_rate"] == pytest.approx(frame.label.mean(), abs=1e-3)
-    assert list(manifest["reference"]) == [item.name for item in frame.info]
-    assert sum(manifest["reference"]["plan"]["shares"]) == pytest.approx(1.0)
-    assert manifest["reference"]["nps"]["missing"] == pytest.approx(0.3, abs=0.03)
+    json.dumps(manifest.to_dict(), allow_nan=False)
+    assert manifest.config_hash == small.company().config_hash
+    assert manifest.training_fingerprint == frame.fingerprint()
+    assert manifest.label_contract["horizon_days"] == 91
+    assert manifest.n_rows == len(frame)
+    assert manifest.base_rate == pytest.approx(frame.label.mean(), abs=1e-3)
+    assert list(manifest.reference) == [item.name for item in frame.info]
+    assert sum(manifest.reference["plan"].shares) == pytest.approx(1.0)
+    assert manifest.reference["nps"].missing == pytest.approx(0.3, abs=0.03)
 
 
 def test_the_same_inputs_give_the_same_bytes(trained, frame, small, tmp_path):
@@ -148,7 +150,7 @@ def test_shuffled_labels_show_no_signal(frame, small):
     rng = np.random.default_rng(5)
     shuffled = relabelled(frame, rng.permutation(frame.rows["label"].to_numpy()))
     found = train(shuffled, small.company(), storage_url=NOWHERE)
-    assert found.judgement.verdict == "no_signal"
+    assert found.gate_result.verdict == "no_signal"
     assert not found.bundle.has_reasons
     matrix = found.bundle.encode(frame.features).matrix
     p = found.bundle.predict(matrix).p
@@ -165,24 +167,24 @@ def test_a_column_that_knows_the_outcome_is_suspected(frame, small):
         info=(*frame.info, leak),
     )
     found = train(planted, small.company(), storage_url=NOWHERE)
-    assert found.judgement.verdict == "provisional"
-    assert "too_good" in {gate.code for gate in found.judgement.failed}
+    assert found.gate_result.verdict == "provisional"
+    assert "too_good" in {gate.code for gate in found.gate_result.failed}
 
 
 @pytest.mark.parametrize(("accounts", "kind"), [(20, "rates"), (45, "linear"), (150, "lightgbm")])
 def test_the_ladder_follows_the_events(small, accounts, kind):
     rows = small.make_frame(accounts=accounts, months=14, rate=-2.2)
     found = train(rows, small.company(folds=2), storage_url=NOWHERE)
-    assert found.rung.kind == kind
-    assert found.recipe.kind == kind
-    if found.judgement.verdict != "no_signal":
+    assert found.tier.kind == kind
+    assert found.config.kind == kind
+    if found.gate_result.verdict != "no_signal":
         assert found.bundle.predictor.kind == kind
 
 
 def test_the_bundle_tells_the_auc_of_the_evaluation(trained):
-    kept, found = trained.bundle.manifest["metrics"], trained.evaluation.models["model"]
+    kept, found = trained.bundle.manifest.metrics, trained.evaluation.models["model"]
     assert (kept["auc"], kept["auc_pooled"]) == (found["auc"], found["auc_pooled"])
-    gates = {gate.code: gate for gate in trained.judgement.gates}
+    gates = {gate.code: gate for gate in trained.gate_result.gates}
     assert gates["too_good"].value == found["auc"]["value"]
     assert gates["discrimination"].value == found["auc"]["low"]
 
@@ -208,18 +210,18 @@ def test_settings_that_win_the_search_are_published(frame, small, tmp_path, monk
     company = small.company(tuning=Tuning(trials=4, inner_folds=1))
     found = train(frame, company, storage_url=f"sqlite:///{tmp_path / 'optuna.db'}")
     best = found.trials.loc[found.trials["value"].idxmin()]
-    kept = found.bundle.manifest["recipe"]
-    assert kept["trees"] == {name: best[name] for name in DEFAULT_TREES}
-    assert kept["rounds"] == best["rounds"]
+    kept = found.bundle.manifest.recipe
+    assert kept.trees == {name: best[name] for name in DEFAULT_TREES}
+    assert kept.rounds == best["rounds"]
     assert found.evaluation.tuning.startswith("tuning lowered log-loss from 0.")
 
 
 def test_a_champion_is_refitted_on_the_same_folds(frame, small):
     champion = TrainingConfig("lightgbm", "churn", seeds=(1,), rounds=5, threads=1)
-    assert TrainingConfig.from_dict(champion.as_dict(), threads=1) == champion
+    assert TrainingConfig.from_recipe(Recipe.from_dict(champion.as_dict()), threads=1) == champion
     found = train(frame, small.company(), storage_url=NOWHERE, champion=champion)
     assert "champion" in found.evaluation.models
-    gates = {gate.code: gate for gate in found.judgement.gates}
+    gates = {gate.code: gate for gate in found.gate_result.gates}
     assert gates["champion"].passed
 
 
@@ -229,12 +231,12 @@ def test_the_published_model_is_asked_only_about_what_it_could_not_know(frame, s
     old = train(past, small.company(folds=1), storage_url=NOWHERE)
     found = train(frame, small.company(), storage_url=NOWHERE, published=old.bundle)
     itself = found.predictions["champion_itself"]
-    cutoff = pd.Timestamp(old.bundle.manifest["labels_known_to"])
+    cutoff = pd.Timestamp(old.bundle.manifest.labels_known_to)
     assert (itself.notna() == (found.predictions["as_of"] >= cutoff)).all()
     since = found.evaluation.champion_since
     assert pd.Timestamp(since["since"]) >= cutoff
     assert since["difference"]["log_loss"]["low"] <= since["difference"]["log_loss"]["value"]
-    assert "champion_since" in {gate.code for gate in found.judgement.gates}
+    assert "champion_since" in {gate.code for gate in found.gate_result.gates}
     assert "champion_itself" not in found.evaluation.models
 
 
@@ -247,7 +249,7 @@ def test_a_table_with_a_single_as_of_is_provisional(frame, small):
     )
     found = train(one, small.company(), storage_url=NOWHERE)
     assert found.evaluation.over == "accounts"
-    assert found.judgement.verdict != "promotable"
+    assert found.gate_result.verdict != "promotable"
     assert "hold out accounts" in found.evaluation.notes[0]
 
 
@@ -260,10 +262,10 @@ def test_a_book_is_held_against_the_rows_of_the_last_year():
     encoder = Encoder(("users", "plan"), {"plan": ("basic", "pro")})
     matrix = np.array([[1.0, 0.0], [2.0, 1.0], [3.0, 1.0], [np.nan, np.nan]])
     found = reference(encoder, matrix, np.array([False, True, True, True]))
-    assert (found["users"]["low"], found["users"]["missing"]) == (1.0, 0.25)
-    assert sum(found["users"]["counts"]) == 3
-    assert found["users"]["counts"][-1] == 1  # not known
-    assert found["plan"] == {
+    assert (found["users"].low, found["users"].missing) == (1.0, 0.25)
+    assert sum(found["users"].counts) == 3
+    assert found["users"].counts[-1] == 1  # not known
+    assert found["plan"].to_dict() == {
         "missing": 0.25, "shares": [0.25, 0.5], "edges": [0.0], "counts": [0, 2, 1],
     }  # fmt: skip
-    assert sum(reference(encoder, matrix)["users"]["counts"]) == 4
+    assert sum(reference(encoder, matrix)["users"].counts) == 4

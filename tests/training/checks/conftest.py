@@ -83,7 +83,7 @@ def with_column():
 def find():
     """Run one check: `find("BW-L02", context)`."""
     by_code = {check.code: check for check in check_catalogue()}
-    return lambda code, context: by_code[code].look(context)
+    return lambda code, context: by_code[code].run(context)
 
 
 @pytest.fixture(scope="session")

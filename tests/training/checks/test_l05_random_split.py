@@ -31,5 +31,5 @@ def test_folds_over_accounts_have_no_time_to_compare_with(find, clean):
 
 
 def test_pooled_rates_learn_from_no_feature(find, clean):
-    rates = replace(clean, recipe=replace(clean.recipe, kind="rates"))
+    rates = replace(clean, config=replace(clean.config, kind="rates"))
     assert find(CODE, rates).outcome == "not applicable"

@@ -26,7 +26,7 @@ def test_test_rows_among_the_training_rows_are_caught(find, clean):
         replace(
             clean,
             folds=replace(clean.folds, folds=leaky),
-            recipe=replace(clean.recipe, trees=trees, rounds=150),
+            config=replace(clean.config, trees=trees, rounds=150),
         ),
     )
     assert found.outcome == "issue"
@@ -41,5 +41,5 @@ def test_labels_stay_within_their_as_of(frame):
 
 
 def test_pooled_rates_learn_from_no_feature(find, clean):
-    rates = replace(clean, recipe=replace(clean.recipe, kind="rates"))
+    rates = replace(clean, config=replace(clean.config, kind="rates"))
     assert find(CODE, rates).outcome == "not applicable"

@@ -10,7 +10,7 @@ CODE = "BW-L08"
 def test_quiet_when_no_feature_moves_without_them(find, with_evidence):
     found = find(CODE, with_evidence())
     assert found.outcome == "passed"
-    assert found.words.startswith("12 tickets")
+    assert found.words.startswith("12 cancellation tickets")
 
 
 def test_a_feature_that_counts_them_is_caught(find, with_evidence, evidence):
@@ -18,7 +18,7 @@ def test_a_feature_that_counts_them_is_caught(find, with_evidence, evidence):
     fewer.iloc[:4] -= 1.0
     found = find(CODE, with_evidence(leaving=CancellationCategories(12, fewer)))
     assert found.outcome == "issue"
-    assert found.words == "12 tickets about leaving are counted by tickets_28d (4 accounts)"
+    assert found.words == "12 cancellation tickets are counted by tickets_28d (4 accounts)"
 
 
 def test_categories_that_sound_like_leaving_are_a_tip(find, with_evidence, evidence):

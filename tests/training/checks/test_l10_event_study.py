@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import norm, rankdata
 
-from training.checks.event_study import STEP_DAYS, aligned
+from training.checks.event_study import STEP_DAYS, event_study
 
 CODE = "BW-L10"
 
@@ -77,7 +77,7 @@ def test_a_fall_of_small_accounts_is_not_lost_among_large_ones(looking, frame, s
 
 def test_ranks_by_moment_are_normal_scores_of_scipy(frame, small):
     seeing = far_seeing(frame)
-    found = aligned(seeing, by_rank=True)
+    found = event_study(seeing, by_rank=True)
     rows, stayed = seeing.rows, seeing.rows["label"] == 0
     users = seeing.features["users_28d"]
     scores = users.groupby(rows["as_of"]).transform(
@@ -92,7 +92,7 @@ def test_ranks_by_moment_are_normal_scores_of_scipy(frame, small):
 
 def test_the_gap_is_that_worked_by_hand(frame, small):
     seeing = far_seeing(frame)
-    found = aligned(planted(small, seeing, np.random.default_rng(1).normal(size=len(frame))))
+    found = event_study(planted(small, seeing, np.random.default_rng(1).normal(size=len(frame))))
     rows, lead = seeing.rows, lead_days(seeing)
     x = found.names.index("users_28d")
     values = seeing.features["users_28d"]
@@ -103,11 +103,11 @@ def test_the_gap_is_that_worked_by_hand(frame, small):
     wanted = (apart[last] / apart[stayed].std()).clip(-10, 10).mean()
     assert found.gap[x, -1] == pytest.approx(wanted)
     assert found.from_days == (120, 90, 60, 30)
-    told = found.as_dict(most=2)
-    assert [told["n_events"], told["n_features"]] == [found.n_events, len(found.names)]
-    assert len(told["rows"]) == 2 * 4
+    told = found.summary(2)
+    assert [told.n_events, told.n_features] == [found.n_events, len(found.names)]
+    assert len(told.rows) == 2 * 4
     ends = np.sort(np.abs(found.gap[:, -1]))[::-1][:2]
-    assert [abs(row["gap"]) for row in told["rows"][3::4]] == pytest.approx(ends)
+    assert [abs(row.gap) for row in told.rows[3::4]] == pytest.approx(ends)
 
 
 def test_undated_decisions_cannot_be_aligned(looking, frame):

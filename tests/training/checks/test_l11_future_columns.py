@@ -31,7 +31,7 @@ def planted(final, with_column):
 def test_quiet_on_honest_features(find, company, request):
     found = find(CODE, request.getfixturevalue(company))
     assert found.outcome == "passed"
-    assert found.words.startswith("the most is told of later events by ")
+    assert found.words.startswith("the highest AUC for later events has ")
 
 
 @pytest.mark.parametrize("gone", [0.0, np.nan])

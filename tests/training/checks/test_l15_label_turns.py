@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from features.tables.catalog import FeatureInfo
-from training.checks.label_turns import turns
+from training.checks.label_turns import label_turns
 from training.data.training_frame import TrainingFrame
 
 CODE = "BW-L15"
@@ -90,5 +90,5 @@ def test_to_be_known_only_of_leavers_is_a_turn_too(find, leaving, with_column):
 
 def test_labels_that_follow_the_moment_are_not_asked(find, clean):
     # Their labels are drawn anew each month: no two rows tell of one decision.
-    assert turns(clean.frame) is None
+    assert label_turns(clean.frame) is None
     assert find(CODE, clean).outcome == "not applicable"

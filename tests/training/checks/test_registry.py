@@ -13,7 +13,7 @@ import pytest
 import training.checks
 from configs.runtime.errors import ConfigError
 from configs.schema.company import Checks, Gates, parse_company
-from training.candidates.gates import GateResult, hold_to_checks
+from training.candidates.gates import GateResult, apply_checks
 from training.candidates.train import train
 from training.checks import check_catalogue
 from training.checks.base import OUTCOMES, SECTIONS, Check
@@ -102,7 +102,7 @@ def result(run_ignoring):
     ],
 )
 def test_only_issues_of_blocking_checks_block(result, code, outcome, before, after):
-    held = hold_to_checks(GateResult(before, ()), [result(code, outcome)])
+    held = apply_checks(GateResult(before, ()), [result(code, outcome)])
     assert held.verdict == after
     gate = held.gates[-1]
     assert gate.code == "checks"
@@ -136,16 +136,16 @@ def leaky(frame, small):
 
 def test_a_blocking_issue_is_sealed_in_the_bundle(leaky):
     trained, _ = leaky
-    assert trained.judgement.verdict == "provisional"
-    assert [gate.code for gate in trained.judgement.failed] == ["checks"]
+    assert trained.gate_result.verdict == "provisional"
+    assert [gate.code for gate in trained.gate_result.failed] == ["checks"]
     manifest = trained.bundle.manifest
-    assert manifest["verdict"] == "provisional"
-    assert manifest["checks"] == [item.as_dict() for item in trained.checks]
+    assert manifest.verdict == "provisional"
+    assert manifest.to_dict()["checks"] == [item.as_dict() for item in trained.checks]
 
 
 def test_an_ignored_check_does_not_block_and_stands_in_the_card(leaky):
     _, trained = leaky
-    assert trained.judgement.verdict == "promotable"
+    assert trained.gate_result.verdict == "promotable"
     manifest = trained.bundle.manifest
-    card = model_card("churn", manifest, trained.evaluation.as_dict(), manifest["gates"])
-    assert "| ignored | BW-L02 | no single feature knows the outcome | known |" in card
+    card = model_card("churn", manifest, trained.evaluation.as_dict())
+    assert "| ignored | BW-L02 | no single feature determines the outcome | known |" in card

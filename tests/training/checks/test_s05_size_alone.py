@@ -14,8 +14,8 @@ def growth(context, *, arr=None):
     predictions = context.predictions
     if arr is not None:
         predictions = predictions.assign(arr=arr(predictions))
-    recipe = replace(context.recipe, outcome="expansion")
-    return replace(context, recipe=recipe, predictions=predictions)
+    recipe = replace(context.config, outcome="expansion")
+    return replace(context, config=recipe, predictions=predictions)
 
 
 def test_quiet_where_size_tells_nothing(find, clean):

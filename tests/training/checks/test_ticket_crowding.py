@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from training.checks.source_evidence import decisions
-from training.checks.ticket_crowding import EVERY, NONE, crowding
+from training.checks.ticket_crowding import EVERY, NONE, crowded_categories
 
 
 @pytest.fixture
@@ -38,30 +38,32 @@ def planted(tickets, decided, category, share, within=14) -> pd.DataFrame:
 
 
 def test_tickets_at_any_time_do_not_crowd(tickets, decided):
-    assert crowding(tickets, decided) == ()
+    assert crowded_categories(tickets, decided) == ()
 
 
 def test_more_tickets_in_trouble_do_not_crowd(tickets, decided):
     again = tickets[(tickets["day"] > tickets["entity_id"].map(
         decided.set_index("entity_id")["decided_day"]) - 60)]  # fmt: skip
-    assert crowding(pd.concat([tickets, again.assign(day=again["day"] - 5)]), decided) == ()
+    assert (
+        crowded_categories(pd.concat([tickets, again.assign(day=again["day"] - 5)]), decided) == ()
+    )
 
 
 @pytest.mark.parametrize("name", ["Account closure request", "Offboarding", "winback", "x-17"])
 @pytest.mark.parametrize("share", [0.2, 1.0])
 def test_a_category_of_any_name_is_found(tickets, decided, name, share):
-    (found, *_) = crowding(planted(tickets, decided, name, share), decided)
+    (found, *_) = crowded_categories(planted(tickets, decided, name, share), decided)
     assert found.startswith(f"{name.lower()} ({int(100 * share)} of 100 accounts")
 
 
 def test_a_usual_category_that_crowds_is_found(tickets, decided):
-    found = crowding(planted(tickets, decided, "how_to", 1.0), decided)
+    found = crowded_categories(planted(tickets, decided, "how_to", 1.0), decided)
     assert any(words.startswith("how_to") for words in found)
 
 
 @pytest.mark.parametrize("name", [None, "", "  "])
 def test_tickets_without_a_category_are_looked_at_too(tickets, decided, name):
-    found = crowding(planted(tickets, decided, name, 0.5), decided)
+    found = crowded_categories(planted(tickets, decided, name, 0.5), decided)
     assert any(words.startswith(NONE) for words in found)
 
 
@@ -69,17 +71,17 @@ def test_a_name_of_its_own_for_every_ticket_hides_nothing(tickets, decided):
     many = planted(tickets, decided, "x", 1.0)
     new = many["category"] == "x"
     many.loc[new, "category"] = [f"request {i}" for i in range(new.sum())]
-    assert any(words.startswith(EVERY) for words in crowding(many, decided))
+    assert any(words.startswith(EVERY) for words in crowded_categories(many, decided))
 
 
 def test_after_the_decision_is_no_sign_of_a_leak(tickets, decided):
     late = planted(tickets, decided, "closure", 1.0)
     late.loc[late["category"] == "closure", "day"] += 30
-    assert crowding(late, decided) == ()
+    assert crowded_categories(late, decided) == ()
 
 
 def test_few_decisions_are_not_asked(tickets, decided):
-    assert crowding(planted(tickets, decided, "closure", 1.0), decided.head(5)) == ()
+    assert crowded_categories(planted(tickets, decided, "closure", 1.0), decided.head(5)) == ()
 
 
 def test_each_account_has_its_first_decision():

@@ -75,6 +75,6 @@ def test_a_key_twice_is_named(small, frame):
 def test_nothing_is_trained_on_rows_that_break_it(small, frame, tmp_path):
     workspace = Workspace(small.company(), tmp_path, tmp_path, State(tmp_path / "state"))
     broken = small.with_columns(frame, rows={"label": frame.rows["label"] * 2})
-    with pytest.raises(DataError, match="the training rows break their contract: label"):
+    with pytest.raises(DataError, match="the training rows violate their contract: label"):
         train_frame(workspace, broken, {})
     assert not workspace.state.bundles.exists()

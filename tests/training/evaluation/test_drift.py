@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from training.evaluation.drift import drift_of, histogram
+from training.model.manifest_parts import Histogram
 
 EDGES = np.quantile(np.random.default_rng(0).normal(size=20_000), np.linspace(0.1, 0.9, 9))
 N_REFERENCE = 800
@@ -94,7 +95,7 @@ def test_the_null_distribution_is_that_of_the_paper():
 def test_the_same_book_gives_the_same_numbers_and_unknown_names_are_left_out():
     rng = np.random.default_rng(9)
     columns = {"x": rng.normal(size=90), "y": rng.normal(size=90)}
-    before = reference(rng) | {"y": {"missing": 0.0}}
+    before = reference(rng) | {"y": Histogram()}
     first = drift_of(columns, before, n_reference=500, seed=2)
     assert [item.name for item in first] == ["x"]
     assert first == drift_of(columns, before, n_reference=500, seed=2)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from training.evaluation.lead_time import LEADS, alert_lines, at_lead_times, nearest
+from training.evaluation.lead_time import LEADS, alert_thresholds, by_lead_time, nearest
 from training.evaluation.sampling import Drawing
 
 START = pd.Timestamp("2025-01-01", tz="UTC")
@@ -51,7 +51,7 @@ def book(n=60, moments=8, step=30, horizon=400, seed=4) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def table():
-    found = at_lead_times(book(), ["model", "calendar"], DRAWING)
+    found = by_lead_time(book(), ["model", "calendar"], DRAWING)
     return {(row["counted_from"], row["days"]): row for row in found}
 
 
@@ -78,7 +78,7 @@ def test_measures_before_a_deadline_are_those_of_scikit_learn_on_the_rows_picked
     assert found["average_precision"]["value"] == pytest.approx(average_precision_score(label, p))
     assert found["brier"]["value"] == pytest.approx(brier_score_loss(label, p))
     assert found["observed_to_expected"]["value"] == pytest.approx(label.sum() / p.sum())
-    line = alert_lines(rows[rows["is_headline"]], "model", DRAWING)[1]
+    line = alert_thresholds(rows[rows["is_headline"]], "model", DRAWING)[1]
     caught = label[p >= line].sum() / label.sum()
     assert found["capture_at_capacity"]["value"] == pytest.approx(caught)
     rate = label[p >= line].mean() / label.mean()
@@ -104,7 +104,7 @@ def test_before_a_decision_events_of_one_lead_stand_against_all_who_stayed(table
 
 
 def test_a_label_that_does_not_reach_the_deadline_says_nothing_of_it():
-    short = at_lead_times(book(horizon=100), ["model"], DRAWING)
+    short = by_lead_time(book(horizon=100), ["model"], DRAWING)
     found = {row["days"]: row for row in short if row["counted_from"] == "notice deadline"}
     assert found[90]["n"] > 0
     assert found[120]["n"] == found[180]["n"] == 0
@@ -113,10 +113,10 @@ def test_a_label_that_does_not_reach_the_deadline_says_nothing_of_it():
 
 def test_without_contracts_nothing_is_counted_from_a_deadline():
     rows = book().drop(columns="days_to_notice")
-    assert {row["counted_from"] for row in at_lead_times(rows, ["model"], DRAWING)} == {"decision"}
+    assert {row["counted_from"] for row in by_lead_time(rows, ["model"], DRAWING)} == {"decision"}
     never = book().assign(days_to_notice=np.nan, decision_at=pd.NaT)
     never["decision_at"] = pd.to_datetime(never["decision_at"], utc=True)
-    assert at_lead_times(never, ["model"], DRAWING) == []
+    assert by_lead_time(never, ["model"], DRAWING) == []
 
 
 def test_of_two_rows_as_near_the_earlier_counts():
@@ -129,5 +129,5 @@ def test_of_two_rows_as_near_the_earlier_counts():
 
 def test_an_account_dealt_twice_counts_once():
     rows = pd.concat([book().assign(repeat=1), book().assign(repeat=2)], ignore_index=True)
-    once = at_lead_times(book(), ["model"], DRAWING)
-    assert at_lead_times(rows, ["model"], DRAWING) == once
+    once = by_lead_time(book(), ["model"], DRAWING)
+    assert by_lead_time(rows, ["model"], DRAWING) == once

@@ -44,9 +44,9 @@ def test_a_season_moves_the_level_and_is_told_from_the_ranking():
     assert found["auc"]["moved"] == "no"
     for words in (
         "(no more than chance), observed over expected",
-        "The level moves between periods, as a season moves it (2025-04: ",
+        "The level differs between periods, as with seasons (2025-04: ",
         "calibrated on all test periods together",
-        "in the one beginning 2025-10 the probabilities were too high, by a factor of",
+        "in the period starting 2025-10 the probabilities were too high, by a factor of",
     ):
         assert words in found["words"]
     json.dumps([periods, found], allow_nan=False)
@@ -72,7 +72,7 @@ def test_periods_by_hand():
 def test_thin_periods_are_counted_and_not_compared():
     found = stability(by_period(headline([0.0, 0.0], n=12), DRAWING, SOME))
     assert found["periods"] == 0
-    assert "nothing can be said" in found["words"]
+    assert "too few to compare" in found["words"]
 
 
 def test_the_spread_of_two_rates_is_the_chi_square_of_their_table():

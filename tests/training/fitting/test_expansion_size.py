@@ -11,18 +11,18 @@ import pytest
 from configs.schema.company import Growth
 from features.revenue.growth_kinds import KINDS, N_CELLS, N_HELD, cells
 from training.fitting.expansion_size import (
+    ALL_KINDS,
     NOT_KNOWN,
-    TOLD,
     GrowthEvents,
+    backtest_kind,
     backtest_sizes,
     events_of,
     fit_growth,
-    growth_part,
-    measured_kind,
+    growth_kinds,
     weighted_quantiles,
 )
 
-SEATS, TIER, PRODUCT, USAGE, UNKNOWN = range(len(TOLD))
+SEATS, TIER, PRODUCT, USAGE, UNKNOWN = range(len(ALL_KINDS))
 
 
 def test_the_state_is_fullness_and_products():
@@ -89,16 +89,16 @@ def test_the_backtest_of_a_kind_by_hand():
             "high_seats": [0.5] * 6,
         }
     )
-    found = measured_kind(tested, "seats")
-    assert (found["n"], found["events"]) == (6, 2)
-    assert found["expected"] == pytest.approx(1.5)
-    assert found["observed_to_expected"] == pytest.approx(2 / 1.5)
-    assert found["brier"] == pytest.approx((0.36 + 0.01 + 0.04 + 0.09 + 0.81 + 0.16) / 6)
-    assert found["brier_flat"] == pytest.approx((2 * 0.49 + 4 * 0.09) / 6)
+    found = backtest_kind(tested, "seats")
+    assert (found.n, found.events) == (6, 2)
+    assert found.expected == pytest.approx(1.5)
+    assert found.observed_to_expected == pytest.approx(2 / 1.5)
+    assert found.brier == pytest.approx((0.36 + 0.01 + 0.04 + 0.09 + 0.81 + 0.16) / 6)
+    assert found.brier_flat == pytest.approx((2 * 0.49 + 4 * 0.09) / 6)
     # 3 of 3 pairs are in order in the first period, 0 of 1 in the second
-    assert found["auc"] == pytest.approx(3 / 4)
-    assert (found["n_amounts"], found["n_inside"]) == (2, 1)
-    assert found["inside_low"] < 0.5 < found["inside_high"]
+    assert found.auc == pytest.approx(3 / 4)
+    assert (found.n_amounts, found.n_inside) == (2, 1)
+    assert found.inside_low < 0.5 < found.inside_high
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def tested_folds(grown):
 def part(grown, tested_folds):
     folds, predictions = tested_folds
     frame = _Frame(grown)
-    return growth_part(frame, predictions, folds, Growth(), "promotable")
+    return growth_kinds(frame, predictions, folds, Growth(), "promotable")
 
 
 class _Frame(SimpleNamespace):
@@ -153,15 +153,15 @@ class _Frame(SimpleNamespace):
 
 
 def test_a_known_world_is_found_again(part):
-    assert part["status"] == "measured"
-    assert part["words"] == (
-        "measured: seats, product; tier, usage by rules, below the floor of 20 growths of a kind, "
-        "8 of them tested"
+    assert part.status == "measured"
+    assert part.words == (
+        "measured: seats, product; tier, usage by rules, below the minimum of 20 growths of a "
+        "kind, 8 of them tested"
     )
-    shares = np.array(part["shares"])
+    shares = np.array(part.shares)
     assert shares[3 * N_HELD, SEATS] == pytest.approx(0.9, abs=0.06)
     assert shares[1 * N_HELD, SEATS] == pytest.approx(0.2, abs=0.08)
-    seats, product = (part["kinds"][kind]["uplift"] for kind in ("seats", "product"))
+    seats, product = (part.kinds[kind].uplift for kind in ("seats", "product"))
     assert [seats[name] for name in ("p10", "p50", "p90")] == pytest.approx(
         [0.12, 0.2, 0.28], abs=0.02
     )
@@ -169,31 +169,31 @@ def test_a_known_world_is_found_again(part):
 
 
 def test_the_backtest_shows_that_the_state_helps(part):
-    found = part["kinds"]["seats"]["backtest"]
-    assert found["brier"] < found["brier_flat"]
-    assert found["auc"] > 0.65
-    assert found["inside_low"] < 0.8 < found["inside_high"]
+    found = part.kinds["seats"].backtest
+    assert found.brier < found.brier_flat
+    assert found.auc > 0.65
+    assert found.inside_low < 0.8 < found.inside_high
 
 
 def test_kinds_below_the_floor_have_no_chance_of_their_own(part):
-    assert part["kinds"]["tier"]["basis"] == part["kinds"]["usage"]["basis"] == "rules"
-    assert part["kinds"]["tier"]["uplift"] == dict.fromkeys(("p10", "p50", "p90", "mean"))
+    assert part.kinds["tier"].basis == part.kinds["usage"].basis == "rules"
+    assert part.kinds["tier"].uplift == dict.fromkeys(("p10", "p50", "p90", "mean"))
 
 
 @pytest.mark.parametrize(
     ("settings", "verdict", "words"),
     [
-        (Growth(min_events=100_000), "promotable", "rules only: no kind reaches the floor of"),
-        (Growth(min_tested=100_000), "promotable", "rules only: no kind reaches the floor of"),
-        (Growth(), "no_signal", "rules only: the chance of growth itself shows no signal"),
+        (Growth(min_events=100_000), "promotable", "rules only: no kind reaches the minimum of"),
+        (Growth(min_tested=100_000), "promotable", "rules only: no kind reaches the minimum of"),
+        (Growth(), "no_signal", "rules only: the growth model has no signal"),
     ],
 )
 def test_below_the_floor_there_are_rules_only(grown, tested_folds, settings, verdict, words):
     folds, predictions = tested_folds
-    found = growth_part(_Frame(grown), predictions, folds, settings, verdict)
-    assert found["status"] == "rules"
-    assert found["words"].startswith(words)
-    assert {found["kinds"][kind]["basis"] for kind in KINDS} == {"rules"}
+    found = growth_kinds(_Frame(grown), predictions, folds, settings, verdict)
+    assert found.status == "rules"
+    assert found.words.startswith(words)
+    assert {found.kinds[kind].basis for kind in KINDS} == {"rules"}
 
 
 def test_nothing_after_a_cut_off_moves_what_it_said(grown, tested_folds):
@@ -215,5 +215,5 @@ def test_nothing_after_a_cut_off_moves_what_it_said(grown, tested_folds):
 
 
 def test_a_frame_without_terms_says_that_kinds_are_not_known(frame):
-    found = growth_part(frame, pd.DataFrame(), SimpleNamespace(), Growth(), "promotable")
-    assert found == {"status": "not known", "words": NOT_KNOWN, "kinds": {}, "shares": []}
+    found = growth_kinds(frame, pd.DataFrame(), SimpleNamespace(), Growth(), "promotable")
+    assert found.to_dict() == {"status": "not known", "words": NOT_KNOWN, "kinds": {}, "shares": []}

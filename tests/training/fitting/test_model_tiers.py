@@ -1,6 +1,6 @@
-"""The lower rungs on simulated companies whose true hazard is known.
+"""The lower model tiers on simulated companies whose true hazard is known.
 
-Higher rungs are held against it in tests/test_line.py (400 accounts) and `make bench ONLY=ladder`
+Higher tiers are compared with it in tests/test_line.py (400 accounts) and `make bench ONLY=ladder`
 (1,000 and 10,000).
 """
 
@@ -37,15 +37,15 @@ def sized(request, tmp_path_factory):
     return request.param, learned(workspace, built, "churn")
 
 
-RUNGS = {50: "rates", 200: "linear"}
+TIERS = {50: "rates", 200: "linear"}
 
 
-def test_the_rung_and_what_is_missing_are_told(sized):
+def test_the_tier_and_what_is_missing_are_reported(sized):
     accounts, found = sized
-    assert found["rung"] == RUNGS[accounts]
+    assert found["tier"] == TIERS[accounts]
     assert "events a month" in found["why"]
-    assert ("rules that are judgement" in found["why"]) == (accounts == 50)
-    assert found["why"].startswith("not enough evidence") == (accounts == 50)
+    assert ("rules of judgement" in found["why"]) == (accounts == 50)
+    assert found["why"].startswith("not enough events") == (accounts == 50)
 
 
 def test_the_level_is_near_the_true_one_and_ranges_hold(sized):
@@ -62,7 +62,7 @@ def test_the_level_is_near_the_true_one_and_ranges_hold(sized):
 
 def test_below_the_floor_rules_order_accounts_and_name_drivers_better_than_chance(sized):
     accounts, found = sized
-    if found["rung"] != "rates":
+    if found["tier"] != "rates":
         assert found["rules"] is None
         return
     assert accounts == 50

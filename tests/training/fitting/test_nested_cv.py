@@ -56,7 +56,7 @@ def test_what_a_fold_is_tested_on_chooses_nothing(snapshot, small):
     fold = folds.folds[0]
     turned = flipped(snapshot, fold.test)
     chosen = [
-        nested_cv.choose_inside(LINEAR, one, folds, settings, "sqlite:///:memory:")[0]
+        nested_cv.choose_per_fold(LINEAR, one, folds, settings, "sqlite:///:memory:")[0]
         for one in (snapshot, turned)
     ]
     assert chosen[0] == chosen[1]
@@ -90,6 +90,6 @@ def test_mean_and_spread_over_repeats_are_told_and_the_headline_counts_once(snap
     np.testing.assert_allclose(told["values"], briers)
     assert told["mean"] == pytest.approx(briers.mean())
     assert told["deviation"] == pytest.approx(briers.std(ddof=1))
-    assert found.judgement.verdict != "promotable"
-    assert any(gate.words == NOT_OUT_OF_TIME for gate in found.judgement.failed)
+    assert found.gate_result.verdict != "promotable"
+    assert any(gate.words == NOT_OUT_OF_TIME for gate in found.gate_result.failed)
     assert pooled_calibration(found.predictions).n_events == int(snapshot.label.sum())

@@ -1,4 +1,4 @@
-"""What is missing, and about when it will be there."""
+"""Missing events, and the month they are expected in."""
 
 from dataclasses import replace
 
@@ -49,7 +49,7 @@ def test_the_date_follows_from_the_companys_own_rate(rows, small):
     )
     assert nearest.early_on < nearest.about_on < nearest.late_on
     assert [item.needed for item in found.due] == sorted(item.needed for item in found.due)
-    assert "28 more that a model of its own needs (40 in all) will be there about" in found.words
+    assert "28 more that a fitted model needs (40 in all) are expected about" in found.words
 
 
 def test_the_interval_covers_what_it_says():
@@ -78,14 +78,14 @@ def test_without_an_event_there_is_no_date(rows, small):
     assert found.events_per_month == 0.0
     assert found.high > 0
     assert all(item.about_on is None for item in found.due)
-    assert "nobody can say when" in found.words
+    assert "cannot be estimated" in found.words
 
 
 def test_a_test_too_short_for_the_rate_is_told(rows, small):
     some = with_events(rows, [f"2024-{month:02d}-01" for month in range(1, 13)])
     found = sufficiency(some, small.company())
     assert found.tested_events < small.company().gates.min_events
-    assert "(gates.min_events), so it takes" in found.words
+    assert "(gates.min_events), so it needs" in found.words
     few = sufficiency(with_events(rows, ["2024-02-01"] * 3), small.company())
     assert "so at this rate the model stays provisional" in few.words
 
@@ -100,12 +100,12 @@ def test_plenty_of_events_leave_nothing_to_wait_for(frame, small):
 def test_below_trees_every_score_says_what_is_missing(rows, small):
     found = sufficiency(with_events(rows, ["2024-02-01"] * 9), small.company())
     words = evidence_words(choose_tier(9), found)
-    assert words.startswith("not enough evidence for a model of its own; 9 events, below 40: ")
-    assert "will be there" in words
+    assert words.startswith("not enough events for a fitted model; 9 events, below 40: ")
+    assert "are expected" in words
     assert "not enough" not in evidence_words(choose_tier(60), found)
 
 
 def test_a_refusal_says_when_there_will_be_enough(rows, small):
     few = with_events(rows, ["2024-02-01"] * 4)
-    with pytest.raises(DataError, match="no cut-off.*the 36 more that a model of its own needs"):
+    with pytest.raises(DataError, match="no cut-off.*the 36 more that a fitted model needs"):
         folds_of(few, small.company())

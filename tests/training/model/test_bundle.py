@@ -12,7 +12,6 @@ from configs.runtime.errors import ModelError
 from training.fitting.fit import TrainingConfig, fit
 from training.model.bundle import (
     Bundle,
-    Calibration,
     Scores,
     bundle_sha,
     load,
@@ -20,6 +19,8 @@ from training.model.bundle import (
     save,
     sigmoid,
 )
+from training.model.manifest import ModelManifest
+from training.model.manifest_parts import Calibration
 
 KINDS = ("lightgbm", "linear", "rates")
 
@@ -37,7 +38,7 @@ def bundle_of(frame, kind: str) -> Bundle:
         "verdict": "promotable",
         "base_rate": 0.1,
     }
-    return Bundle(manifest, fitted.predictor)
+    return Bundle(ModelManifest.from_dict(manifest), fitted.predictor)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -119,7 +120,7 @@ def test_saving_again_mends_a_damaged_folder(bundle, tmp_path):
     ("change", "words"),
     [
         ({"format_version": 99}, "format 99"),
-        ({"files": {"../secret": "00"}}, "leaves the folder"),
+        ({"files": {"../secret": "00"}}, "outside the folder"),
         ({"files": []}, "lists no files"),
         ({"kind": "forest"}, "forest"),
     ],
@@ -133,7 +134,7 @@ def test_a_manifest_that_asks_for_something_else_is_refused(frame, tmp_path, cha
 
 
 def test_no_bundle_and_no_json_are_told_apart(tmp_path):
-    with pytest.raises(ModelError, match="no bundle here"):
+    with pytest.raises(ModelError, match="no bundle in this folder"):
         load(tmp_path / "nothing")
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(ModelError, match="cannot be read"):
@@ -141,7 +142,7 @@ def test_no_bundle_and_no_json_are_told_apart(tmp_path):
 
 
 def test_a_matrix_of_another_width_is_refused(bundle):
-    with pytest.raises(ModelError, match="takes 8 features"):
+    with pytest.raises(ModelError, match="has 8 features"):
         bundle.predict(np.zeros((3, 9)))
 
 
@@ -154,7 +155,7 @@ def test_no_rows_are_no_scores(bundle):
 
 def test_without_a_signal_there_are_no_reasons(bundle):
     assert bundle.has_reasons
-    silent = Bundle({**bundle.manifest, "verdict": "no_signal"}, bundle.predictor)
+    silent = Bundle(bundle.manifest.changed(verdict="no_signal"), bundle.predictor)
     assert not silent.has_reasons
 
 

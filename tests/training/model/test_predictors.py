@@ -207,9 +207,9 @@ def test_the_ladder_says_why():
         (150, "lightgbm"),
         (5000, "lightgbm"),
     ):
-        rung = choose_tier(n)
-        assert rung.kind == kind
-        assert f"{n} events" in rung.reason
+        tier = choose_tier(n)
+        assert tier.kind == kind
+        assert f"{n} events" in tier.reason
 
 
 def test_an_unknown_kind_and_a_broken_file_are_named():

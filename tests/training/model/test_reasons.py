@@ -124,7 +124,9 @@ def test_noise_stays_silent():
 def test_facts_carry_value_own_past_and_peers():
     past, peer = np.full(VALUES.shape, 16.0), np.full(VALUES.shape, 11.0)
     peer[0, 1] = np.nan
-    reasons = explained((-2.0, [0.9, 0.8, 0, 0, 0, 0, 0, 0, 0]), beside=Comparison(past, 84, peer))
+    reasons = explained(
+        (-2.0, [0.9, 0.8, 0, 0, 0, 0, 0, 0, 0]), comparison=Comparison(past, 84, peer)
+    )
     first, second = reasons["raises"][0]["facts"]
     assert first["text"] == (
         "Users 4 in the last 28 days (16 twelve weeks earlier; 11 at similar accounts)"

@@ -9,7 +9,12 @@ from configs.runtime.errors import ConfigError
 from configs.schema.rules import Rules, in_force, shipped
 from features.signals import feature_catalogue
 from training.model.reasons import ReasonWriter
-from training.model.rule_model import AppliedRules, as_kept, from_kept, refuse_unknown_features
+from training.model.rule_model import (
+    AppliedRules,
+    refuse_unknown_features,
+    rules_from_json,
+    rules_to_json,
+)
 
 INFO = tuple(feature_catalogue())
 TELLER = ReasonWriter(INFO, "churn", {})
@@ -66,15 +71,15 @@ def test_a_company_without_the_data_is_not_asked():
     found = AppliedRules.to(in_force(Rules(), "churn"), lacking)
     assert "detractor" in found.without
     assert "detractor" not in found.rules
-    assert found.held(np.zeros((2, len(lacking)))).shape == (2, len(found.rules))
+    assert found.matches(np.zeros((2, len(lacking)))).shape == (2, len(found.rules))
 
 
 def test_rules_come_back_as_kept():
-    assert from_kept(as_kept(shipped())) == dict(shipped())
+    assert rules_from_json(rules_to_json(shipped())) == dict(shipped())
 
 
 def test_an_unknown_feature_is_named_with_the_closest():
     wrong = shipped()["detractor"].model_dump()
     wrong["when"][0]["feature"] = "nps_lst"
     with pytest.raises(ConfigError, match=r"rules\.own\.mine\n.*did you mean \"nps_last\""):
-        refuse_unknown_features(from_kept({"mine": wrong}), NAMES)
+        refuse_unknown_features(rules_from_json({"mine": wrong}), NAMES)

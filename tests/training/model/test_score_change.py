@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from training.fitting.fit import TrainingConfig, fit
-from training.model.bundle import Bundle, Calibration, sigmoid
+from training.model.bundle import Bundle, sigmoid
+from training.model.manifest import ModelManifest
+from training.model.manifest_parts import Calibration
 from training.model.reasons import secant
-from training.model.score_change import EarlierScore, what_changed
+from training.model.score_change import EarlierScore, explain_change
 
 KINDS = ("lightgbm", "linear", "rates")
 CLOCKED = "noise_0"
@@ -29,7 +31,7 @@ def bundle_of(frame, kind="lightgbm", calibration=None, rounds=40) -> Bundle:
         "calibration": {**asdict(used), "covariance": list(used.covariance)},
         "verdict": "promotable",
     }
-    return Bundle(manifest, fitted.predictor)
+    return Bundle(ModelManifest.from_dict(manifest), fitted.predictor)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def changes_between(bundles, frame, old, new, before, after, days=30.0):
         matrix=None if is_same else was,
         lacking=lacking,
     )
-    return what_changed(new, now, new.predict(now).logit, earlier)
+    return explain_change(new, now, new.predict(now).logit, earlier)
 
 
 def total(changes):
@@ -106,7 +108,7 @@ def test_the_parts_add_up_for_any_values(bundles, values, days):
             None if is_same else old,
             None if is_same else before,
         )
-        changes = what_changed(bundle, after, bundle.predict(after).logit, earlier)
+        changes = explain_change(bundle, after, bundle.predict(after).logit, earlier)
         np.testing.assert_allclose(total(changes), changes.difference, atol=1e-9)
 
 
@@ -127,7 +129,7 @@ def test_only_the_calendar_is_time_passing(bundles, frame):
     waited = seen.copy()
     waited[:, bundle.encoder.names.index(CLOCKED)] += 60
     earlier = EarlierScore(bundle.predict(seen).logit, seen, np.full(50, 60.0))
-    changes = what_changed(bundle, waited, bundle.predict(waited).logit, earlier)
+    changes = explain_change(bundle, waited, bundle.predict(waited).logit, earlier)
     np.testing.assert_allclose(changes.time, changes.difference, atol=1e-12)
     np.testing.assert_allclose(changes.happened, 0.0, atol=1e-12)
     assert np.abs(changes.time).min() > 0
@@ -135,8 +137,8 @@ def test_only_the_calendar_is_time_passing(bundles, frame):
 
 def test_another_calibration_of_the_same_model_is_calibration_alone(bundles, frame):
     old, rows = bundles["lightgbm"], np.arange(80)
-    manifest = {**old.manifest, "calibration": asdict(Calibration(1.2, 0.1))}
-    new = Bundle(manifest, old.predictor)
+    manifest = {**old.manifest.to_dict(), "calibration": asdict(Calibration(1.2, 0.1))}
+    new = Bundle(ModelManifest.from_dict(manifest), old.predictor)
     pair = {"old": old, "new": new}
     changes = changes_between(pair, frame, "old", "new", rows, rows, days=0.0)
     np.testing.assert_allclose(changes.model, 0.0, atol=1e-12)
@@ -164,7 +166,7 @@ def test_time_does_not_pass_twice_for_a_column_that_is_new(bundles, frame):
     earlier = EarlierScore(
         bundle.predict(seen).logit, seen, np.full(50, 60.0), bundle, seen, lacking=[clocked]
     )
-    changes = what_changed(bundle, seen, bundle.predict(seen).logit, earlier)
+    changes = explain_change(bundle, seen, bundle.predict(seen).logit, earlier)
     assert not changes.time.any()
     assert not changes.happened.any()
 
@@ -177,7 +179,7 @@ def test_one_model_is_surer_of_a_move_than_of_a_level(bundles, frame):
     now[:, 0] += 1.0
     earlier = EarlierScore(bundle.predict(seen).logit, seen, np.zeros(200))
     logit = bundle.predict(now).logit
-    changes = what_changed(bundle, now, logit, earlier)
+    changes = explain_change(bundle, now, logit, earlier)
     level = bundle.predict(now).spread * secant(logit, earlier.logit)
     assert (changes.spread > 0).all()
     assert np.median(changes.spread / level) < 0.5
@@ -186,8 +188,8 @@ def test_one_model_is_surer_of_a_move_than_of_a_level(bundles, frame):
 def test_a_move_inside_its_uncertainty_is_not_clear(bundles, frame):
     unsure = Calibration(0.8, -0.3, (4.0, 0.0, 0.0), "affine", 30)
     bundle = bundles["lightgbm"]
-    manifest = {**bundle.manifest, "calibration": asdict(unsure)}
-    pair = {"unsure": Bundle(manifest, bundle.predictor), "sure": bundle}
+    manifest = {**bundle.manifest.to_dict(), "calibration": asdict(unsure)}
+    pair = {"unsure": Bundle(ModelManifest.from_dict(manifest), bundle.predictor), "sure": bundle}
     before, after = np.arange(0, 300), np.arange(1000, 1300)
     sure = changes_between(pair, frame, "sure", "sure", before, after)
     shaky = changes_between(pair, frame, "unsure", "unsure", before, after)

@@ -26,12 +26,13 @@ from configs.runtime.state_directory import State
 from configs.schema.company import Company, Target
 from configs.schema.workspace import Environment, Workspace
 from features.tables.catalog import FeatureInfo
-from training.candidates.train import reference
+from training.candidates.build_manifest import reference
 from training.data.training_frame import TrainingFrame
 from training.fitting.fit import TrainingConfig, constant_rate, fit, fit_encoder, with_draws
 from training.model.bundle import Bundle, load, save, sigmoid
+from training.model.manifest import ModelManifest
 from training.model.reasons import explain_alone
-from training.registry.mlflow_artifacts import artifact_repository, inside
+from training.registry.mlflow_artifacts import artifact_path, artifact_repository
 from training.registry.mlflow_model import example_rows
 from training.registry.mlflow_registry import (
     TrainingRecord,
@@ -140,7 +141,7 @@ def grown() -> Bundle:
             "n_events": 90,
         },
     }
-    return Bundle(manifest, fitted.predictor)
+    return Bundle(ModelManifest.from_dict(manifest), fitted.predictor)
 
 
 WAITING = {"number": 3, "state": "waiting", "began_at": float("nan"), "seconds": float("nan")}
@@ -168,7 +169,7 @@ def trial(number: int) -> dict[str, Any]:
 
 
 def record(company: Workspace, content: str = "tree", **changes: Any) -> TrainingRecord:
-    bundle = replace(grown(), manifest={**grown().manifest, "evidence": content})
+    bundle = replace(grown(), manifest=grown().manifest.changed(evidence=content))
     sha = save(bundle, company.state.bundles)
     base = TrainingRecord(
         target="churn",
@@ -227,7 +228,9 @@ def aliases(client: Any, company: Workspace, target: str = "churn") -> dict[str,
 
 
 def artifacts(company: Workspace, client: Any, run_id: str) -> Path:
-    return inside(company.state.mlflow / "artifacts", client.get_run(run_id).info.artifact_uri)
+    return artifact_path(
+        company.state.mlflow / "artifacts", client.get_run(run_id).info.artifact_uri
+    )
 
 
 def test_a_training_is_logged_whole(company: Workspace, client: Any) -> None:
@@ -382,8 +385,15 @@ def test_a_column_that_is_missing_is_named(company: Workspace) -> None:
 def test_without_a_signal_the_base_rate_is_answered_without_reasons(company: Workspace) -> None:
     frame = small_frame()
     encoder = fit_encoder(frame)
-    manifest = {**grown().manifest, "verdict": "no_signal", "calibration": CALIBRATION_NONE}
-    sha = save(Bundle(manifest, constant_rate(frame, encoder)), company.state.bundles)
+    manifest = {
+        **grown().manifest.to_dict(),
+        "verdict": "no_signal",
+        "calibration": CALIBRATION_NONE,
+    }
+    sha = save(
+        Bundle(ModelManifest.from_dict(manifest), constant_rate(frame, encoder)),
+        company.state.bundles,
+    )
     model = champion(company, record(company, sha=sha, bundle=company.state.bundles / sha))
     found = model.predict(frame.features.iloc[:2])
     assert found["reasons"].tolist() == [[], []]
@@ -736,9 +746,9 @@ def test_a_version_mlflow_cannot_load_is_registered_again(company: Workspace, cl
 
 def test_an_address_outside_the_artifacts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="outside"):
-        inside(tmp_path, "mlflow-artifacts:/a/../../secret")
+        artifact_path(tmp_path, "mlflow-artifacts:/a/../../secret")
     with pytest.raises(ValueError, match="outside"):
-        inside(tmp_path, "mlflow-artifacts:/%2e%2e/secret")
+        artifact_path(tmp_path, "mlflow-artifacts:/%2e%2e/secret")
 
 
 def test_addresses_of_a_server_are_left_to_mlflow() -> None:

@@ -6,9 +6,18 @@ from typing import Any
 
 import pytest
 
+from training.model.manifest import ModelManifest
 from training.registry.model_card import model_card
 
 ESTIMATE = {"value": 0.71, "low": 0.65, "high": 0.77}
+FEATURE = {
+    "family": "usage",
+    "label": "users",
+    "meaning": "Users.",
+    "unit": "count",
+    "window_days": 28,
+    "theme": "adoption",
+}
 MANIFEST: dict[str, Any] = {
     "verdict": "provisional",
     "kind": "lightgbm",
@@ -18,9 +27,32 @@ MANIFEST: dict[str, Any] = {
     "trained_from": "2024-01-01",
     "trained_to": "2025-12-01",
     "labels_known_to": "2026-03-02",
-    "rung": {"name": "trees", "n_events": 212, "reason": "212 events, below 1000"},
+    "rung": {
+        "name": "trees",
+        "kind": "lightgbm",
+        "n_events": 212,
+        "reason": "212 events, below 1000",
+    },
     "calibration": {"rule": "affine", "slope": 0.9, "intercept": 0.02},
-    "features": [{"name": "a"}, {"name": "b"}],
+    "features": [FEATURE | {"name": "a"}, FEATURE | {"name": "b"}],
+    "gates": [
+        {
+            "code": "events",
+            "title": "enough events",
+            "value": 120.0,
+            "threshold": ">= 100",
+            "passed": True,
+            "words": "",
+        },
+        {
+            "code": "folds",
+            "title": "enough folds",
+            "value": 2.0,
+            "threshold": ">= 3",
+            "passed": False,
+            "words": "2",
+        },
+    ],
     "aligned": {
         "n_events": 80,
         "n_features": 50,
@@ -77,26 +109,20 @@ EVALUATION: dict[str, Any] = {
     "notes": ["2 of 4 folds"],
     "tuning": "tuning lowered log-loss from 0.2400 to 0.2346",
 }
-GATES = [
-    {
-        "code": "events",
-        "title": "enough events",
-        "threshold": ">= 100",
-        "passed": True,
-        "words": "",
-    },
-    {"code": "folds", "title": "enough folds", "threshold": ">= 3", "passed": False, "words": "2"},
-]
+
+
+def card_of(target: str, manifest: dict[str, Any], evaluation: dict[str, Any]) -> str:
+    return model_card(target, ModelManifest.from_dict(manifest), evaluation)
 
 
 def test_a_card_holds_every_part() -> None:
-    card = model_card("churn", MANIFEST, EVALUATION, GATES)
+    card = card_of("churn", MANIFEST, EVALUATION)
     for line in (
         "# churn",
-        "Verdict: **provisional**. A gate was not met: every score shows that it is provisional.",
+        "Verdict: **provisional**. A gate was not met: every score is marked as provisional.",
         "| horizon days | 91 |",
-        "| training rows, one per account and moment | 12,345 |",
-        "| rung of the ladder | trees |",
+        "| training rows, one per account and as_of | 12,345 |",
+        "| model tier | trees |",
         "| tuning | tuning lowered log-loss from 0.2400 to 0.2346 |",
         "| AUC within test periods | 0.710 (0.650 to 0.770) |",
         "| calibration slope | – |",
@@ -107,7 +133,7 @@ def test_a_card_holds_every_part() -> None:
         "| model | 0.500 | – | 1 (1 to 1) | – | 0.710 (0.650 to 0.770) |",
         "| large | 30 | 3 | too few | too few | too few | too few | too few |",
         "| 1 | 2025-01-01 | – | – | – | – | – | 0.700 | – | – |",
-        "![what each fold was trained and tested on, along time](figures/folds.svg)",
+        "![training and test period of each fold over time](figures/folds.svg)",
         "|  | 60 to 30 days | 30 to 0 days |",
         "| users_28d | -0.20 ± 0.20 | -0.50 ± 0.20 |",
         "Over 4 test periods 5 % to 9 % had the event.",
@@ -122,7 +148,7 @@ def test_a_card_holds_every_part() -> None:
 
 
 def test_an_empty_card_is_still_one() -> None:
-    card = model_card("churn", {}, {}, [])
+    card = card_of("churn", {}, {})
     assert card.startswith("# churn\n\nVerdict: **unknown**.\n\n## Limits\n")
 
 
@@ -130,11 +156,11 @@ def test_an_empty_card_is_still_one() -> None:
 def test_no_key_is_needed(part: str) -> None:
     manifest = {key: value for key, value in MANIFEST.items() if key != part}
     evaluation = {key: value for key, value in EVALUATION.items() if key != part}
-    assert model_card("churn", manifest, evaluation, GATES).endswith(".\n")
+    assert card_of("churn", manifest, evaluation).endswith(".\n")
 
 
 def test_every_table_row_has_as_many_cells_as_its_head() -> None:
-    card = model_card("churn", MANIFEST | {"config_hash": "a|b\nc"}, EVALUATION, GATES)
+    card = card_of("churn", MANIFEST | {"config_hash": "a|b\nc"}, EVALUATION)
     tables = [part.splitlines() for part in card.split("\n\n") if part.startswith("|")]
     assert len(tables) >= 8
     for rows in tables:
@@ -150,9 +176,9 @@ def test_kinds_of_growth_stand_in_one_order_with_their_backtest():
         for kind in ("usage", "seats")
     }
     growth = {"words": "measured: seats, usage", "kinds": kinds}
-    card = model_card("expansion", {"growth": growth}, {}, [])
+    card = card_of("expansion", {"growth": growth}, {})
     assert "Measured: seats, usage." in card
     assert "| seats | measured | 120 | 40 / 41.300 |" in card
     assert "| 0.260 (0.130 to 0.500) | 31 of 40 |" in card
     turned = {"growth": growth | {"kinds": dict(reversed(kinds.items()))}}
-    assert model_card("expansion", turned, {}, []) == card
+    assert card_of("expansion", turned, {}) == card

@@ -8,7 +8,9 @@ import pytest
 
 from configs.runtime.errors import ModelError
 from training.fitting.fit import TrainingConfig, fit
-from training.model.bundle import Bundle, Calibration
+from training.model.bundle import Bundle
+from training.model.manifest import ModelManifest
+from training.model.manifest_parts import Calibration
 from training.registry.shap_values import explanation, tree_explainer
 
 KINDS = ("lightgbm", "linear", "rates")
@@ -27,7 +29,7 @@ def bundle_of(frame, kind: str, verdict: str = "promotable") -> Bundle:
         "verdict": verdict,
         "base_rate": 0.1,
     }
-    return Bundle(manifest, fitted.predictor)
+    return Bundle(ModelManifest.from_dict(manifest), fitted.predictor)
 
 
 def rows_of(frame):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from training.fitting.expansion_size import growth_section
+from training.model.manifest import ModelManifest
 from training.report.content import plain_content
 from training.report.report import build_report
 from training.validation.interventions import holdout_content, interventions_content
@@ -108,7 +109,8 @@ def test_kinds_of_growth_show_their_backtest(example):
         "n_unknown": 3,
     }
     unknown = {"words": "the kinds of past growth are not known", "kinds": {}}
-    manifests = {"expansion": {"growth": told}, "more": {"growth": unknown}, "churn": {}}
+    plain = {"expansion": {"growth": told}, "more": {"growth": unknown}, "churn": {}}
+    manifests = {name: ModelManifest.from_dict(item) for name, item in plain.items()}
     section = growth_section(manifests)
     assert [kind for kind, _ in section["targets"][0]["kinds"]] == ["seats", "usage"]
     html = build_report(**_arguments(example), sections={"growth": section}).html
@@ -116,4 +118,4 @@ def test_kinds_of_growth_show_their_backtest(example):
     assert "31 of 40 [62\xa0%, 87\xa0%]" in page
     assert "3 past growths are of no kind that the terms tell" in page
     assert "The kinds of past growth are not known." in page
-    assert growth_section({"churn": {}}) is None
+    assert growth_section({"churn": ModelManifest()}) is None

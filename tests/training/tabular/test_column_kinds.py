@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 
 from configs.runtime.errors import DataError
-from training.tabular.column_kinds import convert, parse_dates, see
+from training.tabular.column_kinds import convert, detect_kind, parse_dates
 
 NOW = pd.Timestamp("2024-03-01", tz="UTC")
 
 
 def read(values, name="x"):
     column = pd.Series(values, name=name)
-    seen = see(column)
+    seen = detect_kind(column)
     as_of = pd.Series(NOW, index=column.index)
     return convert(column, seen.kind, as_of)
 
@@ -39,7 +39,7 @@ def read(values, name="x"):
     ],
 )
 def test_a_column_is_read_by_what_stands_in_it(values, kind, wanted):
-    assert see(pd.Series(values, name="x")).kind == kind
+    assert detect_kind(pd.Series(values, name="x")).kind == kind
     found = read(values)
     if kind == "category":
         assert found.tolist() == wanted
@@ -52,29 +52,29 @@ def test_a_column_is_read_by_what_stands_in_it(values, kind, wanted):
     [
         ([None, "", "NA"], "x", "no value is known"),
         (["a", "a", "a"], "x", "the same in every row: a"),
-        ([f"C-{i}" for i in range(200)], "customer", "200 different values: it names rows"),
-        (list(range(200)), "x", "it names rows"),
-        (np.random.default_rng(1).permutation(200), "customerId", "it names rows"),
+        ([f"C-{i}" for i in range(200)], "customer", "200 different values: an identifier"),
+        (list(range(200)), "x", "an identifier"),
+        (np.random.default_rng(1).permutation(200), "customerId", "an identifier"),
     ],
 )
 def test_what_cannot_be_learned_from_is_left_out_and_said(values, name, words):
-    seen = see(pd.Series(values, name=name))
+    seen = detect_kind(pd.Series(values, name=name))
     assert seen.kind is None
     assert words in seen.words
 
 
 def test_whole_numbers_that_differ_are_numbers_unless_they_name_rows():
     spend = pd.Series(np.random.default_rng(1).permutation(200) * 7, name="spend")
-    assert see(spend).kind == "number"
+    assert detect_kind(spend).kind == "number"
 
 
 def test_a_constant_that_is_sometimes_missing_is_kept():
-    assert see(pd.Series(["gold", None, "gold"])).kind == "category"
+    assert detect_kind(pd.Series(["gold", None, "gold"])).kind == "category"
 
 
 def test_a_column_of_ten_thousand_categories_is_kept_and_said():
     values = [f"city {i % 10_000}" for i in range(30_000)]
-    seen = see(pd.Series(values, name="city"))
+    seen = detect_kind(pd.Series(values, name="city"))
     assert seen.kind == "category"
     assert "10,000 different values" in seen.words
 
@@ -90,7 +90,7 @@ def test_a_column_of_ten_thousand_categories_is_kept_and_said():
 )
 def test_two_kinds_in_one_column_are_refused_with_a_way_out(values, words):
     with pytest.raises(DataError, match=words) as caught:
-        see(pd.Series(values, name="x"))
+        detect_kind(pd.Series(values, name="x"))
     assert "columns: {x:" in caught.value.fix
 
 

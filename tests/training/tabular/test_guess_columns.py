@@ -44,7 +44,7 @@ def test_a_table_with_moments_needs_a_horizon_and_says_that_it_is_not_known():
     found = {item.key: item for item in guess_table(frame)}
     assert found["as_of"].value == "snapshot_date", "created_on does not tell rows apart"
     assert found["horizon_days"].value == HORIZON_DAYS
-    assert "set what the label was made with" in found["horizon_days"].why
+    assert "set the horizon of the label" in found["horizon_days"].why
     assert found["decided_at"].value == "churn_date"
     assert (found["arr"].value, found["health_score"].value) == ("arr", "health_score")
 

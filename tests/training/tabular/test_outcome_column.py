@@ -35,7 +35,7 @@ def test_a_word_that_says_neither_is_no_label(bring, world, third):
 
 def test_a_word_that_may_mean_either_is_asked_about(bring, world):
     table = words(world, "Paused")
-    with pytest.raises(DataError, match=r"not clear.*paused \(40 rows\)") as caught:
+    with pytest.raises(DataError, match=r"unclear.*paused \(40 rows\)") as caught:
         build_table_frame(bring("static", table, label()), world.now)
     assert "negative: [active, paused]" in caught.value.fix
     told = build_table_frame(

@@ -96,8 +96,8 @@ def contradicting(table: pd.DataFrame) -> pd.DataFrame:
 BAD = {
     "id not there": (lambda t: t, {"id": "custmer"}, 'id: no column .custmer. did you mean "cust'),
     "override not there": (lambda t: t, {"columns": {"pln": "drop"}}, "columns.pln: no column"),
-    "contradicting": (contradicting, {}, "contradict themselves: 2 accounts.*C-0000, C-0001"),
-    "repeated": (lambda t: pd.concat([t, t.iloc[:3]]), {}, "6 rows share their account"),
+    "contradicting": (contradicting, {}, "contradictory labels: 2 accounts.*C-0000, C-0001"),
+    "repeated": (lambda t: pd.concat([t, t.iloc[:3]]), {}, "6 rows have the same account"),
     "id missing": (lambda t: t.assign(customer=""), {}, "600 of 600 rows have no"),
     "no such label": (lambda t: t, {"label": {"column": "churned", "positive": "gone"}},
                       "no row has the label 'gone'; there are: no, yes"),
@@ -106,7 +106,7 @@ BAD = {
     "no label known": (lambda t: t.assign(churned=""), {}, "none of 600 rows has a label"),
     "no date": (lambda t: t, {"taken_on": None}, "column signed_on holds dates"),
     "all dropped": (lambda t: t[["customer", "churned", "plan"]], {"columns": {"plan": "drop"}},
-                    "no column is left"),
+                    "no column can be a feature"),
 }  # fmt: skip
 
 

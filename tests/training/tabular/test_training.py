@@ -36,8 +36,8 @@ def test_a_timed_table_is_tested_on_later_periods(bring, world):
     rows, folds = made.frame.rows, found.folds
     for _, fold in folds.iterrows():
         assert fold["known_to"] <= fold["cutoff"], "no label of a later day is learned from"
-    assert found.bundle.manifest["label_contract"]["horizon_days"] == 60
-    assert found.bundle.manifest["reading"] == {"use": "number", "noise": "number"}
+    assert found.bundle.manifest.label_contract["horizon_days"] == 60
+    assert found.bundle.manifest.column_kinds == {"use": "number", "noise": "number"}
     assert rows["as_of"].nunique() == 14  # the window of the fifteenth is still open
 
 
@@ -58,7 +58,7 @@ def test_what_is_served_adds_up_with_categories_missing_and_infinite_values(brin
 
 def test_the_same_table_gives_the_same_bundle(bring, world):
     bundles = [trained(bring("static", world.static(), name=n), folds=2)[1] for n in ("a", "b")]
-    manifests = [dict(found.bundle.manifest) for found in bundles]
+    manifests = [found.bundle.manifest.to_dict() for found in bundles]
     for manifest in manifests:
         del manifest["config_hash"]  # the name of the company is part of it
     assert manifests[0] == manifests[1]
@@ -89,8 +89,8 @@ def test_ibm_telco_reaches_the_honest_number(real_data):
     assert found.evaluation.models["model"]["calibration_slope"]["value"] == pytest.approx(
         1, abs=0.1
     )
-    assert found.judgement.verdict == "provisional"
-    assert [gate.code for gate in found.judgement.failed] == ["folds"]
+    assert found.gate_result.verdict == "provisional"
+    assert [gate.code for gate in found.gate_result.failed] == ["folds"]
 
 
 def registered(workspace):
@@ -108,7 +108,7 @@ def registered(workspace):
 def test_a_registered_table_takes_flags_dates_and_text_as_the_file_has_them(bring, world):
     workspace = bring("static", world.static())
     model, bundle = registered(workspace)
-    reading = bundle.manifest["reading"]
+    reading = bundle.manifest.column_kinds
     assert {"flag", "date", "category", "number"} == set(reading.values())
     types = {item.name: str(item.type) for item in model.metadata.signature.inputs}
     assert list(types) == list(bundle.encoder.names)
@@ -130,7 +130,7 @@ def test_a_registered_table_with_moments_reads_dates_before_them(bring, world):
     table.loc[::3, "began"] = "2022-10-05"
     workspace = bring("timed", table)
     model, bundle = registered(workspace)
-    assert bundle.manifest["reading"]["began"] == "date"
+    assert bundle.manifest.column_kinds["began"] == "date"
     assert "month" in model.metadata.signature.inputs.input_names()
     frame = build_table_frame(workspace, workspace.company.clock()).frame
     wanted = bundle.predict(bundle.encode(frame.features).matrix).p
@@ -146,7 +146,7 @@ def test_a_table_with_moments_is_trained_as_of_a_day(bring, world):
     workspace = bring("timed", table)
     as_then = train_company(workspace, as_of=day)["churn"]
     assert as_then.contract["used_rows"] < len(table)
-    known_to = load(workspace.state.bundles / as_then.sha).manifest["labels_known_to"]
+    known_to = load(workspace.state.bundles / as_then.sha).manifest.labels_known_to
     assert pd.Timestamp(known_to) <= pd.Timestamp(day, tz="UTC")
     known = pd.to_datetime(table["month"]) + pd.Timedelta(days=60) <= pd.Timestamp(day)
     assert as_then.contract["used_rows"] == known.sum()

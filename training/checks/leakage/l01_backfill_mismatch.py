@@ -12,30 +12,29 @@ from training.checks.context import CheckContext, Evidence
 from training.checks.helpers import name_list
 
 RELATIVE, ABSOLUTE = 1e-9, 1e-12
-"""How far a mean may move because its terms were added in another order."""
+"""Relative tolerance for sums in a different order."""
 
 
 class BackfillMismatch(Check):
-    """Finds features that read what nobody could know at their as_of.
+    """Finds features with values that were not known at their as_of.
 
-    A past as_of is computed again from today's tables, cut to the rows and values known by then,
-    and compared with the snapshots and with the rows trained on. What happened or arrived later
-    must not move a single value.
+    A past as_of is recomputed from today's tables, restricted to rows and values known by then, and
+    compared with the snapshots and the training rows. Later rows must not change any value.
     """
 
     code: ClassVar[str] = "BW-L01"
-    title: ClassVar[str] = "a past day is rebuilt the same"
+    title = "a past as_of is recomputed identically"
     severity: ClassVar[Severity] = "blocking"
-    to_do: ClassVar[str] = (
-        "look at what these features read: a row or value must count only from its known_at; "
-        "then rebuild the snapshots"
+    to_do = (
+        "check the source columns of these features: a row or value must count only from its "
+        "known_at; then rebuild the snapshots"
     )
 
-    def look(self, context: CheckContext) -> Finding:
+    def run(self, context: CheckContext) -> Finding:
         """Compare every feature of every entity at one past as_of."""
         evidence = context.evidence
         if evidence is None:
-            return skipped("the rows were given as a table; there is nothing to rebuild them from")
+            return skipped("ready-made table: no source tables to recompute features from")
         names = [item.name for item in context.frame.info if item.name in evidence.rebuilt]
         again = evidence.rebuilt[names]
         n_stored = moved(evidence.stored[names], again)
@@ -62,9 +61,9 @@ def _trained_on(context: CheckContext, evidence: Evidence) -> pd.DataFrame:
 
 
 def moved(before: pd.DataFrame, again: pd.DataFrame) -> dict[str, int]:
-    """Return per column how many entities of `before` have another value in `again`.
+    """Return per column the number of entities with different values in `before` and `again`.
 
-    An entity that is missing from `again` counts as moved wherever it had a value.
+    An entity missing from `again` counts as different wherever it had a value.
     """
     other = again.reindex(index=before.index, columns=before.columns)
     same = np.isclose(

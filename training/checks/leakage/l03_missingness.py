@@ -23,40 +23,40 @@ from training.checks.helpers import (
     auc_interval,
     check_sample,
     column_aucs,
+    in_words,
     lacks_events,
     score_of,
-    told,
 )
 from training.data.training_frame import TrainingFrame
 from training.fitting.fit import TrainingConfig
 
 SUSPECT, CURIOUS = 0.85, 0.70
-"""AUC of missing values alone from which it is an issue, and a tip."""
+"""AUC of missing values from which it is an issue, and a tip."""
 
 SLACK = 0.10
 ALWAYS = 0.002
-"""A column that is missing (or present) in a smaller share of rows says nothing."""
+"""Smallest share of rows in which an indicator must be 0, and 1."""
 
 
 class Missingness(Check):
-    """Finds outcomes told by what is *absent*: an end date that is empty only for the living.
+    """Finds outcomes that missing values reveal, such as an end date of churned accounts.
 
-    Every feature is replaced by whether it is missing. Each such flag ranks the out-of-time rows,
-    and shallow trees are fitted on the flags alone at every cut-off. Honest flags know something
-    (nobody answers a survey before leaving, too), so an AUC from 0.85 is an issue and from 0.70 a
-    tip, when the lower 95 % limit lies within 0.10 of the mark.
+    Every feature is replaced by an indicator of whether it is missing. Each indicator ranks the
+    out-of-time rows, and shallow trees are fitted on the indicators alone at every cut-off.
+    Legitimate indicators have some information (accounts stop answering surveys before churn), so
+    an AUC from 0.85 is an issue and from 0.70 a tip, if the lower 95 % limit is within 0.10 of the
+    threshold.
     """
 
     code: ClassVar[str] = "BW-L03"
-    title: ClassVar[str] = "missing values alone do not tell the outcome"
+    title = "missing values do not determine the outcome"
     severity: ClassVar[Severity] = "blocking"
-    to_do: ClassVar[str] = (
-        "find out why the values are missing: a column filled in (or emptied) by the decision "
-        "has no place among the features"
+    to_do = (
+        "find out why the values are missing; exclude columns that the decision fills in or empties"
     )
 
-    def look(self, context: CheckContext) -> Finding:
-        """Rank the out-of-time rows by what is missing."""
+    def run(self, context: CheckContext) -> Finding:
+        """Rank the out-of-time rows by missing values."""
         rows = context.headline
         if lacks_events(rows):
             return not_applicable(f"{int(rows['label'].sum())} events out of time are too few")
@@ -71,8 +71,8 @@ class Missingness(Check):
         single = auc_interval(context, check_sample(rows, _turned(flags, rows, top, alone[top])))
         joint = auc_interval(context, check_sample(rows, _fitted(context, flags)))
         words = (
-            f"AUC of missing values alone {told(joint)}; the strongest is {name} missing, "
-            f"{told(single)}"
+            f"AUC of missing values alone {in_words(joint)}; the strongest is {name} missing, "
+            f"{in_words(single)}"
         )
         for mark, say in ((SUSPECT, issue_finding), (CURIOUS, tip)):
             for found in (joint, single):
@@ -82,7 +82,7 @@ class Missingness(Check):
 
 
 def flags_of(frame: TrainingFrame) -> TrainingFrame | None:
-    """Return the frame with 1 where a feature is missing and 0 where it is known; None if never."""
+    """Return the frame with missing-value indicators as features; None without any."""
     missing = frame.features.isna().astype("float64")
     info = tuple(
         _as_flag(item)
@@ -104,9 +104,9 @@ def _turned(flags: TrainingFrame, rows: pd.DataFrame, position: int, auc: float)
 
 
 def _fitted(context: CheckContext, flags: TrainingFrame) -> np.ndarray:
-    """Return out-of-time log-odds of shallow trees on the flags."""
-    rows, recipe = context.headline, context.recipe
-    trees = TrainingConfig("lightgbm", recipe.outcome, recipe.seeds[:1], threads=recipe.threads)
+    """Return out-of-time log-odds of shallow trees on the indicators."""
+    rows, config = context.headline, context.config
+    trees = TrainingConfig("lightgbm", config.outcome, config.seeds[:1], threads=config.threads)
     score = np.empty(len(rows))
     for fold in context.folds.folds:
         here = (rows["fold"] == fold.number).to_numpy()

@@ -17,7 +17,7 @@ from training.checks.base import (
     tip,
 )
 from training.checks.context import CheckContext
-from training.checks.helpers import auc_interval, check_sample, told
+from training.checks.helpers import auc_interval, check_sample, in_words
 from training.evaluation.metrics import Sample, auc
 from training.evaluation.sampling import MIN_SLICE_EVENTS, MODEL
 
@@ -25,27 +25,26 @@ NEAR, FAR = 30, 90
 """Days before the decision: near is up to 30, far is 30 to 90."""
 
 CLIFF, STEEP = 0.10, 0.05
-"""A rise of AUC whose lower limit is beyond this is an issue, and a tip."""
+"""Lower limit of the increase in AUC above which it is an issue, and a tip."""
 
 
 class WindowCliff(Check):
-    """Finds signals of a decision already made: usage that stops after notice, an export, a tag.
+    """Finds signals of a decision already made, such as usage that stops after notice.
 
-    Out of time, accounts that decided within 30 days, and those that decided 30 to 90 days later,
-    are each told from accounts that stayed. Honest signals grow slowly; when the AUC rises towards
-    the decision by more than 0.10, its 95 % interval taken into account, something knows. A
-    lower limit beyond 0.05 is a tip.
+    Out of time, accounts that decide within 30 days, and those that decide 30 to 90 days later, are
+    each ranked against accounts that stay. Legitimate signals grow gradually. An increase of the
+    AUC towards the decision with a lower 95 % limit above 0.10 is an issue, above 0.05 a tip.
     """
 
     code: ClassVar[str] = "BW-L04"
-    title: ClassVar[str] = "no cliff just before the decision"
+    title = "no jump just before the decision"
     severity: ClassVar[Severity] = "blocking"
-    to_do: ClassVar[str] = (
-        "check that the decision is dated when it was made (notice, not the end of the term), and "
-        "what changes in the last 30 days"
+    to_do = (
+        "check that the decision has the date it was made (notice, not end of term), and what "
+        "changes in the last 30 days"
     )
 
-    def look(self, context: CheckContext) -> Finding:
+    def run(self, context: CheckContext) -> Finding:
         """Compare the AUC near the decision with the AUC far from it."""
         predictions = context.predictions
         decided = predictions[(predictions["label"] == 1) & predictions["decision_at"].notna()]
@@ -71,7 +70,7 @@ class WindowCliff(Check):
         at_near, at_far = auc(sample, counted)
         words = (
             f"AUC {at_near:.3f} up to {NEAR} days before the decision, {at_far:.3f} at {NEAR} to "
-            f"{FAR} days: a rise of {told(found)}"
+            f"{FAR} days: a rise of {in_words(found)}"
         )
         low = found.low or 0.0
         return issue_finding(words) if low > CLIFF else tip(words) if low > STEEP else passed(words)

@@ -19,44 +19,42 @@ from training.checks.context import CheckContext
 from training.checks.helpers import (
     auc_interval,
     check_sample,
+    in_words,
     lacks_events,
-    probe,
     score_of,
+    small_config,
     some_accounts,
-    told,
 )
 from training.data.splits import entity_codes
 from training.evaluation.metrics import Sample, auc
 
 GROUPS = 3
 WIDE, NOTABLE = 0.10, 0.05
-"""A gap whose lower limit is beyond this is an issue, and a tip."""
+"""Lower limit of the gain above which it is an issue, and a tip."""
 
 
 class RandomSplit(Check):
-    """Finds rows that know their own period: a future that a random split would let in.
+    """Finds features that reveal the period of a row, which a random split would exploit.
 
-    The same recipe is fitted on random other accounts of all periods, as many rows as the time
-    folds learned from, and scores the same out-of-time rows. Knowing the period (a price rise, an
-    export, a feature that was filled in later for everybody) should be worth little; a gap in AUC
-    above that of the time folds beyond 0.10, its 95 % interval taken into account, is not. Most
-    often the periods differ; then the past is a poor teacher, and the time folds tell the truth.
+    The same settings are fitted on random other accounts of all periods, with as many rows as the
+    time folds, and score the same out-of-time rows. Information on the period (a price increase, an
+    export, a feature filled in later for all accounts) should add little; a gain in AUC over the
+    time folds with a lower 95 % limit above 0.10 is an issue. Often the periods really differ; then
+    the measures of the time folds are the correct ones.
     """
 
     code: ClassVar[str] = "BW-L05"
-    title: ClassVar[str] = "a random split is no better than a split in time"
+    title = "a random split is no better than a split in time"
     severity: ClassVar[Severity] = "advisory"
-    to_do: ClassVar[str] = (
-        "trust the time folds alone; look for features whose level differs by period (BW-T02)"
-    )
+    to_do = "rely on the time folds; look for features whose level differs by period (BW-T02)"
 
-    def look(self, context: CheckContext) -> Finding:
-        """Score the out-of-time rows with models that have seen their period."""
+    def run(self, context: CheckContext) -> Finding:
+        """Score the out-of-time rows with models trained on their period."""
         rows = context.headline
         if context.folds.over != "time":
-            return not_applicable("the folds hold out accounts: there is no split in time")
-        if context.recipe.kind == "rates":
-            return not_applicable("pooled rates learn from no feature")
+            return not_applicable("folds hold out accounts, not time")
+        if context.config.kind == "rates":
+            return not_applicable("pooled rates use no features")
         if lacks_events(rows):
             return not_applicable(f"{int(rows['label'].sum())} events out of time are too few")
         in_time = check_sample(rows, rows["raw"].to_numpy(dtype=np.float64))
@@ -67,8 +65,8 @@ class RandomSplit(Check):
 
         found = auc_interval(context, at_random, gap)
         words = (
-            f"random accounts of all periods minus time folds: AUC {told(found)}, against "
-            f"{told(auc_interval(context, in_time))} in time"
+            f"random accounts of all periods minus time folds: AUC {in_words(found)}, against "
+            f"{in_words(auc_interval(context, in_time))} in time"
         )
         low = found.low or 0.0
         return (
@@ -77,7 +75,7 @@ class RandomSplit(Check):
 
 
 def _random_scores(context: CheckContext) -> np.ndarray:
-    """Return log-odds of the headline rows by models fitted on other accounts of all periods."""
+    """Return log-odds of the headline rows from models fitted on other accounts of all periods."""
     frame, rows, seed = context.frame, context.headline, context.company.training.seed
     code = entity_codes(frame.rows)
     group = np.random.default_rng(seed).permutation(int(code.max()) + 1)[code] % GROUPS
@@ -88,5 +86,5 @@ def _random_scores(context: CheckContext) -> np.ndarray:
         here = group[position] == number
         if here.any():
             others = some_accounts(frame.take(group != number), n_learned, seed + number)
-            score[here] = score_of(probe(context), others, frame.take(position[here]), seed)
+            score[here] = score_of(small_config(context), others, frame.take(position[here]), seed)
     return score

@@ -10,35 +10,40 @@ import pandas as pd
 
 from training.checks.base import Check, Finding, Severity, issue_finding, not_applicable, passed
 from training.checks.context import CheckContext
-from training.checks.helpers import auc_interval, check_sample, lacks_events, probe, score_of, told
+from training.checks.helpers import (
+    auc_interval,
+    check_sample,
+    in_words,
+    lacks_events,
+    score_of,
+    small_config,
+)
 from training.data.splits import Fold
 from training.data.training_frame import TrainingFrame
 from training.evaluation.metrics import Estimate
 
 LAST_FOLDS = 2
 TIMES = 3
-"""Shuffles that must all find a signal before it is an issue: one in forty does by chance."""
+"""Shuffles that must all show a signal for an issue; one in forty does by chance."""
 
 
 class Permutation(Check):
-    """Finds a test that sees its own answers: training rows among the test rows.
+    """Finds test rows among the training rows.
 
-    Labels are shuffled among the accounts of each as_of, so that nothing is left to learn, and the
-    recipe is fitted and tested on the last folds as before. An AUC whose 95 % interval lies above
-    0.5, in three shuffles out of three, means that the test knew.
+    Labels are shuffled among the accounts of each as_of, so that there is nothing to learn, and the
+    model is fitted and tested on the last folds as before. An AUC whose 95 % interval is above 0.5
+    in three of three shuffles means that the test rows were in the training data.
     """
 
     code: ClassVar[str] = "BW-L06"
-    title: ClassVar[str] = "shuffled labels cannot be predicted"
+    title = "shuffled labels cannot be predicted"
     severity: ClassVar[Severity] = "blocking"
-    to_do: ClassVar[str] = (
-        "look for rows of the test periods among the training rows, and for rows that repeat"
-    )
+    to_do = "look for rows of the test periods among the training rows, and for repeated rows"
 
-    def look(self, context: CheckContext) -> Finding:
-        """Fit and test on shuffled labels until a shuffle shows nothing."""
-        if context.recipe.kind == "rates":
-            return not_applicable("pooled rates learn from no feature")
+    def run(self, context: CheckContext) -> Finding:
+        """Fit and test on shuffled labels until one shuffle shows no signal."""
+        if context.config.kind == "rates":
+            return not_applicable("pooled rates use no features")
         tested = context.headline["fold"].isin([f.number for f in _last(context)])
         if lacks_events(context.headline[tested]):
             return not_applicable("too few events in the last test periods")
@@ -46,8 +51,10 @@ class Permutation(Check):
         for number in range(TIMES):
             found.append(_shuffled(context, number))
             if (found[-1].low or 0.0) <= 0.5:
-                return passed(f"AUC with shuffled labels {told(found[-1])}")
-        return issue_finding("AUC with shuffled labels " + ", ".join(told(item) for item in found))
+                return passed(f"AUC with shuffled labels {in_words(found[-1])}")
+        return issue_finding(
+            "AUC with shuffled labels " + ", ".join(in_words(item) for item in found)
+        )
 
 
 def _last(context: CheckContext) -> tuple[Fold, ...]:
@@ -61,7 +68,7 @@ def _shuffled(context: CheckContext, number: int) -> Estimate:
     for fold in _last(context):
         tested = frame.take(fold.headline)
         rows.append(tested.rows.assign(fold=fold.number))
-        scores.append(score_of(probe(context), frame.take(fold.train), tested, seed))
+        scores.append(score_of(small_config(context), frame.take(fold.train), tested, seed))
     return auc_interval(
         context, check_sample(pd.concat(rows, ignore_index=True), np.concatenate(scores))
     )

@@ -11,20 +11,19 @@ from training.evaluation.sampling import MODEL
 
 
 class SuspiciousAuc(Check):
-    """Finds a model too good to be true.
+    """Finds a model with an implausibly high AUC.
 
-    Honest models of business customers reach an AUC of 0.65 to 0.80 at 60 to 90 days. Above
-    ``gates.max_auc`` (0.95 by default) out of time, a feature knows the outcome until it is shown
-    that it does not.
+    Models of business customers typically reach an AUC of 0.65 to 0.80 at 60 to 90 days. Above
+    ``gates.max_auc`` (0.95 by default) out of time, a feature probably contains the outcome.
     """
 
     code: ClassVar[str] = "BW-L07"
-    title: ClassVar[str] = "the model is not too good to be true"
+    title = "the AUC is plausible"
     severity: ClassVar[Severity] = "blocking"
-    to_do: ClassVar[str] = "look at the strongest features (BW-L02) and at what they are made of"
+    to_do = "check the strongest features (BW-L02) and their source columns"
 
-    def look(self, context: CheckContext) -> Finding:
-        """Hold the AUC within test periods against the company's limit."""
+    def run(self, context: CheckContext) -> Finding:
+        """Compare the AUC within test periods with the company's limit."""
         value = context.evaluation.models[MODEL]["auc"]["value"]
         most = context.company.gates.max_auc
         if value is None:

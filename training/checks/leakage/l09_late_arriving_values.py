@@ -12,26 +12,26 @@ from training.checks.helpers import name_list
 class LateArrivingValues(Check):
     """Finds source tables that may show the past as it is known today.
 
-    A table without ``known_at`` is read as if each row had been known when it happened. Where rows
-    are entered or corrected later, features of the past then know more than anybody did, and the
-    out-of-time measures are too good by an amount that no test on this data can show.
+    Rows of a table without ``known_at`` count from the time of the event. If rows are entered or
+    corrected later, past features contain later knowledge, and the out-of-time measures are
+    overestimated by an amount that cannot be measured on these data.
     """
 
     code: ClassVar[str] = "BW-L09"
-    title: ClassVar[str] = "it is recorded when rows became visible"
+    title = "source tables record when rows became known"
     severity: ClassVar[Severity] = "advisory"
-    to_do: ClassVar[str] = (
-        "map known_at in company.yaml (the load time of the row does), or set known_delay_days"
+    to_do = (
+        "map known_at in company.yaml (for example the row's load time), or set known_delay_days"
     )
 
-    def look(self, context: CheckContext) -> Finding:
-        """List the tables that features read without knowing when their rows were known."""
+    def run(self, context: CheckContext) -> Finding:
+        """List the tables used by features that do not record when rows became known."""
         if context.evidence is None:
-            return skipped("the rows were given as a table; their sources are not known")
+            return skipped("ready-made table: no source tables")
         read = {name: v for name, v in context.evidence.sources.items() if v.n_features}
         silent = {name: v for name, v in read.items() if v.known_basis == "default"}
         if not silent:
-            return passed(f"known_at or a delay is given for all {len(read)} tables read")
+            return passed(f"known_at or a delay is set for all {len(read)} tables read")
         ordered = sorted(silent, key=lambda name: (not silent[name].is_edited, name))
         shown = [
             f"{name} ({silent[name].n_features} features"
@@ -39,6 +39,6 @@ class LateArrivingValues(Check):
             for name in ordered
         ]
         return tip(
-            f"{len(silent)} of {len(read)} tables do not say when rows became visible: "
+            f"{len(silent)} of {len(read)} tables do not record when rows became known: "
             + name_list(shown, 8)
         )

@@ -18,55 +18,55 @@ from training.checks.base import (
     tip,
 )
 from training.checks.context import CheckContext
-from training.checks.event_study import BACK_DAYS, STEP_DAYS, EventStudy, aligned
+from training.checks.event_study import BACK_DAYS, STEP_DAYS, EventStudy, event_study
 from training.checks.helpers import name_list
 
 SHARE = 0.6
-"""Share of its whole gap that a feature may open within the last step before the decision."""
+"""Largest share of the whole difference that may arise in the last step."""
 
 VALUES, RANKS = (1.25, 0.5), (1.25, 0.75)
-"""Gap opened in the last step, in standard deviations, for an issue and a tip: beyond what unpaid
-invoices do by themselves in the month in which a payment failure ends a contract."""
+"""Difference that arises in the last step, in standard deviations, for an issue and a tip: more
+than that of unpaid invoices in the month in which a payment failure ends a contract."""
 
 
 class EventStudyCheck(Check):
-    """Finds features that jump when the decision is made, instead of drifting towards it.
+    """Finds features that jump at the decision instead of drifting towards it.
 
-    Rows of accounts that left are aligned on the day of their decision, and each feature is
-    averaged in steps of 30 days before it, against accounts that stayed at the same moments, in
-    standard deviations: its values, and its ranks, for a fall of small accounts is lost among
-    large ones. Disengagement shows months ahead; a feature that is level until the last
-    30 days and then opens more than 1.25 standard deviations (0.5 for a tip; 0.75 of ranks), three
-    fifths of its whole gap and more, was written by the decision: notice, an off-boarding export,
+    Rows of accounts that left are aligned on the day of their decision. Each feature is averaged in
+    steps of 30 days before it and compared with accounts that stayed at the same as_of, in standard
+    deviations of values and of ranks (changes of small accounts are visible only in ranks).
+    Disengagement develops over months; a feature that is constant until the last 30 days and then
+    opens more than 1.25 standard deviations (0.5 for a tip; 0.75 of ranks) and at least three
+    fifths of its whole difference is a result of the decision: notice, an off-boarding export,
     seats set to zero.
     """
 
     code: ClassVar[str] = "BW-L10"
-    title: ClassVar[str] = "no feature jumps with the decision"
+    title = "no feature jumps with the decision"
     severity: ClassVar[Severity] = "blocking"
-    to_do: ClassVar[str] = (
-        "ask what writes this column: one that changes because of the decision is left out with "
-        "exclude_features, or its decision is dated earlier"
+    to_do = (
+        "check which process writes this column: exclude a column that changes because of the "
+        "decision with exclude_features, or use the earlier decision date"
     )
 
-    def look(self, context: CheckContext) -> Finding:
-        """Compare the gap to those who stayed in the last step with that in the steps before."""
-        found = aligned(context.frame)
+    def run(self, context: CheckContext) -> Finding:
+        """Compare the difference in the last step with that in the steps before."""
+        found = event_study(context.frame)
         if found is None:
             return not_applicable(
                 f"too few dated decisions with rows in each {STEP_DAYS} days of the "
                 f"{BACK_DAYS} before them"
             )
-        ranked = aligned(context.frame, by_rank=True)
+        ranked = event_study(context.frame, by_rank=True)
         jumps = {"in value": (_jumps(found), VALUES)}
         if ranked is not None:
             jumps["in rank"] = (_jumps(ranked), RANKS)
         for mark, say in enumerate((issue_finding, tip)):
-            told = _beyond(jumps, mark)
-            if told:
+            found_words = _above(jumps, mark)
+            if found_words:
                 return say(
                     f"level until {STEP_DAYS} days before the decision, then apart: "
-                    f"{name_list(told)}, over {found.n_events} decisions"
+                    f"{name_list(found_words)}, over {found.n_events} decisions"
                 )
         return passed(
             f"{len(found.names)} features of {found.n_events} decisions drift towards the "
@@ -75,25 +75,25 @@ class EventStudyCheck(Check):
 
 
 Jumps = Mapping[str, tuple[list[tuple[str, float]], tuple[float, float]]]
-"""Per way of measuring: features and their jumps, and the two marks."""
+"""Per scale: features and their jumps, and the two thresholds."""
 
 
-def _beyond(jumps: Jumps, mark: int) -> list[str]:
-    """Return the features beyond a mark in words, each once, largest jump first."""
+def _above(jumps: Jumps, mark: int) -> list[str]:
+    """Return the features above a threshold in words, each once, largest jump first."""
     beyond = [
         (abs(gap), name, f"{name} ({gap:+.1f} sd {way})")
         for way, (measured, marks) in jumps.items()
         for name, gap in measured
         if abs(gap) >= marks[mark]
     ]
-    told: dict[str, str] = {}
+    found_words: dict[str, str] = {}
     for _, name, words in sorted(beyond, reverse=True):
-        told.setdefault(name, words)
-    return list(told.values())
+        found_words.setdefault(name, words)
+    return list(found_words.values())
 
 
 def _jumps(found: EventStudy) -> list[tuple[str, float]]:
-    """Return the features whose gap opens in the last step, largest first."""
+    """Return the features whose difference arises in the last step, largest first."""
     last, before = found.gap[:, -1], found.gap[:, -2]
     opened = last - before
     noise = 3.0 * np.hypot(found.error[:, -1], found.error[:, -2])

@@ -16,35 +16,35 @@ from training.checks.base import (
     passed,
     tip,
 )
-from training.checks.column_ranking import alone
+from training.checks.column_ranking import rank_single_columns
 from training.checks.context import CheckContext
 from training.checks.helpers import lacks_events, name_list
 
 SUSPECT, CURIOUS = 0.90, 0.80
-"""AUC of one column, of who has the event later on, from which it is an issue, and a tip."""
+"""AUC of a single feature for later events from which it is an issue, and a tip."""
 
 
 class FutureColumns(Check):
-    """Finds values written over after the account left, and so told long before it does.
+    """Finds values that are overwritten after churn and so reveal it long before.
 
-    Seats set to 0 at termination, an end date that only the gone have, a score corrected later:
-    such a value stands in every row of the account, also a year ahead, where the label is still 0.
-    Out-of-time rows without the event are ranked by each column, like BW-L02, for whether the
-    account has the event *after* its label window, those under contract apart from the others,
-    whose windows are shorter. Honest signals fade with distance, so an AUC from 0.90 is an issue,
-    from 0.80 a tip, when the lower 95 % limit lies within 0.10 of the mark.
+    Seats set to 0 at termination, an end date that only churned accounts have, a score corrected
+    later: such a value is in every row of the account, also a year ahead where the label is still
+    0. Out-of-time rows without the event are ranked by each feature, like BW-L02, for whether the
+    account has the event *after* its label window, separately for accounts under contract, whose
+    windows are shorter. Legitimate signals fade with distance, so an AUC from 0.90 is an issue,
+    from 0.80 a tip, if the lower 95 % limit is within 0.10 of the threshold.
     """
 
     code: ClassVar[str] = "BW-L11"
-    title: ClassVar[str] = "no feature knows who leaves long before"
+    title = "no feature reveals distant events"
     severity: ClassVar[Severity] = "blocking"
-    to_do: ClassVar[str] = (
-        "ask whether this value is overwritten in place: bring its history, with known_at, or "
-        "leave it out with exclude_features"
+    to_do = (
+        "check whether this value is overwritten in place: load its history with known_at, or "
+        "exclude it with exclude_features"
     )
 
-    def look(self, context: CheckContext) -> Finding:
-        """Rank rows without the event by each column for what comes later."""
+    def run(self, context: CheckContext) -> Finding:
+        """Rank rows without the event by each feature for later events."""
         rows = later_events(context)
         if lacks_events(rows):
             return not_applicable(
@@ -52,16 +52,16 @@ class FutureColumns(Check):
                 "have it later on: too few to ask"
             )
         kinds = 2 * rows["fold"].to_numpy() + rows["is_under_contract"].to_numpy(dtype=np.int64)
-        found = alone(context, rows, SUSPECT, CURIOUS, among=kinds)
+        found = rank_single_columns(context, rows, SUSPECT, CURIOUS, among=kinds)
         if found.issues:
-            return issue_finding(f"tells who leaves later: {name_list(found.issues + found.tips)}")
+            return issue_finding(f"reveals later events: {name_list(found.issues + found.tips)}")
         if found.tips:
-            return tip(f"may tell who leaves later: {name_list(found.tips)}")
-        return passed(f"the most is told of later events by {found.best}")
+            return tip(f"may reveal later events: {name_list(found.tips)}")
+        return passed(f"the highest AUC for later events has {found.best}")
 
 
 def later_events(context: CheckContext) -> pd.DataFrame:
-    """Return the headline rows without the event, labelled by whether it comes after the window."""
+    """Return headline rows without the event, labelled by events after their window."""
     events = context.frame.rows[context.frame.rows["label"] == 1]
     last = events.groupby("entity_id")["as_of"].max()
     stayed = context.headline[context.headline["label"] == 0].reset_index(drop=True)

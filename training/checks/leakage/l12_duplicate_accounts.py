@@ -10,22 +10,22 @@ from training.checks.context import CheckContext
 
 
 class DuplicateAccounts(Check):
-    """Finds accounts that are there twice, under two ids.
+    """Finds accounts that exist under two ids.
 
-    Accounts are compared by what their rows say, without any id: two with the same history, where
-    that history is not common to many, are one account. Each of its events counts twice, so that
-    intervals are too narrow, and a model may be tested on rows it has learned.
+    Accounts are compared by the content of their rows without ids: two with the same history,
+    unless that history is common, are one account. Each of its events counts twice, so intervals
+    are too narrow, and test rows may be in the training data.
     """
 
     code: ClassVar[str] = "BW-L12"
-    title: ClassVar[str] = "no account is there twice"
+    title = "no account has two ids"
     severity: ClassVar[Severity] = "blocking"
-    to_do: ClassVar[str] = "map both ids to one account in every table, and build again"
+    to_do = "map both ids to one account in every table, and build again"
 
-    def look(self, context: CheckContext) -> Finding:
+    def run(self, context: CheckContext) -> Finding:
         """List the accounts with the same history."""
         if context.evidence is None:
-            return skipped("the rows were given as a table; their sources are not known")
+            return skipped("ready-made table: no source tables")
         copies = context.evidence.copies
         if copies:
             n = sum(len(group) for group in copies)

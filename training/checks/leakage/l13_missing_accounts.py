@@ -9,22 +9,22 @@ from training.checks.context import CheckContext
 
 
 class MissingAccountsCheck(Check):
-    """Finds an accounts table of survivors: those that left were deleted, with their outcomes.
+    """Finds an accounts table without churned accounts, whose outcomes are then missing.
 
-    Rows of accounts that the accounts table lacks are set aside. Where that is one row in twenty
-    of a table or more, training stops; it goes on only where the company ignores this check with
-    its reason.
+    Rows of accounts that are not in the accounts table are quarantined. If they are one row in
+    twenty of a table or more, training stops, unless the company ignores this check with its
+    reason.
     """
 
     code: ClassVar[str] = "BW-L13"
-    title: ClassVar[str] = "the accounts that left are among the accounts"
+    title = "churned accounts are in the accounts table"
     severity: ClassVar[Severity] = "blocking"
-    to_do: ClassVar[str] = "load all accounts, those that left too, under the same ids as elsewhere"
+    to_do = "load all accounts, including those that left, under the same ids as elsewhere"
 
-    def look(self, context: CheckContext) -> Finding:
-        """List the tables that name many accounts which are not there."""
+    def run(self, context: CheckContext) -> Finding:
+        """List the tables with many rows of unknown accounts."""
         if context.evidence is None:
-            return skipped("the rows were given as a table; their sources are not known")
+            return skipped("ready-made table: no source tables")
         if context.evidence.missing:
             return issue_finding("; ".join(context.evidence.missing))
-        return passed("nearly every row of every table belongs to an account that is there")
+        return passed("nearly every row of every table belongs to a known account")

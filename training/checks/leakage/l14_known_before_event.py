@@ -10,26 +10,26 @@ from training.checks.helpers import name_list
 
 
 class KnownBeforeEvent(Check):
-    """Finds a ``known_at`` that says a row was known before it happened.
+    """Finds ``known_at`` values before the event.
 
-    Then the column is no time of knowing: a date of the account, a batch, another time zone. What
-    else was entered or corrected later is hidden behind it, and no past can be rebuilt. Terms,
-    entitlements and milestones may be agreed ahead, by up to 400 days.
+    Such a column is not the time at which a row became known: it is a date of the account, of a
+    batch, or in another time zone. It hides later corrections, so the past cannot be recomputed.
+    Terms, entitlements and milestones may be agreed up to 400 days ahead.
     """
 
     code: ClassVar[str] = "BW-L14"
-    title: ClassVar[str] = "nothing is known before it happens"
+    title = "no row is known before it happens"
     severity: ClassVar[Severity] = "blocking"
-    to_do: ClassVar[str] = (
-        "map known_at to the time the row was loaded or last changed, or leave it out and set "
+    to_do = (
+        "map known_at to the time the row was loaded or last changed, or remove it and set "
         "known_delay_days"
     )
 
-    def look(self, context: CheckContext) -> Finding:
-        """List the tables whose rows are known too early."""
+    def run(self, context: CheckContext) -> Finding:
+        """List the tables with rows known too early."""
         if context.evidence is None:
-            return skipped("the rows were given as a table; their sources are not known")
+            return skipped("ready-made table: no source tables")
         found = [f"{name}: {words}" for name, words in context.evidence.clockless.items()]
         if found:
             return issue_finding(name_list(found))
-        return passed("no table is known before it happens")
+        return passed("no table has rows known before they happen")

@@ -22,32 +22,32 @@ from training.evaluation.sampling import MODEL
 from training.evaluation.stability import chance_of_spread
 
 SURE, LIKELY = 0.01, 0.05
-"""Chance of such a spread among equal periods below which it is an issue, and a tip."""
+"""P-value of equal periods below which it is an issue, and a tip."""
 
 RANGE = 0.10
-"""Difference of the best and the worst period that matters."""
+"""Smallest relevant difference of the best and the worst period."""
 
 
 class FoldAgreement(Check):
-    """Finds a model that works in one period and not in another.
+    """Finds a model whose performance differs between periods.
 
-    The AUC of each test period is weighed by its variance over accounts drawn as a whole, and the
-    spread is held against what equal periods would show (Cochran's Q). Below a chance of 1 % it is
-    an issue, below 5 % a tip, when best and worst period lie 0.10 apart or more.
+    The AUC of each test period is weighted by its bootstrap variance over accounts, and the spread
+    is compared with that of equal periods (Cochran's Q). A p-value below 1 % is an issue, below 5 %
+    a tip, if the best and the worst period differ by 0.10 or more.
     """
 
     code: ClassVar[str] = "BW-T01"
-    title: ClassVar[str] = "it works alike in every test period"
+    title = "performance is similar in all test periods"
     severity: ClassVar[Severity] = "advisory"
-    to_do: ClassVar[str] = (
-        "look at what happened in the worst period (a price change, a tracking outage) before "
-        "trusting the average"
+    to_do = (
+        "check what happened in the worst period (a price change, a tracking outage) before "
+        "relying on the average"
     )
 
-    def look(self, context: CheckContext) -> Finding:
+    def run(self, context: CheckContext) -> Finding:
         """Compare the AUC of the test periods."""
         rows, settings = context.headline, context.company.training
-        values, variances, told = [], [], []
+        values, variances, shown = [], [], []
         for number, part in rows.groupby("fold"):
             if lacks_events(part):
                 continue
@@ -58,11 +58,11 @@ class FoldAgreement(Check):
             )["auc"]
             values.append(float(drawn[0]))
             variances.append(float(np.nanvar(drawn[1:])))
-            told.append(f"{drawn[0]:.3f} in period {number}")
+            shown.append(f"{drawn[0]:.3f} in period {number}")
         if len(values) < 2:
-            return not_applicable(f"{len(values)} test periods have events enough to be compared")
+            return not_applicable(f"{len(values)} test periods have enough events to compare")
         chance = chance_of_spread(np.array(values), np.array(variances))
-        words = f"AUC {', '.join(told)}; chance of such a spread among equal periods {chance:.1%}"
+        words = f"AUC {', '.join(shown)}; p-value of equal periods {chance:.1%}"
         if max(values) - min(values) < RANGE or chance >= LIKELY:
             return passed(words)
         return issue_finding(words) if chance < SURE else tip(words)

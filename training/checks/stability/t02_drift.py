@@ -23,42 +23,42 @@ from training.fitting.fit import fit_encoder
 
 BINS = 10
 MOVED = 0.25
-"""PSI from which a feature is said to have moved: the customary mark."""
+"""PSI from which a feature has moved: the usual threshold."""
 
 MANY = 0.2
 """Share of moved features that is an issue."""
 
 MIN_ACCOUNTS = 30
 CHANCE = 0.01
-"""Chance that any of the features is called moved although none has."""
+"""Probability that any feature is reported as moved although none has."""
 
 
 class DriftBetweenFolds(Check):
-    """Finds a book that no longer looks like the rows the model learned from.
+    """Finds scored accounts that differ from the training rows.
 
     The population stability index of every feature, over ten bins of the training rows and one for
-    missing values, compares them with the scored accounts. Two small samples of the same thing
-    differ too: with n and m accounts and B bins the index is about (1/n + 1/m)·χ² with B − 1
-    degrees of freedom, so a feature has moved only beyond 0.25 *and* beyond what chance gives. It
-    is an issue when more than a fifth of the features moved.
+    missing values, compares them with the scored accounts. Small samples differ by chance: with n
+    and m accounts and B bins the index is about (1/n + 1/m)·χ² with B − 1 degrees of freedom, so a
+    feature has moved only above 0.25 *and* above chance. It is an issue if more than a fifth of the
+    features moved.
     """
 
     code: ClassVar[str] = "BW-T02"
-    title: ClassVar[str] = "the book looks like the training rows"
+    title = "scored accounts resemble the training rows"
     severity: ClassVar[Severity] = "advisory"
-    to_do: ClassVar[str] = (
-        "look at these features first: a source that stopped or changed its unit, a season, or a "
-        "book that grew older; then train again"
+    to_do = (
+        "check these features first: a source that stopped or changed its unit, a season, or "
+        "ageing accounts; then train again"
     )
 
-    def look(self, context: CheckContext) -> Finding:
-        """Compare the distribution of every feature in training and in the book."""
+    def run(self, context: CheckContext) -> Finding:
+        """Compare the distribution of every feature in training and in the scored accounts."""
         if context.evidence is None:
-            return skipped("the rows were given as a table; there is no book to compare with")
+            return skipped("ready-made table: no scored accounts to compare with")
         book, frame = context.evidence.book, context.frame
         n, m = int(frame.rows["entity_id"].nunique()), len(book)
         if min(n, m) < MIN_ACCOUNTS:
-            return not_applicable(f"{m} accounts in the book and {n} in training are too few")
+            return not_applicable(f"{m} scored accounts and {n} in training are too few")
         encoder = fit_encoder(frame)
         before = encoder.encode(frame.features).matrix
         now = encoder.encode(book).matrix
@@ -69,14 +69,14 @@ class DriftBetweenFolds(Check):
             if index > max(MOVED, beyond_chance(n, m, n_bins, CHANCE / n_features)):
                 found[name] = index
         if not found:
-            return passed(f"none of {n_features} features has moved, {m:,} accounts in the book")
+            return passed(f"none of {n_features} features has moved, {m:,} scored accounts")
         shown = [f"{k} (PSI {v:.2f})" for k, v in sorted(found.items(), key=lambda kv: -kv[1])]
         words = f"{len(found)} of {n_features} features have moved: {name_list(shown)}"
         return issue_finding(words) if len(found) > MANY * n_features else tip(words)
 
 
 def psi(before: np.ndarray, now: np.ndarray) -> tuple[float, int]:
-    """Return the population stability index of one column, and the bins it was taken over.
+    """Return the population stability index of one column, and its number of bins.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def psi(before: np.ndarray, now: np.ndarray) -> tuple[float, int]:
     Notes
     -----
     Σ (q − p)·ln(q/p) over bins of shares p before and q now; half a row is added to every bin, so
-    that an empty one is not infinite.
+    that empty bins are finite.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def _counts(column: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def beyond_chance(n: int, m: int, n_bins: int, chance: float) -> float:
-    """Return the index that two samples of one distribution exceed with this chance.
+    """Return the index that two samples of one distribution exceed with this probability.
 
     >>> round(beyond_chance(1000, 100, 10, 0.05), 3)
     0.186

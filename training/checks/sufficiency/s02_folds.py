@@ -11,22 +11,22 @@ from training.evaluation.sampling import MIN_SLICE_EVENTS
 
 
 class EnoughFolds(Check):
-    """Finds a model tested on too few later periods to know how it fares over time.
+    """Finds a model tested on too few later periods.
 
     Fewer test periods than ``gates.min_folds`` (3 by default), or none, is an issue; a period with
-    fewer than 10 events is a tip: it counts as a period and says next to nothing. The gate on
-    folds is what blocks.
+    fewer than 10 events is a tip: it counts as a period but has little information. The gate on
+    folds is the one that blocks.
     """
 
     code: ClassVar[str] = "BW-S02"
-    title: ClassVar[str] = "enough later periods were tested"
+    title = "enough test periods"
     severity: ClassVar[Severity] = "advisory"
-    to_do: ClassVar[str] = "bring a longer history, or shorten training.fold_days or horizon_days"
+    to_do = "load a longer history, or shorten training.fold_days or horizon_days"
 
-    def look(self, context: CheckContext) -> Finding:
-        """Count the test periods, and the events in each."""
+    def run(self, context: CheckContext) -> Finding:
+        """Count the test periods and their events."""
         if context.evaluation.over != "time":
-            return issue_finding("the folds hold out accounts: no later period was tested")
+            return issue_finding("folds hold out accounts: no later period was tested")
         folds, least = context.evaluation.folds, context.company.gates.min_folds
         words = f"{len(folds)} test periods"
         if len(folds) < least:

@@ -19,26 +19,26 @@ from training.checks.context import CheckContext
 from training.checks.helpers import lacks_events
 
 DOMINANT = 0.8
-"""Share of all events from one segment that makes the model that segment's."""
+"""Share of all events from which one segment dominates."""
 
 SMALL = 0.5
-"""A dominant segment with less than this share of the rows is an issue, not a tip."""
+"""Share of rows below which a dominant segment is an issue, not a tip."""
 
 
 class OneSegment(Check):
-    """Finds a model that learned one segment and is believed for all.
+    """Finds a model dominated by one segment.
 
-    Where one segment brings 80 % and more of the out-of-time events, the headline numbers are that
-    segment's; it is an issue when the segment has less than half of the rows, and a tip otherwise.
+    If one segment has 80 % or more of the out-of-time events, the headline measures are those of
+    the segment; it is an issue if the segment has less than half of the rows, and a tip otherwise.
     """
 
     code: ClassVar[str] = "BW-S03"
-    title: ClassVar[str] = "no segment dominates the events"
+    title = "no segment dominates the events"
     severity: ClassVar[Severity] = "advisory"
-    to_do: ClassVar[str] = "read the measures by segment, and do not rank segments together"
+    to_do = "use the measures by segment, and do not rank segments together"
 
-    def look(self, context: CheckContext) -> Finding:
-        """Compare each segment's share of the events with its share of the rows."""
+    def run(self, context: CheckContext) -> Finding:
+        """Compare each segment's share of events with its share of rows."""
         rows = context.headline
         segments = rows["segment"].fillna("unknown").astype(str)
         if segments.nunique() < 2:

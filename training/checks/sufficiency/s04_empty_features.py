@@ -10,9 +10,9 @@ from training.checks.helpers import name_list
 
 
 class EmptyFeatures(Check):
-    """Finds features that are always missing or always the same: they can teach nothing.
+    """Finds features that are always missing or constant, which have no information.
 
-    Often a column that was mapped wrongly, a unit that rounds to 0, or a source that stopped.
+    Often a column is mapped incorrectly, its unit rounds to 0, or its source stopped.
     """
 
     code: ClassVar[str] = "BW-S04"
@@ -20,7 +20,7 @@ class EmptyFeatures(Check):
     severity: ClassVar[Severity] = "advisory"
     to_do: ClassVar[str] = "check the mapping of what they read, or list them in exclude_features"
 
-    def look(self, context: CheckContext) -> Finding:
+    def run(self, context: CheckContext) -> Finding:
         """Count the distinct values of every feature."""
         features = context.frame.features
         values = {str(name): column.dropna().unique() for name, column in features.items()}

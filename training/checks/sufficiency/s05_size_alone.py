@@ -13,37 +13,37 @@ from training.evaluation.metrics import AUC_WITHIN
 from training.evaluation.sampling import MODEL
 
 NOTABLE = 0.60
-"""AUC of the revenue alone below which it is not worth a word."""
+"""AUC of revenue alone below which the check passes."""
 
 MOST_OF_IT = 0.6
-"""Share of what the model adds to chance that the revenue alone may explain."""
+"""Largest share of the model's gain over chance that revenue alone may explain."""
 
 
 class SizeAlone(Check):
-    """Finds growth or shrinking that is only the size of what it is measured against.
+    """Finds growth or contraction that depends only on the size of its base.
 
-    A movement counts from a share of the revenue at as_of (`margin`), so anything added to a small
-    account is growth, and the smaller the account the likelier: a model of it ranks by size and
-    tells nothing one could sell by. The revenue alone ranks the out-of-time rows, within their
-    test periods; an AUC of 0.60 and more is an issue when it makes up three fifths of what the
-    model adds to chance.
+    A movement counts from a share of the revenue at as_of (`margin`), so any addition to a small
+    account is growth: a model of it ranks by size and has no use for sales. Revenue alone ranks the
+    out-of-time rows within their test periods; an AUC of 0.60 or more is an issue if it makes up
+    three fifths of the model's gain over chance.
     """
 
     code: ClassVar[str] = "BW-S05"
-    title: ClassVar[str] = "movement is more than the size it is measured against"
+    title = "movement is not only a matter of size"
     severity: ClassVar[Severity] = "blocking"
-    to_do: ClassVar[str] = (
-        "raise the target's margin, or define the movement in money and bring it as labels"
+    to_do = (
+        "increase the margin of the target, or define the movement in money and provide it as "
+        "labels"
     )
 
-    def look(self, context: CheckContext) -> Finding:
+    def run(self, context: CheckContext) -> Finding:
         """Rank the out-of-time rows by their revenue."""
-        if context.recipe.outcome not in ("expansion", "contraction"):
-            return not_applicable("leaving is not measured against a share of the revenue")
+        if context.config.outcome not in ("expansion", "contraction"):
+            return not_applicable("churn does not depend on a share of revenue")
         rows = context.headline
         rows = rows[rows["arr"].notna()]
         if lacks_events(rows):
-            return not_applicable("too few out-of-time events of known revenue")
+            return not_applicable("too few out-of-time events with known revenue")
         arr = rows["arr"].to_numpy(dtype=np.float64)[:, None]
         found = column_aucs(arr, rows["label"].to_numpy(), rows["fold"].to_numpy())[0]
         alone = float(max(found, 1.0 - found))

@@ -1,9 +1,9 @@
-"""A few words over llvmlite, so that a kernel in LLVM's language reads like arithmetic.
+"""Small expression layer over llvmlite, in which LLVM code reads like arithmetic.
 
-Only what `training.model.treeshap.kernel` needs: 64-bit integers, doubles, vectors of `LANES`
-doubles, pointers, counted loops, and variables. A double meets a vector by being repeated in every
-lane. Products and sums are never contracted behind our back: where a fused multiply-add is meant,
-it is written (`fma`), and so one kernel gives the same bits wherever its rows stand.
+It covers the needs of `training.model.treeshap.kernel`: 64-bit integers, doubles, vectors of
+`LANES` doubles, pointers, counted loops, and variables. A double combined with a vector is repeated
+in every lane. Products and sums are never contracted implicitly; fused multiply-adds are explicit
+(`fma`), so results do not depend on the position of a row.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from training.model.treeshap.layout import LANES
 I32, I64, F64 = ir.IntType(32), ir.IntType(64), ir.DoubleType()
 VEC = ir.VectorType(F64, LANES)
 ALIGN = 8
-"""What is promised of addresses; the data is aligned to 64 in fact, see `kernel`."""
+"""Guaranteed alignment of addresses; actual data are aligned to 64, see `kernel`."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Value:
     Attributes
     ----------
     build : llvmlite.ir.IRBuilder
-        Where its uses are written.
+        Builder of expressions that use it.
     ir : llvmlite.ir.Value
-        What LLVM knows it by.
+        LLVM value.
     """
 
     build: ir.IRBuilder
@@ -149,23 +149,23 @@ class Array:
 
 @dataclass(frozen=True)
 class Variable:
-    """A value that changes; LLVM turns it into a register."""
+    """Mutable value; LLVM turns it into a register."""
 
     build: ir.IRBuilder
     place: Any
 
     @property
     def value(self) -> Value:
-        """What it holds."""
+        """Present value."""
         return Value(self.build, self.build.load(self.place))
 
     def set(self, value: Value) -> None:
-        """Let it hold another value."""
+        """Set another value."""
         self.build.store(value.ir, self.place)
 
 
 def variable(start: Value) -> Variable:
-    """Return a variable that holds `start`."""
+    """Return a variable with the value `start`."""
     with start.build.goto_entry_block():
         place = start.build.alloca(start.ir.type)
     found = Variable(start.build, place)
@@ -175,7 +175,7 @@ def variable(start: Value) -> Variable:
 
 @contextmanager
 def counted(start: Value, stop: Value, step: int = 1) -> Iterator[Value]:
-    """Repeat what is written inside for i = start, start + step, … below `stop`."""
+    """Loop over i = start, start + step, … below `stop`."""
     build, counter = start.build, variable(start)
     head = build.append_basic_block("head")
     body = build.append_basic_block("body")
@@ -192,14 +192,14 @@ def counted(start: Value, stop: Value, step: int = 1) -> Iterator[Value]:
 
 @contextmanager
 def backwards(stop: Value) -> Iterator[Value]:
-    """Repeat what is written inside for i = stop − 1, …, 0."""
+    """Loop over i = stop − 1, …, 0."""
     zero = Value(stop.build, ir.Constant(I64, 0))
     with counted(zero, stop) as i:
         yield stop - 1 - i
 
 
 def when(condition: Value, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
-    """Do one thing or the other."""
+    """Branch on a condition."""
     with condition.build.if_else(condition.ir) as (yes, no):
         with yes:
             then()

@@ -1,4 +1,4 @@
-"""What people call: explainer and predictor, proven on every model before they are trusted."""
+"""Public explainer and predictor, verified against LightGBM on every model before use."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ TOLERANCE = 1e-9
 PROBE_ROWS = 256
 
 COLD_ROWS = 2_000
-"""From this many rows on, getting ready pays even for a single call."""
+"""Number of rows from which compilation pays even for a single call."""
 
 PIECE_ROWS = 2_048
-"""Rows per call of the kernel: what it lays out for itself fits the second-level cache."""
+"""Rows per call of the kernel, whose working memory then fits the second-level cache."""
 
 _ODD = (np.nan, np.inf, -np.inf, 0.0, -0.0, ZERO, -ZERO, 1e-36, -1e-36, 1e-34, -0.5, -1.0, 3e9)
 
@@ -48,7 +48,7 @@ class Explained:
     Attributes
     ----------
     base : float
-        Expected log-odds before anything is known of a row, averaged over boosters.
+        Expected log-odds of the average row, averaged over boosters.
     contributions : numpy.ndarray
         (rows, features), averaged over boosters; base + their sum is the mean of `raw`.
     raw : numpy.ndarray
@@ -64,10 +64,9 @@ class Explained:
 class TreePredictor:
     """Raw log-odds of some boosters over the same features, the same bits as LightGBM's.
 
-    LightGBM answers at once, a kernel 4 to 6 times as fast once `warm` has compiled it and found
-    its bits to be LightGBM's on probing rows of these very boosters. A model it does not
-    understand, or the slightest difference, leaves it with LightGBM for good, and a warning in the
-    log says why.
+    LightGBM predicts until `warm` has compiled a kernel, 4 to 6 times as fast, and verified that
+    its bits equal LightGBM's on test rows of these boosters. With an unsupported model, or any
+    difference, LightGBM is used permanently and a warning is logged.
 
     Parameters
     ----------
@@ -82,23 +81,23 @@ class TreePredictor:
 
     @property
     def is_fast(self) -> bool:
-        """Whether the verified kernel answers."""
+        """Whether the verified kernel is used."""
         return self._kernel is not None
 
     @cached_property
     def n_features(self) -> int:
-        """Width of the matrix it takes."""
+        """Number of columns of the matrix."""
         return int(self.boosters[0].num_feature())
 
     def warm(self) -> bool:
-        """Compile and verify, once; return whether the kernel is trusted.
+        """Compile and verify once; return whether the kernel is used.
 
-        Takes a second or two, most of it LightGBM answering for the probing rows. Rows asked about
-        meanwhile by other threads go through LightGBM.
+        Takes one to two seconds, mostly LightGBM on the test rows. Meanwhile other threads use
+        LightGBM.
         """
         with self._lock:
             if not self._is_settled:
-                self._kernel = _proven(self.boosters, self._difference)
+                self._kernel = _verified_kernel(self.boosters, self._difference)
                 self._is_settled = True
         return self.is_fast
 
@@ -116,7 +115,7 @@ class TreePredictor:
         return np.concatenate([kernel.raw(piece) for piece in _pieces(rows)], axis=1)
 
     def _difference(self, kernel: Kernel, rows: np.ndarray) -> str:
-        """Return how the kernel differs from LightGBM on some rows, or nothing."""
+        """Return the difference between kernel and LightGBM on some rows; empty if none."""
         return _other_bits(kernel.raw(rows), self.boosters, rows)
 
     def _rows(self, matrix: np.ndarray) -> np.ndarray:
@@ -131,10 +130,9 @@ class TreePredictor:
 class TreeExplainer(TreePredictor):
     """Exact path-dependent TreeSHAP values of some boosters over the same features, averaged.
 
-    It answers at once, through LightGBM's own ``pred_contrib``, and 50 to 100 times as fast once
-    `warm` has also found the kernel's contributions equal to LightGBM's within `TOLERANCE`, or
-    once it was asked to explain `COLD_ROWS`. The two ways differ by rounding, about 1e-15 in
-    log-odds.
+    LightGBM's ``pred_contrib`` is used until `warm` has verified that the kernel's contributions
+    equal LightGBM's within `TOLERANCE`, or until a call explains `COLD_ROWS` rows; the kernel is 50
+    to 100 times as fast. Both differ by rounding, about 1e-15 in log-odds.
 
     Parameters
     ----------
@@ -143,12 +141,12 @@ class TreeExplainer(TreePredictor):
     """
 
     def explain(self, matrix: np.ndarray, *, threads: int = 1) -> tuple[float, np.ndarray]:
-        """Return the base log-odds and what each feature adds.
+        """Return the base log-odds and the contribution of each feature.
 
         Parameters
         ----------
         matrix : numpy.ndarray
-            (rows, features) as LightGBM takes it: category codes as numbers, NaN where missing.
+            (rows, features) as for LightGBM: category codes as numbers, NaN where missing.
         threads : int
             Threads over rows; any number gives the same bits.
 
@@ -185,7 +183,7 @@ class TreeExplainer(TreePredictor):
         values, raw = _run(kernel, rows, 1)
         allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()), abs(base))
         gap = max(float(np.abs(values - expected).max()), abs(kernel.forest.base - base))
-        # written so that a NaN counts as a difference
+        # a NaN counts as a difference
         if not gap <= allowed:
             return f"contributions differ by {gap:.3g}, allowed is {allowed:.3g}"
         return _other_bits(raw, self.boosters, rows) or super()._difference(kernel, rows)
@@ -216,7 +214,7 @@ def _mean(phi: np.ndarray, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _at_least_one(rows: np.ndarray) -> np.ndarray:
-    """Return the rows, or one of zeros where there is none: LightGBM refuses an empty matrix."""
+    """Return the rows, or one row of zeros: LightGBM does not accept an empty matrix."""
     return rows if len(rows) else np.zeros((1, rows.shape[1]))
 
 
@@ -241,10 +239,10 @@ def _lightgbm_raw(boosters: Sequence[Any], rows: np.ndarray, threads: int) -> np
     return np.stack(each)[:, : len(rows)]
 
 
-def _proven(
+def _verified_kernel(
     boosters: Sequence[Any], difference: Callable[[Kernel, np.ndarray], str]
 ) -> Kernel | None:
-    """Return a kernel that was found equal to LightGBM, or None with a warning in the log."""
+    """Return a kernel verified to equal LightGBM, or None with a logged warning."""
     try:
         ensembles = [parse_ensemble(booster.model_to_string()) for booster in boosters]
         kernel = _kernel(ensembles)
@@ -253,31 +251,31 @@ def _proven(
     else:
         fault = difference(kernel, probe_rows(ensembles))
     if fault:
-        logger.warning("answering through LightGBM, 4 to 100 times slower: %s", fault)
+        logger.warning("using LightGBM, 4 to 100 times slower: %s", fault)
         return None
     return kernel
 
 
 def _kernel(ensembles: Sequence[Ensemble]) -> Kernel:
     if len({ensemble.n_features for ensemble in ensembles}) != 1:
-        raise UnsupportedModelError("the boosters take different numbers of features")
-    # llvmlite is loaded with the first model that is to be explained fast, not at start-up
+        raise UnsupportedModelError("the boosters have different numbers of features")
+    # llvmlite is imported with the first compiled model, not at start-up
     from training.model.treeshap.kernel import Kernel, compiled
 
     return Kernel(lay_out(ensembles), compiled())
 
 
 def _other_bits(raw: np.ndarray, boosters: Sequence[Any], rows: np.ndarray) -> str:
-    """Say that predictions are not LightGBM's to the bit, if so."""
+    """Return a message if predictions are not bit-identical to LightGBM's."""
     is_same = np.array_equal(raw, _lightgbm_raw(boosters, rows, 1))
     return "" if is_same else "raw predictions are not the same bits"
 
 
 def probe_rows(ensembles: Sequence[Ensemble], n: int = PROBE_ROWS) -> np.ndarray:
-    """Return rows that stand on the edges of a model's own decisions; the same every time.
+    """Return deterministic test rows at the thresholds of a model's splits.
 
-    Thresholds and their neighbours on both sides, members of category sets and codes no set
-    knows, missing, infinite and almost zero values.
+    Thresholds and their neighbours on both sides, members of category sets and unknown codes,
+    missing, infinite and almost zero values.
 
     Parameters
     ----------
@@ -291,7 +289,7 @@ def probe_rows(ensembles: Sequence[Ensemble], n: int = PROBE_ROWS) -> np.ndarray
 
 
 def _draw(rng: np.random.Generator, edges: np.ndarray, n: int) -> np.ndarray:
-    """Return one column: three quarters edges where there are any, the rest odd values."""
+    """Return one column: three quarters thresholds, if any, and special values."""
     odd = rng.choice(_ODD, n)
     if not len(edges):
         return odd
@@ -300,7 +298,7 @@ def _draw(rng: np.random.Generator, edges: np.ndarray, n: int) -> np.ndarray:
 
 
 def _edges(ensembles: Sequence[Ensemble]) -> list[np.ndarray]:
-    """Return per feature the values at which some tree changes its mind."""
+    """Return per feature the thresholds of all trees."""
     found: list[list[np.ndarray]] = [[] for _ in range(ensembles[0].n_features)]
     for tree in (tree for ensemble in ensembles for tree in ensemble.trees):
         for node in range(tree.n_nodes):

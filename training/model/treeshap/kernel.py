@@ -1,13 +1,13 @@
-"""The passes over the trees, compiled once per process by LLVM, called without the GIL.
+"""Kernel: passes over the trees, compiled once per process by LLVM, called without the GIL.
 
 Functions come in pairs from one source: `LANES` rows side by side in the lanes of a vector, and one
 row with its quadrature nodes side by side. Both do the same operations on a row in the same order,
 so a row gets the same bits from either. One pair explains and predicts, the other only predicts:
 all decisions of a tree without a branch on the row, then up from its leaves.
 
-LLVM is spoken to directly, through the library that numba itself stands on: numba's front end would
-take 4 to 5 seconds of processor time to arrive at what LLVM compiles in a third of one, and a
-service that starts wants neither that nor its memory. Nothing is written to disk.
+LLVM is used directly through llvmlite, the library below numba: numba's front end takes 4 to 5
+seconds of processor time, LLVM alone a third of a second, and less memory at the start of a
+service. Nothing is written to disk.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def _categorical(at: _TreeAt, node: Value, feature: Value) -> None:
 
 
 def _decide(at: _TreeAt, node: Value) -> None:
-    """Store α of the node's own question: above 0 where a row goes to the first child."""
+    """Store α of the node's split: above 0 where a row goes to the first child."""
     scope, feature = at.scope, at.word(node, 0)
     when(
         at.has(node, IS_CATEGORICAL),
@@ -285,7 +285,7 @@ def _up(at: _TreeAt, node: Value) -> None:
 
 
 def _reach(at: _TreeAt, node: Value) -> None:
-    """Leave the leaf that rows reach from a node, whether or not they ever come to it."""
+    """Store the leaf that rows reach from a node, even if they do not pass it."""
     _by_children(
         at,
         node,
@@ -302,7 +302,7 @@ def _by_children(
     leaf_second: Callable[[Value, Value], None],
     inner: Callable[[Value, Value], None],
 ) -> None:
-    """Branch on what the children of a node are; a leaf beside an inner node is second."""
+    """Branch on the kinds of a node's children; a leaf next to an inner node is second."""
     first, second = at.word(node, 4), at.word(node, 5)
     when(
         first < 0,
@@ -478,7 +478,7 @@ def compiled() -> Compiled:
 def compiled_for(processor: str, features: str) -> Compiled:
     """Compile for a processor as LLVM names it; any gives the same bits, at its own speed.
 
-    Without a fused multiply-add in hardware, the C library's stands in: right, but slow.
+    Without a fused multiply-add in hardware, the C library's is used: correct, but slow.
     """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
@@ -499,8 +499,8 @@ def compiled_for(processor: str, features: str) -> Compiled:
 
 
 @dataclass(frozen=True)
-class _Desk:
-    """Room for some rows on their way through the trees, and the order that names it.
+class _Workspace:
+    """Working memory of some rows, and the argument array that points to it.
 
     Attributes
     ----------
@@ -509,9 +509,9 @@ class _Desk:
     sums : numpy.ndarray
         The memory of `phi` and `raw`, flat.
     order : numpy.ndarray
-        What the compiled function takes; it must outlive the call, as must `memory`.
+        Argument of the compiled function; must outlive the call, as must `memory`.
     address : int
-        Where `order` lies.
+        Address of `order`.
     """
 
     memory: np.ndarray
@@ -523,8 +523,8 @@ class _Desk:
     address: int
 
 
-def _desk(forest: Forest, n_blocks: int, width: int) -> _Desk:
-    """Return zeroed room for `n_blocks` times `width` rows."""
+def _workspace(forest: Forest, n_blocks: int, width: int) -> _Workspace:
+    """Return zeroed working memory for `n_blocks` times `width` rows."""
     shape = (n_blocks, forest.n_features, width)
     sizes = {
         "x": math.prod(shape),
@@ -546,7 +546,7 @@ def _desk(forest: Forest, n_blocks: int, width: int) -> _Desk:
     numbers = [n_blocks, len(forest.trees) // TREE_WORDS, forest.n_features]
     places = [memory.ctypes.data + 8 * start for start in starts.values()]
     order = np.array([*numbers, *(table.ctypes.data for table in tables), *places], dtype=np.int64)
-    return _Desk(
+    return _Workspace(
         memory,
         memory[: sizes["x"]].reshape(shape),
         memory[starts["phi"] :][: sizes["phi"]].reshape(shape),
@@ -558,10 +558,10 @@ def _desk(forest: Forest, n_blocks: int, width: int) -> _Desk:
 
 
 class _OneRow(threading.local):
-    """Per thread, the desk for a single row: laid out once, as a row takes no longer than that."""
+    """Working memory of each thread for a single row, allocated once."""
 
     def __init__(self, forest: Forest) -> None:
-        self.desk = _desk(forest, 1, 1)
+        self.workspace = _workspace(forest, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -609,33 +609,33 @@ class Kernel:
     def raw(self, rows: np.ndarray) -> np.ndarray:
         """Return the raw log-odds of each booster, (boosters, rows), and nothing else."""
         if len(rows) == 1:
-            desk = self._laid_out(rows)
-            self.functions.single_raw(desk.address)
-            return desk.raw.copy()
-        desk = _desk(self.forest, -(-len(rows) // LANES), LANES)
-        _interleave(rows, desk.x)
-        self.functions.block_raw(desk.address)
-        return desk.raw[:, : len(rows)]
+            workspace = self._laid_out(rows)
+            self.functions.single_raw(workspace.address)
+            return workspace.raw.copy()
+        workspace = _workspace(self.forest, -(-len(rows) // LANES), LANES)
+        _interleave(rows, workspace.x)
+        self.functions.block_raw(workspace.address)
+        return workspace.raw[:, : len(rows)]
 
-    def _laid_out(self, rows: np.ndarray) -> _Desk:
-        """Return this thread's desk with one row on it."""
-        desk = self._one_row.desk
-        desk.x[0, :, 0] = rows[0]
-        desk.sums.fill(0.0)
-        return desk
+    def _laid_out(self, rows: np.ndarray) -> _Workspace:
+        """Return this thread's workspace with one row on it."""
+        workspace = self._one_row.workspace
+        workspace.x[0, :, 0] = rows[0]
+        workspace.sums.fill(0.0)
+        return workspace
 
     def _single(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        desk = self._laid_out(rows)
-        self.functions.single(desk.address)
-        return desk.phi[:, :, 0].copy(), desk.raw.copy()
+        workspace = self._laid_out(rows)
+        self.functions.single(workspace.address)
+        return workspace.phi[:, :, 0].copy(), workspace.raw.copy()
 
     def _blocks(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         forest = self.forest
-        desk = _desk(forest, -(-len(rows) // LANES), LANES)
-        _interleave(rows, desk.x)
-        self.functions.block(desk.address)
-        together = desk.phi.transpose(0, 2, 1).reshape(-1, forest.n_features)
-        return together[: len(rows)], desk.raw[:, : len(rows)]
+        workspace = _workspace(forest, -(-len(rows) // LANES), LANES)
+        _interleave(rows, workspace.x)
+        self.functions.block(workspace.address)
+        together = workspace.phi.transpose(0, 2, 1).reshape(-1, forest.n_features)
+        return together[: len(rows)], workspace.raw[:, : len(rows)]
 
 
 def _aligned(sizes: Mapping[str, int]) -> tuple[np.ndarray, dict[str, int]]:

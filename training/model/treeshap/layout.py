@@ -1,4 +1,4 @@
-"""Trees to the tables the kernel reads: everything that does not depend on a row, worked out once.
+"""Layout of trees in the kernel's tables, with everything that does not depend on a row.
 
 The symbols are those of the derivation in `training.model.treeshap`.
 """
@@ -21,11 +21,11 @@ TREE_WORDS = 6
 
 NODE_WORDS = 8
 """Per node: feature, flags, first word and number of words of its bit set, first child, second
-child, nearest ancestor that asks for the same feature (or −1), place of its table. With
+child, nearest ancestor with a split on the same feature (or −1), place of its table. With
 `NODE_REALS` a node fills one cache line: a single row mostly waits for nodes to be fetched."""
 
 IS_CATEGORICAL, NAN_LEFT, ZERO_LEFT, UNDER_FIRST = 1, 2, 4, 8
-"""Flags: it asks for membership; where NaN and 0 go; the side of the ancestor the node is on."""
+"""Flags: categorical split; where NaN and 0 go; the side of the ancestor the node is on."""
 
 NODE_REALS = 4
 """Per node: threshold; α of the left and of the right; share of the first child."""
@@ -90,9 +90,9 @@ class _Edge:
     Attributes
     ----------
     node : int
-        Where it was asked.
+        Inner node of the split.
     is_left : bool
-        On which side we are.
+        Side of the present node.
     cover : float
         z: product of the shares of all edges of this feature down to here.
     """
@@ -103,7 +103,7 @@ class _Edge:
 
 
 def _kind(tree: Tree, node: int) -> tuple[bool, ...]:
-    """Return what the kernel branches on at a node, most costly first."""
+    """Return the kind of a node in the kernel, most costly first."""
     children = (int(tree.left[node]), int(tree.right[node]))
     return max(children) < 0, min(children) < 0, tree.is_categorical(node)
 

@@ -1,4 +1,4 @@
-"""LightGBM's model text to flat arrays; whatever is not understood to the letter is refused."""
+"""Parser of LightGBM's model text to flat arrays; unknown content is an error."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _PARAMETERS = {"boosting": {"gbdt", "gbrt"}, "linear_tree": {"0"}}
 
 
 class UnsupportedModelError(ModelError):
-    """The model is sound, but not of the kind this explainer can prove itself on."""
+    """The model is valid, but not supported by this explainer."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class Tree:
     Attributes
     ----------
     leaf_value, leaf_count : numpy.ndarray
-        Per leaf: its log-odds, and how many training rows fell into it.
+        Per leaf: its log-odds, and number of training rows.
     feature, threshold, decision, left, right, count : numpy.ndarray
-        Per inner node: what is asked and how; the children, where −1 − i is leaf i and any inner
-        node comes after its parent; how many training rows passed.
+        Per inner node: the split; the children, where −1 − i is leaf i and any inner
+        node comes after its parent; number of training rows.
     categories : tuple of numpy.ndarray
         Per categorical split, in the order of its index in `threshold`: the bit set of the
         categories that go left, in 32-bit words.
@@ -101,7 +101,7 @@ class Tree:
         return len(self.feature)
 
     def rows_below(self, child: np.ndarray) -> np.ndarray:
-        """Return how many training rows each child saw."""
+        """Return the number of training rows of each child."""
         if not self.n_nodes:
             return np.zeros(len(child))
         leaf, inner = np.maximum(-1 - child, 0), np.maximum(child, 0)
@@ -125,7 +125,7 @@ class Tree:
         return float(self.leaf_value @ (self.leaf_count / max(self.leaf_count.sum(), 1)))
 
     def is_categorical(self, node: int) -> bool:
-        """Whether a node asks for membership in a set."""
+        """Whether the split of a node is categorical."""
         return bool(self.decision[node] & CATEGORICAL)
 
 
@@ -136,9 +136,9 @@ class Ensemble:
     Attributes
     ----------
     n_features : int
-        Width of the matrix it takes.
+        Number of columns of the matrix.
     trees : tuple of Tree
-        In the order in which LightGBM adds them up.
+        In the order of LightGBM's summation.
     """
 
     n_features: int
@@ -162,7 +162,7 @@ def parse_ensemble(text: str) -> Ensemble:
     trees = tuple(_tree(f"tree {i}", block) for i, block in enumerate(blocks))
     for i, tree in enumerate(trees):
         if tree.n_nodes and not 0 <= tree.feature.min() <= tree.feature.max() < n_features:
-            raise UnsupportedModelError("a split asks for an unknown feature", where=f"tree {i}")
+            raise UnsupportedModelError("a split has an unknown feature", where=f"tree {i}")
     return Ensemble(n_features, trees)
 
 
@@ -239,7 +239,7 @@ def _tree(where: str, block: str) -> Tree:
 
 
 def _fault(tree: Tree, n_leaves: int) -> str:
-    """Return what is wrong with a tree, or nothing."""
+    """Return the fault of a tree; empty if none."""
     per_node = (tree.threshold, tree.decision, tree.left, tree.right, tree.count)
     n = tree.n_nodes
     if n_leaves != n + 1 or {len(item) for item in per_node} != {n}:

@@ -319,7 +319,7 @@ def test_a_model_it_does_not_understand_stays_with_lightgbm_and_says_so(grow, ca
     found = TreeExplainer((grown.booster,))
     with caplog.at_level(logging.WARNING, "bellwether.training.model.treeshap"):
         assert not found.warm()
-    assert "through LightGBM" in caplog.text
+    assert "using LightGBM" in caplog.text
     assert "dart" in caplog.text
     _, values = found.explain(grown.matrix)
     np.testing.assert_array_equal(values, lightgbm_says(grown.booster, grown.matrix)[:, :-1])

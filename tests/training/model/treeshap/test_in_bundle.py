@@ -7,6 +7,7 @@ import pytest
 
 from training.fitting.fit import TrainingConfig, fit
 from training.model.bundle import Bundle
+from training.model.manifest import ModelManifest
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def bundle_of(fitted, verdict="promotable"):
         "target": "churn",
         "verdict": verdict,
     }
-    return Bundle(manifest, fitted.predictor)
+    return Bundle(ModelManifest.from_dict(manifest), fitted.predictor)
 
 
 def test_mean_and_deviation_come_from_one_run_of_each_booster(fitted, matrix):
@@ -61,7 +62,7 @@ def test_warming_leaves_every_number_as_it_was(fitted, matrix):
     assert not thread.daemon, "the interpreter may end inside numpy, which aborts the process"
     thread.join()
     assert drawn.explainer.is_fast
-    assert drawn.doubter.is_fast
+    assert drawn.spread_explainer.is_fast
     np.testing.assert_array_equal(drawn.raw_and_spread(matrix), before)
 
 
