@@ -1,4 +1,4 @@
-"""The model to people and systems: answers, the book, pages, the ledger of every score."""
+"""Serves scores to people and systems: API, pages, exports, webhooks and the score ledger."""
 
 import sys
 from pathlib import Path

@@ -18,7 +18,10 @@ import bellwether
 from serving.commands.app import app
 
 ROOT = Path(bellwether.__file__).resolve().parent
-SHIPPED = ("README.md", "Makefile", "Containerfile", "pyproject.toml", "bellwether.py")
+SHIPPED = (
+    "README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "Makefile", "Containerfile",
+    "pyproject.toml", "bellwether.py",
+)  # fmt: skip
 ROOMS = ("configs", "features", "training", "serving", "notebooks", ".github", "docs")
 SUFFIXES = {
     ".py", ".md", ".yaml", ".yml", ".j2", ".html", ".json", ".ipynb", ".toml", ".txt", ".cfg", "",
@@ -119,7 +122,9 @@ def test_a_command_that_does_not_exist_is_found(text, fault):
     assert found.startswith(fault)
 
 
-@pytest.mark.parametrize("target", ["demo", "sample", "test", "check", "lock", "spark", "bench"])
+@pytest.mark.parametrize(
+    "target", ["demo", "sample", "test", "check", "docs", "lock", "spark", "bench"]
+)
 def test_the_make_targets_that_are_named_exist(target):
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

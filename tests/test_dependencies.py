@@ -25,6 +25,7 @@ THROUGH = {"cryptography": "pyjwt", "jsonschema-rs": "schemathesis"}
 TOOLS = {
     "import-linter": "lint-imports",
     "ipykernel": "kernelspec",
+    "mkdocs-material": "mkdocs build",
     "mypy": "mypy",
     "nbstripout": "nbstripout",
     "pandas-stubs": "mypy",

@@ -1,1 +1,1 @@
-"""Shared by every package: errors, hashing, state directory, database, telemetry switches."""
+"""Errors, hashing, state directory, database and telemetry switches, used by every layer."""

@@ -1,1 +1,1 @@
-"""Account snapshots: the (entity, as_of) grid, point-in-time aggregation and account status."""
+"""Snapshots per account and as_of: the grid, point-in-time aggregation and account status."""

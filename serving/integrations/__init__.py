@@ -1,1 +1,1 @@
-"""Webhooks, and exports to CRM systems."""
+"""Webhooks, and exports in the fields of CRM systems."""

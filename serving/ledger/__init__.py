@@ -1,1 +1,1 @@
-"""Every score served, with outcomes, feedback, replay and retention."""
+"""Score ledger: every score served, with outcomes, feedback, replay and retention."""

@@ -1,1 +1,1 @@
-"""State of the running service, single-account scores and what-if."""
+"""State of a running service process: single scores, batches, score jobs and what-if."""

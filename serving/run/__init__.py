@@ -1,1 +1,1 @@
-"""The pipeline behind `bellwether run`: features, training, scores, report."""
+"""Pipelines behind the commands: run, refresh, score, report, forecast and monitor."""

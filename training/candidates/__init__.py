@@ -1,1 +1,1 @@
-"""Trains one candidate model per target, runs the checks on it, and decides if it may serve."""
+"""Trains one candidate model per target, runs the checks on it and applies the gates."""

@@ -23,7 +23,8 @@ OUTCOMES: Mapping[Outcome, str] = {
 SECTIONS: Mapping[str, str] = {"L": "leakage", "S": "sufficiency", "T": "stability"}
 """Section of a check by the letter of its code."""
 
-CATALOGUE = "training/checks/README.md"
+CATALOGUE = "reference/checks/"
+"""Page of the documentation site that describes the checks."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib import import_module
@@ -14,7 +13,6 @@ from typing import Any
 from configs.runtime.errors import ConfigError, did_you_mean
 from configs.schema.company import Company
 from training.checks.base import (
-    OUTCOMES,
     SECTIONS,
     Check,
     Finding,
@@ -129,46 +127,4 @@ def as_dicts() -> list[dict[str, str]]:
             "to_do": check.to_do,
         }
         for check in check_catalogue()
-    ]
-
-
-def markdown() -> str:
-    """Return the catalogue as a Markdown page."""
-    outcomes = [f"- **{name}**: {words}" for name, words in OUTCOMES.items()]
-    lines = [
-        "# Methodological checks",
-        "",
-        "Each training runs every check below, after the model is measured and before its bundle "
-        "is sealed.",
-        "An issue of a blocking check lets the model be published only as provisional. "
-        "`bellwether checks`",
-        "prints this list, and `company.yaml` may ignore a check with a reason:",
-        "",
-        "```yaml",
-        "checks:",
-        "  ignore:",
-        "    BW-L09: the warehouse loads every table on the day",
-        "```",
-        "",
-        *outcomes,
-    ]
-    for section in SECTIONS.values():
-        lines += ["", f"## {section.capitalize()}"]
-        for item in as_dicts():
-            if item["section"] == section:
-                lines += _entry(item)
-    return "\n".join(lines) + "\n"
-
-
-def _entry(item: dict[str, str]) -> list[str]:
-    prose = re.sub(r"``?", "`", item["about"])
-    return [
-        "",
-        f"### {item['code']}",
-        "",
-        f"**{item['title']}** · {item['severity']}",
-        "",
-        prose,
-        "",
-        f"To do: {item['to_do']}",
     ]

@@ -1,1 +1,1 @@
-"""Measures of a model: metrics, significance, alert lists, lead time, stability and drift."""
+"""Evaluation of models: metrics, significance, alert list, lead time, stability and drift."""

@@ -1,1 +1,1 @@
-"""Fits models: baselines, LightGBM, tuning, calibration, nested cross-validation."""
+"""Fits models: baselines, LightGBM, tuning, calibration and nested cross-validation."""

@@ -1,1 +1,1 @@
-"""The part of training that serving loads: bundle, predictors, encoder, reasons, bands."""
+"""Light part of a model that serving loads: bundle, predictors, encoder, reasons and bands."""

@@ -1,1 +1,1 @@
-"""Published models: releases, the MLflow registry, model cards and shadow models."""
+"""Releases, the MLflow registry, model cards and shadow models."""

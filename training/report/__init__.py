@@ -1,1 +1,1 @@
-"""The validation report for leadership."""
+"""Validation report for leadership: verdict, evidence and limits, as page and JSON."""

@@ -1,4 +1,4 @@
-"""Checks are found by file, described by their page, run on every training, and can be ignored."""
+"""Checks are found by file, run on every training, and can be ignored with a reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.candidates.gates import GateResult, apply_checks
 from training.candidates.train import train
 from training.checks import check_catalogue
 from training.checks.base import OUTCOMES, SECTIONS, Check
-from training.checks.registry import leakage_marks, markdown
+from training.checks.registry import leakage_marks
 from training.registry.model_card import model_card
 
 HERE = Path(training.checks.__file__).parent
@@ -50,11 +50,6 @@ def test_every_check_has_its_tests(check: Check):
     assert '"passed"' in source, "one stays quiet on clean data"
 
 
-def test_the_page_is_the_catalogue():
-    page = (HERE / "README.md").read_text(encoding="utf-8")
-    assert page == markdown(), "write it again: python -m training.checks"
-
-
 def test_every_check_runs_and_says_a_word(run_ignoring):
     results = run_ignoring({})
     assert [item.code for item in results] == [check.code for check in check_catalogue()]
@@ -62,7 +57,7 @@ def test_every_check_runs_and_says_a_word(run_ignoring):
     for item in results:
         assert item.words
         assert bool(item.to_do) == (item.outcome in ("issue", "tip"))
-        assert item.link == f"training/checks/README.md#{item.code.lower()}"
+        assert item.link == f"reference/checks/#{item.code.lower()}"
     json.dumps([item.as_dict() for item in results], allow_nan=False)
 
 

@@ -1,1 +1,1 @@
-"""Leakage checks L01 to L15, one per file."""
+"""Leakage checks BW-L01 to BW-L15, one file each."""

@@ -1,1 +1,1 @@
-"""Stability checks T01 and T02, one per file."""
+"""Stability checks BW-T01 and BW-T02, one file each."""

@@ -1,1 +1,1 @@
-"""Data sufficiency checks S01 to S05, one per file."""
+"""Data sufficiency checks BW-S01 to BW-S05, one file each."""
