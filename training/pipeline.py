@@ -27,7 +27,7 @@ from configs.schema.rules import shipped as shipped_rules
 from configs.schema.workspace import Workspace
 from features.feast_store import training_service
 from features.pipeline import FeatureBuild
-from features.quality.modelling_hazards import refuse_missing_accounts
+from features.quality.modelling_hazards import require_all_accounts
 from training.candidates.train import TrainingResult, built_with, train
 from training.checks.context import Evidence
 from training.checks.source_evidence import gather
@@ -142,7 +142,7 @@ def train_targets(
     dict
         Target to its candidate.
     """
-    refuse_missing_accounts(workspace.company, built.loaded)
+    require_all_accounts(workspace.company, built.loaded)
     candidates, refused = {}, []
     evidence = cache(partial(gather, workspace, built, progress))
     for name in targets or workspace.company.targets:

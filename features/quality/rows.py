@@ -1,4 +1,4 @@
-"""Issues the row rules found while loading: read from the manifests, no table is scanned."""
+"""Issues found by the row rules while loading, read from the manifests without a scan."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from features.quality.context import QualityContext, count_of
 from features.quality.report import Issue
 from features.sources import TableInfo
+from features.sources.demo_accounts import REASON as TEST_ACCOUNT
 
 SET_ASIDE = {
     "malformed_line": "malformed_lines",
@@ -40,9 +41,10 @@ SHOWN = 6
 
 
 def row_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report what was set aside, counted once, or kept in spite of something."""
+    """Report rows set aside, exact copies, rows after the clock, and rows kept with a note."""
     for info in context.loaded.tables.values():
-        yield from _grouped(context, info, info.quarantined, SET_ASIDE, "set aside")
+        set_aside = {reason: n for reason, n in info.quarantined.items() if reason != TEST_ACCOUNT}
+        yield from _grouped(context, info, set_aside, SET_ASIDE, "set aside")
         yield from _grouped(context, info, info.noted, KEPT, "kept")
         if info.rows_duplicate:
             detail = count_of(info.rows_duplicate, info.rows_read)
@@ -54,12 +56,27 @@ def row_issues(context: QualityContext) -> Iterator[Issue]:
             yield context.issue("after_now", info.name, info.rows_after_now, info.rows, detail)
 
 
+def excluded_account_issues(context: QualityContext) -> Iterator[Issue]:
+    """Report test accounts, and their rows in all other tables."""
+    counts = {
+        name: info.quarantined.get(TEST_ACCOUNT, 0) for name, info in context.loaded.tables.items()
+    }
+    n_accounts = counts.pop("accounts", 0)
+    if n_accounts:
+        whole = context.loaded.info("accounts").rows_read
+        detail = (
+            f"{count_of(n_accounts, whole)}: test accounts, set aside with their "
+            f"{sum(counts.values()):,} rows in other tables"
+        )
+        yield context.issue("not_counted", "accounts", n_accounts, whole, detail)
+
+
 def _grouped(
     context: QualityContext,
     info: TableInfo,
     found: Mapping[str, int],
     codes: Mapping[str, str],
-    fate: str,
+    kept: str,
 ) -> Iterator[Issue]:
     grouped: dict[str, dict[str, int]] = {}
     for reason, rows in found.items():
@@ -70,7 +87,7 @@ def _grouped(
     for code, columns in grouped.items():
         rows = min(sum(columns.values()), info.rows_read)
         named = ", ".join(f"{column} {count:,}" for column, count in columns.items() if column)
-        detail = f"{count_of(rows, info.rows_read)} {fate}" + (f" ({named})" if named else "")
+        detail = f"{count_of(rows, info.rows_read)} {kept}" + (f" ({named})" if named else "")
         reasons = [reason for reason in found if codes[reason.partition(":")[0]] == code]
         detail += _examples(info, reasons)
         advice = "; ".join(_remedies(info, reasons))
@@ -78,7 +95,7 @@ def _grouped(
 
 
 def _examples(info: TableInfo, reasons: list[str]) -> str:
-    """Say some of the values as they came."""
+    """Return some of the values as written in the source."""
     values = [repr(v) for r in reasons for v in info.read.get("examples", {}).get(r, [])]
     return f": {', '.join(values[:SHOWN])}" if values else ""
 

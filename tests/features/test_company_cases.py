@@ -12,7 +12,7 @@ import pytest
 import features.snapshots.grid
 from features.labels import build_labels
 from features.quality import check_quality, company_revenue
-from features.snapshots.grid import STANDING, build_snapshots
+from features.snapshots.grid import ACCOUNT_STATUS, build_snapshots
 from features.sources import load_sources
 
 NOW = datetime(2026, 9, 30, tzinfo=UTC)
@@ -30,7 +30,7 @@ class Company:
             loaded = load_sources(workspace, NOW)
             snapshots = build_snapshots(workspace, loaded, NOW)
             self._labels = build_labels(workspace, loaded, snapshots, NOW)
-            path = snapshots.sets[STANDING].path(snapshots.days[-1])
+            path = snapshots.sets[ACCOUNT_STATUS].path(snapshots.days[-1])
             self.today = pq.read_table(path).to_pandas().set_index("entity_id")
             self.quality = check_quality(workspace, loaded, NOW)
             self._read = (workspace, loaded, NOW)
@@ -179,7 +179,7 @@ def test_a_period_end_that_is_overwritten_is_unfolded_and_named(company, configu
     if configured:
         assert "unfolded_terms" in found.codes()
     else:
-        assert "last many billing intervals" in found.detail("overwritten_terms")
+        assert "span several billing periods" in found.detail("overwritten_terms")
 
 
 def test_contracts_that_really_run_for_years_stay_as_they_are(company):
@@ -207,7 +207,7 @@ def test_monthly_rows_that_are_overwritten_are_recognised(company):
         for place, name in enumerate(NAMES)
     ]
     found = company(subscriptions=rows, usage_events=use())
-    assert "one month each" in found.detail("overwritten_terms")
+    assert "of one month" in found.detail("overwritten_terms")
 
 
 def test_terms_that_ended_as_renewed_and_nothing_follows_are_losses(company):
@@ -218,7 +218,7 @@ def test_terms_that_ended_as_renewed_and_nothing_follows_are_losses(company):
     lost = frame[frame["label"] == 1]
     assert set(lost["entity_id"]) == set(NAMES[:4])
     assert set(lost["effective_at"]) == {pd.Timestamp("2025-02-11", tz="UTC")}
-    assert "ended as renewed, nothing follows: 4 of 20" in found.detail("renewed_into_nothing")
+    assert "without following terms: 4 of 20" in found.detail("renewed_into_nothing")
 
 
 def bills(step: dict[str, int] | int, amount: dict[int, float], first=date(2024, 1, 3)) -> Rows:
@@ -284,7 +284,7 @@ def test_customers_billed_once_a_year_neither_leave_nor_grow(company):
     assert (found.today["status"] == "scored").all()
     assert (found.today["arr"] == [1300.0, 1200.0] * 6).all()
     detail = found.detail("silent_by_habit")
-    assert "6 of 12 accounts (50.0 %) are usually silent for longer (365 days)" in detail
+    assert "6 of 12 accounts (50.0 %) have a longer usual gap (365 days)" in detail
     assert "horizon_days (91) and active_within_days (91)" in detail
 
 
@@ -377,7 +377,7 @@ def test_a_gap_between_two_billing_systems_is_named(company):
     found = company(subscriptions=rows, usage_events=use())
     detail = found.detail("lost_on_one_day")
     assert "12 of 12 accounts with revenue (100.0 %) are lost on 2025-03-31" in detail
-    assert "12 of them come back later" in detail
+    assert "12 of them return later" in detail
 
 
 def test_a_merger_whose_new_account_is_not_known_is_named(company):

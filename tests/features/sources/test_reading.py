@@ -72,8 +72,8 @@ def test_rows_that_a_join_loses_and_doubles_are_counted(small):
     n_second = sum(",Company A2," in line for line in TICKETS.splitlines())
     assert (lost.rows, doubled.rows) == (10 + n_second, n_first)
     assert lost.detail == (
-        f"support_tickets: 60 rows in, {50 - n_second + n_first} out; {10 + n_second} lost in a "
-        f"join, {n_first} yielded again by a join; 4 of 20 accounts reached"
+        f"support_tickets: 60 rows in, {50 - n_second + n_first} out; {10 + n_second} dropped "
+        f"by a join, {n_first} repeated by a join; 4 of 20 accounts covered"
     )
     assert "LEFT JOIN" in lost.to_do
 
@@ -116,7 +116,7 @@ def test_sql_that_groups_says_its_rows(small):
     sql = JOIN.replace("t.Id", "min(t.Id)").replace("t.created", "min(t.created)")
     report = sql_report(small, f"{sql} GROUP BY a.account_id")
     assert issue_of(report, "sql_rows").detail == (
-        "support_tickets: 60 rows in, 5 out; 5 of 20 accounts reached"
+        "support_tickets: 60 rows in, 5 out; 5 of 20 accounts covered"
     )
 
 
@@ -136,7 +136,7 @@ def test_events_delivered_again_are_named_while_their_id_is_not_mapped(small):
     report = report_on(small, {"usage_events": delivered(lambda i: i >= 150)})
     issue = issue_of(report, "repeated_events")
     n_twice, n_all = 4 * 31, 4 * 181
-    assert f"message ids that come more than once: {n_twice:,} of {n_all:,}" in issue.detail
+    assert f"repeated event ids: {n_twice:,} of {n_all:,}" in issue.detail
     assert (issue.rows, issue.severity) == (n_twice, "error")
     assert issue.to_do.endswith("event_id: message_id")
 
@@ -210,7 +210,7 @@ def test_some_unknown_ids_are_shown_in_the_report(small):
     text = usage() + "a1,2024-03-01 10:00:00\n"
     issue = issue_of(report_on(small, {"usage_events": text}), "unknown_accounts")
     assert issue.detail.endswith("set aside: 'a1'")
-    assert "accounts are called A1, A10, A11" in issue.to_do
+    assert "account ids are like A1, A10, A11" in issue.to_do
     assert "in lower case" in issue.to_do
 
 
@@ -232,9 +232,9 @@ def silent(names, since, until=DAYS[-1]):
 def test_two_fifths_silent_from_one_day_on_are_an_outage(small, back):
     text = silent(NAMES[:8], DAYS[110], back)
     issue = issue_of(report_on(small, {"usage_events": text}), "partial_outage")
-    assert "8 of 20 regularly active accounts (40 %) fall silent" in issue.detail
-    assert f"{8 if back != DAYS[-1] else 0} of them come back" in issue.detail
-    assert DAYS[110] - date.fromisoformat(issue.detail.split("days of ")[1][:10]) <= timedelta(3)
+    assert "8 of 20 regularly active accounts (40 %) become inactive" in issue.detail
+    assert f"{8 if back != DAYS[-1] else 0} of them return" in issue.detail
+    assert DAYS[110] - date.fromisoformat(issue.detail.split("around ")[1][:10]) <= timedelta(3)
 
 
 def test_accounts_that_leave_one_by_one_are_no_outage(small):
@@ -269,7 +269,7 @@ def test_terms_on_parents_with_activity_on_children_are_named(small):
     issue = issue_of(report, "activity_on_children")
     assert issue.rows == 10
     n_rows = len(family_files()["usage_events"].splitlines()) - 1
-    assert f"10 accounts below them have {n_rows} rows" in issue.detail
+    assert f"10 child accounts have {n_rows} rows" in issue.detail
     assert "roll_up: true under tables.accounts" in issue.to_do
 
 
@@ -301,8 +301,30 @@ def test_parents_in_a_circle_stay_as_they_are(small, rows):
 
 
 def test_rolling_up_needs_parents(small):
-    with pytest.raises(ConfigError, match="needs to know the parents"):
+    with pytest.raises(ConfigError, match="needs parent_account_id"):
         small.load(tables={"accounts": {"roll_up": True}})
+
+
+def test_test_accounts_are_set_aside_once_with_their_rows_in_every_table(small, rows):
+    header, *lines = ACCOUNTS.splitlines()
+    marked = [f"{header},is_test", *(f"{line},{line.startswith('A7,')}" for line in lines)]
+    files = {"accounts": "\n".join(marked) + "\n", "usage_events": usage()}
+    n_events = files["usage_events"].count("\nA7,")
+    loaded = small.load(files)
+    accounts, events = loaded.tables["accounts"], loaded.tables["usage_events"]
+    assert accounts.quarantined == {"test_account": 1}
+    assert events.quarantined == {"test_account": n_events}
+    assert "A7" not in {row["account_id"] for row in rows(accounts.path)}
+    assert "A7" not in {row["account_id"] for row in rows(events.path)}
+    report = report_on(small, files)
+    assert report.understood.accounts == 19
+    assert issue_of(report, "not_counted", "accounts").detail == (
+        f"1 of 20 rows (5.0 %): test accounts, set aside with their {n_events} rows in other tables"
+    )
+    assert "missing_accounts" not in codes_of(report)
+    # A later load without the flag has the account and its rows again.
+    assert small.load().tables["accounts"].rows == 3
+    assert small.load({**files, "accounts": ACCOUNTS}).tables["usage_events"].quarantined == {}
 
 
 def test_files_in_another_encoding_are_named(small):
@@ -321,7 +343,7 @@ def money(values):
 def test_how_columns_are_written_is_said(small):
     report = report_on(small, {"subscriptions": money(["$1,234.00", "$12"])})
     assert issue_of(report, "written_otherwise").detail == (
-        "arr: the comma of $1,234.00 parts thousands; amounts carry $"
+        "arr: the comma of $1,234.00 separates thousands; amounts carry $"
     )
     assert "other_currency" not in codes_of(report)
 
@@ -329,7 +351,7 @@ def test_how_columns_are_written_is_said(small):
 def test_amounts_with_the_mark_of_another_currency_are_an_error(small):
     files = {"subscriptions": money(["€1,234.00", "€12"])}
     issue = issue_of(report_on(small, files), "other_currency")
-    assert issue.detail == "arr carries €, and is taken for USD"
+    assert issue.detail == "arr has €, read as USD"
     assert issue.severity == "error"
     assert "other_currency" not in codes_of(report_on(small, files, reporting_currency="EUR"))
 

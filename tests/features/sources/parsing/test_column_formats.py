@@ -51,8 +51,8 @@ NUMBERS = {
     "decimals prove the comma": (["1,234", "0,5"], {}, [1.234, 0.5]),
     "decimals prove the point": (["1.234", "0.5"], {}, [1.234, 0.5]),
     "thousands prove the point": (["1.234", "1,234.5"], {}, [1.234, 1234.5]),
-    "told": (["1,234"], {"told": "decimal_comma"}, [1.234]),
-    "told otherwise": (["1.234"], {"told": "decimal_comma"}, [1234]),
+    "configured": (["1,234"], {"configured": "decimal_comma"}, [1.234]),
+    "configured otherwise": (["1.234"], {"configured": "decimal_comma"}, [1234]),
     "bounds decide": (["4,125", "3,500"], {"high": 5.0}, [4.125, 3.5]),
 }
 
@@ -66,10 +66,10 @@ def test_numbers(case):
 @pytest.mark.parametrize(
     ("values", "asked", "words"),
     [
-        (["12,345", "1,200"], {}, "two ways, for example 12,345"),
-        (["1.234", "1.250", "1.300", "950"], {}, "two ways, for example 1.2"),
-        (["1,234", "1234"], {}, "two ways"),
-        (["1,234.5", "1.234,5", "1,234"], {}, "two ways"),
+        (["12,345", "1,200"], {}, "ambiguous, for example 12,345"),
+        (["1.234", "1.250", "1.300", "950"], {}, "ambiguous, for example 1.2"),
+        (["1,234", "1234"], {}, "ambiguous"),
+        (["1,234.5", "1.234,5", "1,234"], {}, "ambiguous"),
         (["$5", "€6"], {}, r"different currencies: \$, €"),
         (["45%", "0.5"], {}, "percentages such as 45% and shares up to 0.5"),
     ],
@@ -100,7 +100,8 @@ DATES = {
     "Unix days": (["1714521600", "1714608000"], ["2024-05-01", "2024-05-02"]),
     "milliseconds": (["1714521600500"], ["2024-05-01 00:00:00.500000Z"]),
     "spreadsheets": (["45413", "45413.5"], ["2024-05-01", "2024-05-01 12:00:00"]),
-    "without signs": (["20240501", "20240501T101500Z"], ["2024-05-01", "2024-05-01 10:15:00Z"]),
+    "without separators": (["20240501", "20240501T101500Z"],
+                           ["2024-05-01", "2024-05-01 10:15:00Z"]),
     "months": (["2024-05"], ["2024-05-01"]),
     "no dates": (["Q1 2024", "soon"], ["Q1 2024", "soon"]),
 }  # fmt: skip
@@ -115,7 +116,7 @@ def test_dates(case):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (["01/02/2024", "03/04/2024"], "two ways, for example 0"),
+        (["01/02/2024", "03/04/2024"], "ambiguous, for example 0"),
         (["25/03/2025", "03/25/2025"], "both day/month and month/day: 25/03/2025 and 03/25/2025"),
     ],
 )
