@@ -27,7 +27,7 @@ from configs.schema.company import SHIPPED, Company
 from configs.schema.plays import Plays
 from features.quality.codes import CODES
 from features.signals import feature_catalogue
-from features.sources.missing_tables import GAPS
+from features.sources.loaded_tables import MISSING_TABLES
 from features.tables.catalog import THEMES
 from features.tables.source_tables import ROW, TABLES, VERSIONS, SourceColumn
 from serving.api import create_app
@@ -373,7 +373,7 @@ def _source_table(name: str) -> str:
         f"Key: {', '.join(code(column) for column in item.key)}." if item.key else "No key.",
         f"Happened at: {code(item.happened)}." if item.happened else "",
         "An activity table." if item.activity else "",
-        f"Without it: {GAPS[name]}." if name in GAPS else "",
+        f"Without it: {MISSING_TABLES[name]}." if name in MISSING_TABLES else "",
     ]
     rows = (
         (
