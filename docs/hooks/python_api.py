@@ -26,7 +26,7 @@ def page() -> str:
     classes = {name: item for name, item in exported.items() if inspect.isclass(item)}
     parts = ["# Python API\n", markdown(inspect.getdoc(bellwether) or "")]
     parts += [_described(f"bellwether.{name}", item, 2) for name, item in functions.items()]
-    for name, item in classes.items():
+    for name, item in sorted(classes.items(), key=lambda it: (it[0] != "Company", it[0])):
         parts.append(f"## `{name}`\n\n{markdown(inspect.getdoc(item) or '')}")
         parts += [_described(f"{name}.{member}", value, 3) for member, value in members(item)]
     return "\n".join(parts)
@@ -47,10 +47,19 @@ def _described(name: str, item: Any, level: int) -> str:
 
 
 def _signature(function: Any) -> str:
+    """Return the parameters and the result of a function, one parameter a line where many."""
     found = inspect.signature(function)
-    kept = [item for name, item in found.parameters.items() if name != "self"]
-    text = str(found.replace(parameters=kept)).replace("'", "")
-    return text.replace("(", "(\n    ", 1).replace(", ", ",\n    ") if len(text) > 70 else text
+    shown, is_named_only = [], False
+    for name, item in found.parameters.items():
+        if item.kind is item.KEYWORD_ONLY and not is_named_only:
+            shown.append("*")
+            is_named_only = True
+        if name != "self":
+            default = "" if item.default is item.empty else f" = {item.default!r}"
+            shown.append(f"{name}: {item.annotation}{default}")
+    result = "" if found.return_annotation is found.empty else f" -> {found.return_annotation}"
+    line = f"({', '.join(shown)}){result}"
+    return line if len(line) < 80 else "(\n    " + ",\n    ".join(shown) + f",\n){result}"
 
 
 def markdown(docstring: str) -> str:
