@@ -66,7 +66,7 @@ check: .venv/.ready ## lint, format, types, import contracts
 	$(V)/ruff check .
 	$(V)/ruff format --check .
 	$(V)/mypy
-	$(V)/mypy docs/hooks/reference.py docs/hooks/architecture.py
+	$(V)/mypy docs/hooks/*.py
 	$(V)/lint-imports
 
 format: .venv/.ready ## format the code

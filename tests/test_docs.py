@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import importlib.util
 import re
 import subprocess
@@ -16,8 +17,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+import bellwether
 import configs
 from configs.schema.company import Company
+from configs.schema.settings import settings_table
 from features.quality.codes import CODES
 from features.signals import declare, feature_catalogue, payments
 from features.tables.source_tables import TABLES
@@ -48,13 +51,13 @@ def hook(name: str) -> ModuleType:
     return module
 
 
-REFERENCE, ARCHITECTURE = hook("reference"), hook("architecture")
+REFERENCE, PYTHON, ARCHITECTURE = map(hook, ("reference", "python_api", "architecture"))
 
 
 @pytest.fixture(scope="module")
 def generated() -> dict[str, str]:
     pages = {path: page() for path, page in REFERENCE.PAGES.items()}
-    return {**pages, ARCHITECTURE.PAGE: ARCHITECTURE.page()}
+    return {**pages, PYTHON.PAGE: PYTHON.page(), ARCHITECTURE.PAGE: ARCHITECTURE.page()}
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +94,19 @@ def first_cells(page: str) -> set[str]:
 
 def test_every_command_is_described(generated):
     assert set(commands()) <= headings(generated["reference/cli.md"])
+
+
+def test_every_setting_is_described(generated):
+    names = set(re.findall(r"`(BELLWETHER_[^`]+)`", settings_table()))
+    assert len(names) > 15
+    assert names <= first_cells(generated["reference/settings.md"])
+
+
+def test_what_the_package_exports_is_described(generated):
+    found = headings(generated[PYTHON.PAGE])
+    assert {"bellwether.open", "Company.train", "Scores.top"} <= found
+    for name in bellwether.__all__:
+        assert {name, f"bellwether.{name}"} & found, name
 
 
 def test_every_key_of_the_configuration_is_described(generated):
@@ -140,6 +156,13 @@ def test_every_name_of_a_catalogue_has_a_row(generated, page, names):
 
 def test_every_shipped_example_has_its_page():
     assert set(REFERENCE.EXAMPLES) == {path.name for path in REFERENCE.SHIPPED.iterdir()}
+
+
+@pytest.mark.parametrize("module", [REFERENCE, PYTHON, ARCHITECTURE], ids=lambda it: it.__name__)
+def test_the_examples_of_the_hooks_hold(module):
+    found = doctest.testmod(module)
+    assert found.attempted >= 1
+    assert found.failed == 0
 
 
 def test_every_check_and_source_table_has_a_section(generated):
@@ -255,18 +278,6 @@ def test_files_of_the_repository_that_are_named_exist(path):
     for name in NAMED.findall(path.read_text(encoding="utf-8")):
         if name.split("/")[0] in tops and not re.search(r"[A-Z]{4}", name):
             assert (ROOT / name).exists(), name
-
-
-def test_every_setting_that_is_read_is_documented():
-    read = {
-        name
-        for layer in LAYERS
-        for path in (ROOT / layer).rglob("*.py")
-        for name in re.findall(r'"(BELLWETHER_[A-Z_]+)"', path.read_text(encoding="utf-8"))
-    }
-    page = (DOCS / "reference" / "settings.md").read_text(encoding="utf-8")
-    told = {name.removesuffix("<NAME>") for name in first_cells(page)}
-    assert read - told <= {"BELLWETHER_MAIN_PID"}, "set by the service itself"
 
 
 def test_workflows_call_make_targets_that_exist():

@@ -21,10 +21,10 @@ from pydantic_core import to_jsonable_python
 from typer.cli import get_docs_for_click
 from typer.main import get_command
 
-import bellwether
 from configs.runtime.errors import BellwetherError
 from configs.schema.company import SHIPPED, Company
 from configs.schema.plays import Plays
+from configs.schema.settings import settings_table
 from features.quality.codes import CODES
 from features.signals import feature_catalogue
 from features.sources.loaded_tables import MISSING_TABLES
@@ -32,6 +32,7 @@ from features.tables.catalog import THEMES
 from features.tables.source_tables import ROW, TABLES, VERSIONS, SourceColumn
 from serving.api import create_app
 from serving.auth.permissions import SCOPES
+from serving.commands.app import app
 from serving.http.problems import TYPES
 from serving.http.prometheus import Metrics
 from training.checks.base import OUTCOMES, SECTIONS
@@ -79,7 +80,7 @@ def code(value: object) -> str:
 
 def command_line() -> Any:
     """Return the command line as Typer's command tree."""
-    return get_command(bellwether.app)
+    return get_command(app)
 
 
 def cli_page() -> str:
@@ -96,6 +97,15 @@ def cli_page() -> str:
         ),
     )
     return f"# Command line{escaped(text.removeprefix('# `bellwether`'))}## Exit codes\n\n{errors}"
+
+
+def settings_page() -> str:
+    """Return every setting that is read from the environment."""
+    return (
+        "# Settings\n\nSettings name places and secrets and come from environment variables. "
+        "Behaviour is configured in [company.yaml](company.md) and is part of the identity of "
+        f"every model. Empty variables count as not set.\n\n{escaped(settings_table())}"
+    )
 
 
 def company_page() -> str:
@@ -198,10 +208,10 @@ def _default(field: FieldInfo) -> str:
 def openapi_document() -> Json:
     """Return the OpenAPI document, read from the application as a client reads it."""
     metrics = Metrics()
-    app = create_app(lambda _: None, lambda _: metrics, ("docs",))  # type: ignore[arg-type,return-value]
+    service = create_app(lambda _: None, lambda _: metrics, ("docs",))  # type: ignore[arg-type,return-value]
 
     async def read() -> httpx.Response:
-        transport = httpx.ASGITransport(app)
+        transport = httpx.ASGITransport(service)
         async with httpx.AsyncClient(transport=transport, base_url="http://docs") as client:
             return await client.get("/openapi.json")
 
@@ -439,6 +449,7 @@ EXAMPLES = ("simulated", "online_retail", "ravenstack", "telco")
 PAGES: Mapping[str, Callable[[], str]] = {
     **{f"examples/{name}.md": partial(example_page, name) for name in EXAMPLES},
     "reference/cli.md": cli_page,
+    "reference/settings.md": settings_page,
     "reference/company.md": company_page,
     "reference/api.md": api_page,
     "reference/reasons.md": reasons_page,
