@@ -45,7 +45,7 @@ class TestVerdicts:
         found = target(made, tmp_path, *made.company(accounts=60, base=-5.6))
         assert found["verdict"]["word"] == "INCONCLUSIVE"
         assert found["test"]["events"] < 20
-        assert "below 20 there is no verdict" in found["verdict"]["sentence"]
+        assert "a verdict needs at least 20" in found["verdict"]["sentence"]
 
     def test_suspect_when_scores_were_edited_after_churn(self, made, tmp_path):
         scores, outcomes = made.company(accounts=250)
@@ -57,7 +57,7 @@ class TestVerdicts:
         scores.loc[before.between(0, 200), "band"] = "red"
         found = target(made, tmp_path, scores, outcomes)
         assert found["verdict"]["word"] == "SUSPECT"
-        assert "use no score until it is explained" in found["verdict"]["sentence"]
+        assert "Do not use the scores until this is explained" in found["verdict"]["sentence"]
         failed = {item["code"] for item in found["checks"] if item["passed"] is False}
         assert "only_leavers" in failed
 
@@ -104,8 +104,10 @@ class TestNumbers:
         text = re.sub(r"\s+", " ", page)
         assert text.count("AUC within test periods") > 5
         assert text.count("AUC over all periods together") >= 1
-        named = r"AUC(?! within test periods| over all periods together| The share of pairs|s? "
-        r"of 0\.75)"
+        named = (
+            r"AUC(?! within test periods| over all periods together| The share of pairs"
+            r"|s? of 0\.75)"
+        )
         rises = r"AUC rises"  # the finding of a check, of the same score at two distances
         left = [text[at.start() : at.end() + 40] for at in re.finditer(named, text)]
         assert [words for words in left if not re.match(rises, words)] == []
