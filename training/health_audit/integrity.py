@@ -219,7 +219,7 @@ def ranking_checks(rows: pd.DataFrame, ever: set[str], drawing: Drawing) -> list
 
 
 def _auc_jump(rows: pd.DataFrame, lead: pd.Series, drawing: Drawing) -> CheckContent:
-    title = "no jump of the AUC just before the decision"
+    title = "no jump of the ranking just before the decision"
     happened = rows["label"] == 1
     near = rows[happened & (lead <= NEAR_DAYS)].drop_duplicates(["entity_id", "fold"])
     far = rows[happened & (lead > NEAR_DAYS)].drop_duplicates(["entity_id", "fold"])
