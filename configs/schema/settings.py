@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -235,13 +235,6 @@ class ServiceSettings(Settings):
         description="time between two checks for a new release, in each process",
         json_schema_extra=_unit("seconds"),
     )
-    answer_cache_mb: int = Field(
-        128,
-        ge=0,
-        validation_alias=AliasChoices(f"{PREFIX}ANSWER_CACHE_MB", f"{PREFIX}RECALL_MB"),
-        description="size of the response cache of each process; 0 switches it off",
-        json_schema_extra=_unit("MB"),
-    )
     log_level: str = Field(
         "INFO",
         description="least severe level that the service logs",
@@ -251,9 +244,7 @@ class ServiceSettings(Settings):
 
 def variable_name(name: str, field: FieldInfo) -> str:
     """Return the environment variable of a setting; of a group of variables, with ``<NAME>``."""
-    alias = field.validation_alias
-    first = alias.choices[0] if isinstance(alias, AliasChoices) else alias
-    variable = str(first or f"{PREFIX}{name.upper()}")
+    variable = str(field.validation_alias or f"{PREFIX}{name.upper()}")
     return f"{variable}_<NAME>" if _is_group(field) else variable
 
 

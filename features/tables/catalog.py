@@ -14,17 +14,17 @@ Sign = Literal[-1, 0, 1]
 Unit = Literal["count", "days", "hours", "share", "money", "score", "ratio", "log_ratio", "flag"]
 
 THEMES: dict[str, str] = {
-    "adoption": "amount of usage and number of users",
-    "breadth": "breadth of product features in use",
-    "support": "number, urgency and duration of tickets",
-    "sentiment": "survey answers and complaints",
-    "relationship": "known contacts and frequency of contact",
-    "commercial": "terms, seats, plan and allowances",
-    "payments": "invoices, overdue and failed payments",
-    "journey": "progress of onboarding",
-    "context": "circumstances without an action: age, size, calendar",
+    "adoption": "usage",
+    "breadth": "feature breadth",
+    "support": "support",
+    "sentiment": "sentiment",
+    "relationship": "relationship",
+    "commercial": "contract",
+    "payments": "payments",
+    "journey": "onboarding",
+    "context": "context",
 }
-"""Themes group correlated features; reasons are aggregated by theme."""
+"""Display name of each theme; explanations group correlated features by theme."""
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def forecast(
 ) -> None:
     """Forecast GRR and NRR with ranges, and show how past forecasts performed."""
     from serving.run.report import forecast_company
-    from training.forecast.labels_text import forecast_lines
+    from training.forecast.charts import forecast_lines
 
     workspace = workspace_of(company, state, data)
     steps = steps_unless(as_json)

@@ -24,6 +24,7 @@ from training.health_audit.own_score import own_score_checks
 from training.pipeline import TrainedCandidate, candidates
 from training.registry.releases import Release
 from training.report.report import build_report
+from training.validation.content_types import CheckContent
 
 Progress = Callable[[str], None]
 
@@ -89,7 +90,7 @@ def write_report(
     return paths.html
 
 
-def _own_score(workspace: Workspace, built: FeatureBuild, now: datetime) -> list[dict[str, Any]]:
+def _own_score(workspace: Workspace, built: FeatureBuild, now: datetime) -> list[CheckContent]:
     """Return the integrity checks on the company's own score, against every loss it recorded."""
     company = workspace.company
     losses = {name: target for name, target in company.targets.items() if target.outcome == "churn"}

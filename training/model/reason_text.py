@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Literal
 
 from configs.runtime.errors import ConfigError, did_you_mean
+from configs.runtime.formatting import count, money_in_full, percent, plain
 from configs.runtime.hashing import digest
 from features.tables.catalog import THEMES, FeatureInfo
 
@@ -23,18 +24,6 @@ _SMALL = [
     "seven", "eight", "nine", "ten", "eleven", "twelve",
 ]
 # fmt: on
-
-_SUBJECTS: dict[str, str] = {
-    "adoption": "usage",
-    "breadth": "feature breadth",
-    "support": "support",
-    "sentiment": "sentiment",
-    "relationship": "relationship",
-    "commercial": "contract",
-    "payments": "payments",
-    "journey": "onboarding",
-    "context": "context",
-}
 
 _EFFECTS: dict[str, dict[Direction, str]] = {
     "churn": {
@@ -82,7 +71,7 @@ def reason_catalogue() -> tuple[ReasonCode, ...]:
             outcome,
             theme,
             direction,
-            f"{capitalize(_SUBJECTS[theme])}: associated with {effect}",
+            f"{capitalize(THEMES[theme])}: associated with {effect}",
         )
         for outcome, effects in _EFFECTS.items()
         for theme in THEMES
@@ -136,19 +125,19 @@ def capitalize(phrase: str) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number as people write it: three significant digits at most below 100.
+    """Return a number with at most three significant digits below 100.
 
-    >>> [number(x) for x in (4.0, 4.02, 3.14159, 0.0123, 1234567.8, -0.0)]
-    ['4', '4', '3.1', '0.012', '1,234,568', '0']
+    >>> [number(x) for x in (4.0, 4.02, 3.14159, 0.0123, 1234567.8, -0.0, -2.5)]
+    ['4', '4', '3.1', '0.012', '1,234,568', '0', '−2.5']
     """
     size = abs(value)
     if size >= 100 or value == round(value):
-        return f"{round(value):,}"
-    return f"{value:.1f}".removesuffix(".0") if size >= 1 else f"{value:.2g}"
+        return count(value)
+    return plain(float(f"{value:.1f}" if size >= 1 else f"{value:.2g}"))
 
 
 def amount(value: float, unit: str, currency: str = "") -> str:
-    """Return a value with its unit.
+    r"""Return a value with its unit.
 
     Parameters
     ----------
@@ -162,20 +151,20 @@ def amount(value: float, unit: str, currency: str = "") -> str:
     Examples
     --------
     >>> amount(0.352, "share"), amount(1.0, "days"), amount(12400.0, "money", currency="EUR")
-    ('35 %', '1 day', '12,400 EUR')
+    ('35\xa0%', '1 day', '€12,400')
     >>> amount(-0.51, "log_ratio"), amount(1.0, "flag"), amount(float("nan"), "count")
-    ('down 40 %', 'yes', 'not known')
+    ('down 40\xa0%', 'yes', 'not known')
     >>> amount(7.4, "log_ratio"), amount(-7.4, "log_ratio")
     ('up more than tenfold', 'down to almost nothing')
     """
     if math.isnan(value):
         return "not known"
     if unit in ("share", "ratio"):
-        return f"{round(100.0 * value):,} %"
+        return percent(value)
     if unit in ("days", "hours"):
         return f"{number(value)} {unit if number(value) != '1' else unit[:-1]}"
     if unit == "money":
-        return f"{round(value):,} {currency}".rstrip()
+        return money_in_full(value, currency)
     if unit == "flag":
         return "yes" if value >= 0.5 else "no"
     return _log_ratio(value) if unit == "log_ratio" else number(value)
@@ -190,7 +179,7 @@ def _log_ratio(value: float) -> str:
         return "down to almost nothing"
     if change == 0:
         return "unchanged"
-    return f"{'up' if change > 0 else 'down'} {abs(change)} %"
+    return f"{'up' if change > 0 else 'down'} {percent(abs(change) / 100.0, 0)}"
 
 
 @lru_cache(maxsize=64)

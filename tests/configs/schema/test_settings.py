@@ -79,19 +79,12 @@ def test_a_constructor_reads_no_variable(monkeypatch):
     assert Environment.from_environment().ledger_url == "postgresql://ledger"
 
 
-def test_the_former_name_of_the_cache_size_still_works():
-    assert ServiceSettings.from_environment({"BELLWETHER_RECALL_MB": "7"}).answer_cache_mb == 7
-    both = {"BELLWETHER_ANSWER_CACHE_MB": "9", "BELLWETHER_RECALL_MB": "7"}
-    assert ServiceSettings.from_environment(both).answer_cache_mb == 9
-
-
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
         ("BELLWETHER_WORKERS", "many"),
         ("BELLWETHER_WORKERS", "0"),
         ("BELLWETHER_CHECK_SECONDS", "-1"),
-        ("BELLWETHER_ANSWER_CACHE_MB", "-1"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused_with_its_variable(variable, value):
@@ -114,8 +107,8 @@ def test_the_table_lists_every_variable_the_code_reads():
             found = re.findall(r"\b(BELLWETHER_[A-Z_]+[A-Z])", path.read_text(encoding="utf-8"))
             read |= {name for name in found if not name.startswith("BELLWETHER_TEST")}
     example = {"BELLWETHER_CONNECTION_ERP"}
-    assert read - example - listed <= {"BELLWETHER_RECALL_MB"}
-    assert len(listed) == 19
+    assert read - example <= listed
+    assert len(listed) == 18
 
 
 def test_every_setting_has_a_meaning_and_a_unit():

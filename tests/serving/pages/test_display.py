@@ -49,7 +49,8 @@ def test_what_gaps_do_is_said_with_its_points(answers, client):
     page = " ".join(client.get(f"/accounts/{moved['account_id']}").text.split())
     points = view(moved)["unknown_points"]
     verb = "raises" if points > 0 else "lowers"
-    assert f"That these are not known {verb} the estimate by {abs(points)} points" in page
+    moves = f"{verb} the estimate by {abs(points)} percentage points"
+    assert f"That these are not known {moves}" in page
     assert "neither for nor against" not in client.get("/reading").text
 
 
@@ -72,7 +73,7 @@ def test_no_fact_compares_what_reads_the_same(answers):
 def test_news_never_moves_from_a_number_to_itself(before, after):
     row = {"churn_risk": after, "risk_band": "high"}
     found = re.fullmatch(
-        r"risk from (\S+) to (\S+) in 100, now high|risk \S+ in 100, now high",
+        r"risk from (\S+)\s% to (\S+)\s%, now high|risk \S+\s%, now high",
         _moved({"churn_risk": before}, row, 1),
     )
     assert found

@@ -9,13 +9,13 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
+from configs.runtime import formatting
 from configs.runtime.errors import ModelError
 from configs.runtime.state_directory import new_folder, read_manifest
 from configs.schema.rules import active_rules
 from features.feast_store import OnlineRows
 from serving.api.schemas import Answer
 from serving.batch.score_book import _ranked
-from serving.http.score_text import short_day
 from serving.pages.account import view as account_page
 from serving.pages.templating import environment
 from serving.scoring.export_rows import flat_row
@@ -214,7 +214,7 @@ def test_contracts_are_asked_about_their_renewal(answers):
         if answer["renewal"]:
             assert risk["asks_about"] == "renewal"
             assert risk["until"] == answer["renewal"]["renews_on"]
-            day = short_day(date.fromisoformat(risk["until"]))
+            day = formatting.day(date.fromisoformat(risk["until"]))
             assert risk["text"].endswith(f"such renewals are lost; this one is due on {day}")
         else:
             assert risk["asks_about"] == "horizon"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.reporting import charts
-from training.reporting.formatting import OUTCOMES
+from training.reporting.report_text import OUTCOMES
 
 
 @given(st.floats(-10, 10))
@@ -24,7 +24,7 @@ def test_area_axis_holds_everything():
 def test_area_ticks_name_chance_and_mark():
     ticks = charts.area_ticks(charts.Axis(0.4, 0.8), 0.6)
     assert {tick["text"]: tick["note"] for tick in ticks} == {
-        "0.4": "", "0.5": "chance", "0.6": "mark", "0.7": "", "0.8": "",
+        "0.4": "", "0.5": "chance", "0.6": "threshold", "0.7": "", "0.8": "",
     }  # fmt: skip
     assert [ticks[0]["anchor"], ticks[-1]["anchor"]] == ["start", "end"]
 
