@@ -14,17 +14,17 @@ Sign = Literal[-1, 0, 1]
 Unit = Literal["count", "days", "hours", "share", "money", "score", "ratio", "log_ratio", "flag"]
 
 THEMES: dict[str, str] = {
-    "adoption": "how much the product is used, by how many",
-    "breadth": "how much of the product is used",
-    "support": "the burden of tickets",
-    "sentiment": "what people there say",
-    "relationship": "who we know and how often we speak",
-    "commercial": "what they pay for and how",
-    "payments": "whether and when they pay",
-    "journey": "how far they came",
-    "context": "circumstances nobody acts on: age, size, calendar",
+    "adoption": "usage",
+    "breadth": "feature breadth",
+    "support": "support",
+    "sentiment": "sentiment",
+    "relationship": "relationship",
+    "commercial": "contract",
+    "payments": "payments",
+    "journey": "onboarding",
+    "context": "context",
 }
-"""Correlated features live in one theme; explanations roll up to these."""
+"""Display name of each theme; explanations group correlated features by theme."""
 
 
 @dataclass(frozen=True)

@@ -589,7 +589,7 @@ class Change(Contract):
     low: float | None = Field(None, description="lower end of the 90 % range of the difference")
     high: float | None = Field(None, description="upper end of it")
     is_clear: bool | None = Field(
-        None, description="larger than its uncertainty, and at least half a point in 100"
+        None, description="larger than its uncertainty, and at least half a percentage point"
     )
     themes: dict[str, float] | None = Field(None, description="other values, by theme")
     circumstances: float | None = Field(None, description="other size, terms, age")

@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from configs.runtime import formatting
 from configs.runtime.errors import BellwetherError, StateError
+from configs.runtime.formatting import money_in_full, percent, percent_range
 from configs.runtime.state_directory import (
     State,
     new_folder,
@@ -32,7 +34,7 @@ from features.feast_store import OnlineRows
 from features.snapshots.statuses import NOT_CUSTOMERS
 from serving.batch.band_medians import EVERYBODY, LEVELS, band_medians
 from serving.batch.book_changes import changes_of_book
-from serving.http.score_text import asks_renewal, in_100, notice_words, to_second, window
+from serving.http.score_text import asks_renewal, notice_words, to_second, window
 from serving.integrations.webhooks import announce
 from serving.ledger.ledger import BookScores, Ledger
 from serving.ledger.model_archive import ModelArchive
@@ -264,7 +266,7 @@ def top_at_risk(run: ScoreRun, n: int = 10) -> list[str]:
 
 
 def _in_words(row: Mapping[str, Any]) -> str:
-    """Return one account in a few lines.
+    r"""Return one account in a few lines.
 
     >>> row = dict.fromkeys(SCHEMA.names) | {
     ...     "rank": 1, "account_id": "A-1", "name": "Acme", "churn_risk": 0.31, "churn_low": 0.22,
@@ -273,15 +275,15 @@ def _in_words(row: Mapping[str, Any]) -> str:
     ...     "renews_on": "2026-03-12", "days_to_notice": -2,
     ...     "reasons": ["Active users 4"]}
     >>> print(_in_words(row))
-     1. Acme (A-1): 31 in 100 (22 to 40), high; 26,040 of 84,000 GBP a year by 2026-03-12
-        notice deadline passed 2 days ago, renewal 2026-03-12
+     1. Acme (A-1): 31\xa0% (22 to 40\xa0%), high; expected loss £26,040 of £84,000 by 12 Mar 2026
+        notice deadline passed 2 days ago, renewal 12 Mar 2026
         + Active users 4
     >>> print(_in_words(row | {"reasons": [], "churn_rung": "rates", "churn_rules": ["It fell"]}))
-     1. Acme (A-1): 31 in 100 (22 to 40), high; 26,040 of 84,000 GBP a year by 2026-03-12
-        notice deadline passed 2 days ago, renewal 2026-03-12
+     1. Acme (A-1): 31\xa0% (22 to 40\xa0%), high; expected loss £26,040 of £84,000 by 12 Mar 2026
+        notice deadline passed 2 days ago, renewal 12 Mar 2026
         rule: It fell
     >>> print(_in_words(row | {"reasons": [], "renews_on": None, "churn_verdict": "promotable"}))
-     1. Acme (A-1): 31 in 100 (22 to 40), high; 26,040 of 84,000 GBP a year by 2026-03-12
+     1. Acme (A-1): 31\xa0% (22 to 40\xa0%), high; expected loss £26,040 of £84,000 by 12 Mar 2026
         no single reason stands out
     """
     known = "".join(c if c.isprintable() else " " for c in str(row["name"] or ""))
@@ -289,7 +291,9 @@ def _in_words(row: Mapping[str, Any]) -> str:
     lines = [f"{row['rank']:2d}. {who}: {_risk_words(row)}"]
     if row["renews_on"]:
         notice = notice_words(row["days_to_notice"])
-        lines.append(f"    {notice + ', ' if notice else ''}renewal {row['renews_on']}")
+        lines.append(
+            f"    {notice + ', ' if notice else ''}renewal {formatting.day(row['renews_on'])}"
+        )
     lines += [f"    + {text}" for text in row["reasons"] or ()]
     lines += [f"    - {text}" for text in row["protections"] or ()]
     lines += [f"    rule: {text}" for text in row["churn_rules"] or ()]
@@ -302,12 +306,12 @@ def _in_words(row: Mapping[str, Any]) -> str:
 def _risk_words(row: Mapping[str, Any]) -> str:
     if row["churn_risk"] is None:
         return str(row["status_text"])
-    ends = f"{100 * row['churn_low']:.0f} to {100 * row['churn_high']:.0f}"
-    words = f"{in_100(row['churn_risk'])} ({ends}), {row['risk_band']}"
+    ends = percent_range(row["churn_low"], row["churn_high"])
+    words = f"{percent(row['churn_risk'])} ({ends}), {row['risk_band']}"
     if row["expected_arr_lost"] is None:
         return words
-    money = f"{row['expected_arr_lost']:,.0f} of {row['arr']:,.0f} {row['currency']} a year"
-    return f"{words}; {money} by {row['churn_until']}"
+    lost, arr = (money_in_full(row[name], row["currency"]) for name in ("expected_arr_lost", "arr"))
+    return f"{words}; expected loss {lost} of {arr} by {formatting.day(row['churn_until'])}"
 
 
 def _read_vectors(workspace: Workspace, scorer: Scorer) -> _Vectors:

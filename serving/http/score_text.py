@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+from configs.runtime.formatting import day, percent_in_words, plural
 from features.snapshots.statuses import STATUSES
 from features.tables.catalog import THEMES
 from training.model.reason_text import capital
@@ -64,41 +65,6 @@ def to_second(moment: datetime) -> str:
     return instant(moment.astimezone(UTC).replace(microsecond=0))
 
 
-def in_100(p: float) -> str:
-    """Return a probability as people say it: so many in 100, or in 1,000 when it is small.
-
-    >>> in_100(0.312), in_100(0.0042), in_100(0.00001), in_100(0.999)
-    ('31 in 100', '4 in 1,000', 'fewer than 1 in 1,000', 'more than 99 in 100')
-    """
-    if p > 0.995:
-        return "more than 99 in 100"
-    if p >= 0.0095:
-        return f"{round(100 * p)} in 100"
-    return f"{round(1000 * p)} in 1,000" if p >= 0.0005 else "fewer than 1 in 1,000"
-
-
-def percent(p: float) -> str:
-    """Return a probability in percent, with a decimal where it is small.
-
-    >>> percent(0.274), percent(0.0042), percent(0.0001), percent(0.999)
-    ('27 %', '0.4 %', 'less than 0.1 %', 'more than 99 %')
-    """
-    if p > 0.995:
-        return "more than 99 %"
-    if p >= 0.0095:
-        return f"{round(100 * p)} %"
-    return f"{100 * p:.1f} %" if p >= 0.0005 else "less than 0.1 %"
-
-
-def short_day(day: date) -> str:
-    """Return a day as it is written in sentences.
-
-    >>> short_day(date(2026, 6, 7))
-    '7 Jun 2026'
-    """
-    return f"{day.day} {day:%b %Y}"
-
-
 def asks_renewal(contract: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
     """Say whether an account is asked about its renewal rather than about the horizon."""
     is_asked = contract["outcome"] == "churn" and bool(contract["until_renewal"])
@@ -115,7 +81,7 @@ def window(contract: Mapping[str, Any], facts: Mapping[str, Any], as_of: datetim
 def estimate_text(
     contract: Mapping[str, Any], is_renewal: bool, p: float, until: date | None = None
 ) -> str:
-    """Return the estimate as a sentence in the account's own terms, with the day it looks to.
+    r"""Return the estimate as a sentence in the account's own terms, with the day it looks to.
 
     Parameters
     ----------
@@ -131,23 +97,23 @@ def estimate_text(
     Examples
     --------
     >>> contract = {"outcome": "churn", "horizon_days": 91, "lead_time_days": 0}
-    >>> estimate(contract, True, 0.31, date(2027, 6, 27))
-    'an estimated 31 in 100 such renewals are lost; this one is due on 27 Jun 2027'
-    >>> estimate(contract, False, 0.31, date(2026, 9, 28))
-    'an estimated 31 in 100 such accounts leave within 91 days, by 28 Sep 2026'
-    >>> estimate(contract | {"lead_time_days": 14}, False, 0.31)
-    'an estimated 31 in 100 such accounts leave within 91 days, counted from 14 days on'
+    >>> estimate_text(contract, True, 0.31, date(2027, 6, 27))
+    'an estimated 31\xa0% of such renewals are lost; this one is due on 27 Jun 2027'
+    >>> estimate_text(contract, False, 0.31, date(2026, 9, 28))
+    'an estimated 31\xa0% of such accounts leave within 91 days, by 28 Sep 2026'
+    >>> estimate_text(contract | {"lead_time_days": 14}, False, 0.31)
+    'an estimated 31\xa0% of such accounts leave within 91 days, counted from 14 days on'
     """
     if is_renewal:
-        due = f"; this one is due on {short_day(until)}" if until else ""
-        return f"an estimated {in_100(p)} such renewals are lost{due}"
+        due = f"; this one is due on {day(until)}" if until else ""
+        return f"an estimated {percent_in_words(p)} of such renewals are lost{due}"
     later = contract["lead_time_days"]
     counted = f", counted from {later} days on" if later else ""
     verb = _VERBS[contract["outcome"]]
     days = contract["horizon_days"]
     within = f" within {days} days" if days else ""  # a table without time has no horizon
-    by = f", by {short_day(until)}" if until and days else ""
-    return f"an estimated {in_100(p)} such accounts {verb}{within}{counted}{by}"
+    by = f", by {day(until)}" if until and days else ""
+    return f"an estimated {percent_in_words(p)} of such accounts {verb}{within}{counted}{by}"
 
 
 def asked_alike(target_contract: Mapping[str, Any], is_renewal: bool, n: int) -> str:
@@ -158,7 +124,7 @@ def asked_alike(target_contract: Mapping[str, Any], is_renewal: bool, n: int) ->
     ('461 accounts asked about a renewal', '1 account asked about the next 91 days')
     """
     what = "a renewal" if is_renewal else f"the next {target_contract['horizon_days']} days"
-    return f"{n:,} account{'s' if n != 1 else ''} asked about {what}"
+    return f"{plural(n, 'account')} asked about {what}"
 
 
 def notice_words(days: int | None) -> str:
@@ -190,9 +156,9 @@ def gap(theme: str, labels: Sequence[str], n_features: int) -> str:
     Examples
     --------
     >>> gap("sentiment", ["last NPS answer", "age of it"], 2)
-    'What people there say: nothing known'
+    'Sentiment: nothing known'
     >>> gap("support", ["time to resolve"], 4)
-    'The burden of tickets: time to resolve not known'
+    'Support: time to resolve not known'
     """
     subject = capital(THEMES[theme])
     if len(labels) == n_features:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
 
+from configs.runtime import formatting
 from configs.runtime.errors import DataError
-from serving.http.score_text import asks_renewal, percent, short_day, window
+from configs.runtime.formatting import percent_in_words
+from serving.http.score_text import asks_renewal, window
 
 NAMED = 5
 """Accounts that an error names."""
@@ -42,11 +44,11 @@ class ScoreQuestion:
     def is_same(self, other: ScoreQuestion) -> bool:
         """Say whether two scores answer the same question, at whatever moments.
 
-        >>> june = Question("renewal", date(2026, 6, 27))
-        >>> june.is_same(june), june.is_same(Question("renewal", date(2027, 6, 27)))
+        >>> june = ScoreQuestion("renewal", date(2026, 6, 27))
+        >>> june.is_same(june), june.is_same(ScoreQuestion("renewal", date(2027, 6, 27)))
         (True, False)
-        >>> Question("horizon", date(2026, 6, 1), 91).is_same(
-        ...     Question("horizon", date(2026, 6, 8), 91))
+        >>> ScoreQuestion("horizon", date(2026, 6, 1), 91).is_same(
+        ...     ScoreQuestion("horizon", date(2026, 6, 8), 91))
         True
         """
         if self.about != other.about or self.about == "unknown":
@@ -95,7 +97,7 @@ def move_of(before: Mapping[str, Any], row: Mapping[str, Any]) -> float | None:
 
 
 def asked_anew(before: ScoreQuestion, now: ScoreQuestion, day: date, p: float) -> str:
-    """Return a sentence for two scores that cannot be compared.
+    r"""Return a sentence for two scores that cannot be compared.
 
     Parameters
     ----------
@@ -108,20 +110,21 @@ def asked_anew(before: ScoreQuestion, now: ScoreQuestion, day: date, p: float) -
 
     Examples
     --------
-    >>> june, next_june = (Question("renewal", date(year, 6, 27)) for year in (2026, 2027))
+    >>> june, next_june = (ScoreQuestion("renewal", date(year, 6, 27)) for year in (2026, 2027))
     >>> asked_anew(june, next_june, date(2026, 6, 29), 0.27)
-    'Renewed on 27 Jun 2026. Next renewal 27 Jun 2027: 27 %'
+    'Renewed on 27 Jun 2026. Next renewal 27 Jun 2027: 27\xa0%'
     >>> asked_anew(june, next_june, date(2026, 6, 1), 0.27)
-    'The renewal moved from 27 Jun 2026. Next renewal 27 Jun 2027: 27 %'
-    >>> quarter = Question("horizon", date(2026, 9, 28), 91)
+    'The renewal moved from 27 Jun 2026. Next renewal 27 Jun 2027: 27\xa0%'
+    >>> quarter = ScoreQuestion("horizon", date(2026, 9, 28), 91)
     >>> asked_anew(june, quarter, date(2026, 6, 29), 0.27)
-    'No renewal ahead since 27 Jun 2026. By 28 Sep 2026: 27 %'
+    'No renewal ahead since 27 Jun 2026. By 28 Sep 2026: 27\xa0%'
     >>> asked_anew(quarter, next_june, date(2026, 6, 29), 0.27)
-    'Under contract now. Next renewal 27 Jun 2027: 27 %'
-    >>> asked_anew(Question("horizon", date(2026, 9, 28), 182), quarter, date(2026, 6, 29), 0.27)
-    'Asked about the next 91 days, before about 182. By 28 Sep 2026: 27 %'
+    'Under contract now. Next renewal 27 Jun 2027: 27\xa0%'
+    >>> half_year = ScoreQuestion("horizon", date(2026, 9, 28), 182)
+    >>> asked_anew(half_year, quarter, date(2026, 6, 29), 0.27)
+    'Asked about the next 91 days, before about 182. By 28 Sep 2026: 27\xa0%'
     """
-    return f"{_what_happened(before, now, day)}. {_next(now)}: {percent(p)}"
+    return f"{_what_happened(before, now, day)}. {_next(now)}: {percent_in_words(p)}"
 
 
 def _what_happened(before: ScoreQuestion, now: ScoreQuestion, day: date) -> str:
@@ -131,7 +134,7 @@ def _what_happened(before: ScoreQuestion, now: ScoreQuestion, day: date) -> str:
         if now.about == "renewal":
             return "Under contract now"
         return f"Asked about the next {now.days} days, before about {before.days}"
-    then = short_day(before.until)
+    then = formatting.day(before.until)
     if now.about == "horizon":
         gone = "since" if before.until <= day else "any more, it was due on"
         return f"No renewal ahead {gone} {then}"
@@ -140,7 +143,7 @@ def _what_happened(before: ScoreQuestion, now: ScoreQuestion, day: date) -> str:
 
 
 def _next(now: ScoreQuestion) -> str:
-    return f"{'Next renewal' if now.about == 'renewal' else 'By'} {short_day(now.until)}"
+    return f"{'Next renewal' if now.about == 'renewal' else 'By'} {formatting.day(now.until)}"
 
 
 def refuse_mixed(pairs: Iterable[tuple[str, ScoreQuestion | None, ScoreQuestion | None]]) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from configs.runtime.errors import BellwetherError, StateError
+from configs.runtime.formatting import day, percent, signed
 from features.tables.catalog import THEMES, FeatureInfo
-from serving.http.score_text import MEASURES, instant, rounded_to_sum, short_day
+from serving.http.score_text import MEASURES, instant, rounded_to_sum
 from serving.ledger.comparability import ScoreQuestion, asked_anew, question_of, refuse_mixed
 from serving.ledger.ledger import ScoreRow
 from serving.ledger.model_archive import ModelArchive
@@ -254,11 +255,12 @@ def _told(
 
 def change_text(changes: ScoreChange, row: int, since: datetime) -> str:
     """Return one change as a sentence: whether it is clear, and what moved it most."""
-    before, after = 100 * float(changes.before[row]), 100 * float(changes.after[row])
-    day = short_day(since.date())
+    before, after = float(changes.before[row]), float(changes.after[row])
+    then, now = percent(before, 1), percent(after, 1)
+    since_day = day(since.date())
     if not changes.is_clear[row]:
         return (
-            f"no clear change since {day}: {before:.1f} in 100 then, {after:.1f} now, "
+            f"no clear change since {since_day}: {then} then, {now} now, "
             "within what the model can tell apart"
         )
     sizes = printed_sizes(changes, row)
@@ -266,14 +268,14 @@ def change_text(changes: ScoreChange, row: int, since: datetime) -> str:
     shown = [part for part in strongest[:MAX_PARTS] if abs(part[1]) >= 100 * SHOWN_POINTS]
     rest = round(sum(p for _, p in sizes) - sum(p for _, p in shown), 1)
     parts = [*shown, ("everything else", rest)] if shown and rest else shown
-    moved = [f"{words} {p:+.1f}".replace("-", "−") for words, p in parts]
+    moved = [f"{words} {signed(p, 1)}" for words, p in parts]
     direction = "up" if after > before else "down"
-    sentence = f"{direction} from {before:.1f} to {after:.1f} in 100 since {day}"
+    sentence = f"{direction} from {then} to {now} since {since_day}"
     return f"{sentence}: {'; '.join(moved)}" if moved else sentence
 
 
 def printed_sizes(changes: ScoreChange, row: int) -> list[tuple[str, float]]:
-    """Return every part of a change as it is printed, in points out of 100, in a fixed order.
+    """Return every part of a change as it is printed, in percentage points, in a fixed order.
 
     Rounded once for all places that print them, so that they add up to the printed difference.
     """

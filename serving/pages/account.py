@@ -101,7 +101,7 @@ def steps_of(part: Mapping[str, Any]) -> list[tuple[str, float]]:
     rest = sum(points for name, points in themes.items() if name not in shown)
     if len(shown) < len(themes):
         steps.append(("Everything else", rest))
-    aside = [("Circumstances nobody acts on", part["context"]), (NOT_KNOWN, part["unknown"])]
+    aside = [("Context (cannot be changed)", part["context"]), (NOT_KNOWN, part["unknown"])]
     return [*steps, *(step for step in aside if step[1])]
 
 

@@ -31,11 +31,11 @@ SORT_WORDS = {
     "worth": "what is worth your time",
     "loss": "expected loss",
     "risk": "risk",
-    "arr": "recurring revenue",
+    "arr": "ARR",
     "notice": "notice deadline",
     "renewal": "renewal",
     "upsell": "chance of growth",
-    "growth": "expected added revenue",
+    "growth": "expected added ARR",
     "name": "name",
 }
 

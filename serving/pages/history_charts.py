@@ -11,6 +11,7 @@ from datetime import date, timedelta
 
 import pyarrow.parquet as pq
 
+from configs.runtime.formatting import percent
 from configs.runtime.state_directory import State, read_manifest
 from serving.batch.score_book import SCORES, ScoreRun
 from serving.ledger.comparability import ScoreQuestion, question_of_row
@@ -121,13 +122,13 @@ class HistoryCharts:
 
 
 def sparkline(points: Sequence[tuple[date, float]]) -> dict[str, str] | None:
-    """Return a line for `WIDTH` × `HEIGHT`: time to the right, risk upwards from 0.
+    r"""Return a line for `WIDTH` × `HEIGHT`: time to the right, risk upwards from 0.
 
     >>> day = date(2026, 3, 2)
     >>> week = timedelta(days=7)
     >>> line = sparkline([(day, 0.1), (day + week, 0.2), (day + 2 * week, 0.4)])
     >>> line["points"], line["text"]
-    ('1.0,14.5 36.0,10.0 71.0,1.0', '10, 20, 40 in 100')
+    ('1.0,14.5 36.0,10.0 71.0,1.0', '10\xa0%, 20\xa0%, 40\xa0%')
     """
     if len(points) < POINTS_NEEDED:
         return None
@@ -140,5 +141,5 @@ def sparkline(points: Sequence[tuple[date, float]]) -> dict[str, str] | None:
     ]
     return {
         "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in places),
-        "text": ", ".join(f"{100 * risk:.0f}" for _, risk in points) + " in 100",
+        "text": ", ".join(percent(risk, 0) for _, risk in points),
     }

@@ -11,7 +11,7 @@ from datetime import date
 from itertools import pairwise
 from typing import Any
 
-from serving.http.score_text import short_day
+from configs.runtime import formatting
 from serving.ledger.comparability import ScoreQuestion
 from serving.ledger.ledger import RecordedOutcome, ScoreRow
 from serving.pages.track_record import DID
@@ -75,7 +75,7 @@ class History:
     lines : tuple of str
         Points of each stretch of books that asked the same question, as SVG writes them.
     top : int
-        Upper end of the scale, in 100.
+        Upper end of the scale, in percent.
     """
 
     points: tuple[Point, ...]
@@ -164,7 +164,7 @@ def _words(question: ScoreQuestion) -> str:
     if question.about == "unknown":
         return "not kept"
     ahead = "renewal" if question.about == "renewal" else "by"
-    return f"{ahead} {short_day(question.until)}"
+    return f"{ahead} {formatting.day(question.until)}"
 
 
 Told = tuple[date, str, str]

@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from configs.runtime.formatting import percent
 from serving.ledger.comparability import asked_anew, move_of, question_of_row, refuse_mixed
-from serving.pages.templating import in_hundred
 from serving.scoring.export_rows import COLUMNS
 
 MOST = 10
@@ -136,17 +136,17 @@ def _asked_anew(before: Mapping[str, Any], row: Mapping[str, Any], arr: float) -
 
 
 def _moved(before: Mapping[str, Any], row: Mapping[str, Any], shift: int) -> str:
-    """Return a move in words.
+    r"""Return a change of risk as a sentence part.
 
     >>> _moved({"churn_risk": 0.121}, {"churn_risk": 0.31, "risk_band": "high"}, 1)
-    'risk from 12 to 31 in 100, now high'
+    'risk from 12\xa0% to 31\xa0%, now high'
     >>> _moved({"churn_risk": 0.152}, {"churn_risk": 0.154, "risk_band": "high"}, 1)
-    'risk 15 in 100, now high'
+    'risk 15\xa0%, now high'
     """
-    ends = [in_hundred(end["churn_risk"]) for end in (before, row)]
+    ends = [percent(end["churn_risk"]) for end in (before, row)]
     if ends[0] == ends[1]:  # the band changed, the number does not move on display
-        return f"risk {ends[1]} in 100, now {row['risk_band']}"
-    words = f"risk from {ends[0]} to {ends[1]} in 100"
+        return f"risk {ends[1]}, now {row['risk_band']}"
+    words = f"risk from {ends[0]} to {ends[1]}"
     return f"{words}, now {row['risk_band']}" if shift else words
 
 

@@ -87,7 +87,7 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
         pa.float64(),
         "of a growth of this kind, 0 to 1; empty by rules",
     ),
-    "expansion_arr_p10": (pa.float64(), "revenue a year it adds, should it happen: 10th hundredth"),
+    "expansion_arr_p10": (pa.float64(), "ARR it would add if it happens: 10th percentile"),
     "expansion_arr_p50": (pa.float64(), "the same: median"),
     "expansion_arr_p90": (pa.float64(), "the same: 90th hundredth"),
     "expansion_arr_expected": (pa.float64(), "expansion_kind_probability × mean amount"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
+from configs.runtime.formatting import count
 from configs.schema.plays import Play, Plays, When
 
 AT_RISK = ("high", "elevated")
@@ -147,7 +148,7 @@ def why(play: Play, row: Row) -> str:
     if when.segments:
         parts.append(str(row["segment"]).replace("_", " "))
     if when.arr_at_least is not None:
-        parts.append(f"revenue of at least {when.arr_at_least:,.0f} a year")
+        parts.append(f"ARR of at least {count(when.arr_at_least)}")
     if when.days_to_notice is not None:
         days = row["days_to_notice"]
         parts.append(f"notice deadline {'today' if days == 0 else f'in {days} days'}")

@@ -241,7 +241,7 @@ def score(target: str, p: float, i: int) -> dict[str, Any]:
     moves = "a higher risk of leaving" if target == "churn" else "a higher chance of growth"
     reason = {
         "code": f"{target}.adoption.raises", "theme": "adoption", "direction": "raises",
-        "points": 0.1, "text": f"How much the product is used: associated with {moves}",
+        "points": 0.1, "text": f"Usage: associated with {moves}",
         "facts": [{"text": fact}, {"text": other}],
     }  # fmt: skip
     support = reason | {

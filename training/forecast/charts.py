@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from math import ceil, floor
 from typing import Any
 
+from configs.runtime.formatting import percent
 from training.reporting.charts import AXIS, ROW, Axis, dot_row, tick
-from training.reporting.formatting import rate
 
 Plain = dict[str, Any]
 
@@ -35,7 +35,7 @@ def band_text(band: Mapping[str, float]) -> str:
     >>> band_text({"p10": 0.9, "p50": 0.93, "p90": 0.95})
     '93.0\xa0% [90.0\xa0%, 95.0\xa0%]'
     """
-    return f"{rate(band['p50'])} [{rate(band['p10'])}, {rate(band['p90'])}]"
+    return f"{percent(band['p50'], 1)} [{percent(band['p10'], 1)}, {percent(band['p90'], 1)}]"
 
 
 def periods_chart(periods: Sequence[Mapping[str, Any]]) -> Plain:
@@ -66,7 +66,7 @@ def past_chart(past: Sequence[Mapping[str, Any]], measure: str) -> Plain:
     rows = []
     for i, item in enumerate(past):
         band = item[measure]
-        text = f"{band_text(band)}, was {rate(band['actual'])}"
+        text = f"{band_text(band)}, was {percent(band['actual'], 1)}"
         row = dot_row(i, axis, str(item["quarter"]), _estimate(band), text, is_main=True)
         row["others"] = [{"shape": "diamond", "x": axis(band["actual"])}]
         if band["last_year"] is not None:
@@ -88,7 +88,7 @@ def _dots(rows: list[Plain], axis: Axis, marks: Sequence[float], legend: list[Pl
     said = "; ".join(f"{row['label']} {row['text']}" for row in rows)
     return {
         "rows": rows,
-        "ticks": [tick(axis, mark, rate(mark)) for mark in marks],
+        "ticks": [tick(axis, mark, percent(mark, 1)) for mark in marks],
         "zones": [],
         "legend": legend,
         "desc": f"{said}.",

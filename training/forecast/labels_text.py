@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from configs.runtime.formatting import money, percent, signed
 from training.forecast.charts import band_text
-from training.reporting.formatting import money, rate, share, signed
 
 Plain = Mapping[str, Any]
 
@@ -39,7 +39,7 @@ def _recurring(content: Plain) -> Iterator[str]:
         for measure in ("grr", "nrr"):
             if period[measure] is not None:
                 so_far = period["to_date"]
-                told = f"   to date {rate(so_far[measure])}" if so_far else ""
+                told = f"   to date {percent(so_far[measure], 1)}" if so_far else ""
                 yield f"  {measure.upper()}  {band_text(period[measure])}{told}"
         lost = period["lost"]
         yield (
@@ -54,7 +54,7 @@ def _recurring(content: Plain) -> Iterator[str]:
     for due in content["renewals"]:
         yield "  " + _due(due, currency)
     top = content["concentration"]
-    yield f"The ten largest accounts hold {share(top['share'])} of the ARR."
+    yield f"The ten largest accounts hold {percent(top['share'])} of the ARR."
 
 
 def _due(due: Plain, currency: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from configs.runtime.errors import DataError
+from configs.runtime.formatting import count, day, fixed, listing, plural
 from training.health_audit.evidence import AuditEvidence, evidence_of
 from training.health_audit.history import (
     DATES,
@@ -28,7 +29,6 @@ from training.health_audit.score_direction import ScoreDirection, settle_directi
 from training.health_audit.score_log import ScoreLog, seen_scores
 from training.report.content import plain_content
 from training.report.limits import GLOSSARY
-from training.reporting.formatting import count, day, fixed, listing, plural
 from training.validation.verdict import PassMarks, half_width
 
 Plain = dict[str, Any]

@@ -27,7 +27,7 @@ from training.health_audit.monthly_panel import (
 from training.health_audit.options import AuditOptions
 from training.health_audit.score_direction import ScoreDirection
 from training.report.decision_curve import decision_curve, profit_grid
-from training.reporting.formatting import OutcomeText, outcome_of
+from training.reporting.report_text import OutcomeText, outcome_of
 from training.validation import score_evidence
 from training.validation.early_warning import (
     LAST_DAYS,

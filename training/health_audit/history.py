@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from configs.runtime.errors import DataError, SourceError, did_you_mean
+from configs.runtime.formatting import count, listing, plural
 from training.health_audit.guess_columns import (
     OUTCOMES,
     SCORES,
@@ -28,7 +29,6 @@ from training.health_audit.parse_values import (
     read_words,
 )
 from training.health_audit.read_files import NOTES
-from training.reporting.formatting import count, listing, plural
 
 Severity = Literal["info", "warning"]
 DAY = pd.Timedelta(days=1)

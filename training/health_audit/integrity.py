@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from configs.runtime.formatting import count, day, percent, plural
 from training.data.splits import entity_codes
 from training.evaluation.metrics import Sample, auc, bootstrap, estimate
 from training.evaluation.sampling import MIN_SLICE_EVENTS, Drawing
@@ -14,7 +15,7 @@ from training.health_audit.edit_detection import UNLIKELY, traces_of
 from training.health_audit.history import OutcomeRows, ScoreRows
 from training.health_audit.monthly_panel import PanelSpan
 from training.health_audit.score_direction import ScoreDirection
-from training.reporting.formatting import count, day, estimated, p_words, plural, share
+from training.reporting.report_text import estimated, p_words
 
 LATE_SHARE, LATE_DAYS = 0.2, 7.0
 BULK_SHARE, BULK_SPAN_DAYS = 0.5, 90.0
@@ -119,9 +120,9 @@ def _written_late(history: ScoreRows) -> Plain:
     at_once = float(on.value_counts(normalize=True).max())
     wide = (rows["scored_at"].max() - rows["scored_at"].min()).days > BULK_SPAN_DAYS
     if at_once > BULK_SHARE and wide:
-        words = f"{share(at_once)} of the history was written in one go on {day(on.mode()[0])}"
+        words = f"{percent(at_once)} of the history was written in one go on {day(on.mode()[0])}"
         return check("written_late", title, False, words)
-    words = f"{share(late)} of rows were written more than {LATE_DAYS:.0f} days after their date"
+    words = f"{percent(late)} of rows were written more than {LATE_DAYS:.0f} days after their date"
     return check("written_late", title, late <= LATE_SHARE, words)
 
 
@@ -162,7 +163,7 @@ def _copied(rows: pd.DataFrame) -> Plain:
     if len(long) < MIN_SLICE_EVENTS:
         return check("copied", title, None, "too few accounts with a long history")
     still = float((long["nunique"] == 1).mean())
-    words = f"{share(still)} of accounts with {COPIED_MOMENTS} or more scores never changed"
+    words = f"{percent(still)} of accounts with {COPIED_MOMENTS} or more scores never changed"
     return check("copied", title, still < COPIED_SHARE, words)
 
 

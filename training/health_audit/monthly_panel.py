@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from configs.runtime.errors import DataError
+from configs.runtime.formatting import count, day, listing, plural
 from training.health_audit.history import COMPONENT, DAY, Note, OutcomeRows, ScoreRows
 from training.health_audit.options import AuditOptions
 from training.health_audit.score_direction import ScoreDirection
 from training.model.pooled_rates import PooledRates, calendar_cells
-from training.reporting.formatting import count, day, listing, plural
 
 LEAST_STALE, MOST_STALE = 45.0, 200.0
 """Days after which a score is too old to count, at least and at most."""

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from configs.runtime.errors import DataError, SourceError
+from configs.runtime.formatting import fixed
 from training.evaluation.metrics import auc
 from training.evaluation.sampling import Drawing
 from training.health_audit.history import outcome_rows, score_rows
@@ -17,7 +18,6 @@ from training.health_audit.integrity import check, history_checks, ranked_by_ris
 from training.health_audit.monthly_panel import grid_of, span_of
 from training.health_audit.options import AuditOptions
 from training.health_audit.score_direction import settle_direction
-from training.reporting.formatting import fixed
 from training.validation import score_evidence
 from training.validation.verdict import PassMarks
 

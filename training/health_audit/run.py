@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from configs.runtime.errors import DataError
+from configs.runtime.formatting import count, plural
 from configs.runtime.hashing import canonical_json, digest, file_digest
 from configs.runtime.state_directory import write_text_atomically
 from features.sources.parsing.cells import proven_order
@@ -27,7 +28,6 @@ from training.health_audit.options import AuditOptions
 from training.health_audit.read_files import read_file
 from training.health_audit.score_log import LabelWait, ScoreLog, record_scores, wait_for
 from training.report.report import render_page
-from training.reporting.formatting import count, plural
 from training.validation.verdict import PassMarks
 
 PAGE = "audit.html.j2"

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from configs.runtime.errors import DataError
+from configs.runtime.formatting import listing, month
 from training.health_audit.history import Note, ScoreRows
 from training.health_audit.options import AuditOptions, Higher
 from training.health_audit.parse_values import plain_word
-from training.reporting.formatting import listing, month
 
 GOODNESS: Mapping[str, float] = {
     "excellent": 1.0, "green": 0.9, "healthy": 0.9, "very good": 0.9, "low risk": 0.9, "safe": 0.9,
@@ -173,7 +173,9 @@ def _levels(rows: pd.DataFrame, orders: Sequence[list[str]]) -> tuple[np.ndarray
 
 def _renamed(rows: pd.DataFrame, orders: Sequence[list[str]]) -> Note:
     begun = [
-        rows.loc[rows["band"].str.casefold().isin(order), "scored_at"].quantile(ERA_TAIL)
+        pd.Timestamp(
+            rows.loc[rows["band"].str.casefold().isin(order), "scored_at"].quantile(ERA_TAIL)
+        )
         for order in orders[1:]
     ]
     changes = [

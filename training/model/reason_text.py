@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Literal
 
 from configs.runtime.errors import ConfigError, did_you_mean
+from configs.runtime.formatting import money_in_full, percent
 from configs.runtime.hashing import digest
 from features.tables.catalog import THEMES, FeatureInfo
 
@@ -23,18 +24,6 @@ _SMALL = [
     "seven", "eight", "nine", "ten", "eleven", "twelve",
 ]
 # fmt: on
-
-_SUBJECTS: dict[str, str] = {
-    "adoption": "how much the product is used",
-    "breadth": "how much of the product is used",
-    "support": "the burden of support tickets",
-    "sentiment": "what people there say",
-    "relationship": "who we know and how often we speak",
-    "commercial": "what they pay for and how",
-    "payments": "whether and when they pay",
-    "journey": "how far they have come",
-    "context": "circumstances such as age, size and calendar",
-}
 
 _EFFECTS: dict[str, dict[Direction, str]] = {
     "churn": {
@@ -82,7 +71,7 @@ def reason_catalogue() -> tuple[ReasonCode, ...]:
             outcome,
             theme,
             direction,
-            f"{capital(_SUBJECTS[theme])}: associated with {effect}",
+            f"{capital(THEMES[theme])}: associated with {effect}",
         )
         for outcome, effects in _EFFECTS.items()
         for theme in THEMES
@@ -105,7 +94,7 @@ def reason_code(outcome: str, theme: str, direction: Direction) -> ReasonCode:
     """Return the reason code of a theme and direction for an outcome.
 
     >>> reason_code("churn", "adoption", "raises").sentence
-    'How much the product is used: associated with a higher risk of leaving'
+    'Usage: associated with a higher risk of leaving'
     """
     code = f"{outcome}.{theme}.{direction}"
     try:
@@ -148,7 +137,7 @@ def number(value: float) -> str:
 
 
 def amount(value: float, unit: str, currency: str = "") -> str:
-    """Return a value with its unit.
+    r"""Return a value with its unit.
 
     Parameters
     ----------
@@ -162,20 +151,20 @@ def amount(value: float, unit: str, currency: str = "") -> str:
     Examples
     --------
     >>> amount(0.352, "share"), amount(1.0, "days"), amount(12400.0, "money", currency="EUR")
-    ('35 %', '1 day', '12,400 EUR')
+    ('35\xa0%', '1 day', '€12,400')
     >>> amount(-0.51, "log_ratio"), amount(1.0, "flag"), amount(float("nan"), "count")
-    ('down 40 %', 'yes', 'not known')
+    ('down 40\xa0%', 'yes', 'not known')
     >>> amount(7.4, "log_ratio"), amount(-7.4, "log_ratio")
     ('up more than tenfold', 'down to almost nothing')
     """
     if math.isnan(value):
         return "not known"
     if unit in ("share", "ratio"):
-        return f"{round(100.0 * value):,} %"
+        return percent(value)
     if unit in ("days", "hours"):
         return f"{number(value)} {unit if number(value) != '1' else unit[:-1]}"
     if unit == "money":
-        return f"{round(value):,} {currency}".rstrip()
+        return money_in_full(value, currency)
     if unit == "flag":
         return "yes" if value >= 0.5 else "no"
     return _log_ratio(value) if unit == "log_ratio" else number(value)
@@ -190,7 +179,7 @@ def _log_ratio(value: float) -> str:
         return "down to almost nothing"
     if change == 0:
         return "unchanged"
-    return f"{'up' if change > 0 else 'down'} {abs(change)} %"
+    return f"{'up' if change > 0 else 'down'} {percent(abs(change) / 100.0, 0)}"
 
 
 @lru_cache(maxsize=64)

@@ -29,7 +29,7 @@ from training.model.bundle import RANGE_DEVIATIONS, Bundle, sigmoid
 from training.model.reasons import RolledUp, membership, roll_up, secant
 
 SMALLEST_CHANGE = 0.005
-"""Points of probability below which nothing is called a change: half an account in 100."""
+"""Smallest difference of a probability that counts as a change: half a percentage point."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from training.data.splits import count_events
 from training.evaluation.sampling import MODEL, MODEL_RAW, Drawing
 from training.report import limits, risk_and_growth
 from training.report.model_vs_health_score import parts_of, sides_of, warned_of, worth_of
-from training.reporting.formatting import MODELS, outcome_of
+from training.reporting.report_text import MODELS, outcome_of
 from training.validation import score_evidence
 from training.validation.current_accounts import book_now, book_rows
 from training.validation.verdict import (
@@ -423,7 +423,7 @@ def _versions(release: Mapping[str, Any], drawing: Drawing) -> Plain:
 def plain_content(value: Any) -> Any:
     """Return content as JSON can hold it: no NaN, dates as text, tuples as lists.
 
-    >>> plain({"a": (1.0, float("nan")), "b": date(2026, 3, 2)})
+    >>> plain_content({"a": (1.0, float("nan")), "b": date(2026, 3, 2)})
     {'a': [1.0, None], 'b': '2026-03-02'}
     """
     if isinstance(value, Mapping):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from configs.runtime.formatting import count, fixed, listing, plural
 from configs.schema.company import Company
-from training.reporting.formatting import count, fixed, listing, plural
 from training.validation.verdict import half_width
 
 GLOSSARY: dict[str, str] = {

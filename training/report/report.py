@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from configs.runtime import formatting
 from configs.runtime.errors import DataError
 from configs.runtime.hashing import canonical_json, digest
 from configs.runtime.state_directory import new_folder, write_text_atomically
@@ -21,7 +22,7 @@ from configs.schema.workspace import Workspace
 from training.evaluation.metrics import AUC_POOLED, AUC_WITHIN
 from training.forecast import charts as forecast_charts
 from training.report.content import ReportInputs, report_content
-from training.reporting import charts, formatting
+from training.reporting import charts, report_text
 from training.validation.score_evidence import EQUIVALENCE
 from training.validation.verdict import PassMarks
 
@@ -252,19 +253,25 @@ def _pages() -> Environment:
         lstrip_blocks=True,
     )
     pages.filters |= {
-        name: getattr(formatting, name)
-        for name in (
-            "fixed", "signed", "share", "rate", "times", "count", "money", "interval", "estimated",
-            "day", "month", "plural", "listing", "p_words", "lower_first", "signed_finely",
-            "combined", "pairs",
-        )
+        **{
+            name: getattr(formatting, name)
+            for name in (
+                "fixed", "signed", "percent", "percent_in_words", "times", "count", "money",
+                "day", "month", "plural", "listing",
+            )
+        },
+        **{
+            name: getattr(report_text, name)
+            for name in ("interval", "estimated", "p_words", "lower_first", "combined", "pairs",
+                         "points")
+        },
     }  # fmt: skip
     pages.globals |= {
         "charts": charts,
-        "outcome_of": formatting.outcome_of,
-        "MODELS": formatting.MODELS,
-        "MODEL_NOTES": formatting.MODEL_NOTES,
-        "SERVED": formatting.SERVED,
+        "outcome_of": report_text.outcome_of,
+        "MODELS": report_text.MODELS,
+        "MODEL_NOTES": report_text.MODEL_NOTES,
+        "SERVED": report_text.SERVED,
         "SECTIONS": SECTIONS,
         "forecast_drawing": forecast_charts,
     }

@@ -11,19 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from configs.runtime.formatting import count, fixed, money, month, percent, plural
 from training.evaluation.metrics import AUC_WITHIN
-from training.reporting.formatting import (
-    MODELS,
-    OutcomeText,
-    count,
-    estimated,
-    fixed,
-    interval,
-    money,
-    month,
-    plural,
-    share,
-)
+from training.reporting.report_text import MODELS, OutcomeText, estimated, interval
 
 ROW = 50
 """Height of one line of a chart, in pixels: its label above its strip."""
@@ -245,7 +235,7 @@ def own_band_chart(
                 item["rate"],
                 tone(item["band"], order),
                 item["band"][:1].upper() + item["band"][1:],
-                f"{share(item['rate'])} of {count(item['n'])} ({interval(item, 'share')})",
+                f"{percent(item['rate'])} of {count(item['n'])} ({interval(item, 'percent')})",
             ),
             "x1": axis(item["low"]),
             "x2": axis(item["high"]),
@@ -254,8 +244,8 @@ def own_band_chart(
     ]
     ticks = [
         tick(axis, 0.0, "0"),
-        tick(axis, base_rate, "", f"all: {share(base_rate)}"),
-        tick(axis, axis.high, share(axis.high)),
+        tick(axis, base_rate, "", f"all: {percent(base_rate)}"),
+        tick(axis, axis.high, percent(axis.high)),
     ]
     said = "; ".join(f"{bar['label']} {bar['text']}" for bar in bars)
     about = f"Share of accounts that {outcome.did}, by band. {said}."
@@ -301,7 +291,7 @@ def curve_chart(curve: Sequence[Plain]) -> Plain:
         ]
 
     said = "; ".join(
-        f"at {share(item['threshold'])}: {fixed(item['score'], 1)} against "
+        f"at {percent(item['threshold'])}: {fixed(item['score'], 1)} against "
         f"{fixed(item['everybody'], 1)} for everybody"
         for item in curve
     )
@@ -309,7 +299,9 @@ def curve_chart(curve: Sequence[Plain]) -> Plain:
         "score": line("score"),
         "everybody": line("everybody"),
         "zero": down(0.0),
-        "ticks": [tick(across, item["threshold"], share(item["threshold"])) for item in curve[::2]],
+        "ticks": [
+            tick(across, item["threshold"], percent(item["threshold"])) for item in curve[::2]
+        ],
         "top": fixed(top, 1),
         "height": CURVE_HEIGHT,
         "desc": f"Net benefit per 1,000 accounts. {said}.",
@@ -346,7 +338,7 @@ def _dots(rows: list[Plain], ticks: list[Plain], said: str) -> Plain:
 def band_title(band: str, outcome: OutcomeText) -> str:
     """Return a band's name with what it is a band of.
 
-    >>> from training.reporting.formatting import OUTCOMES
+    >>> from training.reporting.report_text import OUTCOMES
     >>> band_title("high", OUTCOMES["churn"]), band_title("low", OUTCOMES["expansion"])
     ('High risk', 'Low chance of growth')
     """
@@ -365,7 +357,7 @@ def band_chart(table: Mapping[str, Any], base_rate: float, outcome: OutcomeText)
                 item["rate"],
                 item["band"],
                 band_title(item["band"], outcome),
-                f"{share(item['rate'])} of {count(item['n'])} ({interval(item, 'share')})",
+                f"{percent(item['rate'])} of {count(item['n'])} ({interval(item, 'percent')})",
             ),
             "x1": axis(item["low"]),
             "x2": axis(item["high"]),
@@ -375,8 +367,8 @@ def band_chart(table: Mapping[str, Any], base_rate: float, outcome: OutcomeText)
     said = "; ".join(f"{bar['label']} {bar['text']}" for bar in bars)
     ticks = [
         tick(axis, 0.0, "0"),
-        tick(axis, base_rate, "", f"all: {share(base_rate)}"),
-        tick(axis, axis.high, share(axis.high)),
+        tick(axis, base_rate, "", f"all: {percent(base_rate)}"),
+        tick(axis, axis.high, percent(axis.high)),
     ]
     about = f"Share of accounts that {outcome.did}, by band. {said}."
     return _bars(bars, ticks, about) | {"marks": [axis(base_rate)]}
@@ -392,7 +384,7 @@ def value_chart(bands: Sequence[Plain], currency: str, outcome: OutcomeText) -> 
             item["arr"],
             item["band"],
             f"{band_title(item['band'], outcome)}, {plural(item['accounts'], 'account')}",
-            f"{money(item['arr'], currency)} ({share(item['arr_share'])})",
+            f"{money(item['arr'], currency)} ({percent(item['arr_share'])})",
         )
         for position, item in enumerate(bands)
     ]
@@ -454,18 +446,19 @@ def reliability_chart(bins: Sequence[Plain]) -> Plain:
                 "y": down(item["observed"]),
                 "y1": down(item["low"]),
                 "y2": down(item["high"]),
-                "said": f"predicted {share(item['expected'])}, observed {share(item['observed'])}, "
+                "said": f"predicted {percent(item['expected'])}, "
+                f"observed {percent(item['observed'])}, "
                 f"{count(item['events'])} of {count(item['n'])}",
             }
             for item in bins
         ],
-        "grid": [{"y": down(mark), "text": share(mark)} for mark in marks],
-        "ticks": [tick(axis, mark, share(mark)) for mark in marks],
+        "grid": [{"y": down(mark), "text": percent(mark)} for mark in marks],
+        "ticks": [tick(axis, mark, percent(mark)) for mark in marks],
         "height": RELIABILITY_HEIGHT,
         "sizes": count(sizes[0]) if len(sizes) == 1 else f"{count(sizes[0])} to {count(sizes[-1])}",
         "desc": "Predicted and observed rates. "
         + "; ".join(
-            f"predicted {share(item['expected'])}, observed {share(item['observed'])} "
+            f"predicted {percent(item['expected'])}, observed {percent(item['observed'])} "
             f"of {count(item['n'])}"
             for item in bins
         ),

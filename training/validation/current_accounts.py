@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from configs.runtime.formatting import day
 from features.snapshots.statuses import NOT_CUSTOMERS, STATUSES
 from training.model.expected_loss import expected_loss
-from training.reporting.formatting import day, outcome_of
+from training.reporting.report_text import outcome_of
 from training.validation.score_evidence import BANDS
 
 TOP = 10
@@ -178,10 +179,10 @@ def by_question(rows: Sequence[Row], target: str) -> list[Plain]:
 
 
 def question(score: Row) -> str:
-    r"""Return what a probability is the probability of.
+    """Return what a probability is the probability of.
 
     >>> question({"asks_about": "renewal", "until": "2026-03-02"})
-    'renewal on 2\xa0Mar\xa02026'
+    'renewal on 2 Mar 2026'
     """
     ahead = "renewal on" if score["asks_about"] == "renewal" else "by"
     return f"{ahead} {day(score['until'])}"

@@ -284,11 +284,11 @@ def compared_scores(difference: Mapping[str, float | None], tolerance: float = E
 
     Examples
     --------
-    >>> compared({"value": 0.06, "low": 0.02, "high": 0.1})
+    >>> compared_scores({"value": 0.06, "low": 0.02, "high": 0.1})
     'better'
-    >>> compared({"value": 0.0, "low": -0.02, "high": 0.03})
+    >>> compared_scores({"value": 0.0, "low": -0.02, "high": 0.03})
     'equivalent'
-    >>> compared({"value": 0.02, "low": -0.05, "high": 0.09})
+    >>> compared_scores({"value": 0.02, "low": -0.05, "high": 0.09})
     'cannot tell'
     """
     low, high = difference["low"], difference["high"]

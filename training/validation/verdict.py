@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from configs.runtime.formatting import NBSP, fixed, listing, plural
 from training.evaluation.metrics import AUC_WITHIN
-from training.reporting.formatting import NBSP, OutcomeText, estimated, fixed, listing, plural
+from training.reporting.report_text import OutcomeText, estimated
 
 Status = Literal["met", "missed", "undecided", "not measured", "does not apply"]
 Word = Literal["PROVEN", "PROMISING", "NOT PROVEN", "INCONCLUSIVE", "SUSPECT"]

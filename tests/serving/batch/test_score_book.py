@@ -163,7 +163,7 @@ def test_the_top_speaks_in_words(book):
     top = top_at_risk(book, 10)
     assert len(top) == 10
     assert top[0].startswith(" 1. ")
-    assert "in 100" in top[0]
+    assert "\xa0%" in top[0]
     assert "GBP a year" in top[0]
     assert not any("because" in text or "will" in text.split() for text in top)
 

@@ -58,7 +58,7 @@ def test_a_renewed_account_is_told_its_next_renewal_and_no_change(
     assert change.get("difference") is None
     day = date.fromisoformat(now.facts["renews_on"])
     assert re.fullmatch(
-        rf"Renewed on 20 Feb 2026\. Next renewal {day.day} {day:%b %Y}: \d+ %", change["text"]
+        rf"Renewed on 20 Feb 2026\. Next renewal {day.day} {day:%b %Y}: [\d.]+\s%", change["text"]
     )
     page = client.get(f"/accounts/{now.entity_id}").text
     assert "Renewed on 20 Feb 2026." in page
@@ -153,7 +153,7 @@ def test_the_check_of_news_fires(live):
     one = renewals(table)[0]["account_id"]
     rows = [{row["account_id"]: row for row in part.to_pylist()} for part in (before, table)]
     with pytest.raises(DataError, match=one):
-        check_news([Update(one, one, "risk from 1 to 9 in 100", "worse", 1.0)], *rows)
+        check_news([Update(one, one, "risk from 1 % to 9 %", "worse", 1.0)], *rows)
 
 
 def test_lines_begin_again_with_the_next_renewal(fresh, live):

@@ -72,7 +72,7 @@ def test_no_fact_compares_what_reads_the_same(answers):
 def test_news_never_moves_from_a_number_to_itself(before, after):
     row = {"churn_risk": after, "risk_band": "high"}
     found = re.fullmatch(
-        r"risk from (\S+) to (\S+) in 100, now high|risk \S+ in 100, now high",
+        r"risk from (\S+)\s% to (\S+)\s%, now high|risk \S+\s%, now high",
         _moved({"churn_risk": before}, row, 1),
     )
     assert found

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from configs.runtime.formatting import percent
 from serving.api.middleware import PAGE_POLICY
 from serving.batch.band_medians import BANDS, EVERYBODY, FEWEST, levels_of
 from serving.batch.score_book import read_table
@@ -22,7 +23,7 @@ from serving.http.score_text import rounded_to_sum
 from serving.online.server_state import ServerState
 from serving.pages.account import view
 from serving.pages.routes import REPORT_POLICY
-from serving.pages.templating import STATIC, account_url, fact_value, in_hundred
+from serving.pages.templating import STATIC, account_url, fact_value
 from tests.benchmarks.training.audit import NOW as AUDITED
 from tests.benchmarks.training.audit import company
 from training.health_audit.options import AuditOptions
@@ -129,7 +130,7 @@ def test_the_book_shows_what_the_api_says(client):
     for row in rows:
         assert row["name"] in page.text
         assert f"{row['expected_arr_lost']:,.0f}" in page.text
-        assert in_hundred(row["churn_risk"]) in page.text
+        assert percent(row["churn_risk"]) in page.text
         assert row["top_reason"] is None or row["top_reason"] in page.text
 
 
@@ -282,7 +283,7 @@ def test_the_headline_speaks_in_the_accounts_own_terms(client):
 def test_an_account_without_an_estimate_says_why(client):
     page = Reader(client.get("/accounts/A-0006").text)
     assert "Not predicted: has already given notice." in page.text
-    assert "in 100" not in page.text
+    assert "% of such" not in page.text.replace("\xa0", " ")
 
 
 def test_the_report_is_served_under_its_own_policy(client, world):

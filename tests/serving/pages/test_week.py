@@ -148,7 +148,7 @@ def test_news_are_what_is_not_as_it_was(live):
     assert told[notice["account_id"]].kind == "status"
     assert told[worse["account_id"]].kind == "worse"
     assert re.match(
-        r"risk from [\d.]+ to [\d.]+ in 100, now elevated", told[worse["account_id"]].text
+        r"risk from [\d.]+\s% to [\d.]+\s%, now elevated", told[worse["account_id"]].text
     )
     assert same["account_id"] not in told
     assert news(present, present) == []

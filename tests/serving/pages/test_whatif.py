@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from configs.runtime.formatting import percent
 from serving.http.problems import ProblemError
 from serving.ledger.feedback_store import FeedbackStore
-from serving.pages.templating import in_hundred
 from serving.pages.whatif import raw_value_of, shown, view
 
 ORIGIN = {"Origin": "http://127.0.0.1"}
@@ -71,8 +71,8 @@ def test_a_supposition_equals_the_api_and_is_kept_nowhere(client, live, levers):
     }
     answer = client.post("/v1/what-if", json=body).json()["scores"]["churn"]
     text = words(page.text)
-    assert f"{in_hundred(answer['probability'])} in 100" in text
-    assert f"{in_hundred(answer['before'])} " in text
+    assert percent(answer["probability"]) in text
+    assert percent(answer["before"]) in text
     assert "It is not what changing them would do" in text
     asked = {lever.feature: str(lever.high)}
     twin = client.get(f"/accounts/{ACCOUNT}/what-if.json", params=asked).json()

@@ -55,7 +55,7 @@ def test_an_unknown_code_is_refused_with_the_closest():
         (0.6931471805599453, "log_ratio", "up 100 %"),
         (0.0, "flag", "no"),
         (-0.4, "score", "-0.4"),
-        (-1200.0, "money", "-1,200 EUR"),
+        (-1200.0, "money", "−€1,200"),
         (float("nan"), "money", "not known"),
     ],
 )

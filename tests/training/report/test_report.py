@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 
 from configs.runtime.errors import DataError
+from configs.runtime.formatting import percent
 from configs.runtime.state_directory import State, read_manifest
 from training.report.report import build_report, render, style_hash
-from training.reporting.formatting import estimated, share
+from training.reporting.report_text import estimated
 
 VOID = {"meta", "br", "link", "img", "hr"}
 
@@ -217,7 +218,7 @@ class TestWords:
             assert item["found"] in page.text
         assert estimated(churn["health"]["auc"]["difference"], "signed") in page.text
         for item in churn["bands"]["rows"]:
-            assert share(item["rate"]) in page.text
+            assert percent(item["rate"]) in page.text
 
     def test_numbers_are_those_of_the_evaluation(self, example, content):
         told = example.evaluations["churn"]["models"]

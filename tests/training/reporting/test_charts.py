@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.reporting import charts
-from training.reporting.formatting import OUTCOMES
+from training.reporting.report_text import OUTCOMES
 
 
 @given(st.floats(-10, 10))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.reporting.formatting import OUTCOMES
+from training.reporting.report_text import OUTCOMES
 from training.validation.verdict import (
     Criterion,
     PassMarks,
