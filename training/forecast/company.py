@@ -1,4 +1,4 @@
-"""The forecast of a company: scores, ledger and past put together, as plain content."""
+"""Forecast of a company from scores, ARR movements and history, as plain content."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from configs.runtime.errors import DataError
+from configs.runtime.formatting import plural
 from configs.schema.company import Company, Target
 from features.days import index_day
 from features.revenue.retention import (
@@ -34,7 +35,7 @@ from training.forecast.size_distributions import past_magnitudes
 DRAWS, PAST_DRAWS = 10_000, 4_000
 
 AGREEMENT = 0.8
-"""Share of predicted losses after which the ARR must have ended, for one to forecast the other."""
+"""Smallest share of losses followed by the end of ARR for churn scores to forecast ARR."""
 
 Plain = dict[str, Any]
 
@@ -48,32 +49,32 @@ def company_forecast(
     *,
     draws: int = DRAWS,
 ) -> Plain:
-    """Return what the forecast says of a company, for the report, the page and JSON.
+    """Return the forecast of a company for the report, the page and JSON.
 
     Parameters
     ----------
     company : Company
         Targets, currency, seed.
     inputs : Inputs
-        Terms, deals, names, standing.
+        Terms, deals, names, account status.
     predictions : mapping of str to DataFrame
         Target to its out-of-time predictions (`training.candidates.train.out_of_time`).
     book : iterable of mapping
-        The scored book, one answer per account (`training.validation.current_accounts.book_rows`).
+        The latest scores, one per account (`training.validation.current_accounts.book_rows`).
     release : mapping
         `training.registry.releases.Release` as plain content.
     draws : int
-        Of the simulation.
+        Number of simulation draws.
 
     Returns
     -------
     dict
-        kind: ``recurring`` (GRR and NRR), ``spend`` (no contracts: what can be said instead) or
-        ``none``; words: what is and is not forecast, and why; and the numbers.
+        kind: ``recurring`` (GRR and NRR), ``spend`` (no contracts: share of spend retained) or
+        ``none``; words: scope of the forecast, in sentences; and the numbers.
     """
     churn = _target(company, "churn", predictions)
     if churn is None:
-        return _nothing("no churn target is trained, so nothing can be forecast from it")
+        return _nothing("no churn target is trained")
     if company.targets[churn].observed_in == "activity" or inputs.terms is None:
         return spend_retention.spend_forecast(
             company, churn, predictions[churn], list(book), release, inputs, draws=draws
@@ -96,7 +97,7 @@ def _target(company: Company, outcome: str, predictions: Mapping[str, Any]) -> s
 
 
 class ForecastBuilder:
-    """Holds what every moment's forecast is made from."""
+    """Builds the forecast as of any grid date."""
 
     def __init__(
         self,
@@ -140,11 +141,11 @@ class ForecastBuilder:
         return None if name is None else self.company.targets[name]
 
     def refusal(self) -> str:
-        """Return why the scores cannot forecast the ledger, in words; empty when they can."""
+        """Return the reason why the scores cannot forecast ARR; empty when they can."""
         if self.churn.lead_time_days:
             return (
                 f"the churn target leaves out the first {self.churn.lead_time_days} days, so its "
-                "scores say nothing of the weeks ahead"
+                "scores do not cover the weeks ahead"
             )
         if self.churn.observed_in == "subscriptions":
             return ""
@@ -153,11 +154,11 @@ class ForecastBuilder:
             return ""
         return (
             f"churn is observed in {self.churn.observed_in}, and after only {agreeing} of {n} such "
-            "losses did the ARR in subscriptions end; what is predicted is not what moves revenue"
+            "losses did the ARR in subscriptions end, so churn scores do not predict changes of ARR"
         )
 
     def _agreement(self) -> tuple[int, int]:
-        """Return how many losses were labelled, and after how many the ARR was gone."""
+        """Return the number of labelled losses, and of those after which ARR ended."""
         labels = self.inputs.labels[str(self.names["churn"])]
         events = labels[(labels["label"] == 1) & labels["effective_at"].notna()]
         events = events.drop_duplicates(["entity_id", "effective_at"])
@@ -167,7 +168,7 @@ class ForecastBuilder:
         return len(events), int((np.abs(ended - effective) <= self.churn.horizon_days).sum())
 
     def asked(self, at: int) -> ForecastRequest:
-        """Return what the scores ask, with the delays known at a moment."""
+        """Return the definition of the scores, with the delays known at a date."""
         growth = self.growth
         return ForecastRequest(
             self.churn.horizon_days,
@@ -177,14 +178,14 @@ class ForecastBuilder:
         )
 
     def _delays(self, at: int) -> tuple[int, ...]:
-        """Return the days from decision to end of ARR of losses within the horizon, known then."""
+        """Return the days from decision to end of ARR of known losses within the horizon."""
         labels = self.inputs.labels.get(str(self.names["churn"]))
         if labels is None:
             return ()
         events = labels[(labels["label"] == 1) & labels["effective_at"].notna()]
         span = (events["label_known_at"] - events["as_of"]).dt.days
-        # The windows of renewals are of any length; those of the horizon are of one, and may wait
-        # for whoever comes back.
+        # Windows until renewal have any length. Windows of the horizon have one length and may
+        # include a waiting time for accounts that return.
         horizon = self.churn.horizon_days
         events = events[span.isin((horizon, horizon + COMEBACK_DAYS))]
         events = events[_day_of(events["label_known_at"]) <= at]
@@ -198,7 +199,7 @@ class ForecastBuilder:
     def believe(
         self, at: int, chances: Mapping[str, pd.Series], draws: int
     ) -> tuple[RenewalBook, ForecastBeliefs]:
-        """Return the book and the beliefs at a moment of the grid, as they could be had then."""
+        """Return the renewal book and assumptions at a grid date, as known then."""
         asked = self.asked(at)
         terms = self.inputs.terms_at(at)
         magnitudes = past_magnitudes(
@@ -214,12 +215,12 @@ class ForecastBuilder:
         return book, ForecastBeliefs(asked, magnitudes, shocks, draws, self.company.training.seed)
 
     def believe_then(self, at: int) -> tuple[RenewalBook, ForecastBeliefs]:
-        """Return the same with out-of-time scores, for the backtest."""
+        """Return renewal book and assumptions from out-of-time scores, for the backtest."""
         chances = {outcome: item.at(at) for outcome, item in self.scores.items()}
         return self.believe(at, chances, min(self.draws, PAST_DRAWS))
 
     def content(self, rows: Iterable[Mapping[str, Any]]) -> Plain:
-        """Return everything the forecast says."""
+        """Return the content of the forecast."""
         chances = chances_of(rows, self.names)
         book, beliefs = self.believe(self.inputs.today, chances, self.draws)
         cuts = self.release["bands"].get(self.names["churn"], {})
@@ -246,31 +247,32 @@ class ForecastBuilder:
         unscored = book.accounts[~book.accounts["has_score"] & (book.accounts["arr"] > 0)]
         waiting = unscored[unscored["status"] != "notice_given"]
         words = [
-            "The bands are about the accounts that are here today: new business is not forecast.",
+            "The forecast covers today's accounts only; new business is not included.",
             beliefs.magnitudes.words(),
         ]
         if len(waiting):
             words.append(
-                f"{len(waiting)} accounts without a score are given the mean chance of their kind."
+                f"{plural(len(waiting), 'account')} without a score get the average probability of "
+                "similar accounts."
             )
         if self.inputs.unpriced:
             words.append(
-                f"{len(self.inputs.unpriced)} accounts are left out: they hold terms whose ARR is "
-                "not known."
+                f"{plural(len(self.inputs.unpriced), 'account')} with unknown ARR in subscriptions "
+                "are left out."
             )
         if self.growth is None:
-            words.append("No expansion target is trained: growth is drawn at its past rate.")
+            words.append("No expansion target is trained, so growth is simulated at its past rate.")
         if self.inputs.deals is None:
-            words.append("There are no opportunities, so no commit of the CSMs stands beside it.")
+            words.append("There are no opportunities, so there is no CSM commit to compare with.")
         if any(part.get("verdict") == "no_signal" for part in self.release["bundles"].values()):
             words.append(
-                "A model without a signal gives every account the same chance: the total can be "
-                "forecast from it, who leaves cannot."
+                "A model without a signal gives every account the same probability. It can "
+                "forecast the total, but not which accounts leave."
             )
         return words
 
     def history(self) -> Plain:
-        """Return every past quarter's bridge from start to end, in all and by group."""
+        """Return the ARR movements of every past quarter, in total and by group."""
         names = self.inputs.names
         cohort = first_years(self.steps)
         spans = quarters(self.first, self.inputs.today)
@@ -287,15 +289,15 @@ class ForecastBuilder:
         return {
             "quarters": found,
             "since": str(index_day(self.first)),
-            "words": "Counted from the first quarter of the grid: earlier records may lack the "
-            "accounts that had left before they were kept.",
+            "words": "Starts with the first quarter of the scoring dates; earlier records may lack "
+            "accounts that had already left.",
         }
 
 
 def chances_of(
     rows: Iterable[Mapping[str, Any]], names: Mapping[str, str | None]
 ) -> dict[str, pd.Series]:
-    """Return the probabilities of the scored book by outcome and account."""
+    """Return the latest probabilities by outcome and account."""
     found: dict[str, dict[str, float]] = {outcome: {} for outcome in names}
     for row in rows:
         scores = row.get("scores") or {}

@@ -1,4 +1,4 @@
-"""The forecast of one book: the quarters within reach, their bands, what is due, who matters."""
+"""Forecast of the coming periods: bands of GRR and NRR, renewals due, concentration."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from training.forecast.simulate import SimulatedDraws, simulate_forecast
 from training.forecast.size_distributions import SizeDistributions
 
 REACH = 0.9
-"""A period is within reach when the horizon trained for covers this share of the way to its end;
-the rest is taken to go on at the same daily rate."""
+"""Share of the days to a period's end that the trained horizon must cover. The remaining days
+continue at the same daily rate."""
 
 QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
 DUE_QUARTERS = 4
@@ -37,14 +37,14 @@ Plain = dict[str, Any]
 
 @dataclass(frozen=True)
 class ForecastPeriod:
-    """A stretch of days a forecast is about.
+    """One forecast period.
 
     Attributes
     ----------
     name : str
         ``2026 Q3``, or ``next 91 days``.
     since, start, end : int
-        Day indices: where its ARR is counted from, from where on it is open, and its end.
+        Day indices: start of its ARR count, first open day, and end.
     """
 
     name: str
@@ -55,18 +55,18 @@ class ForecastPeriod:
 
 @dataclass(frozen=True)
 class ForecastBeliefs:
-    """What a forecast assumes beside the scores.
+    """Assumptions of a forecast other than the scores.
 
     Attributes
     ----------
     asked : Asked
-        What the scores are the chances of.
+        Definition of the scores.
     magnitudes : Magnitudes
-        By how much accounts change.
+        Distributions of ARR changes.
     shocks : (Shock, Shock)
-        Of leaving and of growing.
+        Common shocks of leaving and of growing.
     draws, seed : int
-        Of the simulation.
+        Number of simulation draws, and seed.
     """
 
     asked: ForecastRequest
@@ -77,10 +77,10 @@ class ForecastBeliefs:
 
 
 def periods_ahead(at: int, horizon_days: int) -> list[list[ForecastPeriod]]:
-    """Return the chains of periods within reach: each starts where the one before it ends.
+    """Return the chains of forecast periods; each period starts at the end of the one before.
 
-    The quarter `at` lies in and the next come first, as far as the horizon reaches; where it does
-    not reach the end of the next quarter, the horizon itself is a period of its own.
+    The current and the next quarter, as far as the horizon reaches. If it does not reach the end
+    of the next quarter, the horizon itself is a separate period.
 
     >>> from datetime import date
     >>> from features.snapshots.grid import day_index
@@ -122,14 +122,14 @@ def draw_chain(
 def forecast_periods(
     book: RenewalBook, beliefs: ForecastBeliefs, cuts: Mapping[str, float], trained_days: float
 ) -> Plain:
-    """Return everything the forecast says of a book.
+    """Return the forecast content of a renewal book.
 
     Parameters
     ----------
     book : Book
-        As it stands.
+        The renewal book.
     beliefs : Beliefs
-        What is assumed.
+        Assumptions.
     cuts : mapping
         Where the bands of the churn score start: ``elevated`` at least.
     trained_days : float
@@ -160,7 +160,7 @@ def period_content(
     names: Sequence[tuple[str, str]],
     drawn: SimulatedDraws,
 ) -> Plain:
-    """Return one period: bands of GRR, NRR and ARR lost, in all and per group."""
+    """Return one period: bands of GRR, NRR and ARR lost, in total and per group."""
     rows = [
         {"kind": kind, "name": name, **bands(drawn, column)}
         for column, (kind, name) in enumerate(names)
@@ -203,7 +203,7 @@ def quantiles(values: np.ndarray) -> dict[str, float]:
 
 
 def _to_date(book: RenewalBook, period: ForecastPeriod) -> Plain | None:
-    """Return what the period has brought so far; None when it has not begun."""
+    """Return GRR and NRR of the period to date; None before it starts."""
     if not period.since < book.at or period.since != book.since:
         return None
     so_far = retention(retained(book.steps, period.since, book.at))
@@ -224,11 +224,11 @@ def renewals_due(book: RenewalBook, cuts: Mapping[str, float], trained_days: flo
     -------
     list of dict
         quarter, accounts, arr; late_accounts and late_arr (of them, renewals that are overdue);
-        signed_arr and known_lost_arr (settled); open_arr; and of what is
-        open: at_risk_accounts and at_risk_arr (all ARR of accounts in the raised bands),
-        expected_lost (probability times ARR over all), and where the CSM gave a commit: commit_arr,
+        signed_arr and known_lost_arr (settled); open_arr; and of open renewals:
+        at_risk_accounts and at_risk_arr (all ARR of accounts in the elevated and high bands),
+        expected_lost (probability times ARR over all), and with a CSM commit: commit_arr,
         commit_lost, model_lost (both on the same accounts). expected_lost is None where the
-        renewal lies further ahead than the model was tested on.
+        renewal is further ahead than the model was tested.
     """
     table = book.accounts
     found, start = [], book.at
@@ -254,7 +254,7 @@ def renewals_due(book: RenewalBook, cuts: Mapping[str, float], trained_days: flo
 
 
 def due_content(due: pd.DataFrame, cuts: Mapping[str, float]) -> Plain:
-    """Return the sums of some renewals."""
+    """Return the sums over some renewals."""
     is_told = due["known_lost"] > 0
     is_open = ~is_told & ~due["is_signed"]
     rest = due[is_open]
@@ -278,14 +278,14 @@ def due_content(due: pd.DataFrame, cuts: Mapping[str, float]) -> Plain:
 
 
 def concentration(book: RenewalBook, asked: ForecastRequest, reach: int) -> Plain:
-    """Return the ten largest accounts and what of the book hangs on them.
+    """Return the ten largest accounts and their share of ARR.
 
     Returns
     -------
     dict
         share (of ARR, the ten together), effective_accounts (1 over the sum of squared shares:
-        how many equal accounts would be as concentrated), top: name, account_id, arr, share,
-        chance to leave within reach of the forecast (None when under notice), expected_lost.
+        number of equal accounts with the same concentration), top: name, account_id, arr, share,
+        chance to leave within the forecast period (None when under notice), expected_lost.
     """
     table = book.accounts.sort_values(["arr", "entity_id"], ascending=[False, True])
     total = float(table["arr"].sum())

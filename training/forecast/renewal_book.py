@@ -1,4 +1,4 @@
-"""What is known and what is open at one moment: the book a forecast starts from."""
+"""Renewal book: known and open ARR of every account at one date, the start of a forecast."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from training.forecast.size_distributions import SizeDistributions
 
 WON, LOST = ("closed_won", "closed won", "won"), ("closed_lost", "closed lost", "lost")
 CLOSE_DAYS = 45
-"""A renewal opportunity belongs to the renewal this close to its expected close."""
+"""Largest distance in days between a renewal and the expected close of its opportunity."""
 
 
 @dataclass(frozen=True)
 class ForecastRequest:
-    """What the scores are the chances of.
+    """Definition of the scores that a forecast uses.
 
     Attributes
     ----------
     horizon_days : int
-        Of accounts asked about the horizon.
+        Horizon of accounts without a contract.
     until_renewal : bool
-        Accounts under contract are asked about their renewal.
+        Scores of accounts under contract cover the time until renewal.
     growth_days : int
-        Horizon of the chance to grow.
+        Horizon of the expansion scores.
     delays : tuple of int
-        Days from past decisions to leave to the end of the ARR, of accounts asked about the
-        horizon; empty: at once.
+        Days from past decisions to leave to the end of ARR, of accounts without a contract;
+        empty: ARR ends at once.
     """
 
     horizon_days: int
@@ -44,20 +44,20 @@ class ForecastRequest:
 
 @dataclass(frozen=True)
 class RenewalBook:
-    """Every account with ARR at a moment or at the start of its quarter.
+    """Every account with ARR at a date or at the start of its quarter.
 
     Attributes
     ----------
     at, since : int
-        Day indices: the moment, and the start of the quarter it lies in.
+        Day indices: the date, and the start of its quarter.
     accounts : pandas.DataFrame
         One row per account, sorted by id: entity_id, name, segment, owner, base (ARR at `since`),
         arr (ARR now), status, asks_renewal, renews_day, is_pending, is_signed, commit, p_lost and
-        p_grows (as scored; the mean of their kind where there is no score), has_score.
+        p_grows (as scored; the mean of similar accounts without a score), has_score.
     announced : pandas.DataFrame
-        ARR known to end: entity_id, day, arr.
+        ARR under notice: entity_id, day, arr.
     terms, steps : pandas.DataFrame
-        As known at the moment.
+        As known at the date.
     """
 
     at: int
@@ -76,20 +76,20 @@ def book_at(
     asked: ForecastRequest,
     magnitudes: SizeDistributions | None = None,
 ) -> RenewalBook:
-    """Return the book at a moment of the grid, as it was known then.
+    """Return the renewal book at a grid date, as known then.
 
     Parameters
     ----------
     inputs : Inputs
         With terms.
     at, since : int
-        Day indices: the moment, and the start of its quarter.
+        Day indices: the date, and the start of its quarter.
     chances : mapping of str to Series
         ``churn`` and ``expansion`` to probabilities by entity_id; a missing one is empty.
     asked : Asked
-        What they are the chances of.
+        Definition of the scores.
     magnitudes : Magnitudes, optional
-        Past growth, where there is no chance of it.
+        Past growth, for use without expansion scores.
     """
     terms = inputs.terms_at(at)
     steps = levels(terms, at)
@@ -116,7 +116,7 @@ def book_at(
 def _with_chances(
     table: pd.DataFrame, chances: Mapping[str, pd.Series], magnitudes: SizeDistributions | None
 ) -> pd.DataFrame:
-    """Attach both chances; accounts without a score get the mean of their kind."""
+    """Add both probabilities; accounts without a score get the mean of similar accounts."""
     lost = chances.get("churn", pd.Series(dtype="float64")).reindex(table.index)
     grows = chances.get("expansion", pd.Series(dtype="float64")).reindex(table.index)
     has_score = lost.notna()
@@ -129,19 +129,19 @@ def _with_chances(
 
 
 def _announced(terms: pd.DataFrame, at: int) -> pd.DataFrame:
-    """Return when terms under notice end: at the renewal, or when the notice period is over."""
+    """Return the end of terms under notice: the renewal, or the end of the notice period."""
     given = terms[terms["notice_day"].notna() & (terms["fate"] == "held")]
     served = given["notice_day"] + given["notice_period_days"].fillna(0.0)
     renewal = given["renews_day"].where(given["renews_day"] >= given["notice_day"]) + 1
     day = renewal.fillna(served)
-    # A notice whose end lies long past, with terms that still hold, evidently did not hold.
+    # Terms that are active long after the end of their notice: the notice was withdrawn.
     day = day.where(day + COMEBACK_DAYS >= at).where(~(day <= at), at + 1)
     table = pd.DataFrame({"entity_id": given["entity_id"], "day": day, "arr": given["arr"]})
     return table.dropna().reset_index(drop=True)
 
 
 def _deals_at(deals: pd.DataFrame | None, table: pd.DataFrame, at: int) -> pd.DataFrame:
-    """Return, per account, its coming renewal's opportunity as it stood: commit, won or lost."""
+    """Return the opportunity of each account's next renewal, as known then: commit, won or lost."""
     nothing = pd.DataFrame(index=table.index).assign(commit=np.nan, is_signed=False, is_lost=False)
     if deals is None:
         return nothing
@@ -164,7 +164,7 @@ def _deals_at(deals: pd.DataFrame | None, table: pd.DataFrame, at: int) -> pd.Da
 
 
 def _lost_deals(table: pd.DataFrame, deals: pd.DataFrame) -> pd.DataFrame:
-    """Return renewals closed as lost without a notice: their ARR ends with the term."""
+    """Return renewals closed as lost without a notice; their ARR ends with the term."""
     is_told = deals["is_lost"] & (table["status"] != "notice_given") & table["renews_day"].notna()
     lost = table[is_told & (table["arr"] > 0)]
     return pd.DataFrame(
@@ -173,14 +173,14 @@ def _lost_deals(table: pd.DataFrame, deals: pd.DataFrame) -> pd.DataFrame:
 
 
 def step_of(book: RenewalBook, asked: ForecastRequest, start: int, end: int) -> ForecastStep:
-    """Return what may happen to each account of the book in ``(start, end]``.
+    """Return the possible changes of each account in ``(start, end]``.
 
     Parameters
     ----------
     book : Book
-        The book.
+        The renewal book.
     asked : Asked
-        What its chances are of.
+        Definition of its scores.
     start, end : int
         Day indices, ``book.at <= start < end``.
     """
@@ -205,7 +205,7 @@ def step_of(book: RenewalBook, asked: ForecastRequest, start: int, end: int) -> 
 
 
 def due_in(book: RenewalBook, start: int, end: int) -> np.ndarray:
-    """Return which accounts renew in ``[start, end)``; late renewals count at once."""
+    """Return the accounts that renew in ``[start, end)``; overdue renewals count at once."""
     renews = book.accounts["renews_day"].to_numpy(dtype=np.float64)
     late = book.accounts["is_pending"].to_numpy() & (start == book.at)
     due: np.ndarray = ((renews >= start) & (renews < end)) | late
@@ -213,10 +213,10 @@ def due_in(book: RenewalBook, start: int, end: int) -> np.ndarray:
 
 
 def left_within(p: np.ndarray, days: int, asked: ForecastRequest) -> np.ndarray:
-    """Return the chance that ARR has ended within some days, decisions being spread evenly.
+    """Return the probability that ARR ends within some days, with evenly spread decisions.
 
-    The chance of deciding within the horizon is spread over its days; the ARR ends later by the
-    delays of the past. Decisions taken before are known, and not counted here.
+    The probability of a decision is spread evenly over the horizon; ARR ends later by the delays
+    of past losses. Earlier decisions are known and not included.
     """
     delays, counts = np.unique(asked.delays or (0,), return_counts=True)
     spans = np.maximum(0, days - delays) / asked.horizon_days
@@ -225,7 +225,7 @@ def left_within(p: np.ndarray, days: int, asked: ForecastRequest) -> np.ndarray:
 
 
 def known_share(book: RenewalBook, start: int, end: int) -> np.ndarray:
-    """Return the share of each account's ARR at `start` that is not known to end by `end`."""
+    """Return the share of each account's ARR at `start` that is not under notice until `end`."""
     arr = book.accounts.set_index("entity_id")["arr"]
     ends = book.announced
     before = ends[ends["day"] <= start].groupby("entity_id")["arr"].sum().reindex(arr.index)
@@ -238,7 +238,7 @@ def known_share(book: RenewalBook, start: int, end: int) -> np.ndarray:
 
 
 def groups_of(accounts: pd.DataFrame) -> tuple[list[tuple[str, str]], np.ndarray]:
-    """Return the groups sums are told for, and who belongs to which.
+    """Return the reported groups and the membership of accounts.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""From the two files to everything the audit's report says, as plain JSON."""
+"""Content of the audit report as plain JSON, from the two files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Plain = dict[str, Any]
 Progress = Callable[[str], None]
 
 MIN_HISTORY_DAYS = 32
-"""A history shorter than this has at most one month start to judge."""
+"""Shortest history for an audit; a shorter one has at most one month start to evaluate."""
 
 AUDIT_WORDS = ("95 % interval", "AUC", "Wilson interval", "Capacity", "Lift at capacity",
                "Capture at capacity", "Lead time", "Calendar", "Observed over expected", "Slope",
@@ -45,7 +45,7 @@ AUDIT_WORDS = ("95 % interval", "AUC", "Wilson interval", "Capacity", "Lift at c
 
 @dataclass(frozen=True)
 class AuditFiles:
-    """What was read.
+    """The outcomes file as read, and the names of both files.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class AuditFiles:
 
 
 def with_recorded(history: ScoreRows, folder: Path) -> ScoreRows:
-    """Return the history with everything recorded earlier, when the file brings only one moment."""
+    """Return the history with recorded scores, when the file has only one date."""
     before = seen_scores(folder)
     if has_history(history) or before.empty:
         return history
@@ -77,7 +77,7 @@ def with_recorded(history: ScoreRows, folder: Path) -> ScoreRows:
 
 
 def has_history(history: ScoreRows) -> bool:
-    """Return whether scores stood at times far enough apart to hold against what followed."""
+    """Return whether the scores cover enough time to compare with later outcomes."""
     stood = history.rows["scored_at"]
     return history.is_dated and (stood.max() - stood.min()).days >= MIN_HISTORY_DAYS
 
@@ -90,27 +90,27 @@ def audit_content(
     progress: Progress,
     marks: PassMarks | None = None,
 ) -> Plain:
-    """Return everything the report says.
+    """Return the content of the audit report.
 
     Parameters
     ----------
     files : Files
         The outcomes as read, and both names.
     history : ScoreRows
-        Of the scores.
+        Scores.
     recorded : Recorded
-        What an earlier recording says of the same scores.
+        Scores recorded by earlier audits.
     asked : Asked
         Options.
     progress : callable
-        Told in words what happens.
+        Receives progress messages.
     marks : PassMarks, optional
-        What a score must show.
+        Thresholds of the verdict.
 
     Raises
     ------
     DataError
-        There is no outcome, or no window that is completely observed.
+        There is no outcome, or no completely observed label window.
     """
     marks = marks or PassMarks()
     outcomes = outcome_rows(files.outcomes, asked, set(history.rows["entity_id"]))
@@ -149,7 +149,7 @@ def audit_content(
 
 
 def _kinds(outcomes: OutcomeRows, history: ScoreRows) -> list[str]:
-    """Return the kinds of outcome to report: churn first, the others where they occur."""
+    """Return the outcomes to report: churn first, then the others that occur."""
     known = outcomes.rows["entity_id"].isin(set(history.rows["entity_id"]))
     found = set(outcomes.rows.loc[known, "kind"])
     kinds = [kind for kind in KINDS if kind in found and kind != "kept"]
@@ -157,7 +157,7 @@ def _kinds(outcomes: OutcomeRows, history: ScoreRows) -> list[str]:
         raise DataError(
             "every outcome says that the account stayed, so there is nothing to predict",
             where=f"{count(len(outcomes.rows))} outcomes",
-            fix='bring losses or growth; --kind "WORD=churn" says what a word means',
+            fix='add losses or growth; map words with --kind "WORD=churn"',
         )
     if not kinds:
         raise _strangers_all(outcomes, history)
@@ -165,11 +165,11 @@ def _kinds(outcomes: OutcomeRows, history: ScoreRows) -> list[str]:
 
 
 def _strangers_all(outcomes: OutcomeRows, history: ScoreRows) -> DataError:
-    """Return what is wrong when no account of one file is in the other."""
+    """Return the error for files without a common account."""
     ours, theirs = (set(part.rows["entity_id"].astype(str)) for part in (outcomes, history))
-    fix = "name the account columns with --column scores.account=… and outcomes.account=…"
+    fix = "set the account columns with --column scores.account=… and outcomes.account=…"
     if {name.lstrip("0") for name in ours} & {name.lstrip("0") for name in theirs}:
-        fix = "one file has lost the zeros in front: export the account ids of both as text"
+        fix = "leading zeros are missing in one file: export the account ids of both files as text"
     return DataError(
         "no outcome belongs to an account that has a score",
         where=f"outcomes name {listing(sorted(ours)[:3])}; "
@@ -193,7 +193,7 @@ def _notes(
             "segments", [])
     }  # fmt: skip
     if len(segments) == 1:
-        words = "there is only one segment, so nothing is said about stability between segments"
+        words = "there is only one segment, so stability between segments is not evaluated"
         notes.append(Note("one_segment", words))
     return notes
 
@@ -205,12 +205,12 @@ def _strangers(history: ScoreRows, outcomes: OutcomeRows) -> list[Note]:
     ].nunique()
     if not strange:
         return []
-    words = f"{plural(strange, 'account')} of the outcomes without a score, which are not counted"
+    words = f"{plural(strange, 'account')} in the outcomes file without a score, not counted"
     return [Note("strangers", words, "warning")]
 
 
 def _silent_exits(history: ScoreRows, outcomes: OutcomeRows, span: PanelSpan) -> list[Note]:
-    """Count accounts whose scores stop without an outcome: losses may be missing."""
+    """Return a note on accounts whose scores stop without an outcome: losses may be missing."""
     last = history.rows.groupby("entity_id")["scored_at"].max()
     gone = last[last < span.last - pd.Timedelta(days=span.stale_days)]
     churned = set(outcomes.rows.loc[outcomes.rows["kind"] == "churn", "entity_id"])
@@ -220,7 +220,7 @@ def _silent_exits(history: ScoreRows, outcomes: OutcomeRows, span: PanelSpan) ->
     severity: Any = "warning" if silent > 0.5 * max(len(churned), 1) else "info"
     words = (
         f"the scores of {plural(silent, 'account')} stop without an outcome; if they left, the "
-        "outcomes file misses them"
+        "outcomes file lacks these losses"
     )
     return [Note("silent_exits", words, severity)]
 
@@ -245,7 +245,7 @@ def _reading(
 
 
 def _by_band(targets: Mapping[str, Plain]) -> list[Plain]:
-    """Return churn and growth of the same bands beside each other."""
+    """Return churn and growth rates of the same bands."""
     churn, growth = targets.get("churn"), targets.get("expansion")
     if not (churn and growth and churn["is_measured"] and growth["is_measured"]):
         return []
@@ -258,32 +258,32 @@ def _by_band(targets: Mapping[str, Plain]) -> list[Plain]:
 
 def _limits(targets: Mapping[str, Plain], history: ScoreRows, asked: AuditOptions) -> list[str]:
     found = [
-        "The audit shows whether the score went together with what followed. It does not say what "
-        "causes an account to leave, nor what calling it would change.",
-        "Accounts that were saved because of the score look like false alarms; the files do not "
-        "say who was called.",
-        "The past was tested, not the future: a new price, product or market makes it a weaker "
-        "guide.",
-        f"A score is asked to see {asked.horizon_days} days ahead; another --horizon is another "
+        "The audit shows whether the score is associated with later outcomes. It does not show "
+        "causes, nor the effect of contacting an account.",
+        "Accounts that were retained because of the score look like false alarms; the files do not "
+        "record which accounts were contacted.",
+        "The test covers the past: a new price, product or market makes it a weaker guide.",
+        f"The audit tests predictions {asked.horizon_days} days ahead; another --horizon is "
+        "another "
         "question.",
     ]
     if not history.has_recorded:
         found.append(
-            "The file does not say when its rows were written, so edits after the fact can only "
-            "be guessed at from their traces."
+            "The file does not record when its rows were written, so later edits can only be "
+            "inferred from statistical traces."
         )
     for name, part in targets.items():
         width = half_width(part["test"]["events"], part["test"]["base_rate"])
         if width is not None:
             found.append(
                 f"{name.capitalize()}: with {plural(part['test']['events'], 'event')} an AUC of "
-                f"0.75 is known to about ± {fixed(width)}."
+                f"0.75 has an uncertainty of about ± {fixed(width)}."
             )
     return found
 
 
 def summary_lines(content: Mapping[str, Any]) -> list[str]:
-    """Return the verdicts and what was guessed, as lines for a terminal."""
+    """Return the verdicts and column guesses as lines for a terminal."""
     lines = [
         f"{name}: {part['verdict']['word']}. {part['verdict']['sentence']}"
         for name, part in content["targets"].items()
@@ -292,13 +292,13 @@ def summary_lines(content: Mapping[str, Any]) -> list[str]:
 
 
 def reading_lines(notes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return how dates and lines were read, for a terminal."""
+    """Return notes on dates and lines for a terminal."""
     words = [str(note["words"]) for note in notes if note["code"] in (DATES, LINES)]
     return [line.replace("\u00a0", " ") for line in dict.fromkeys(words)]
 
 
 def guess_lines(guesses: Sequence[Any], reading: Mapping[str, Any] | None = None) -> list[str]:
-    """Return what was guessed about the columns, as lines for a terminal."""
+    """Return the column guesses as lines for a terminal."""
     lines = [f"{item.table}: {item.meaning} is {item.column} ({item.how})" for item in guesses]
     if reading is not None:
         lines.append(f"a higher score is {reading['higher']} ({reading['told_by']})")

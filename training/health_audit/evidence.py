@@ -1,4 +1,4 @@
-"""Everything the audit finds for one kind of outcome, as plain content."""
+"""Evidence of the audit for one kind of outcome, as plain content."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ from training.validation.verdict import (
 )
 
 LEAD_LIMIT = 180
-"""Days before the decision from which a listing counts as a warning of it."""
+"""Days before the decision within which an entry on the list counts as a warning."""
 
 TITLES: Mapping[str, str] = {
     MODEL: "The score",
-    "best_feature": "Best single part of it",
+    "best_feature": "Best single component",
     "calendar": "Calendar only",
     "constant": "Same rate for all",
 }
 NOTES: Mapping[str, str] = {
-    MODEL: "as it stood then",
-    "best_feature": "the part that did best in the other quarters, by itself",
-    "calendar": "days to renewal and segment, its rates taken from all other quarters",
-    "constant": "no score at all",
+    MODEL: "as known at the time",
+    "best_feature": "the component with the best AUC in the other quarters",
+    "calendar": "only days to renewal and segment, fitted on all other quarters",
+    "constant": "no score",
 }
 
 RANKING: Mapping[str, Measure] = {
@@ -71,7 +71,7 @@ RANKING: Mapping[str, Measure] = {
     for name, measure in MEASURES.items()
     if name.startswith("auc") or "capacity" in name
 }
-"""What is asked of a score that is no probability."""
+"""Criteria for a score that is not a probability."""
 
 NOT_MEASURED = {
     name: {"value": None, "low": None, "high": None}
@@ -84,20 +84,20 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class AuditEvidence:
-    """The two files, made ready.
+    """Prepared scores and outcomes.
 
     Attributes
     ----------
     ordered : Ordered
-        Scores with direction and bands settled.
+        Scores with direction and band order.
     outcomes : OutcomeRows
         Decisions.
     span : Span
-        The time that can be judged.
+        The time that can be evaluated.
     components : tuple of str
-        Parts of the score.
+        Components of the score.
     checks : sequence of dict
-        What was found about the history.
+        Integrity checks on the history.
     """
 
     ordered: ScoreDirection
@@ -110,25 +110,25 @@ class AuditEvidence:
 def evidence_of(
     material: AuditEvidence, kind: str, asked: AuditOptions, marks: PassMarks, progress: Progress
 ) -> Plain:
-    """Return everything the report says of one kind of outcome.
+    """Return the report content on one kind of outcome.
 
     Parameters
     ----------
     material : Material
-        The two files, made ready.
+        Prepared scores and outcomes.
     kind : str
         churn, contraction or expansion.
     asked : Asked
         Options.
     marks : PassMarks
-        What a score must show.
+        Thresholds of the verdict.
     progress : callable
-        Told in words what happens.
+        Receives progress messages.
 
     Raises
     ------
     DataError
-        No window is completely observed.
+        No label window is completely observed.
     """
     outcome = outcome_of(kind)
     material = turned(material, outcome)
@@ -152,7 +152,7 @@ def evidence_of(
 
 
 def turned(material: AuditEvidence, outcome: OutcomeText) -> AuditEvidence:
-    """Return the material with risk meaning the chance of the outcome: growth turns it round."""
+    """Return the scores with higher meaning a likelier outcome; reversed for growth."""
     if not outcome.is_growth:
         return material
     ordered = material.ordered
@@ -166,14 +166,14 @@ def turned(material: AuditEvidence, outcome: OutcomeText) -> AuditEvidence:
 
 
 def audit_bootstrap(rows: pd.DataFrame, asked: AuditOptions) -> Drawing:
-    """Return bootstrap and capacity: one account in twenty a month where none is told."""
+    """Return bootstrap and capacity; the default capacity is 5 % of accounts a month."""
     usual = rows.groupby("as_of").size().median()
     capacity = asked.capacity_per_month or max(1, round(0.05 * float(usual)))
     return Drawing(asked.draws, asked.seed, int(capacity), 91)
 
 
 def _best_part(names: Sequence[str]) -> Callable[[pd.DataFrame], Callable[..., np.ndarray]]:
-    """Return a rule that knows only the part with the best AUC in the quarters learnt from."""
+    """Return a rule that uses only the component with the best AUC in the training quarters."""
 
     def fit(learnt: pd.DataFrame) -> Callable[..., np.ndarray]:
         found = [_signed_area(learnt, COMPONENT + name) for name in names]
@@ -223,7 +223,7 @@ def _test(rows: pd.DataFrame, first: pd.DataFrame, n_events: int, drawing: Drawi
 
 
 def _n_folds(first: pd.DataFrame) -> int:
-    """Return the quarters with both outcomes in them."""
+    """Return the number of quarters with both outcomes."""
     return int((first.groupby("fold")["label"].nunique() == 2).sum())
 
 
@@ -234,7 +234,7 @@ def _nothing(
     marks: PassMarks,
     outcome: OutcomeText,
 ) -> Plain:
-    """Return the content where there are no two events: a verdict and nothing to measure."""
+    """Return the content with fewer than two events: a verdict without measures."""
     blank = {"value": None, "low": None, "high": None}
     criteria = [
         *sample_criteria(_n_folds(score_evidence.headline(rows)), n_events, marks),
@@ -285,7 +285,7 @@ def _measured(
     criteria = _criteria(
         measures, calendar, table, lead, checks, first, material, asked, marks, outcome
     )
-    progress(f"{outcome.noun}: side by side, and what it is worth")
+    progress(f"{outcome.noun}: comparison of scores, and value")
     return {
         "verdict": verdict(criteria, outcome).as_dict(),
         "criteria": [item.as_dict() for item in criteria],
@@ -341,7 +341,7 @@ def _criteria(
                    for item in ranking]  # fmt: skip
     calibration = calibration_criteria(measures, marks)
     if not material.ordered.is_probability:
-        calibration = [_without(item, "it is no probability") for item in calibration]
+        calibration = [_without(item, "the score is not a probability") for item in calibration]
     renews = bool(first["is_under_contract"].any()) and outcome.noun == "churn"
     return [
         *sample_criteria(_n_folds(first), count_events(first), marks),
@@ -349,7 +349,7 @@ def _criteria(
         *band_criteria(bands, marks),
         *calibration,
         *lead_criteria(lead, marks, applies=renews,
-                       why_not="no renewal dates to warn ahead of"),
+                       why_not="there are no renewal dates"),
         *leakage_criteria(measures["auc"], list(checks), marks),
     ]  # fmt: skip
 
@@ -394,8 +394,8 @@ def leads(
 ) -> list[Plain]:
     """Return the AUC of the last score known 180, 90, 60 and 30 days before each decision.
 
-    The others are the accounts without the event, once per quarter; pairs are taken within the
-    quarter in which the score stood.
+    The controls are accounts without the event, once per quarter; pairs are within the quarter of
+    the score.
 
     Returns
     -------
@@ -428,9 +428,9 @@ def first_warnings(
     outcome: OutcomeText,
     drawing: Drawing,
 ) -> Plain:
-    """Return how long before each decision the account first came up on the team's list.
+    """Return the days from the first entry on the team's list to each decision.
 
-    Listings within `LEAD_LIMIT` days count; see `training.evaluation.alert_list.summary_of_leads`.
+    Entries within `LEAD_LIMIT` days count; see `training.evaluation.alert_list.summary_of_leads`.
     """
     decided = _decided(material, rows, outcome).reset_index(drop=True)
     found = {}
@@ -443,7 +443,7 @@ def first_warnings(
 
 
 def _decided(material: AuditEvidence, rows: pd.DataFrame, outcome: OutcomeText) -> pd.DataFrame:
-    """Return the decisions inside the time that is tested, one per account and decision."""
+    """Return the decisions within the tested time, one per account and decision."""
     events = material.outcomes.rows
     events = events[events["kind"] == outcome.noun]
     start, end = rows["as_of"].min(), material.span.through
@@ -475,7 +475,7 @@ def would_have_warned(
     asked: AuditOptions,
     outcome: OutcomeText,
 ) -> Plain:
-    """Return every loss of the last four quarters with what the score said before it."""
+    """Return every loss of the last four quarters with the scores before it."""
     decided = _decided(material, rows, outcome)
     arr = rows.drop_duplicates("entity_id", keep="last").set_index("entity_id")["arr"]
     decided = decided.assign(arr=decided["arr"].fillna(decided["entity_id"].map(arr)))
@@ -518,7 +518,7 @@ def _value(first: pd.DataFrame, drawing: Drawing) -> Plain:
 
 
 def _fitted(learnt: pd.DataFrame) -> Callable[[pd.DataFrame], np.ndarray]:
-    """Return the probabilities a score stands for, by a logistic curve over it."""
+    """Return a logistic calibration of the score."""
     label = learnt["label"].to_numpy(dtype=np.float64)
     risk = learnt["risk"].to_numpy(dtype=np.float64)
     rate = float(np.clip(label.mean(), 1e-6, 1 - 1e-6))

@@ -1,4 +1,4 @@
-"""The audit's integrity checks on the health score a company brings as a table."""
+"""Integrity checks of the audit on the health-score table of a company."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ Plain = dict[str, Any]
 
 
 def own_score_table(loaded: Loaded) -> pd.DataFrame | None:
-    """Return the company's health scores as the audit's scores file.
+    """Return the company's health scores in the format of the audit's scores file.
 
     Returns
     -------
     pandas.DataFrame or None
-        One row per account and moment: account_id, scored_at, health_score (higher is healthier)
-        and, where the source says when rows were written, recorded_at. None without scores.
+        One row per account and date: account_id, scored_at, health_score (higher is healthier)
+        and, if the source has times of writing, recorded_at. None without scores.
     """
     info = loaded.tables.get(HEALTH_SCORES)
     if info is None or "score" not in info.columns:
@@ -47,7 +47,7 @@ def own_score_table(loaded: Loaded) -> pd.DataFrame | None:
 
 
 def decisions_of(labels: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Return the losses of labelled rows as the audit's outcomes file, each account once.
+    """Return the losses of labelled rows in the format of the outcomes file, each account once.
 
     Parameters
     ----------
@@ -71,15 +71,15 @@ def integrity_of(scores: pd.DataFrame, outcomes: pd.DataFrame, asked: AuditOptio
     Parameters
     ----------
     scores, outcomes : pandas.DataFrame
-        As the audit takes them (`own_score_table`, `decisions_of`).
+        In the format of the audit (`own_score_table`, `decisions_of`).
     asked : Asked
         Clock, direction, horizon, bootstrap.
 
     Returns
     -------
     list of dict
-        code, title, passed (None where it could not run), words; empty where the two cannot be
-        held together at all.
+        code, title, passed (None if it could not run), words; empty if scores and losses have no
+        account in common.
     """
     try:
         history = score_rows(scores, asked)
@@ -90,7 +90,7 @@ def integrity_of(scores: pd.DataFrame, outcomes: pd.DataFrame, asked: AuditOptio
     checks = history_checks(history, ordered, decided, span, None)
     try:
         rows, _ = grid_of(ordered, decided, span, "churn", asked)
-    except DataError:  # no window after a score is observed: nothing to rank
+    except DataError:  # no label window after a score is observed
         return checks
     ever = set(decided.rows.loc[decided.rows["kind"] == "churn", "entity_id"])
     drawing = Drawing(asked.draws, asked.seed, 1, 91)
@@ -98,19 +98,19 @@ def integrity_of(scores: pd.DataFrame, outcomes: pd.DataFrame, asked: AuditOptio
 
 
 def _too_good(rows: pd.DataFrame) -> Plain:
-    title = "the score is not too good to be true"
+    title = "the AUC of the score is not suspiciously high"
     first = score_evidence.headline(rows)
     if not 2 <= first["label"].sum() <= len(first) - 2:
         return check("too_good", title, None, "too few losses")
     area = float(auc(ranked_by_risk(first), np.ones((1, len(first))))[0])
-    words = f"AUC {fixed(area)}, at most {fixed(PassMarks.max_auc)} is believed"
+    words = f"AUC {fixed(area)}; above {fixed(PassMarks.max_auc)} a leak is suspected"
     return check("too_good", title, area <= PassMarks.max_auc, words)
 
 
 def own_score_checks(
     loaded: Loaded, labels: Mapping[str, pd.DataFrame], asked: AuditOptions
 ) -> list[Plain]:
-    """Return the integrity checks on the company's own score; empty without score or losses.
+    """Return the integrity checks on the company's health score; empty without score or losses.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The audit from two files to a report on disk: reading, recording, judging, writing."""
+"""The audit from two files to a report: read, record, evaluate, write."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What an audit made.
+    """Result of an audit.
 
     Attributes
     ----------
     content : mapping or None
-        Everything the report says; None while there is no history to judge.
+        Content of the report; None while the history is too short.
     html, json : Path or None
-        Where it lies.
+        Files of the report.
     recorded : Recorded
-        What was added to the record.
+        Scores added to the record.
     wait : Wait or None
-        When a verdict becomes possible, while there is none.
+        Date of the first possible verdict, while there is none.
     lines : list of str
-        For the terminal: what was guessed, then the verdicts.
+        Lines for the terminal: column guesses, then verdicts.
     """
 
     content: Mapping[str, Any] | None
@@ -63,7 +63,7 @@ class AuditResult:
     lines: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report's content; while there is none, the dates on which there can be."""
+        """Return the content of the report, or the dates of the first possible verdict."""
         if self.content is not None:
             return dict(self.content)
         assert self.wait is not None
@@ -80,18 +80,18 @@ class AuditResult:
 def audit(
     scores: Path, outcomes: Path | None, folder: Path, asked: AuditOptions, progress: Progress
 ) -> AuditResult:
-    """Audit a score from its history and what was decided.
+    """Audit a score from its history and the outcomes.
 
-    Every score seen is recorded, so that a later audit can tell what was changed since. Where the
-    file holds a single moment, the record is the history, and until it is long enough the date is
-    named on which a verdict becomes possible.
+    Every score is recorded, so that a later audit can detect changes. If the file has a single
+    date, the record is the history; until it is long enough, the result has the date of the first
+    possible verdict.
 
     Parameters
     ----------
     scores, outcomes : Path
         CSV or Parquet; outcomes None while there are none.
     folder : Path
-        Where the record and the report are kept.
+        Folder of the record and the report.
     asked : Asked
         Options.
     progress : callable
@@ -102,7 +102,7 @@ def audit(
     SourceError
         A file or column cannot be read.
     DataError
-        The files hold nothing that can be judged.
+        The files have no usable scores or outcomes.
     """
     progress(f"reading {scores.name}")
     seen = read_file(scores)
@@ -125,7 +125,7 @@ def audit(
 
 
 def _proven(scores: pd.DataFrame, outcomes: pd.DataFrame | None) -> bool | None:
-    """Return the order that slashed dates prove in either file, None without or with both."""
+    """Return the date order that either file proves; None if ambiguous or contradictory."""
     found = [proven_order(frame) for frame in (scores, outcomes) if frame is not None]
     orders = {order for order in found if order is not None}
     return orders.pop() if len(orders) == 1 else None
@@ -148,22 +148,22 @@ def _waiting(
     since = recorded.since or asked.now
     n_accounts = int(history.rows["entity_id"].nunique())
     wait = wait_for(since, n_accounts, decided, asked.horizon_days, PassMarks())
-    stood = "one moment of scores" if not has_history(history) else "no outcomes"
+    stood = "one date of scores" if not has_history(history) else "no outcomes"
     lines = [
         *guess_lines(history.guesses),
-        f"{stood}: nothing to judge yet. Recorded {plural(recorded.n_new, 'score')}"
+        f"{stood}: no evaluation yet. Recorded {plural(recorded.n_new, 'score')}"
         + (f", {count(recorded.n_changed)} changed" if recorded.n_changed else "")
         + f" in {recorded.folder}",
-        f"about {count(wait.losses_per_year)} losses a year are expected, by {wait.told_by}",
-        f"a first verdict becomes possible on {wait.first_on:%Y-%m-%d}, the full one on "
+        f"about {count(wait.losses_per_year)} losses a year are expected, based on {wait.told_by}",
+        f"first possible verdict on {wait.first_on:%Y-%m-%d}, full verdict on "
         f"{wait.full_on:%Y-%m-%d}",
-        "run this command with every new export, monthly at least",
+        "run this command with every new export, at least monthly",
     ]
     return AuditResult(None, None, None, recorded, wait, lines)
 
 
 def write_audit(content: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
-    """Write the page and its numbers; the same content gives the same bytes."""
+    """Write the page and its JSON; the same content gives the same bytes."""
     page, numbers = render_page(PAGE, content), canonical_json(content) + "\n"
     reports = folder / f"{content['as_of']}-{digest(page, numbers)}"
     for place in (reports, folder):

@@ -1,4 +1,4 @@
-"""Which way round a score runs, and which band is worse: told, read from names, or refused."""
+"""Direction of a score and order of its bands: configured, inferred from names, or an error."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ GOODNESS: Mapping[str, float] = {
     "high risk": 0.05, "critical": 0.0, "black": 0.0, "very high risk": 0.0,
     "a": 0.95, "b": 0.75, "c": 0.55, "d": 0.35, "e": 0.2, "f": 0.02,
 }  # fmt: skip
-"""How good a band of this name is, among its fellows."""
+"""Rank of band names from best to worst."""
 
 LEVELS: Mapping[str, float] = {
     "very low": 0.0, "low": 0.1, "medium": 0.5, "mid": 0.5, "elevated": 0.6, "high": 0.9,
     "very high": 1.0,
 }  # fmt: skip
-"""How much of something; of what, only the column's name can say."""
+"""Rank of band names that express an amount; the column name decides the direction."""
 
 RISK_WORDS = ("risk", "churn", "prob", "propens", "attrition", "danger")
 ERA_TAIL = 0.02
-"""Share of a band's rows at either end of its time that may lie in another era."""
+"""Share of a band's rows at either end of its time that may overlap with another set of bands."""
 
 
 @dataclass(frozen=True)
 class ScoreDirection:
-    """The history with its direction settled.
+    """Score history with direction and band order.
 
     Attributes
     ----------
@@ -49,13 +49,13 @@ class ScoreDirection:
     bands : tuple of str
         Band names from best to worst; empty without bands.
     higher : str
-        ``healthier`` or ``riskier``: what a high number means in the file.
+        ``healthier`` or ``riskier``: meaning of a high number in the file.
     told_by : str
-        How that is known.
+        Source of the direction.
     is_probability : bool
         ``risk`` is a probability in [0, 1].
     notes : tuple of Note
-        What a reader should know.
+        Notes for the reader.
     """
 
     rows: pd.DataFrame
@@ -67,12 +67,12 @@ class ScoreDirection:
 
 
 def settle_direction(history: ScoreRows, asked: AuditOptions) -> ScoreDirection:
-    """Settle direction and band order.
+    """Determine direction and band order.
 
     Raises
     ------
     DataError
-        The order of the bands cannot be told.
+        The order of the bands is unknown.
     """
     rows, notes = history.rows, []
     names = {guess.role: guess.column for guess in history.guesses}
@@ -101,7 +101,7 @@ def settle_direction(history: ScoreRows, asked: AuditOptions) -> ScoreDirection:
 
 
 def _eras(rows: pd.DataFrame) -> list[list[str]]:
-    """Return the sets of bands in use together, oldest first: a renaming begins a new set."""
+    """Return the sets of bands used together, oldest first; a renaming starts a new set."""
     seen = rows.dropna(subset=["band"]).groupby(rows["band"].str.casefold())["scored_at"]
     spans = sorted(
         (group.quantile(ERA_TAIL), group.quantile(1 - ERA_TAIL), str(name)) for name, group in seen
@@ -119,7 +119,7 @@ def _eras(rows: pd.DataFrame) -> list[list[str]]:
 def _order(
     era: Sequence[str], rows: pd.DataFrame, column: str, asked: AuditOptions, has_score: bool
 ) -> list[str]:
-    """Return one era's bands from best to worst."""
+    """Return one set of bands from best to worst."""
     for told in asked.bands:
         order = [name.casefold().strip() for name in told]
         if set(era) <= set(order):
@@ -130,7 +130,7 @@ def _order(
     if has_score:
         return _by_score(era, rows, asked)
     raise DataError(
-        f"which band is worse cannot be told: {listing(sorted(era))}",
+        f"the order of the bands is unknown: {listing(sorted(era))}",
         where=f"column {column}",
         fix=f'--bands "{", ".join(sorted(era))}", from best to worst',
     )
@@ -156,7 +156,7 @@ def _by_score(era: Sequence[str], rows: pd.DataFrame, asked: AuditOptions) -> li
 
 
 def _levels(rows: pd.DataFrame, orders: Sequence[list[str]]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return each row's band as its position among the bands of the last era."""
+    """Return each row's band as its position among the bands of the latest set."""
     if not orders:
         return np.full(len(rows), -1), ()
     last = orders[-1]
@@ -194,18 +194,21 @@ def _direction(
     rows: pd.DataFrame, column: str, level: np.ndarray, asked: AuditOptions, has_score: bool
 ) -> tuple[Higher, str]:
     if asked.higher is not None:
-        return asked.higher, "as told"
+        return asked.higher, "as configured"
     if not has_score:
         return "healthier", "by the order of the bands"
     both = (level >= 0) & rows["score"].notna().to_numpy()
     if len(set(level[both])) > 1:
         moves = float(np.corrcoef(level[both], rows["score"].to_numpy()[both])[0, 1])
         if abs(moves) > 0.2:
-            return ("riskier" if moves > 0 else "healthier"), "by the bands beside it"
+            return ("riskier" if moves > 0 else "healthier"), "by the bands in the file"
     if any(word in column.lower() for word in RISK_WORDS):
         return "riskier", f"by its name, {column}"
     named = "health" in column.lower()
-    return "healthier", f"by its name, {column}" if named else "assumed; --higher riskier says no"
+    return (
+        "healthier",
+        f"by its name, {column}" if named else "assumed; set --higher riskier to reverse",
+    )
 
 
 def _is_probability(
@@ -215,8 +218,9 @@ def _is_probability(
     if asked.is_probability is not None:
         if asked.is_probability and not inside:
             raise DataError(
-                f"the score runs from {score.min():g} to {score.max():g}, so it is no probability",
-                fix="leave out --probability",
+                f"the score runs from {score.min():g} to {score.max():g}, so it is not a "
+                "probability",
+                fix="remove --probability",
             )
         return asked.is_probability
     is_named = "prob" in names.get("score", "").lower()

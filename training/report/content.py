@@ -1,4 +1,4 @@
-"""Everything the report says, as plain JSON: the page is drawn from this and from nothing else."""
+"""Content of the report as plain JSON; the page is rendered from this alone."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ SHOWN_MEASURES = (
 
 
 NO_ALERTS: Mapping[str, Any] = {"events": 0, "models": {}, "difference": None}
-"""Where accounts are held out, not time, no list can be followed."""
+"""Alert list of a test that holds out accounts instead of time: empty."""
 
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """What is known of one target when its report is written.
+    """Inputs of the report for one target.
 
     Attributes
     ----------
@@ -64,17 +64,17 @@ class ReportInputs:
     evaluation : mapping
         `training.evaluation.evaluate.Evaluation` as plain content.
     gates : sequence of mapping
-        Of `training.candidates.gates`.
+        Results of `training.candidates.gates`.
     predictions : pandas.DataFrame
         Out-of-time rows (`training.candidates.train.out_of_time`).
     cuts : mapping of str to float
-        Where each band of the release starts.
+        Lower limit of each band of the release.
     served : str
         Verdict of the published bundle.
     checks : sequence of mapping
         Leakage checks that ran: title, passed, words.
     parts : pandas.DataFrame or None
-        The parts of the health score in use (`training.data.dataset.health_score_parts`).
+        Components of the health score in use (`training.data.dataset.health_score_parts`).
     own_score : sequence of mapping
         Integrity checks on the health score in use (`training.health_audit.own_score`).
     """
@@ -92,7 +92,7 @@ class ReportInputs:
 
 
 def report_bootstrap(company: Company) -> Drawing:
-    """Return the bootstrap and capacity an evaluation of this company was made with."""
+    """Return the bootstrap and capacity of this company's evaluation."""
     training = company.training
     return Drawing(
         training.bootstrap_draws,
@@ -103,16 +103,16 @@ def report_bootstrap(company: Company) -> Drawing:
 
 
 def target_content(study: ReportInputs, drawing: Drawing, marks: PassMarks) -> Plain:
-    """Return everything the report says of one target.
+    """Return the report content of one target.
 
     Parameters
     ----------
-    study : Study
-        What is known.
+    study : ReportInputs
+        Inputs of the target.
     drawing : Drawing
         Bootstrap and capacity.
     marks : PassMarks
-        What a score must show.
+        Thresholds of the verdict.
     """
     rows = score_evidence.headline(study.predictions)
     outcome = outcome_of(study.contract["outcome"])
@@ -182,12 +182,12 @@ def _criteria(
 
 
 def _lead_applies(study: ReportInputs, lead: Mapping[str, Any]) -> tuple[bool, str]:
-    """Return whether lead time is asked for: only where an annual decision is dated."""
+    """Return whether the lead-time criteria apply: only to dated renewal decisions."""
     if not lead["events"]:
-        return False, "the outcome has no date of decision"
+        return False, "the outcome has no decision date"
     asks_renewal = study.contract["outcome"] == "churn" and study.contract["until_renewal"]
     if not asks_renewal or not study.predictions["is_under_contract"].astype(bool).any():
-        return False, f"asked about {study.contract['horizon_days']} days, not about a renewal"
+        return False, f"the score covers {study.contract['horizon_days']} days, not a renewal"
     return True, ""
 
 
@@ -204,17 +204,17 @@ def _served(study: ReportInputs) -> Plain:
 
 
 def _cohort(contract: Mapping[str, Any]) -> list[Plain]:
-    """Return the way from every (account, as_of) to the rows used: counts that add up."""
+    """Return the row counts from all (account, as_of) to the rows used; they add up."""
     words: dict[str, str] = {str(name): text for name, text in STATUSES.items()}
     excluded = sorted(contract["excluded"].items(), key=lambda item: (-item[1], item[0]))
     return [
-        {"step": "whole", "words": "every account at every moment of the grid",
+        {"step": "whole", "words": "every account at every scoring date",
          "rows": contract["rows"]},
         *(
             {"step": "excluded", "words": words.get(reason, reason), "rows": rows}
             for reason, rows in excluded
         ),
-        {"step": "used", "words": "used: to learn from and to test on",
+        {"step": "used", "words": "used for training and testing",
          "rows": contract["used_rows"]},
     ]  # fmt: skip
 
@@ -290,26 +290,26 @@ def report_content(
     marks: PassMarks,
     sections: Mapping[str, Any] | None = None,
 ) -> Plain:
-    """Return everything the report says, numbers not yet rounded.
+    """Return the content of the report with unrounded numbers.
 
     Parameters
     ----------
     company : Company
         Names, currency, capacity.
-    studies : mapping of str to Study
-        Per target, in the order shown.
+    studies : mapping of str to ReportInputs
+        Inputs per target, in display order.
     quality : mapping
         `features.quality.QualityReport` as plain content.
     book : pandas.DataFrame or iterable of mapping
-        The scored book, see `training.validation.current_accounts.book_rows`.
+        The latest scores, see `training.validation.current_accounts.book_rows`.
     release : mapping
         `training.registry.releases.Release` as plain content.
     now : datetime
         The clock, UTC.
     marks : PassMarks
-        What a score must show.
+        Thresholds of the verdict.
     sections : mapping, optional
-        Name (`training.report.report.SECTIONS`) to content of the parts beside the targets.
+        Name (`training.report.report.SECTIONS`) to content of the further sections.
     """
     drawing = report_bootstrap(company)
     targets = {name: target_content(study, drawing, marks) for name, study in studies.items()}
@@ -348,7 +348,7 @@ def _joint(
     contracts: Mapping[str, Mapping[str, Any]],
     rows: Sequence[Mapping[str, Any]],
 ) -> Plain | None:
-    """Return risk and growth together, where both are predicted."""
+    """Return the comparison of risk and growth, if both are predicted."""
     pair = risk_and_growth.pair_of(contracts)
     if pair is None:
         return None
@@ -364,7 +364,7 @@ def _joint(
 
 
 def _names(rows: Sequence[Mapping[str, Any]], targets: Mapping[str, Plain]) -> dict[str, str]:
-    """Return the names of the accounts that the report speaks of by id."""
+    """Return the names of the accounts that the report lists by id."""
     spoken: set[str] = set()
     for content in targets.values():
         if content["warned"] is not None:
@@ -379,7 +379,7 @@ def _names(rows: Sequence[Mapping[str, Any]], targets: Mapping[str, Plain]) -> d
 
 
 def _data_through(quality: Mapping[str, Any], now: datetime) -> str | None:
-    """Return the day of the latest fact, not later than the clock."""
+    """Return the date of the latest event, not later than the clock."""
     last = [facts["last_happened"] for facts in quality["tables"].values()]
     return max((min(day[:10], now.isoformat()[:10]) for day in last if day), default=None)
 
@@ -421,7 +421,7 @@ def _versions(release: Mapping[str, Any], drawing: Drawing) -> Plain:
 
 
 def plain_content(value: Any) -> Any:
-    """Return content as JSON can hold it: no NaN, dates as text, tuples as lists.
+    """Return content as JSON values: None for NaN, dates as text, tuples as lists.
 
     >>> plain_content({"a": (1.0, float("nan")), "b": date(2026, 3, 2)})
     {'a': [1.0, None], 'b': '2026-03-02'}

@@ -1,7 +1,7 @@
-"""Where everything in a chart stands. Pure geometry: the templates draw it.
+"""Geometry of the SVG charts; the templates draw them.
 
-Across, places are percentages of the width, so that one drawing serves a wide page and a phone
-without scaling its text; down, they are pixels.
+Horizontal positions are percentages of the width, so that one chart fits a wide page and a phone
+without scaling its text. Vertical positions are pixels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from training.evaluation.metrics import AUC_WITHIN
 from training.reporting.report_text import MODELS, OutcomeText, estimated, interval
 
 ROW = 50
-"""Height of one line of a chart, in pixels: its label above its strip."""
+"""Height of one chart row in pixels: label above, strip below."""
 
 LABEL_Y, STRIP_Y, AXIS = 14, 28, 38
 
@@ -29,7 +29,7 @@ Plain = dict[str, Any]
 
 @dataclass(frozen=True)
 class Axis:
-    """A linear map from values to percentages of the width, held inside the drawing.
+    """A linear map from values to percentages of the width, clipped to the chart.
 
     >>> Axis(0.4, 0.9)(0.65), Axis(0.0, 1.0)(1.2)
     ('50.00%', '100.00%')
@@ -39,28 +39,28 @@ class Axis:
     high: float
 
     def __call__(self, value: float) -> str:
-        """Return the place of a value."""
+        """Return the position of a value as CSS percentage."""
         return f"{self.part(value):.2f}%"
 
     def part(self, value: float) -> float:
-        """Return the place of a value as a number from 0 to 100."""
+        """Return the position of a value as a number from 0 to 100."""
         span = (self.high - self.low) or 1.0
         return min(100.0, max(0.0, 100.0 * (value - self.low) / span))
 
     def width(self, start: float, end: float) -> str:
-        """Return the distance of two values."""
+        """Return the distance between two values."""
         return f"{self.part(end) - self.part(start):.2f}%"
 
 
 def tick(axis: Axis, value: float, text: str, note: str = "") -> Plain:
-    """Return one mark of an axis; the outermost ones are aligned to stay inside."""
+    """Return one tick of an axis; the outermost ticks are aligned to stay inside."""
     place = axis.part(value)
     anchor = "start" if place < 1 else "end" if place > 99 else "middle"
     return {"x": axis(value), "text": text, "note": note, "anchor": anchor}
 
 
 def tenths(low: float, high: float) -> list[float]:
-    """Return the tenths of a range.
+    """Return the multiples of 0.1 in a range.
 
     >>> tenths(0.4, 0.7)
     [0.4, 0.5, 0.6, 0.7]
@@ -69,7 +69,7 @@ def tenths(low: float, high: float) -> list[float]:
 
 
 def area_axis(estimates: Sequence[Mapping[str, float | None]]) -> Axis:
-    """Return the axis of areas under the curve: tenths around all intervals and chance."""
+    """Return an AUC axis that contains all intervals and chance."""
     known = [x for item in estimates for x in item.values() if x is not None]
     low = min([0.4, *(int(x * 10) / 10 for x in known)])
     high = max([0.8, *(-int(-x * 10 - 0.999) / 10 for x in known)])
@@ -77,7 +77,7 @@ def area_axis(estimates: Sequence[Mapping[str, float | None]]) -> Axis:
 
 
 def area_ticks(axis: Axis, mark: float) -> list[Plain]:
-    """Return the tenths of an area axis, chance and the pass mark named."""
+    """Return the ticks of an AUC axis, with labels at chance and the threshold."""
     notes = {0.5: "chance", mark: "mark"}
     return [tick(axis, at, fixed(at, 1), notes.get(at, "")) for at in tenths(axis.low, axis.high)]
 
@@ -91,7 +91,7 @@ def dot_row(
     *,
     is_main: bool = False,
 ) -> Plain:
-    """Return one line of dots: a value with its interval, its label above."""
+    """Return one row of a dot chart: a value with its interval, label above."""
     value, low, high = estimate["value"], estimate["low"], estimate["high"]
     return {
         "label": label,
@@ -108,7 +108,7 @@ def dot_row(
 
 
 def model_chart(models: Sequence[Plain], folds: Sequence[Plain], mark: float) -> Plain:
-    """Return the AUC of the model and every baseline, with each test period faintly."""
+    """Return the chart of AUC by model and baseline, with small circles per test period."""
     axis = area_axis(
         [item["auc"] for item in models] + [one for fold in folds for one in _points(fold)]
     )
@@ -130,12 +130,12 @@ def model_chart(models: Sequence[Plain], folds: Sequence[Plain], mark: float) ->
 
 
 def _points(fold: Plain) -> list[dict[str, float | None]]:
-    """Return the values of a test period, without their wide intervals."""
+    """Return the values of a test period without intervals."""
     return [{"value": item["value"]} for item in fold["models"].values()]
 
 
 def lead_chart(leads: Sequence[Plain], mark: float) -> Plain | None:
-    """Return the AUC at each lead time, the model beside calendar and health score."""
+    """Return the chart of AUC by lead time for model, calendar and health score."""
     timed = [item for item in leads if "auc" in item]
     if not timed:
         return None
@@ -157,7 +157,7 @@ def lead_chart(leads: Sequence[Plain], mark: float) -> Plain | None:
 
 
 def lead_words(item: Mapping[str, Any]) -> str:
-    """Return a lead time in few words, which leave room beside them on a phone.
+    """Return a lead time as a short label that fits a phone.
 
     >>> lead_words({"days": 90, "counted_from": "notice deadline"})
     '90 days to notice'
@@ -166,7 +166,7 @@ def lead_words(item: Mapping[str, Any]) -> str:
 
 
 def lead_days_chart(leads: Sequence[Plain], mark: float) -> Plain | None:
-    """Return the AUC of the last score known so many days before the decision."""
+    """Return the chart of AUC by days between the last score and the decision."""
     rows = [
         (
             f"{item['lead_days']} days before ({plural(item['events'], 'event')})",
@@ -179,7 +179,7 @@ def lead_days_chart(leads: Sequence[Plain], mark: float) -> Plain | None:
 
 
 def quarter_chart(folds: Sequence[Plain], mark: float) -> Plain:
-    """Return the AUC of each quarter with its interval."""
+    """Return the chart of AUC by quarter, with intervals."""
     rows = [
         (
             f"{quarter_words(item['quarter'])}, {plural(item['events'], 'event')}",
@@ -201,7 +201,7 @@ def _area_chart(areas: Sequence[tuple[str, Plain]], mark: float, title: str) -> 
 
 
 def quarter_words(quarter: str) -> str:
-    """Return a quarter as people write it.
+    """Return a quarter as text.
 
     >>> quarter_words("2025Q3")
     'Q3 2025'
@@ -210,7 +210,7 @@ def quarter_words(quarter: str) -> str:
 
 
 def tone(band: str, order: Sequence[str]) -> str:
-    """Return which of the three colours and shapes stands for a band of any set.
+    """Return the colour and shape of a band from any set of bands.
 
     >>> [tone(name, ("green", "yellow", "red")) for name in ("green", "yellow", "red")]
     ['low', 'elevated', 'high']
@@ -224,7 +224,7 @@ def tone(band: str, order: Sequence[str]) -> str:
 def own_band_chart(
     table: Mapping[str, Any], order: Sequence[str], base_rate: float, outcome: OutcomeText
 ) -> Plain:
-    """Return the observed rate of each band of any set, riskiest first."""
+    """Return the chart of observed rates for any set of bands, riskiest first."""
     rows = list(reversed(table["rows"]))
     axis = Axis(0.0, rate_ceiling([item["high"] for item in rows] + [base_rate]))
     bars = [
@@ -253,7 +253,7 @@ def own_band_chart(
 
 
 def part_chart(parts: Sequence[Plain]) -> Plain:
-    """Return the AUC of each part of a score by itself, in the direction it is used."""
+    """Return the chart of AUC by component of a score, in the direction of use."""
     axis = area_axis([item["auc"] for item in parts])
     rows = [
         dot_row(
@@ -262,19 +262,19 @@ def part_chart(parts: Sequence[Plain]) -> Plain:
             item["name"],
             item["auc"],
             estimated(item["auc"]),
-            is_main=item["judgement"] == "earns its place",
+            is_main=item["judgement"] == "contributes",
         )
         for position, item in enumerate(parts)
     ]
     said = "; ".join(f"{row['label']} {row['text']}" for row in rows)
-    return _dots(rows, area_ticks(axis, 0.6), f"{AUC_WITHIN} of each part alone. {said}.")
+    return _dots(rows, area_ticks(axis, 0.6), f"{AUC_WITHIN} of each component alone. {said}.")
 
 
 CURVE_HEIGHT = 200
 
 
 def curve_chart(curve: Sequence[Plain]) -> Plain:
-    """Return net benefit by threshold, for the score and for acting on everybody."""
+    """Return the decision curve: net benefit by threshold, for the score and for all accounts."""
     across = Axis(0.0, max(item["threshold"] for item in curve))
     tops = [item[name] for item in curve for name in ("score", "everybody")]
     top = max([*tops, 1e-9])
@@ -291,8 +291,8 @@ def curve_chart(curve: Sequence[Plain]) -> Plain:
         ]
 
     said = "; ".join(
-        f"at {percent(item['threshold'])}: {fixed(item['score'], 1)} against "
-        f"{fixed(item['everybody'], 1)} for everybody"
+        f"at {percent(item['threshold'])}: {fixed(item['score'], 1)} compared with "
+        f"{fixed(item['everybody'], 1)} for all accounts"
         for item in curve
     )
     return {
@@ -309,7 +309,7 @@ def curve_chart(curve: Sequence[Plain]) -> Plain:
 
 
 def difference_chart(difference: Mapping[str, float | None], zone: float) -> Plain:
-    """Return one difference with its interval, on an axis around 0 with the zone of equality."""
+    """Return the chart of one difference with its interval and the zone of equivalence."""
     reach = max([0.1, *(abs(x) for x in difference.values() if x is not None)])
     reach = -int(-reach * 20 - 0.999) / 20
     axis = Axis(-reach, reach)
@@ -336,7 +336,7 @@ def _dots(rows: list[Plain], ticks: list[Plain], said: str) -> Plain:
 
 
 def band_title(band: str, outcome: OutcomeText) -> str:
-    """Return a band's name with what it is a band of.
+    """Return the title of a band.
 
     >>> from training.reporting.report_text import OUTCOMES
     >>> band_title("high", OUTCOMES["churn"]), band_title("low", OUTCOMES["expansion"])
@@ -346,7 +346,7 @@ def band_title(band: str, outcome: OutcomeText) -> str:
 
 
 def band_chart(table: Mapping[str, Any], base_rate: float, outcome: OutcomeText) -> Plain:
-    """Return the observed rate of each band with its Wilson interval, and the rate of all."""
+    """Return the chart of observed rates by band with Wilson intervals, and the overall rate."""
     rows = list(reversed(table["rows"]))
     axis = Axis(0.0, rate_ceiling([item["high"] for item in rows] + [base_rate]))
     bars = [
@@ -375,7 +375,7 @@ def band_chart(table: Mapping[str, Any], base_rate: float, outcome: OutcomeText)
 
 
 def value_chart(bands: Sequence[Plain], currency: str, outcome: OutcomeText) -> Plain:
-    """Return the annual value of each band of the book."""
+    """Return the chart of ARR by band."""
     axis = Axis(0.0, max([item["arr"] for item in bands] + [1.0]))
     bars = [
         bar_row(
@@ -389,13 +389,13 @@ def value_chart(bands: Sequence[Plain], currency: str, outcome: OutcomeText) -> 
         for position, item in enumerate(bands)
     ]
     said = "; ".join(f"{bar['label']} {bar['text']}" for bar in bars)
-    return _bars(bars, [], f"Annual recurring revenue by band. {said}.") | {"marks": []}
+    return _bars(bars, [], f"ARR by band. {said}.") | {"marks": []}
 
 
 def bar_row(
     position: int, axis: Axis, value: float, band: str, label: str, text: str
 ) -> Plain:  # fmt: skip
-    """Return one bar, its label above."""
+    """Return one bar with its label above."""
     return {
         "band": band,
         "label": label,
@@ -419,7 +419,7 @@ def _bars(bars: list[Plain], ticks: list[Plain], said: str) -> Plain:
 
 
 def rate_ceiling(rates: Sequence[float]) -> float:
-    """Return the smallest round rate that holds all.
+    """Return the smallest round rate at or above all rates.
 
     >>> rate_ceiling([0.17]), rate_ceiling([0.031]), rate_ceiling([])
     (0.2, 0.04, 1.0)
@@ -430,7 +430,7 @@ def rate_ceiling(rates: Sequence[float]) -> float:
 
 
 def reliability_chart(bins: Sequence[Plain]) -> Plain:
-    """Return observed against predicted rates with intervals, and the sizes of the groups."""
+    """Return the reliability chart: predicted and observed rates with intervals, by group."""
     top = rate_ceiling([x for item in bins for x in (item["expected"], item["high"])])
     axis = Axis(0.0, top)
     sizes = sorted({item["n"] for item in bins})
@@ -466,7 +466,7 @@ def reliability_chart(bins: Sequence[Plain]) -> Plain:
 
 
 def fold_chart(folds: Sequence[Plain]) -> Plain:
-    """Return along time what each fold learnt from, waited for, and was tested on."""
+    """Return the timeline of each fold: training, label window and test."""
     spans = [{key: _days(fold[key]) for key in FOLD_DAYS} for fold in folds]
     axis = Axis(
         min(span["train_from"] for span in spans), max(span["test_until"] for span in spans)
