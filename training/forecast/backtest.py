@@ -14,9 +14,10 @@ from configs.runtime.formatting import percent
 from features.days import day_index, index_day
 from features.revenue.retention import levels, quarter_name, quarters, retained, retention
 from training.forecast.common_shock import CommonShock, estimate_shock
+from training.forecast.content_types import Commit, CommitSummary
 from training.forecast.inputs import ForecastInputs
 from training.forecast.periods import (
-    ForecastBeliefs,
+    ForecastAssumptions,
     ForecastPeriod,
     draw_chain,
     due_content,
@@ -34,7 +35,7 @@ BAND = 0.80
 LATE_DAYS = 7
 """Days after the start of a quarter within which a grid date counts as its start."""
 
-RIVALS = {
+BASELINES = {
     "last_year": "same as last year",
     "commit": "the CSMs' commit",
 }
@@ -109,18 +110,18 @@ def past_shock(scores: PastForecast | None, days: Sequence[int], at: int) -> Com
 def backtest(
     inputs: ForecastInputs,
     scores: Mapping[str, PastForecast],
-    believe: Callable[[int], tuple[RenewalBook, ForecastBeliefs]],
+    state_at: Callable[[int], tuple[RenewalBook, ForecastAssumptions]],
     first: int,
 ) -> Plain:
     """Forecast every past quarter with the data known at its start, and compare with the outcome.
 
     Parameters
     ----------
-    inputs : Inputs
+    inputs : ForecastInputs
         With terms.
-    scores : mapping of str to Scored
+    scores : mapping of str to PastForecast
         ``churn``, and ``expansion`` where there is one.
-    believe : callable
+    state_at : callable
         Grid date to renewal book and assumptions as known then.
     first : int
         First day with complete records.
@@ -139,13 +140,13 @@ def backtest(
         if why or moment is None:
             left_out.append({"quarter": quarter_name(start), "words": why})
             continue
-        book, beliefs = believe(moment)
+        book, assumptions = state_at(moment)
         share = scored_share(book, end, scores["churn"])
         if share < MOSTLY:
             words = f"only {percent(share)} of the open ARR has an out-of-time score"
             left_out.append({"quarter": quarter_name(start), "words": words})
             continue
-        found.append(one_quarter(book, beliefs, steps, (start, end), first))
+        found.append(one_quarter(book, assumptions, steps, (start, end), first))
     return {"quarters": found, "left_out": left_out, "summary": backtest_summary(found)}
 
 
@@ -173,7 +174,7 @@ def scored_share(book: RenewalBook, end: int, churn: PastForecast) -> float:
 
 def one_quarter(
     book: RenewalBook,
-    beliefs: ForecastBeliefs,
+    assumptions: ForecastAssumptions,
     steps: pd.DataFrame,
     span: tuple[int, int],
     first: int,
@@ -181,7 +182,7 @@ def one_quarter(
     """Return one quarter's forecast and outcome."""
     start, end = span
     period = ForecastPeriod(quarter_name(start), start, book.at, end)
-    _, (drawn,) = draw_chain(book, [period], beliefs)
+    _, (drawn,) = draw_chain(book, [period], assumptions)
     base, kept, after = drawn.base[:, 0], drawn.kept[:, 0], drawn.end[:, 0]
     actual = retention(retained(steps, start, end))
     then = retention(retained(steps, *_a_year_before(start, end)))
@@ -209,7 +210,7 @@ def _a_year_before(start: int, end: int) -> tuple[int, int]:
     return tuple(day_index(day.replace(year=day.year - 1)) for day in (first, last))  # type: ignore[return-value]
 
 
-def _against_commit(book: RenewalBook, steps: pd.DataFrame, end: int) -> Plain | None:
+def _against_commit(book: RenewalBook, steps: pd.DataFrame, end: int) -> Commit | None:
     """Return expected loss by CSMs and model, and actual loss, of renewals with a commit."""
     known = book.accounts["arr"].to_numpy() * (1.0 - known_share(book, book.at, end + 1))
     table = book.accounts.assign(known_lost=known)[due_in(book, book.at, end)]
@@ -254,20 +255,23 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _commit_summary(commits: Sequence[Plain]) -> Plain | None:
+def _commit_summary(commits: Sequence[Commit]) -> CommitSummary | None:
     if not commits:
         return None
-    errors = {
-        who: float(np.mean([abs(c[f"{who}_lost"] - c["actual_lost"]) / c["arr"] for c in commits]))
-        for who in ("commit", "model")
-    }
+    actual = np.array([item["actual_lost"] for item in commits])
+    arr = np.array([item["arr"] for item in commits])
+    commit = np.array([item["commit_lost"] for item in commits])
+    model = np.array([item["model_lost"] for item in commits])
     return {
         "quarters": len(commits),
-        **{key: sum(c[key] for c in commits) for key in
-           ("accounts", "arr", "commit_lost", "model_lost", "actual_lost")},
-        "commit_error": errors["commit"],
-        "model_error": errors["model"],
-    }  # fmt: skip
+        "accounts": sum(item["accounts"] for item in commits),
+        "arr": float(arr.sum()),
+        "commit_lost": float(commit.sum()),
+        "model_lost": float(model.sum()),
+        "actual_lost": float(actual.sum()),
+        "commit_error": float(np.mean(np.abs(commit - actual) / arr)),
+        "model_error": float(np.mean(np.abs(model - actual) / arr)),
+    }
 
 
 def _how_much(n: int) -> str:

@@ -7,9 +7,9 @@ from math import ceil, floor
 from typing import Any
 
 from configs.runtime.formatting import day, fixed, money, percent, plural, signed
+from training.reporting.chart_types import DotChart, DotRow, Estimated, LegendItem
 from training.reporting.charts import AXIS, ROW, Axis, dot_row, tick
 
-Plain = dict[str, Any]
 Content = Mapping[str, Any]
 
 MEASURES = {"grr": "GRR", "nrr": "NRR", "share": "Share retained"}
@@ -39,7 +39,7 @@ def band_text(band: Mapping[str, float]) -> str:
     return f"{percent(band['p50'], 1)} [{percent(band['p10'], 1)}, {percent(band['p90'], 1)}]"
 
 
-def periods_chart(periods: Sequence[Mapping[str, Any]]) -> Plain:
+def periods_chart(periods: Sequence[Content]) -> DotChart:
     """Return the chart of GRR and NRR of every forecast period."""
     shown = [
         (f"{MEASURES[name]}, {period['name']}", period[name], name == "grr")
@@ -55,7 +55,7 @@ def periods_chart(periods: Sequence[Mapping[str, Any]]) -> Plain:
     return _dots(rows, axis, marks, [])
 
 
-def past_chart(past: Sequence[Mapping[str, Any]], measure: str) -> Plain:
+def past_chart(past: Sequence[Content], measure: str) -> DotChart:
     """Return the chart of forecasts of past quarters, with the outcome and the year before."""
     values = [
         item[measure][key]
@@ -73,7 +73,7 @@ def past_chart(past: Sequence[Mapping[str, Any]], measure: str) -> Plain:
         if band["last_year"] is not None:
             row["others"].append({"shape": "square", "x": axis(band["last_year"])})
         rows.append(row)
-    legend = [
+    legend: list[LegendItem] = [
         {"shape": "dot", "text": "forecast, P10 to P90"},
         {"shape": "diamond", "text": "actual"},
         {"shape": "square", "text": "the same quarter a year before"},
@@ -81,18 +81,20 @@ def past_chart(past: Sequence[Mapping[str, Any]], measure: str) -> Plain:
     return _dots(rows, axis, marks, legend)
 
 
-def _estimate(band: Mapping[str, float]) -> dict[str, float | None]:
+def _estimate(band: Mapping[str, float]) -> Estimated:
     return {"value": band["p50"], "low": band["p10"], "high": band["p90"]}
 
 
-def _dots(rows: list[Plain], axis: Axis, marks: Sequence[float], legend: list[Plain]) -> Plain:
-    said = "; ".join(f"{row['label']} {row['text']}" for row in rows)
+def _dots(
+    rows: list[DotRow], axis: Axis, marks: Sequence[float], legend: list[LegendItem]
+) -> DotChart:
+    summary = "; ".join(f"{row['label']} {row['text']}" for row in rows)
     return {
         "rows": rows,
         "ticks": [tick(axis, mark, percent(mark, 1)) for mark in marks],
         "zones": [],
         "legend": legend,
-        "desc": f"{said}.",
+        "desc": f"{summary}.",
         "axis_y": len(rows) * ROW - 4,
         "height": len(rows) * ROW + AXIS,
     }

@@ -28,9 +28,9 @@ from features.revenue.terms import COMEBACK_DAYS
 from training.forecast import spend_retention
 from training.forecast.backtest import PastForecast, backtest, past_shock, scored_forecasts
 from training.forecast.inputs import ForecastInputs
-from training.forecast.periods import ForecastBeliefs, forecast_periods
+from training.forecast.periods import ForecastAssumptions, forecast_periods
 from training.forecast.renewal_book import ForecastRequest, RenewalBook, book_at
-from training.forecast.size_distributions import past_magnitudes
+from training.forecast.size_distributions import past_size_distributions
 
 DRAWS, PAST_DRAWS = 10_000, 4_000
 
@@ -55,7 +55,7 @@ def company_forecast(
     ----------
     company : Company
         Targets, currency, seed.
-    inputs : Inputs
+    inputs : ForecastInputs
         Terms, deals, names, account status.
     predictions : mapping of str to DataFrame
         Target to its out-of-time predictions (`training.candidates.train.out_of_time`).
@@ -167,7 +167,7 @@ class ForecastBuilder:
         effective = _day_of(events["effective_at"])
         return len(events), int((np.abs(ended - effective) <= self.churn.horizon_days).sum())
 
-    def asked(self, at: int) -> ForecastRequest:
+    def request(self, at: int) -> ForecastRequest:
         """Return the definition of the scores, with the delays known at a date."""
         growth = self.growth
         return ForecastRequest(
@@ -196,59 +196,59 @@ class ForecastBuilder:
     def _shock(self, outcome: str, at: int) -> Any:
         return past_shock(self.scores.get(outcome), self.inputs.days, at)
 
-    def believe(
+    def state_at(
         self, at: int, chances: Mapping[str, pd.Series], draws: int
-    ) -> tuple[RenewalBook, ForecastBeliefs]:
+    ) -> tuple[RenewalBook, ForecastAssumptions]:
         """Return the renewal book and assumptions at a grid date, as known then."""
-        asked = self.asked(at)
+        request = self.request(at)
         terms = self.inputs.terms_at(at)
-        magnitudes = past_magnitudes(
+        sizes = past_size_distributions(
             terms,
             levels(terms, at),
             first=self.first,
             at=at,
-            span_days=asked.growth_days,
+            span_days=request.growth_days,
             margin=self.growth.margin if self.growth else 0.1,
         )
-        book = book_at(self.inputs, at, quarter_of(at)[0], chances, asked, magnitudes)
+        book = book_at(self.inputs, at, quarter_of(at)[0], chances, request, sizes)
         shocks = (self.shock("churn", at), self.shock("expansion", at))
-        return book, ForecastBeliefs(asked, magnitudes, shocks, draws, self.company.training.seed)
+        return book, ForecastAssumptions(request, sizes, shocks, draws, self.company.training.seed)
 
-    def believe_then(self, at: int) -> tuple[RenewalBook, ForecastBeliefs]:
+    def past_state(self, at: int) -> tuple[RenewalBook, ForecastAssumptions]:
         """Return renewal book and assumptions from out-of-time scores, for the backtest."""
         chances = {outcome: item.at(at) for outcome, item in self.scores.items()}
-        return self.believe(at, chances, min(self.draws, PAST_DRAWS))
+        return self.state_at(at, chances, min(self.draws, PAST_DRAWS))
 
     def content(self, rows: Iterable[Mapping[str, Any]]) -> Plain:
         """Return the content of the forecast."""
         chances = chances_of(rows, self.names)
-        book, beliefs = self.believe(self.inputs.today, chances, self.draws)
+        book, assumptions = self.state_at(self.inputs.today, chances, self.draws)
         cuts = self.release["bands"].get(self.names["churn"], {})
         trained = float(np.nanmax([0.0, *self.scores["churn"].rows["days_to_renewal"]]))
-        past = backtest(self.inputs, self.scores, self.believe_then, self.first)
+        past = backtest(self.inputs, self.scores, self.past_state, self.first)
         return {
             "kind": "recurring",
             "currency": self.company.reporting_currency,
-            "words": self._words(book, beliefs),
+            "words": self._words(book, assumptions),
             "definitions": [{"word": w, "meaning": m} for w, m in DEFINITIONS.items()],
             "kinds": [{"word": w, "meaning": m} for w, m in KINDS.items()],
-            **forecast_periods(book, beliefs, cuts, trained),
+            **forecast_periods(book, assumptions, cuts, trained),
             "history": self.history(),
             "shock": {
-                "churn": beliefs.shocks[0].as_dict(),
-                "expansion": beliefs.shocks[1].as_dict(),
+                "churn": assumptions.shocks[0].as_dict(),
+                "expansion": assumptions.shocks[1].as_dict(),
             },
-            "draws": beliefs.draws,
-            "seed": beliefs.seed,
+            "draws": assumptions.draws,
+            "seed": assumptions.seed,
             "backtest": past,
         }
 
-    def _words(self, book: RenewalBook, beliefs: ForecastBeliefs) -> list[str]:
+    def _words(self, book: RenewalBook, assumptions: ForecastAssumptions) -> list[str]:
         unscored = book.accounts[~book.accounts["has_score"] & (book.accounts["arr"] > 0)]
         waiting = unscored[unscored["status"] != "notice_given"]
         words = [
             "The forecast covers today's accounts only; new business is not included.",
-            beliefs.magnitudes.words(),
+            assumptions.sizes.words(),
         ]
         if len(waiting):
             words.append(

@@ -73,22 +73,22 @@ def book_at(
     at: int,
     since: int,
     chances: Mapping[str, pd.Series],
-    asked: ForecastRequest,
-    magnitudes: SizeDistributions | None = None,
+    request: ForecastRequest,
+    sizes: SizeDistributions | None = None,
 ) -> RenewalBook:
     """Return the renewal book at a grid date, as known then.
 
     Parameters
     ----------
-    inputs : Inputs
+    inputs : ForecastInputs
         With terms.
     at, since : int
         Day indices: the date, and the start of its quarter.
     chances : mapping of str to Series
         ``churn`` and ``expansion`` to probabilities by entity_id; a missing one is empty.
-    asked : Asked
+    request : ForecastRequest
         Definition of the scores.
-    magnitudes : Magnitudes, optional
+    sizes : SizeDistributions, optional
         Past growth, for use without expansion scores.
     """
     terms = inputs.terms_at(at)
@@ -101,11 +101,11 @@ def book_at(
     table = table.join(inputs.names).fillna({"segment": UNASSIGNED, "owner": UNASSIGNED})
     table["status"] = table["status"].fillna("insufficient_data")
     table["is_under_contract"] = table["is_under_contract"].eq(True)
-    table["asks_renewal"] = table["is_under_contract"] & asked.until_renewal
-    table["is_pending"] = (table["status"] == "pending_renewal") & asked.until_renewal
+    table["asks_renewal"] = table["is_under_contract"] & request.until_renewal
+    table["is_pending"] = (table["status"] == "pending_renewal") & request.until_renewal
     deals = _deals_at(inputs.deals, table, at)
     table = table.join(deals[["commit", "is_signed"]])
-    table = _with_chances(table, chances, magnitudes)
+    table = _with_chances(table, chances, sizes)
     announced = pd.concat([_announced(terms, at), _lost_deals(table, deals)], ignore_index=True)
     announced = announced[announced["entity_id"].isin(table.index)]
     return RenewalBook(
@@ -114,7 +114,7 @@ def book_at(
 
 
 def _with_chances(
-    table: pd.DataFrame, chances: Mapping[str, pd.Series], magnitudes: SizeDistributions | None
+    table: pd.DataFrame, chances: Mapping[str, pd.Series], sizes: SizeDistributions | None
 ) -> pd.DataFrame:
     """Add both probabilities; accounts without a score get the mean of similar accounts."""
     lost = chances.get("churn", pd.Series(dtype="float64")).reindex(table.index)
@@ -123,7 +123,7 @@ def _with_chances(
     kind = table["asks_renewal"] | table["is_pending"]
     by_kind = lost.groupby(kind).transform("mean")
     lost = lost.fillna(by_kind).fillna(lost.mean()).fillna(0.0)
-    usual = magnitudes.growth_rate(is_due=False) if magnitudes else 0.0
+    usual = sizes.growth_rate(is_due=False) if sizes else 0.0
     grows = grows.fillna(grows.mean() if grows.notna().any() else usual)
     return table.assign(p_lost=lost, p_grows=grows, has_score=has_score)
 
@@ -172,14 +172,14 @@ def _lost_deals(table: pd.DataFrame, deals: pd.DataFrame) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def step_of(book: RenewalBook, asked: ForecastRequest, start: int, end: int) -> ForecastStep:
+def step_of(book: RenewalBook, request: ForecastRequest, start: int, end: int) -> ForecastStep:
     """Return the possible changes of each account in ``(start, end]``.
 
     Parameters
     ----------
-    book : Book
+    book : RenewalBook
         The renewal book.
-    asked : Asked
+    request : ForecastRequest
         Definition of its scores.
     start, end : int
         Day indices, ``book.at <= start < end``.
@@ -188,13 +188,13 @@ def step_of(book: RenewalBook, asked: ForecastRequest, start: int, end: int) -> 
     is_due = due_in(book, start, end)
     p = table["p_lost"].to_numpy(dtype=np.float64)
     by_renewal = (table["asks_renewal"] | table["is_pending"]).to_numpy()
-    gone = left_within(p, start - book.at, asked)
-    ahead = left_within(p, end - book.at, asked)
+    gone = left_within(p, start - book.at, request)
+    ahead = left_within(p, end - book.at, request)
     by_horizon = np.divide(ahead - gone, 1.0 - gone, out=np.zeros(len(p)), where=gone < 1.0)
     p_lost = np.where(by_renewal, np.where(is_due, p, 0.0), by_horizon)
     p_lost = np.where(table["is_signed"].to_numpy(), 0.0, p_lost)
     grows = table["p_grows"].to_numpy(dtype=np.float64)
-    p_grows = 1.0 - (1.0 - grows) ** ((end - start) / asked.growth_days)
+    p_grows = 1.0 - (1.0 - grows) ** ((end - start) / request.growth_days)
     return ForecastStep(
         p_lost=p_lost,
         p_grows=np.minimum(p_grows, 1.0 - p_lost),
@@ -212,14 +212,14 @@ def due_in(book: RenewalBook, start: int, end: int) -> np.ndarray:
     return due
 
 
-def left_within(p: np.ndarray, days: int, asked: ForecastRequest) -> np.ndarray:
+def left_within(p: np.ndarray, days: int, request: ForecastRequest) -> np.ndarray:
     """Return the probability that ARR ends within some days, with evenly spread decisions.
 
     The probability of a decision is spread evenly over the horizon; ARR ends later by the delays
     of past losses. Earlier decisions are known and not included.
     """
-    delays, counts = np.unique(asked.delays or (0,), return_counts=True)
-    spans = np.maximum(0, days - delays) / asked.horizon_days
+    delays, counts = np.unique(request.delays or (0,), return_counts=True)
+    spans = np.maximum(0, days - delays) / request.horizon_days
     ended: np.ndarray = 1.0 - (1.0 - p[:, None]) ** spans[None, :]
     return ended @ (counts / counts.sum())
 

@@ -159,7 +159,7 @@ def simulate_forecast(
         simulated ARR.
     steps, changes : sequence, one per period
         Possible changes and their sizes.
-    shocks : (Shock, Shock)
+    shocks : (CommonShock, CommonShock)
         Common shocks of leaving and of growing; each period has its own shocks.
     groups : array, accounts × groups
         1.0 where an account belongs to a group.

@@ -72,7 +72,7 @@ def _table(rows: pd.DataFrame, share: float = 1.0) -> np.ndarray:
     return draws_table(enough["factor"].to_numpy(), enough["weight"].to_numpy(), share)
 
 
-def past_magnitudes(
+def past_size_distributions(
     terms: pd.DataFrame,
     steps: pd.DataFrame,
     *,

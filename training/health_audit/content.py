@@ -78,15 +78,15 @@ def with_recorded(history: ScoreRows, folder: Path) -> ScoreRows:
 
 def has_history(history: ScoreRows) -> bool:
     """Return whether the scores cover enough time to compare with later outcomes."""
-    stood = history.rows["scored_at"]
-    return history.is_dated and (stood.max() - stood.min()).days >= MIN_HISTORY_DAYS
+    scored = history.rows["scored_at"]
+    return history.is_dated and (scored.max() - scored.min()).days >= MIN_HISTORY_DAYS
 
 
 def audit_content(
     files: AuditFiles,
     history: ScoreRows,
     recorded: ScoreLog,
-    asked: AuditOptions,
+    options: AuditOptions,
     progress: Progress,
     marks: PassMarks | None = None,
 ) -> Plain:
@@ -94,13 +94,13 @@ def audit_content(
 
     Parameters
     ----------
-    files : Files
+    files : AuditFiles
         The outcomes as read, and both names.
     history : ScoreRows
         Scores.
-    recorded : Recorded
+    recorded : ScoreLog
         Scores recorded by earlier audits.
-    asked : Asked
+    options : AuditOptions
         Options.
     progress : callable
         Receives progress messages.
@@ -113,35 +113,35 @@ def audit_content(
         There is no outcome, or no completely observed label window.
     """
     marks = marks or PassMarks()
-    outcomes = outcome_rows(files.outcomes, asked, set(history.rows["entity_id"]))
-    ordered = settle_direction(history, asked)
-    span = span_of(history, outcomes, asked)
+    outcomes = outcome_rows(files.outcomes, options, set(history.rows["entity_id"]))
+    ordered = settle_direction(history, options)
+    span = span_of(history, outcomes, options)
     changed = recorded.changed
     checks = history_checks(history, ordered, outcomes, span, changed)
-    material = AuditEvidence(ordered, outcomes, span, history.components, checks)
+    evidence = AuditEvidence(ordered, outcomes, span, history.components, checks)
     kinds = _kinds(outcomes, history)
-    targets = {kind: evidence_of(material, kind, asked, marks, progress) for kind in kinds}
+    targets = {kind: evidence_of(evidence, kind, options, marks, progress) for kind in kinds}
     notes = _notes(history, ordered, outcomes, span, targets)
     return plain_content(
         {
             "kind": "audit",
             "title": "Health-score audit",
-            "now": asked.now.isoformat(),
-            "as_of": asked.now.date().isoformat(),
+            "now": options.now.isoformat(),
+            "as_of": options.now.date().isoformat(),
             "entity": "account",
-            "currency": currency_of(history.rows, asked) or currency_of(outcomes.rows, asked),
+            "currency": currency_of(history.rows, options) or currency_of(outcomes.rows, options),
             "guesses": [vars(item) for item in (*history.guesses, *outcomes.guesses)],
-            "reading": _reading(ordered, history, span, asked),
+            "reading": _reading(ordered, history, span, options),
             "notes": [note.as_dict() for note in notes],
             "order": list(targets),
             "targets": targets,
             "growth_by_band": _by_band(targets),
-            "limits": _limits(targets, history, asked),
+            "limits": _limits(targets, history, options),
             "glossary": [{"word": word, "meaning": GLOSSARY[word]} for word in AUDIT_WORDS],
             "versions": {
                 "files": files.names,
-                "draws": asked.draws,
-                "seed": asked.seed,
+                "draws": options.draws,
+                "seed": options.seed,
                 "marks": vars(marks),
             },
         }
@@ -160,11 +160,11 @@ def _kinds(outcomes: OutcomeRows, history: ScoreRows) -> list[str]:
             fix='add losses or growth; map words with --kind "WORD=churn"',
         )
     if not kinds:
-        raise _strangers_all(outcomes, history)
+        raise _no_common_account(outcomes, history)
     return kinds
 
 
-def _strangers_all(outcomes: OutcomeRows, history: ScoreRows) -> DataError:
+def _no_common_account(outcomes: OutcomeRows, history: ScoreRows) -> DataError:
     """Return the error for files without a common account."""
     ours, theirs = (set(part.rows["entity_id"].astype(str)) for part in (outcomes, history))
     fix = "set the account columns with --column scores.account=… and outcomes.account=…"
@@ -186,8 +186,8 @@ def _notes(
     targets: Mapping[str, Plain],
 ) -> list[Note]:
     notes = [*history.notes, *ordered.notes, *outcomes.notes, *span.notes]
-    notes += _strangers(history, outcomes)
-    notes += _silent_exits(history, outcomes, span)
+    notes += _unmatched_accounts(history, outcomes)
+    notes += _scores_without_outcome(history, outcomes, span)
     segments = {
         item["slice"] for part in targets.values() for item in part.get("slices", {}).get(
             "segments", [])
@@ -198,18 +198,20 @@ def _notes(
     return notes
 
 
-def _strangers(history: ScoreRows, outcomes: OutcomeRows) -> list[Note]:
+def _unmatched_accounts(history: ScoreRows, outcomes: OutcomeRows) -> list[Note]:
     events = outcomes.rows[outcomes.rows["kind"] != "kept"]
-    strange = events.loc[
+    unknown = events.loc[
         ~events["entity_id"].isin(set(history.rows["entity_id"])), "entity_id"
     ].nunique()
-    if not strange:
+    if not unknown:
         return []
-    words = f"{plural(strange, 'account')} in the outcomes file without a score, not counted"
+    words = f"{plural(unknown, 'account')} in the outcomes file without a score, not counted"
     return [Note("strangers", words, "warning")]
 
 
-def _silent_exits(history: ScoreRows, outcomes: OutcomeRows, span: PanelSpan) -> list[Note]:
+def _scores_without_outcome(
+    history: ScoreRows, outcomes: OutcomeRows, span: PanelSpan
+) -> list[Note]:
     """Return a note on accounts whose scores stop without an outcome: losses may be missing."""
     last = history.rows.groupby("entity_id")["scored_at"].max()
     gone = last[last < span.last - pd.Timedelta(days=span.stale_days)]
@@ -226,11 +228,11 @@ def _silent_exits(history: ScoreRows, outcomes: OutcomeRows, span: PanelSpan) ->
 
 
 def _reading(
-    ordered: ScoreDirection, history: ScoreRows, span: PanelSpan, asked: AuditOptions
+    ordered: ScoreDirection, history: ScoreRows, span: PanelSpan, options: AuditOptions
 ) -> Plain:
     return {
         "higher": ordered.higher,
-        "told_by": ordered.told_by,
+        "source": ordered.source,
         "bands": list(ordered.bands),
         "is_probability": ordered.is_probability,
         "components": list(history.components),
@@ -239,7 +241,7 @@ def _reading(
         "first": span.first,
         "last": span.last,
         "through": span.through,
-        "horizon_days": asked.horizon_days,
+        "horizon_days": options.horizon_days,
         "stale_days": span.stale_days,
     }
 
@@ -256,14 +258,14 @@ def _by_band(targets: Mapping[str, Plain]) -> list[Plain]:
     return [{"band": row["band"], "churn": row, "expansion": grown[row["band"]]} for row in shared]
 
 
-def _limits(targets: Mapping[str, Plain], history: ScoreRows, asked: AuditOptions) -> list[str]:
+def _limits(targets: Mapping[str, Plain], history: ScoreRows, options: AuditOptions) -> list[str]:
     found = [
         "The audit shows whether the score is associated with later outcomes. It does not show "
         "causes, nor the effect of contacting an account.",
         "Accounts that were retained because of the score look like false alarms; the files do not "
         "record which accounts were contacted.",
         "The test covers the past: a new price, product or market makes it a weaker guide.",
-        f"The audit tests predictions {asked.horizon_days} days ahead; another --horizon is "
+        f"The audit tests predictions {options.horizon_days} days ahead; another --horizon is "
         "another "
         "question.",
     ]
@@ -301,7 +303,7 @@ def guess_lines(guesses: Sequence[Any], reading: Mapping[str, Any] | None = None
     """Return the column guesses as lines for a terminal."""
     lines = [f"{item.table}: {item.meaning} is {item.column} ({item.how})" for item in guesses]
     if reading is not None:
-        lines.append(f"a higher score is {reading['higher']} ({reading['told_by']})")
+        lines.append(f"a higher score is {reading['higher']} ({reading['source']})")
         if reading["bands"]:
             lines.append(f"bands from best to worst: {', '.join(reading['bands'])}")
         if reading["components"]:

@@ -248,8 +248,8 @@ def _rates_aside(
         low = max(low, 0.0)
         if high > low:
             n = ((middle >= low) & (middle < high)).sum()
-            asked = _reaching(reach, (low + high) / 2) * (high - low) / step
-            yield (n + 0.5) / (asked + 5.0)
+            options = _reaching(reach, (low + high) / 2) * (high - low) / step
+            yield (n + 0.5) / (options + 5.0)
 
 
 def step_at_one_distance(paths: Paths) -> Trace:

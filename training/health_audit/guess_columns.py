@@ -175,7 +175,7 @@ def plain_name(name: str) -> str:
 
 
 def guess_columns(
-    frame: pd.DataFrame, table: str, roles: Sequence[ColumnRole], told: Mapping[str, str]
+    frame: pd.DataFrame, table: str, roles: Sequence[ColumnRole], given: Mapping[str, str]
 ) -> dict[str, AuditColumns]:
     """Return the column of every role found in the file.
 
@@ -185,9 +185,9 @@ def guess_columns(
         The file as read.
     table : str
         ``scores`` or ``outcomes``.
-    roles : sequence of Role
+    roles : sequence of ColumnRole
         The roles, in order of priority.
-    told : mapping of str to str
+    given : mapping of str to str
         ``<table>.<role>`` to column, from the command line.
 
     Raises
@@ -195,10 +195,10 @@ def guess_columns(
     SourceError
         A given column or role does not exist, or a required role has no column.
     """
-    _refuse_unknown(frame, table, roles, told)
+    _refuse_unknown(frame, table, roles, given)
     found: dict[str, AuditColumns] = {}
     for role in roles:
-        if (name := told.get(f"{table}.{role.name}")) is not None:
+        if (name := given.get(f"{table}.{role.name}")) is not None:
             found[role.name] = AuditColumns(table, role.name, role.meaning, name, "as configured")
     for role in roles:
         taken = {guess.column for guess in found.values()}
@@ -211,10 +211,10 @@ def guess_columns(
 
 
 def _refuse_unknown(
-    frame: pd.DataFrame, table: str, roles: Sequence[ColumnRole], told: Mapping[str, str]
+    frame: pd.DataFrame, table: str, roles: Sequence[ColumnRole], given: Mapping[str, str]
 ) -> None:
     names = {f"{table}.{role.name}" for role in roles}
-    for key, column in told.items():
+    for key, column in given.items():
         if not key.startswith(f"{table}."):
             continue
         if key not in names:

@@ -120,7 +120,7 @@ class OutcomeRows:
     n_read: int
 
 
-def score_rows(frame: pd.DataFrame, asked: AuditOptions) -> ScoreRows:
+def score_rows(frame: pd.DataFrame, options: AuditOptions) -> ScoreRows:
     """Return the scores file as typed rows.
 
     Raises
@@ -130,9 +130,9 @@ def score_rows(frame: pd.DataFrame, asked: AuditOptions) -> ScoreRows:
     DataError
         No row is usable.
     """
-    guesses = guess_columns(frame, "scores", SCORES, asked.columns)
-    stood = next(role for role in SCORES if role.name == "date")
-    if "date" not in guesses and (error := misnamed(frame, "scores", stood)):
+    guesses = guess_columns(frame, "scores", SCORES, options.columns)
+    scored = next(role for role in SCORES if role.name == "date")
+    if "date" not in guesses and (error := misnamed(frame, "scores", scored)):
         raise error
     if "score" not in guesses and "band" not in guesses:
         raise SourceError(
@@ -143,15 +143,15 @@ def score_rows(frame: pd.DataFrame, asked: AuditOptions) -> ScoreRows:
         )
     notes = _file_notes(frame)
     rows = pd.DataFrame({"entity_id": _accounts(frame, guesses, notes)})
-    _put_dates(rows, frame, guesses, asked, notes)
+    _put_dates(rows, frame, guesses, options, notes)
     for role in ("score", "arr"):
-        rows[role] = _numbers(frame, guesses, role, asked)
+        rows[role] = _numbers(frame, guesses, role, options)
     for role in ("band", "segment", "currency"):
         rows[role] = _words(frame, guesses, role)
-    components = _put_components(rows, frame, guesses, asked)
-    rows = _usable(rows, notes, asked)
+    components = _put_components(rows, frame, guesses, options)
+    rows = _usable(rows, notes, options)
     has_recorded = _check_recorded(rows, guesses, notes)
-    rows["arr"] = _money(rows, asked, notes)
+    rows["arr"] = _money(rows, options, notes)
     rows = _without_copies(rows, notes)
     return ScoreRows(
         _with_known(rows, has_recorded),
@@ -184,7 +184,7 @@ def _put_dates(
     rows: pd.DataFrame,
     frame: pd.DataFrame,
     guesses: Mapping[str, AuditColumns],
-    asked: AuditOptions,
+    options: AuditOptions,
     notes: list[Note],
 ) -> None:
     """Add scored_at, recorded_at and renews_at; a date counts as the following midnight."""
@@ -193,20 +193,20 @@ def _put_dates(
             rows[name] = pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us, UTC]")
             continue
         column = guesses[role].column
-        read = _dates(frame[column], asked, notes)
+        read = _dates(frame[column], options, notes)
         rows[name] = read.at + DAY if read.is_day else read.at
     if "date" not in guesses:
-        rows["scored_at"] = pd.Timestamp(asked.now).as_unit("us")
+        rows["scored_at"] = pd.Timestamp(options.now).as_unit("us")
     if "renewal" in guesses:
-        rows["renews_at"] = _dates(frame[guesses["renewal"].column], asked, notes).at
+        rows["renews_at"] = _dates(frame[guesses["renewal"].column], options, notes).at
     else:
         rows["renews_at"] = pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us, UTC]")
 
 
-def _dates(column: pd.Series, asked: AuditOptions, notes: list[Note]) -> DateOrder:
+def _dates(column: pd.Series, options: AuditOptions, notes: list[Note]) -> DateOrder:
     """Return a column as timestamps, and note its format."""
     name = str(column.name)
-    read = read_dates(column, day_first=asked.day_first, proven=asked.proven, name=name)
+    read = read_dates(column, day_first=options.day_first, proven=options.proven, name=name)
     if read.words:
         notes.append(Note(DATES, read.words))
     return read
@@ -218,11 +218,11 @@ def _file_notes(frame: pd.DataFrame) -> list[Note]:
 
 
 def _numbers(
-    frame: pd.DataFrame, guesses: Mapping[str, AuditColumns], role: str, asked: AuditOptions
+    frame: pd.DataFrame, guesses: Mapping[str, AuditColumns], role: str, options: AuditOptions
 ) -> pd.Series:
     if role not in guesses:
         return pd.Series(np.nan, index=frame.index)
-    found = read_numbers(frame[guesses[role].column], asked.decimal)
+    found = read_numbers(frame[guesses[role].column], options.decimal)
     return found.where(np.isfinite(found))
 
 
@@ -236,7 +236,7 @@ def _put_components(
     rows: pd.DataFrame,
     frame: pd.DataFrame,
     guesses: Mapping[str, AuditColumns],
-    asked: AuditOptions,
+    options: AuditOptions,
 ) -> tuple[str, ...]:
     """Add the components, from separate columns or one column of JSON objects."""
     if "components" in guesses and (parts := _from_json(frame[guesses["components"].column])):
@@ -245,7 +245,7 @@ def _put_components(
         return tuple(parts)
     names = component_columns(frame, guesses) if "score" in guesses else []
     for name in names:
-        rows[COMPONENT + name] = read_numbers(frame[name], asked.decimal)
+        rows[COMPONENT + name] = read_numbers(frame[name], options.decimal)
     return tuple(names)
 
 
@@ -269,12 +269,12 @@ def _object(cell: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _usable(rows: pd.DataFrame, notes: list[Note], asked: AuditOptions) -> pd.DataFrame:
+def _usable(rows: pd.DataFrame, notes: list[Note], options: AuditOptions) -> pd.DataFrame:
     """Leave out rows without account, date or score, or with a future date, with a note."""
     reasons = {
         "no account": rows["entity_id"].isna(),
         "no readable date": rows["scored_at"].isna(),
-        f"dated later than today, {asked.now:%Y-%m-%d}": rows["scored_at"] > asked.now + DAY,
+        f"dated later than today, {options.now:%Y-%m-%d}": rows["scored_at"] > options.now + DAY,
         "neither score nor band": rows["score"].isna() & rows["band"].isna(),
     }
     out = pd.Series(False, index=rows.index)
@@ -309,7 +309,7 @@ def _check_recorded(
     return True
 
 
-def _money(rows: pd.DataFrame, asked: AuditOptions, notes: list[Note]) -> pd.Series:
+def _money(rows: pd.DataFrame, options: AuditOptions, notes: list[Note]) -> pd.Series:
     """Return ARR in one currency, without negative values."""
     arr = rows["arr"].copy()
     if negative := int((arr < 0).sum()):
@@ -320,8 +320,8 @@ def _money(rows: pd.DataFrame, asked: AuditOptions, notes: list[Note]) -> pd.Ser
         )  # fmt: skip
         arr = arr.where(~(arr < 0))
     currencies = sorted(rows.loc[arr.notna(), "currency"].dropna().str.upper().unique())
-    if asked.currency:
-        return arr.where(rows["currency"].str.upper() == asked.currency.upper())
+    if options.currency:
+        return arr.where(rows["currency"].str.upper() == options.currency.upper())
     if len(currencies) > 1:
         notes.append(
             Note("currencies", f"ARR is in {listing(currencies)} and is not added up: only "
@@ -333,10 +333,10 @@ def _money(rows: pd.DataFrame, asked: AuditOptions, notes: list[Note]) -> pd.Ser
     return arr
 
 
-def currency_of(rows: pd.DataFrame, asked: AuditOptions) -> str:
+def currency_of(rows: pd.DataFrame, options: AuditOptions) -> str:
     """Return the currency of the amounts; empty with several."""
-    if asked.currency:
-        return asked.currency.upper()
+    if options.currency:
+        return options.currency.upper()
     found = rows.loc[rows["arr"].notna(), "currency"].dropna().str.upper().unique()
     return str(found[0]) if len(found) == 1 else ""
 
@@ -371,14 +371,14 @@ def _with_known(rows: pd.DataFrame, has_recorded: bool) -> pd.DataFrame:
     return made.sort_values(["entity_id", "scored_at", "known_at"], ignore_index=True)
 
 
-def outcome_rows(frame: pd.DataFrame, asked: AuditOptions, accounts: set[str]) -> OutcomeRows:
+def outcome_rows(frame: pd.DataFrame, options: AuditOptions, accounts: set[str]) -> OutcomeRows:
     """Return the outcomes file as typed rows.
 
     Parameters
     ----------
     frame : pandas.DataFrame
         The file as read.
-    asked : Asked
+    options : AuditOptions
         Options.
     accounts : set of str
         Accounts of the scores file; their spelling is used.
@@ -388,22 +388,25 @@ def outcome_rows(frame: pd.DataFrame, asked: AuditOptions, accounts: set[str]) -
     SourceError
         No account or date column, or no known outcome word.
     """
-    guesses = guess_columns(frame, "outcomes", OUTCOMES, asked.columns)
+    guesses = guess_columns(frame, "outcomes", OUTCOMES, options.columns)
     notes = _file_notes(frame)
     ids = _accounts(frame, guesses, notes)
     spelling = {name.casefold(): name for name in accounts}
     rows = pd.DataFrame({"entity_id": ids.map(lambda x: spelling.get(str(x).casefold(), x))})
-    rows["decision_at"] = _dates(frame[guesses["date"].column], asked, notes).at
-    rows["kind"] = _kinds(frame, guesses, asked, notes)
-    rows["arr"] = _numbers(frame, guesses, "arr", asked).abs()
+    rows["decision_at"] = _dates(frame[guesses["date"].column], options, notes).at
+    rows["kind"] = _kinds(frame, guesses, options, notes)
+    rows["arr"] = _numbers(frame, guesses, "arr", options).abs()
     rows["currency"] = _words(frame, guesses, "currency")
     rows = _usable_outcomes(rows, notes)
-    rows["arr"] = _money(rows, asked, notes)
+    rows["arr"] = _money(rows, options, notes)
     return OutcomeRows(_distinct(rows, notes), list(guesses.values()), notes, len(frame))
 
 
 def _kinds(
-    frame: pd.DataFrame, guesses: Mapping[str, AuditColumns], asked: AuditOptions, notes: list[Note]
+    frame: pd.DataFrame,
+    guesses: Mapping[str, AuditColumns],
+    options: AuditOptions,
+    notes: list[Note],
 ) -> pd.Series:
     """Return churn, contraction, expansion or kept per row; None without an event."""
     if "kind" not in guesses:
@@ -414,20 +417,20 @@ def _kinds(
     if set(words.dropna()) <= _YES | _NO:
         return _from_flags(words, column)
     meaning = {word: kind for kind, known in KINDS.items() for word in known}
-    meaning |= {plain_word(word): kind for word, kind in asked.kinds.items()}
+    meaning |= {plain_word(word): kind for word, kind in options.kinds.items()}
     kinds = words.map(meaning)
-    strange = sorted(set(words[kinds.isna()].dropna()))
+    unknown = sorted(set(words[kinds.isna()].dropna()))
     if kinds.isna().all():
         raise SourceError(
             f"no word of column {column!r} is a known outcome",
-            where=f"words: {', '.join(strange[:8])}",
-            fix=f'--kind "{strange[0] if strange else "lost"}=churn"',
+            where=f"words: {', '.join(unknown[:8])}",
+            fix=f'--kind "{unknown[0] if unknown else "lost"}=churn"',
         )
-    if strange:
+    if unknown:
         n = int(kinds.isna().sum())
         notes.append(
             Note("strange_kinds", f"{plural(n, 'outcome')} left out because of unknown words: "
-                 f"{listing(strange[:6])}; map a word with --kind \"{strange[0]}=churn\"",
+                 f"{listing(unknown[:6])}; map a word with --kind \"{unknown[0]}=churn\"",
                  "warning")
         )  # fmt: skip
     return kinds.astype("object")

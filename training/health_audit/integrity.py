@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -16,6 +14,7 @@ from training.health_audit.history import OutcomeRows, ScoreRows
 from training.health_audit.monthly_panel import PanelSpan
 from training.health_audit.score_direction import ScoreDirection
 from training.reporting.report_text import estimated, p_words
+from training.validation.content_types import CheckContent
 
 LATE_SHARE, LATE_DAYS = 0.2, 7.0
 BULK_SHARE, BULK_SPAN_DAYS = 0.5, 90.0
@@ -35,8 +34,6 @@ TRACES = {
 }
 """Titles of the checks on traces of edits (`training.health_audit.edit_detection`)."""
 
-Plain = dict[str, Any]
-
 
 def ranked_by_risk(rows: pd.DataFrame) -> Sample:
     """Return rows (entity_id, fold, label, risk) as a sample without flags and ARR."""
@@ -51,7 +48,7 @@ def ranked_by_risk(rows: pd.DataFrame) -> Sample:
     )
 
 
-def check(code: str, title: str, passed: bool | None, words: str) -> Plain:
+def check(code: str, title: str, passed: bool | None, words: str) -> CheckContent:
     """Return a check for the verdict; passed is None if it could not run."""
     return {"code": code, "title": title, "passed": passed, "words": words}
 
@@ -62,18 +59,18 @@ def history_checks(
     outcomes: OutcomeRows,
     span: PanelSpan,
     changed: pd.DataFrame | None,
-) -> list[Plain]:
+) -> list[CheckContent]:
     """Return the integrity checks on both files.
 
     Parameters
     ----------
     history : ScoreRows
         All versions of the scores.
-    ordered : Ordered
+    ordered : ScoreDirection
         The scores with risk and level.
     outcomes : OutcomeRows
         Decisions.
-    span : Span
+    span : PanelSpan
         The time of the scores.
     changed : pandas.DataFrame or None
         Scores that differ from an earlier recording (entity_id, scored_at); None without one.
@@ -82,14 +79,14 @@ def history_checks(
     return [
         _written_late(history),
         _rewritten(history, lost, changed),
-        _copied(ordered.rows),
-        _stamped(ordered.rows, lost),
-        _purged(ordered.rows, lost, span),
+        _unchanged_scores(ordered.rows),
+        _falls_on_decision_day(ordered.rows, lost),
+        _missing_accounts(ordered.rows, lost, span),
         *_traces(ordered.rows, lost),
     ]
 
 
-def _traces(rows: pd.DataFrame, lost: pd.Series) -> list[Plain]:
+def _traces(rows: pd.DataFrame, lost: pd.Series) -> list[CheckContent]:
     """Return one check per statistical trace of edits."""
     found = traces_of(rows, lost)
     if found is None:
@@ -108,7 +105,7 @@ def _traces(rows: pd.DataFrame, lost: pd.Series) -> list[Plain]:
     ]
 
 
-def _written_late(history: ScoreRows) -> Plain:
+def _written_late(history: ScoreRows) -> CheckContent:
     title = "scores were written on their own dates"
     if not history.has_recorded:
         return check("written_late", title, None, "the file has no times of writing")
@@ -125,7 +122,7 @@ def _written_late(history: ScoreRows) -> Plain:
     return check("written_late", title, late <= LATE_SHARE, words)
 
 
-def _rewritten(history: ScoreRows, lost: pd.Series, changed: pd.DataFrame | None) -> Plain:
+def _rewritten(history: ScoreRows, lost: pd.Series, changed: pd.DataFrame | None) -> CheckContent:
     title = "no score was rewritten after the decision it should predict"
     if not history.has_recorded and changed is None:
         words = "there is neither a time of writing nor an earlier recording"
@@ -156,7 +153,7 @@ def _rewritten_accounts(history: ScoreRows, lost: pd.Series) -> set[str]:
     return set(rows.loc[after, "entity_id"])
 
 
-def _copied(rows: pd.DataFrame) -> Plain:
+def _unchanged_scores(rows: pd.DataFrame) -> CheckContent:
     title = "scores change over time; they are not today's score copied to the past"
     spread = rows.groupby("entity_id")["risk"].agg(["nunique", "size"])
     long = spread[spread["size"] >= COPIED_MOMENTS]
@@ -167,7 +164,7 @@ def _copied(rows: pd.DataFrame) -> Plain:
     return check("copied", title, still < COPIED_SHARE, words)
 
 
-def _stamped(rows: pd.DataFrame, lost: pd.Series) -> Plain:
+def _falls_on_decision_day(rows: pd.DataFrame, lost: pd.Series) -> CheckContent:
     """Check for falls to the worst score on the day of the decision or the day before."""
     title = "no score falls to its worst on the day of the decision"
     if len(lost) < MIN_SLICE_EVENTS:
@@ -193,7 +190,7 @@ def _stamped(rows: pd.DataFrame, lost: pd.Series) -> Plain:
     return check("stamped", title, is_few, words)
 
 
-def _purged(rows: pd.DataFrame, lost: pd.Series, span: PanelSpan) -> Plain:
+def _missing_accounts(rows: pd.DataFrame, lost: pd.Series, span: PanelSpan) -> CheckContent:
     title = "accounts that left are still in the history"
     inside = lost[(lost > span.first + pd.Timedelta(days=31)) & (lost <= span.through)]
     if len(inside) < MIN_SLICE_EVENTS:
@@ -205,7 +202,7 @@ def _purged(rows: pd.DataFrame, lost: pd.Series, span: PanelSpan) -> Plain:
     return check("purged", title, absent / len(inside) <= PURGED_SHARE, words)
 
 
-def ranking_checks(rows: pd.DataFrame, ever: set[str], drawing: Drawing) -> list[Plain]:
+def ranking_checks(rows: pd.DataFrame, ever: set[str], drawing: Drawing) -> list[CheckContent]:
     """Return the checks on labelled rows: AUC jump before decisions, values of lost accounts only.
 
     Parameters
@@ -218,10 +215,10 @@ def ranking_checks(rows: pd.DataFrame, ever: set[str], drawing: Drawing) -> list
         Bootstrap of the interval.
     """
     lead = (rows["decision_at"] - rows["as_of"]).dt.total_seconds() / 86_400.0
-    return [_cliff(rows, lead, drawing), _only_leavers(rows, ever, lead)]
+    return [_auc_jump(rows, lead, drawing), _values_of_lost_accounts(rows, ever, lead)]
 
 
-def _cliff(rows: pd.DataFrame, lead: pd.Series, drawing: Drawing) -> Plain:
+def _auc_jump(rows: pd.DataFrame, lead: pd.Series, drawing: Drawing) -> CheckContent:
     title = "no jump of the AUC just before the decision"
     happened = rows["label"] == 1
     near = rows[happened & (lead <= NEAR_DAYS)].drop_duplicates(["entity_id", "fold"])
@@ -247,17 +244,17 @@ def _cliff(rows: pd.DataFrame, lead: pd.Series, drawing: Drawing) -> Plain:
     return check("cliff", title, (found.low or 0.0) <= CLIFF, words)
 
 
-def _only_leavers(rows: pd.DataFrame, ever: set[str], lead: pd.Series) -> Plain:
+def _values_of_lost_accounts(rows: pd.DataFrame, ever: set[str], lead: pd.Series) -> CheckContent:
     """Check for a value that lost accounts had long before they left and no other account had."""
     title = "no value is reserved for lost accounts"
     left = rows[(rows["label"] == 1) & (lead >= KEPT_LEAD_DAYS)]
     stayed = set(rows.loc[~rows["entity_id"].isin(ever), "risk"].unique())
     if left["entity_id"].nunique() < MIN_SLICE_EVENTS:
         return check("only_leavers", title, None, "too few losses")
-    strange = left[~left["risk"].isin(stayed)]
-    shared = strange.groupby("risk")["entity_id"].nunique()
+    own_values = left[~left["risk"].isin(stayed)]
+    shared = own_values.groupby("risk")["entity_id"].nunique()
     shared = shared[shared >= KEPT_LEAST]
-    carried = int(strange.loc[strange["risk"].isin(shared.index), "entity_id"].nunique())
+    carried = int(own_values.loc[own_values["risk"].isin(shared.index), "entity_id"].nunique())
     total = int(left["entity_id"].nunique())
     words = (
         f"{count(carried)} of {plural(total, 'lost account')} had, {KEPT_LEAD_DAYS} days or "

@@ -50,12 +50,12 @@ class PanelSpan:
     notes: tuple[Note, ...] = ()
 
 
-def span_of(history: ScoreRows, outcomes: OutcomeRows, asked: AuditOptions) -> PanelSpan:
+def span_of(history: ScoreRows, outcomes: OutcomeRows, options: AuditOptions) -> PanelSpan:
     """Return the time that can be evaluated, with notes."""
     rows = history.rows
     first, last = rows["known_at"].min(), rows["known_at"].max()
     notes = [*_gaps(rows)]
-    through, words = _through(outcomes.rows["decision_at"], first, last, asked)
+    through, words = _through(outcomes.rows["decision_at"], first, last, options)
     if words:
         notes.append(Note("outcomes_end", words, "warning"))
     return PanelSpan(first, last, through, _stale_days(rows), tuple(notes))
@@ -88,14 +88,14 @@ def _gaps(rows: pd.DataFrame) -> list[Note]:
 
 
 def _through(
-    decided: pd.Series, first: pd.Timestamp, last: pd.Timestamp, asked: AuditOptions
+    decided: pd.Series, first: pd.Timestamp, last: pd.Timestamp, options: AuditOptions
 ) -> tuple[pd.Timestamp, str]:
     """Return the end of complete outcomes, with a note if they end early."""
-    if asked.through is not None:
-        return pd.Timestamp(asked.through, tz="UTC") + DAY, ""
+    if options.through is not None:
+        return pd.Timestamp(options.through, tz="UTC") + DAY, ""
     end = decided.max() + DAY
     if end >= last:
-        return min(end, pd.Timestamp(asked.now).as_unit("us")), ""
+        return min(end, pd.Timestamp(options.now).as_unit("us")), ""
     inside = decided[(decided >= first) & (decided < last)]
     days = max((end - first).total_seconds() / 86_400.0, 1.0)
     silent = (last - end).total_seconds() / 86_400.0
@@ -110,7 +110,11 @@ def _through(
 
 
 def grid_of(
-    ordered: ScoreDirection, outcomes: OutcomeRows, span: PanelSpan, kind: str, asked: AuditOptions
+    ordered: ScoreDirection,
+    outcomes: OutcomeRows,
+    span: PanelSpan,
+    kind: str,
+    options: AuditOptions,
 ) -> tuple[pd.DataFrame, list[dict[str, object]]]:
     """Return the rows to evaluate a score on, for one kind of outcome, and the row counts.
 
@@ -129,13 +133,13 @@ def grid_of(
     DataError
         No label window is completely observed.
     """
-    horizon = pd.Timedelta(days=asked.horizon_days)
+    horizon = pd.Timedelta(days=options.horizon_days)
     moments = _moments(span)
     whole = scores_as_known(ordered.rows, _every(ordered.rows, moments), span.stale_days)
     whole = _with_label(whole, outcomes.rows, kind, horizon)
     if ordered.rows[["arr", "currency"]].isna().all(axis=None):
         whole["arr"] = whole["event_arr"]
-    flow = [_step("whole", "every account since its first score, at every month start", whole)]
+    flow = [_row_count("whole", "every account since its first score, at every month start", whole)]
     reasons = {
         "no score, or an expired score": whole["risk"].isna(),
         "already left": whole["is_gone"],
@@ -145,15 +149,15 @@ def grid_of(
     out = pd.Series(False, index=whole.index)
     for words, mask in reasons.items():
         if (mask & ~out).any():
-            flow.append(_step("excluded", words, whole[mask & ~out]))
+            flow.append(_row_count("excluded", words, whole[mask & ~out]))
         out |= mask
     rows = whole[~out].reset_index(drop=True)
-    flow.append(_step("used", "used", rows))
+    flow.append(_row_count("used", "used", rows))
     if rows.empty:
         raise DataError(
             "no score has a completely observed label window after it",
             where=f"scores from {span.first:%Y-%m-%d} to {span.last:%Y-%m-%d}, outcomes to "
-            f"{span.through:%Y-%m-%d}, horizon {asked.horizon_days} days",
+            f"{span.through:%Y-%m-%d}, horizon {options.horizon_days} days",
             fix="provide a longer history or a shorter --horizon",
         )
     return _finished(rows, ordered, horizon), flow
@@ -226,7 +230,7 @@ def _with_label(
     return joined.drop(columns="_row")
 
 
-def _step(step: str, words: str, rows: pd.DataFrame) -> dict[str, object]:
+def _row_count(step: str, words: str, rows: pd.DataFrame) -> dict[str, object]:
     return {"step": step, "words": words, "rows": len(rows)}
 
 
@@ -269,13 +273,15 @@ def elsewhere(rows: pd.DataFrame, fit: Rule) -> np.ndarray:
     p = np.empty(len(rows))
     for number in rows["fold"].unique():
         here = (rows["fold"] == number).to_numpy()
-        learnt = rows[~here] if not here.all() else rows
-        p[here] = fit(learnt)(rows[here])
+        training_rows = rows[~here] if not here.all() else rows
+        p[here] = fit(training_rows)(rows[here])
     return p
 
 
-def _calendar(learnt: pd.DataFrame) -> Callable[[pd.DataFrame], np.ndarray]:
-    rates = PooledRates.fit(calendar_cells(learnt), learnt["label"].to_numpy(dtype=np.float64))
+def _calendar(training_rows: pd.DataFrame) -> Callable[[pd.DataFrame], np.ndarray]:
+    rates = PooledRates.fit(
+        calendar_cells(training_rows), training_rows["label"].to_numpy(dtype=np.float64)
+    )
     return lambda rows: rates(calendar_cells(rows))
 
 

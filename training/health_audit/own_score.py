@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,13 +19,13 @@ from training.health_audit.monthly_panel import grid_of, span_of
 from training.health_audit.options import AuditOptions
 from training.health_audit.score_direction import settle_direction
 from training.validation import score_evidence
+from training.validation.content_types import CheckContent
 from training.validation.verdict import PassMarks
 
 if TYPE_CHECKING:
     from features.sources import Loaded
 
 HEALTH_SCORES = "health_scores"
-Plain = dict[str, Any]
 
 
 def own_score_table(loaded: Loaded) -> pd.DataFrame | None:
@@ -65,14 +65,16 @@ def decisions_of(labels: Iterable[pd.DataFrame]) -> pd.DataFrame:
     )
 
 
-def integrity_of(scores: pd.DataFrame, outcomes: pd.DataFrame, asked: AuditOptions) -> list[Plain]:
+def integrity_of(
+    scores: pd.DataFrame, outcomes: pd.DataFrame, options: AuditOptions
+) -> list[CheckContent]:
     """Return the integrity checks of `bellwether audit` on a score and the losses.
 
     Parameters
     ----------
     scores, outcomes : pandas.DataFrame
         In the format of the audit (`own_score_table`, `decisions_of`).
-    asked : Asked
+    options : AuditOptions
         Clock, direction, horizon, bootstrap.
 
     Returns
@@ -82,22 +84,22 @@ def integrity_of(scores: pd.DataFrame, outcomes: pd.DataFrame, asked: AuditOptio
         account in common.
     """
     try:
-        history = score_rows(scores, asked)
-        decided = outcome_rows(outcomes, asked, set(history.rows["entity_id"]))
-        ordered, span = settle_direction(history, asked), span_of(history, decided, asked)
+        history = score_rows(scores, options)
+        decided = outcome_rows(outcomes, options, set(history.rows["entity_id"]))
+        ordered, span = settle_direction(history, options), span_of(history, decided, options)
     except (DataError, SourceError):
         return []
     checks = history_checks(history, ordered, decided, span, None)
     try:
-        rows, _ = grid_of(ordered, decided, span, "churn", asked)
+        rows, _ = grid_of(ordered, decided, span, "churn", options)
     except DataError:  # no label window after a score is observed
         return checks
     ever = set(decided.rows.loc[decided.rows["kind"] == "churn", "entity_id"])
-    drawing = Drawing(asked.draws, asked.seed, 1, 91)
+    drawing = Drawing(options.draws, options.seed, 1, 91)
     return [*checks, *ranking_checks(rows, ever, drawing), _too_good(rows)]
 
 
-def _too_good(rows: pd.DataFrame) -> Plain:
+def _too_good(rows: pd.DataFrame) -> CheckContent:
     title = "the AUC of the score is not suspiciously high"
     first = score_evidence.headline(rows)
     if not 2 <= first["label"].sum() <= len(first) - 2:
@@ -108,8 +110,8 @@ def _too_good(rows: pd.DataFrame) -> Plain:
 
 
 def own_score_checks(
-    loaded: Loaded, labels: Mapping[str, pd.DataFrame], asked: AuditOptions
-) -> list[Plain]:
+    loaded: Loaded, labels: Mapping[str, pd.DataFrame], options: AuditOptions
+) -> list[CheckContent]:
     """Return the integrity checks on the company's health score; empty without score or losses.
 
     Parameters
@@ -118,10 +120,10 @@ def own_score_checks(
         The source tables.
     labels : mapping of str to pandas.DataFrame
         Labelled rows per target whose outcome is churn.
-    asked : Asked
+    options : AuditOptions
         Clock, horizon, bootstrap.
     """
     scores, outcomes = own_score_table(loaded), decisions_of(labels.values())
     if scores is None or scores.empty or outcomes.empty:
         return []
-    return integrity_of(scores, outcomes, asked)
+    return integrity_of(scores, outcomes, options)

@@ -64,14 +64,14 @@ def read_dates(
     SourceError
         Days and months occur in both orders, or the order is ambiguous.
     """
-    told: Written | None = None
+    given: Written | None = None
     if day_first is not None:
-        told = "day_first" if day_first else "month_first"
+        given = "day_first" if day_first else "month_first"
     if pd.api.types.is_numeric_dtype(column):
         column = read_words(column)
     try:
         read = cells.parse_moments(
-            column.rename(name or str(column.name)), told=told, day_first=proven
+            column.rename(name or str(column.name)), told=given, day_first=proven
         )
     except SourceError as error:
         fix = "set --day-first or --month-first" if "two ways" in error.what else error.fix
@@ -97,7 +97,7 @@ def _are_unix(column: pd.Series) -> bool:
     return bool(len(numbers) and seconds.between(low, high).fillna(False).all())
 
 
-def read_numbers(column: pd.Series, told: Written | None = None) -> pd.Series:
+def read_numbers(column: pd.Series, given: Written | None = None) -> pd.Series:
     """Return a column as float64, NaN for cells that are no number.
 
     Raises
@@ -109,7 +109,7 @@ def read_numbers(column: pd.Series, told: Written | None = None) -> pd.Series:
     [1234.5, 12.0, 900.0, 0.75, -40.0, nan]
     """
     try:
-        return cells.numbers(column, told=told, is_money=is_money(str(column.name))).values
+        return cells.numbers(column, told=given, is_money=is_money(str(column.name))).values
     except SourceError as error:
         fix = "set --decimal-comma or --decimal-point"
         raise SourceError(

@@ -47,9 +47,9 @@ class AuditResult:
         Content of the report; None while the history is too short.
     html, json : Path or None
         Files of the report.
-    recorded : Recorded
+    recorded : ScoreLog
         Scores added to the record.
-    wait : Wait or None
+    wait : LabelWait or None
         Date of the first possible verdict, while there is none.
     lines : list of str
         Lines for the terminal: column guesses, then verdicts.
@@ -78,7 +78,7 @@ class AuditResult:
 
 
 def audit(
-    scores: Path, outcomes: Path | None, folder: Path, asked: AuditOptions, progress: Progress
+    scores: Path, outcomes: Path | None, folder: Path, options: AuditOptions, progress: Progress
 ) -> AuditResult:
     """Audit a score from its history and the outcomes.
 
@@ -92,10 +92,10 @@ def audit(
         CSV or Parquet; outcomes None while there are none.
     folder : Path
         Folder of the record and the report.
-    asked : Asked
+    options : AuditOptions
         Options.
     progress : callable
-        Told in words what happens.
+        Receives progress messages.
 
     Raises
     ------
@@ -107,20 +107,23 @@ def audit(
     progress(f"reading {scores.name}")
     seen = read_file(scores)
     given = None if outcomes is None else read_file(outcomes)
-    asked = replace(asked, proven=_proven(seen, given))
-    history = score_rows(seen, asked)
-    recorded = record_scores(history.rows, folder / RECORD, asked.now)
+    options = replace(options, proven=_proven(seen, given))
+    history = score_rows(seen, options)
+    recorded = record_scores(history.rows, folder / RECORD, options.now)
     history = with_recorded(history, folder / RECORD)
     if given is None or not has_history(history):
-        return _waiting(history, given, recorded, asked)
+        return _waiting(history, given, recorded, options)
     progress(f"reading {outcomes.name if outcomes else ''}")
     named = {"scores": _named(scores), "outcomes": _named(outcomes)}
     files = AuditFiles(given, named)
-    content = audit_content(files, history, recorded, asked, progress)
+    content = audit_content(files, history, recorded, options, progress)
     progress("writing the report")
     html, json = write_audit(content, folder)
-    told = reading_lines(content["notes"])
-    lines = [*guess_lines([*history.guesses], content["reading"]), *told, *summary_lines(content)]
+    lines = [
+        *guess_lines([*history.guesses], content["reading"]),
+        *reading_lines(content["notes"]),
+        *summary_lines(content),
+    ]
     return AuditResult(content, html, json, recorded, None, lines)
 
 
@@ -136,25 +139,25 @@ def _named(path: Path | None) -> dict[str, str]:
 
 
 def _waiting(
-    history: Any, given: pd.DataFrame | None, recorded: ScoreLog, asked: AuditOptions
+    history: Any, given: pd.DataFrame | None, recorded: ScoreLog, options: AuditOptions
 ) -> AuditResult:
     decided = None
     if given is not None:
         try:
-            found = outcome_rows(given, asked, set(history.rows["entity_id"])).rows
+            found = outcome_rows(given, options, set(history.rows["entity_id"])).rows
             decided = found.loc[found["kind"] == "churn", "decision_at"]
         except DataError:
             decided = None
-    since = recorded.since or asked.now
+    since = recorded.since or options.now
     n_accounts = int(history.rows["entity_id"].nunique())
-    wait = wait_for(since, n_accounts, decided, asked.horizon_days, PassMarks())
-    stood = "one date of scores" if not has_history(history) else "no outcomes"
+    wait = wait_for(since, n_accounts, decided, options.horizon_days, PassMarks())
+    reason = "one date of scores" if not has_history(history) else "no outcomes"
     lines = [
         *guess_lines(history.guesses),
-        f"{stood}: no evaluation yet. Recorded {plural(recorded.n_new, 'score')}"
+        f"{reason}: no evaluation yet. Recorded {plural(recorded.n_new, 'score')}"
         + (f", {count(recorded.n_changed)} changed" if recorded.n_changed else "")
         + f" in {recorded.folder}",
-        f"about {count(wait.losses_per_year)} losses a year are expected, based on {wait.told_by}",
+        f"about {count(wait.losses_per_year)} losses a year are expected, based on {wait.source}",
         f"first possible verdict on {wait.first_on:%Y-%m-%d}, full verdict on "
         f"{wait.full_on:%Y-%m-%d}",
         "run this command with every new export, at least monthly",

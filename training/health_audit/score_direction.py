@@ -33,7 +33,7 @@ LEVELS: Mapping[str, float] = {
 """Rank of band names that express an amount; the column name decides the direction."""
 
 RISK_WORDS = ("risk", "churn", "prob", "propens", "attrition", "danger")
-ERA_TAIL = 0.02
+SET_OVERLAP = 0.02
 """Share of a band's rows at either end of its time that may overlap with another set of bands."""
 
 
@@ -50,7 +50,7 @@ class ScoreDirection:
         Band names from best to worst; empty without bands.
     higher : str
         ``healthier`` or ``riskier``: meaning of a high number in the file.
-    told_by : str
+    source : str
         Source of the direction.
     is_probability : bool
         ``risk`` is a probability in [0, 1].
@@ -61,12 +61,12 @@ class ScoreDirection:
     rows: pd.DataFrame
     bands: tuple[str, ...]
     higher: Higher
-    told_by: str
+    source: str
     is_probability: bool
     notes: tuple[Note, ...]
 
 
-def settle_direction(history: ScoreRows, asked: AuditOptions) -> ScoreDirection:
+def settle_direction(history: ScoreRows, options: AuditOptions) -> ScoreDirection:
     """Determine direction and band order.
 
     Raises
@@ -77,13 +77,15 @@ def settle_direction(history: ScoreRows, asked: AuditOptions) -> ScoreDirection:
     rows, notes = history.rows, []
     names = {guess.role: guess.column for guess in history.guesses}
     has_score = bool(rows["score"].notna().any())
-    eras = _eras(rows) if rows["band"].notna().any() else []
-    orders = [_order(era, rows, names.get("band", ""), asked, has_score) for era in eras]
+    eras = _band_sets(rows) if rows["band"].notna().any() else []
+    orders = [
+        _order(band_set, rows, names.get("band", ""), options, has_score) for band_set in eras
+    ]
     level, bands = _levels(rows, orders)
     if len(orders) > 1:
         notes.append(_renamed(rows, orders))
-    higher, told_by = _direction(rows, names.get("score", ""), level, asked, has_score)
-    is_probability = has_score and _is_probability(rows["score"], names, higher, asked)
+    higher, source = _direction(rows, names.get("score", ""), level, options, has_score)
+    is_probability = has_score and _is_probability(rows["score"], names, higher, options)
     sign = 1.0 if higher == "riskier" else -1.0
     risk = sign * rows["score"] if has_score else pd.Series(level, rows.index).astype("float64")
     if is_probability and rows["score"].max() > 1:
@@ -94,17 +96,18 @@ def settle_direction(history: ScoreRows, asked: AuditOptions) -> ScoreDirection:
         made.loc[usable].reset_index(drop=True),
         bands,
         higher,
-        told_by,
+        source,
         is_probability,
         tuple(notes),
     )
 
 
-def _eras(rows: pd.DataFrame) -> list[list[str]]:
+def _band_sets(rows: pd.DataFrame) -> list[list[str]]:
     """Return the sets of bands used together, oldest first; a renaming starts a new set."""
     seen = rows.dropna(subset=["band"]).groupby(rows["band"].str.casefold())["scored_at"]
     spans = sorted(
-        (group.quantile(ERA_TAIL), group.quantile(1 - ERA_TAIL), str(name)) for name, group in seen
+        (group.quantile(SET_OVERLAP), group.quantile(1 - SET_OVERLAP), str(name))
+        for name, group in seen
     )
     eras: list[list[str]] = []
     until = None
@@ -117,41 +120,41 @@ def _eras(rows: pd.DataFrame) -> list[list[str]]:
 
 
 def _order(
-    era: Sequence[str], rows: pd.DataFrame, column: str, asked: AuditOptions, has_score: bool
+    band_set: Sequence[str], rows: pd.DataFrame, column: str, options: AuditOptions, has_score: bool
 ) -> list[str]:
     """Return one set of bands from best to worst."""
-    for told in asked.bands:
-        order = [name.casefold().strip() for name in told]
-        if set(era) <= set(order):
-            return [name for name in order if name in era]
-    known = _by_name(era, column)
+    for given in options.bands:
+        order = [name.casefold().strip() for name in given]
+        if set(band_set) <= set(order):
+            return [name for name in order if name in band_set]
+    known = _by_name(band_set, column)
     if known is not None:
         return known
     if has_score:
-        return _by_score(era, rows, asked)
+        return _by_score(band_set, rows, options)
     raise DataError(
-        f"the order of the bands is unknown: {listing(sorted(era))}",
+        f"the order of the bands is unknown: {listing(sorted(band_set))}",
         where=f"column {column}",
-        fix=f'--bands "{", ".join(sorted(era))}", from best to worst',
+        fix=f'--bands "{", ".join(sorted(band_set))}", from best to worst',
     )
 
 
-def _by_name(era: Sequence[str], column: str) -> list[str] | None:
-    words = {name: plain_word(name) for name in era}
+def _by_name(band_set: Sequence[str], column: str) -> list[str] | None:
+    words = {name: plain_word(name) for name in band_set}
     if all(word in GOODNESS for word in words.values()):
-        return sorted(era, key=lambda name: -GOODNESS[words[name]])
+        return sorted(band_set, key=lambda name: -GOODNESS[words[name]])
     if all(word in LEVELS for word in words.values()):
         if any(word in column.lower() for word in RISK_WORDS):
-            return sorted(era, key=lambda name: LEVELS[words[name]])
+            return sorted(band_set, key=lambda name: LEVELS[words[name]])
         if "health" in column.lower() or "score" in column.lower():
-            return sorted(era, key=lambda name: -LEVELS[words[name]])
+            return sorted(band_set, key=lambda name: -LEVELS[words[name]])
     return None
 
 
-def _by_score(era: Sequence[str], rows: pd.DataFrame, asked: AuditOptions) -> list[str]:
-    here = rows[rows["band"].str.casefold().isin(era)]
+def _by_score(band_set: Sequence[str], rows: pd.DataFrame, options: AuditOptions) -> list[str]:
+    here = rows[rows["band"].str.casefold().isin(band_set)]
     typical = here.groupby(here["band"].str.casefold())["score"].median()
-    rising = asked.higher == "riskier"
+    rising = options.higher == "riskier"
     return [str(name) for name in typical.sort_values(ascending=rising).index]
 
 
@@ -174,7 +177,7 @@ def _levels(rows: pd.DataFrame, orders: Sequence[list[str]]) -> tuple[np.ndarray
 def _renamed(rows: pd.DataFrame, orders: Sequence[list[str]]) -> Note:
     begun = [
         pd.Timestamp(
-            rows.loc[rows["band"].str.casefold().isin(order), "scored_at"].quantile(ERA_TAIL)
+            rows.loc[rows["band"].str.casefold().isin(order), "scored_at"].quantile(SET_OVERLAP)
         )
         for order in orders[1:]
     ]
@@ -191,10 +194,10 @@ def _renamed(rows: pd.DataFrame, orders: Sequence[list[str]]) -> Note:
 
 
 def _direction(
-    rows: pd.DataFrame, column: str, level: np.ndarray, asked: AuditOptions, has_score: bool
+    rows: pd.DataFrame, column: str, level: np.ndarray, options: AuditOptions, has_score: bool
 ) -> tuple[Higher, str]:
-    if asked.higher is not None:
-        return asked.higher, "as configured"
+    if options.higher is not None:
+        return options.higher, "as configured"
     if not has_score:
         return "healthier", "by the order of the bands"
     both = (level >= 0) & rows["score"].notna().to_numpy()
@@ -212,16 +215,16 @@ def _direction(
 
 
 def _is_probability(
-    score: pd.Series, names: Mapping[str, str], higher: Higher, asked: AuditOptions
+    score: pd.Series, names: Mapping[str, str], higher: Higher, options: AuditOptions
 ) -> bool:
     inside = bool(score.min() >= 0 and score.max() <= 100)
-    if asked.is_probability is not None:
-        if asked.is_probability and not inside:
+    if options.is_probability is not None:
+        if options.is_probability and not inside:
             raise DataError(
                 f"the score runs from {score.min():g} to {score.max():g}, so it is not a "
                 "probability",
                 fix="remove --probability",
             )
-        return asked.is_probability
+        return options.is_probability
     is_named = "prob" in names.get("score", "").lower()
     return inside and higher == "riskier" and (is_named or bool(score.max() <= 1))

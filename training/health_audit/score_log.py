@@ -142,15 +142,15 @@ class LabelWait:
     Attributes
     ----------
     losses_per_year : float
-        Expected losses at the rate of `told_by`.
-    told_by : str
+        Expected losses at the rate of `source`.
+    source : str
         Source of the rate.
     first_on, full_on : datetime
         Dates from which any verdict, and the best verdict, is possible.
     """
 
     losses_per_year: float
-    told_by: str
+    source: str
     first_on: datetime
     full_on: datetime
 
@@ -187,14 +187,14 @@ def wait_for(
     >>> wait.losses_per_year, f"{wait.first_on:%Y-%m-%d}", f"{wait.full_on:%Y-%m-%d}"
     (50.0, '2026-05-28', '2028-01-01')
     """
-    per_year, told_by = _rate(n_accounts, decided)
+    per_year, source = _rate(n_accounts, decided)
     first_days = max(horizon_days, MIN_VERDICT_EVENTS * _DAYS_PER_YEAR / per_year)
     full_days = max(
         marks.min_folds * 91 + horizon_days, marks.min_events / per_year * _DAYS_PER_YEAR
     )
     return LabelWait(
         per_year,
-        told_by,
+        source,
         since + timedelta(days=math.ceil(first_days)),
         since + timedelta(days=round(full_days)),
     )

@@ -30,16 +30,16 @@ def decision_curve(
     Returns
     -------
     list of dict
-        threshold; score, everybody (net benefit per 1,000 accounts, in losses found); no account
+        threshold; score, all_accounts (net benefit per 1,000 accounts, in losses found); no account
         is 0. Thresholds above three times the base rate are left out.
     """
     rate = float(label.mean())
     kept = np.array([t for t in thresholds if t <= max(3.0 * rate, thresholds[2])])
     scored = net_benefit(label, p, kept)
-    everybody = rate - (1.0 - rate) * kept / (1.0 - kept)
+    all_accounts = rate - (1.0 - rate) * kept / (1.0 - kept)
     return [
-        {"threshold": float(t), "score": 1000.0 * float(a), "everybody": 1000.0 * float(b)}
-        for t, a, b in zip(kept, scored, everybody, strict=True)
+        {"threshold": float(t), "score": 1000.0 * float(a), "all_accounts": 1000.0 * float(b)}
+        for t, a, b in zip(kept, scored, all_accounts, strict=True)
     ]
 
 

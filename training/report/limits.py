@@ -14,11 +14,11 @@ GLOSSARY: dict[str, str] = {
     "similar accounts. Accounts are resampled with all their rows.",
     "AUC": "The share of pairs, one account with the event and one without, in which the account "
     "with the event has the higher score. 0.50 is a coin toss, 1.00 is perfect. Within test "
-    "periods: "
-    "both accounts are from the same period, as when a team chooses among them. This AUC is used "
-    "unless stated otherwise, and for every criterion. Over all periods: the accounts may be from "
-    "different periods, so this AUC also measures whether scores follow changes of the overall "
-    "rate over time.",
+    "periods, both accounts are from the same period, as when a team chooses among them; this "
+    "value "
+    "is used unless stated otherwise, and for every criterion. Over all periods, the accounts may "
+    "be from different periods, so this value also reflects whether scores follow changes of the "
+    "overall rate over time.",
     "Wilson interval": "The 95 % interval of a share. Rows of one account in several periods are "
     "correlated, so they count by their effective sample size.",
     "Test period": "A period later than all training data, including labels. Every number on "
@@ -26,8 +26,7 @@ GLOSSARY: dict[str, str] = {
     "Event": "The predicted outcome, once per account and decision.",
     "Capacity": "The number of accounts the team can work in a month, as configured.",
     "Lift at capacity": "The event rate among the accounts the team would have worked, divided "
-    "by the "
-    "rate among all accounts. 1.0× equals a random selection.",
+    "by the rate among all accounts. 1.0× equals a random selection.",
     "Capture at capacity": "The share of all events among the accounts the team would have worked.",
     "Band": "Low, elevated or high: a range of probability fixed when the model was published.",
     "ARR in at-risk accounts": "All ARR of the accounts in the elevated and high bands. Most of it "

@@ -30,7 +30,7 @@ DAYS_PER_YEAR = 365.25
 Plain = dict[str, Any]
 
 
-def sides_of(rows: pd.DataFrame, drawing: Drawing) -> Plain | None:
+def score_comparison(rows: pd.DataFrame, drawing: Drawing) -> Plain | None:
     """Return the comparison of scores on the rows where all scores are known.
 
     Parameters
@@ -59,7 +59,7 @@ def _enough(rows: pd.DataFrame) -> bool:
     return min(events, len(rows) - events) >= MIN_SLICE_EVENTS
 
 
-def warned_of(
+def early_warnings(
     predictions: pd.DataFrame, cuts: Mapping[str, float], horizon_days: float, *, is_growth: bool
 ) -> Plain | None:
     """Return every event of the last four quarters with earlier model and health scores.
@@ -106,24 +106,26 @@ def warned_of(
 
 def _reader(predictions: pd.DataFrame) -> Any:
     """Return a reader of both scores at the last grid date before a time."""
-    stood = predictions[["entity_id", "as_of", f"p_{MODEL}", "health_score"]].rename(
+    scored_rows = predictions[["entity_id", "as_of", f"p_{MODEL}", "health_score"]].rename(
         columns={f"p_{MODEL}": MODEL, "health_score": HEALTH}
     )
-    stood = stood.sort_values("as_of").drop_duplicates(["entity_id", "as_of"], keep="last")
+    scored_rows = scored_rows.sort_values("as_of").drop_duplicates(
+        ["entity_id", "as_of"], keep="last"
+    )
 
-    def read(asked: pd.DataFrame) -> pd.DataFrame:
-        order = asked.assign(
-            _row=np.arange(len(asked)), as_of=asked["as_of"].astype(stood["as_of"].dtype)
+    def read(moments: pd.DataFrame) -> pd.DataFrame:
+        order = moments.assign(
+            _row=np.arange(len(moments)), as_of=moments["as_of"].astype(scored_rows["as_of"].dtype)
         ).sort_values("as_of", kind="stable")
         found = pd.merge_asof(
-            order, stood, on="as_of", by="entity_id", tolerance=pd.Timedelta(days=FRESH_DAYS)
+            order, scored_rows, on="as_of", by="entity_id", tolerance=pd.Timedelta(days=FRESH_DAYS)
         )
         return found.sort_values("_row", ignore_index=True)
 
     return read
 
 
-def worth_of(rows: pd.DataFrame, drawing: Drawing) -> Plain:
+def score_value(rows: pd.DataFrame, drawing: Drawing) -> Plain:
     """Return the value of the model's score over the test periods, by assumption."""
     sample = sample_of(rows, MODEL, drawing.capacity_per_fold)
     years = rows["fold"].nunique() * drawing.fold_days / DAYS_PER_YEAR
@@ -133,7 +135,7 @@ def worth_of(rows: pd.DataFrame, drawing: Drawing) -> Plain:
     }
 
 
-def parts_of(
+def health_score_components(
     rows: pd.DataFrame, parts: pd.DataFrame | None, drawing: Drawing, *, is_growth: bool
 ) -> Plain | None:
     """Return the evidence on each component of the health score in use.
@@ -158,9 +160,13 @@ def parts_of(
         return None
     names = [str(name) for name in parts if str(name).startswith(PART)]
     order = rows.sort_values("as_of", kind="stable")
-    stood = parts.assign(known_at=parts["known_at"].astype(order["as_of"].dtype))
+    scored_rows = parts.assign(known_at=parts["known_at"].astype(order["as_of"].dtype))
     found = pd.merge_asof(
-        order, stood.sort_values("known_at"), left_on="as_of", right_on="known_at", by="entity_id"
+        order,
+        scored_rows.sort_values("known_at"),
+        left_on="as_of",
+        right_on="known_at",
+        by="entity_id",
     )
     here = found[found["health_score"].notna() & found[names].notna().any(axis=1)]
     here = here.reset_index(drop=True)

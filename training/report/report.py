@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -22,7 +21,9 @@ from configs.schema.workspace import Workspace
 from training.evaluation.metrics import AUC_POOLED, AUC_WITHIN
 from training.forecast import charts as forecast_charts
 from training.report.content import ReportInputs, report_content
+from training.report.content_types import JsonContent, ReportContent
 from training.reporting import charts, report_text
+from training.validation.content_types import CheckContent
 from training.validation.score_evidence import EQUIVALENCE
 from training.validation.verdict import PassMarks
 
@@ -63,19 +64,19 @@ class ReportPaths:
 def build_report(
     workspace: Workspace,
     *,
-    quality: Mapping[str, Any],
-    contracts: Mapping[str, Mapping[str, Any]],
-    evaluations: Mapping[str, Mapping[str, Any]],
-    gates: Mapping[str, Mapping[str, Any] | Sequence[Mapping[str, Any]]],
+    quality: JsonContent,
+    contracts: Mapping[str, JsonContent],
+    evaluations: Mapping[str, JsonContent],
+    gates: Mapping[str, JsonContent | Sequence[JsonContent]],
     out_of_time: Mapping[str, pd.DataFrame],
-    book: pd.DataFrame | Iterable[Mapping[str, Any]],
-    release: Mapping[str, Any],
+    book: pd.DataFrame | Iterable[JsonContent],
+    release: JsonContent,
     now: datetime,
-    checks: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    checks: Mapping[str, Sequence[JsonContent]] | None = None,
     marks: PassMarks | None = None,
-    sections: Mapping[str, Any] | None = None,
+    sections: Mapping[str, JsonContent] | None = None,
     health_parts: pd.DataFrame | None = None,
-    own_score: Sequence[Mapping[str, Any]] = (),
+    own_score: Sequence[CheckContent] = (),
 ) -> ReportPaths:
     """Write the report of a company's published release.
 
@@ -150,10 +151,10 @@ def build_report(
 
 
 def _refuse_incomplete(
-    contracts: Mapping[str, Any],
-    evaluations: Mapping[str, Any],
+    contracts: Mapping[str, JsonContent],
+    evaluations: Mapping[str, JsonContent],
     out_of_time: Mapping[str, pd.DataFrame],
-    release: Mapping[str, Any],
+    release: JsonContent,
 ) -> None:
     parts = {
         "evaluation": evaluations,
@@ -176,15 +177,15 @@ def _refuse_incomplete(
 
 
 def _gates_of(
-    judgement: Mapping[str, Any] | Sequence[Mapping[str, Any]],
-) -> Sequence[Mapping[str, Any]]:
+    judgement: JsonContent | Sequence[JsonContent],
+) -> Sequence[JsonContent]:
     if isinstance(judgement, Mapping):
-        gates: Sequence[Mapping[str, Any]] = judgement["gates"]
+        gates: Sequence[JsonContent] = judgement["gates"]
         return gates
     return judgement
 
 
-def _write(reports: Path, content: dict[str, Any], marks: PassMarks) -> ReportPaths:
+def _write(reports: Path, content: ReportContent, marks: PassMarks) -> ReportPaths:
     """Write page and JSON to the report folder, then replace the latest copies."""
     page, numbers = render(content, marks), canonical_json(content) + "\n"
     identity = digest(page, numbers)
@@ -203,7 +204,7 @@ def _write(reports: Path, content: dict[str, Any], marks: PassMarks) -> ReportPa
     )
 
 
-def render(content: Mapping[str, Any], marks: PassMarks | None = None) -> str:
+def render(content: JsonContent | ReportContent, marks: PassMarks | None = None) -> str:
     """Return the HTML page of a report: one file without scripts or external resources.
 
     Parameters
@@ -216,7 +217,9 @@ def render(content: Mapping[str, Any], marks: PassMarks | None = None) -> str:
     return render_page(PAGE, content, marks)
 
 
-def render_page(name: str, content: Mapping[str, Any], marks: PassMarks | None = None) -> str:
+def render_page(
+    name: str, content: JsonContent | ReportContent, marks: PassMarks | None = None
+) -> str:
     """Return a page from a template and content, with the values shared by all pages."""
     return (
         _pages()

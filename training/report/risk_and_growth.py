@@ -10,6 +10,7 @@ import pandas as pd
 
 from training.evaluation.metrics import clustered_wilson
 from training.evaluation.sampling import MODEL
+from training.report.content_types import BandPair
 from training.validation.current_accounts import scored_accounts, value_of
 from training.validation.score_evidence import BANDS, band_of
 
@@ -66,7 +67,7 @@ def _rate(label: pd.Series, entity: pd.Series) -> Plain:
     return {"events": events, "rate": events / n, "low": low, "high": high}
 
 
-def now(rows: Sequence[Row], names: tuple[str, str]) -> list[Plain]:
+def now(rows: Sequence[Row], names: tuple[str, str]) -> list[BandPair]:
     """Return number and ARR of current accounts in each pair of bands.
 
     Returns
@@ -96,7 +97,7 @@ def pair_of(contracts: Mapping[str, Row]) -> tuple[str, str] | None:
     return None
 
 
-def agreement(cells: Iterable[Row]) -> float | None:
+def agreement(cells: Iterable[BandPair]) -> float | None:
     """Return the correlation of the two bands over accounts; None if one does not vary."""
     rows = [
         (BANDS.index(str(cell["risk"])), BANDS.index(str(cell["growth"])), cell["accounts"])

@@ -13,6 +13,20 @@ from typing import Any
 
 from configs.runtime.formatting import count, fixed, money, month, percent, plural
 from training.evaluation.metrics import AUC_WITHIN
+from training.reporting.chart_types import (
+    Bar,
+    BarChart,
+    CurveChart,
+    DotChart,
+    DotRow,
+    Estimated,
+    FoldChart,
+    FoldPart,
+    FoldRow,
+    Line,
+    ReliabilityChart,
+    Tick,
+)
 from training.reporting.report_text import MODELS, OutcomeText, estimated, interval
 
 ROW = 50
@@ -24,7 +38,8 @@ RELIABILITY_HEIGHT = 260
 
 SHAPES: Mapping[str, str] = {"model": "dot", "health_score": "diamond", "calendar": "square"}
 
-Plain = dict[str, Any]
+Content = Mapping[str, Any]
+"""Part of the content of a report."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +67,7 @@ class Axis:
         return f"{self.part(end) - self.part(start):.2f}%"
 
 
-def tick(axis: Axis, value: float, text: str, note: str = "") -> Plain:
+def tick(axis: Axis, value: float, text: str, note: str = "") -> Tick:
     """Return one tick of an axis; the outermost ticks are aligned to stay inside."""
     place = axis.part(value)
     anchor = "start" if place < 1 else "end" if place > 99 else "middle"
@@ -68,7 +83,7 @@ def tenths(low: float, high: float) -> list[float]:
     return [n / 10 for n in range(round(low * 10), round(high * 10) + 1)]
 
 
-def area_axis(estimates: Sequence[Mapping[str, float | None]]) -> Axis:
+def area_axis(estimates: Sequence[Estimated]) -> Axis:
     """Return an AUC axis that contains all intervals and chance."""
     known = [x for item in estimates for x in item.values() if x is not None]
     low = min([0.4, *(int(x * 10) / 10 for x in known)])
@@ -76,7 +91,7 @@ def area_axis(estimates: Sequence[Mapping[str, float | None]]) -> Axis:
     return Axis(low, min(1.0, high))
 
 
-def area_ticks(axis: Axis, mark: float) -> list[Plain]:
+def area_ticks(axis: Axis, mark: float) -> list[Tick]:
     """Return the ticks of an AUC axis, with labels at chance and the threshold."""
     notes = {0.5: "chance", mark: "mark"}
     return [tick(axis, at, fixed(at, 1), notes.get(at, "")) for at in tenths(axis.low, axis.high)]
@@ -86,11 +101,11 @@ def dot_row(
     position: int,
     axis: Axis,
     label: str,
-    estimate: Mapping[str, float | None],
+    estimate: Estimated,
     text: str,
     *,
     is_main: bool = False,
-) -> Plain:
+) -> DotRow:
     """Return one row of a dot chart: a value with its interval, label above."""
     value, low, high = estimate["value"], estimate["low"], estimate["high"]
     return {
@@ -107,7 +122,7 @@ def dot_row(
     }
 
 
-def model_chart(models: Sequence[Plain], folds: Sequence[Plain], mark: float) -> Plain:
+def model_chart(models: Sequence[Content], folds: Sequence[Content], mark: float) -> DotChart:
     """Return the chart of AUC by model and baseline, with small circles per test period."""
     axis = area_axis(
         [item["auc"] for item in models] + [one for fold in folds for one in _points(fold)]
@@ -125,16 +140,16 @@ def model_chart(models: Sequence[Plain], folds: Sequence[Plain], mark: float) ->
         values = [fold["models"][item["name"]]["value"] for fold in folds]
         row["faint"] = [axis(value) for value in values if value is not None]
         rows.append(row)
-    said = "; ".join(f"{item['title']} {estimated(item['auc'])}" for item in models)
-    return _dots(rows, area_ticks(axis, mark), f"{AUC_WITHIN} with 95 % intervals. {said}.")
+    summary = "; ".join(f"{item['title']} {estimated(item['auc'])}" for item in models)
+    return _dots(rows, area_ticks(axis, mark), f"{AUC_WITHIN} with 95 % intervals. {summary}.")
 
 
-def _points(fold: Plain) -> list[dict[str, float | None]]:
+def _points(fold: Content) -> list[dict[str, float | None]]:
     """Return the values of a test period without intervals."""
     return [{"value": item["value"]} for item in fold["models"].values()]
 
 
-def lead_chart(leads: Sequence[Plain], mark: float) -> Plain | None:
+def lead_chart(leads: Sequence[Content], mark: float) -> DotChart | None:
     """Return the chart of AUC by lead time for model, calendar and health score."""
     timed = [item for item in leads if "auc" in item]
     if not timed:
@@ -151,12 +166,15 @@ def lead_chart(leads: Sequence[Plain], mark: float) -> Plain | None:
             if (value := item["auc"][name]["value"]) is not None
         ]
         rows.append(row)
-    said = "; ".join(f"{row['label']} {row['text']}" for row in rows)
-    chart = _dots(rows, area_ticks(axis, mark), f"{AUC_WITHIN} of the model by lead time. {said}.")
-    return {**chart, "legend": [{"shape": SHAPES[name], "text": MODELS[name]} for name in shown]}
+    summary = "; ".join(f"{row['label']} {row['text']}" for row in rows)
+    chart = _dots(
+        rows, area_ticks(axis, mark), f"{AUC_WITHIN} of the model by lead time. {summary}."
+    )
+    chart["legend"] = [{"shape": SHAPES[name], "text": MODELS[name]} for name in shown]
+    return chart
 
 
-def lead_words(item: Mapping[str, Any]) -> str:
+def lead_words(item: Content) -> str:
     """Return a lead time as a short label that fits a phone.
 
     >>> lead_words({"days": 90, "counted_from": "notice deadline"})
@@ -165,7 +183,7 @@ def lead_words(item: Mapping[str, Any]) -> str:
     return f"{item['days']} days to {str(item['counted_from']).removesuffix(' deadline')}"
 
 
-def lead_days_chart(leads: Sequence[Plain], mark: float) -> Plain | None:
+def lead_days_chart(leads: Sequence[Content], mark: float) -> DotChart | None:
     """Return the chart of AUC by days between the last score and the decision."""
     rows = [
         (
@@ -178,7 +196,7 @@ def lead_days_chart(leads: Sequence[Plain], mark: float) -> Plain | None:
     return _area_chart(rows, mark, f"{AUC_WITHIN} by days before the decision") if rows else None
 
 
-def quarter_chart(folds: Sequence[Plain], mark: float) -> Plain:
+def quarter_chart(folds: Sequence[Content], mark: float) -> DotChart:
     """Return the chart of AUC by quarter, with intervals."""
     rows = [
         (
@@ -190,14 +208,14 @@ def quarter_chart(folds: Sequence[Plain], mark: float) -> Plain:
     return _area_chart(rows, mark, f"{AUC_WITHIN}, by quarter")
 
 
-def _area_chart(areas: Sequence[tuple[str, Plain]], mark: float, title: str) -> Plain:
+def _area_chart(areas: Sequence[tuple[str, Estimated]], mark: float, title: str) -> DotChart:
     axis = area_axis([estimate for _, estimate in areas])
     rows = [
         dot_row(position, axis, label, estimate, estimated(estimate), is_main=True)
         for position, (label, estimate) in enumerate(areas)
     ]
-    said = "; ".join(f"{row['label']} {row['text']}" for row in rows)
-    return _dots(rows, area_ticks(axis, mark), f"{title}. {said}.")
+    summary = "; ".join(f"{row['label']} {row['text']}" for row in rows)
+    return _dots(rows, area_ticks(axis, mark), f"{title}. {summary}.")
 
 
 def quarter_words(quarter: str) -> str:
@@ -222,12 +240,12 @@ def tone(band: str, order: Sequence[str]) -> str:
 
 
 def own_band_chart(
-    table: Mapping[str, Any], order: Sequence[str], base_rate: float, outcome: OutcomeText
-) -> Plain:
+    table: Content, order: Sequence[str], base_rate: float, outcome: OutcomeText
+) -> BarChart:
     """Return the chart of observed rates for any set of bands, riskiest first."""
     rows = list(reversed(table["rows"]))
     axis = Axis(0.0, rate_ceiling([item["high"] for item in rows] + [base_rate]))
-    bars = [
+    bars: list[Bar] = [
         {
             **bar_row(
                 position,
@@ -247,12 +265,12 @@ def own_band_chart(
         tick(axis, base_rate, "", f"all: {percent(base_rate)}"),
         tick(axis, axis.high, percent(axis.high)),
     ]
-    said = "; ".join(f"{bar['label']} {bar['text']}" for bar in bars)
-    about = f"Share of accounts that {outcome.did}, by band. {said}."
-    return _bars(bars, ticks, about) | {"marks": [axis(base_rate)]}
+    summary = "; ".join(f"{bar['label']} {bar['text']}" for bar in bars)
+    about = f"Share of accounts that {outcome.did}, by band. {summary}."
+    return _bars(bars, ticks, about, [axis(base_rate)])
 
 
-def part_chart(parts: Sequence[Plain]) -> Plain:
+def part_chart(parts: Sequence[Content]) -> DotChart:
     """Return the chart of AUC by component of a score, in the direction of use."""
     axis = area_axis([item["auc"] for item in parts])
     rows = [
@@ -266,49 +284,49 @@ def part_chart(parts: Sequence[Plain]) -> Plain:
         )
         for position, item in enumerate(parts)
     ]
-    said = "; ".join(f"{row['label']} {row['text']}" for row in rows)
-    return _dots(rows, area_ticks(axis, 0.6), f"{AUC_WITHIN} of each component alone. {said}.")
+    summary = "; ".join(f"{row['label']} {row['text']}" for row in rows)
+    return _dots(rows, area_ticks(axis, 0.6), f"{AUC_WITHIN} of each component alone. {summary}.")
 
 
 CURVE_HEIGHT = 200
 
 
-def curve_chart(curve: Sequence[Plain]) -> Plain:
+def curve_chart(curve: Sequence[Mapping[str, float]]) -> CurveChart:
     """Return the decision curve: net benefit by threshold, for the score and for all accounts."""
     across = Axis(0.0, max(item["threshold"] for item in curve))
-    tops = [item[name] for item in curve for name in ("score", "everybody")]
+    tops = [item[name] for item in curve for name in ("score", "all_accounts")]
     top = max([*tops, 1e-9])
     low = max(min([0.0, *tops]), -top)
 
     def down(value: float) -> float:
         return round(CURVE_HEIGHT * (1.0 - (max(value, low) - low) / ((top - low) or 1.0)), 1)
 
-    def line(name: str) -> list[Plain]:
+    def line(name: str) -> list[Line]:
         points = [(across(item["threshold"]), down(item[name])) for item in curve]
         return [
             {"x1": a[0], "y1": a[1], "x2": b[0], "y2": b[1]}
             for a, b in zip(points, points[1:], strict=False)
         ]
 
-    said = "; ".join(
+    summary = "; ".join(
         f"at {percent(item['threshold'])}: {fixed(item['score'], 1)} compared with "
-        f"{fixed(item['everybody'], 1)} for all accounts"
+        f"{fixed(item['all_accounts'], 1)} for all accounts"
         for item in curve
     )
     return {
         "score": line("score"),
-        "everybody": line("everybody"),
+        "all_accounts": line("all_accounts"),
         "zero": down(0.0),
         "ticks": [
             tick(across, item["threshold"], percent(item["threshold"])) for item in curve[::2]
         ],
         "top": fixed(top, 1),
         "height": CURVE_HEIGHT,
-        "desc": f"Net benefit per 1,000 accounts. {said}.",
+        "desc": f"Net benefit per 1,000 accounts. {summary}.",
     }
 
 
-def difference_chart(difference: Mapping[str, float | None], zone: float) -> Plain:
+def difference_chart(difference: Estimated, zone: float) -> DotChart:
     """Return the chart of one difference with its interval and the zone of equivalence."""
     reach = max([0.1, *(abs(x) for x in difference.values() if x is not None)])
     reach = -int(-reach * 20 - 0.999) / 20
@@ -320,16 +338,17 @@ def difference_chart(difference: Mapping[str, float | None], zone: float) -> Pla
         tick(axis, reach, f"+{fixed(reach)}", "model better"),
     ]
     chart = _dots([row], ticks, f"Difference in {AUC_WITHIN} {estimated(difference, 'signed')}.")
-    return {**chart, "zones": [{"x": axis(-zone), "width": axis.width(-zone, zone)}]}
+    chart["zones"] = [{"x": axis(-zone), "width": axis.width(-zone, zone)}]
+    return chart
 
 
-def _dots(rows: list[Plain], ticks: list[Plain], said: str) -> Plain:
+def _dots(rows: list[DotRow], ticks: list[Tick], description: str) -> DotChart:
     return {
         "rows": rows,
         "ticks": ticks,
         "zones": [],
         "legend": [],
-        "desc": said,
+        "desc": description,
         "axis_y": len(rows) * ROW - 4,
         "height": len(rows) * ROW + AXIS,
     }
@@ -338,18 +357,22 @@ def _dots(rows: list[Plain], ticks: list[Plain], said: str) -> Plain:
 def band_title(band: str, outcome: OutcomeText) -> str:
     """Return the title of a band.
 
-    >>> from training.reporting.report_text import OUTCOMES
+    >>> from training.reporting.chart_types import (
+    Bar, BarChart, CurveChart, DotChart, DotRow, Estimated, FoldChart, FoldPart, FoldRow, Line,
+    ReliabilityChart, Tick,
+    )
+    from training.reporting.report_text import OUTCOMES
     >>> band_title("high", OUTCOMES["churn"]), band_title("low", OUTCOMES["expansion"])
     ('High risk', 'Low chance of growth')
     """
     return f"{band.capitalize()} {outcome.chance}"
 
 
-def band_chart(table: Mapping[str, Any], base_rate: float, outcome: OutcomeText) -> Plain:
+def band_chart(table: Content, base_rate: float, outcome: OutcomeText) -> BarChart:
     """Return the chart of observed rates by band with Wilson intervals, and the overall rate."""
     rows = list(reversed(table["rows"]))
     axis = Axis(0.0, rate_ceiling([item["high"] for item in rows] + [base_rate]))
-    bars = [
+    bars: list[Bar] = [
         {
             **bar_row(
                 position,
@@ -364,17 +387,17 @@ def band_chart(table: Mapping[str, Any], base_rate: float, outcome: OutcomeText)
         }
         for position, item in enumerate(rows)
     ]
-    said = "; ".join(f"{bar['label']} {bar['text']}" for bar in bars)
+    summary = "; ".join(f"{bar['label']} {bar['text']}" for bar in bars)
     ticks = [
         tick(axis, 0.0, "0"),
         tick(axis, base_rate, "", f"all: {percent(base_rate)}"),
         tick(axis, axis.high, percent(axis.high)),
     ]
-    about = f"Share of accounts that {outcome.did}, by band. {said}."
-    return _bars(bars, ticks, about) | {"marks": [axis(base_rate)]}
+    about = f"Share of accounts that {outcome.did}, by band. {summary}."
+    return _bars(bars, ticks, about, [axis(base_rate)])
 
 
-def value_chart(bands: Sequence[Plain], currency: str, outcome: OutcomeText) -> Plain:
+def value_chart(bands: Sequence[Content], currency: str, outcome: OutcomeText) -> BarChart:
     """Return the chart of ARR by band."""
     axis = Axis(0.0, max([item["arr"] for item in bands] + [1.0]))
     bars = [
@@ -388,13 +411,13 @@ def value_chart(bands: Sequence[Plain], currency: str, outcome: OutcomeText) -> 
         )
         for position, item in enumerate(bands)
     ]
-    said = "; ".join(f"{bar['label']} {bar['text']}" for bar in bars)
-    return _bars(bars, [], f"ARR by band. {said}.") | {"marks": []}
+    summary = "; ".join(f"{bar['label']} {bar['text']}" for bar in bars)
+    return _bars(bars, [], f"ARR by band. {summary}.")
 
 
 def bar_row(
     position: int, axis: Axis, value: float, band: str, label: str, text: str
-) -> Plain:  # fmt: skip
+) -> Bar:  # fmt: skip
     """Return one bar with its label above."""
     return {
         "band": band,
@@ -408,11 +431,14 @@ def bar_row(
     }
 
 
-def _bars(bars: list[Plain], ticks: list[Plain], said: str) -> Plain:
+def _bars(
+    bars: list[Bar], ticks: list[Tick], description: str, marks: list[str] | None = None
+) -> BarChart:
     return {
         "bars": bars,
         "ticks": ticks,
-        "desc": said,
+        "marks": marks or [],
+        "desc": description,
         "axis_y": len(bars) * ROW - 4,
         "height": len(bars) * ROW + (AXIS if ticks else -8),
     }
@@ -429,7 +455,7 @@ def rate_ceiling(rates: Sequence[float]) -> float:
     return next((mark for mark in marks if highest <= mark), 1.0)
 
 
-def reliability_chart(bins: Sequence[Plain]) -> Plain:
+def reliability_chart(bins: Sequence[Content]) -> ReliabilityChart:
     """Return the reliability chart: predicted and observed rates with intervals, by group."""
     top = rate_ceiling([x for item in bins for x in (item["expected"], item["high"])])
     axis = Axis(0.0, top)
@@ -446,7 +472,7 @@ def reliability_chart(bins: Sequence[Plain]) -> Plain:
                 "y": down(item["observed"]),
                 "y1": down(item["low"]),
                 "y2": down(item["high"]),
-                "said": f"predicted {percent(item['expected'])}, "
+                "text": f"predicted {percent(item['expected'])}, "
                 f"observed {percent(item['observed'])}, "
                 f"{count(item['events'])} of {count(item['n'])}",
             }
@@ -465,13 +491,13 @@ def reliability_chart(bins: Sequence[Plain]) -> Plain:
     }
 
 
-def fold_chart(folds: Sequence[Plain]) -> Plain:
+def fold_chart(folds: Sequence[Content]) -> FoldChart:
     """Return the timeline of each fold: training, label window and test."""
     spans = [{key: _days(fold[key]) for key in FOLD_DAYS} for fold in folds]
     axis = Axis(
         min(span["train_from"] for span in spans), max(span["test_until"] for span in spans)
     )
-    rows = [
+    rows: list[FoldRow] = [
         {
             "label": f"Test {fold['fold']}: {month(fold['cutoff'])} to {month(fold['test_until'])}",
             "text": f"{plural(fold['n_headline_events'], 'event')} of {count(fold['n_headline'])}",
@@ -501,7 +527,7 @@ def fold_chart(folds: Sequence[Plain]) -> Plain:
 FOLD_DAYS = ("train_from", "train_to", "cutoff", "test_until")
 
 
-def _part(axis: Axis, kind: str, start: float, end: float) -> Plain:
+def _part(axis: Axis, kind: str, start: float, end: float) -> FoldPart:
     return {"kind": kind, "x": axis(start), "width": axis.width(start, max(start, end))}
 
 

@@ -93,6 +93,7 @@ FORMATS: Mapping[str, Callable[..., str]] = {
     "percent": percent,
     "times": times,
     "count": count,
+    "days": partial(signed, digits=0),
 }
 """Formats of an estimate by kind."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,17 @@ from configs.runtime.formatting import day
 from features.snapshots.statuses import NOT_CUSTOMERS, STATUSES
 from training.model.expected_loss import expected_loss
 from training.reporting.report_text import outcome_of
+from training.validation.content_types import (
+    AccountTotals,
+    BandRow,
+    CurrentAccounts,
+    ExpectedLossContent,
+    QuestionRow,
+    ReasonContent,
+    StatusRow,
+    TargetAccounts,
+    TopAccount,
+)
 from training.validation.score_evidence import BANDS
 
 TOP = 10
@@ -27,11 +38,10 @@ REASONS = 3
 RAISED = ("elevated", "high")
 """Bands that count as at risk (for growth: as likely to grow)."""
 
-Plain = dict[str, Any]
 Row = Mapping[str, Any]
 
 
-def book_rows(book: pd.DataFrame | Iterable[Row]) -> list[Plain]:
+def book_rows(book: pd.DataFrame | Iterable[Row]) -> list[dict[str, Any]]:
     """Return the latest scores as plain rows, missing values as None.
 
     Parameters
@@ -71,22 +81,23 @@ def customers(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if row["status"] not in NOT_CUSTOMERS]
 
 
-def loss_of(pairs: Sequence[tuple[Row, Row]]) -> Plain | None:
+def loss_of(pairs: Sequence[tuple[Row, Row]]) -> ExpectedLossContent | None:
     """Return the expected loss of accounts by date; None without accounts.
 
     See `training.model.expected_loss.ExpectedLoss.as_dict`.
     """
     if not pairs:
         return None
-    return expected_loss(
+    found = expected_loss(
         np.array([expected_value([pair]) for pair in pairs]),
         date.fromisoformat(max(str(row["as_of"]) for row, _ in pairs)[:10]),
         [date.fromisoformat(str(score["until"])[:10]) for _, score in pairs],
         [score["asks_about"] == "renewal" for _, score in pairs],
-    ).as_dict()
+    )
+    return cast(ExpectedLossContent, found.as_dict())
 
 
-def statuses(rows: Sequence[Row]) -> list[Plain]:
+def statuses(rows: Sequence[Row]) -> list[StatusRow]:
     """Return number and ARR of accounts per status, over all accounts."""
     found: dict[str, list[Row]] = {str(status): [] for status in STATUSES}
     for row in rows:
@@ -104,11 +115,11 @@ def statuses(rows: Sequence[Row]) -> list[Plain]:
 
 def _status_words(status: str, rows: Sequence[Row]) -> str:
     known: dict[str, str] = {str(name): words for name, words in STATUSES.items()}
-    told = rows[0].get("status_text") if rows else None
-    return str(told or known.get(status, status.replace("_", " ")))
+    given = rows[0].get("status_text") if rows else None
+    return str(given or known.get(status, status.replace("_", " ")))
 
 
-def by_band(rows: Sequence[Row], target: str) -> list[Plain]:
+def by_band(rows: Sequence[Row], target: str) -> list[BandRow]:
     """Return accounts, ARR and expected ARR of the event per band, highest band first.
 
     Returns
@@ -120,10 +131,10 @@ def by_band(rows: Sequence[Row], target: str) -> list[Plain]:
     """
     pairs = scored_accounts(rows, target)
     whole = value_of(row for row, _ in pairs)
-    table = []
+    table: list[BandRow] = []
     for band in reversed(BANDS):
         inside = [pair for pair in pairs if pair[1]["band"] == band]
-        arr = value_of(row for row, _ in inside)
+        arr, loss = value_of(row for row, _ in inside), loss_of(inside)
         table.append(
             {
                 "band": band,
@@ -132,16 +143,13 @@ def by_band(rows: Sequence[Row], target: str) -> list[Plain]:
                 "arr_share": arr / whole if whole else None,
                 "expected_accounts": float(sum(score["probability"] for _, score in inside)),
                 "expected_arr": expected_value(inside),
-                "expected_arr_91d": (loss_of(inside) or _NOTHING)["within_91_days"],
+                "expected_arr_91d": loss["within_91_days"] if loss else 0.0,
             }
         )
     return table
 
 
-_NOTHING = {"within_91_days": 0.0}
-
-
-def account_totals(rows: Sequence[Row], target: str) -> Plain:
+def account_totals(rows: Sequence[Row], target: str) -> AccountTotals:
     """Return the ARR of accounts in the elevated and high bands, and the expected ARR of the event.
 
     The two amounts differ: the first is the full ARR of some accounts, the second is probability
@@ -161,7 +169,7 @@ def account_totals(rows: Sequence[Row], target: str) -> Plain:
     }
 
 
-def by_question(rows: Sequence[Row], target: str) -> list[Plain]:
+def by_question(rows: Sequence[Row], target: str) -> list[QuestionRow]:
     """Return expected ARR separately for scores until renewal and scores until the horizon."""
     groups: dict[str, list[tuple[Row, Row]]] = {}
     for row, score in scored_accounts(rows, target):
@@ -188,7 +196,7 @@ def question(score: Row) -> str:
     return f"{ahead} {day(score['until'])}"
 
 
-def top(rows: Sequence[Row], target: str) -> list[Plain]:
+def top(rows: Sequence[Row], target: str) -> list[TopAccount]:
     """Return up to ten accounts of the elevated and high bands with the most expected ARR.
 
     Ordered by probability times ARR; accounts without ARR by probability.
@@ -218,7 +226,7 @@ def top(rows: Sequence[Row], target: str) -> list[Plain]:
     ]
 
 
-def main_reasons(score: Row) -> list[Plain]:
+def main_reasons(score: Row) -> list[ReasonContent]:
     """Return the strongest reasons: theme, direction and facts."""
     return [
         {
@@ -235,7 +243,7 @@ def book_now(
     book: pd.DataFrame | Iterable[Row],
     contracts: Mapping[str, Row],
     released: Mapping[str, Row],
-) -> Plain:
+) -> CurrentAccounts:
     """Return the report's content on current accounts.
 
     Parameters
@@ -267,7 +275,7 @@ def book_now(
     }
 
 
-def _book_of(rows: Sequence[Row], target: str, contract: Row, released: Row) -> Plain:
+def _book_of(rows: Sequence[Row], target: str, contract: Row, released: Row) -> TargetAccounts:
     has_signal = released.get("verdict") != "no_signal"
     return {
         "is_growth": outcome_of(contract["outcome"]).is_growth,

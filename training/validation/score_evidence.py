@@ -31,6 +31,7 @@ from training.evaluation.metrics import (
     none_if_nan,
 )
 from training.evaluation.sampling import MIN_SLICE_EVENTS, MODEL, Drawing, lead_days, sample_of
+from training.validation.content_types import CheckContent
 
 BANDS = ("low", "elevated", "high")
 """Bands in ascending order of risk."""
@@ -280,7 +281,7 @@ def compared_scores(difference: Mapping[str, float | None], tolerance: float = E
     -------
     str
         ``better`` or ``worse`` when the interval excludes 0; ``equivalent`` when it lies within
-        ± `tolerance`; else ``cannot tell``.
+        ± `tolerance`; else ``inconclusive``.
 
     Examples
     --------
@@ -289,7 +290,7 @@ def compared_scores(difference: Mapping[str, float | None], tolerance: float = E
     >>> compared_scores({"value": 0.0, "low": -0.02, "high": 0.03})
     'equivalent'
     >>> compared_scores({"value": 0.02, "low": -0.05, "high": 0.09})
-    'cannot tell'
+    'inconclusive'
     """
     low, high = difference["low"], difference["high"]
     if low is None or high is None:
@@ -307,7 +308,7 @@ def health_audit(
     drawing: Drawing,
     *,
     is_growth: bool,
-    checks: Sequence[Mapping[str, Any]] = (),
+    checks: Sequence[CheckContent] = (),
 ) -> Plain:
     """Compare the company's health score, as known at the time, with outcomes and the model.
 

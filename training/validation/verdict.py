@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from configs.runtime.formatting import NBSP, fixed, listing, percent, percent_range, plural
 from training.evaluation.metrics import AUC_WITHIN
+from training.reporting.chart_types import Estimated
 from training.reporting.report_text import OutcomeText, estimated
 
 Status = Literal["met", "missed", "undecided", "not measured", "does not apply"]
 Word = Literal["PROVEN", "PROMISING", "NOT PROVEN", "INCONCLUSIVE", "SUSPECT"]
-Estimated = Mapping[str, float | None]
 
 MIN_VERDICT_EVENTS = 20
 GRADES = ((200, "A"), (100, "B"), (50, "C"), (MIN_VERDICT_EVENTS, "D"))
@@ -402,7 +402,7 @@ def verdict(criteria: Sequence[Criterion], outcome: OutcomeText) -> Verdict:
     ----------
     criteria : sequence of Criterion
         With the codes ``events``, ``discrimination`` and ``calendar`` among them.
-    outcome : Outcome
+    outcome : OutcomeText
         For the sentence.
 
     Notes

@@ -253,7 +253,7 @@ def test_outcomes_that_do_not_move_revenue_forecast_nothing():
         company(observed_in="outcomes"), told, predictions(made), book(made), release(), draws=50
     )
     assert found["kind"] == "none"
-    assert "what is predicted is not what moves revenue" in found["words"][0]
+    assert "churn scores do not predict changes of ARR" in found["words"][0]
 
 
 def test_a_lead_time_leaves_the_next_weeks_out_and_forecasts_nothing():

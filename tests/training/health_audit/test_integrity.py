@@ -52,7 +52,7 @@ def test_a_bulk_backfill(made, files):
     scores, outcomes = files
     found = checks(made, scores.assign(recorded_at="2025-12-30T09:00:00"), outcomes)
     assert found["written_late"]["passed"] is False
-    assert "in one go on 30" in found["written_late"]["words"]
+    assert "on one day, 30" in found["written_late"]["words"]
 
 
 def test_scores_written_late(made, files):

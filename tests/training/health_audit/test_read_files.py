@@ -65,7 +65,7 @@ def test_days_as_spreadsheets_number_them():
 @pytest.mark.parametrize("cells", [["last week", "2025"], ["1", "2"]])
 def test_a_column_named_for_a_date_that_holds_none_is_refused(cells):
     frame = pd.DataFrame({"account_id": ["A", "B"], "scored_on": cells, "score": ["1", "2"]})
-    with pytest.raises(SourceError, match="too few of its cells can be that") as refused:
+    with pytest.raises(SourceError, match="too few of its values fit") as refused:
         score_rows(frame, asked())
     assert cells[0] in str(refused.value.where)
     assert "--column scores.date=scored_on" in str(refused.value.fix)
@@ -135,7 +135,7 @@ def test_names_are_guessed_and_told():
 
 
 def test_a_missing_date_is_refused():
-    with pytest.raises(SourceError, match="looks like when it was decided") as refused:
+    with pytest.raises(SourceError, match="looks like the date of the decision") as refused:
         guess_columns(pd.DataFrame({"account": ["A"]}), "outcomes", OUTCOMES, {})
     assert refused.value.fix.startswith("--column outcomes.date=NAME")
 
