@@ -357,11 +357,7 @@ def _dots(rows: list[DotRow], ticks: list[Tick], description: str) -> DotChart:
 def band_title(band: str, outcome: OutcomeText) -> str:
     """Return the title of a band.
 
-    >>> from training.reporting.chart_types import (
-    Bar, BarChart, CurveChart, DotChart, DotRow, Estimated, FoldChart, FoldPart, FoldRow, Line,
-    ReliabilityChart, Tick,
-    )
-    from training.reporting.report_text import OUTCOMES
+    >>> from training.reporting.report_text import OUTCOMES
     >>> band_title("high", OUTCOMES["churn"]), band_title("low", OUTCOMES["expansion"])
     ('High risk', 'Low chance of growth')
     """

@@ -49,7 +49,8 @@ def test_what_gaps_do_is_said_with_its_points(answers, client):
     page = " ".join(client.get(f"/accounts/{moved['account_id']}").text.split())
     points = view(moved)["unknown_points"]
     verb = "raises" if points > 0 else "lowers"
-    assert f"That these are not known {verb} the estimate by {abs(points)} points" in page
+    moves = f"{verb} the estimate by {abs(points)} percentage points"
+    assert f"That these are not known {moves}" in page
     assert "neither for nor against" not in client.get("/reading").text
 
 

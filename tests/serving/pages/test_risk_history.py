@@ -109,7 +109,7 @@ def test_the_page_shows_it_with_a_table_behind(written, world, client_for):
     assert "20 Dec 2025: renewed" in page
     assert "10 Jan 2026: grew" in page
     assert 'class="history-line"' in page
-    assert "1 Dec 2025: 10, renewal 20 Dec 2025" in page, (
+    assert "1 Dec 2025: 10 %, renewal 20 Dec 2025" in page, (
         "the ends of a broken line say what they are the risk of"
     )
     assert page.count("not known yet") == 2

@@ -99,7 +99,7 @@ def test_the_last_quarter_that_is_over_is_told_with_what_was_expected(kept, worl
         ("low", 30, 3),
     ]
     text = " ".join(client.get("/reading").text.split())
-    assert "in 2025 Q3, 25\xa0% were expected and 22\xa0% left" in text
+    assert "in 2025 Q3, 25 % were expected and 22 % left" in text
     assert "13 of 60 accounts" in text
     body = client.get("/reading.json").json()
     assert body["record"][0]["quarter"]["expected"] == found.quarter.expected
