@@ -265,9 +265,8 @@ def _limits(targets: Mapping[str, Plain], history: ScoreRows, options: AuditOpti
         "Accounts that were retained because of the score look like false alarms; the files do not "
         "record which accounts were contacted.",
         "The test covers the past: a new price, product or market makes it a weaker guide.",
-        f"The audit tests predictions {options.horizon_days} days ahead; another --horizon is "
-        "another "
-        "question.",
+        f"The audit tests predictions {options.horizon_days} days ahead; set --horizon for "
+        "a different horizon.",
     ]
     if not history.has_recorded:
         found.append(

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from configs.runtime.errors import DataError
-from configs.runtime.formatting import count, plural
+from configs.runtime.formatting import count, day, plural
 from configs.runtime.hashing import canonical_json, digest, file_digest
 from configs.runtime.state_directory import write_text_atomically
 from features.sources.parsing.cells import proven_order
@@ -158,8 +158,7 @@ def _waiting(
         + (f", {count(recorded.n_changed)} changed" if recorded.n_changed else "")
         + f" in {recorded.folder}",
         f"about {count(wait.losses_per_year)} losses a year are expected, based on {wait.source}",
-        f"first possible verdict on {wait.first_on:%Y-%m-%d}, full verdict on "
-        f"{wait.full_on:%Y-%m-%d}",
+        f"first possible verdict on {day(wait.first_on)}, full verdict on {day(wait.full_on)}",
         "run this command with every new export, at least monthly",
     ]
     return AuditResult(None, None, None, recorded, wait, lines)

@@ -93,7 +93,7 @@ def area_axis(estimates: Sequence[Estimated]) -> Axis:
 
 def area_ticks(axis: Axis, mark: float) -> list[Tick]:
     """Return the ticks of an AUC axis, with labels at chance and the threshold."""
-    notes = {0.5: "chance", mark: "mark"}
+    notes = {0.5: "chance", mark: "threshold"}
     return [tick(axis, at, fixed(at, 1), notes.get(at, "")) for at in tenths(axis.low, axis.high)]
 
 

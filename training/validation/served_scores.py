@@ -262,7 +262,7 @@ def _words(scores: pd.DataFrame, targets: dict[str, Plain], now: datetime) -> li
         closes: Sequence[str] = [
             part["interim"]["next_closes"] for part in targets.values() if part["open"]
         ]
-        when = f" The first closes on {min(closes)}." if closes else ""
+        when = f" The first closes on {day(min(closes))}." if closes else ""
         return [
             f"No label window of a served score has closed by {day(now)}, so there is no "
             f"verdict yet.{when}"

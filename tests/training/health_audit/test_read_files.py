@@ -131,7 +131,7 @@ def test_names_are_guessed_and_told():
     }  # fmt: skip
     assert component_columns(frame, found) == ["Adoption"]
     told = guess_columns(frame, "scores", SCORES, {"scores.score": "Adoption"})
-    assert (told["score"].column, told["score"].how) == ("Adoption", "as told")
+    assert (told["score"].column, told["score"].how) == ("Adoption", "as configured")
 
 
 def test_a_missing_date_is_refused():
