@@ -10,8 +10,8 @@ from datetime import timedelta
 import pandas as pd
 import pytest
 
+from configs.runtime import formatting
 from configs.runtime.errors import StateError
-from configs.runtime.formatting import day
 from training.health_audit.score_log import seen_scores
 
 HEAVY = ("feast", "mlflow", "bentoml", "lightgbm", "optuna", "sklearn", "shap", "numba", "ibis",
@@ -30,7 +30,7 @@ def test_names_the_date_of_a_verdict(made, tmp_path):
     assert done.content is None
     said = " ".join(done.lines)
     assert "no evaluation yet" in said
-    assert f"first possible verdict on {day(done.wait.first_on)}" in said
+    assert f"first possible verdict on {formatting.day(done.wait.first_on)}" in said
     days = (outcomes["decided_on"].max() - outcomes["decided_on"].min()).days
     per_year = len(outcomes) / days * 365.25
     assert done.wait.losses_per_year == pytest.approx(per_year)
