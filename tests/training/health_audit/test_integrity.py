@@ -86,7 +86,7 @@ def test_changed_since_it_was_recorded(made, files):
     })  # fmt: skip
     found = checks(made, scores, outcomes, changed)
     assert found["rewritten"]["passed"] is False
-    assert "differ from what was recorded earlier" in found["rewritten"]["words"]
+    assert "differ from the earlier recording" in found["rewritten"]["words"]
 
 
 def test_today_copied_backwards(made, files):

@@ -175,7 +175,7 @@ def test_a_creation_date_is_no_time_of_writing():
     })  # fmt: skip
     found = score_rows(frame, asked())
     assert not found.has_recorded
-    assert "not taken as the time of writing" in found.notes[0].words
+    assert "not used as the time of writing" in found.notes[0].words
 
 
 def test_a_day_is_known_at_its_next_midnight():
