@@ -14,7 +14,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from logging import makeLogRecord
-from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -23,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from configs.runtime.errors import BellwetherError
 from serving.auth.permissions import Caller
 from serving.http.logs import FIELDS
-from serving.http.problems import ProblemError, of_error, of_fault, problem, response
+from serving.http.problems import Problem, ProblemError, of_error, of_fault, problem, response
 
 logger = logging.getLogger("bellwether.serving")
 
@@ -69,7 +68,7 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 Observe = Callable[[Scope, str, int, float], None]
 Admit = Callable[[Scope, Headers], Caller | None]
-Show = Callable[[Scope, dict[str, Any]], Response]
+Show = Callable[[Scope, Problem], Response]
 
 
 class RequestGuard:
@@ -249,13 +248,13 @@ class _Answer:
         if is_start or message.get("more_body", False):
             self.clock.reschedule(None)
 
-    async def problem(self, document: dict[str, Any], scope: Scope, receive: Receive) -> None:
+    async def problem(self, document: Problem, scope: Scope, receive: Receive) -> None:
         """Answer with a problem, unless part of another answer is out already."""
         self.clock = None
         if not self.has_begun:
             await self._shown(scope, document)(scope, receive, self)
 
-    def _shown(self, scope: Scope, document: dict[str, Any]) -> Response:
+    def _shown(self, scope: Scope, document: Problem) -> Response:
         try:
             return self._show(scope, document)
         except Exception:

@@ -20,18 +20,20 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from configs.runtime.errors import UnavailableError, did_you_mean
-from serving.api import schemas
 from serving.api.openapi import guarded, problems
 from serving.api.request_bodies import invalid, json_of
-from serving.api.requests import GetLive, GetMetrics, json_response
-from serving.api.schemas import MAX_BATCH, MAX_ID_LENGTH
+from serving.api.requests import GetMetrics, json_response
+from serving.api.schemas.base import MAX_BATCH, MAX_ID_LENGTH
+from serving.api.schemas.scores import BatchAnswer, BatchRequest
 from serving.auth.permissions import SCORE, caller_of
 from serving.http.problems import OF_STATUS, ProblemError, item_problem
 from serving.http.score_text import INVALID, UNKNOWN
 from serving.online.answer_cache import Given
+from serving.online.current_state import GetLive
 from serving.online.micro_batch import later
 from serving.online.score_request import ScoredBatch, ScoreRequest
 from serving.online.server_state import ServerState
+from serving.scoring.answer import Answer
 from serving.scoring.scorer import status
 
 AccountId = Annotated[
@@ -55,7 +57,7 @@ def scores(get_live: GetLive, get_metrics: GetMetrics) -> APIRouter:
         summary="Score one account",
         response_model=None,
         **guarded(SCORE),
-        responses={200: {"model": schemas.Answer}, **problems(404, 422, 503)},
+        responses={200: {"model": Answer}, **problems(404, 422, 503)},
     )
     async def score_one(account_id: AccountId, request: Request) -> Response:
         """Return both targets of one account, with reasons, confidence and versions."""
@@ -72,8 +74,8 @@ def scores(get_live: GetLive, get_metrics: GetMetrics) -> APIRouter:
         "/scores",
         summary="Score up to 1,000 accounts",
         response_model=None,
-        **guarded(SCORE, schemas.BatchRequest),
-        responses={200: {"model": schemas.BatchAnswer}, **problems(408, 413, 415, 422, 503)},
+        **guarded(SCORE, BatchRequest),
+        responses={200: {"model": BatchAnswer}, **problems(408, 413, 415, 422, 503)},
     )
     async def score_many(request: Request) -> Response:
         """Return one answer per account in the order asked; a bad one never fails the others."""

@@ -17,6 +17,7 @@ from configs.runtime.hashing import digest
 from features.revenue.growth_kinds import KINDS
 from serving.http.problems import ProblemError
 from serving.http.score_text import to_second
+from serving.scoring.export_columns import ExportRow
 
 WORTH = "worth"
 """The order by what is worth somebody's time: computed, see `worth`."""
@@ -350,7 +351,7 @@ def decode_cursor(cursor: str, book_id: str, filters: Filters) -> int:
     return int(place)
 
 
-def page_of(table: pa.Table, chosen: pa.Array, offset: int, limit: int) -> list[dict[str, Any]]:
-    """Return some of the rows that were chosen (`positions`) as plain mappings."""
-    rows: list[dict[str, Any]] = table.take(chosen.slice(offset, limit)).to_pylist()
+def page_of(table: pa.Table, chosen: pa.Array, offset: int, limit: int) -> list[ExportRow]:
+    """Return one page of the chosen rows (`positions`)."""
+    rows: list[ExportRow] = table.take(chosen.slice(offset, limit)).to_pylist()
     return rows

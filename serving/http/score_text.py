@@ -13,6 +13,7 @@ from typing import Any
 from configs.runtime.formatting import day, percent_in_words, plural
 from features.snapshots.statuses import STATUSES
 from features.tables.catalog import THEMES
+from training.model.bundle import Confidence
 from training.model.reason_text import capital
 
 UNKNOWN = "unknown_account"
@@ -204,7 +205,7 @@ def data_notes(
     return notes
 
 
-def data_confidence(notes: Sequence[str], missing_share: float) -> str:
+def data_confidence(notes: Sequence[str], missing_share: float) -> Confidence:
     """Return the confidence in the data: high without a note, medium with one, otherwise low."""
     if len(notes) > 1 or missing_share > 0.6:
         return "low"

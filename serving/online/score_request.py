@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from serving.http.score_text import FAILED
 from serving.ledger.ledger import ScoreRow, new_score_ids, pack_features
 from serving.ledger.shadow_scoring import shadow_rows
 from serving.online.answer_cache import Basis, Given, Recall, basis_of
-from serving.scoring.export_rows import compact_reasons, kept_beside
+from serving.scoring.answer import Answer
+from serving.scoring.export_rows import compact_reasons, ledger_extras
 from serving.scoring.scorer import Scorer, kept_facts, status
 from serving.scoring.timings import stage as timed
 from training.registry.releases import Release
@@ -64,9 +65,9 @@ class ScoredBatch:
     release_id: str = ""
 
     @property
-    def answers(self) -> list[Mapping[str, Any]]:
+    def answers(self) -> list[Answer]:
         """The answers as plain values."""
-        return [item.value for item in self.given]
+        return [cast("Answer", item.value) for item in self.given]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,7 @@ def score_alone(
 
 def ledger_rows(
     stage: LoadedRelease,
-    answers: Sequence[dict[str, Any]],
+    answers: Sequence[Answer],
     rows: OnlineRows,
     now: datetime,
     asked: Sequence[ScoreRequest],
@@ -238,7 +239,7 @@ def ledger_rows(
                 reasons=compact_reasons(part),
                 channel=asked[i].channel,
                 facts={**facts[i], **beside}
-                if (beside := kept_beside(answers[i], part))
+                if (beside := ledger_extras(answers[i], part))
                 else facts[i],
                 clock=now,
             )

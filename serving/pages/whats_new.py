@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from configs.runtime.formatting import percent
 from serving.ledger.comparability import asked_anew, move_of, question_of_row, refuse_mixed
-from serving.scoring.export_rows import COLUMNS
+from serving.scoring.export_columns import COLUMNS
 
 MOST = 10
 """Pieces of news that are shown; the others are counted."""

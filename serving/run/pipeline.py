@@ -47,7 +47,7 @@ from serving.ledger.retention import RetentionResult, RetentionWorker
 from serving.monitoring import disagreements as disagreed
 from serving.monitoring.monitor import monitor
 from serving.online.release_trial import ReleaseTrials
-from serving.pages import portfolio
+from serving.pages import portfolio_sums
 from serving.run import reconcile
 from serving.run.reconcile import disagreements, portfolio_disagreements
 from serving.run.report_sections import forecast, keep_forecast, sections_of
@@ -558,7 +558,7 @@ def _report(
     found = disagreements(rows, sections["forecast"], quality.understood, built.loaded)
     run = read_latest(workspace.state)
     if run is not None:
-        found += portfolio_disagreements(portfolio.summary(read_table(run)), rows)
+        found += portfolio_disagreements(portfolio_sums.summary(read_table(run)), rows)
         disagreed.keep_disagreements(workspace, run.run_id, found)
     if found:
         quality = quality.with_issue(reconcile.disagreement_issue(found))

@@ -26,7 +26,8 @@ from serving.batch.score_book import (
     top_at_risk,
 )
 from serving.ledger.ledger import Ledger
-from serving.scoring.export_rows import COLUMNS, cell, csv_text, flat_row
+from serving.scoring.export_columns import COLUMNS
+from serving.scoring.export_rows import cell, csv_text, flat_row
 
 
 def test_every_account_has_a_row_and_the_ranked_come_first(book):

@@ -8,16 +8,17 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import TypeAdapter
 
 from configs.runtime.state_directory import write_json_atomically
 from features.sources import load_sources
 from serving.api.gauges import set_gauges
-from serving.api.schemas import Monitoring
 from serving.batch.score_book import score_book, watched_book
 from serving.http.prometheus import Metrics
 from serving.ledger.ledger import BookScores, JudgedScore, Ledger, RecordedOutcome
 from serving.ledger.outcomes import contract_id, join_outcomes
 from serving.monitoring.monitor import monitor, realised
+from serving.monitoring.report import Monitoring
 from serving.online.server_state import ServerState
 from training.model.bundle import sigmoid
 from training.registry.releases import new_release
@@ -79,7 +80,7 @@ def history(world, ledger, *, level=0.0) -> None:
 
 def test_a_young_company_is_told_what_cannot_be_said_yet(fresh, world, watched, kept):
     report = monitor(fresh, watched, kept, world.now)
-    Monitoring.model_validate(report)
+    TypeAdapter(Monitoring).validate_python(report)
     churn = report["targets"]["churn"]
     assert churn["realised"]["n"] == 0
     assert churn["realised"]["auc"] is None
@@ -132,7 +133,7 @@ def test_scores_are_held_against_the_first_book_of_the_same_model(
     kept.append_book(replace(other, release_id="of another model"))
     kept.append_book(first_book(world, watched, level))
     report = monitor(fresh, watched, kept, world.now)
-    Monitoring.model_validate(report)
+    TypeAdapter(Monitoring).validate_python(report)
     told = report["targets"]["churn"]
     assert (told["scores"]["verdict"], told["scores"]["since"][:10]) == (verdict, "2025-09-01")
     alarms = [words for words in told["words"] if words.startswith("ALARM: the scores")]

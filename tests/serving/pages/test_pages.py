@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from configs.runtime.formatting import percent
 from serving.api.middleware import PAGE_POLICY
-from serving.batch.band_medians import BANDS, EVERYBODY, FEWEST, levels_of
+from serving.batch.band_medians import ALL_ACCOUNTS, BANDS, FEWEST, levels_of
 from serving.batch.score_book import read_table
 from serving.http.score_text import rounded_to_sum
 from serving.online.server_state import ServerState
 from serving.pages.account import view
-from serving.pages.routes import REPORT_POLICY
+from serving.pages.reports import REPORT_POLICY
 from serving.pages.templating import STATIC, account_url, fact_value
 from tests.benchmarks.training.audit import NOW as AUDITED
 from tests.benchmarks.training.audit import company
@@ -201,7 +201,7 @@ def test_a_fact_stands_beside_accounts_at_each_risk(client, world, book, live):
     ids = [entity for entity, band in bands.items() if band]
     rows = live.current().store.online(world.feature_hash, len(world.names), ids)
     values = rows.values[:, world.names.index("active_users_28d")]
-    found = levels_of(book, EVERYBODY).medians["active_users_28d"]
+    found = levels_of(book, ALL_ACCOUNTS).medians["active_users_28d"]
     for wanted, level in zip(BANDS, found, strict=True):
         known = values[[bands[entity] == wanted for entity in ids]]
         known = known[~np.isnan(known)]

@@ -163,7 +163,7 @@ def test_the_page_shows_them(client, world):
 def test_what_was_recorded_is_on_the_page(client, world):
     desk = AccountContext(world.workspace)
     now = world.now
-    casebook = desk.casebook
+    casebook = desk.risks
     casebook.record(Event(new_event_id(), "A-0040", now, "Ada", "opened", "open"))
     casebook.record(
         Event(
@@ -191,8 +191,8 @@ def test_who_sees_their_own_book_only_is_told_counts_not_names(world, live, monk
     desk = AccountContext(world.workspace)
     answer = live.score(["A-0030"], request_id="r").answers[0]
     answer["scores"]["churn"]["probability"] = 0.3
-    everything = desk.beside(answer, live, "Ada")["precedents"]
-    own = desk.beside(answer, live, "Ada", sees_all=False)["precedents"]
+    everything = desk.account_context(answer, live, "Ada")["precedents"]
+    own = desk.account_context(answer, live, "Ada", sees_all=False)["precedents"]
     assert everything.examples
     assert own.examples == ()
     assert (own.n, own.n_events) == (everything.n, everything.n_events)
@@ -206,6 +206,6 @@ def test_a_broken_casebook_leaves_the_estimate_standing(world, live, monkeypatch
 
     monkeypatch.setattr(RiskStore, "events", refuse)
     answer = live.score(["A-0030"], request_id="r").answers[0]
-    beside = desk.beside(answer, live, "Ada")
+    beside = desk.account_context(answer, live, "Ada")
     assert beside["case"] is None
     assert beside["weeks"] is not None

@@ -171,9 +171,9 @@ def test_who_looks_for_the_first_time_is_told_what_a_week_brought(fresh, live):
     def told(who: str, seen: str = "") -> dict | None:
         desk = AccountContext(fresh)  # which books are older is found once
         if seen:
-            desk.casebook.look(who, seen)
-        found = desk.beside_book(live.book, live.book, who)["news"]
-        desk.casebook.close()
+            desk.risks.look(who, seen)
+        found = desk.book_context(live.book, live.book, who)["news"]
+        desk.risks.close()
         return found
 
     assert told("ada") is None, "there is one book only"
@@ -194,15 +194,15 @@ def test_news_are_of_the_accounts_somebody_sees(fresh, live):
     run, rows = live.book.run, live.book.table.to_pylist()
     earlier_book(fresh.state, live, "before", run.as_of)
     desk = AccountContext(fresh)
-    desk.casebook.look("ada", "before")
+    desk.risks.look("ada", "before")
     hers = live.book.seen_by(frozenset({"csm-1"}))
-    told = desk.beside_book(hers, live.book, "ada")["news"]
-    everybody = desk.beside_book(live.book, live.book, "ada")["news"]
+    told = desk.book_context(hers, live.book, "ada")["news"]
+    everybody = desk.book_context(live.book, live.book, "ada")["news"]
     assert 0 < told["n"] < everybody["n"]
     owner = {row["account_id"]: row["owner_id"] for row in rows}
     assert {owner[item.account_id] for item in told["items"]} == {"csm-1"}
     assert len(told["items"]) <= 10
-    desk.casebook.close()
+    desk.risks.close()
 
 
 def test_a_look_remembers_the_book_before(casebook):

@@ -8,12 +8,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from configs.schema.company import Growth
 from features.revenue.growth_kinds import KINDS, N_CELLS, N_HELD
-from serving.api.schemas import Answer, OfferSchema
+from serving.scoring.answer import Answer, Offer
 from serving.scoring.expansion_offer import BLOCKERS, OfferMaker
-from serving.scoring.export_rows import COLUMNS, csv_lines, flat_row
+from serving.scoring.export_columns import COLUMNS
+from serving.scoring.export_rows import csv_lines, flat_row
 
 NAMES = ["entitlement_fullest", "products_subscribed"]
 FULL, HALF = [0.94, 1.0], [0.5, 1.0]
@@ -76,7 +78,7 @@ def candidate(told=None, known=None, values=FULL, bases=MEASURED):
     seller = OfferMaker.of(bundle(**bases), NAMES, Growth())
     seller.add_to([row], [facts() if known is None else known], np.array([values]))
     if row["expansion"] is not None:
-        OfferSchema.model_validate(row["expansion"])
+        TypeAdapter(Offer).validate_python(row["expansion"])
     return row["expansion"]
 
 
@@ -233,7 +235,7 @@ def test_answers_carry_candidates_by_rules_where_nothing_is_measured(client):
     assert {row["expansion_basis"] for row in found["results"]} == {"rules"}
     assert all(row["expansion_kind_probability"] is None for row in found["results"])
     one = client.get(f"/v1/accounts/{found['results'][0]['account_id']}/score").json()
-    Answer.model_validate(one)
+    TypeAdapter(Answer).validate_python(one)
     assert one["expansion"]["evidence"][0].endswith("seats")
 
 
