@@ -23,11 +23,11 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 ENDED: tuple[Stage, ...] = ("recovered", "lost")
 
 STAGE_WORDS: dict[Stage, str] = {
-    "open": "seen, nothing planned",
-    "plan": "a play is planned",
-    "saving": "being worked on",
-    "recovered": "closed: the account is safe again",
-    "lost": "closed: the account is lost",
+    "open": "no plan yet",
+    "plan": "play planned",
+    "saving": "in progress",
+    "recovered": "closed, account safe",
+    "lost": "closed, account lost",
 }
 
 MOVES: dict[Stage, tuple[Stage, ...]] = {
