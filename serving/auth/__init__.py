@@ -1,1 +1,1 @@
-"""Who may call: API keys, OIDC sign-in, roles and permissions."""
+"""API keys, sign-in, roles, permissions and rate limits."""

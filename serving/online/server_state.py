@@ -40,6 +40,7 @@ from serving.ledger.model_archive import ModelArchive
 from serving.ledger.retention import RetentionWorker
 from serving.ledger.score_changes import change_of
 from serving.monitoring.monitoring_store import read_monitoring
+from serving.monitoring.report import Monitoring
 from serving.online.answer_cache import ROOM_BYTES, Recall
 from serving.online.cache_warmer import Ahead
 from serving.online.jobs import Jobs
@@ -134,7 +135,7 @@ class ServerState:
         self.room_bytes = room_bytes
         self.stage: LoadedRelease | None = None
         self.book: CurrentBook | None = None
-        self.monitoring: dict[str, Any] | None = None
+        self.monitoring: Monitoring | None = None
         self.notes: dict[str, str] = {}
         self.observe_stage: Observe = lambda _name, _seconds: None
         # Single scores, batches and probes never wait for each other's threads.

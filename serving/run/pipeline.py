@@ -46,6 +46,7 @@ from serving.ledger.replay import Replay, replay
 from serving.ledger.retention import RetentionResult, RetentionWorker
 from serving.monitoring import disagreements as disagreed
 from serving.monitoring.monitor import monitor
+from serving.monitoring.report import Monitoring
 from serving.online.release_trial import ReleaseTrials
 from serving.pages import portfolio_sums
 from serving.run import reconcile
@@ -501,7 +502,7 @@ def _score(
 
 def _watch(
     workspace: Workspace, release: Release, ledger: Ledger, now: datetime, progress: Progress
-) -> dict[str, Any]:
+) -> Monitoring:
     report = monitor(workspace, watched_book(workspace, release), ledger, now)
     for target, told in report["targets"].items():
         for words in told["words"]:

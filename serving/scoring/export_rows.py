@@ -1,4 +1,4 @@
-"""The canonical row: one account as a flat line, the same in Parquet, CSV and the book page."""
+"""Canonical row of an account for Parquet, CSV and pages, and spreadsheet-safe CSV."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ _VOLATILE = (
 """Columns that change with the calendar, the release or other accounts."""
 
 _SKIPPED = r"\s\x00-\x1f\u200b-\u200f\u2060\ufeff\""
-"""What spreadsheets read over at the beginning of a cell."""
+"""Characters that spreadsheets skip at the start of a cell."""
 
 _RUNS = r"[=+\-@＝＋－＠]"
 
 _FORMULA_START = re.compile(rf"[\t\r\n]|[{_SKIPPED};|,]*{_RUNS}")
-"""How a text begins that a spreadsheet may run; what it skips, or splits at, comes before."""
+"""Start of a text that a spreadsheet may execute, after skipped or separating characters."""
 
 _INNER_START = re.compile(rf"(?<=[;|\t\r\n])(?=[{_SKIPPED}]*{_RUNS})")
-"""Where a cell begins for a spreadsheet that splits lines at another character than we do."""
+"""Start of a cell for spreadsheets that split lines at another separator."""
 
 _PER_OUTCOME: tuple[Literal["low", "high", "percentile", "confidence", "verdict"], ...] = (
     "low",
@@ -199,7 +199,7 @@ def csv_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def csv_text(lines: Iterable[Iterable[str]]) -> Iterator[str]:
-    """Return lines of cells as CSV, quoted where they must be."""
+    """Return lines of cells as CSV, quoted where necessary."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
     for cells in lines:
@@ -210,10 +210,10 @@ def csv_text(lines: Iterable[Iterable[str]]) -> Iterator[str]:
 
 
 def cell(value: Any) -> str:
-    r"""Return one value as CSV text; what a spreadsheet may run gets an apostrophe in front.
+    r"""Return one value as CSV text, with an apostrophe before anything a spreadsheet may execute.
 
-    That holds within the text too: where lines are split at semicolons, quotes around a cell that
-    is not the first are no quotes, and a new cell or line begins at each of its separators.
+    This includes separators inside the text: a spreadsheet that splits lines at semicolons starts a
+    new cell at each of them.
 
     >>> cell('=HYPERLINK("x")'), cell(-4.5), cell(None), cell(["a", "b"]), cell([0.75, 0.25])
     ('\'=HYPERLINK("x")', '-4.5', '', 'a | b', '0.75 | 0.25')
@@ -234,7 +234,7 @@ def cell(value: Any) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return a text of a CSV cell with an apostrophe wherever a formula could begin."""
+    """Return the text of a CSV cell with an apostrophe wherever a formula could start."""
     is_formula = _FORMULA_START.match(text) is not None
     text = _INNER_START.sub("'", text)
     return f"'{text}" if is_formula else text

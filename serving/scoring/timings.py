@@ -1,7 +1,7 @@
-"""Where the time of an answer goes: read, recall, encode, predict, explain, words, ledger.
+"""Time of an answer by stage: read, recall, encode, predict, explain, words, ledger.
 
-A stage measures itself wherever it runs; nothing is kept unless somebody asked on this thread, so
-the scoring core stays free of clocks and metrics.
+A stage measures itself; the time is recorded only inside a `timed` or `collected` block of the same
+thread, so the scoring core stays free of metrics.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 STAGES = ("read", "recall", "encode", "predict", "explain", "words", "ledger")
-"""Where there are reasons, the prediction falls out of the explanation: both are ``explain``."""
+"""With reasons, the prediction is part of the explanation: both are ``explain``."""
 
 Observe = Callable[[str, float], None]
 
@@ -51,7 +51,7 @@ class stage:  # noqa: N801  reads like a statement: with stage("encode"):
 
 @contextmanager
 def timed(observe: Observe) -> Iterator[None]:
-    """Tell `observe` the seconds of each stage that ran on this thread within the block."""
+    """Report the seconds of each stage in the block on this thread to `observe`."""
     with collected() as spent:
         try:
             yield
@@ -61,7 +61,7 @@ def timed(observe: Observe) -> Iterator[None]:
 
 @contextmanager
 def collected() -> Iterator[dict[str, float]]:
-    """Give the seconds of each stage that ran on this thread within the block, when it is over."""
+    """Collect the seconds of each stage in the block on this thread."""
     spent: dict[str, float] = {}
     _thread.spent = spent
     try:
@@ -71,6 +71,6 @@ def collected() -> Iterator[dict[str, float]]:
 
 
 def tell(observe: Observe, spent: Mapping[str, float]) -> None:
-    """Tell `observe` the seconds of each stage."""
+    """Report the seconds of each stage to `observe`."""
     for name, seconds in spent.items():
         observe(name, seconds)

@@ -100,7 +100,7 @@ def test_only_what_was_known_then_is_listed(small_state):
 def test_a_damaged_table_is_told_and_costs_nothing_else(small_state):
     (small_state.sources / "support_tickets" / "data.parquet").write_bytes(b"not parquet at all")
     reader = DriverEvidence(small_state)
-    with pytest.raises(UnavailableError, match="rows behind the reasons") as told:
+    with pytest.raises(UnavailableError, match="the evidence cannot be read") as told:
         reader.listings("A", AS_OF, ["support"])
     assert "bellwether features" in told.value.fix
     reader.close()
@@ -136,7 +136,7 @@ def test_similar_accounts_are_counted_once_each_as_a_slow_reading_does():
     assert found.n == len(latest) >= ENOUGH
     assert found.n_events == sum(row["label"] for row in latest.values())
     assert found.segment == "smb"
-    assert len({one["entity_id"] for one in found.examples}) == 5
+    assert len({one.entity_id for one in found.examples}) == 5
 
 
 def test_too_few_are_widened_to_all_segments_then_not_told():

@@ -11,11 +11,11 @@ import pytest
 from pydantic import TypeAdapter
 
 from configs.runtime.errors import ModelError
+from configs.runtime.formatting import day as short_day
 from configs.runtime.state_directory import new_folder, read_manifest
 from configs.schema.rules import in_force
 from features.feast_store import OnlineRows
 from serving.batch.score_book import _ranked
-from serving.http.score_text import short_day
 from serving.pages.account import view as account_page
 from serving.pages.templating import environment
 from serving.scoring.answer import Answer
