@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -201,10 +201,16 @@ def _error_handler(
 
 def _invalid(error: RequestValidationError, instance: str) -> Problem:
     errors: list[FieldError] = [
-        {"pointer": str(item["loc"][-1]), "message": str(item["msg"])} for item in error.errors()
+        {"pointer": str(item["loc"][-1]), "message": _message(item)} for item in error.errors()
     ]
     detail = "; ".join(f"{item['pointer']}: {item['message']}" for item in errors)
     return problem("invalid-request", detail, instance=instance, errors=errors)
+
+
+def _message(item: Mapping[str, Any]) -> str:
+    if item["type"] == "extra_forbidden":
+        return "unknown field"
+    return str(item["msg"]).removeprefix("Value error, ")
 
 
 def _http(error: HTTPException, instance: str) -> Problem:

@@ -511,7 +511,7 @@ def _watch(
     return report
 
 
-def monitor_company(workspace: Workspace, now: datetime, progress: Progress) -> dict[str, Any]:
+def monitor_company(workspace: Workspace, now: datetime, progress: Progress) -> Monitoring:
     """Look again at drift and performance, with the outcomes that are known by now."""
     refuse_ready_table(workspace.company)
     release = published(workspace)

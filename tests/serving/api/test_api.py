@@ -240,7 +240,7 @@ def test_before_anything_is_published(away, client_for):
     problem_of(http.get("/v1/accounts/A-0030/score"), "not-ready")
     problem_of(batch(http, {"account_ids": ["A-0030"]}), "not-ready")
     problem_of(http.get("/v1/scores"), "not-ready")
-    assert "No book yet" in http.get("/").text
+    assert "No scores yet" in http.get("/").text
 
 
 def test_what_breaks_unexpectedly_is_a_problem_without_its_inside(away, client_for, monkeypatch):

@@ -105,7 +105,7 @@ def test_a_half_written_book_is_an_error_not_an_empty_page(tmp_path):
     state = State(tmp_path)
     state.scores.mkdir()
     (state.scores / "latest.json").write_text('{"run_id":"gone"}')
-    with pytest.raises(StateError, match="missing or unfinished"):
+    with pytest.raises(StateError, match="missing or incomplete"):
         read_latest(state)
 
 
@@ -165,7 +165,7 @@ def test_the_top_speaks_in_words(book):
     assert len(top) == 10
     assert top[0].startswith(" 1. ")
     assert "\xa0%" in top[0]
-    assert "GBP a year" in top[0]
+    assert "expected loss £" in top[0]
     assert not any("because" in text or "will" in text.split() for text in top)
 
 

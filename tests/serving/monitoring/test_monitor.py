@@ -84,7 +84,7 @@ def test_a_young_company_is_told_what_cannot_be_said_yet(fresh, world, watched, 
     churn = report["targets"]["churn"]
     assert churn["realised"]["n"] == 0
     assert churn["realised"]["auc"] is None
-    assert any("too few to say how the model did" in words for words in churn["words"])
+    assert any("too few to measure performance" in words for words in churn["words"])
     assert not any(words.startswith("ALARM") for words in churn["words"])
     assert report["freshness"]["age_days"] == 0
     expected = churn["expected"]
@@ -164,7 +164,7 @@ def test_outcomes_are_set_beside_what_was_said(fresh, world, watched, kept):
 def test_a_level_that_is_off_raises_an_alarm(fresh, world, watched, kept):
     history(world, kept, level=1.0)
     told = monitor(fresh, watched, kept, world.now)["targets"]["churn"]
-    assert told["words"][0].startswith("ALARM: the level of the estimates is off")
+    assert told["words"][0].startswith("ALARM: the observed rate differs from the estimates")
 
 
 def test_a_ranking_that_broke_raises_an_alarm(world):
@@ -188,7 +188,7 @@ def test_the_shadow_is_compared_on_the_same_accounts(fresh, world, watched, kept
     assert shadow["outcomes"]["n"] == 900
     assert shadow["outcomes"]["brier"]["difference"]["low"] > 0
     assert abs(shadow["outcomes"]["auc"]["difference"]["value"]) < 0.01
-    assert any("in the shadow" in words and "worse" in words for words in told["words"])
+    assert any("shadow release" in words and "worse" in words for words in told["words"])
 
 
 def test_it_is_read_over_http_and_as_gauges(fresh, world, watched, kept, client_for):

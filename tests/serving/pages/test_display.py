@@ -48,8 +48,8 @@ def test_what_gaps_do_is_said_with_its_points(answers, client):
     moved = next(item for item in answers if abs(item["scores"]["churn"]["unknown"]) > 0.002)
     page = " ".join(client.get(f"/accounts/{moved['account_id']}").text.split())
     points = view(moved)["unknown_points"]
-    verb = "raises" if points > 0 else "lowers"
-    assert f"That these are not known {verb} the estimate by {abs(points)} points" in page
+    verb = "raise" if points > 0 else "lower"
+    assert f"The missing values {verb} the estimate by {abs(points)} points" in page
     assert "neither for nor against" not in client.get("/reading").text
 
 

@@ -155,8 +155,8 @@ def test_tests_of_another_model_are_not_shown(tmp_path):
 
 def test_the_page_shows_them(client, world):
     page = client.get("/accounts/A-0030").text
-    assert "The rows behind the facts" in page
-    assert "People who used it, week by week" in page
+    assert ">Evidence</h2>" in page
+    assert "Active users per week" in page
     assert "What to do" in page
 
 
@@ -180,7 +180,7 @@ def test_what_was_recorded_is_on_the_page(client, world):
     note = "their champion <b>left</b>"
     casebook.record(Event(new_event_id(), "A-0040", now, "Ada", "fact", on=now.date(), text=note))
     page = client.get("/accounts/A-0040").text
-    assert "a play is planned" in page
+    assert "Play planned" in page
     assert "Check in, due 5 Mar 2026" in " ".join(page.split())
     assert "their champion &lt;b&gt;left&lt;/b&gt;" in page
     casebook.close()

@@ -72,7 +72,7 @@ def kept(world):
 
 def test_before_there_is_a_report_nothing_is_claimed(tmp_path, client):
     assert track_record(State(tmp_path)) == []
-    assert "There is no report yet to take it from." in client.get("/reading").text
+    assert "No report yet." in client.get("/reading").text
 
 
 def test_until_windows_close_the_test_stands_for_it(kept, world, client):
@@ -82,8 +82,8 @@ def test_until_windows_close_the_test_stands_for_it(kept, world, client):
     assert (found.bands[0].n, found.bands[0].observed) == (50, 0.4)
     assert found.next_closes.startswith("2026-03-02")
     text = client.get("/reading").text
-    assert "no score that was served has come to the end of its time yet" in text
-    assert "the first does on 2 Mar 2026" in text
+    assert "no prediction window of a served score has closed yet" in text
+    assert "the first closes on 2 Mar 2026" in text
 
 
 def test_the_last_quarter_that_is_over_is_told_with_what_was_expected(kept, world, client):
@@ -99,7 +99,7 @@ def test_the_last_quarter_that_is_over_is_told_with_what_was_expected(kept, worl
         ("low", 30, 3),
     ]
     text = " ".join(client.get("/reading").text.split())
-    assert "in 2025 Q3, 25\xa0% were expected and 22\xa0% left" in text
+    assert "in 2025 Q3, 25 % expected, 22 % left" in text
     assert "13 of 60 accounts" in text
     body = client.get("/reading.json").json()
     assert body["record"][0]["quarter"]["expected"] == found.quarter.expected

@@ -79,7 +79,7 @@ def test_what_a_page_was_loaded_before_is_a_conflict(client, casebook):
     ("fields", "status", "words"),
     [
         ({"kind": "moved", "stage": "plan", "on": "2026-03-09"}, 422, "no risk of A-0053 is open"),
-        ({"kind": "fact", "on": "yesterday", "text": "x"}, 422, "is no day"),
+        ({"kind": "fact", "on": "yesterday", "text": "x"}, 422, "is not a day"),
         ({"kind": "fact", "on": "2026-03-03", "text": "x"}, 422, "today at the latest"),
         ({"kind": "escalated"}, 422, "one of"),
         ({"kind": "moved", "stage": "away"}, 422, "one of"),
@@ -112,7 +112,7 @@ def test_the_week_shows_what_is_open_by_owner(client, casebook, world):
     assert {"A-0060", "A-0064", "A-0068"} <= set(shown)
     page = client.get("/week", params={"owner": "csm-0"}).text
     assert all(work["name"] in page for work in mine["now"])
-    assert "can be worked on this week" in page
+    assert "Capacity this week:" in page
     text = client.get("/week.csv", params={"owner": "csm-0"}).text
     lines = list(csv.DictReader(io.StringIO(text)))
     assert [(line["account_id"], line["when"]) for line in lines] == [

@@ -129,7 +129,7 @@ def test_a_plan_that_nothing_tells_is_not_offered():
     tier = {"tier": {"product": "core", "text": "on the plan basic; the next is plus"}}
     found = candidate(known=facts(kinds=tier), bases={"tier": "measured", "seats": "measured"})
     assert (found["kind"], found["kind_text"], found["basis"]) == (None, "kind unknown", "unknown")
-    assert found["basis_text"] == "likely to grow, kind unknown"
+    assert found["basis_text"] == "likely to expand, kind unknown"
     assert found["probability"] == 0.3
     assert found["added_arr"] is None
     assert found["expected_added_arr"] == pytest.approx(0.3 * 0.25 * 10_000)
@@ -139,7 +139,7 @@ def test_a_plan_that_nothing_tells_is_not_offered():
 def test_below_the_floor_a_rule_names_the_kind_and_no_chance():
     found = candidate(known=facts(rules=["seats"]), bases={})
     assert (found["kind"], found["basis"]) == ("seats", "rules")
-    assert found["basis_text"] == "a rule, not measured"
+    assert found["basis_text"] == "an expert rule, not measured"
     assert found["probability"] is found["added_arr"] is found["expected_added_arr"] is None
     assert found["evidence"] == ["47 of 50 seats, 8 weeks"]
 
@@ -261,9 +261,9 @@ def full(client) -> str:
 
 def test_the_page_of_an_account_says_what_could_be_sold(client, full):
     page = client.get(f"/accounts/{full}").text
-    assert "What could be sold" in page
+    assert "Expansion offer" in page
     assert "seats" in page
-    assert "A rule names the kind" in page
+    assert "An expert rule names the kind" in page
     assert "nobody known there" in page
 
 

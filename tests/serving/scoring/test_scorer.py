@@ -170,7 +170,7 @@ def test_percentiles_count_the_book_below(world, scorer, ids, rows):
         if part["asks_about"] == "horizon":
             assert part["percentile"] is part["percentile_of"] is None, "no renewals among them"
             continue
-        assert part["percentile_of"] == f"{len(risks)} accounts asked about a renewal"
+        assert part["percentile_of"] == f"{len(risks)} accounts with a renewal"
         below = np.mean(risks < part["probability"]) + 0.5 * np.mean(risks == part["probability"])
         assert part["percentile"] == pytest.approx(100 * below, abs=0.051)
         assert answer["scores"]["expansion"]["percentile"] is None
@@ -204,7 +204,7 @@ def test_what_is_missing_is_named_and_lowers_confidence(world, scorer, ids, rows
     assert answer["status"] == "scored"
     assert answer["data"]["confidence"] == "low"
     assert {gap["theme"] for gap in answer["data"]["gaps"]} >= {"adoption", "support"}
-    assert all(gap["text"].endswith("nothing known") for gap in answer["data"]["gaps"])
+    assert all(gap["text"].endswith("no data") for gap in answer["data"]["gaps"])
 
 
 def test_contracts_are_asked_about_their_renewal(answers):
@@ -291,7 +291,7 @@ def test_the_page_says_that_rules_are_judgement(ruled):
     around = {"company": "Small", "currency": "GBP", "notes": [], "here": "", "beside": nothing}
     around |= nothing
     shown = environment().get_template("account.html").render(**account_page(answer), **around)
-    assert "nobody measured them here" in shown
+    assert "the rules are not measured on your data" in shown
     assert answer["scores"]["churn"]["rules"][0]["text"] in shown
     assert "Nothing stands out" not in shown
 
@@ -322,7 +322,7 @@ def test_a_damaged_bundle_is_refused(world, tmp_path):
 
 def test_a_model_that_needs_more_than_is_served_is_refused(world):
     short = {**world.release.feature_set, "names": world.names[1:]}
-    with pytest.raises(ModelError, match="needs 1 features the release does not serve"):
+    with pytest.raises(ModelError, match="needs 1 features that the release does not serve"):
         Scorer.load(world.workspace, replace(world.release, feature_set=short))
 
 

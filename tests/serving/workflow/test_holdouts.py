@@ -59,7 +59,7 @@ def test_a_record_that_was_edited_is_refused(workspace, world):
 
 @pytest.mark.parametrize("share", [0.0, 1.0, 1.5])
 def test_a_share_that_compares_nobody_is_refused(workspace, world, share):
-    with pytest.raises(ConfigError, match="nobody or everybody"):
+    with pytest.raises(ConfigError, match="no account or every account"):
         draw(workspace, world, share=share)
 
 
