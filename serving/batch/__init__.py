@@ -1,1 +1,1 @@
-"""Scores a whole portfolio of accounts, as a run or as a job over the API."""
+"""Score runs over all accounts: scoring, changes, band medians and filters."""

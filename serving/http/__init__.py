@@ -1,1 +1,1 @@
-"""Problem details, score texts, logs and metrics of the HTTP service."""
+"""HTTP support: problem documents, score texts, logs, metrics and protocol limits."""

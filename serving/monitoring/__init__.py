@@ -1,1 +1,1 @@
-"""Drift and performance of the published model, and totals that disagree."""
+"""Monitoring of the published models: drift, performance and disagreeing totals."""

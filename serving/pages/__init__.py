@@ -1,1 +1,1 @@
-"""Pages for people: server-rendered, readable without scripts, each with a JSON and CSV twin."""
+"""Server-rendered pages without scripts; each has a JSON version, tables also a CSV version."""

@@ -19,6 +19,7 @@ from serving.monitoring.disagreements import kept
 from serving.online.current_state import Live, server_state
 from serving.online.server_state import CurrentBook, ServerState
 from serving.pages.templating import PRIVATE, page
+from serving.scoring.export_columns import ExportRow
 from serving.scoring.export_rows import cell, csv_text
 
 CHUNK_ROWS = 500
@@ -168,7 +169,7 @@ def csv_of(header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator
     return csv_text(chain([header], ([cell(row.get(name)) for name in header] for row in rows)))
 
 
-def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
+def rows_of(table: pa.Table) -> Iterator[ExportRow]:
     """Return the rows of a table, converted in chunks."""
     for start in range(0, len(table), CHUNK_ROWS):
         yield from table.slice(start, CHUNK_ROWS).to_pylist()

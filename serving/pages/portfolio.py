@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from serving.pages.portfolio_sums import (
     DIMENSIONS,
     FAMILIES,
     READ,
+    Member,
     Summary,
     growth_until,
     member_of,
@@ -56,6 +57,37 @@ MAP_WIDTH, MAP_HEIGHT = 720, 320
 MAP_LEFT, MAP_BOTTOM = 64, 32
 RISK_EDGES = (0.0, 0.05, 0.1, 0.2, 0.4, 1.0)
 """Limits of the risk columns of the table below the map."""
+
+
+class MapPoint(Member):
+    """Mark of one account on the map."""
+
+    x: float
+    y: float
+
+
+class RiskMap(TypedDict):
+    """Map of risk and ARR: marks, ticks and size of the drawing."""
+
+    points: list[MapPoint]
+    n_known: int
+    x_ticks: list[tuple[float, float]]
+    y_ticks: list[tuple[float, float]]
+    width: int
+    height: int
+    left: int
+    floor: int
+
+
+class MapCell(TypedDict):
+    """Accounts of one decade of ARR and one range of risk."""
+
+    n: int
+    arr: float
+
+
+MapLine = TypedDict("MapLine", {"from": float, "to": float, "cells": list[MapCell]})
+"""Accounts of one decade of ARR by range of risk."""
 
 
 router = PageRouter()
@@ -152,7 +184,7 @@ def _with_risk_and_arr(table: pa.Table) -> pa.Table:
     return table.filter(pc.and_(pc.is_valid(table["churn_risk"]), pc.greater(table["arr"], 0)))
 
 
-def risk_map(table: pa.Table) -> dict[str, Any]:
+def risk_map(table: pa.Table) -> RiskMap:
     """Return the accounts with the highest expected loss as marks: x is risk, y is ARR (log)."""
     known = _with_risk_and_arr(table)
     rows = known.sort_by([("expected_arr_lost", "descending")]).slice(0, MAP_POINTS).to_pylist()
@@ -180,7 +212,7 @@ def risk_map(table: pa.Table) -> dict[str, Any]:
     }
 
 
-def map_cells(table: pa.Table) -> list[dict[str, Any]]:
+def map_cells(table: pa.Table) -> list[MapLine]:
     """Return the table below the map: one row per decade of ARR, one cell per range of risk.
 
     Cells contain the number of accounts and their ARR; every account with risk and ARR is in
@@ -191,12 +223,12 @@ def map_cells(table: pa.Table) -> list[dict[str, Any]]:
     powers = np.floor(np.log10(arr)).astype(int)
     columns = np.searchsorted(RISK_EDGES[1:-1], risks, side="right")
     width = len(RISK_EDGES) - 1
-    found = []
+    found: list[MapLine] = []
     for power in sorted(set(powers.tolist()), reverse=True):
         here = powers == power
         counts = np.bincount(columns[here], minlength=width)
         money = np.bincount(columns[here], arr[here], width)
-        cells = [{"n": int(counts[i]), "arr": float(money[i])} for i in range(width)]
+        cells: list[MapCell] = [{"n": int(counts[i]), "arr": float(money[i])} for i in range(width)]
         found.append({"from": 10.0**power, "to": 10.0 ** (power + 1), "cells": cells})
     return found
 

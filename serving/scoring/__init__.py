@@ -1,1 +1,1 @@
-"""Turns model output into answers: scorer, expansion offers, playbooks, tables and export rows."""
+"""Scoring core: answers, expansion offers, plays and export rows."""

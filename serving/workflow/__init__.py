@@ -1,1 +1,1 @@
-"""Risk cases, escalations, hold-outs, driver evidence and similar accounts."""
+"""Risk cases, escalations, hold-outs, evidence and similar accounts."""

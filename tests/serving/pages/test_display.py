@@ -49,7 +49,7 @@ def test_what_gaps_do_is_said_with_its_points(answers, client):
     page = " ".join(client.get(f"/accounts/{moved['account_id']}").text.split())
     points = view(moved)["unknown_points"]
     verb = "raise" if points > 0 else "lower"
-    assert f"The missing values {verb} the estimate by {abs(points)} points" in page
+    assert f"The missing values {verb} the estimate by {abs(points)} " in page
     assert "neither for nor against" not in client.get("/reading").text
 
 

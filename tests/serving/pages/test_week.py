@@ -144,7 +144,7 @@ def test_news_are_what_is_not_as_it_was(live):
     notice["status"] = "scored"
     before = pa.Table.from_pylist([row for row in earlier if row is not gone], present.schema)
     told = {item.account_id: item for item in news(before, present)}
-    assert told[gone["account_id"]].text == "is new in the book"
+    assert told[gone["account_id"]].text == "is new"
     assert told[notice["account_id"]].kind == "status"
     assert told[worse["account_id"]].kind == "worse"
     assert re.match(

@@ -264,7 +264,7 @@ def test_the_page_of_an_account_says_what_could_be_sold(client, full):
     assert "Expansion offer" in page
     assert "seats" in page
     assert "An expert rule names the kind" in page
-    assert "nobody known there" in page
+    assert "no known contact" in page
 
 
 def test_the_book_shows_and_filters_what_could_be_sold(client, full):
