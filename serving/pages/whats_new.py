@@ -118,7 +118,7 @@ def _update(before: ExportRow | None, row: ExportRow) -> Update | None:
     move = move_of(before, row)
     if move is None:
         return _asked_anew(before, row, arr)
-    shift = _ORDER.get(row["risk_band"], 0) - _ORDER.get(before["risk_band"], 0)
+    shift = _ORDER.get(row["risk_band"] or "", 0) - _ORDER.get(before["risk_band"] or "", 0)
     if shift == 0 and (abs(move) < SMALLEST_MOVE or row.get("churn_change_is_clear") is False):
         return None
     return _updated(
@@ -128,9 +128,10 @@ def _update(before: ExportRow | None, row: ExportRow) -> Update | None:
 
 def _asked_anew(before: ExportRow, row: ExportRow, arr: float) -> Update | None:
     then, now = question_of_row(before), question_of_row(row)
-    if then is None or now is None:
+    as_of, risk = row["as_of"], row["churn_risk"]
+    if then is None or now is None or as_of is None or risk is None:
         return None  # runs of earlier versions do not record the question
-    words = asked_anew(then, now, date.fromisoformat(row["as_of"][:10]), row["churn_risk"])
+    words = asked_anew(then, now, date.fromisoformat(as_of[:10]), risk)
     return _updated(row, words, "asked_anew", 0.05 * arr)
 
 
