@@ -675,7 +675,7 @@ def forecast(
 ) -> None:
     """Forecast GRR and NRR with bands, and show how the same forecast did before."""
     from serving.run.pipeline import forecast_company
-    from training.forecast.labels_text import forecast_lines
+    from training.forecast.charts import forecast_lines
 
     workspace = workspace_of(company, state, data)
     steps = steps_beside(as_json)

@@ -55,8 +55,13 @@ def fixed(value: float | None, digits: int = 2) -> str:
     """
     if value is None or not is_known(value):
         return NOTHING
-    shown = format_decimal(value, _pattern(digits), locale=LOCALE)
-    return shown.replace("-", MINUS) if any(c in "123456789" for c in shown) else shown.lstrip("-")
+    return _decimal(round(float(value), digits) + 0.0, _pattern(digits))
+
+
+@lru_cache(maxsize=8192)
+def _decimal(value: float, pattern: str) -> str:
+    """Return a rounded number; cached, as tables repeat the same counts and percentages."""
+    return format_decimal(value, pattern, locale=LOCALE).replace("-", MINUS)
 
 
 def signed(value: float | None, digits: int = 2) -> str:
@@ -87,8 +92,7 @@ def plain(value: float) -> str:
     """
     size = abs(value)
     decimals = 0 if size >= 1e5 else 5 - math.floor(math.log10(size)) if size else 0
-    shown = format_decimal(value, _pattern(0, max(decimals, 0)), locale=LOCALE)
-    return shown.replace("-", MINUS)
+    return _decimal(round(float(value), decimals) + 0.0, _pattern(0, max(decimals, 0)))
 
 
 def percent(value: float | None, digits: int | None = None) -> str:
@@ -207,9 +211,10 @@ def money_in_full(value: float | None, currency: str = "", *, missing: str = NOT
         return missing
     is_small = abs(value) < 10 and value != round(value)
     digits = get_currency_precision(currency or "USD") if is_small else 0
-    return _currency(value, currency, _pattern(digits))
+    return _currency(round(float(value), digits), currency, _pattern(digits))
 
 
+@lru_cache(maxsize=8192)
 def _currency(value: float, currency: str, pattern: str, letter: str = "") -> str:
     suffix = f"'{letter}'" if letter else ""
     if not currency:
@@ -228,7 +233,7 @@ def _currency(value: float, currency: str, pattern: str, letter: str = "") -> st
 
 @lru_cache(maxsize=64)
 def _symbol_pattern(currency: str) -> str:
-    """Return where the symbol stands: codes in letters are set apart from the number."""
+    """Return the pattern of the symbol; a space separates codes in letters from the number."""
     return f"¤{NBSP}" if get_currency_symbol(currency, LOCALE)[-1:].isalpha() else "¤"
 
 

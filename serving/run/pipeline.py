@@ -68,6 +68,7 @@ from training.registry.mlflow_registry import DATABASE, tracking_uri
 from training.registry.releases import Release, current, mirror, open_store
 from training.registry.shadow import mirror_shadow
 from training.report.report import build_report
+from training.validation.content_types import CheckContent
 
 Progress = Callable[[str], None]
 
@@ -582,7 +583,7 @@ def _report(
     return paths.html
 
 
-def _own_score(workspace: Workspace, built: FeatureBuild, now: datetime) -> list[dict[str, Any]]:
+def _own_score(workspace: Workspace, built: FeatureBuild, now: datetime) -> list[CheckContent]:
     """Return the integrity checks on the company's own score, against every loss it recorded."""
     company = workspace.company
     losses = {name: target for name, target in company.targets.items() if target.outcome == "churn"}

@@ -1,1 +1,1 @@
-"""What will renew: movements of recurring revenue, the forecast of GRR and NRR, its backtest."""
+"""Renewal forecast: ARR movements, the forecast of GRR and NRR, and its backtest."""

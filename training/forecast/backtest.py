@@ -1,4 +1,4 @@
-"""What the same forecast would have said at the start of every past quarter, and what happened."""
+"""Backtest: the forecast as of the start of every past quarter, compared with the outcome."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binom
 
+from configs.runtime.formatting import percent
 from features.days import day_index, index_day
 from features.revenue.retention import levels, quarter_name, quarters, retained, retention
 from training.forecast.common_shock import CommonShock, estimate_shock
-from training.forecast.draw_scores import BAND, coverage_tolerance, crps, is_covered
+from training.forecast.content_types import Commit, CommitSummary
 from training.forecast.inputs import ForecastInputs
 from training.forecast.periods import (
-    ForecastBeliefs,
+    ForecastAssumptions,
     ForecastPeriod,
     draw_chain,
     due_content,
@@ -25,14 +27,17 @@ from training.forecast.renewal_book import RenewalBook, due_in, known_share
 
 FEW_QUARTERS = 4
 MOSTLY = 0.8
-"""Share of the open ARR that must have an out-of-time score for a quarter to be tested."""
+"""Smallest share of open ARR with an out-of-time score for a quarter to be tested."""
+
+BAND = 0.80
+"""Share of outcomes that should be between P10 and P90."""
 
 LATE_DAYS = 7
-"""A moment of the grid stands for the start of a quarter up to this many days after it."""
+"""Days after the start of a quarter within which a grid date counts as its start."""
 
-RIVALS = {
+BASELINES = {
     "last_year": "same as last year",
-    "commit": "the CSMs' own commit",
+    "commit": "the CSMs' commit",
 }
 
 Plain = dict[str, Any]
@@ -51,7 +56,7 @@ class PastForecast:
     rows: pd.DataFrame
 
     def at(self, day: int) -> pd.Series:
-        """Return the probabilities of one moment, by entity."""
+        """Return the probabilities of one grid date, by entity."""
         rows = self.rows[self.rows["day"] == day]
         return rows.drop_duplicates("entity_id").set_index("entity_id")["p"]
 
@@ -83,12 +88,12 @@ def _days(moments: pd.Series) -> np.ndarray:
 
 
 def moment_of(days: Sequence[int], start: int) -> int | None:
-    """Return the moment of the grid that stands for the start of a quarter, if there is one."""
+    """Return the grid date that counts as the start of a quarter; None without one."""
     return next((day for day in days if start <= day <= start + LATE_DAYS), None)
 
 
 def past_shock(scores: PastForecast | None, days: Sequence[int], at: int) -> CommonShock:
-    """Return what is believed of the common shock from the quarters whose outcome was known."""
+    """Return the common shock estimated from the quarters with known outcomes."""
     if scores is None:
         return estimate_shock([])
     rows = scores.rows[scores.rows["known_day"] <= at]
@@ -105,26 +110,26 @@ def past_shock(scores: PastForecast | None, days: Sequence[int], at: int) -> Com
 def backtest(
     inputs: ForecastInputs,
     scores: Mapping[str, PastForecast],
-    believe: Callable[[int], tuple[RenewalBook, ForecastBeliefs]],
+    state_at: Callable[[int], tuple[RenewalBook, ForecastAssumptions]],
     first: int,
 ) -> Plain:
-    """Forecast every past quarter as it could be forecast then, and compare.
+    """Forecast every past quarter with the data known at its start, and compare with the outcome.
 
     Parameters
     ----------
-    inputs : Inputs
+    inputs : ForecastInputs
         With terms.
-    scores : mapping of str to Scored
+    scores : mapping of str to PastForecast
         ``churn``, and ``expansion`` where there is one.
-    believe : callable
-        Moment to the book and the beliefs as they were then.
+    state_at : callable
+        Grid date to renewal book and assumptions as known then.
     first : int
-        First day the ledger can be trusted from.
+        First day with complete records.
 
     Returns
     -------
     dict
-        quarters: per past quarter the forecast band, what happened, CRPS and rivals; left_out;
+        quarters: per past quarter the forecast band, outcome, CRPS and baselines; left_out;
         summary.
     """
     steps = levels(inputs.terms_at(inputs.today), inputs.today)
@@ -135,26 +140,29 @@ def backtest(
         if why or moment is None:
             left_out.append({"quarter": quarter_name(start), "words": why})
             continue
-        book, beliefs = believe(moment)
+        book, assumptions = state_at(moment)
         share = scored_share(book, end, scores["churn"])
         if share < MOSTLY:
-            words = f"only {share:.0%} of the ARR that was open has an out-of-time score"
+            words = f"only {percent(share)} of the open ARR has an out-of-time score"
             left_out.append({"quarter": quarter_name(start), "words": words})
             continue
-        found.append(one_quarter(book, beliefs, steps, (start, end), first))
+        found.append(one_quarter(book, assumptions, steps, (start, end), first))
     return {"quarters": found, "left_out": left_out, "summary": backtest_summary(found)}
 
 
 def _why_not(churn: PastForecast, moment: int | None) -> str:
     if moment is None:
-        return "no moment of the grid at its start"
+        return "no scoring date at its start"
     if not (churn.rows["day"] == moment).any():
-        return "too few outcomes were known then for any model, or its own are not all known yet"
+        return (
+            "too few outcomes were known at its start to train a model, or its outcomes are "
+            "incomplete"
+        )
     return ""
 
 
 def scored_share(book: RenewalBook, end: int, churn: PastForecast) -> float:
-    """Return the share of ARR that could leave in a quarter and has a score of that moment."""
+    """Return the share of ARR at risk in a quarter that has a score of that date."""
     table = book.accounts
     by_renewal = table["asks_renewal"] | table["is_pending"]
     could = (~by_renewal | due_in(book, book.at, end)) & (table["arr"] > 0)
@@ -166,15 +174,15 @@ def scored_share(book: RenewalBook, end: int, churn: PastForecast) -> float:
 
 def one_quarter(
     book: RenewalBook,
-    beliefs: ForecastBeliefs,
+    assumptions: ForecastAssumptions,
     steps: pd.DataFrame,
     span: tuple[int, int],
     first: int,
 ) -> Plain:
-    """Return one quarter's forecast beside what happened."""
+    """Return one quarter's forecast and outcome."""
     start, end = span
     period = ForecastPeriod(quarter_name(start), start, book.at, end)
-    _, (drawn,) = draw_chain(book, [period], beliefs)
+    _, (drawn,) = draw_chain(book, [period], assumptions)
     base, kept, after = drawn.base[:, 0], drawn.kept[:, 0], drawn.end[:, 0]
     actual = retention(retained(steps, start, end))
     then = retention(retained(steps, *_a_year_before(start, end)))
@@ -197,13 +205,13 @@ def one_quarter(
 
 
 def _a_year_before(start: int, end: int) -> tuple[int, int]:
-    """Return the same quarter of the year before."""
+    """Return the same quarter of the previous year."""
     first, last = (index_day(day) for day in (start, end))
     return tuple(day_index(day.replace(year=day.year - 1)) for day in (first, last))  # type: ignore[return-value]
 
 
-def _against_commit(book: RenewalBook, steps: pd.DataFrame, end: int) -> Plain | None:
-    """Return, of the renewals with a commit, what was expected lost by both, and what was lost."""
+def _against_commit(book: RenewalBook, steps: pd.DataFrame, end: int) -> Commit | None:
+    """Return expected loss by CSMs and model, and actual loss, of renewals with a commit."""
     known = book.accounts["arr"].to_numpy() * (1.0 - known_share(book, book.at, end + 1))
     table = book.accounts.assign(known_lost=known)[due_in(book, book.at, end)]
     sums = due_content(table, {})
@@ -222,7 +230,7 @@ def _against_commit(book: RenewalBook, steps: pd.DataFrame, end: int) -> Plain |
 
 
 def backtest_summary(found: Sequence[Plain], measures: Sequence[str] = ("grr", "nrr")) -> Plain:
-    """Return coverage, bias and CRPS over the quarters, beside the rivals, with words."""
+    """Return coverage, bias and CRPS over the quarters, next to the baselines, with sentences."""
     n = len(found)
     result: Plain = {"quarters": n, "words": [_how_much(n)]}
     for name in measures if n else ():
@@ -247,33 +255,74 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _commit_summary(commits: Sequence[Plain]) -> Plain | None:
+def _commit_summary(commits: Sequence[Commit]) -> CommitSummary | None:
     if not commits:
         return None
-    errors = {
-        who: float(np.mean([abs(c[f"{who}_lost"] - c["actual_lost"]) / c["arr"] for c in commits]))
-        for who in ("commit", "model")
-    }
+    actual = np.array([item["actual_lost"] for item in commits])
+    arr = np.array([item["arr"] for item in commits])
+    commit = np.array([item["commit_lost"] for item in commits])
+    model = np.array([item["model_lost"] for item in commits])
     return {
         "quarters": len(commits),
-        **{key: sum(c[key] for c in commits) for key in
-           ("accounts", "arr", "commit_lost", "model_lost", "actual_lost")},
-        "commit_error": errors["commit"],
-        "model_error": errors["model"],
-    }  # fmt: skip
+        "accounts": sum(item["accounts"] for item in commits),
+        "arr": float(arr.sum()),
+        "commit_lost": float(commit.sum()),
+        "model_lost": float(model.sum()),
+        "actual_lost": float(actual.sum()),
+        "commit_error": float(np.mean(np.abs(commit - actual) / arr)),
+        "model_error": float(np.mean(np.abs(model - actual) / arr)),
+    }
 
 
 def _how_much(n: int) -> str:
     if n == 0:
-        return "No past quarter could be forecast as it was known then, so nothing is proved yet."
+        return "No past quarter can be forecast from data known then, so there is no test yet."
     low, high = coverage_tolerance(n)
     words = (
-        f"Even a perfect {BAND:.0%} band holds between {low} and {high} of {n} outcomes in 95 of "
-        "100 cases."
+        f"Even a perfect {percent(BAND)} band contains between {low} and {high} of {n} outcomes in "
+        f"{percent(0.95)} of cases."
     )
     if n < FEW_QUARTERS:
-        return f"Fewer than {FEW_QUARTERS} past quarters ({n}): read this as an example. " + words
+        return (
+            f"Fewer than {FEW_QUARTERS} past quarters ({n}), so this is only an example. " + words
+        )
     return words
+
+
+def crps(draws: np.ndarray, observed: float) -> float:
+    """Return the continuous ranked probability score (CRPS) of draws, in the unit of the forecast.
+
+    0 is perfect. For a single number CRPS is the absolute error, so both can be compared.
+
+    Notes
+    -----
+    ``E|X − y| − E|X − X'| / 2`` over the empirical distribution of the draws (Gneiting and
+    Raftery, Journal of the American Statistical Association 102, 2007, eq. 21).
+
+    >>> crps(np.array([0.0, 1.0]), 0.5), crps(np.array([0.9]), 0.7)
+    (0.25, 0.2)
+    """
+    x = np.sort(np.asarray(draws, dtype=np.float64))
+    n = len(x)
+    spread = float((x * (2.0 * np.arange(1, n + 1) - n - 1)).sum()) / n**2
+    return round(float(np.abs(x - observed).mean()) - spread, 12)
+
+
+def is_covered(draws: np.ndarray, observed: float) -> bool:
+    """Return whether an outcome is within the middle 80 % of the draws, limits included."""
+    tail = (1.0 - BAND) / 2.0
+    low, high = np.quantile(draws, [tail, 1.0 - tail])
+    return bool(low <= observed <= high)
+
+
+def coverage_tolerance(n: int) -> tuple[int, int]:
+    """Return the range of outcomes, of `n`, that a perfect 80 % band contains in 95 % of cases.
+
+    >>> coverage_tolerance(4), coverage_tolerance(8)
+    ((1, 4), (4, 8))
+    """
+    low, high = binom.ppf([0.025, 0.975], n, BAND)
+    return int(low), int(high)
 
 
 __all__ = [
@@ -283,4 +332,7 @@ __all__ = [
     "past_shock",
     "scored_forecasts",
     "backtest_summary",
+    "coverage_tolerance",
+    "crps",
+    "is_covered",
 ]

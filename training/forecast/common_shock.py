@@ -1,4 +1,4 @@
-r"""What moves all accounts of a quarter together: one factor, estimated with shrinkage.
+r"""Common shock: one factor that moves all accounts of a quarter, estimated with shrinkage.
 
 The one-factor model of credit portfolios (Vasicek, "The distribution of loan portfolio value", Risk
 15, 2002): account i is lost in quarter q when
@@ -8,9 +8,8 @@ The one-factor model of credit portfolios (Vasicek, "The distribution of loan po
 Each account keeps its own probability p_i exactly; s² is the correlation of any two accounts. s = 0
 means that accounts decide independently of each other.
 
-A handful of quarters barely identifies s. It is therefore never a single number: a half-normal
-prior is updated by the exact likelihood of what happened, on a grid, and the forecast draws s from
-what remains.
+A few quarters barely identify s, so it is a distribution: a half-normal prior is updated by the
+exact likelihood of the outcomes on a grid, and the forecast draws s from the posterior.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ a quarter with s = 0.15 is 3.6 % to 6.8 %."""
 
 GRID = np.linspace(0.0, 0.6, 31)
 SHOCKS = np.linspace(-6.0, 6.0, 193)
-"""Where a quarter is integrated over: an even grid, fine enough for thousands of accounts."""
+"""Integration grid over the shock of a quarter, fine enough for thousands of accounts."""
 
 STEP = 0.1
-"""Accounts whose Φ⁻¹(p) agrees to this much are counted together; moves s by less than the grid."""
+"""Rounding of Φ⁻¹(p) by which accounts are grouped; its effect on s is below the grid step."""
 
 FEW_QUARTERS = 8
 LIMIT = 1e-9
@@ -38,14 +37,14 @@ LIMIT = 1e-9
 
 @dataclass(frozen=True)
 class CommonShock:
-    """What is believed of s.
+    """Posterior distribution of s.
 
     Attributes
     ----------
     weights : numpy.ndarray
-        Of each value of `GRID`; they sum to 1.
+        Probability of each value of `GRID`.
     n_quarters, n_events : int
-        What it was learnt from.
+        Quarters and events behind the estimate.
     """
 
     weights: np.ndarray
@@ -54,11 +53,11 @@ class CommonShock:
 
     @property
     def mean(self) -> float:
-        """The expected s."""
+        """Mean of s."""
         return float(self.weights @ GRID)
 
     def quantile(self, share: float) -> float:
-        """Return the value of s below which `share` of the belief lies."""
+        """Return the quantile of s at `share`."""
         reached = np.searchsorted(np.cumsum(self.weights), share)
         return float(GRID[min(int(reached), len(GRID) - 1)])
 
@@ -67,7 +66,7 @@ class CommonShock:
         return rng.choice(GRID, size=n, p=self.weights)
 
     def as_dict(self) -> dict[str, float | int | str]:
-        """Return plain content, with words that say how little it rests on."""
+        """Return plain content with a sentence on its basis."""
         return {
             "mean": self.mean,
             "low": self.quantile(0.05),
@@ -81,27 +80,27 @@ class CommonShock:
     def _words(self) -> str:
         if self.n_quarters == 0:
             return (
-                "No past quarter could be compared with its forecast, so the common shock is the "
+                "No past quarter can be compared with its forecast, so the common shock is the "
                 "assumption alone."
             )
         words = f"Estimated from {self.n_quarters} past quarters with {self.n_events} events"
         if self.n_quarters < FEW_QUARTERS:
             return (
-                f"{words}: fewer than {FEW_QUARTERS} barely identify a common shock, so what was "
-                "assumed beforehand weighs heavily."
+                f"{words}: fewer than {FEW_QUARTERS} barely identify a common shock, so the prior "
+                "assumption has a strong influence."
             )
         return f"{words}."
 
 
 def prior() -> CommonShock:
-    """Return what is believed of s before any quarter was seen."""
+    """Return the prior distribution of s."""
     return CommonShock(_normalised(_log_prior()))
 
 
 def estimate_shock(
     quarters: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> CommonShock:
-    """Return what is believed of s after the quarters that could be seen.
+    """Return the posterior distribution of s after the observed quarters.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The forecast of a company: scores, ledger and past put together, as plain content."""
+"""Forecast of a company from scores, ARR movements and history, as plain content."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from configs.runtime.errors import DataError
+from configs.runtime.formatting import plural
 from configs.schema.company import Company, Target
 from features.days import index_day
 from features.revenue.retention import (
@@ -27,14 +28,14 @@ from features.revenue.terms import COMEBACK_DAYS
 from training.forecast import spend_retention
 from training.forecast.backtest import PastForecast, backtest, past_shock, scored_forecasts
 from training.forecast.inputs import ForecastInputs
-from training.forecast.periods import ForecastBeliefs, forecast_periods
+from training.forecast.periods import ForecastAssumptions, forecast_periods
 from training.forecast.renewal_book import ForecastRequest, RenewalBook, book_at
-from training.forecast.size_distributions import past_magnitudes
+from training.forecast.size_distributions import past_size_distributions
 
 DRAWS, PAST_DRAWS = 10_000, 4_000
 
 AGREEMENT = 0.8
-"""Share of predicted losses after which the ARR must have ended, for one to forecast the other."""
+"""Smallest share of losses followed by the end of ARR for churn scores to forecast ARR."""
 
 Plain = dict[str, Any]
 
@@ -48,32 +49,32 @@ def company_forecast(
     *,
     draws: int = DRAWS,
 ) -> Plain:
-    """Return what the forecast says of a company, for the report, the page and JSON.
+    """Return the forecast of a company for the report, the page and JSON.
 
     Parameters
     ----------
     company : Company
         Targets, currency, seed.
-    inputs : Inputs
-        Terms, deals, names, standing.
+    inputs : ForecastInputs
+        Terms, deals, names, account status.
     predictions : mapping of str to DataFrame
         Target to its out-of-time predictions (`training.candidates.train.out_of_time`).
     book : iterable of mapping
-        The scored book, one answer per account (`training.validation.current_accounts.book_rows`).
+        The latest scores, one per account (`training.validation.current_accounts.book_rows`).
     release : mapping
         `training.registry.releases.Release` as plain content.
     draws : int
-        Of the simulation.
+        Number of simulation draws.
 
     Returns
     -------
     dict
-        kind: ``recurring`` (GRR and NRR), ``spend`` (no contracts: what can be said instead) or
-        ``none``; words: what is and is not forecast, and why; and the numbers.
+        kind: ``recurring`` (GRR and NRR), ``spend`` (no contracts: share of spend retained) or
+        ``none``; words: scope of the forecast, in sentences; and the numbers.
     """
     churn = _target(company, "churn", predictions)
     if churn is None:
-        return _nothing("no churn target is trained, so nothing can be forecast from it")
+        return _nothing("no churn target is trained")
     if company.targets[churn].observed_in == "activity" or inputs.terms is None:
         return spend_retention.spend_forecast(
             company, churn, predictions[churn], list(book), release, inputs, draws=draws
@@ -96,7 +97,7 @@ def _target(company: Company, outcome: str, predictions: Mapping[str, Any]) -> s
 
 
 class ForecastBuilder:
-    """Holds what every moment's forecast is made from."""
+    """Builds the forecast as of any grid date."""
 
     def __init__(
         self,
@@ -140,11 +141,11 @@ class ForecastBuilder:
         return None if name is None else self.company.targets[name]
 
     def refusal(self) -> str:
-        """Return why the scores cannot forecast the ledger, in words; empty when they can."""
+        """Return the reason why the scores cannot forecast ARR; empty when they can."""
         if self.churn.lead_time_days:
             return (
                 f"the churn target leaves out the first {self.churn.lead_time_days} days, so its "
-                "scores say nothing of the weeks ahead"
+                "scores do not cover the weeks ahead"
             )
         if self.churn.observed_in == "subscriptions":
             return ""
@@ -153,11 +154,11 @@ class ForecastBuilder:
             return ""
         return (
             f"churn is observed in {self.churn.observed_in}, and after only {agreeing} of {n} such "
-            "losses did the ARR in subscriptions end; what is predicted is not what moves revenue"
+            "losses did the ARR in subscriptions end, so churn scores do not predict changes of ARR"
         )
 
     def _agreement(self) -> tuple[int, int]:
-        """Return how many losses were labelled, and after how many the ARR was gone."""
+        """Return the number of labelled losses, and of those after which ARR ended."""
         labels = self.inputs.labels[str(self.names["churn"])]
         events = labels[(labels["label"] == 1) & labels["effective_at"].notna()]
         events = events.drop_duplicates(["entity_id", "effective_at"])
@@ -166,8 +167,8 @@ class ForecastBuilder:
         effective = _day_of(events["effective_at"])
         return len(events), int((np.abs(ended - effective) <= self.churn.horizon_days).sum())
 
-    def asked(self, at: int) -> ForecastRequest:
-        """Return what the scores ask, with the delays known at a moment."""
+    def request(self, at: int) -> ForecastRequest:
+        """Return the definition of the scores, with the delays known at a date."""
         growth = self.growth
         return ForecastRequest(
             self.churn.horizon_days,
@@ -177,14 +178,14 @@ class ForecastBuilder:
         )
 
     def _delays(self, at: int) -> tuple[int, ...]:
-        """Return the days from decision to end of ARR of losses within the horizon, known then."""
+        """Return the days from decision to end of ARR of known losses within the horizon."""
         labels = self.inputs.labels.get(str(self.names["churn"]))
         if labels is None:
             return ()
         events = labels[(labels["label"] == 1) & labels["effective_at"].notna()]
         span = (events["label_known_at"] - events["as_of"]).dt.days
-        # The windows of renewals are of any length; those of the horizon are of one, and may wait
-        # for whoever comes back.
+        # Windows until renewal have any length. Windows of the horizon have one length and may
+        # include a waiting time for accounts that return.
         horizon = self.churn.horizon_days
         events = events[span.isin((horizon, horizon + COMEBACK_DAYS))]
         events = events[_day_of(events["label_known_at"]) <= at]
@@ -195,82 +196,83 @@ class ForecastBuilder:
     def _shock(self, outcome: str, at: int) -> Any:
         return past_shock(self.scores.get(outcome), self.inputs.days, at)
 
-    def believe(
+    def state_at(
         self, at: int, chances: Mapping[str, pd.Series], draws: int
-    ) -> tuple[RenewalBook, ForecastBeliefs]:
-        """Return the book and the beliefs at a moment of the grid, as they could be had then."""
-        asked = self.asked(at)
+    ) -> tuple[RenewalBook, ForecastAssumptions]:
+        """Return the renewal book and assumptions at a grid date, as known then."""
+        request = self.request(at)
         terms = self.inputs.terms_at(at)
-        magnitudes = past_magnitudes(
+        sizes = past_size_distributions(
             terms,
             levels(terms, at),
             first=self.first,
             at=at,
-            span_days=asked.growth_days,
+            span_days=request.growth_days,
             margin=self.growth.margin if self.growth else 0.1,
         )
-        book = book_at(self.inputs, at, quarter_of(at)[0], chances, asked, magnitudes)
+        book = book_at(self.inputs, at, quarter_of(at)[0], chances, request, sizes)
         shocks = (self.shock("churn", at), self.shock("expansion", at))
-        return book, ForecastBeliefs(asked, magnitudes, shocks, draws, self.company.training.seed)
+        return book, ForecastAssumptions(request, sizes, shocks, draws, self.company.training.seed)
 
-    def believe_then(self, at: int) -> tuple[RenewalBook, ForecastBeliefs]:
-        """Return the same with out-of-time scores, for the backtest."""
+    def past_state(self, at: int) -> tuple[RenewalBook, ForecastAssumptions]:
+        """Return renewal book and assumptions from out-of-time scores, for the backtest."""
         chances = {outcome: item.at(at) for outcome, item in self.scores.items()}
-        return self.believe(at, chances, min(self.draws, PAST_DRAWS))
+        return self.state_at(at, chances, min(self.draws, PAST_DRAWS))
 
     def content(self, rows: Iterable[Mapping[str, Any]]) -> Plain:
-        """Return everything the forecast says."""
+        """Return the content of the forecast."""
         chances = chances_of(rows, self.names)
-        book, beliefs = self.believe(self.inputs.today, chances, self.draws)
+        book, assumptions = self.state_at(self.inputs.today, chances, self.draws)
         cuts = self.release["bands"].get(self.names["churn"], {})
         trained = float(np.nanmax([0.0, *self.scores["churn"].rows["days_to_renewal"]]))
-        past = backtest(self.inputs, self.scores, self.believe_then, self.first)
+        past = backtest(self.inputs, self.scores, self.past_state, self.first)
         return {
             "kind": "recurring",
             "currency": self.company.reporting_currency,
-            "words": self._words(book, beliefs),
+            "words": self._words(book, assumptions),
             "definitions": [{"word": w, "meaning": m} for w, m in DEFINITIONS.items()],
             "kinds": [{"word": w, "meaning": m} for w, m in KINDS.items()],
-            **forecast_periods(book, beliefs, cuts, trained),
+            **forecast_periods(book, assumptions, cuts, trained),
             "history": self.history(),
             "shock": {
-                "churn": beliefs.shocks[0].as_dict(),
-                "expansion": beliefs.shocks[1].as_dict(),
+                "churn": assumptions.shocks[0].as_dict(),
+                "expansion": assumptions.shocks[1].as_dict(),
             },
-            "draws": beliefs.draws,
-            "seed": beliefs.seed,
+            "draws": assumptions.draws,
+            "seed": assumptions.seed,
             "backtest": past,
         }
 
-    def _words(self, book: RenewalBook, beliefs: ForecastBeliefs) -> list[str]:
+    def _words(self, book: RenewalBook, assumptions: ForecastAssumptions) -> list[str]:
         unscored = book.accounts[~book.accounts["has_score"] & (book.accounts["arr"] > 0)]
         waiting = unscored[unscored["status"] != "notice_given"]
         words = [
-            "The bands are about the accounts that are here today: new business is not forecast.",
-            beliefs.magnitudes.words(),
+            "The forecast covers today's accounts only; new business is not included.",
+            assumptions.sizes.words(),
         ]
         if len(waiting):
             words.append(
-                f"{len(waiting)} accounts without a score are given the mean chance of their kind."
+                f"{plural(len(waiting), 'account')} without a score get the average probability of "
+                "similar accounts."
             )
         if self.inputs.unpriced:
             words.append(
-                f"{len(self.inputs.unpriced)} accounts are left out: they hold terms whose ARR is "
-                "not known."
+                f"{plural(len(self.inputs.unpriced), 'account')} with unknown ARR in subscriptions "
+                "are left out."
             )
         if self.growth is None:
-            words.append("No expansion target is trained: growth is drawn at its past rate.")
+            words.append("No expansion target is trained, so growth is simulated at its past rate.")
         if self.inputs.deals is None:
-            words.append("There are no opportunities, so no commit of the CSMs stands beside it.")
+            words.append("There are no opportunities, so there is no CSM commit to compare with.")
         if any(part.get("verdict") == "no_signal" for part in self.release["bundles"].values()):
             words.append(
-                "A model without a signal gives every account the same chance: the total can be "
-                "forecast from it, who leaves cannot."
+                "A model without a signal gives every account the same probability. It can "
+                "forecast the total, but not which accounts leave."
             )
         return words
 
     def history(self) -> Plain:
-        """Return every past quarter's bridge from start to end, in all and by group."""
+        """Return the ARR movements of every past quarter, in total and by group."""
         names = self.inputs.names
         cohort = first_years(self.steps)
         spans = quarters(self.first, self.inputs.today)
@@ -287,15 +289,15 @@ class ForecastBuilder:
         return {
             "quarters": found,
             "since": str(index_day(self.first)),
-            "words": "Counted from the first quarter of the grid: earlier records may lack the "
-            "accounts that had left before they were kept.",
+            "words": "Starts with the first quarter of the scoring dates; earlier records may lack "
+            "accounts that had already left.",
         }
 
 
 def chances_of(
     rows: Iterable[Mapping[str, Any]], names: Mapping[str, str | None]
 ) -> dict[str, pd.Series]:
-    """Return the probabilities of the scored book by outcome and account."""
+    """Return the latest probabilities by outcome and account."""
     found: dict[str, dict[str, float]] = {outcome: {} for outcome in names}
     for row in rows:
         scores = row.get("scores") or {}

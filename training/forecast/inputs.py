@@ -1,4 +1,4 @@
-"""What the forecast reads: terms, deals, names and where each account stood, as plain frames."""
+"""Inputs of the forecast: terms, deals, names and account status, as plain frames."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEAL_COLUMNS = ("entity_id", "opportunity_id", "day", "known_day", "kind", "stag
 
 @dataclass(frozen=True)
 class ForecastInputs:
-    """Everything the forecast is made from.
+    """Input tables of the forecast.
 
     Attributes
     ----------
@@ -37,16 +37,16 @@ class ForecastInputs:
     names : pandas.DataFrame
         Indexed by entity_id: name, segment, owner, as they are today.
     standing : callable
-        Day index of a moment of the grid to where each account stood
+        Day index of a grid date to the status of each account
         (`features.snapshots.account_status`).
     days : tuple of int
-        Day indices of the grid, ascending; the last one is the book.
+        Day indices of the grid, ascending; the last one is the current date.
     labels : mapping of str to pandas.DataFrame
         Target to its labels (`features.labels.COLUMNS`).
     why_not : str
-        Why there are no terms, in words; empty where there are.
+        Reason for missing terms; empty where there are terms.
     unpriced : tuple of str
-        Accounts left out because terms they hold have no ARR.
+        Accounts left out because their terms have no ARR.
     """
 
     terms: pd.DataFrame | None
@@ -68,12 +68,12 @@ class ForecastInputs:
 
     @property
     def today(self) -> int:
-        """Day index of the book."""
+        """Day index of the current date."""
         return self.days[-1]
 
 
 def read_inputs(workspace: Workspace, built: FeatureBuild) -> ForecastInputs:
-    """Read what a company's forecast is made from; the caller holds the state directory's lock."""
+    """Read the inputs of a company's forecast; the caller holds the state directory's lock."""
     engine = connect(workspace.state.scratch)
     currency = workspace.company.reporting_currency
     tables = {
@@ -109,7 +109,7 @@ def _deals(daily: pd.DataFrame | None) -> pd.DataFrame | None:
 
 
 def _names(built: FeatureBuild) -> pd.DataFrame:
-    """Return name, segment and owner of every account as they are today."""
+    """Return current name, segment and owner of every account."""
     info = built.loaded.info("accounts")
     segment = next((n for n in ("segment", "plan", "region") if n in info.columns), None)
     wanted = {"name": "name", "owner": "owner_id", "segment": segment}

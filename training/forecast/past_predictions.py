@@ -1,9 +1,8 @@
-"""Chances as they could be had at the starts of quarters before the first test period.
+"""Predictions at quarter starts before the first test period, for the backtest of the forecast.
 
-The test periods of a training reach back a year; a ledger reaches further. For the backtest of the
-forecast alone, a model is fitted anew at each earlier start of a quarter on what was known on that
-day: the rung and the default settings that so many events allow, for nothing that was searched
-later may be used.
+The test periods of a training run cover one year; ARR records go back further. At each earlier
+quarter start a model is fitted on the data known on that day, with the model tier and default
+settings for that number of events. Settings tuned later are not used.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from training.forecast.backtest import moment_of
 
 
 def scored_earlier(frame: TrainingFrame, company: Company, before: pd.Timestamp) -> pd.DataFrame:
-    """Score the book at every start of a quarter before a moment, each as a model of that day.
+    """Score all accounts at every quarter start before a date, each with a model of that day.
 
     Parameters
     ----------
@@ -38,13 +37,12 @@ def scored_earlier(frame: TrainingFrame, company: Company, before: pd.Timestamp)
     Returns
     -------
     pandas.DataFrame
-        One row per account and moment: the columns of `training.data.training_frame.ROW_COLUMNS`,
+        One row per account and date: the columns of `training.data.training_frame.ROW_COLUMNS`,
         fold (0 and below, newest last), raw (log-odds), ``p_constant`` and ``p_model``, calibrated
-        on earlier moments only. Moments at which too few events were known for any model are left
-        out.
+        on earlier dates only. Dates with too few known events for any model are left out.
     """
     parts, cutoffs = [], []
-    # A ready-made table has no ledger that could be forecast.
+    # A ready-made table has no ARR records to forecast.
     moments = [] if company.table is not None else _starts(frame.rows["as_of"], before)
     for number, cutoff in enumerate(moments, start=1 - len(moments)):
         known = frame.take((frame.rows["label_known_at"] <= cutoff).to_numpy())
@@ -67,7 +65,7 @@ def scored_earlier(frame: TrainingFrame, company: Company, before: pd.Timestamp)
 
 
 def _starts(as_of: pd.Series, before: pd.Timestamp) -> list[pd.Timestamp]:
-    """Return the moments of the grid that stand for the start of a quarter, oldest first."""
+    """Return the grid dates that count as quarter starts, oldest first."""
     grid = as_of[as_of < before].drop_duplicates().sort_values()
     moments = {day_index(moment.date()): moment for moment in grid}
     starts = dict.fromkeys(quarter_of(day)[0] for day in moments)
@@ -76,7 +74,7 @@ def _starts(as_of: pd.Series, before: pd.Timestamp) -> list[pd.Timestamp]:
 
 
 def _recipe(known: TrainingFrame, company: Company) -> TrainingConfig | None:
-    """Return how to fit on what was known; None where that allows pooled rates only."""
+    """Return the training configuration for the known events; None if only smoothed rates fit."""
     label, settings = known.label, company.training
     accounts = [known.rows.loc[label == outcome, "entity_id"].nunique() for outcome in (0, 1)]
     rung = choose_tier(count_events(known.rows))

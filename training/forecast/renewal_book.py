@@ -1,4 +1,4 @@
-"""What is known and what is open at one moment: the book a forecast starts from."""
+"""Renewal book: known and open ARR of every account at one date, the start of a forecast."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from training.forecast.size_distributions import SizeDistributions
 
 WON, LOST = ("closed_won", "closed won", "won"), ("closed_lost", "closed lost", "lost")
 CLOSE_DAYS = 45
-"""A renewal opportunity belongs to the renewal this close to its expected close."""
+"""Largest distance in days between a renewal and the expected close of its opportunity."""
 
 
 @dataclass(frozen=True)
 class ForecastRequest:
-    """What the scores are the chances of.
+    """Definition of the scores that a forecast uses.
 
     Attributes
     ----------
     horizon_days : int
-        Of accounts asked about the horizon.
+        Horizon of accounts without a contract.
     until_renewal : bool
-        Accounts under contract are asked about their renewal.
+        Scores of accounts under contract cover the time until renewal.
     growth_days : int
-        Horizon of the chance to grow.
+        Horizon of the expansion scores.
     delays : tuple of int
-        Days from past decisions to leave to the end of the ARR, of accounts asked about the
-        horizon; empty: at once.
+        Days from past decisions to leave to the end of ARR, of accounts without a contract;
+        empty: ARR ends at once.
     """
 
     horizon_days: int
@@ -44,20 +44,20 @@ class ForecastRequest:
 
 @dataclass(frozen=True)
 class RenewalBook:
-    """Every account with ARR at a moment or at the start of its quarter.
+    """Every account with ARR at a date or at the start of its quarter.
 
     Attributes
     ----------
     at, since : int
-        Day indices: the moment, and the start of the quarter it lies in.
+        Day indices: the date, and the start of its quarter.
     accounts : pandas.DataFrame
         One row per account, sorted by id: entity_id, name, segment, owner, base (ARR at `since`),
         arr (ARR now), status, asks_renewal, renews_day, is_pending, is_signed, commit, p_lost and
-        p_grows (as scored; the mean of their kind where there is no score), has_score.
+        p_grows (as scored; the mean of similar accounts without a score), has_score.
     announced : pandas.DataFrame
-        ARR known to end: entity_id, day, arr.
+        ARR under notice: entity_id, day, arr.
     terms, steps : pandas.DataFrame
-        As known at the moment.
+        As known at the date.
     """
 
     at: int
@@ -73,23 +73,23 @@ def book_at(
     at: int,
     since: int,
     chances: Mapping[str, pd.Series],
-    asked: ForecastRequest,
-    magnitudes: SizeDistributions | None = None,
+    request: ForecastRequest,
+    sizes: SizeDistributions | None = None,
 ) -> RenewalBook:
-    """Return the book at a moment of the grid, as it was known then.
+    """Return the renewal book at a grid date, as known then.
 
     Parameters
     ----------
-    inputs : Inputs
+    inputs : ForecastInputs
         With terms.
     at, since : int
-        Day indices: the moment, and the start of its quarter.
+        Day indices: the date, and the start of its quarter.
     chances : mapping of str to Series
         ``churn`` and ``expansion`` to probabilities by entity_id; a missing one is empty.
-    asked : Asked
-        What they are the chances of.
-    magnitudes : Magnitudes, optional
-        Past growth, where there is no chance of it.
+    request : ForecastRequest
+        Definition of the scores.
+    sizes : SizeDistributions, optional
+        Past growth, for use without expansion scores.
     """
     terms = inputs.terms_at(at)
     steps = levels(terms, at)
@@ -101,11 +101,11 @@ def book_at(
     table = table.join(inputs.names).fillna({"segment": UNASSIGNED, "owner": UNASSIGNED})
     table["status"] = table["status"].fillna("insufficient_data")
     table["is_under_contract"] = table["is_under_contract"].eq(True)
-    table["asks_renewal"] = table["is_under_contract"] & asked.until_renewal
-    table["is_pending"] = (table["status"] == "pending_renewal") & asked.until_renewal
+    table["asks_renewal"] = table["is_under_contract"] & request.until_renewal
+    table["is_pending"] = (table["status"] == "pending_renewal") & request.until_renewal
     deals = _deals_at(inputs.deals, table, at)
     table = table.join(deals[["commit", "is_signed"]])
-    table = _with_chances(table, chances, magnitudes)
+    table = _with_chances(table, chances, sizes)
     announced = pd.concat([_announced(terms, at), _lost_deals(table, deals)], ignore_index=True)
     announced = announced[announced["entity_id"].isin(table.index)]
     return RenewalBook(
@@ -114,34 +114,34 @@ def book_at(
 
 
 def _with_chances(
-    table: pd.DataFrame, chances: Mapping[str, pd.Series], magnitudes: SizeDistributions | None
+    table: pd.DataFrame, chances: Mapping[str, pd.Series], sizes: SizeDistributions | None
 ) -> pd.DataFrame:
-    """Attach both chances; accounts without a score get the mean of their kind."""
+    """Add both probabilities; accounts without a score get the mean of similar accounts."""
     lost = chances.get("churn", pd.Series(dtype="float64")).reindex(table.index)
     grows = chances.get("expansion", pd.Series(dtype="float64")).reindex(table.index)
     has_score = lost.notna()
     kind = table["asks_renewal"] | table["is_pending"]
     by_kind = lost.groupby(kind).transform("mean")
     lost = lost.fillna(by_kind).fillna(lost.mean()).fillna(0.0)
-    usual = magnitudes.growth_rate(is_due=False) if magnitudes else 0.0
+    usual = sizes.growth_rate(is_due=False) if sizes else 0.0
     grows = grows.fillna(grows.mean() if grows.notna().any() else usual)
     return table.assign(p_lost=lost, p_grows=grows, has_score=has_score)
 
 
 def _announced(terms: pd.DataFrame, at: int) -> pd.DataFrame:
-    """Return when terms under notice end: at the renewal, or when the notice period is over."""
+    """Return the end of terms under notice: the renewal, or the end of the notice period."""
     given = terms[terms["notice_day"].notna() & (terms["fate"] == "held")]
     served = given["notice_day"] + given["notice_period_days"].fillna(0.0)
     renewal = given["renews_day"].where(given["renews_day"] >= given["notice_day"]) + 1
     day = renewal.fillna(served)
-    # A notice whose end lies long past, with terms that still hold, evidently did not hold.
+    # Terms that are active long after the end of their notice: the notice was withdrawn.
     day = day.where(day + COMEBACK_DAYS >= at).where(~(day <= at), at + 1)
     table = pd.DataFrame({"entity_id": given["entity_id"], "day": day, "arr": given["arr"]})
     return table.dropna().reset_index(drop=True)
 
 
 def _deals_at(deals: pd.DataFrame | None, table: pd.DataFrame, at: int) -> pd.DataFrame:
-    """Return, per account, its coming renewal's opportunity as it stood: commit, won or lost."""
+    """Return the opportunity of each account's next renewal, as known then: commit, won or lost."""
     nothing = pd.DataFrame(index=table.index).assign(commit=np.nan, is_signed=False, is_lost=False)
     if deals is None:
         return nothing
@@ -164,7 +164,7 @@ def _deals_at(deals: pd.DataFrame | None, table: pd.DataFrame, at: int) -> pd.Da
 
 
 def _lost_deals(table: pd.DataFrame, deals: pd.DataFrame) -> pd.DataFrame:
-    """Return renewals closed as lost without a notice: their ARR ends with the term."""
+    """Return renewals closed as lost without a notice; their ARR ends with the term."""
     is_told = deals["is_lost"] & (table["status"] != "notice_given") & table["renews_day"].notna()
     lost = table[is_told & (table["arr"] > 0)]
     return pd.DataFrame(
@@ -172,15 +172,15 @@ def _lost_deals(table: pd.DataFrame, deals: pd.DataFrame) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def step_of(book: RenewalBook, asked: ForecastRequest, start: int, end: int) -> ForecastStep:
-    """Return what may happen to each account of the book in ``(start, end]``.
+def step_of(book: RenewalBook, request: ForecastRequest, start: int, end: int) -> ForecastStep:
+    """Return the possible changes of each account in ``(start, end]``.
 
     Parameters
     ----------
-    book : Book
-        The book.
-    asked : Asked
-        What its chances are of.
+    book : RenewalBook
+        The renewal book.
+    request : ForecastRequest
+        Definition of its scores.
     start, end : int
         Day indices, ``book.at <= start < end``.
     """
@@ -188,13 +188,13 @@ def step_of(book: RenewalBook, asked: ForecastRequest, start: int, end: int) -> 
     is_due = due_in(book, start, end)
     p = table["p_lost"].to_numpy(dtype=np.float64)
     by_renewal = (table["asks_renewal"] | table["is_pending"]).to_numpy()
-    gone = left_within(p, start - book.at, asked)
-    ahead = left_within(p, end - book.at, asked)
+    gone = left_within(p, start - book.at, request)
+    ahead = left_within(p, end - book.at, request)
     by_horizon = np.divide(ahead - gone, 1.0 - gone, out=np.zeros(len(p)), where=gone < 1.0)
     p_lost = np.where(by_renewal, np.where(is_due, p, 0.0), by_horizon)
     p_lost = np.where(table["is_signed"].to_numpy(), 0.0, p_lost)
     grows = table["p_grows"].to_numpy(dtype=np.float64)
-    p_grows = 1.0 - (1.0 - grows) ** ((end - start) / asked.growth_days)
+    p_grows = 1.0 - (1.0 - grows) ** ((end - start) / request.growth_days)
     return ForecastStep(
         p_lost=p_lost,
         p_grows=np.minimum(p_grows, 1.0 - p_lost),
@@ -205,27 +205,27 @@ def step_of(book: RenewalBook, asked: ForecastRequest, start: int, end: int) -> 
 
 
 def due_in(book: RenewalBook, start: int, end: int) -> np.ndarray:
-    """Return which accounts renew in ``[start, end)``; late renewals count at once."""
+    """Return the accounts that renew in ``[start, end)``; overdue renewals count at once."""
     renews = book.accounts["renews_day"].to_numpy(dtype=np.float64)
     late = book.accounts["is_pending"].to_numpy() & (start == book.at)
     due: np.ndarray = ((renews >= start) & (renews < end)) | late
     return due
 
 
-def left_within(p: np.ndarray, days: int, asked: ForecastRequest) -> np.ndarray:
-    """Return the chance that ARR has ended within some days, decisions being spread evenly.
+def left_within(p: np.ndarray, days: int, request: ForecastRequest) -> np.ndarray:
+    """Return the probability that ARR ends within some days, with evenly spread decisions.
 
-    The chance of deciding within the horizon is spread over its days; the ARR ends later by the
-    delays of the past. Decisions taken before are known, and not counted here.
+    The probability of a decision is spread evenly over the horizon; ARR ends later by the delays
+    of past losses. Earlier decisions are known and not included.
     """
-    delays, counts = np.unique(asked.delays or (0,), return_counts=True)
-    spans = np.maximum(0, days - delays) / asked.horizon_days
+    delays, counts = np.unique(request.delays or (0,), return_counts=True)
+    spans = np.maximum(0, days - delays) / request.horizon_days
     ended: np.ndarray = 1.0 - (1.0 - p[:, None]) ** spans[None, :]
     return ended @ (counts / counts.sum())
 
 
 def known_share(book: RenewalBook, start: int, end: int) -> np.ndarray:
-    """Return the share of each account's ARR at `start` that is not known to end by `end`."""
+    """Return the share of each account's ARR at `start` that is not under notice until `end`."""
     arr = book.accounts.set_index("entity_id")["arr"]
     ends = book.announced
     before = ends[ends["day"] <= start].groupby("entity_id")["arr"].sum().reindex(arr.index)
@@ -238,7 +238,7 @@ def known_share(book: RenewalBook, start: int, end: int) -> np.ndarray:
 
 
 def groups_of(accounts: pd.DataFrame) -> tuple[list[tuple[str, str]], np.ndarray]:
-    """Return the groups sums are told for, and who belongs to which.
+    """Return the reported groups and the membership of accounts.
 
     Returns
     -------

@@ -1,8 +1,8 @@
-"""Account-level simulation of the quarters ahead: every draw is a whole book, with common shocks.
+"""Account-level simulation of the coming quarters with common shocks.
 
-Per draw and period each open account is lost, or grows, or does what accounts that neither left nor
-grew have done (stay flat, take an uplift, shrink). What is known is not drawn. Sums over segments
-and owners are sums of the same accounts in the same draws, so they add up to the total in each.
+In each draw and period an open account is lost, grows, or changes like past accounts that neither
+left nor grew (flat, uplift, contraction). Known changes are not simulated. Segments and owners are
+sums of the same accounts in the same draws, so they add up to the total in every draw.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from scipy.special import ndtri
 from training.forecast.common_shock import CommonShock
 
 TABLE = 1 << 16
-"""Resolution of an empirical distribution: one entry per value of a 16-bit random number."""
+"""Size of the table of an empirical distribution: one entry per 16-bit random number."""
 
 CHUNK_CELLS = 400_000
-"""Draws × accounts worked on at once: bounds memory, and is part of what a seed stands for."""
+"""Draws × accounts per chunk: limits memory. Changing it changes the draws of a seed."""
 
 CERTAIN = 9.0
-"""|Φ⁻¹(p)| beyond which nothing is left to chance."""
+"""|Φ⁻¹(p)| from which the outcome is certain."""
 
 
 @dataclass(frozen=True)
 class ForecastStep:
-    """What may happen to each account in one period. Arrays of one entry per account.
+    """Possible changes of each account in one period. Arrays with one entry per account.
 
     Attributes
     ----------
     p_lost : array
-        Chance of leaving, given that the account is there at the period's start.
+        Probability of leaving, given that the account is active at the period's start.
     p_grows : array
-        Chance of growing, likewise; ``p_lost + p_grows <= 1``.
+        Probability of growing, likewise; ``p_lost + p_grows <= 1``.
     known : array
-        Share of ARR that is known to stay: 1, less what is known to end in the period.
+        Share of ARR not under notice: 1 minus the share known to end in the period.
     pool : array of int
-        Which of `SimulatedChanges.others` an account draws from when it neither leaves nor grows.
+        Row of `SimulatedChanges.others` for an account that neither leaves nor grows.
     is_open : array of bool
-        False: nothing is drawn, the account keeps what is known to stay.
+        False: nothing is simulated, the account keeps its known share.
     """
 
     p_lost: np.ndarray
@@ -73,9 +73,9 @@ class SimulatedDraws:
     Attributes
     ----------
     base : array
-        ARR at the start of the period of the accounts there then.
+        ARR at the start of the period.
     kept : array
-        What of it is still there, each account at most with what it paid.
+        ARR retained, each account at most its ARR at the start.
     end : array
         ARR of the same accounts at the end.
     """
@@ -91,9 +91,9 @@ def draws_table(values: np.ndarray, weights: np.ndarray, share: float = 1.0) -> 
     Parameters
     ----------
     values, weights : array
-        Factors and what each counts; without any, the factor is 1.
+        Factors and weights; without any, the factor is 1.
     share : float
-        Chance that the distribution applies at all; otherwise the factor is 1.
+        Probability that the distribution applies; otherwise the factor is 1.
     """
     total = weights.sum()
     if total <= 0 or share <= 0:
@@ -105,12 +105,12 @@ def draws_table(values: np.ndarray, weights: np.ndarray, share: float = 1.0) -> 
     found = np.searchsorted(reached, places[inside] / share, side="left")
     table = np.ones(TABLE, dtype=np.float32)
     table[inside] = values[order][np.minimum(found, len(values) - 1)]
-    # What changes comes first, so that a comparison finds the few draws in which anything does.
+    # Changes come first, so that one comparison finds the few draws with a change.
     return np.concatenate([table[table != 1.0], table[table == 1.0]])
 
 
 def expected_end(arr: np.ndarray, step: ForecastStep, changes: SimulatedChanges) -> np.ndarray:
-    """Return each account's expected ARR at the end of a period: what the draws average to."""
+    """Return each account's expected ARR at the end of a period: the mean of the draws."""
     growth = float(changes.growth.mean(dtype=np.float64))
     others = changes.others.mean(axis=1, dtype=np.float64)[step.pool]
     stays = 1.0 - step.p_lost - step.p_grows
@@ -120,7 +120,7 @@ def expected_end(arr: np.ndarray, step: ForecastStep, changes: SimulatedChanges)
 
 
 def expected_kept(arr: np.ndarray, step: ForecastStep, changes: SimulatedChanges) -> np.ndarray:
-    """Return each account's expected ARR kept, growth of one account paying for no other."""
+    """Return each account's expected ARR retained; growth of one account offsets no other."""
     room = np.divide(1.0, step.known, out=np.ones(len(arr)), where=step.known > 0)
     growth = _capped(changes.growth[None, :], np.zeros(len(arr), dtype=np.int64), room)
     others = _capped(changes.others, step.pool, room)
@@ -131,7 +131,7 @@ def expected_kept(arr: np.ndarray, step: ForecastStep, changes: SimulatedChanges
 
 
 def _capped(tables: np.ndarray, pool: np.ndarray, room: np.ndarray) -> np.ndarray:
-    """Return the mean of each account's factor, cut where it would exceed its start."""
+    """Return the mean of each account's factor, capped at its ARR at the start."""
     ways, place = np.unique(np.column_stack([pool, room]), axis=0, return_inverse=True)
     means = [np.minimum(tables[int(k)], top).mean(dtype=np.float64) for k, top in ways]
     return np.array(means)[place.ravel()]
@@ -148,25 +148,25 @@ def simulate_forecast(
     draws: int,
     seed: int,
 ) -> list[SimulatedDraws]:
-    """Draw the periods ahead, one after the other.
+    """Simulate the coming periods, one after the other.
 
     Parameters
     ----------
     arr : array, accounts
         ARR now.
     base : array, accounts
-        ARR at the start of the first period, which may have begun; later periods start from what
-        was drawn.
+        ARR at the start of the first period, which may have begun; later periods start from the
+        simulated ARR.
     steps, changes : sequence, one per period
-        What may happen, and by how much.
-    shocks : (Shock, Shock)
-        Of leaving and of growing; each period has shocks of its own.
+        Possible changes and their sizes.
+    shocks : (CommonShock, CommonShock)
+        Common shocks of leaving and of growing; each period has its own shocks.
     groups : array, accounts × groups
         1.0 where an account belongs to a group.
     draws, seed : int
-        How many, and from which seed: the same inputs give the same draws.
+        Number of draws, and seed: the same inputs give the same draws.
     """
-    # Work on accounts in the order of their cell: the finest groups they are summed in.
+    # Accounts are sorted by cell: the finest groups of the sums.
     cells, cell = np.unique(groups, axis=0, return_inverse=True)
     order = np.argsort(cell.ravel(), kind="stable")
     bounds = np.flatnonzero(np.diff(cell.ravel()[order], prepend=-1))
@@ -220,7 +220,7 @@ def _advance(
 ) -> np.ndarray:
     """Return the ARR of every account at the end of a period, draws × accounts.
 
-    One normal number per account decides: far down it leaves, far up it grows.
+    One normal number per account decides: low values leave, high values grow.
     """
     noise = rng.standard_normal(now.shape, dtype=np.float32)
     dice = rng.integers(0, TABLE, size=now.shape, dtype=np.uint16)
@@ -250,7 +250,7 @@ def _grown(
 
 
 def _reach(rng: np.random.Generator, p: np.ndarray, shock: CommonShock, n: int) -> np.ndarray:
-    """Return, draws × accounts, below which normal number an account is hit: one shock per draw."""
+    """Return the normal number below which an account has the event, draws × accounts."""
     s, z = shock.draw(rng, n), rng.standard_normal(n)
     free = np.sqrt(1.0 - s * s)
     threshold = np.clip(ndtri(np.clip(p, 0.0, 1.0)), -CERTAIN, CERTAIN).astype(np.float32)

@@ -1,4 +1,4 @@
-"""How much accounts grow and shrink: the empirical distributions a forecast draws from."""
+"""Empirical distributions of ARR growth and contraction for the forecast."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from configs.runtime.formatting import plural
 from features.revenue.retention import retained
 from training.forecast.simulate import SimulatedChanges, draws_table
 
 FEWEST = 20
-"""Past changes below which an empirical distribution is not used."""
+"""Smallest number of past changes for an empirical distribution."""
 
 LARGE = 0.95
-"""Quantile at which the weight of large accounts stops growing: one giant is no distribution."""
+"""Quantile at which weights of large accounts are capped, so that no single account dominates."""
 
 
 @dataclass(frozen=True)
 class SizeDistributions:
-    """What accounts that stayed did over past periods of equal length.
+    """ARR changes of retained accounts over past periods of equal length.
 
     Attributes
     ----------
     rows : pandas.DataFrame
-        One row per account and past period it stayed through: factor (ARR at the end over ARR at
-        the start), weight (ARR at the start, the largest cut), is_due (a renewal fell inside),
-        grew (by the margin or more).
+        One row per account and past period with retained ARR: factor (ARR at the end over ARR at
+        the start), weight (ARR at the start, capped), is_due (a renewal in the period), grew (by
+        the margin or more).
     span_days : int
         Length of those periods.
     """
@@ -41,9 +42,9 @@ class SizeDistributions:
         return float(rows["grew"].mean()) if len(rows) else 0.0
 
     def changes(self, days: float) -> SimulatedChanges:
-        """Return the tables to draw from in a period of some days.
+        """Return the distributions for a period of some days.
 
-        Away from renewals, changes come in proportion to time; a renewal happens as a whole.
+        Without a renewal, changes are proportional to time; at a renewal the full change applies.
         """
         grew, rest = self.rows[self.rows["grew"]], self.rows[~self.rows["grew"]]
         share = min(1.0, days / self.span_days)
@@ -53,15 +54,15 @@ class SizeDistributions:
         )
 
     def words(self) -> str:
-        """Return what the distributions rest on."""
+        """Return the basis of the distributions as a sentence."""
         n, grew = len(self.rows), int(self.rows["grew"].sum())
         if n < FEWEST:
             return (
-                f"Only {n} accounts were seen through a past period, so ARR of those who stay is "
-                "taken as flat."
+                f"Only {plural(n, 'account')} have a complete past period, so ARR of retained "
+                "accounts is assumed to stay flat."
             )
         return (
-            f"Growth and shrinkage are drawn from {n:,} account-quarters of the past "
+            f"Growth and contraction are simulated from {n:,} past account-quarters "
             f"({grew:,} of them grew by the margin or more)."
         )
 
@@ -71,7 +72,7 @@ def _table(rows: pd.DataFrame, share: float = 1.0) -> np.ndarray:
     return draws_table(enough["factor"].to_numpy(), enough["weight"].to_numpy(), share)
 
 
-def past_magnitudes(
+def past_size_distributions(
     terms: pd.DataFrame,
     steps: pd.DataFrame,
     *,
@@ -80,7 +81,7 @@ def past_magnitudes(
     span_days: int,
     margin: float,
 ) -> SizeDistributions:
-    """Look at the periods of `span_days` that end at `at`, one before the other, back to `first`.
+    """Return ARR changes of consecutive past periods of `span_days`, from `at` back to `first`.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ def _period(terms: pd.DataFrame, steps: pd.DataFrame, start: int, end: int) -> p
 
 
 def due_between(terms: pd.DataFrame, start: int, end: int) -> np.ndarray:
-    """Return the accounts with a renewal in ``[start, end)`` of terms that held at `start`."""
+    """Return the accounts with a renewal in ``[start, end)`` of terms active at `start`."""
     held = (terms["day"] <= start) & ~(terms["stops_day"] <= start)
     inside = (terms["renews_day"] >= start) & (terms["renews_day"] < end)
     found: np.ndarray = terms.loc[held & inside, "entity_id"].unique()

@@ -1,4 +1,4 @@
-"""Without contracts there is no GRR: what of the usual spend is expected to stay active."""
+"""Spend retention for companies without contracts: share of usual spend expected to stay active."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ import pandas as pd
 
 from configs.schema.company import Company
 from features.revenue.retention import quarter_name, quarters
-from training.forecast.backtest import backtest_summary, moment_of, past_shock, scored_forecasts
+from training.forecast.backtest import (
+    backtest_summary,
+    crps,
+    is_covered,
+    moment_of,
+    past_shock,
+    scored_forecasts,
+)
 from training.forecast.common_shock import CommonShock
-from training.forecast.draw_scores import crps, is_covered
 from training.forecast.inputs import ForecastInputs
 from training.forecast.periods import quantiles
 from training.forecast.simulate import (
@@ -38,7 +44,7 @@ def spend_forecast(
     *,
     draws: int,
 ) -> Plain:
-    """Return the share of the usual spend whose accounts are expected to stay active.
+    """Return the share of usual spend of accounts that are expected to stay active.
 
     Returns
     -------
@@ -53,7 +59,7 @@ def spend_forecast(
             "kind": "none",
             "words": [
                 f"Nothing is forecast: {inputs.why_not or 'churn is not observed in contracts'}, "
-                "and no spend is known to weigh accounts by."
+                "and there is no spend by account."
             ],
         }
     p = np.array([float(row["scores"][churn]["probability"]) for row in rows])
@@ -83,19 +89,19 @@ def spend_forecast(
 
 
 def _words(inputs: ForecastInputs, horizon_days: int) -> list[str]:
-    why = inputs.why_not or "churn is silence here, not the end of a contract"
+    why = inputs.why_not or "churn means inactivity here, not the end of a contract"
     return [
-        f"GRR and NRR are not forecast: {why}, so there is no recurring revenue to retain.",
-        f"What can be said: each account's usual spend of {horizon_days} days is its share of the "
-        f"last {TRAILING_DAYS} days, and the forecast is how much of it belongs to accounts that "
-        "stay active. How much they will then spend is not forecast.",
+        f"GRR and NRR are not forecast: {why}, so there is no ARR to retain.",
+        f"Instead, the forecast is the share of usual spend that belongs to accounts that stay "
+        f"active. Usual spend of {horizon_days} days is the account's average over the last "
+        f"{TRAILING_DAYS} days. Future spend of active accounts is not forecast.",
     ]
 
 
 def kept_share(
     p: np.ndarray, worth: np.ndarray, shock: CommonShock, *, draws: int, seed: int
 ) -> np.ndarray:
-    """Return draws of the share of value whose accounts stay, with a common shock."""
+    """Return draws of the share of spend of retained accounts, with a common shock."""
     n = len(p)
     step = ForecastStep(
         p, np.zeros(n), np.ones(n), np.zeros(n, dtype=np.int64), np.ones(n, dtype=bool)
@@ -116,7 +122,7 @@ def kept_share(
 
 
 def _backtest(scores: Any, predictions: pd.DataFrame, inputs: ForecastInputs, seed: int) -> Plain:
-    """Return the same share forecast at every past quarter start, beside what happened."""
+    """Return the forecast share at every past quarter start, and the outcome."""
     worth = predictions["arr"].fillna(0.0).clip(lower=0.0).to_numpy(dtype=np.float64)
     rows = scores.rows.assign(worth=worth)
     found, left_out = [], []
@@ -125,7 +131,7 @@ def _backtest(scores: Any, predictions: pd.DataFrame, inputs: ForecastInputs, se
         moment = moment_of(inputs.days, start)
         here = rows[(rows["day"] == moment) & (rows["worth"] > 0)]
         if moment is None or here.empty:
-            words = "too few outcomes were known at its start, or its own are not all known yet"
+            words = "too few outcomes were known at its start, or its outcomes are incomplete"
             left_out.append({"quarter": quarter_name(start), "words": words})
             continue
         shock = past_shock(scores, inputs.days, moment)

@@ -1,1 +1,1 @@
-"""The audit of a score a company already has, from two files and without any training."""
+"""Audit of an existing health score from two files, without training a model."""

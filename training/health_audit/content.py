@@ -1,4 +1,4 @@
-"""From the two files to everything the audit's report says, as plain JSON."""
+"""Content of the audit report as plain JSON, from the two files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Plain = dict[str, Any]
 Progress = Callable[[str], None]
 
 MIN_HISTORY_DAYS = 32
-"""A history shorter than this has at most one month start to judge."""
+"""Shortest history for an audit; a shorter one has at most one month start to evaluate."""
 
 AUDIT_WORDS = ("95 % interval", "AUC", "Wilson interval", "Capacity", "Lift at capacity",
                "Capture at capacity", "Lead time", "Calendar", "Observed over expected", "Slope",
@@ -45,7 +45,7 @@ AUDIT_WORDS = ("95 % interval", "AUC", "Wilson interval", "Capacity", "Lift at c
 
 @dataclass(frozen=True)
 class AuditFiles:
-    """What was read.
+    """The outcomes file as read, and the names of both files.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class AuditFiles:
 
 
 def with_recorded(history: ScoreRows, folder: Path) -> ScoreRows:
-    """Return the history with everything recorded earlier, when the file brings only one moment."""
+    """Return the history with recorded scores, when the file has only one date."""
     before = seen_scores(folder)
     if has_history(history) or before.empty:
         return history
@@ -77,71 +77,71 @@ def with_recorded(history: ScoreRows, folder: Path) -> ScoreRows:
 
 
 def has_history(history: ScoreRows) -> bool:
-    """Return whether scores stood at times far enough apart to hold against what followed."""
-    stood = history.rows["scored_at"]
-    return history.is_dated and (stood.max() - stood.min()).days >= MIN_HISTORY_DAYS
+    """Return whether the scores cover enough time to compare with later outcomes."""
+    scored = history.rows["scored_at"]
+    return history.is_dated and (scored.max() - scored.min()).days >= MIN_HISTORY_DAYS
 
 
 def audit_content(
     files: AuditFiles,
     history: ScoreRows,
     recorded: ScoreLog,
-    asked: AuditOptions,
+    options: AuditOptions,
     progress: Progress,
     marks: PassMarks | None = None,
 ) -> Plain:
-    """Return everything the report says.
+    """Return the content of the audit report.
 
     Parameters
     ----------
-    files : Files
+    files : AuditFiles
         The outcomes as read, and both names.
     history : ScoreRows
-        Of the scores.
-    recorded : Recorded
-        What an earlier recording says of the same scores.
-    asked : Asked
+        Scores.
+    recorded : ScoreLog
+        Scores recorded by earlier audits.
+    options : AuditOptions
         Options.
     progress : callable
-        Told in words what happens.
+        Receives progress messages.
     marks : PassMarks, optional
-        What a score must show.
+        Thresholds of the verdict.
 
     Raises
     ------
     DataError
-        There is no outcome, or no window that is completely observed.
+        There is no outcome, or no completely observed label window.
     """
     marks = marks or PassMarks()
-    outcomes = outcome_rows(files.outcomes, asked, set(history.rows["entity_id"]))
-    ordered = settle_direction(history, asked)
-    span = span_of(history, outcomes, asked)
+    outcomes = outcome_rows(files.outcomes, options, set(history.rows["entity_id"]))
+    ordered = settle_direction(history, options)
+    span = span_of(history, outcomes, options)
     changed = recorded.changed
     checks = history_checks(history, ordered, outcomes, span, changed)
-    material = AuditEvidence(ordered, outcomes, span, history.components, checks)
+    evidence = AuditEvidence(ordered, outcomes, span, history.components, checks)
     kinds = _kinds(outcomes, history)
-    targets = {kind: evidence_of(material, kind, asked, marks, progress) for kind in kinds}
+    targets = {kind: evidence_of(evidence, kind, options, marks, progress) for kind in kinds}
     notes = _notes(history, ordered, outcomes, span, targets)
     return plain_content(
         {
             "kind": "audit",
             "title": "Health-score audit",
-            "now": asked.now.isoformat(),
-            "as_of": asked.now.date().isoformat(),
+            "now": options.now.isoformat(),
+            "as_of": options.now.date().isoformat(),
             "entity": "account",
-            "currency": currency_of(history.rows, asked) or currency_of(outcomes.rows, asked),
+            "currency": currency_of(history.rows, options) or currency_of(outcomes.rows, options),
             "guesses": [vars(item) for item in (*history.guesses, *outcomes.guesses)],
-            "reading": _reading(ordered, history, span, asked),
+            "reading": _reading(ordered, history, span, options),
             "notes": [note.as_dict() for note in notes],
             "order": list(targets),
             "targets": targets,
             "growth_by_band": _by_band(targets),
-            "limits": _limits(targets, history, asked),
+            "limits": _limits(targets, history, options),
             "glossary": [{"word": word, "meaning": GLOSSARY[word]} for word in AUDIT_WORDS],
             "versions": {
                 "files": files.names,
-                "draws": asked.draws,
-                "seed": asked.seed,
+                "draws": options.draws,
+                "seed": options.seed,
                 "marks": vars(marks),
             },
         }
@@ -149,7 +149,7 @@ def audit_content(
 
 
 def _kinds(outcomes: OutcomeRows, history: ScoreRows) -> list[str]:
-    """Return the kinds of outcome to report: churn first, the others where they occur."""
+    """Return the outcomes to report: churn first, then the others that occur."""
     known = outcomes.rows["entity_id"].isin(set(history.rows["entity_id"]))
     found = set(outcomes.rows.loc[known, "kind"])
     kinds = [kind for kind in KINDS if kind in found and kind != "kept"]
@@ -157,19 +157,19 @@ def _kinds(outcomes: OutcomeRows, history: ScoreRows) -> list[str]:
         raise DataError(
             "every outcome says that the account stayed, so there is nothing to predict",
             where=f"{count(len(outcomes.rows))} outcomes",
-            fix='bring losses or growth; --kind "WORD=churn" says what a word means',
+            fix='add losses or growth; map words with --kind "WORD=churn"',
         )
     if not kinds:
-        raise _strangers_all(outcomes, history)
+        raise _no_common_account(outcomes, history)
     return kinds
 
 
-def _strangers_all(outcomes: OutcomeRows, history: ScoreRows) -> DataError:
-    """Return what is wrong when no account of one file is in the other."""
+def _no_common_account(outcomes: OutcomeRows, history: ScoreRows) -> DataError:
+    """Return the error for files without a common account."""
     ours, theirs = (set(part.rows["entity_id"].astype(str)) for part in (outcomes, history))
-    fix = "name the account columns with --column scores.account=… and outcomes.account=…"
+    fix = "set the account columns with --column scores.account=… and outcomes.account=…"
     if {name.lstrip("0") for name in ours} & {name.lstrip("0") for name in theirs}:
-        fix = "one file has lost the zeros in front: export the account ids of both as text"
+        fix = "leading zeros are missing in one file: export the account ids of both files as text"
     return DataError(
         "no outcome belongs to an account that has a score",
         where=f"outcomes name {listing(sorted(ours)[:3])}; "
@@ -186,31 +186,33 @@ def _notes(
     targets: Mapping[str, Plain],
 ) -> list[Note]:
     notes = [*history.notes, *ordered.notes, *outcomes.notes, *span.notes]
-    notes += _strangers(history, outcomes)
-    notes += _silent_exits(history, outcomes, span)
+    notes += _unmatched_accounts(history, outcomes)
+    notes += _scores_without_outcome(history, outcomes, span)
     segments = {
         item["slice"] for part in targets.values() for item in part.get("slices", {}).get(
             "segments", [])
     }  # fmt: skip
     if len(segments) == 1:
-        words = "there is only one segment, so nothing is said about stability between segments"
+        words = "there is only one segment, so stability between segments is not evaluated"
         notes.append(Note("one_segment", words))
     return notes
 
 
-def _strangers(history: ScoreRows, outcomes: OutcomeRows) -> list[Note]:
+def _unmatched_accounts(history: ScoreRows, outcomes: OutcomeRows) -> list[Note]:
     events = outcomes.rows[outcomes.rows["kind"] != "kept"]
-    strange = events.loc[
+    unknown = events.loc[
         ~events["entity_id"].isin(set(history.rows["entity_id"])), "entity_id"
     ].nunique()
-    if not strange:
+    if not unknown:
         return []
-    words = f"{plural(strange, 'account')} of the outcomes without a score, which are not counted"
+    words = f"{plural(unknown, 'account')} in the outcomes file without a score, not counted"
     return [Note("strangers", words, "warning")]
 
 
-def _silent_exits(history: ScoreRows, outcomes: OutcomeRows, span: PanelSpan) -> list[Note]:
-    """Count accounts whose scores stop without an outcome: losses may be missing."""
+def _scores_without_outcome(
+    history: ScoreRows, outcomes: OutcomeRows, span: PanelSpan
+) -> list[Note]:
+    """Return a note on accounts whose scores stop without an outcome: losses may be missing."""
     last = history.rows.groupby("entity_id")["scored_at"].max()
     gone = last[last < span.last - pd.Timedelta(days=span.stale_days)]
     churned = set(outcomes.rows.loc[outcomes.rows["kind"] == "churn", "entity_id"])
@@ -220,17 +222,17 @@ def _silent_exits(history: ScoreRows, outcomes: OutcomeRows, span: PanelSpan) ->
     severity: Any = "warning" if silent > 0.5 * max(len(churned), 1) else "info"
     words = (
         f"the scores of {plural(silent, 'account')} stop without an outcome; if they left, the "
-        "outcomes file misses them"
+        "outcomes file lacks these losses"
     )
     return [Note("silent_exits", words, severity)]
 
 
 def _reading(
-    ordered: ScoreDirection, history: ScoreRows, span: PanelSpan, asked: AuditOptions
+    ordered: ScoreDirection, history: ScoreRows, span: PanelSpan, options: AuditOptions
 ) -> Plain:
     return {
         "higher": ordered.higher,
-        "told_by": ordered.told_by,
+        "source": ordered.source,
         "bands": list(ordered.bands),
         "is_probability": ordered.is_probability,
         "components": list(history.components),
@@ -239,13 +241,13 @@ def _reading(
         "first": span.first,
         "last": span.last,
         "through": span.through,
-        "horizon_days": asked.horizon_days,
+        "horizon_days": options.horizon_days,
         "stale_days": span.stale_days,
     }
 
 
 def _by_band(targets: Mapping[str, Plain]) -> list[Plain]:
-    """Return churn and growth of the same bands beside each other."""
+    """Return churn and growth rates of the same bands."""
     churn, growth = targets.get("churn"), targets.get("expansion")
     if not (churn and growth and churn["is_measured"] and growth["is_measured"]):
         return []
@@ -256,34 +258,33 @@ def _by_band(targets: Mapping[str, Plain]) -> list[Plain]:
     return [{"band": row["band"], "churn": row, "expansion": grown[row["band"]]} for row in shared]
 
 
-def _limits(targets: Mapping[str, Plain], history: ScoreRows, asked: AuditOptions) -> list[str]:
+def _limits(targets: Mapping[str, Plain], history: ScoreRows, options: AuditOptions) -> list[str]:
     found = [
-        "The audit shows whether the score went together with what followed. It does not say what "
-        "causes an account to leave, nor what calling it would change.",
-        "Accounts that were saved because of the score look like false alarms; the files do not "
-        "say who was called.",
-        "The past was tested, not the future: a new price, product or market makes it a weaker "
-        "guide.",
-        f"A score is asked to see {asked.horizon_days} days ahead; another --horizon is another "
-        "question.",
+        "The audit shows whether the score is associated with later outcomes. It does not show "
+        "causes, nor the effect of contacting an account.",
+        "Accounts that were retained because of the score look like false alarms; the files do not "
+        "record which accounts were contacted.",
+        "The test covers the past: a new price, product or market makes it a weaker guide.",
+        f"The audit tests predictions {options.horizon_days} days ahead; set --horizon for "
+        "a different horizon.",
     ]
     if not history.has_recorded:
         found.append(
-            "The file does not say when its rows were written, so edits after the fact can only "
-            "be guessed at from their traces."
+            "The file does not record when its rows were written, so later edits can only be "
+            "inferred from statistical traces."
         )
     for name, part in targets.items():
         width = half_width(part["test"]["events"], part["test"]["base_rate"])
         if width is not None:
             found.append(
                 f"{name.capitalize()}: with {plural(part['test']['events'], 'event')} an AUC of "
-                f"0.75 is known to about ± {fixed(width)}."
+                f"0.75 has an uncertainty of about ± {fixed(width)}."
             )
     return found
 
 
 def summary_lines(content: Mapping[str, Any]) -> list[str]:
-    """Return the verdicts and what was guessed, as lines for a terminal."""
+    """Return the verdicts and column guesses as lines for a terminal."""
     lines = [
         f"{name}: {part['verdict']['word']}. {part['verdict']['sentence']}"
         for name, part in content["targets"].items()
@@ -292,16 +293,16 @@ def summary_lines(content: Mapping[str, Any]) -> list[str]:
 
 
 def reading_lines(notes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return how dates and lines were read, for a terminal."""
+    """Return notes on dates and lines for a terminal."""
     words = [str(note["words"]) for note in notes if note["code"] in (DATES, LINES)]
     return [line.replace("\u00a0", " ") for line in dict.fromkeys(words)]
 
 
 def guess_lines(guesses: Sequence[Any], reading: Mapping[str, Any] | None = None) -> list[str]:
-    """Return what was guessed about the columns, as lines for a terminal."""
+    """Return the column guesses as lines for a terminal."""
     lines = [f"{item.table}: {item.meaning} is {item.column} ({item.how})" for item in guesses]
     if reading is not None:
-        lines.append(f"a higher score is {reading['higher']} ({reading['told_by']})")
+        lines.append(f"a higher score is {reading['higher']} ({reading['source']})")
         if reading["bands"]:
             lines.append(f"bands from best to worst: {', '.join(reading['bands'])}")
         if reading["components"]:

@@ -1,11 +1,11 @@
-"""Traces of scores that were overwritten once it was known who left, also for some leavers only.
+"""Statistical traces of scores that were edited after accounts left, for all or some accounts.
 
-Each trace is a test on leavers' scores before their decision, against their own earlier scores and
-against accounts that stayed. A real decline begins at its own time in each account, goes on with
-the usual noise, and ends at a level of its own; an edit begins at one distance from the decision,
-is too even, or puts many accounts on one level. A trace counts from a p-value of `UNLIKELY`,
-corrected for everything that was searched; `tests.benchmarks.training.integrity` measures how often
-each kind of edit is found and how often an honest history is called edited.
+Each trace is a test on scores of lost accounts before the decision, compared with their own earlier
+scores and with retained accounts. A real decline starts at a different time in each account, has
+the usual noise and ends at a different level. An edit starts at one distance from the decision, is
+too even, or gives many accounts the same level. A trace counts from a p-value of `UNLIKELY`,
+corrected for multiple tests. `tests.benchmarks.training.integrity` measures the detection rate of
+each kind of edit and the rate of false alarms.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from scipy.stats import binom, poisson
 from scipy.stats import t as student
 
 UNLIKELY: Mapping[str, float] = {"one_distance": 0.01, "too_even": 1e-3, "one_level": 1e-3}
-"""A p-value below this is a trace; the first test is cautious by itself, as it takes the highest
-of several rates for chance."""
+"""p-value of a trace. The first test is conservative, as its reference is the highest of several
+rates."""
 
 SHARP = 0.985
-"""Quantile of the falls of accounts that stayed from which a leaver's sharpest fall counts."""
+"""Quantile of the falls of retained accounts from which a lost account's sharpest fall counts."""
 
 LEAST_LEAVERS, LEAST_STAYERS = 8, 20
-"""Accounts of each kind below which nothing is asked."""
+"""Smallest number of lost and of retained accounts for the tests."""
 
 BEGINS_DAYS = 45.0
-"""An edit is looked for from this distance: nearer, real falls crowd before the decision."""
+"""Smallest distance from the decision in the search: real falls cluster just before it."""
 
 LEAST_SHARE = 0.10
-"""Share of leavers below which what lies at one distance, or on one level, is left to chance."""
+"""Smallest share of lost accounts at one distance or level that counts as a trace."""
 
 LEAST_AVERAGED, CAUTION = 20, 15.0
-"""Leavers whose paths are averaged, at least, and the factor by which the p-value of their average
-is held to be too small: falls are heavy-tailed, and neighbouring distances were all looked at."""
+"""Smallest number of paths for an average, and the correction factor of its p-value: falls are
+heavy-tailed, and all neighbouring distances were tested."""
 
 STRIDE = 1.7
-"""Usual steps between two scores up to which they are neighbours."""
+"""Largest gap between neighbouring scores, in usual steps."""
 
 YEAR, QUARTER = 365.0, 92.0
 
 
 class Trace(NamedTuple):
-    """What one test found: its p-value, and the finding in words."""
+    """Result of one test: p-value, and the finding in words."""
 
     p_value: float
     words: str
@@ -64,9 +64,9 @@ class Path:
     risk : numpy.ndarray
         Higher is riskier.
     moved : numpy.ndarray
-        The same, less what accounts that stayed had on average in that month.
+        Risk minus the average of retained accounts in that month.
     ahead : numpy.ndarray
-        Days to the decision; empty for an account that stayed.
+        Days to the decision; empty for a retained account.
     month : numpy.ndarray
         Number of the month of each score.
     """
@@ -79,7 +79,7 @@ class Path:
 
 @dataclass(frozen=True)
 class Paths:
-    """Scores before the decision of each leaver, all scores of those that stayed, and their pace.
+    """Scores of lost accounts before the decision, scores of retained accounts, and their interval.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class Paths:
 
     @property
     def is_enough(self) -> bool:
-        """Whether there are accounts enough of both kinds."""
+        """Whether there are enough lost and retained accounts."""
         return len(self.left) >= LEAST_LEAVERS and len(self.stayed) >= LEAST_STAYERS
 
 
@@ -133,7 +133,7 @@ def paths_of(rows: pd.DataFrame, lost: pd.Series) -> Paths:
 
 
 def _usual(risk: np.ndarray, month: np.ndarray, is_stayer: np.ndarray) -> np.ndarray:
-    """Return what accounts that stayed had on average in the month of each score."""
+    """Return the average risk of retained accounts in the month of each score."""
     if not is_stayer.any():
         return np.zeros(len(risk))
     table = pd.Series(risk[is_stayer]).groupby(month[is_stayer]).mean()
@@ -142,9 +142,9 @@ def _usual(risk: np.ndarray, month: np.ndarray, is_stayer: np.ndarray) -> np.nda
 
 
 def traces_of(rows: pd.DataFrame, lost: pd.Series) -> dict[str, Trace] | None:
-    """Return every trace by its code; None with too few accounts to ask.
+    """Return every trace by its code; None with too few accounts.
 
-    The two windows of a test count as two looks.
+    The p-values of tests with two windows are corrected for two tests.
     """
     paths = paths_of(rows, lost)
     if not paths.is_enough:
@@ -162,7 +162,7 @@ def _twice(*found: Trace) -> Trace:
 
 
 def break_sizes(values: np.ndarray, width: int) -> np.ndarray:
-    """Return, per score from the second, how far it and those after it lie above those before.
+    """Return the size of the break before each score, from the second score on.
 
     In units of one score's noise: the difference of means of up to `width` scores on either side
     over the square root of 1/before + 1/after.
@@ -179,12 +179,11 @@ def break_sizes(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def breaks_at_one_distance(paths: Paths) -> Trace:
-    """Ask whether many leavers' sharpest falls begin at one distance from their decisions.
+    """Test whether sharpest falls of many lost accounts start at one distance from the decision.
 
-    A leaver's sharpest fall counts when it is larger than all but `SHARP` of the changes of
-    accounts that stayed.
-    The number at one distance is held against the rate at neighbouring distances, the higher side,
-    by the binomial distribution; falls of one month of the calendar are an outage, not an edit.
+    A sharpest fall counts if it exceeds the `SHARP` quantile of changes of retained accounts.
+    The number at one distance is compared with the rate at neighbouring distances, the higher
+    side, by the binomial distribution. Falls in one calendar month are an outage, not an edit.
     """
     width = int(np.clip(round(120 / paths.step_days), 2, 8))
     usual = [break_sizes(path.moved, width) for path in paths.stayed if len(path.risk) > 3]
@@ -200,7 +199,7 @@ def breaks_at_one_distance(paths: Paths) -> Trace:
 
 
 def _sharpest(path: Path, width: int, mark: float) -> tuple[float, float, float] | None:
-    """Return the distances between which an account's sharpest fall lies, and its month."""
+    """Return the range of distances of an account's sharpest fall, and its month."""
     size = break_sizes(path.moved, width)
     at = int(size.argmax()) + 1
     if size[at - 1] <= mark:
@@ -209,7 +208,7 @@ def _sharpest(path: Path, width: int, mark: float) -> tuple[float, float, float]
 
 
 def _most_aligned(falls: np.ndarray, reach: np.ndarray, step: float) -> Trace:
-    """Return the distance at which most falls lie that those around it do not explain."""
+    """Return the distance with the most significant excess of falls."""
     near, far, month = falls.T
     middle = (near + far) / 2
     candidates = np.unique(np.ceil(near[near >= BEGINS_DAYS - 1]))
@@ -228,7 +227,7 @@ def _most_aligned(falls: np.ndarray, reach: np.ndarray, step: float) -> Trace:
         p = float(binom.sf(n - 1, whole, min(rate, 0.9))) * max(1.0, 2.0 * looks)
         if p < best.p_value:
             words = (
-                f"the sharpest falls of {n} of {whole} leavers lie at one distance from the "
+                f"the sharpest falls of {n} of {whole} lost accounts are at one distance from the "
                 f"decision, about {distance:.0f} days"
             )
             best = Trace(p, words)
@@ -242,23 +241,23 @@ def _reaching(reach: np.ndarray, distance: float) -> float:
 def _rates_aside(
     middle: np.ndarray, reach: np.ndarray, distance: float, step: float
 ) -> Iterator[float]:
-    """Yield falls per leaver and step on either side of a distance."""
+    """Yield falls per lost account and step on either side of a distance."""
     wide = max(step, 7.0)
     for inner, outer in ((-1.0, -4.5), (1.0, 4.5)):
         low, high = sorted((distance + inner * wide, distance + outer * wide))
         low = max(low, 0.0)
         if high > low:
             n = ((middle >= low) & (middle < high)).sum()
-            asked = _reaching(reach, (low + high) / 2) * (high - low) / step
-            yield (n + 0.5) / (asked + 5.0)
+            options = _reaching(reach, (low + high) / 2) * (high - low) / step
+            yield (n + 0.5) / (options + 5.0)
 
 
 def step_at_one_distance(paths: Paths) -> Trace:
-    """Ask whether the leavers' average path has a step at one distance from the decision.
+    """Test whether the average path of lost accounts has a step at one distance from the decision.
 
-    Of each leaver with scores on both sides, the change over a distance is held against the
-    changes one window before and after it: a decline, however fast, is smooth when many accounts
-    are averaged. The mean over leavers is tested by Student's t for every distance and window.
+    For each lost account with scores on both sides, the change over a distance is compared with
+    the changes one window before and after it. An average over many accounts declines smoothly.
+    The mean over accounts is tested by Student's t for every distance and window.
     """
     best = NOTHING
     for window in (60.0, 120.0):
@@ -283,14 +282,14 @@ def _largest_step(steps: np.ndarray, distances: np.ndarray, looks: float) -> Tra
     at = int(ratio.argmax())
     p = float(student.sf(ratio[at], n[at] - 1)) * max(1.0, CAUTION * looks)
     words = (
-        f"the scores of {n[at]} leavers fall together at one distance from the decision, about "
+        f"the scores of {n[at]} lost accounts fall at the same distance from the decision, about "
         f"{distances[at]:.0f} days"
     )
     return Trace(min(p, 1.0), words)
 
 
 def _steps(path: Path, distances: np.ndarray, window: float) -> np.ndarray:
-    """Return the change over each distance less the mean of the changes beside it; NaN unknown."""
+    """Return the change at each distance minus the mean of neighbouring changes; NaN unknown."""
     ahead, value = path.ahead[::-1], path.moved[::-1]
     total = np.concatenate([[0.0], np.cumsum(value)])
     edges = [np.searchsorted(ahead, distances + k * window, side="right") for k in range(-2, 3)]
@@ -305,11 +304,11 @@ def _steps(path: Path, distances: np.ndarray, window: float) -> np.ndarray:
 
 
 def too_even(paths: Paths, days: float) -> Trace:
-    """Ask whether leavers' last scores move less than those of accounts that stayed at that level.
+    """Test whether last scores of lost accounts vary less than those of retained accounts.
 
-    Evenness is the median second difference, which a straight line leaves at zero too. A leaver
-    counts when at most 2 in 100 stretches of accounts that stayed, of the same length and the
-    nearest levels, are as even; up to 5 in 100 leavers are expected to.
+    Evenness is the median second difference, which is zero for a straight line too. A lost account
+    counts if at most 2 % of stretches of retained accounts with the same length and similar level
+    are as even; up to 5 % of lost accounts are expected to count.
     """
     length = int(np.clip(round((days + 30) / paths.step_days), 4, 12))
     pieces = [
@@ -334,8 +333,8 @@ def too_even(paths: Paths, days: float) -> Trace:
     n = int(((np.array(as_even) + 1) / (near + 1) <= 0.02).sum())
     p = float(binom.sf(n - 1, len(ours), 0.05)) if n >= 3 else 1.0
     words = (
-        f"the last {length} scores of {n} of {len(ours)} leavers are more even than those of "
-        "accounts that stayed at the same level"
+        f"the last {length} scores of {n} of {len(ours)} lost accounts vary less than those of "
+        "retained accounts at the same level"
     )
     return Trace(p, words)
 
@@ -347,12 +346,12 @@ def _evenness(pieces: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def on_one_level(paths: Paths, days: float) -> Trace:
-    """Ask whether many leavers stand on one narrow level that those around it do not explain.
+    """Test whether many lost accounts have the same narrow level, more than at levels around it.
 
-    Each leaver has one level, the median of its scores of the last `days`. The number of them in a
-    narrow range is held against the numbers beside it by the Poisson distribution, and has to be
-    four times as many. A level on which scores of accounts that stayed crowd too is natural: a
-    floor, a round number set by hand.
+    The level of a lost account is the median of its scores of the last `days`. The number in a
+    narrow range is compared with neighbouring ranges by the Poisson distribution, and has to be
+    four times as large. A level that is also frequent among retained accounts is natural, such as
+    a floor or a round number set by hand.
     """
     levels = [path.risk[path.ahead <= days] for path in paths.left]
     ours = np.sort([_middle(values) for values in levels if len(values) > 1])
@@ -377,12 +376,12 @@ def on_one_level(paths: Paths, days: float) -> Trace:
         if grain <= width / 2
     ]
     best = min(found, key=lambda item: item.p_value, default=NOTHING)
-    # Levels vary more between accounts than chance alone lets them.
+    # Levels vary more between accounts than a Poisson distribution.
     return Trace(min(1.0, 100.0 * best.p_value), best.words)
 
 
 def _middle(values: np.ndarray) -> float:
-    """Return the median, of an even number the upper one: quicker than `numpy.median`."""
+    """Return the upper median; faster than `numpy.median`."""
     return float(np.partition(values, len(values) // 2)[len(values) // 2])
 
 
@@ -397,14 +396,14 @@ def _crowded(ours: np.ndarray, every: np.ndarray, width: float, days: float) -> 
     p = np.where(counts, poisson.sf(n - 1, expected) * 2 * len(ours), 1.0)
     at = int(p.argmin())
     words = (
-        f"{n[at]} of {len(ours)} leavers stand within {width:.2g} points of each other in the last "
-        f"{days:.0f} days, {around[at]} in eight ranges as wide beside it"
+        f"{n[at]} of {len(ours)} lost accounts are within {width:.2g} points of each other in the "
+        f"last {days:.0f} days, {around[at]} in the eight neighbouring ranges of that width"
     )
     return Trace(float(min(p[at], 1.0)), words)
 
 
 def _inside(values: np.ndarray, low: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return how many values lie in each range, and in the four ranges on either side of it."""
+    """Return the number of values in each range, and in the four ranges on either side."""
     slack = 1e-9
     first, start = (
         np.searchsorted(values, edge - slack, side="left") for edge in (low - 4 * width, low)

@@ -1,4 +1,4 @@
-"""Everything the audit finds for one kind of outcome, as plain content."""
+"""Evidence of the audit for one kind of outcome, as plain content."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from training.health_audit.score_direction import ScoreDirection
 from training.report.decision_curve import decision_curve, profit_grid
 from training.reporting.report_text import OutcomeText, outcome_of
 from training.validation import score_evidence
+from training.validation.content_types import CheckContent
 from training.validation.early_warning import (
     LAST_DAYS,
     LEADS,
@@ -51,19 +52,19 @@ from training.validation.verdict import (
 )
 
 LEAD_LIMIT = 180
-"""Days before the decision from which a listing counts as a warning of it."""
+"""Days before the decision within which an entry on the list counts as a warning."""
 
 TITLES: Mapping[str, str] = {
     MODEL: "The score",
-    "best_feature": "Best single part of it",
+    "best_feature": "Best single component",
     "calendar": "Calendar only",
     "constant": "Same rate for all",
 }
 NOTES: Mapping[str, str] = {
-    MODEL: "as it stood then",
-    "best_feature": "the part that did best in the other quarters, by itself",
-    "calendar": "days to renewal and segment, its rates taken from all other quarters",
-    "constant": "no score at all",
+    MODEL: "as known at the time",
+    "best_feature": "the component with the best AUC in the other quarters",
+    "calendar": "only days to renewal and segment, fitted on all other quarters",
+    "constant": "no score",
 }
 
 RANKING: Mapping[str, Measure] = {
@@ -71,7 +72,7 @@ RANKING: Mapping[str, Measure] = {
     for name, measure in MEASURES.items()
     if name.startswith("auc") or "capacity" in name
 }
-"""What is asked of a score that is no probability."""
+"""Criteria for a score that is not a probability."""
 
 NOT_MEASURED = {
     name: {"value": None, "low": None, "high": None}
@@ -84,103 +85,103 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class AuditEvidence:
-    """The two files, made ready.
+    """Prepared scores and outcomes.
 
     Attributes
     ----------
-    ordered : Ordered
-        Scores with direction and bands settled.
+    ordered : ScoreDirection
+        Scores with direction and band order.
     outcomes : OutcomeRows
         Decisions.
-    span : Span
-        The time that can be judged.
+    span : PanelSpan
+        The time that can be evaluated.
     components : tuple of str
-        Parts of the score.
+        Components of the score.
     checks : sequence of dict
-        What was found about the history.
+        Integrity checks on the history.
     """
 
     ordered: ScoreDirection
     outcomes: OutcomeRows
     span: PanelSpan
     components: tuple[str, ...]
-    checks: Sequence[Plain]
+    checks: Sequence[CheckContent]
 
 
 def evidence_of(
-    material: AuditEvidence, kind: str, asked: AuditOptions, marks: PassMarks, progress: Progress
+    evidence: AuditEvidence, kind: str, options: AuditOptions, marks: PassMarks, progress: Progress
 ) -> Plain:
-    """Return everything the report says of one kind of outcome.
+    """Return the report content on one kind of outcome.
 
     Parameters
     ----------
-    material : Material
-        The two files, made ready.
+    evidence : AuditEvidence
+        Prepared scores and outcomes.
     kind : str
         churn, contraction or expansion.
-    asked : Asked
+    options : AuditOptions
         Options.
     marks : PassMarks
-        What a score must show.
+        Thresholds of the verdict.
     progress : callable
-        Told in words what happens.
+        Receives progress messages.
 
     Raises
     ------
     DataError
-        No window is completely observed.
+        No label window is completely observed.
     """
     outcome = outcome_of(kind)
-    material = turned(material, outcome)
-    rows, flow = grid_of(material.ordered, material.outcomes, material.span, kind, asked)
-    drawing = audit_bootstrap(rows, asked)
-    if material.components:
-        rows["p_best_feature"] = elsewhere(rows, _best_part(material.components))
+    evidence = oriented(evidence, outcome)
+    rows, flow = grid_of(evidence.ordered, evidence.outcomes, evidence.span, kind, options)
+    drawing = audit_bootstrap(rows, options)
+    if evidence.components:
+        rows["p_best_feature"] = elsewhere(rows, _best_part(evidence.components))
     first = score_evidence.headline(rows)
     n_events = count_events(first)
     base: Plain = {
         "target": kind,
         "outcome": kind,
-        "horizon_days": asked.horizon_days,
+        "horizon_days": options.horizon_days,
         "flow": flow,
         "test": _test(rows, first, n_events, drawing),
     }
     if min(first["label"].sum(), len(first) - first["label"].sum()) < 2:
-        return base | _nothing(material, rows, n_events, marks, outcome)
+        return base | _nothing(evidence, rows, n_events, marks, outcome)
     progress(f"{kind}: {len(first):,} account-quarters, {n_events:,} events")
-    return base | _measured(material, rows, first, drawing, asked, marks, outcome, progress)
+    return base | _measured(evidence, rows, first, drawing, options, marks, outcome, progress)
 
 
-def turned(material: AuditEvidence, outcome: OutcomeText) -> AuditEvidence:
-    """Return the material with risk meaning the chance of the outcome: growth turns it round."""
+def oriented(evidence: AuditEvidence, outcome: OutcomeText) -> AuditEvidence:
+    """Return the scores with higher meaning a likelier outcome; reversed for growth."""
     if not outcome.is_growth:
-        return material
-    ordered = material.ordered
+        return evidence
+    ordered = evidence.ordered
     rows = ordered.rows.assign(risk=-ordered.rows["risk"])
     top = len(ordered.bands) - 1
     rows["level"] = rows["level"].where(rows["level"] < 0, top - rows["level"])
     turned_round = replace(
         ordered, rows=rows, bands=tuple(reversed(ordered.bands)), is_probability=False
     )
-    return replace(material, ordered=turned_round)
+    return replace(evidence, ordered=turned_round)
 
 
-def audit_bootstrap(rows: pd.DataFrame, asked: AuditOptions) -> Drawing:
-    """Return bootstrap and capacity: one account in twenty a month where none is told."""
+def audit_bootstrap(rows: pd.DataFrame, options: AuditOptions) -> Drawing:
+    """Return bootstrap and capacity; the default capacity is 5 % of accounts a month."""
     usual = rows.groupby("as_of").size().median()
-    capacity = asked.capacity_per_month or max(1, round(0.05 * float(usual)))
-    return Drawing(asked.draws, asked.seed, int(capacity), 91)
+    capacity = options.capacity_per_month or max(1, round(0.05 * float(usual)))
+    return Drawing(options.draws, options.seed, int(capacity), 91)
 
 
 def _best_part(names: Sequence[str]) -> Callable[[pd.DataFrame], Callable[..., np.ndarray]]:
-    """Return a rule that knows only the part with the best AUC in the quarters learnt from."""
+    """Return a rule that uses only the component with the best AUC in the training quarters."""
 
-    def fit(learnt: pd.DataFrame) -> Callable[..., np.ndarray]:
-        found = [_signed_area(learnt, COMPONENT + name) for name in names]
+    def fit(training_rows: pd.DataFrame) -> Callable[..., np.ndarray]:
+        found = [_signed_area(training_rows, COMPONENT + name) for name in names]
         area, sign, column = max(found, key=lambda item: item[0])
         del area
-        typical = float(learnt[column].median())
-        low, high = learnt[column].min(), learnt[column].max()
+        typical = float(training_rows[column].median())
+        low, high = training_rows[column].min(), training_rows[column].max()
         reach = float(high - low) or 1.0
 
         def score(rows: pd.DataFrame) -> np.ndarray:
@@ -223,18 +224,18 @@ def _test(rows: pd.DataFrame, first: pd.DataFrame, n_events: int, drawing: Drawi
 
 
 def _n_folds(first: pd.DataFrame) -> int:
-    """Return the quarters with both outcomes in them."""
+    """Return the number of quarters with both outcomes."""
     return int((first.groupby("fold")["label"].nunique() == 2).sum())
 
 
 def _nothing(
-    material: AuditEvidence,
+    evidence: AuditEvidence,
     rows: pd.DataFrame,
     n_events: int,
     marks: PassMarks,
     outcome: OutcomeText,
 ) -> Plain:
-    """Return the content where there are no two events: a verdict and nothing to measure."""
+    """Return the content with fewer than two events: a verdict without measures."""
     blank = {"value": None, "low": None, "high": None}
     criteria = [
         *sample_criteria(_n_folds(score_evidence.headline(rows)), n_events, marks),
@@ -243,28 +244,28 @@ def _nothing(
             {"difference": blank, "at": "any time"},
             marks,
         ),
-        *leakage_criteria(None, list(material.checks), marks),
+        *leakage_criteria(None, list(evidence.checks), marks),
     ]
     return {
         "verdict": verdict(criteria, outcome).as_dict(),
         "criteria": [item.as_dict() for item in criteria],
-        "checks": list(material.checks),
+        "checks": list(evidence.checks),
         "is_measured": False,
     }
 
 
 def _measured(
-    material: AuditEvidence,
+    evidence: AuditEvidence,
     rows: pd.DataFrame,
     first: pd.DataFrame,
     drawing: Drawing,
-    asked: AuditOptions,
+    options: AuditOptions,
     marks: PassMarks,
     outcome: OutcomeText,
     progress: Progress,
 ) -> Plain:
     names = [name for name in TITLES if f"p_{name}" in rows]
-    bands, order = bands_of(rows, material.ordered.bands)
+    bands, order = bands_of(rows, evidence.ordered.bands)
     own = bands[rows["is_headline"].to_numpy()]
     progress(f"{outcome.noun}: ranking, by quarter, segment and lead time")
     found = evaluate(
@@ -273,19 +274,19 @@ def _measured(
         drawing,
         target=outcome.noun,
         over="time",
-        measures=MEASURES if material.ordered.is_probability else RANKING,
+        measures=MEASURES if evidence.ordered.is_probability else RANKING,
     ).as_dict()
     measures = NOT_MEASURED | found["models"][MODEL]
-    events = material.outcomes.rows
+    events = evidence.outcomes.rows
     ever = set(events.loc[events["kind"] == outcome.noun, "entity_id"])
-    checks = [*material.checks, *ranking_checks(rows, ever, drawing)]
+    checks = [*evidence.checks, *ranking_checks(rows, ever, drawing)]
     table = score_evidence.band_table(first, own, drawing, order)
-    lead = first_warnings(material, rows, names, outcome, drawing)
+    lead = first_warnings(evidence, rows, names, outcome, drawing)
     calendar = _calendar(rows, names, drawing)
     criteria = _criteria(
-        measures, calendar, table, lead, checks, first, material, asked, marks, outcome
+        measures, calendar, table, lead, checks, first, evidence, options, marks, outcome
     )
-    progress(f"{outcome.noun}: side by side, and what it is worth")
+    progress(f"{outcome.noun}: comparison of scores, and value")
     return {
         "verdict": verdict(criteria, outcome).as_dict(),
         "criteria": [item.as_dict() for item in criteria],
@@ -294,17 +295,17 @@ def _measured(
         "models": _models(found, names),
         "side_by_side": side_by_side(first, names, drawing),
         "folds": _quarters(first, names, rows, drawing),
-        "leads": leads(material, rows, outcome, drawing),
+        "leads": leads(evidence, rows, outcome, drawing),
         "lead": lead,
         "bands": table,
         "order": list(order),
-        "has_bands": bool(material.ordered.bands),
+        "has_bands": bool(evidence.ordered.bands),
         "missed": score_evidence.missed_events(first, own, order[0]),
-        "calibration": _calibration(found) if material.ordered.is_probability else None,
+        "calibration": _calibration(found) if evidence.ordered.is_probability else None,
         "slices": {"segments": found["segments"], "contracts": found["contracts"]},
-        "warned": would_have_warned(material, rows, bands, order, asked, outcome),
+        "warned": would_have_warned(evidence, rows, bands, order, options, outcome),
         "value": _value(first, drawing),
-        "components": _components(material, first, drawing),
+        "components": _components(evidence, first, drawing),
     }
 
 
@@ -328,20 +329,20 @@ def _criteria(
     calendar: Plain,
     bands: Plain,
     lead: Plain,
-    checks: Sequence[Plain],
+    checks: Sequence[CheckContent],
     first: pd.DataFrame,
-    material: AuditEvidence,
-    asked: AuditOptions,
+    evidence: AuditEvidence,
+    options: AuditOptions,
     marks: PassMarks,
     outcome: OutcomeText,
 ) -> list[Criterion]:
     ranking = ranking_criteria(measures, calendar, marks)
-    if not asked.has_contracts:
+    if not options.has_contracts:
         ranking = [_without(item, "month to month") if item.code == "calendar" else item
                    for item in ranking]  # fmt: skip
     calibration = calibration_criteria(measures, marks)
-    if not material.ordered.is_probability:
-        calibration = [_without(item, "it is no probability") for item in calibration]
+    if not evidence.ordered.is_probability:
+        calibration = [_without(item, "the score is not a probability") for item in calibration]
     renews = bool(first["is_under_contract"].any()) and outcome.noun == "churn"
     return [
         *sample_criteria(_n_folds(first), count_events(first), marks),
@@ -349,7 +350,7 @@ def _criteria(
         *band_criteria(bands, marks),
         *calibration,
         *lead_criteria(lead, marks, applies=renews,
-                       why_not="no renewal dates to warn ahead of"),
+                       why_not="there are no renewal dates"),
         *leakage_criteria(measures["auc"], list(checks), marks),
     ]  # fmt: skip
 
@@ -390,27 +391,27 @@ def _quarters(
 
 
 def leads(
-    material: AuditEvidence, rows: pd.DataFrame, outcome: OutcomeText, drawing: Drawing
+    evidence: AuditEvidence, rows: pd.DataFrame, outcome: OutcomeText, drawing: Drawing
 ) -> list[Plain]:
     """Return the AUC of the last score known 180, 90, 60 and 30 days before each decision.
 
-    The others are the accounts without the event, once per quarter; pairs are taken within the
-    quarter in which the score stood.
+    The controls are accounts without the event, once per quarter; pairs are within the quarter of
+    the score.
 
     Returns
     -------
     list of dict
         lead_days; events (with a score then), unscored (without one); auc where there are enough.
     """
-    decided = _decided(material, rows, outcome)
+    decided = _decided(evidence, rows, outcome)
     stayed = rows[rows["is_headline"] & (rows["label"] == 0)]
     quarter = dict(zip(rows["quarter"], rows["fold"], strict=True))
     table = []
     for days in LEADS:
-        asked = decided[["entity_id"]].assign(
+        options = decided[["entity_id"]].assign(
             as_of=decided["decision_at"] - pd.Timedelta(days=days)
         )
-        then = scores_as_known(material.ordered.rows, asked, material.span.stale_days)
+        then = scores_as_known(evidence.ordered.rows, options, evidence.span.stale_days)
         then["fold"] = then["as_of"].dt.tz_localize(None).dt.to_period("Q").astype(str).map(quarter)
         scored = then[then["risk"].notna() & then["fold"].notna()]
         entry: Plain = {"lead_days": days, "events": len(scored),
@@ -422,17 +423,17 @@ def leads(
 
 
 def first_warnings(
-    material: AuditEvidence,
+    evidence: AuditEvidence,
     rows: pd.DataFrame,
     names: Sequence[str],
     outcome: OutcomeText,
     drawing: Drawing,
 ) -> Plain:
-    """Return how long before each decision the account first came up on the team's list.
+    """Return the days from the first entry on the team's list to each decision.
 
-    Listings within `LEAD_LIMIT` days count; see `training.evaluation.alert_list.summary_of_leads`.
+    Entries within `LEAD_LIMIT` days count; see `training.evaluation.alert_list.summary_of_leads`.
     """
-    decided = _decided(material, rows, outcome).reset_index(drop=True)
+    decided = _decided(evidence, rows, outcome).reset_index(drop=True)
     found = {}
     for name in names:
         if name not in (MODEL, "calendar"):
@@ -442,13 +443,13 @@ def first_warnings(
     return summary_of_leads(found, decided, drawing) | {"limit_days": LEAD_LIMIT}
 
 
-def _decided(material: AuditEvidence, rows: pd.DataFrame, outcome: OutcomeText) -> pd.DataFrame:
-    """Return the decisions inside the time that is tested, one per account and decision."""
-    events = material.outcomes.rows
+def _decided(evidence: AuditEvidence, rows: pd.DataFrame, outcome: OutcomeText) -> pd.DataFrame:
+    """Return the decisions within the tested time, one per account and decision."""
+    events = evidence.outcomes.rows
     events = events[events["kind"] == outcome.noun]
-    start, end = rows["as_of"].min(), material.span.through
+    start, end = rows["as_of"].min(), evidence.span.through
     inside = events[(events["decision_at"] > start) & (events["decision_at"] <= end)]
-    known = inside["entity_id"].isin(set(material.ordered.rows["entity_id"]))
+    known = inside["entity_id"].isin(set(evidence.ordered.rows["entity_id"]))
     found = inside[known]
     return found.drop_duplicates("entity_id") if outcome.noun == "churn" else found
 
@@ -468,27 +469,27 @@ def _calibration(found: Plain) -> Plain:
 
 
 def would_have_warned(
-    material: AuditEvidence,
+    evidence: AuditEvidence,
     rows: pd.DataFrame,
     bands: np.ndarray,
     order: Sequence[str],
-    asked: AuditOptions,
+    options: AuditOptions,
     outcome: OutcomeText,
 ) -> Plain:
-    """Return every loss of the last four quarters with what the score said before it."""
-    decided = _decided(material, rows, outcome)
+    """Return every loss of the last four quarters with the scores before it."""
+    decided = _decided(evidence, rows, outcome)
     arr = rows.drop_duplicates("entity_id", keep="last").set_index("entity_id")["arr"]
     decided = decided.assign(arr=decided["arr"].fillna(decided["entity_id"].map(arr)))
     raised = bands == order[-1]
-    scores = material.ordered.rows
-    names = np.array([*material.ordered.bands, ""], dtype=object)
+    scores = evidence.ordered.rows
+    names = np.array([*evidence.ordered.bands, ""], dtype=object)
 
     def as_of(moments: pd.DataFrame) -> pd.DataFrame:
-        then = scores_as_known(scores, moments, material.span.stale_days)
+        then = scores_as_known(scores, moments, evidence.span.stale_days)
         level = then["level"].fillna(-1).astype("int64").to_numpy()
-        shown = then["risk"] if material.ordered.higher == "riskier" else -then["risk"]
+        shown = then["risk"] if evidence.ordered.higher == "riskier" else -then["risk"]
         shown = -shown if outcome.is_growth else shown
-        has_number = bool(material.ordered.rows["score"].notna().any())
+        has_number = bool(evidence.ordered.rows["score"].notna().any())
         return pd.DataFrame(
             {
                 "score": shown if has_number else np.nan,
@@ -501,8 +502,8 @@ def would_have_warned(
         {MODEL: starts_of_alerts(rows, raised)},
         as_of,
         ["score", "band"],
-        until=material.span.through,
-        resolved_days=asked.horizon_days,
+        until=evidence.span.through,
+        resolved_days=options.horizon_days,
     ) | {"raised": order[-1], "days": LAST_DAYS}
 
 
@@ -517,10 +518,10 @@ def _value(first: pd.DataFrame, drawing: Drawing) -> Plain:
     }
 
 
-def _fitted(learnt: pd.DataFrame) -> Callable[[pd.DataFrame], np.ndarray]:
-    """Return the probabilities a score stands for, by a logistic curve over it."""
-    label = learnt["label"].to_numpy(dtype=np.float64)
-    risk = learnt["risk"].to_numpy(dtype=np.float64)
+def _fitted(training_rows: pd.DataFrame) -> Callable[[pd.DataFrame], np.ndarray]:
+    """Return a logistic calibration of the score."""
+    label = training_rows["label"].to_numpy(dtype=np.float64)
+    risk = training_rows["risk"].to_numpy(dtype=np.float64)
     rate = float(np.clip(label.mean(), 1e-6, 1 - 1e-6))
     a, b, _ = logistic_fit(risk, label, np.ones((1, len(label))))
     usable = bool(np.isfinite(a[0]) and np.isfinite(b[0]))
@@ -535,8 +536,8 @@ def _fitted(learnt: pd.DataFrame) -> Callable[[pd.DataFrame], np.ndarray]:
     return p
 
 
-def _components(material: AuditEvidence, first: pd.DataFrame, drawing: Drawing) -> Plain | None:
-    if not material.components or first["label"].sum() < MIN_SLICE_EVENTS:
+def _components(evidence: AuditEvidence, first: pd.DataFrame, drawing: Drawing) -> Plain | None:
+    if not evidence.components or first["label"].sum() < MIN_SLICE_EVENTS:
         return None
     risk = unit(first["risk"]).to_numpy(dtype=np.float64)
-    return components_of(first, material.components, risk, drawing, COMPONENT)
+    return components_of(first, evidence.components, risk, drawing, COMPONENT)

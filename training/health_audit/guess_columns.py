@@ -1,4 +1,4 @@
-"""Which column plays which part, guessed from names and content, and said aloud."""
+"""Column roles guessed from names and content; every guess is reported."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Fits = Callable[[pd.Series], bool]
 
 @dataclass(frozen=True)
 class ColumnRole:
-    """A part a column can play.
+    """A role of a column.
 
     Attributes
     ----------
     name, meaning : str
-        Its name in options, and in words.
+        Name in options, and in words.
     words : tuple of str
-        Names of columns that play it, the most telling first, compared without case and signs.
+        Column names of this role, most specific first, compared without case and punctuation.
     fits : callable
-        Whether the values of a column could be that.
+        Whether the values of a column fit the role.
     required : bool
-        Nothing can be done without it.
+        Whether the audit needs the column.
     """
 
     name: str
@@ -52,7 +52,7 @@ _ACCOUNT = ColumnRole(
 )  # fmt: skip
 _ARR = ColumnRole(
     "arr",
-    "annual recurring revenue",
+    "ARR",
     ("arr", "annualrecurringrevenue", "acv", "mrr", "revenue", "contractvalue", "amount", "value",
      "arrlost", "lostarr"),
     is_number,
@@ -71,14 +71,14 @@ SCORES: tuple[ColumnRole, ...] = (
     _ACCOUNT,
     ColumnRole(
         "date",
-        "when the score stood",
+        "the date of the score",
         ("scoredat", "scoredon", "scoredate", "asof", "asofdate", "snapshotdate", "snapshotat",
          "snapshot", "date", "day", "month", "week", "period", "timestamp", "calculatedat"),
         looks_like_date,
     ),
     ColumnRole(
         "recorded",
-        "when the row was written",
+        "the time of writing",
         ("recordedat", "recordedon", "knownat", "loadedat", "createdat", "createddate",
          "insertedat", "updatedat", "lastmodifieddate", "modifiedat", "systemmodstamp"),
         looks_like_date,
@@ -104,14 +104,14 @@ SCORES: tuple[ColumnRole, ...] = (
     _CURRENCY,
     ColumnRole(
         "renewal",
-        "when the contract renews",
+        "the renewal date",
         ("renewson", "renewaldate", "renewsat", "renewal", "contractenddate", "contractend",
          "enddate", "termend", "expirydate", "expiresat"),
         looks_like_date,
     ),
     ColumnRole(
         "components",
-        "the parts of the score",
+        "the components of the score",
         ("components", "measures", "details"),
         looks_like_text,
     ),
@@ -121,7 +121,7 @@ OUTCOMES: tuple[ColumnRole, ...] = (
     _ACCOUNT,
     ColumnRole(
         "date",
-        "when it was decided",
+        "the date of the decision",
         ("decidedon", "decidedat", "decisiondate", "noticeat", "noticedate", "noticeon",
          "cancelledat", "canceledat", "cancelledon", "canceldate", "cancellationdate", "churnedat",
          "churnedon", "churndate", "closedate", "closedat", "closedon", "lostdate", "outcomedate",
@@ -132,7 +132,7 @@ OUTCOMES: tuple[ColumnRole, ...] = (
     ),
     ColumnRole(
         "kind",
-        "what happened",
+        "the outcome",
         ("outcome", "kind", "type", "event", "eventtype", "movement", "result", "status", "stage",
          "churned", "ischurned", "haschurned", "churn", "lost", "cancelled", "canceled", "renewed",
          "retained"),
@@ -146,16 +146,16 @@ OUTCOMES: tuple[ColumnRole, ...] = (
 
 @dataclass(frozen=True)
 class AuditColumns:
-    """One part and the column that plays it.
+    """One role and its column.
 
     Attributes
     ----------
     table, role, meaning : str
-        ``scores`` or ``outcomes``, the part, and its words.
+        ``scores`` or ``outcomes``, the role, and its words.
     column : str
         The column of the file.
     how : str
-        ``named so``, ``looks like it``, or ``as told``.
+        ``by its name``, ``by its values`` or ``as configured``.
     """
 
     table: str
@@ -166,7 +166,7 @@ class AuditColumns:
 
 
 def plain_name(name: str) -> str:
-    """Return a column name without case, signs and the suffix of custom fields.
+    """Return a column name without case, punctuation and the suffix of custom fields.
 
     >>> plain_name("Health_Score__c"), plain_name("Account ID")
     ('healthscore', 'accountid')
@@ -175,9 +175,9 @@ def plain_name(name: str) -> str:
 
 
 def guess_columns(
-    frame: pd.DataFrame, table: str, roles: Sequence[ColumnRole], told: Mapping[str, str]
+    frame: pd.DataFrame, table: str, roles: Sequence[ColumnRole], given: Mapping[str, str]
 ) -> dict[str, AuditColumns]:
-    """Return the column of every part that one plays.
+    """Return the column of every role found in the file.
 
     Parameters
     ----------
@@ -185,21 +185,21 @@ def guess_columns(
         The file as read.
     table : str
         ``scores`` or ``outcomes``.
-    roles : sequence of Role
-        The parts, in the order in which they choose.
-    told : mapping of str to str
-        ``<table>.<role>`` to column, from the person.
+    roles : sequence of ColumnRole
+        The roles, in order of priority.
+    given : mapping of str to str
+        ``<table>.<role>`` to column, from the command line.
 
     Raises
     ------
     SourceError
-        A told column or part does not exist; a required part is played by none.
+        A given column or role does not exist, or a required role has no column.
     """
-    _refuse_unknown(frame, table, roles, told)
+    _refuse_unknown(frame, table, roles, given)
     found: dict[str, AuditColumns] = {}
     for role in roles:
-        if (name := told.get(f"{table}.{role.name}")) is not None:
-            found[role.name] = AuditColumns(table, role.name, role.meaning, name, "as told")
+        if (name := given.get(f"{table}.{role.name}")) is not None:
+            found[role.name] = AuditColumns(table, role.name, role.meaning, name, "as configured")
     for role in roles:
         taken = {guess.column for guess in found.values()}
         if role.name not in found and (guess := _guess(frame, table, role, taken)):
@@ -211,15 +211,15 @@ def guess_columns(
 
 
 def _refuse_unknown(
-    frame: pd.DataFrame, table: str, roles: Sequence[ColumnRole], told: Mapping[str, str]
+    frame: pd.DataFrame, table: str, roles: Sequence[ColumnRole], given: Mapping[str, str]
 ) -> None:
     names = {f"{table}.{role.name}" for role in roles}
-    for key, column in told.items():
+    for key, column in given.items():
         if not key.startswith(f"{table}."):
             continue
         if key not in names:
             raise SourceError(
-                f"there is no part {key!r}",
+                f"there is no role {key!r}",
                 where="--column",
                 fix=did_you_mean(key, names) or "one of: " + ", ".join(sorted(names)),
             )
@@ -239,12 +239,12 @@ def _guess(
     for word in role.words:
         name = free.get(word)
         if name is not None and role.fits(frame[name]):
-            return AuditColumns(table, role.name, role.meaning, name, "named so")
+            return AuditColumns(table, role.name, role.meaning, name, "by its name")
     if role.name != "date":
         return None
     dated = [name for name in names if name not in taken and _is_dated(frame, name)]
     return (
-        AuditColumns(table, role.name, role.meaning, dated[0], "looks like it") if dated else None
+        AuditColumns(table, role.name, role.meaning, dated[0], "by its values") if dated else None
     )
 
 
@@ -257,12 +257,13 @@ def _missing(frame: pd.DataFrame, table: str, role: ColumnRole) -> SourceError:
     return misnamed(frame, table, role) or SourceError(
         f"no column of the {table} file looks like {role.meaning}",
         where=f"columns: {', '.join(map(str, frame))}",
-        fix=f"--column {table}.{role.name}=NAME, or the two files stand in the wrong order",
+        fix=f"--column {table}.{role.name}=NAME, or swap the two files if they are in the wrong "
+        "order",
     )
 
 
 def misnamed(frame: pd.DataFrame, table: str, role: ColumnRole) -> SourceError | None:
-    """Return what is wrong with a column that is named for a part its cells cannot play."""
+    """Return the error for a column whose values do not fit its name."""
     named = {plain_name(str(name)): str(name) for name in reversed(list(frame))}
     name = next((named[word] for word in role.words if word in named), None)
     if name is None:
@@ -271,15 +272,16 @@ def misnamed(frame: pd.DataFrame, table: str, role: ColumnRole) -> SourceError |
     shown = ", ".join(repr(str(cell)) for cell in cells.drop_duplicates().head(3))
     return SourceError(
         f"column {name!r} of the {table} file is named like {role.meaning}, but too few of its "
-        "cells can be that",
+        "values fit",
         where=f"{len(cells):,} of {len(frame):,} rows have a value, such as {shown or 'none'}",
-        fix=f"correct the export; --column {table}.{role.name}={name} takes it as it is and leaves "
-        "out the rows that cannot be read",
+        fix=f"correct the export; --column {table}.{role.name}={name} accepts the column and "
+        "leaves "
+        "out unreadable rows",
     )
 
 
 def component_columns(frame: pd.DataFrame, guesses: Mapping[str, AuditColumns]) -> list[str]:
-    """Return the other number columns of the scores file: the parts of the score."""
+    """Return the other number columns of the scores file: the components of the score."""
     taken = {guess.column for guess in guesses.values()}
     ids = {"id", "row", "index", "rowid", "year", "quarter"}
     return [

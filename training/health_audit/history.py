@@ -1,4 +1,4 @@
-"""The score's history and the outcomes as typed rows; whatever is odd in them becomes a note."""
+"""Score history and outcomes as typed rows, with notes on irregular data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from configs.runtime.errors import DataError, SourceError, did_you_mean
-from configs.runtime.formatting import count, listing, plural
+from configs.runtime.formatting import count, listing, percent, plural
 from training.health_audit.guess_columns import (
     OUTCOMES,
     SCORES,
@@ -33,7 +33,7 @@ from training.health_audit.read_files import NOTES
 Severity = Literal["info", "warning"]
 DAY = pd.Timedelta(days=1)
 DATES, LINES = "dates", "lines"
-"""Codes of notes on how files are read, which the terminal says too."""
+"""Codes of notes on reading the files that the terminal also prints."""
 COMPONENT = "part_"
 """Prefix of a component's column."""
 
@@ -48,7 +48,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "kept": ("renewed", "renewal", "retained", "kept", "active", "won", "closed won", "flat",
              "stayed", "new", "reactivation"),
 }  # fmt: skip
-"""Words of outcome files by what they mean; ``kept`` is no event."""
+"""Words of outcome files by meaning; ``kept`` is no event."""
 
 _YES, _NO = {"1", "true", "yes", "y", "t", "1 0"}, {"0", "false", "no", "n", "f", "0 0"}
 _LOST_NAMES = ("churn", "lost", "cancel")
@@ -57,7 +57,7 @@ _SAME_EVENT_DAYS = 90
 
 @dataclass(frozen=True)
 class Note:
-    """Something a reader should know about the files."""
+    """A note on the files for the reader of the audit."""
 
     code: str
     words: str
@@ -75,19 +75,19 @@ class ScoreRows:
     Attributes
     ----------
     rows : pandas.DataFrame
-        One row per account, moment and version: entity_id, scored_at (when it says it stood),
-        known_at (when it could be seen), recorded_at (NaT without), score, band, segment, arr,
-        currency, renews_at, and a float column per component.
+        One row per account, date and version: entity_id, scored_at (date of the score),
+        known_at (first visible), recorded_at (time of writing, NaT without), score, band, segment,
+        arr, currency, renews_at, and a float column per component.
     components : tuple of str
         Names of components, without `COMPONENT`.
     guesses, notes : list
-        What was guessed and what is odd.
+        Column guesses, and notes on irregular data.
     n_read : int
         Rows of the file.
     has_recorded : bool
-        The file says when its rows were written.
+        Whether the file has times of writing.
     is_dated : bool
-        The file says when a score stood; otherwise it stands for now.
+        Whether the file has dates of scores; otherwise scores count as of now.
     """
 
     rows: pd.DataFrame
@@ -101,7 +101,7 @@ class ScoreRows:
 
 @dataclass(frozen=True)
 class OutcomeRows:
-    """What was decided.
+    """Decisions of accounts.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ class OutcomeRows:
         One row per account, kind and decision: entity_id, decision_at, kind (churn, contraction,
         expansion or kept), arr, currency.
     guesses, notes : list
-        What was guessed and what is odd.
+        Column guesses, and notes on irregular data.
     n_read : int
         Rows of the file.
     """
@@ -120,7 +120,7 @@ class OutcomeRows:
     n_read: int
 
 
-def score_rows(frame: pd.DataFrame, asked: AuditOptions) -> ScoreRows:
+def score_rows(frame: pd.DataFrame, options: AuditOptions) -> ScoreRows:
     """Return the scores file as typed rows.
 
     Raises
@@ -128,30 +128,30 @@ def score_rows(frame: pd.DataFrame, asked: AuditOptions) -> ScoreRows:
     SourceError
         No account column, or neither score nor band.
     DataError
-        No usable row is left.
+        No row is usable.
     """
-    guesses = guess_columns(frame, "scores", SCORES, asked.columns)
-    stood = next(role for role in SCORES if role.name == "date")
-    if "date" not in guesses and (error := misnamed(frame, "scores", stood)):
+    guesses = guess_columns(frame, "scores", SCORES, options.columns)
+    scored = next(role for role in SCORES if role.name == "date")
+    if "date" not in guesses and (error := misnamed(frame, "scores", scored)):
         raise error
     if "score" not in guesses and "band" not in guesses:
         raise SourceError(
             "no column of the scores file looks like a score or a band",
             where=f"columns: {', '.join(map(str, frame))}",
-            fix="--column scores.score=NAME, or --column scores.band=NAME; or the two files stand "
-            "in the wrong order",
+            fix="--column scores.score=NAME or --column scores.band=NAME; or swap the two files if "
+            "they are in the wrong order",
         )
     notes = _file_notes(frame)
     rows = pd.DataFrame({"entity_id": _accounts(frame, guesses, notes)})
-    _put_dates(rows, frame, guesses, asked, notes)
+    _put_dates(rows, frame, guesses, options, notes)
     for role in ("score", "arr"):
-        rows[role] = _numbers(frame, guesses, role, asked)
+        rows[role] = _numbers(frame, guesses, role, options)
     for role in ("band", "segment", "currency"):
         rows[role] = _words(frame, guesses, role)
-    components = _put_components(rows, frame, guesses, asked)
-    rows = _usable(rows, notes, asked)
+    components = _put_components(rows, frame, guesses, options)
+    rows = _usable(rows, notes, options)
     has_recorded = _check_recorded(rows, guesses, notes)
-    rows["arr"] = _money(rows, asked, notes)
+    rows["arr"] = _money(rows, options, notes)
     rows = _without_copies(rows, notes)
     return ScoreRows(
         _with_known(rows, has_recorded),
@@ -167,15 +167,15 @@ def score_rows(frame: pd.DataFrame, asked: AuditOptions) -> ScoreRows:
 def _accounts(
     frame: pd.DataFrame, guesses: Mapping[str, AuditColumns], notes: list[Note]
 ) -> pd.Series:  # fmt: skip
-    """Return account ids; spellings that differ only by case are one account."""
+    """Return account ids; ids that differ only by case are one account."""
     ids = read_words(frame[guesses["account"].column])
     spelled = pd.Series(ids.dropna().unique(), dtype="object")
     first = spelled.drop_duplicates().groupby(spelled.str.casefold()).transform("first")
     merged = spelled.nunique() - first.nunique()
     if merged:
         notes.append(
-            Note("case", f"{plural(merged, 'account')} written in two ways (upper and lower case) "
-                 "are taken as one each")
+            Note("case", f"{plural(merged, 'account')} with two spellings (upper and lower case) "
+                 "are merged")
         )  # fmt: skip
     return ids.map(dict(zip(spelled, first, strict=True))).astype("object")
 
@@ -184,45 +184,45 @@ def _put_dates(
     rows: pd.DataFrame,
     frame: pd.DataFrame,
     guesses: Mapping[str, AuditColumns],
-    asked: AuditOptions,
+    options: AuditOptions,
     notes: list[Note],
 ) -> None:
-    """Add scored_at, recorded_at and renews_at; a day is over at its next midnight."""
+    """Add scored_at, recorded_at and renews_at; a date counts as the following midnight."""
     for role, name in (("date", "scored_at"), ("recorded", "recorded_at")):
         if role not in guesses:
             rows[name] = pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us, UTC]")
             continue
         column = guesses[role].column
-        read = _dates(frame[column], asked, notes)
+        read = _dates(frame[column], options, notes)
         rows[name] = read.at + DAY if read.is_day else read.at
     if "date" not in guesses:
-        rows["scored_at"] = pd.Timestamp(asked.now).as_unit("us")
+        rows["scored_at"] = pd.Timestamp(options.now).as_unit("us")
     if "renewal" in guesses:
-        rows["renews_at"] = _dates(frame[guesses["renewal"].column], asked, notes).at
+        rows["renews_at"] = _dates(frame[guesses["renewal"].column], options, notes).at
     else:
         rows["renews_at"] = pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us, UTC]")
 
 
-def _dates(column: pd.Series, asked: AuditOptions, notes: list[Note]) -> DateOrder:
-    """Return a column as moments, and note how it is written."""
+def _dates(column: pd.Series, options: AuditOptions, notes: list[Note]) -> DateOrder:
+    """Return a column as timestamps, and note its format."""
     name = str(column.name)
-    read = read_dates(column, day_first=asked.day_first, proven=asked.proven, name=name)
+    read = read_dates(column, day_first=options.day_first, proven=options.proven, name=name)
     if read.words:
         notes.append(Note(DATES, read.words))
     return read
 
 
 def _file_notes(frame: pd.DataFrame) -> list[Note]:
-    """Return what is to be known about the file that rows came from."""
+    """Return the notes on the file of some rows."""
     return [Note(LINES, words, "warning") for words in frame.attrs.get(NOTES, [])]
 
 
 def _numbers(
-    frame: pd.DataFrame, guesses: Mapping[str, AuditColumns], role: str, asked: AuditOptions
+    frame: pd.DataFrame, guesses: Mapping[str, AuditColumns], role: str, options: AuditOptions
 ) -> pd.Series:
     if role not in guesses:
         return pd.Series(np.nan, index=frame.index)
-    found = read_numbers(frame[guesses[role].column], asked.decimal)
+    found = read_numbers(frame[guesses[role].column], options.decimal)
     return found.where(np.isfinite(found))
 
 
@@ -236,21 +236,21 @@ def _put_components(
     rows: pd.DataFrame,
     frame: pd.DataFrame,
     guesses: Mapping[str, AuditColumns],
-    asked: AuditOptions,
+    options: AuditOptions,
 ) -> tuple[str, ...]:
-    """Add the components: columns of their own, or one column of JSON objects."""
+    """Add the components, from separate columns or one column of JSON objects."""
     if "components" in guesses and (parts := _from_json(frame[guesses["components"].column])):
         for name, values in parts.items():
             rows[COMPONENT + name] = values
         return tuple(parts)
     names = component_columns(frame, guesses) if "score" in guesses else []
     for name in names:
-        rows[COMPONENT + name] = read_numbers(frame[name], asked.decimal)
+        rows[COMPONENT + name] = read_numbers(frame[name], options.decimal)
     return tuple(names)
 
 
 def _from_json(column: pd.Series) -> dict[str, pd.Series]:
-    """Return number columns of JSON objects; nothing where the cells are something else."""
+    """Return number columns from JSON objects; empty for other cells."""
     parsed = [_object(cell) for cell in column]
     names = sorted({name for item in parsed for name in item})
     table = {
@@ -269,12 +269,12 @@ def _object(cell: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _usable(rows: pd.DataFrame, notes: list[Note], asked: AuditOptions) -> pd.DataFrame:
-    """Leave out rows without account, date or score, or of a time to come, and say how many."""
+def _usable(rows: pd.DataFrame, notes: list[Note], options: AuditOptions) -> pd.DataFrame:
+    """Leave out rows without account, date or score, or with a future date, with a note."""
     reasons = {
         "no account": rows["entity_id"].isna(),
         "no readable date": rows["scored_at"].isna(),
-        f"dated later than today, {asked.now:%Y-%m-%d}": rows["scored_at"] > asked.now + DAY,
+        f"dated later than today, {options.now:%Y-%m-%d}": rows["scored_at"] > options.now + DAY,
         "neither score nor band": rows["score"].isna() & rows["band"].isna(),
     }
     out = pd.Series(False, index=rows.index)
@@ -284,9 +284,9 @@ def _usable(rows: pd.DataFrame, notes: list[Note], asked: AuditOptions) -> pd.Da
         out |= mask
     if out.all():
         raise DataError(
-            f"none of {count(len(rows))} rows of scores can be used",
+            f"none of {count(len(rows))} rows of scores is usable",
             where="; ".join(reason for reason, mask in reasons.items() if mask.any()),
-            fix="name the columns with --column",
+            fix="set the columns with --column",
         )
     return rows[~out].reset_index(drop=True)
 
@@ -294,70 +294,71 @@ def _usable(rows: pd.DataFrame, notes: list[Note], asked: AuditOptions) -> pd.Da
 def _check_recorded(
     rows: pd.DataFrame, guesses: dict[str, AuditColumns], notes: list[Note]
 ) -> bool:  # fmt: skip
-    """Return whether a recording time is known; one before the score stood is something else."""
+    """Return whether the times of writing are plausible: not before the dates of the scores."""
     if "recorded" not in guesses or "date" not in guesses:
         return False
     early = (rows["recorded_at"] < rows["scored_at"] - 2 * DAY).mean()
     if early > 0.5:
         column = guesses.pop("recorded").column
         notes.append(
-            Note("recorded", f"{column} lies before the score's own date in {early:.0%} of rows, "
-                 "so it is not taken as the time of writing")
+            Note("recorded", f"{column} is before the score's date in {percent(early)} of rows, "
+                 "so it is not used as the time of writing")
         )  # fmt: skip
         rows["recorded_at"] = pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us, UTC]")
         return False
     return True
 
 
-def _money(rows: pd.DataFrame, asked: AuditOptions, notes: list[Note]) -> pd.Series:
-    """Return ARR that can be added up: none of it negative, all of it in one currency."""
+def _money(rows: pd.DataFrame, options: AuditOptions, notes: list[Note]) -> pd.Series:
+    """Return ARR in one currency, without negative values."""
     arr = rows["arr"].copy()
     if negative := int((arr < 0).sum()):
         n = rows.loc[arr < 0, "entity_id"].nunique()
         notes.append(
-            Note("negative_arr", f"{plural(negative, 'row')} of {plural(n, 'account')} carry a "
-                 "negative ARR; it counts as not known", "warning")
+            Note("negative_arr", f"{plural(negative, 'row')} of {plural(n, 'account')} have a "
+                 "negative ARR; it counts as unknown", "warning")
         )  # fmt: skip
         arr = arr.where(~(arr < 0))
     currencies = sorted(rows.loc[arr.notna(), "currency"].dropna().str.upper().unique())
-    if asked.currency:
-        return arr.where(rows["currency"].str.upper() == asked.currency.upper())
+    if options.currency:
+        return arr.where(rows["currency"].str.upper() == options.currency.upper())
     if len(currencies) > 1:
         notes.append(
-            Note("currencies", f"ARR stands in {listing(currencies)} and is not added up: only "
-                 f"accounts are counted; --currency {currencies[0]} counts the ARR in that one, or "
-                 "bring one currency", "warning")
+            Note("currencies", f"ARR is in {listing(currencies)} and is not added up: only "
+                 f"accounts are counted; --currency {currencies[0]} counts the ARR in that "
+                 "currency, or "
+                 "convert to one currency", "warning")
         )  # fmt: skip
         return pd.Series(np.nan, index=rows.index)
     return arr
 
 
-def currency_of(rows: pd.DataFrame, asked: AuditOptions) -> str:
-    """Return the one currency of the amounts, or nothing."""
-    if asked.currency:
-        return asked.currency.upper()
+def currency_of(rows: pd.DataFrame, options: AuditOptions) -> str:
+    """Return the currency of the amounts; empty with several."""
+    if options.currency:
+        return options.currency.upper()
     found = rows.loc[rows["arr"].notna(), "currency"].dropna().str.upper().unique()
     return str(found[0]) if len(found) == 1 else ""
 
 
 def _without_copies(rows: pd.DataFrame, notes: list[Note]) -> pd.DataFrame:
-    """Leave out exact copies, and account-days that say two things at one time of writing."""
+    """Leave out duplicates, and account-days with two scores at one time of writing."""
     said = ["entity_id", "scored_at", "recorded_at", "score", "band"]
     copies = rows.duplicated(said)
     if n := int(copies.sum()):
-        notes.append(Note("copies", f"{plural(n, 'row')} of scores are exact copies"))
+        notes.append(Note("copies", f"{plural(n, 'row')} of scores are exact duplicates"))
     rows = rows[~copies]
     torn = rows.duplicated(["entity_id", "scored_at", "recorded_at"], keep=False)
     if n := int(torn.sum()):
         who = rows.loc[torn, "entity_id"].nunique()
         notes.append(
-            Note("contradictions", f"{plural(n, 'row')} of {plural(who, 'account')} give one "
-                 "account two scores at one time; they are left out", "warning")
+            Note("contradictions", f"{plural(n, 'row')} of {plural(who, 'account')} have two "
+                 "scores for one account and time; they are left out", "warning")
         )  # fmt: skip
     if torn.all():
         raise DataError(
             "every account has two scores at one time",
-            fix="name the date column with --column scores.date=NAME",
+            fix="set the date column with --column scores.date=NAME",
         )
     return rows[~torn].reset_index(drop=True)
 
@@ -370,70 +371,73 @@ def _with_known(rows: pd.DataFrame, has_recorded: bool) -> pd.DataFrame:
     return made.sort_values(["entity_id", "scored_at", "known_at"], ignore_index=True)
 
 
-def outcome_rows(frame: pd.DataFrame, asked: AuditOptions, accounts: set[str]) -> OutcomeRows:
+def outcome_rows(frame: pd.DataFrame, options: AuditOptions, accounts: set[str]) -> OutcomeRows:
     """Return the outcomes file as typed rows.
 
     Parameters
     ----------
     frame : pandas.DataFrame
         The file as read.
-    asked : Asked
+    options : AuditOptions
         Options.
     accounts : set of str
-        Accounts of the scores file: their spelling is taken.
+        Accounts of the scores file; their spelling is used.
 
     Raises
     ------
     SourceError
-        No account or date column, or no known word for what happened.
+        No account or date column, or no known outcome word.
     """
-    guesses = guess_columns(frame, "outcomes", OUTCOMES, asked.columns)
+    guesses = guess_columns(frame, "outcomes", OUTCOMES, options.columns)
     notes = _file_notes(frame)
     ids = _accounts(frame, guesses, notes)
     spelling = {name.casefold(): name for name in accounts}
     rows = pd.DataFrame({"entity_id": ids.map(lambda x: spelling.get(str(x).casefold(), x))})
-    rows["decision_at"] = _dates(frame[guesses["date"].column], asked, notes).at
-    rows["kind"] = _kinds(frame, guesses, asked, notes)
-    rows["arr"] = _numbers(frame, guesses, "arr", asked).abs()
+    rows["decision_at"] = _dates(frame[guesses["date"].column], options, notes).at
+    rows["kind"] = _kinds(frame, guesses, options, notes)
+    rows["arr"] = _numbers(frame, guesses, "arr", options).abs()
     rows["currency"] = _words(frame, guesses, "currency")
     rows = _usable_outcomes(rows, notes)
-    rows["arr"] = _money(rows, asked, notes)
+    rows["arr"] = _money(rows, options, notes)
     return OutcomeRows(_distinct(rows, notes), list(guesses.values()), notes, len(frame))
 
 
 def _kinds(
-    frame: pd.DataFrame, guesses: Mapping[str, AuditColumns], asked: AuditOptions, notes: list[Note]
+    frame: pd.DataFrame,
+    guesses: Mapping[str, AuditColumns],
+    options: AuditOptions,
+    notes: list[Note],
 ) -> pd.Series:
-    """Return churn, contraction, expansion or kept per row; None where nothing happened."""
+    """Return churn, contraction, expansion or kept per row; None without an event."""
     if "kind" not in guesses:
-        notes.append(Note("kind", "no column says what happened: every row counts as churn"))
+        notes.append(Note("kind", "there is no outcome column: every row counts as churn"))
         return pd.Series("churn", index=frame.index, dtype="object")
     column = guesses["kind"].column
     words = read_words(frame[column]).map(plain_word, na_action="ignore")
     if set(words.dropna()) <= _YES | _NO:
         return _from_flags(words, column)
     meaning = {word: kind for kind, known in KINDS.items() for word in known}
-    meaning |= {plain_word(word): kind for word, kind in asked.kinds.items()}
+    meaning |= {plain_word(word): kind for word, kind in options.kinds.items()}
     kinds = words.map(meaning)
-    strange = sorted(set(words[kinds.isna()].dropna()))
+    unknown = sorted(set(words[kinds.isna()].dropna()))
     if kinds.isna().all():
         raise SourceError(
-            f"no word of column {column!r} says what happened",
-            where=f"it says: {', '.join(strange[:8])}",
-            fix=f'--kind "{strange[0] if strange else "lost"}=churn"',
+            f"no word of column {column!r} is a known outcome",
+            where=f"words: {', '.join(unknown[:8])}",
+            fix=f'--kind "{unknown[0] if unknown else "lost"}=churn"',
         )
-    if strange:
+    if unknown:
         n = int(kinds.isna().sum())
         notes.append(
-            Note("strange_kinds", f"{plural(n, 'outcome')} left out, their word is not known: "
-                 f"{listing(strange[:6])}; --kind \"{strange[0]}=churn\" says what it means",
+            Note("strange_kinds", f"{plural(n, 'outcome')} left out because of unknown words: "
+                 f"{listing(unknown[:6])}; map a word with --kind \"{unknown[0]}=churn\"",
                  "warning")
         )  # fmt: skip
     return kinds.astype("object")
 
 
 def _from_flags(words: pd.Series, column: str) -> pd.Series:
-    """Return churn where a yes or no says so; a no of "renewed" is a loss."""
+    """Return churn from a yes-or-no column; "no" in a "renewed" column is a loss."""
     is_loss = any(name in column.lower() for name in _LOST_NAMES)
     happened = words.isin(_YES) if is_loss else words.isin(_NO)
     return pd.Series(np.where(happened, "churn", "kept"), index=words.index, dtype="object")
@@ -443,24 +447,24 @@ def _usable_outcomes(rows: pd.DataFrame, notes: list[Note]) -> pd.DataFrame:
     reasons = {
         "no account": rows["entity_id"].isna(),
         "no readable date": rows["decision_at"].isna(),
-        "it is not said what happened": rows["kind"].isna(),
+        "no outcome": rows["kind"].isna(),
     }
     out = pd.Series(False, index=rows.index)
     for reason, mask in reasons.items():
-        if (n := int((mask & ~out).sum())) and reason != "it is not said what happened":
+        if (n := int((mask & ~out).sum())) and reason != "no outcome":
             notes.append(Note("unusable", f"{plural(n, 'outcome')} left out: {reason}"))
         out |= mask
     if out.all():
         raise DataError(
-            f"none of {count(len(rows))} outcomes can be used",
+            f"none of {count(len(rows))} outcomes is usable",
             where="; ".join(reason for reason, mask in reasons.items() if mask.any()),
-            fix="name the columns with --column outcomes.date=NAME and the like",
+            fix="set the columns, for example with --column outcomes.date=NAME",
         )
     return rows[~out].reset_index(drop=True)
 
 
 def _distinct(rows: pd.DataFrame, notes: list[Note]) -> pd.DataFrame:
-    """Keep one row per account, kind and decision; what follows within 90 days is the same."""
+    """Keep one row per account, kind and decision; repeats within 90 days are the same event."""
     rows = rows.sort_values(["entity_id", "kind", "decision_at"], ignore_index=True)
     key = rows["entity_id"] + "\0" + rows["kind"]
     gap = rows["decision_at"].diff()
@@ -480,7 +484,7 @@ def kinds_option(pairs: Sequence[str]) -> dict[str, str]:
     Raises
     ------
     SourceError
-        Not of that form, or an unknown kind.
+        Wrong form or unknown kind.
     """
     found = {}
     for pair in pairs:

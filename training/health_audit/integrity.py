@@ -1,8 +1,6 @@
-"""Was the history edited after the fact? Each question a check with an answer in words."""
+"""Integrity checks: signs that the score history was edited after the outcomes."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +14,7 @@ from training.health_audit.history import OutcomeRows, ScoreRows
 from training.health_audit.monthly_panel import PanelSpan
 from training.health_audit.score_direction import ScoreDirection
 from training.reporting.report_text import estimated, p_words
+from training.validation.content_types import CheckContent
 
 LATE_SHARE, LATE_DAYS = 0.2, 7.0
 BULK_SHARE, BULK_SPAN_DAYS = 0.5, 90.0
@@ -23,23 +22,21 @@ REWRITTEN_SHARE = 0.05
 COPIED_SHARE, COPIED_MOMENTS = 0.95, 6
 STAMPED_SHARE, STAMPED_LEAST = 0.10, 5
 ON_SCHEDULE = 0.02
-"""Share of accounts scored on a day from which the day is one of the score's own schedule."""
+"""Share of accounts scored on a day from which the day counts as a scheduled scoring day."""
 KEPT_SHARE, KEPT_LEAST, KEPT_LEAD_DAYS = 0.10, 5, 30
 CLIFF, NEAR_DAYS = 0.10, 30
 PURGED_SHARE = 0.5
 
 TRACES = {
-    "one_distance": "scores do not fall at one distance from the decision in many accounts",
-    "too_even": "scores of accounts that left move as much as those of accounts that stayed",
-    "one_level": "accounts that left do not stand on one narrow level of their own",
+    "one_distance": "scores of many accounts do not fall at the same distance from the decision",
+    "too_even": "scores of lost accounts vary as much as those of retained accounts",
+    "one_level": "lost accounts do not share one narrow score level",
 }
-"""What is right when no trace of an edit is found (`training.health_audit.edit_detection`)."""
-
-Plain = dict[str, Any]
+"""Titles of the checks on traces of edits (`training.health_audit.edit_detection`)."""
 
 
 def ranked_by_risk(rows: pd.DataFrame) -> Sample:
-    """Return rows (entity_id, fold, label, risk) as a sample: nothing flagged, no revenue."""
+    """Return rows (entity_id, fold, label, risk) as a sample without flags and ARR."""
     nothing = np.zeros(len(rows))
     return Sample(
         rows["label"].to_numpy(dtype=np.float64),
@@ -51,8 +48,8 @@ def ranked_by_risk(rows: pd.DataFrame) -> Sample:
     )
 
 
-def check(code: str, title: str, passed: bool | None, words: str) -> Plain:
-    """Return a check as the verdict takes it: passed is None where it could not run."""
+def check(code: str, title: str, passed: bool | None, words: str) -> CheckContent:
+    """Return a check for the verdict; passed is None if it could not run."""
     return {"code": code, "title": title, "passed": passed, "words": words}
 
 
@@ -62,57 +59,56 @@ def history_checks(
     outcomes: OutcomeRows,
     span: PanelSpan,
     changed: pd.DataFrame | None,
-) -> list[Plain]:
-    """Return what the two files say about the making of the history.
+) -> list[CheckContent]:
+    """Return the integrity checks on both files.
 
     Parameters
     ----------
     history : ScoreRows
         All versions of the scores.
-    ordered : Ordered
-        The same with risk and level.
+    ordered : ScoreDirection
+        The scores with risk and level.
     outcomes : OutcomeRows
-        What was decided.
-    span : Span
+        Decisions.
+    span : PanelSpan
         The time of the scores.
     changed : pandas.DataFrame or None
-        Scores that say something else than when they were recorded before (entity_id, scored_at);
-        None when nothing was recorded before.
+        Scores that differ from an earlier recording (entity_id, scored_at); None without one.
     """
     lost = outcomes.rows[outcomes.rows["kind"] == "churn"].groupby("entity_id")["decision_at"].min()
     return [
         _written_late(history),
         _rewritten(history, lost, changed),
-        _copied(ordered.rows),
-        _stamped(ordered.rows, lost),
-        _purged(ordered.rows, lost, span),
+        _unchanged_scores(ordered.rows),
+        _falls_on_decision_day(ordered.rows, lost),
+        _missing_accounts(ordered.rows, lost, span),
         *_traces(ordered.rows, lost),
     ]
 
 
-def _traces(rows: pd.DataFrame, lost: pd.Series) -> list[Plain]:
-    """Return a check per trace that an edit of some leavers' scores leaves in the numbers."""
+def _traces(rows: pd.DataFrame, lost: pd.Series) -> list[CheckContent]:
+    """Return one check per statistical trace of edits."""
     found = traces_of(rows, lost)
     if found is None:
-        few = "too few accounts that left and that stayed"
+        few = "too few lost or retained accounts"
         return [check(code, title, None, few) for code, title in TRACES.items()]
     return [
         check(
             code,
             title,
             found[code].p_value >= UNLIKELY[code],
-            f"{found[code].words}; by chance p {p_words(found[code].p_value)}"
+            f"{found[code].words}(p {p_words(found[code].p_value)})"
             if found[code].p_value < UNLIKELY[code]
-            else "no more than chance allows",
+            else "no more than expected by chance",
         )
         for code, title in TRACES.items()
     ]
 
 
-def _written_late(history: ScoreRows) -> Plain:
-    title = "scores were written when they say they stood"
+def _written_late(history: ScoreRows) -> CheckContent:
+    title = "scores were written on their own dates"
     if not history.has_recorded:
-        return check("written_late", title, None, "the file does not say when rows were written")
+        return check("written_late", title, None, "the file has no times of writing")
     rows = history.rows
     delay = (rows["recorded_at"] - rows["scored_at"]).dt.total_seconds() / 86_400.0
     late = float((delay > LATE_DAYS).mean())
@@ -120,16 +116,16 @@ def _written_late(history: ScoreRows) -> Plain:
     at_once = float(on.value_counts(normalize=True).max())
     wide = (rows["scored_at"].max() - rows["scored_at"].min()).days > BULK_SPAN_DAYS
     if at_once > BULK_SHARE and wide:
-        words = f"{percent(at_once)} of the history was written in one go on {day(on.mode()[0])}"
+        words = f"{percent(at_once)} of the history was written on one day, {day(on.mode()[0])}"
         return check("written_late", title, False, words)
     words = f"{percent(late)} of rows were written more than {LATE_DAYS:.0f} days after their date"
     return check("written_late", title, late <= LATE_SHARE, words)
 
 
-def _rewritten(history: ScoreRows, lost: pd.Series, changed: pd.DataFrame | None) -> Plain:
+def _rewritten(history: ScoreRows, lost: pd.Series, changed: pd.DataFrame | None) -> CheckContent:
     title = "no score was rewritten after the decision it should predict"
     if not history.has_recorded and changed is None:
-        words = "neither a time of writing nor an earlier recording to compare with"
+        words = "there is neither a time of writing nor an earlier recording"
         return check("rewritten", title, None, words)
     touched = _rewritten_accounts(history, lost)
     if changed is not None:
@@ -137,11 +133,12 @@ def _rewritten(history: ScoreRows, lost: pd.Series, changed: pd.DataFrame | None
         touched |= set(changed.loc[before, "entity_id"])
     part = len(touched) / max(len(lost), 1)
     words = (
-        f"{count(len(touched))} of {plural(len(lost), 'lost account')} have scores from before the "
+        f"{count(len(touched))} of {plural(len(lost), 'lost account')} have scores dated before "
+        "the "
         "decision that were written or changed after it"
     )
     if changed is not None and len(changed):
-        words += f"; {plural(len(changed), 'score')} differ from what was recorded earlier"
+        words += f"; {plural(len(changed), 'score')} differ from the earlier recording"
     return check("rewritten", title, part <= REWRITTEN_SHARE or len(touched) < 3, words)
 
 
@@ -156,8 +153,8 @@ def _rewritten_accounts(history: ScoreRows, lost: pd.Series) -> set[str]:
     return set(rows.loc[after, "entity_id"])
 
 
-def _copied(rows: pd.DataFrame) -> Plain:
-    title = "the history moves; it is not today's score copied backwards"
+def _unchanged_scores(rows: pd.DataFrame) -> CheckContent:
+    title = "scores change over time; they are not today's score copied to the past"
     spread = rows.groupby("entity_id")["risk"].agg(["nunique", "size"])
     long = spread[spread["size"] >= COPIED_MOMENTS]
     if len(long) < MIN_SLICE_EVENTS:
@@ -167,9 +164,9 @@ def _copied(rows: pd.DataFrame) -> Plain:
     return check("copied", title, still < COPIED_SHARE, words)
 
 
-def _stamped(rows: pd.DataFrame, lost: pd.Series) -> Plain:
-    """Look for a fall to the worst on the day of the decision itself, or the day before."""
-    title = "no score falls to its worst on the very day of the decision"
+def _falls_on_decision_day(rows: pd.DataFrame, lost: pd.Series) -> CheckContent:
+    """Check for falls to the worst score on the day of the decision or the day before."""
+    title = "no score falls to its worst on the day of the decision"
     if len(lost) < MIN_SLICE_EVENTS:
         return check("stamped", title, None, f"only {plural(len(lost), 'loss')}")
     ordered = rows.sort_values(["entity_id", "scored_at"])
@@ -179,7 +176,7 @@ def _stamped(rows: pd.DataFrame, lost: pd.Series) -> Plain:
     same = ordered["entity_id"] == ordered["entity_id"].shift()
     falls = worst & same & ~worst.shift(fill_value=False)
     since = (ordered["scored_at"] - ordered["entity_id"].map(lost)).dt.total_seconds() / 86_400.0
-    # On the days on which the whole book is scored, a fall may meet a decision by chance.
+    # On days on which all accounts are scored, a fall may meet a decision by chance.
     day = ordered["scored_at"].dt.normalize()
     scored = ordered.groupby(day)["entity_id"].nunique() / ordered["entity_id"].nunique()
     is_usual = day.map(scored) >= ON_SCHEDULE
@@ -193,34 +190,36 @@ def _stamped(rows: pd.DataFrame, lost: pd.Series) -> Plain:
     return check("stamped", title, is_few, words)
 
 
-def _purged(rows: pd.DataFrame, lost: pd.Series, span: PanelSpan) -> Plain:
+def _missing_accounts(rows: pd.DataFrame, lost: pd.Series, span: PanelSpan) -> CheckContent:
     title = "accounts that left are still in the history"
     inside = lost[(lost > span.first + pd.Timedelta(days=31)) & (lost <= span.through)]
     if len(inside) < MIN_SLICE_EVENTS:
-        return check("purged", title, None, f"only {plural(len(inside), 'loss')} in its time")
+        return check(
+            "purged", title, None, f"only {plural(len(inside), 'loss')} within the scored time"
+        )
     absent = int((~inside.index.isin(set(rows["entity_id"]))).sum())
     words = f"{count(absent)} of {plural(len(inside), 'loss')} have no score in the file"
     return check("purged", title, absent / len(inside) <= PURGED_SHARE, words)
 
 
-def ranking_checks(rows: pd.DataFrame, ever: set[str], drawing: Drawing) -> list[Plain]:
-    """Return what the labelled rows say: a leap just before the decision, values only leavers have.
+def ranking_checks(rows: pd.DataFrame, ever: set[str], drawing: Drawing) -> list[CheckContent]:
+    """Return the checks on labelled rows: AUC jump before decisions, values of lost accounts only.
 
     Parameters
     ----------
     rows : pandas.DataFrame
-        The grid's rows of one outcome, with risk.
+        The monthly panel of one outcome, with risk.
     ever : set of str
         Accounts that had the event at any time.
     drawing : Drawing
-        Of the interval.
+        Bootstrap of the interval.
     """
     lead = (rows["decision_at"] - rows["as_of"]).dt.total_seconds() / 86_400.0
-    return [_cliff(rows, lead, drawing), _only_leavers(rows, ever, lead)]
+    return [_auc_jump(rows, lead, drawing), _values_of_lost_accounts(rows, ever, lead)]
 
 
-def _cliff(rows: pd.DataFrame, lead: pd.Series, drawing: Drawing) -> Plain:
-    title = "no leap just before the decision"
+def _auc_jump(rows: pd.DataFrame, lead: pd.Series, drawing: Drawing) -> CheckContent:
+    title = "no jump of the AUC just before the decision"
     happened = rows["label"] == 1
     near = rows[happened & (lead <= NEAR_DAYS)].drop_duplicates(["entity_id", "fold"])
     far = rows[happened & (lead > NEAR_DAYS)].drop_duplicates(["entity_id", "fold"])
@@ -245,20 +244,20 @@ def _cliff(rows: pd.DataFrame, lead: pd.Series, drawing: Drawing) -> Plain:
     return check("cliff", title, (found.low or 0.0) <= CLIFF, words)
 
 
-def _only_leavers(rows: pd.DataFrame, ever: set[str], lead: pd.Series) -> Plain:
-    """Look for a value that accounts carried long before they left and nobody else ever did."""
-    title = "no value is kept for accounts that left"
+def _values_of_lost_accounts(rows: pd.DataFrame, ever: set[str], lead: pd.Series) -> CheckContent:
+    """Check for a value that lost accounts had long before they left and no other account had."""
+    title = "no value is reserved for lost accounts"
     left = rows[(rows["label"] == 1) & (lead >= KEPT_LEAD_DAYS)]
     stayed = set(rows.loc[~rows["entity_id"].isin(ever), "risk"].unique())
     if left["entity_id"].nunique() < MIN_SLICE_EVENTS:
         return check("only_leavers", title, None, "too few losses")
-    strange = left[~left["risk"].isin(stayed)]
-    shared = strange.groupby("risk")["entity_id"].nunique()
+    own_values = left[~left["risk"].isin(stayed)]
+    shared = own_values.groupby("risk")["entity_id"].nunique()
     shared = shared[shared >= KEPT_LEAST]
-    carried = int(strange.loc[strange["risk"].isin(shared.index), "entity_id"].nunique())
+    carried = int(own_values.loc[own_values["risk"].isin(shared.index), "entity_id"].nunique())
     total = int(left["entity_id"].nunique())
     words = (
-        f"{count(carried)} of {plural(total, 'lost account')} carried, {KEPT_LEAD_DAYS} days or "
+        f"{count(carried)} of {plural(total, 'lost account')} had, {KEPT_LEAD_DAYS} days or "
         "more before the decision, a value that no other account ever had"
     )
     return check("only_leavers", title, carried / total < KEPT_SHARE, words)

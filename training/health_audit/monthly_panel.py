@@ -1,4 +1,4 @@
-"""The person-period table of a given score: each account at each month start, as it stood then."""
+"""Monthly panel of a score: each account at each month start, as known then."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from training.health_audit.score_direction import ScoreDirection
 from training.model.pooled_rates import PooledRates, calendar_cells
 
 LEAST_STALE, MOST_STALE = 45.0, 200.0
-"""Days after which a score is too old to count, at least and at most."""
+"""Smallest and largest age in days at which a score expires."""
 
 SURPRISE = 0.01
-"""Outcomes are taken to end early when so long a silence has a chance below this."""
+"""Probability of a silence below which the outcomes count as incomplete."""
 
 HOLLOW = 0.5
-"""A month with fewer scores than this share of the usual is a gap."""
+"""Share of the usual number of scores below which a month counts as a gap."""
 
 FIFTHS = ("best fifth", "second fifth", "middle fifth", "fourth fifth", "worst fifth")
 
 
 @dataclass(frozen=True)
 class PanelSpan:
-    """The time that can be judged.
+    """The time that can be evaluated.
 
     Attributes
     ----------
     first, last : pandas.Timestamp
-        When scores begin and end.
+        Start and end of the scores.
     through : pandas.Timestamp
-        Until when outcomes are taken to be complete.
+        End of complete outcomes.
     stale_days : float
-        Age from which a score no longer counts.
+        Age at which a score expires.
     notes : tuple of Note
         Gaps and early ends.
     """
@@ -50,12 +50,12 @@ class PanelSpan:
     notes: tuple[Note, ...] = ()
 
 
-def span_of(history: ScoreRows, outcomes: OutcomeRows, asked: AuditOptions) -> PanelSpan:
-    """Return the time that can be judged, and what is odd about it."""
+def span_of(history: ScoreRows, outcomes: OutcomeRows, options: AuditOptions) -> PanelSpan:
+    """Return the time that can be evaluated, with notes."""
     rows = history.rows
     first, last = rows["known_at"].min(), rows["known_at"].max()
     notes = [*_gaps(rows)]
-    through, words = _through(outcomes.rows["decision_at"], first, last, asked)
+    through, words = _through(outcomes.rows["decision_at"], first, last, options)
     if words:
         notes.append(Note("outcomes_end", words, "warning"))
     return PanelSpan(first, last, through, _stale_days(rows), tuple(notes))
@@ -70,7 +70,7 @@ def _stale_days(rows: pd.DataFrame) -> float:
 
 
 def _gaps(rows: pd.DataFrame) -> list[Note]:
-    """Name the months that hold far fewer scored accounts than those around them."""
+    """Return a note on months with far fewer scored accounts than their neighbours."""
     month = rows["scored_at"].dt.tz_localize(None).dt.to_period("M")
     accounts = rows.groupby(month)["entity_id"].nunique()
     every = pd.period_range(month.min(), month.max(), freq="M")
@@ -88,14 +88,14 @@ def _gaps(rows: pd.DataFrame) -> list[Note]:
 
 
 def _through(
-    decided: pd.Series, first: pd.Timestamp, last: pd.Timestamp, asked: AuditOptions
+    decided: pd.Series, first: pd.Timestamp, last: pd.Timestamp, options: AuditOptions
 ) -> tuple[pd.Timestamp, str]:
-    """Return until when outcomes are complete, and in words where they end early."""
-    if asked.through is not None:
-        return pd.Timestamp(asked.through, tz="UTC") + DAY, ""
+    """Return the end of complete outcomes, with a note if they end early."""
+    if options.through is not None:
+        return pd.Timestamp(options.through, tz="UTC") + DAY, ""
     end = decided.max() + DAY
     if end >= last:
-        return min(end, pd.Timestamp(asked.now).as_unit("us")), ""
+        return min(end, pd.Timestamp(options.now).as_unit("us")), ""
     inside = decided[(decided >= first) & (decided < last)]
     days = max((end - first).total_seconds() / 86_400.0, 1.0)
     silent = (last - end).total_seconds() / 86_400.0
@@ -103,58 +103,62 @@ def _through(
     if np.exp(-expected) >= SURPRISE:
         return last, ""
     return end, (
-        f"outcomes stop on {day(decided.max())} while scores go on to {day(last)}; at the earlier "
-        f"pace about {count(expected)} more would have followed. They are taken as not yet "
-        "recorded, so the time since then is not tested; --through DATE says otherwise"
+        f"outcomes stop on {day(decided.max())} but scores continue to {day(last)}; at the earlier "
+        f"rate about {count(expected)} more outcomes would be expected. They count as not yet "
+        "recorded, so the time since then is not tested; set --through DATE to change this"
     )
 
 
 def grid_of(
-    ordered: ScoreDirection, outcomes: OutcomeRows, span: PanelSpan, kind: str, asked: AuditOptions
+    ordered: ScoreDirection,
+    outcomes: OutcomeRows,
+    span: PanelSpan,
+    kind: str,
+    options: AuditOptions,
 ) -> tuple[pd.DataFrame, list[dict[str, object]]]:
-    """Return the rows to judge a score on, for one kind of outcome, and how they came about.
+    """Return the rows to evaluate a score on, for one kind of outcome, and the row counts.
 
     Returns
     -------
     rows : pandas.DataFrame
-        One row per account and month start whose window is completely observed: entity_id, as_of,
+        One row per account and month start with a completely observed window: entity_id, as_of,
         fold (number of its quarter), is_headline, is_newcomer, label, label_known_at,
         decision_at, arr, segment, is_under_contract, days_to_renewal, risk, level, score_age_days,
         and the components.
     flow : list of dict
-        step, words, rows: what was left out and why.
+        step, words, rows: the number of rows left out by reason.
 
     Raises
     ------
     DataError
-        No window is completely observed.
+        No label window is completely observed.
     """
-    horizon = pd.Timedelta(days=asked.horizon_days)
+    horizon = pd.Timedelta(days=options.horizon_days)
     moments = _moments(span)
     whole = scores_as_known(ordered.rows, _every(ordered.rows, moments), span.stale_days)
     whole = _with_label(whole, outcomes.rows, kind, horizon)
     if ordered.rows[["arr", "currency"]].isna().all(axis=None):
         whole["arr"] = whole["event_arr"]
-    flow = [_step("whole", "every account since its first score, at every month start", whole)]
+    flow = [_row_count("whole", "every account since its first score, at every month start", whole)]
     reasons = {
-        "no score, or an old one": whole["risk"].isna(),
+        "no score, or an expired score": whole["risk"].isna(),
         "already left": whole["is_gone"],
-        "left before, for another reason than asked": whole["is_gone_otherwise"],
+        "left earlier for another reason": whole["is_gone_otherwise"],
         "window not yet observed": whole["as_of"] + horizon > span.through,
     }
     out = pd.Series(False, index=whole.index)
     for words, mask in reasons.items():
         if (mask & ~out).any():
-            flow.append(_step("excluded", words, whole[mask & ~out]))
+            flow.append(_row_count("excluded", words, whole[mask & ~out]))
         out |= mask
     rows = whole[~out].reset_index(drop=True)
-    flow.append(_step("used", "used", rows))
+    flow.append(_row_count("used", "used", rows))
     if rows.empty:
         raise DataError(
-            "no score has a completely observed window after it",
+            "no score has a completely observed label window after it",
             where=f"scores from {span.first:%Y-%m-%d} to {span.last:%Y-%m-%d}, outcomes to "
-            f"{span.through:%Y-%m-%d}, horizon {asked.horizon_days} days",
-            fix="bring a longer history, or a shorter --horizon",
+            f"{span.through:%Y-%m-%d}, horizon {options.horizon_days} days",
+            fix="provide a longer history or a shorter --horizon",
         )
     return _finished(rows, ordered, horizon), flow
 
@@ -173,9 +177,9 @@ def _every(rows: pd.DataFrame, moments: pd.DatetimeIndex) -> pd.DataFrame:
 
 
 def scores_as_known(rows: pd.DataFrame, asked_for: pd.DataFrame, stale_days: float) -> pd.DataFrame:
-    """Return, per (entity_id, as_of), the last score that stood and was known by then.
+    """Return the last score known at as_of, per (entity_id, as_of).
 
-    A score older than `stale_days` is missing.
+    Scores older than `stale_days` count as missing.
     """
     parts = [name for name in rows if str(name).startswith(COMPONENT)]
     kept = ["entity_id", "known_at", "scored_at", "risk", "level", "arr", "segment", "renews_at"]
@@ -200,7 +204,7 @@ def scores_as_known(rows: pd.DataFrame, asked_for: pd.DataFrame, stale_days: flo
 def _with_label(
     rows: pd.DataFrame, outcomes: pd.DataFrame, kind: str, horizon: pd.Timedelta
 ) -> pd.DataFrame:
-    """Add the next decision of a kind, whether it falls into the window, and who had left."""
+    """Add the next decision of a kind, the label, and the accounts that had left."""
     left = outcomes[outcomes["kind"] == "churn"].groupby("entity_id")["decision_at"].min()
     gone_at = rows["entity_id"].map(left)
     events = outcomes.loc[outcomes["kind"] == kind, ["entity_id", "decision_at", "arr"]]
@@ -220,18 +224,18 @@ def _with_label(
     joined["label"] = label.astype("int8")
     joined["decision_at"] = joined["decision_at"].where(label)
     joined["is_gone"] = gone_at <= rows["as_of"]
-    # Somebody who leaves within the window cannot be told to have stayed without growing.
+    # Accounts that leave within the window have no label for growth.
     other = (kind != "churn") & (gone_at <= rows["as_of"] + horizon) & ~label
     joined["is_gone_otherwise"] = other & ~joined["is_gone"]
     return joined.drop(columns="_row")
 
 
-def _step(step: str, words: str, rows: pd.DataFrame) -> dict[str, object]:
+def _row_count(step: str, words: str, rows: pd.DataFrame) -> dict[str, object]:
     return {"step": step, "words": words, "rows": len(rows)}
 
 
 def _finished(rows: pd.DataFrame, ordered: ScoreDirection, horizon: pd.Timedelta) -> pd.DataFrame:
-    """Add quarters, the rows that count once, the calendar, and probabilities to compare."""
+    """Add quarters, headline rows, calendar and comparison probabilities."""
     rows = rows.sort_values(["as_of", "entity_id"], ignore_index=True)
     quarter = rows["as_of"].dt.tz_localize(None).dt.to_period("Q")
     rows["quarter"] = quarter.astype(str)
@@ -252,37 +256,39 @@ def _finished(rows: pd.DataFrame, ordered: ScoreDirection, horizon: pd.Timedelta
 
 
 def unit(values: pd.Series) -> pd.Series:
-    """Return numbers laid into (0, 1) in their order, for ranking only."""
+    """Return numbers mapped to (0, 1) in rank order, for ranking only."""
     span = float(values.max() - values.min()) or 1.0
     return 0.01 + 0.98 * (values - values.min()) / span
 
 
 Rule = Callable[[pd.DataFrame], Callable[[pd.DataFrame], np.ndarray]]
-"""Learns from some rows how to score others."""
+"""Fits on some rows and returns a scorer for others."""
 
 
 def elsewhere(rows: pd.DataFrame, fit: Rule) -> np.ndarray:
-    """Return what a rule says of each quarter when it was fitted on all the other quarters.
+    """Return the scores of a rule for each quarter, fitted on all other quarters.
 
-    Fitting a comparison on later quarters too favours it, never the score under audit.
+    Fitting on later quarters favours the comparison, never the score under audit.
     """
     p = np.empty(len(rows))
     for number in rows["fold"].unique():
         here = (rows["fold"] == number).to_numpy()
-        learnt = rows[~here] if not here.all() else rows
-        p[here] = fit(learnt)(rows[here])
+        training_rows = rows[~here] if not here.all() else rows
+        p[here] = fit(training_rows)(rows[here])
     return p
 
 
-def _calendar(learnt: pd.DataFrame) -> Callable[[pd.DataFrame], np.ndarray]:
-    rates = PooledRates.fit(calendar_cells(learnt), learnt["label"].to_numpy(dtype=np.float64))
+def _calendar(training_rows: pd.DataFrame) -> Callable[[pd.DataFrame], np.ndarray]:
+    rates = PooledRates.fit(
+        calendar_cells(training_rows), training_rows["label"].to_numpy(dtype=np.float64)
+    )
     return lambda rows: rates(calendar_cells(rows))
 
 
 def bands_of(rows: pd.DataFrame, bands: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the band of each row and all band names, from the least to the most risky.
+    """Return the band of each row and all band names, in ascending order of risk.
 
-    Without bands of its own, the score is cut into fifths of the headline rows.
+    A score without bands is cut into fifths of the headline rows.
     """
     if bands and (rows["level"] >= 0).all():
         return np.array(bands, dtype=object)[rows["level"].astype("int64").to_numpy()], tuple(bands)

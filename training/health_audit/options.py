@@ -1,4 +1,4 @@
-"""What a person may say about the two files and the audit; everything has a default."""
+"""Options of the audit; every option has a default."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ Higher = Literal["healthier", "riskier"]
 
 @dataclass(frozen=True)
 class AuditOptions:
-    """What was asked for on the command line.
+    """Options from the command line.
 
     Attributes
     ----------
     now : datetime
-        The clock, UTC: when the files were seen.
+        The clock, UTC: the time of reading the files.
     columns : mapping of str to str
-        ``scores.<role>`` or ``outcomes.<role>`` to the column that plays it.
+        ``scores.<role>`` or ``outcomes.<role>`` to its column.
     higher : str or None
-        ``healthier`` or ``riskier``; None: told by names and bands.
+        ``healthier`` or ``riskier``; None: inferred from names and bands.
     bands : tuple of tuple of str
-        Band names from best to worst; several sets where they were renamed.
+        Band names from best to worst; several sets if bands were renamed.
     kinds : mapping of str to str
-        A word of the outcomes file to churn, contraction, expansion or kept.
+        Word of the outcomes file to churn, contraction, expansion or kept.
     horizon_days : int
-        How far ahead a score is asked to see.
+        Horizon of the prediction.
     capacity_per_month : int or None
-        Accounts the team can work in a month; None: one in twenty.
+        Accounts the team can work in a month; None: 5 % of accounts.
     through : date or None
-        Until when outcomes are complete; None: guessed.
+        End of complete outcomes; None: inferred.
     currency : str or None
         Only amounts in this currency count.
     has_contracts : bool
-        False: month to month, so there is no calendar to beat.
+        False: month-to-month contracts, so there is no comparison with the calendar.
     is_probability : bool or None
-        The score is a probability of the outcome; None: told by its name and range.
+        Whether the score is a probability of the outcome; None: inferred from name and range.
     day_first : bool or None
-        3/4/2025 is the third of April; None: told by the column.
+        True: 3/4/2025 is 3 April; None: inferred from the column.
     proven : bool or None
-        The order that slashed dates of either file prove, for columns that prove none.
+        Date order that other columns prove, for ambiguous columns.
     decimal : {"decimal_comma", "decimal_point"} or None
-        What parts the decimals of 1,234; None: told by the column.
+        Decimal separator of 1,234; None: inferred from the column.
     draws, seed : int
-        Of the cluster bootstrap.
+        Number of cluster-bootstrap draws, and seed.
     """
 
     now: datetime
@@ -75,14 +75,14 @@ def column_options(pairs: Sequence[str]) -> dict[str, str]:
     Raises
     ------
     SourceError
-        Not of that form.
+        Wrong form.
     """
     found = {}
     for pair in pairs:
         part, _, column = pair.partition("=")
         if not column or "." not in part:
             raise SourceError(
-                f"--column {pair!r} is not TABLE.PART=COLUMN",
+                f"--column {pair!r} is not TABLE.ROLE=COLUMN",
                 fix="for example --column scores.account=Id",
             )
         found[part.strip()] = column.strip()
@@ -90,7 +90,7 @@ def column_options(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def band_options(text: str) -> tuple[tuple[str, ...], ...]:
-    """Return bands from best to worst; sets that replaced one another stand behind a semicolon.
+    """Return bands from best to worst; a semicolon separates renamed sets.
 
     >>> band_options("green, yellow, red; good, poor")
     (('green', 'yellow', 'red'), ('good', 'poor'))
@@ -100,12 +100,12 @@ def band_options(text: str) -> tuple[tuple[str, ...], ...]:
 
 
 def day_option(text: str | None, name: str) -> date | None:
-    """Return a day given as YYYY-MM-DD.
+    """Return a date given as YYYY-MM-DD.
 
     Raises
     ------
     SourceError
-        Not of that form.
+        Wrong form.
     """
     try:
         return None if text is None else date.fromisoformat(text)
@@ -114,7 +114,7 @@ def day_option(text: str | None, name: str) -> date | None:
 
 
 def higher_option(text: str | None) -> Higher | None:
-    """Return what a high score means, as told.
+    """Return the meaning of a high score.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def higher_option(text: str | None) -> Higher | None:
 
 
 def decimal_option(is_comma: bool | None) -> Written | None:
-    """Return what parts decimals, as told.
+    """Return the decimal separator.
 
     >>> decimal_option(True), decimal_option(None)
     ('decimal_comma', None)

@@ -1,9 +1,9 @@
-"""The audit's integrity checks on the health score a company brings as a table."""
+"""Integrity checks of the audit on the health-score table of a company."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,23 +19,23 @@ from training.health_audit.monthly_panel import grid_of, span_of
 from training.health_audit.options import AuditOptions
 from training.health_audit.score_direction import settle_direction
 from training.validation import score_evidence
+from training.validation.content_types import CheckContent
 from training.validation.verdict import PassMarks
 
 if TYPE_CHECKING:
     from features.sources import Loaded
 
 HEALTH_SCORES = "health_scores"
-Plain = dict[str, Any]
 
 
 def own_score_table(loaded: Loaded) -> pd.DataFrame | None:
-    """Return the company's health scores as the audit's scores file.
+    """Return the company's health scores in the format of the audit's scores file.
 
     Returns
     -------
     pandas.DataFrame or None
-        One row per account and moment: account_id, scored_at, health_score (higher is healthier)
-        and, where the source says when rows were written, recorded_at. None without scores.
+        One row per account and date: account_id, scored_at, health_score (higher is healthier)
+        and, if the source has times of writing, recorded_at. None without scores.
     """
     info = loaded.tables.get(HEALTH_SCORES)
     if info is None or "score" not in info.columns:
@@ -47,7 +47,7 @@ def own_score_table(loaded: Loaded) -> pd.DataFrame | None:
 
 
 def decisions_of(labels: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Return the losses of labelled rows as the audit's outcomes file, each account once.
+    """Return the losses of labelled rows in the format of the outcomes file, each account once.
 
     Parameters
     ----------
@@ -65,52 +65,54 @@ def decisions_of(labels: Iterable[pd.DataFrame]) -> pd.DataFrame:
     )
 
 
-def integrity_of(scores: pd.DataFrame, outcomes: pd.DataFrame, asked: AuditOptions) -> list[Plain]:
+def integrity_of(
+    scores: pd.DataFrame, outcomes: pd.DataFrame, options: AuditOptions
+) -> list[CheckContent]:
     """Return the integrity checks of `bellwether audit` on a score and the losses.
 
     Parameters
     ----------
     scores, outcomes : pandas.DataFrame
-        As the audit takes them (`own_score_table`, `decisions_of`).
-    asked : Asked
+        In the format of the audit (`own_score_table`, `decisions_of`).
+    options : AuditOptions
         Clock, direction, horizon, bootstrap.
 
     Returns
     -------
     list of dict
-        code, title, passed (None where it could not run), words; empty where the two cannot be
-        held together at all.
+        code, title, passed (None if it could not run), words; empty if scores and losses have no
+        account in common.
     """
     try:
-        history = score_rows(scores, asked)
-        decided = outcome_rows(outcomes, asked, set(history.rows["entity_id"]))
-        ordered, span = settle_direction(history, asked), span_of(history, decided, asked)
+        history = score_rows(scores, options)
+        decided = outcome_rows(outcomes, options, set(history.rows["entity_id"]))
+        ordered, span = settle_direction(history, options), span_of(history, decided, options)
     except (DataError, SourceError):
         return []
     checks = history_checks(history, ordered, decided, span, None)
     try:
-        rows, _ = grid_of(ordered, decided, span, "churn", asked)
-    except DataError:  # no window after a score is observed: nothing to rank
+        rows, _ = grid_of(ordered, decided, span, "churn", options)
+    except DataError:  # no label window after a score is observed
         return checks
     ever = set(decided.rows.loc[decided.rows["kind"] == "churn", "entity_id"])
-    drawing = Drawing(asked.draws, asked.seed, 1, 91)
+    drawing = Drawing(options.draws, options.seed, 1, 91)
     return [*checks, *ranking_checks(rows, ever, drawing), _too_good(rows)]
 
 
-def _too_good(rows: pd.DataFrame) -> Plain:
-    title = "the score is not too good to be true"
+def _too_good(rows: pd.DataFrame) -> CheckContent:
+    title = "the AUC of the score is not suspiciously high"
     first = score_evidence.headline(rows)
     if not 2 <= first["label"].sum() <= len(first) - 2:
         return check("too_good", title, None, "too few losses")
     area = float(auc(ranked_by_risk(first), np.ones((1, len(first))))[0])
-    words = f"AUC {fixed(area)}, at most {fixed(PassMarks.max_auc)} is believed"
+    words = f"AUC {fixed(area)}; above {fixed(PassMarks.max_auc)} a leak is suspected"
     return check("too_good", title, area <= PassMarks.max_auc, words)
 
 
 def own_score_checks(
-    loaded: Loaded, labels: Mapping[str, pd.DataFrame], asked: AuditOptions
-) -> list[Plain]:
-    """Return the integrity checks on the company's own score; empty without score or losses.
+    loaded: Loaded, labels: Mapping[str, pd.DataFrame], options: AuditOptions
+) -> list[CheckContent]:
+    """Return the integrity checks on the company's health score; empty without score or losses.
 
     Parameters
     ----------
@@ -118,10 +120,10 @@ def own_score_checks(
         The source tables.
     labels : mapping of str to pandas.DataFrame
         Labelled rows per target whose outcome is churn.
-    asked : Asked
+    options : AuditOptions
         Clock, horizon, bootstrap.
     """
     scores, outcomes = own_score_table(loaded), decisions_of(labels.values())
     if scores is None or scores.empty or outcomes.empty:
         return []
-    return integrity_of(scores, outcomes, asked)
+    return integrity_of(scores, outcomes, options)

@@ -1,4 +1,4 @@
-"""Cells as dates, numbers and words, whatever wrote them."""
+"""Parsing of cells as dates, numbers and words, in common export formats."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from features.sources.parsing.text_values import is_money
 _PROBED = 2_000
 _MOSTLY = 0.8
 _SERIAL, _UNIX = (32_874.0, 73_050.0), ((631_152_000.0, 4_102_444_800.0), 1_000.0)
-"""Days as spreadsheets number them, and seconds since 1970, from 1990 to 2099."""
+"""Ranges of spreadsheet serial days and Unix seconds from 1990 to 2099."""
 EARLIEST, LATEST = pd.Timestamp("1990-01-01", tz="UTC"), pd.Timestamp("2100-01-01", tz="UTC")
 
 
 @dataclass(frozen=True)
 class DateOrder:
-    """Cells read as moments.
+    """Cells parsed as timestamps.
 
     Attributes
     ----------
     at : pandas.Series
         datetime64[us, UTC], NaT where unreadable.
     is_day : bool
-        The cells are days, without a time.
+        Whether the cells are dates without a time.
     words : str
-        How they are written, where it is not ISO 8601; empty otherwise.
+        Date format, if not ISO 8601; empty otherwise.
     """
 
     at: pd.Series
@@ -46,35 +46,35 @@ def read_dates(
     proven: bool | None = None,
     name: str = "",
 ) -> DateOrder:
-    """Return a column as moments in UTC.
+    """Return a column as timestamps in UTC.
 
     Parameters
     ----------
     column : pandas.Series
         The cells.
     day_first : bool or None
-        What was said about 3/4/2025; None: told by the cells.
+        Date order of 3/4/2025; None: inferred from the cells.
     proven : bool or None
-        The order that other columns prove, for cells that prove none.
+        Date order that other columns prove, for ambiguous cells.
     name : str
-        For messages.
+        Column name in messages.
 
     Raises
     ------
     SourceError
-        Days and months stand in both orders, or nothing says in which.
+        Days and months occur in both orders, or the order is ambiguous.
     """
-    told: Written | None = None
+    given: Written | None = None
     if day_first is not None:
-        told = "day_first" if day_first else "month_first"
+        given = "day_first" if day_first else "month_first"
     if pd.api.types.is_numeric_dtype(column):
         column = read_words(column)
     try:
         read = cells.parse_moments(
-            column.rename(name or str(column.name)), told=told, day_first=proven
+            column.rename(name or str(column.name)), told=given, day_first=proven
         )
     except SourceError as error:
-        fix = "--day-first or --month-first says which" if "two ways" in error.what else error.fix
+        fix = "set --day-first or --month-first" if "two ways" in error.what else error.fix
         raise SourceError(error.what, where=error.where, fix=fix) from error
     at = read.values
     at = at.where((at >= EARLIEST) & (at < LATEST))
@@ -84,41 +84,41 @@ def read_dates(
 
 
 def _are_serial(column: pd.Series) -> bool:
-    """Return whether all cells are days as spreadsheets number them."""
+    """Return whether all cells are spreadsheet serial days."""
     numbers = pd.to_numeric(column.dropna(), errors="coerce")
     return bool(len(numbers) and numbers.between(*_SERIAL).fillna(False).all())
 
 
 def _are_unix(column: pd.Series) -> bool:
-    """Return whether all cells are seconds, or thousandths of them, since 1970."""
+    """Return whether all cells are Unix seconds or milliseconds."""
     numbers = pd.to_numeric(column.dropna(), errors="coerce")
     (low, high), thousand = _UNIX
     seconds = numbers.where(numbers < high, numbers / thousand)
     return bool(len(numbers) and seconds.between(low, high).fillna(False).all())
 
 
-def read_numbers(column: pd.Series, told: Written | None = None) -> pd.Series:
-    """Return a column as float64, NaN where no number stands.
+def read_numbers(column: pd.Series, given: Written | None = None) -> pd.Series:
+    """Return a column as float64, NaN for cells that are no number.
 
     Raises
     ------
     SourceError
-        Numbers can be read in two ways, and nothing decides.
+        Numbers are ambiguous.
 
     >>> read_numbers(pd.Series(["1,234.5", "12 %", "€900", "0,75", "(40)", "x"])).tolist()
     [1234.5, 12.0, 900.0, 0.75, -40.0, nan]
     """
     try:
-        return cells.numbers(column, told=told, is_money=is_money(str(column.name))).values
+        return cells.numbers(column, told=given, is_money=is_money(str(column.name))).values
     except SourceError as error:
-        fix = "--decimal-comma or --decimal-point says which"
+        fix = "set --decimal-comma or --decimal-point"
         raise SourceError(
             error.what, where=error.where, fix=fix if "two ways" in error.what else error.fix
         ) from error
 
 
 def read_words(column: pd.Series) -> pd.Series:
-    """Return a column as trimmed text, missing where empty; whole numbers without a point."""
+    """Return a column as trimmed text, missing where empty; whole numbers without decimals."""
     if pd.api.types.is_float_dtype(column):
         column = column.astype("Int64") if (column.dropna() % 1 == 0).all() else column
     text = column.astype("string").str.strip()
@@ -127,14 +127,14 @@ def read_words(column: pd.Series) -> pd.Series:
 
 
 def is_number(column: pd.Series) -> bool:
-    """Return whether most cells are numbers, however they are written."""
+    """Return whether most cells are numbers in any format."""
     known = column.dropna().head(_PROBED)
     if known.empty or pd.api.types.is_datetime64_any_dtype(known) or known.dtype == bool:
         return False
     try:
         read = read_numbers(known, "decimal_point")
     except SourceError:
-        return True  # of two scales or currencies: an error says so where they are read
+        return True  # two scales or currencies: the reader raises the error
     return bool(np.isfinite(read).mean() >= _MOSTLY)
 
 
@@ -153,7 +153,7 @@ def looks_like_date(column: pd.Series) -> bool:
 
 
 def looks_like_text(column: pd.Series) -> bool:
-    """Return whether the cells are words or a few small levels, not measurements."""
+    """Return whether the cells are words or a few levels rather than measurements."""
     known = column.dropna().head(_PROBED)
     if known.empty or pd.api.types.is_datetime64_any_dtype(known):
         return False
@@ -161,7 +161,7 @@ def looks_like_text(column: pd.Series) -> bool:
 
 
 def plain_word(word: str) -> str:
-    """Return a word without case and signs.
+    """Return a word without case and punctuation.
 
     >>> plain_word("Closed-Lost ")
     'closed lost'

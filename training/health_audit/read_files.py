@@ -1,4 +1,4 @@
-"""Reading the two files: CSV of any common make, or Parquet, as every other table is read."""
+"""Reader of the two files: CSV in common formats, or Parquet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from features.sources.files.single_table import read_path
 from features.sources.parsing.cells import is_text_column, texts
 
 NOTES = "notes"
-"""Key of `pandas.DataFrame.attrs` under which a file's notes are."""
+"""Key of `pandas.DataFrame.attrs` for the notes on a file."""
 
 
 def read_file(path: Path) -> pd.DataFrame:
@@ -21,13 +21,13 @@ def read_file(path: Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Text columns from CSV, cells that say nothing as missing; the file's own types from
-        Parquet. ``attrs["notes"]`` says what a reader should know about the file.
+        Text columns from CSV, empty cells as missing; the file's own types from Parquet.
+        ``attrs["notes"]`` holds notes on the file.
 
     Raises
     ------
     SourceError
-        The file is missing, empty, or of another kind.
+        The file is missing, empty or in another format.
     """
     if not path.is_file():
         raise SourceError(f"there is no file {path.name}", where=str(path.absolute()))

@@ -1,4 +1,4 @@
-"""The audit from two files to a report on disk: reading, recording, judging, writing."""
+"""The audit from two files to a report: read, record, evaluate, write."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from configs.runtime.errors import DataError
-from configs.runtime.formatting import count, plural
+from configs.runtime.formatting import count, day, plural
 from configs.runtime.hashing import canonical_json, digest, file_digest
 from configs.runtime.state_directory import write_text_atomically
 from features.sources.parsing.cells import proven_order
@@ -39,20 +39,20 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What an audit made.
+    """Result of an audit.
 
     Attributes
     ----------
     content : mapping or None
-        Everything the report says; None while there is no history to judge.
+        Content of the report; None while the history is too short.
     html, json : Path or None
-        Where it lies.
-    recorded : Recorded
-        What was added to the record.
-    wait : Wait or None
-        When a verdict becomes possible, while there is none.
+        Files of the report.
+    recorded : ScoreLog
+        Scores added to the record.
+    wait : LabelWait or None
+        Date of the first possible verdict, while there is none.
     lines : list of str
-        For the terminal: what was guessed, then the verdicts.
+        Lines for the terminal: column guesses, then verdicts.
     """
 
     content: Mapping[str, Any] | None
@@ -63,7 +63,7 @@ class AuditResult:
     lines: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report's content; while there is none, the dates on which there can be."""
+        """Return the content of the report, or the dates of the first possible verdict."""
         if self.content is not None:
             return dict(self.content)
         assert self.wait is not None
@@ -78,54 +78,57 @@ class AuditResult:
 
 
 def audit(
-    scores: Path, outcomes: Path | None, folder: Path, asked: AuditOptions, progress: Progress
+    scores: Path, outcomes: Path | None, folder: Path, options: AuditOptions, progress: Progress
 ) -> AuditResult:
-    """Audit a score from its history and what was decided.
+    """Audit a score from its history and the outcomes.
 
-    Every score seen is recorded, so that a later audit can tell what was changed since. Where the
-    file holds a single moment, the record is the history, and until it is long enough the date is
-    named on which a verdict becomes possible.
+    Every score is recorded, so that a later audit can detect changes. If the file has a single
+    date, the record is the history; until it is long enough, the result has the date of the first
+    possible verdict.
 
     Parameters
     ----------
     scores, outcomes : Path
         CSV or Parquet; outcomes None while there are none.
     folder : Path
-        Where the record and the report are kept.
-    asked : Asked
+        Folder of the record and the report.
+    options : AuditOptions
         Options.
     progress : callable
-        Told in words what happens.
+        Receives progress messages.
 
     Raises
     ------
     SourceError
         A file or column cannot be read.
     DataError
-        The files hold nothing that can be judged.
+        The files have no usable scores or outcomes.
     """
     progress(f"reading {scores.name}")
     seen = read_file(scores)
     given = None if outcomes is None else read_file(outcomes)
-    asked = replace(asked, proven=_proven(seen, given))
-    history = score_rows(seen, asked)
-    recorded = record_scores(history.rows, folder / RECORD, asked.now)
+    options = replace(options, proven=_proven(seen, given))
+    history = score_rows(seen, options)
+    recorded = record_scores(history.rows, folder / RECORD, options.now)
     history = with_recorded(history, folder / RECORD)
     if given is None or not has_history(history):
-        return _waiting(history, given, recorded, asked)
+        return _waiting(history, given, recorded, options)
     progress(f"reading {outcomes.name if outcomes else ''}")
     named = {"scores": _named(scores), "outcomes": _named(outcomes)}
     files = AuditFiles(given, named)
-    content = audit_content(files, history, recorded, asked, progress)
+    content = audit_content(files, history, recorded, options, progress)
     progress("writing the report")
     html, json = write_audit(content, folder)
-    told = reading_lines(content["notes"])
-    lines = [*guess_lines([*history.guesses], content["reading"]), *told, *summary_lines(content)]
+    lines = [
+        *guess_lines([*history.guesses], content["reading"]),
+        *reading_lines(content["notes"]),
+        *summary_lines(content),
+    ]
     return AuditResult(content, html, json, recorded, None, lines)
 
 
 def _proven(scores: pd.DataFrame, outcomes: pd.DataFrame | None) -> bool | None:
-    """Return the order that slashed dates prove in either file, None without or with both."""
+    """Return the date order that either file proves; None if ambiguous or contradictory."""
     found = [proven_order(frame) for frame in (scores, outcomes) if frame is not None]
     orders = {order for order in found if order is not None}
     return orders.pop() if len(orders) == 1 else None
@@ -136,34 +139,33 @@ def _named(path: Path | None) -> dict[str, str]:
 
 
 def _waiting(
-    history: Any, given: pd.DataFrame | None, recorded: ScoreLog, asked: AuditOptions
+    history: Any, given: pd.DataFrame | None, recorded: ScoreLog, options: AuditOptions
 ) -> AuditResult:
     decided = None
     if given is not None:
         try:
-            found = outcome_rows(given, asked, set(history.rows["entity_id"])).rows
+            found = outcome_rows(given, options, set(history.rows["entity_id"])).rows
             decided = found.loc[found["kind"] == "churn", "decision_at"]
         except DataError:
             decided = None
-    since = recorded.since or asked.now
+    since = recorded.since or options.now
     n_accounts = int(history.rows["entity_id"].nunique())
-    wait = wait_for(since, n_accounts, decided, asked.horizon_days, PassMarks())
-    stood = "one moment of scores" if not has_history(history) else "no outcomes"
+    wait = wait_for(since, n_accounts, decided, options.horizon_days, PassMarks())
+    reason = "one date of scores" if not has_history(history) else "no outcomes"
     lines = [
         *guess_lines(history.guesses),
-        f"{stood}: nothing to judge yet. Recorded {plural(recorded.n_new, 'score')}"
+        f"{reason}: no evaluation yet. Recorded {plural(recorded.n_new, 'score')}"
         + (f", {count(recorded.n_changed)} changed" if recorded.n_changed else "")
         + f" in {recorded.folder}",
-        f"about {count(wait.losses_per_year)} losses a year are expected, by {wait.told_by}",
-        f"a first verdict becomes possible on {wait.first_on:%Y-%m-%d}, the full one on "
-        f"{wait.full_on:%Y-%m-%d}",
-        "run this command with every new export, monthly at least",
+        f"about {count(wait.losses_per_year)} losses a year are expected, based on {wait.source}",
+        f"first possible verdict on {day(wait.first_on)}, full verdict on {day(wait.full_on)}",
+        "run this command with every new export, at least monthly",
     ]
     return AuditResult(None, None, None, recorded, wait, lines)
 
 
 def write_audit(content: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
-    """Write the page and its numbers; the same content gives the same bytes."""
+    """Write the page and its JSON; the same content gives the same bytes."""
     page, numbers = render_page(PAGE, content), canonical_json(content) + "\n"
     reports = folder / f"{content['as_of']}-{digest(page, numbers)}"
     for place in (reports, folder):

@@ -1,4 +1,4 @@
-"""Which way round a score runs, and which band is worse: told, read from names, or refused."""
+"""Direction of a score and order of its bands: configured, inferred from names, or an error."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ GOODNESS: Mapping[str, float] = {
     "high risk": 0.05, "critical": 0.0, "black": 0.0, "very high risk": 0.0,
     "a": 0.95, "b": 0.75, "c": 0.55, "d": 0.35, "e": 0.2, "f": 0.02,
 }  # fmt: skip
-"""How good a band of this name is, among its fellows."""
+"""Rank of band names from best to worst."""
 
 LEVELS: Mapping[str, float] = {
     "very low": 0.0, "low": 0.1, "medium": 0.5, "mid": 0.5, "elevated": 0.6, "high": 0.9,
     "very high": 1.0,
 }  # fmt: skip
-"""How much of something; of what, only the column's name can say."""
+"""Rank of band names that express an amount; the column name decides the direction."""
 
 RISK_WORDS = ("risk", "churn", "prob", "propens", "attrition", "danger")
-ERA_TAIL = 0.02
-"""Share of a band's rows at either end of its time that may lie in another era."""
+SET_OVERLAP = 0.02
+"""Share of a band's rows at either end of its time that may overlap with another set of bands."""
 
 
 @dataclass(frozen=True)
 class ScoreDirection:
-    """The history with its direction settled.
+    """Score history with direction and band order.
 
     Attributes
     ----------
@@ -49,41 +49,43 @@ class ScoreDirection:
     bands : tuple of str
         Band names from best to worst; empty without bands.
     higher : str
-        ``healthier`` or ``riskier``: what a high number means in the file.
-    told_by : str
-        How that is known.
+        ``healthier`` or ``riskier``: meaning of a high number in the file.
+    source : str
+        Source of the direction.
     is_probability : bool
         ``risk`` is a probability in [0, 1].
     notes : tuple of Note
-        What a reader should know.
+        Notes for the reader.
     """
 
     rows: pd.DataFrame
     bands: tuple[str, ...]
     higher: Higher
-    told_by: str
+    source: str
     is_probability: bool
     notes: tuple[Note, ...]
 
 
-def settle_direction(history: ScoreRows, asked: AuditOptions) -> ScoreDirection:
-    """Settle direction and band order.
+def settle_direction(history: ScoreRows, options: AuditOptions) -> ScoreDirection:
+    """Determine direction and band order.
 
     Raises
     ------
     DataError
-        The order of the bands cannot be told.
+        The order of the bands is unknown.
     """
     rows, notes = history.rows, []
     names = {guess.role: guess.column for guess in history.guesses}
     has_score = bool(rows["score"].notna().any())
-    eras = _eras(rows) if rows["band"].notna().any() else []
-    orders = [_order(era, rows, names.get("band", ""), asked, has_score) for era in eras]
+    eras = _band_sets(rows) if rows["band"].notna().any() else []
+    orders = [
+        _order(band_set, rows, names.get("band", ""), options, has_score) for band_set in eras
+    ]
     level, bands = _levels(rows, orders)
     if len(orders) > 1:
         notes.append(_renamed(rows, orders))
-    higher, told_by = _direction(rows, names.get("score", ""), level, asked, has_score)
-    is_probability = has_score and _is_probability(rows["score"], names, higher, asked)
+    higher, source = _direction(rows, names.get("score", ""), level, options, has_score)
+    is_probability = has_score and _is_probability(rows["score"], names, higher, options)
     sign = 1.0 if higher == "riskier" else -1.0
     risk = sign * rows["score"] if has_score else pd.Series(level, rows.index).astype("float64")
     if is_probability and rows["score"].max() > 1:
@@ -94,17 +96,18 @@ def settle_direction(history: ScoreRows, asked: AuditOptions) -> ScoreDirection:
         made.loc[usable].reset_index(drop=True),
         bands,
         higher,
-        told_by,
+        source,
         is_probability,
         tuple(notes),
     )
 
 
-def _eras(rows: pd.DataFrame) -> list[list[str]]:
-    """Return the sets of bands in use together, oldest first: a renaming begins a new set."""
+def _band_sets(rows: pd.DataFrame) -> list[list[str]]:
+    """Return the sets of bands used together, oldest first; a renaming starts a new set."""
     seen = rows.dropna(subset=["band"]).groupby(rows["band"].str.casefold())["scored_at"]
     spans = sorted(
-        (group.quantile(ERA_TAIL), group.quantile(1 - ERA_TAIL), str(name)) for name, group in seen
+        (group.quantile(SET_OVERLAP), group.quantile(1 - SET_OVERLAP), str(name))
+        for name, group in seen
     )
     eras: list[list[str]] = []
     until = None
@@ -117,46 +120,46 @@ def _eras(rows: pd.DataFrame) -> list[list[str]]:
 
 
 def _order(
-    era: Sequence[str], rows: pd.DataFrame, column: str, asked: AuditOptions, has_score: bool
+    band_set: Sequence[str], rows: pd.DataFrame, column: str, options: AuditOptions, has_score: bool
 ) -> list[str]:
-    """Return one era's bands from best to worst."""
-    for told in asked.bands:
-        order = [name.casefold().strip() for name in told]
-        if set(era) <= set(order):
-            return [name for name in order if name in era]
-    known = _by_name(era, column)
+    """Return one set of bands from best to worst."""
+    for given in options.bands:
+        order = [name.casefold().strip() for name in given]
+        if set(band_set) <= set(order):
+            return [name for name in order if name in band_set]
+    known = _by_name(band_set, column)
     if known is not None:
         return known
     if has_score:
-        return _by_score(era, rows, asked)
+        return _by_score(band_set, rows, options)
     raise DataError(
-        f"which band is worse cannot be told: {listing(sorted(era))}",
+        f"the order of the bands is unknown: {listing(sorted(band_set))}",
         where=f"column {column}",
-        fix=f'--bands "{", ".join(sorted(era))}", from best to worst',
+        fix=f'--bands "{", ".join(sorted(band_set))}", from best to worst',
     )
 
 
-def _by_name(era: Sequence[str], column: str) -> list[str] | None:
-    words = {name: plain_word(name) for name in era}
+def _by_name(band_set: Sequence[str], column: str) -> list[str] | None:
+    words = {name: plain_word(name) for name in band_set}
     if all(word in GOODNESS for word in words.values()):
-        return sorted(era, key=lambda name: -GOODNESS[words[name]])
+        return sorted(band_set, key=lambda name: -GOODNESS[words[name]])
     if all(word in LEVELS for word in words.values()):
         if any(word in column.lower() for word in RISK_WORDS):
-            return sorted(era, key=lambda name: LEVELS[words[name]])
+            return sorted(band_set, key=lambda name: LEVELS[words[name]])
         if "health" in column.lower() or "score" in column.lower():
-            return sorted(era, key=lambda name: -LEVELS[words[name]])
+            return sorted(band_set, key=lambda name: -LEVELS[words[name]])
     return None
 
 
-def _by_score(era: Sequence[str], rows: pd.DataFrame, asked: AuditOptions) -> list[str]:
-    here = rows[rows["band"].str.casefold().isin(era)]
+def _by_score(band_set: Sequence[str], rows: pd.DataFrame, options: AuditOptions) -> list[str]:
+    here = rows[rows["band"].str.casefold().isin(band_set)]
     typical = here.groupby(here["band"].str.casefold())["score"].median()
-    rising = asked.higher == "riskier"
+    rising = options.higher == "riskier"
     return [str(name) for name in typical.sort_values(ascending=rising).index]
 
 
 def _levels(rows: pd.DataFrame, orders: Sequence[list[str]]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return each row's band as its position among the bands of the last era."""
+    """Return each row's band as its position among the bands of the latest set."""
     if not orders:
         return np.full(len(rows), -1), ()
     last = orders[-1]
@@ -174,7 +177,7 @@ def _levels(rows: pd.DataFrame, orders: Sequence[list[str]]) -> tuple[np.ndarray
 def _renamed(rows: pd.DataFrame, orders: Sequence[list[str]]) -> Note:
     begun = [
         pd.Timestamp(
-            rows.loc[rows["band"].str.casefold().isin(order), "scored_at"].quantile(ERA_TAIL)
+            rows.loc[rows["band"].str.casefold().isin(order), "scored_at"].quantile(SET_OVERLAP)
         )
         for order in orders[1:]
     ]
@@ -191,33 +194,37 @@ def _renamed(rows: pd.DataFrame, orders: Sequence[list[str]]) -> Note:
 
 
 def _direction(
-    rows: pd.DataFrame, column: str, level: np.ndarray, asked: AuditOptions, has_score: bool
+    rows: pd.DataFrame, column: str, level: np.ndarray, options: AuditOptions, has_score: bool
 ) -> tuple[Higher, str]:
-    if asked.higher is not None:
-        return asked.higher, "as told"
+    if options.higher is not None:
+        return options.higher, "as configured"
     if not has_score:
         return "healthier", "by the order of the bands"
     both = (level >= 0) & rows["score"].notna().to_numpy()
     if len(set(level[both])) > 1:
         moves = float(np.corrcoef(level[both], rows["score"].to_numpy()[both])[0, 1])
         if abs(moves) > 0.2:
-            return ("riskier" if moves > 0 else "healthier"), "by the bands beside it"
+            return ("riskier" if moves > 0 else "healthier"), "by the bands in the file"
     if any(word in column.lower() for word in RISK_WORDS):
         return "riskier", f"by its name, {column}"
     named = "health" in column.lower()
-    return "healthier", f"by its name, {column}" if named else "assumed; --higher riskier says no"
+    return (
+        "healthier",
+        f"by its name, {column}" if named else "assumed; set --higher riskier to reverse",
+    )
 
 
 def _is_probability(
-    score: pd.Series, names: Mapping[str, str], higher: Higher, asked: AuditOptions
+    score: pd.Series, names: Mapping[str, str], higher: Higher, options: AuditOptions
 ) -> bool:
     inside = bool(score.min() >= 0 and score.max() <= 100)
-    if asked.is_probability is not None:
-        if asked.is_probability and not inside:
+    if options.is_probability is not None:
+        if options.is_probability and not inside:
             raise DataError(
-                f"the score runs from {score.min():g} to {score.max():g}, so it is no probability",
-                fix="leave out --probability",
+                f"the score runs from {score.min():g} to {score.max():g}, so it is not a "
+                "probability",
+                fix="remove --probability",
             )
-        return asked.is_probability
+        return options.is_probability
     is_named = "prob" in names.get("score", "").lower()
     return inside and higher == "riskier" and (is_named or bool(score.max() <= 1))

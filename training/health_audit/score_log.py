@@ -1,4 +1,4 @@
-"""An append-only record of the scores that were seen, so that history begins today."""
+"""Append-only record of scores from each audit, which builds a history over time."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 
 from configs.runtime.errors import StateError
+from configs.runtime.formatting import percent
 from configs.runtime.hashing import digest
 from configs.runtime.state_directory import new_folder, read_manifest
 from training.validation.verdict import MIN_VERDICT_EVENTS, PassMarks
 
 PART = "scores.parquet"
 ASSUMED_YEARLY_RATE = 0.10
-"""Share of accounts lost in a year where no outcomes say otherwise."""
+"""Assumed share of accounts lost in a year, without outcomes."""
 
 KEPT = ["entity_id", "scored_at", "recorded_at", "score", "band", "segment", "arr", "currency",
         "renews_at"]  # fmt: skip
@@ -26,19 +27,18 @@ _DAYS_PER_YEAR = 365.25
 
 @dataclass(frozen=True)
 class ScoreLog:
-    """What a recording added.
+    """Result of a recording.
 
     Attributes
     ----------
     folder : Path
         The record.
     n_new, n_changed, n_before : int
-        Scores not seen before, scores that say something else than when they were seen, and
-        scores seen before.
+        New scores, scores that changed since an earlier recording, and scores recorded before.
     changed : pandas.DataFrame or None
-        The changed ones (entity_id, scored_at); None when there was nothing to compare with.
+        The changed scores (entity_id, scored_at); None without an earlier recording.
     since : datetime or None
-        When the first recording was made; None before there is one.
+        Time of the first recording; None without one.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class ScoreLog:
 
 
 def record_scores(rows: pd.DataFrame, folder: Path, now: datetime) -> ScoreLog:
-    """Add the scores that are new or changed since they were last seen.
+    """Add the scores that are new or changed since the last recording.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def _identity(made: pd.DataFrame) -> str:
 
 
 def seen_scores(folder: Path) -> pd.DataFrame:
-    """Return everything recorded, oldest first, ``recorded_at`` being when it was seen.
+    """Return all recorded scores, oldest first; ``recorded_at`` is the time of the recording.
 
     Raises
     ------
@@ -137,20 +137,20 @@ def seen_scores(folder: Path) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class LabelWait:
-    """When a verdict becomes possible.
+    """Dates of the first and the full verdict.
 
     Attributes
     ----------
     losses_per_year : float
-        Expected, at the rate of `told_by`.
-    told_by : str
-        Where the rate comes from.
+        Expected losses at the rate of `source`.
+    source : str
+        Source of the rate.
     first_on, full_on : datetime
-        When any verdict, and when the best verdict, becomes possible.
+        Dates from which any verdict, and the best verdict, is possible.
     """
 
     losses_per_year: float
-    told_by: str
+    source: str
     first_on: datetime
     full_on: datetime
 
@@ -162,10 +162,10 @@ def wait_for(
     horizon_days: int,
     marks: PassMarks,
 ) -> LabelWait:
-    """Return when enough losses will have been seen.
+    """Return the dates at which enough losses are expected.
 
-    A loss counts once the window after a recorded score is over; the first window ends a horizon
-    after the first recording.
+    A loss counts after the end of the label window of a recorded score; the first window ends one
+    horizon after the first recording.
 
     Parameters
     ----------
@@ -174,11 +174,11 @@ def wait_for(
     n_accounts : int
         Accounts recorded.
     decided : pandas.Series or None
-        Past decisions to leave, when given.
+        Past decisions to leave, if known.
     horizon_days : int
-        Length of a window.
+        Length of a label window.
     marks : PassMarks
-        Events and periods that the best verdict needs.
+        Events and periods needed for the best verdict.
 
     Examples
     --------
@@ -187,14 +187,14 @@ def wait_for(
     >>> wait.losses_per_year, f"{wait.first_on:%Y-%m-%d}", f"{wait.full_on:%Y-%m-%d}"
     (50.0, '2026-05-28', '2028-01-01')
     """
-    per_year, told_by = _rate(n_accounts, decided)
+    per_year, source = _rate(n_accounts, decided)
     first_days = max(horizon_days, MIN_VERDICT_EVENTS * _DAYS_PER_YEAR / per_year)
     full_days = max(
         marks.min_folds * 91 + horizon_days, marks.min_events / per_year * _DAYS_PER_YEAR
     )
     return LabelWait(
         per_year,
-        told_by,
+        source,
         since + timedelta(days=math.ceil(first_days)),
         since + timedelta(days=round(full_days)),
     )
@@ -205,5 +205,5 @@ def _rate(n_accounts: int, decided: pd.Series | None) -> tuple[float, str]:
         days = max((decided.max() - decided.min()).total_seconds() / 86_400.0, 30.0)
         return len(decided) / days * _DAYS_PER_YEAR, "the losses in the outcomes file"
     return max(ASSUMED_YEARLY_RATE * n_accounts, 0.5), (
-        f"an assumed loss of {ASSUMED_YEARLY_RATE:.0%} of accounts a year"
+        f"an assumed loss of {percent(ASSUMED_YEARLY_RATE)} of accounts a year"
     )

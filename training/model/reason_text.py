@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Literal
 
 from configs.runtime.errors import ConfigError, did_you_mean
-from configs.runtime.formatting import money_in_full, percent
+from configs.runtime.formatting import count, money_in_full, percent, plain
 from configs.runtime.hashing import digest
 from features.tables.catalog import THEMES, FeatureInfo
 
@@ -125,15 +125,15 @@ def capital(phrase: str) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number as people write it: three significant digits at most below 100.
+    """Return a number with at most three significant digits below 100.
 
-    >>> [number(x) for x in (4.0, 4.02, 3.14159, 0.0123, 1234567.8, -0.0)]
-    ['4', '4', '3.1', '0.012', '1,234,568', '0']
+    >>> [number(x) for x in (4.0, 4.02, 3.14159, 0.0123, 1234567.8, -0.0, -2.5)]
+    ['4', '4', '3.1', '0.012', '1,234,568', '0', '−2.5']
     """
     size = abs(value)
     if size >= 100 or value == round(value):
-        return f"{round(value):,}"
-    return f"{value:.1f}".removesuffix(".0") if size >= 1 else f"{value:.2g}"
+        return count(value)
+    return plain(float(f"{value:.1f}" if size >= 1 else f"{value:.2g}"))
 
 
 def amount(value: float, unit: str, currency: str = "") -> str:

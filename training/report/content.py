@@ -1,4 +1,4 @@
-"""Everything the report says, as plain JSON: the page is drawn from this and from nothing else."""
+"""Content of the report as plain JSON; the page is rendered from this alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -15,9 +15,28 @@ from features.snapshots.statuses import STATUSES
 from training.data.splits import count_events
 from training.evaluation.sampling import MODEL, MODEL_RAW, Drawing
 from training.report import limits, risk_and_growth
-from training.report.model_vs_health_score import parts_of, sides_of, warned_of, worth_of
+from training.report.content_types import (
+    CohortStep,
+    JointContent,
+    JsonContent,
+    ModelRow,
+    QualityContent,
+    ReportContent,
+    ServedContent,
+    TargetContent,
+    TestContent,
+    VersionsContent,
+)
+from training.report.model_vs_health_score import (
+    early_warnings,
+    health_score_components,
+    score_comparison,
+    score_value,
+)
+from training.reporting.chart_types import Estimated
 from training.reporting.report_text import MODELS, outcome_of
 from training.validation import score_evidence
+from training.validation.content_types import CheckContent
 from training.validation.current_accounts import book_now, book_rows
 from training.validation.verdict import (
     Criterion,
@@ -31,29 +50,16 @@ from training.validation.verdict import (
     verdict,
 )
 
-Plain = dict[str, Any]
-
 TOP_ISSUES = 6
-BLANK: Mapping[str, None] = {"value": None, "low": None, "high": None}
+BLANK: Estimated = {"value": None, "low": None, "high": None}
 
-SHOWN_MEASURES = (
-    "auc",
-    "auc_pooled",
-    "lift_at_capacity",
-    "capture_at_capacity",
-    "arr_capture_at_capacity",
-    "brier_skill",
-    "log_loss",
-)
-
-
-NO_ALERTS: Mapping[str, Any] = {"events": 0, "models": {}, "difference": None}
-"""Where accounts are held out, not time, no list can be followed."""
+NO_ALERTS: JsonContent = {"events": 0, "models": {}, "difference": None}
+"""Alert list of a test that holds out accounts instead of time: empty."""
 
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """What is known of one target when its report is written.
+    """Inputs of the report for one target.
 
     Attributes
     ----------
@@ -64,35 +70,35 @@ class ReportInputs:
     evaluation : mapping
         `training.evaluation.evaluate.Evaluation` as plain content.
     gates : sequence of mapping
-        Of `training.candidates.gates`.
+        Results of `training.candidates.gates`.
     predictions : pandas.DataFrame
         Out-of-time rows (`training.candidates.train.out_of_time`).
     cuts : mapping of str to float
-        Where each band of the release starts.
+        Lower limit of each band of the release.
     served : str
         Verdict of the published bundle.
     checks : sequence of mapping
         Leakage checks that ran: title, passed, words.
     parts : pandas.DataFrame or None
-        The parts of the health score in use (`training.data.dataset.health_score_parts`).
+        Components of the health score in use (`training.data.dataset.health_score_parts`).
     own_score : sequence of mapping
         Integrity checks on the health score in use (`training.health_audit.own_score`).
     """
 
     target: str
-    contract: Mapping[str, Any]
-    evaluation: Mapping[str, Any]
-    gates: Sequence[Mapping[str, Any]]
+    contract: JsonContent
+    evaluation: JsonContent
+    gates: Sequence[JsonContent]
     predictions: pd.DataFrame
     cuts: Mapping[str, float]
     served: str
-    checks: Sequence[Mapping[str, Any]] = field(default=())
+    checks: Sequence[JsonContent] = field(default=())
     parts: pd.DataFrame | None = None
-    own_score: Sequence[Mapping[str, Any]] = field(default=())
+    own_score: Sequence[CheckContent] = field(default=())
 
 
 def report_bootstrap(company: Company) -> Drawing:
-    """Return the bootstrap and capacity an evaluation of this company was made with."""
+    """Return the bootstrap and capacity of this company's evaluation."""
     training = company.training
     return Drawing(
         training.bootstrap_draws,
@@ -102,42 +108,43 @@ def report_bootstrap(company: Company) -> Drawing:
     )
 
 
-def target_content(study: ReportInputs, drawing: Drawing, marks: PassMarks) -> Plain:
-    """Return everything the report says of one target.
+def target_content(study: ReportInputs, drawing: Drawing, marks: PassMarks) -> TargetContent:
+    """Return the report content of one target.
 
     Parameters
     ----------
-    study : Study
-        What is known.
+    study : ReportInputs
+        Inputs of the target.
     drawing : Drawing
         Bootstrap and capacity.
     marks : PassMarks
-        What a score must show.
+        Thresholds of the verdict.
     """
     rows = score_evidence.headline(study.predictions)
     outcome = outcome_of(study.contract["outcome"])
     bands = score_evidence.band_of(rows[f"p_{MODEL}"].to_numpy(dtype=float), study.cuts)
     names = [name for name in MODELS if name != MODEL_RAW and f"p_{name}" in rows]
-    found: Plain = {
-        "bands": score_evidence.band_table(rows, bands, drawing),
-        "lead": study.evaluation["first_alerts"] or NO_ALERTS,
-        "calendar": score_evidence.calendar_gain(study.predictions, drawing),
+    band_table = score_evidence.band_table(rows, bands, drawing)
+    lead = study.evaluation["first_alerts"] or NO_ALERTS
+    calendar = score_evidence.calendar_gain(study.predictions, drawing)
+    n_events = count_events(rows)
+    criteria = _criteria(study, band_table, lead, calendar, n_events, marks)
+    return {
+        "bands": band_table,
+        "lead": lead,
+        "calendar": calendar,
         "health": score_evidence.health_audit(
             rows, bands, drawing, is_growth=outcome.is_growth, checks=study.own_score
         ),
-        "sides": sides_of(rows, drawing),
-        "warned": warned_of(
+        "sides": score_comparison(rows, drawing),
+        "warned": early_warnings(
             study.predictions,
             study.cuts,
             float(study.contract["horizon_days"]),
             is_growth=outcome.is_growth,
         ),
-        "worth": worth_of(rows, drawing),
-        "parts": parts_of(rows, study.parts, drawing, is_growth=outcome.is_growth),
-    }
-    n_events = count_events(rows)
-    criteria = _criteria(study, found, n_events, marks)
-    return {
+        "worth": score_value(rows, drawing),
+        "parts": health_score_components(rows, study.parts, drawing, is_growth=outcome.is_growth),
         "target": study.target,
         "outcome": study.contract["outcome"],
         "verdict": verdict(criteria, outcome).as_dict(),
@@ -160,38 +167,42 @@ def target_content(study: ReportInputs, drawing: Drawing, marks: PassMarks) -> P
         "missed": score_evidence.missed_events(rows, bands),
         "notes": list(study.evaluation["notes"]),
         "tuning": study.evaluation.get("tuning", ""),
-        **found,
     }
 
 
 def _criteria(
-    study: ReportInputs, found: Mapping[str, Any], n_events: int, marks: PassMarks
+    study: ReportInputs,
+    bands: JsonContent,
+    lead: JsonContent,
+    calendar: JsonContent,
+    n_events: int,
+    marks: PassMarks,
 ) -> list[Criterion]:
     evaluation = study.evaluation
     model = evaluation["models"][MODEL]
     n_folds = len(evaluation["folds"]) if evaluation["over"] == "time" else 0
-    applies, why_not = _lead_applies(study, found["lead"])
+    applies, why_not = _lead_applies(study, lead)
     return [
         *sample_criteria(n_folds, n_events, marks),
-        *ranking_criteria(model, found["calendar"], marks),
-        *band_criteria(found["bands"], marks),
+        *ranking_criteria(model, calendar, marks),
+        *band_criteria(bands, marks),
         *calibration_criteria(model, marks),
-        *lead_criteria(found["lead"], marks, applies=applies, why_not=why_not),
+        *lead_criteria(lead, marks, applies=applies, why_not=why_not),
         *leakage_criteria(model["auc"], study.checks, marks),
     ]
 
 
-def _lead_applies(study: ReportInputs, lead: Mapping[str, Any]) -> tuple[bool, str]:
-    """Return whether lead time is asked for: only where an annual decision is dated."""
+def _lead_applies(study: ReportInputs, lead: JsonContent) -> tuple[bool, str]:
+    """Return whether the lead-time criteria apply: only to dated renewal decisions."""
     if not lead["events"]:
-        return False, "the outcome has no date of decision"
+        return False, "the outcome has no decision date"
     asks_renewal = study.contract["outcome"] == "churn" and study.contract["until_renewal"]
     if not asks_renewal or not study.predictions["is_under_contract"].astype(bool).any():
-        return False, f"asked about {study.contract['horizon_days']} days, not about a renewal"
+        return False, f"the score covers {study.contract['horizon_days']} days, not a renewal"
     return True, ""
 
 
-def _served(study: ReportInputs) -> Plain:
+def _served(study: ReportInputs) -> ServedContent:
     return {
         "verdict": study.served,
         "failed": [
@@ -203,23 +214,23 @@ def _served(study: ReportInputs) -> Plain:
     }
 
 
-def _cohort(contract: Mapping[str, Any]) -> list[Plain]:
-    """Return the way from every (account, as_of) to the rows used: counts that add up."""
+def _cohort(contract: JsonContent) -> list[CohortStep]:
+    """Return the row counts from all (account, as_of) to the rows used; they add up."""
     words: dict[str, str] = {str(name): text for name, text in STATUSES.items()}
     excluded = sorted(contract["excluded"].items(), key=lambda item: (-item[1], item[0]))
     return [
-        {"step": "whole", "words": "every account at every moment of the grid",
+        {"step": "whole", "words": "every account at every scoring date",
          "rows": contract["rows"]},
         *(
-            {"step": "excluded", "words": words.get(reason, reason), "rows": rows}
+            CohortStep(step="excluded", words=words.get(reason, reason), rows=rows)
             for reason, rows in excluded
         ),
-        {"step": "used", "words": "used: to learn from and to test on",
+        {"step": "used", "words": "used for training and testing",
          "rows": contract["used_rows"]},
     ]  # fmt: skip
 
 
-def _test(evaluation: Mapping[str, Any], n_events: int) -> Plain:
+def _test(evaluation: JsonContent, n_events: int) -> TestContent:
     return {
         "rows": evaluation["n_rows"],
         "entities": evaluation["n_entities"],
@@ -234,22 +245,26 @@ def _test(evaluation: Mapping[str, Any], n_events: int) -> Plain:
     }
 
 
-def _models(evaluation: Mapping[str, Any], names: Sequence[str]) -> list[Plain]:
+def _models(evaluation: JsonContent, names: Sequence[str]) -> list[ModelRow]:
     return [
         {
             "name": name,
             "title": MODELS[name],
             "difference": evaluation["differences"].get(name, {}).get("auc"),
-            **{
-                measure: evaluation["models"][name].get(measure, BLANK)
-                for measure in SHOWN_MEASURES
-            },
+            "auc": measures.get("auc", BLANK),
+            "auc_pooled": measures.get("auc_pooled", BLANK),
+            "lift_at_capacity": measures.get("lift_at_capacity", BLANK),
+            "capture_at_capacity": measures.get("capture_at_capacity", BLANK),
+            "arr_capture_at_capacity": measures.get("arr_capture_at_capacity", BLANK),
+            "brier_skill": measures.get("brier_skill", BLANK),
+            "log_loss": measures.get("log_loss", BLANK),
         }
         for name in names
+        for measures in [evaluation["models"][name]]
     ]
 
 
-def _folds(study: ReportInputs, names: Sequence[str], drawing: Drawing) -> list[Plain]:
+def _folds(study: ReportInputs, names: Sequence[str], drawing: Drawing) -> list[JsonContent]:
     measured = {
         item["fold"]: item["models"]
         for item in score_evidence.fold_aucs(study.predictions, names, drawing)
@@ -261,7 +276,7 @@ def _folds(study: ReportInputs, names: Sequence[str], drawing: Drawing) -> list[
     ]
 
 
-def _calibration(evaluation: Mapping[str, Any]) -> Plain:
+def _calibration(evaluation: JsonContent) -> JsonContent:
     measures = (
         "observed_to_expected",
         "calibration_slope",
@@ -283,72 +298,71 @@ def report_content(
     company: Company,
     studies: Mapping[str, ReportInputs],
     *,
-    quality: Mapping[str, Any],
+    quality: JsonContent,
     book: Any,
-    release: Mapping[str, Any],
+    release: JsonContent,
     now: datetime,
     marks: PassMarks,
-    sections: Mapping[str, Any] | None = None,
-) -> Plain:
-    """Return everything the report says, numbers not yet rounded.
+    sections: Mapping[str, JsonContent] | None = None,
+) -> ReportContent:
+    """Return the content of the report with unrounded numbers.
 
     Parameters
     ----------
     company : Company
         Names, currency, capacity.
-    studies : mapping of str to Study
-        Per target, in the order shown.
+    studies : mapping of str to ReportInputs
+        Inputs per target, in display order.
     quality : mapping
         `features.quality.QualityReport` as plain content.
     book : pandas.DataFrame or iterable of mapping
-        The scored book, see `training.validation.current_accounts.book_rows`.
+        The latest scores, see `training.validation.current_accounts.book_rows`.
     release : mapping
         `training.registry.releases.Release` as plain content.
     now : datetime
         The clock, UTC.
     marks : PassMarks
-        What a score must show.
+        Thresholds of the verdict.
     sections : mapping, optional
-        Name (`training.report.report.SECTIONS`) to content of the parts beside the targets.
+        Name (`training.report.report.SECTIONS`) to content of the further sections.
     """
     drawing = report_bootstrap(company)
     targets = {name: target_content(study, drawing, marks) for name, study in studies.items()}
     contracts = {name: study.contract for name, study in studies.items()}
     rows = book_rows(book)
-    standing = book_now(rows, contracts, release["bundles"])
-    return plain_content(
-        {
-            "company": company.name,
-            "title": company.title or company.name,
-            "about": company.about,
-            "entity": company.entity,
-            "currency": company.reporting_currency,
-            "capacity_per_month": company.serving.capacity_per_month,
-            "now": now.isoformat(),
-            "as_of": (standing["as_of"] or now.isoformat())[:10],
-            "data_through": _data_through(quality, now),
-            "order": list(targets),
-            "targets": targets,
-            "book": standing,
-            "joint": _joint(studies, contracts, rows),
-            "names": _names(rows, targets),
-            "quality": _quality(quality),
-            "sections": dict(sections or {}),
-            "limits": limits.limits_of(company, targets, quality),
-            "glossary": [
-                {"word": word, "meaning": meaning} for word, meaning in limits.GLOSSARY.items()
-            ],
-            "versions": _versions(release, drawing),
-        }
-    )
+    accounts = book_now(rows, contracts, release["bundles"])
+    content: ReportContent = {
+        "company": company.name,
+        "title": company.title or company.name,
+        "about": company.about,
+        "entity": company.entity,
+        "currency": company.reporting_currency,
+        "capacity_per_month": company.serving.capacity_per_month,
+        "now": now.isoformat(),
+        "as_of": (accounts["as_of"] or now.isoformat())[:10],
+        "data_through": _data_through(quality, now),
+        "order": list(targets),
+        "targets": targets,
+        "book": accounts,
+        "joint": _joint(studies, contracts, rows),
+        "names": _names(rows, targets),
+        "quality": _quality(quality),
+        "sections": dict(sections or {}),
+        "limits": limits.limits_of(company, targets, quality),
+        "glossary": [
+            {"word": word, "meaning": meaning} for word, meaning in limits.GLOSSARY.items()
+        ],
+        "versions": _versions(release, drawing),
+    }
+    return cast(ReportContent, plain_content(content))
 
 
 def _joint(
     studies: Mapping[str, ReportInputs],
-    contracts: Mapping[str, Mapping[str, Any]],
-    rows: Sequence[Mapping[str, Any]],
-) -> Plain | None:
-    """Return risk and growth together, where both are predicted."""
+    contracts: Mapping[str, JsonContent],
+    rows: Sequence[JsonContent],
+) -> JointContent | None:
+    """Return the comparison of risk and growth, if both are predicted."""
     pair = risk_and_growth.pair_of(contracts)
     if pair is None:
         return None
@@ -363,28 +377,28 @@ def _joint(
     }
 
 
-def _names(rows: Sequence[Mapping[str, Any]], targets: Mapping[str, Plain]) -> dict[str, str]:
-    """Return the names of the accounts that the report speaks of by id."""
-    spoken: set[str] = set()
+def _names(rows: Sequence[JsonContent], targets: Mapping[str, TargetContent]) -> dict[str, str]:
+    """Return the names of the accounts that the report lists by id."""
+    listed: set[str] = set()
     for content in targets.values():
         if content["warned"] is not None:
-            spoken |= {item["entity_id"] for item in content["warned"]["losses"]}
+            listed |= {item["entity_id"] for item in content["warned"]["losses"]}
             for one in content["warned"]["scores"].values():
-                spoken |= {item["entity_id"] for item in one["false_alarms"]}
+                listed |= {item["entity_id"] for item in one["false_alarms"]}
     return {
         str(row["account_id"]): str(row["name"])
         for row in rows
-        if str(row["account_id"]) in spoken and row.get("name")
+        if str(row["account_id"]) in listed and row.get("name")
     }
 
 
-def _data_through(quality: Mapping[str, Any], now: datetime) -> str | None:
-    """Return the day of the latest fact, not later than the clock."""
+def _data_through(quality: JsonContent, now: datetime) -> str | None:
+    """Return the date of the latest event, not later than the clock."""
     last = [facts["last_happened"] for facts in quality["tables"].values()]
     return max((min(day[:10], now.isoformat()[:10]) for day in last if day), default=None)
 
 
-def _quality(quality: Mapping[str, Any]) -> Plain:
+def _quality(quality: JsonContent) -> QualityContent:
     weighty = [issue for issue in quality["issues"] if issue["severity"] != "info"]
     return {
         "grade": quality["grade"],
@@ -396,17 +410,17 @@ def _quality(quality: Mapping[str, Any]) -> Plain:
         "tables": [
             {
                 "table": name,
-                **{
-                    key: facts[key]
-                    for key in ("rows_read", "rows", "rows_quarantined", "rows_duplicate")
-                },
+                "rows_read": facts["rows_read"],
+                "rows": facts["rows"],
+                "rows_quarantined": facts["rows_quarantined"],
+                "rows_duplicate": facts["rows_duplicate"],
             }
             for name, facts in sorted(quality["tables"].items())
         ],
     }
 
 
-def _versions(release: Mapping[str, Any], drawing: Drawing) -> Plain:
+def _versions(release: JsonContent, drawing: Drawing) -> VersionsContent:
     return {
         "release_id": release["release_id"],
         "created_at": release["created_at"],
@@ -421,7 +435,7 @@ def _versions(release: Mapping[str, Any], drawing: Drawing) -> Plain:
 
 
 def plain_content(value: Any) -> Any:
-    """Return content as JSON can hold it: no NaN, dates as text, tuples as lists.
+    """Return content as JSON values: None for NaN, dates as text, tuples as lists.
 
     >>> plain_content({"a": (1.0, float("nan")), "b": date(2026, 3, 2)})
     {'a': [1.0, None], 'b': '2026-03-02'}

@@ -1,4 +1,4 @@
-"""What a score is worth, over a grid of assumptions: never a single figure."""
+"""Value of a score: decision curve, and profit over a grid of assumptions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from training.evaluation.metrics import Sample
 from training.evaluation.significance import net_benefit
 
 THRESHOLDS = (0.02, 0.03, 0.05, 0.08, 0.10, 0.15, 0.20, 0.30, 0.40)
-"""Probabilities at which acting may be just worth it."""
+"""Threshold probabilities of the decision curve."""
 
 SAVE_RATES = (0.05, 0.10, 0.20, 0.30)
-"""Share of the accounts reached in time that stay for it. Assumed: no history can show it."""
+"""Assumed share of contacted accounts that are retained; history cannot show it."""
 
 EFFORT_SHARES = (0.005, 0.01, 0.02, 0.05)
-"""Cost of working one account, as a share of the typical account's annual revenue."""
+"""Assumed cost of working one account, as a share of the median ARR."""
 
 Plain = dict[str, Any]
 
@@ -25,42 +25,42 @@ Plain = dict[str, Any]
 def decision_curve(
     label: np.ndarray, p: np.ndarray, thresholds: Sequence[float] = THRESHOLDS
 ) -> list[Plain]:
-    """Return net benefit per threshold beside acting on everybody and on nobody.
+    """Return net benefit by threshold for the score, all accounts and no account.
 
     Returns
     -------
     list of dict
-        threshold; score, everybody (per 1,000 accounts, in losses found without cost); nobody is
-        0. Thresholds beyond three times the base rate are left out.
+        threshold; score, all_accounts (net benefit per 1,000 accounts, in losses found); no account
+        is 0. Thresholds above three times the base rate are left out.
     """
     rate = float(label.mean())
     kept = np.array([t for t in thresholds if t <= max(3.0 * rate, thresholds[2])])
     scored = net_benefit(label, p, kept)
-    everybody = rate - (1.0 - rate) * kept / (1.0 - kept)
+    all_accounts = rate - (1.0 - rate) * kept / (1.0 - kept)
     return [
-        {"threshold": float(t), "score": 1000.0 * float(a), "everybody": 1000.0 * float(b)}
-        for t, a, b in zip(kept, scored, everybody, strict=True)
+        {"threshold": float(t), "score": 1000.0 * float(a), "all_accounts": 1000.0 * float(b)}
+        for t, a, b in zip(kept, scored, all_accounts, strict=True)
     ]
 
 
 def profit_grid(sample: Sample, years: float, arr_known: bool) -> Plain | None:
-    """Return what working the flagged accounts would have brought in a year, per assumption.
+    """Return the yearly profit of working the flagged accounts, by assumption.
 
     Parameters
     ----------
     sample : Sample
-        Headline rows; ``flagged`` is who would have been worked.
+        Headline rows; ``flagged`` marks accounts on the list.
     years : float
-        Length of the test periods together.
+        Total length of the test periods.
     arr_known : bool
-        Without ARR there is nothing to count.
+        Whether ARR is known; otherwise the result is None.
 
     Returns
     -------
     dict or None
         typical_arr (median), worked_a_year, arr_reached_a_year (of losses among the worked),
-        save_rates, effort_shares, and grid: a row per save rate, a column per effort: revenue
-        kept − cost of the work, a year.
+        save_rates, effort_shares, and grid: a row per save rate, a column per effort: ARR
+        retained minus cost of the work, per year.
     """
     known = sample.arr[np.isfinite(sample.arr)]
     if not arr_known or len(known) == 0 or years <= 0 or not np.median(known) > 0:

@@ -1,4 +1,4 @@
-"""The model beside the score in use: same accounts, losses by name, value, the score's parts."""
+"""Comparison of the model with the health score in use: ranking, warnings, value, components."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from training.validation.score_evidence import BANDS, band_of, same_sizes
 from training.validation.side_by_side import side_by_side
 
 COMPARED = (MODEL, "health_score", "best_feature", "calendar", "constant")
-"""Whose numbers stand side by side, in the order shown."""
+"""Scores of the comparison, in display order."""
 
 HEALTH = "health_score"
 PART = "part_"
-"""Prefix of the columns of the health score's parts."""
+"""Prefix of the columns of the health score's components."""
 
 FRESH_DAYS = 45
-"""Age up to which a score says how an account stood."""
+"""Age in days up to which a score is valid."""
 
 DAYS_PER_YEAR = 365.25
 
 Plain = dict[str, Any]
 
 
-def sides_of(rows: pd.DataFrame, drawing: Drawing) -> Plain | None:
-    """Return the scores side by side on the rows where all of them are known.
+def score_comparison(rows: pd.DataFrame, drawing: Drawing) -> Plain | None:
+    """Return the comparison of scores on the rows where all scores are known.
 
     Parameters
     ----------
@@ -59,29 +59,29 @@ def _enough(rows: pd.DataFrame) -> bool:
     return min(events, len(rows) - events) >= MIN_SLICE_EVENTS
 
 
-def warned_of(
+def early_warnings(
     predictions: pd.DataFrame, cuts: Mapping[str, float], horizon_days: float, *, is_growth: bool
 ) -> Plain | None:
-    """Return every event of the last four quarters with what the model and the health score said.
+    """Return every event of the last four quarters with earlier model and health scores.
 
-    The model raises an account in its elevated and high bands; the health score is given bands of
-    the same sizes, so that both raise as many.
+    The model alerts on its elevated and high bands; the health score gets bands of the same sizes,
+    so that both alert on the same number of accounts.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
         All out-of-time rows.
     cuts : mapping of str to float
-        Where each band starts.
+        Lower limit of each band.
     horizon_days : float
-        After how long an alert without the event counts as false.
+        Days after which an alert without the event counts as false.
     is_growth : bool
-        A healthier score means the event is likelier.
+        Whether a healthier score means a likelier event.
 
     Returns
     -------
     dict or None
-        See `training.validation.early_warning.warned`; None where no event has a date.
+        See `training.validation.early_warning.warned`; None if no event has a date.
     """
     dated = predictions[(predictions["label"] == 1) & predictions["decision_at"].notna()]
     if dated.empty:
@@ -105,26 +105,28 @@ def warned_of(
 
 
 def _reader(predictions: pd.DataFrame) -> Any:
-    """Return what reads both scores as they stood at the last moment of the grid."""
-    stood = predictions[["entity_id", "as_of", f"p_{MODEL}", "health_score"]].rename(
+    """Return a reader of both scores at the last grid date before a time."""
+    scored_rows = predictions[["entity_id", "as_of", f"p_{MODEL}", "health_score"]].rename(
         columns={f"p_{MODEL}": MODEL, "health_score": HEALTH}
     )
-    stood = stood.sort_values("as_of").drop_duplicates(["entity_id", "as_of"], keep="last")
+    scored_rows = scored_rows.sort_values("as_of").drop_duplicates(
+        ["entity_id", "as_of"], keep="last"
+    )
 
-    def read(asked: pd.DataFrame) -> pd.DataFrame:
-        order = asked.assign(
-            _row=np.arange(len(asked)), as_of=asked["as_of"].astype(stood["as_of"].dtype)
+    def read(moments: pd.DataFrame) -> pd.DataFrame:
+        order = moments.assign(
+            _row=np.arange(len(moments)), as_of=moments["as_of"].astype(scored_rows["as_of"].dtype)
         ).sort_values("as_of", kind="stable")
         found = pd.merge_asof(
-            order, stood, on="as_of", by="entity_id", tolerance=pd.Timedelta(days=FRESH_DAYS)
+            order, scored_rows, on="as_of", by="entity_id", tolerance=pd.Timedelta(days=FRESH_DAYS)
         )
         return found.sort_values("_row", ignore_index=True)
 
     return read
 
 
-def worth_of(rows: pd.DataFrame, drawing: Drawing) -> Plain:
-    """Return what the model's score was worth over the test periods, per assumption."""
+def score_value(rows: pd.DataFrame, drawing: Drawing) -> Plain:
+    """Return the value of the model's score over the test periods, by assumption."""
     sample = sample_of(rows, MODEL, drawing.capacity_per_fold)
     years = rows["fold"].nunique() * drawing.fold_days / DAYS_PER_YEAR
     return {
@@ -133,34 +135,38 @@ def worth_of(rows: pd.DataFrame, drawing: Drawing) -> Plain:
     }
 
 
-def parts_of(
+def health_score_components(
     rows: pd.DataFrame, parts: pd.DataFrame | None, drawing: Drawing, *, is_growth: bool
 ) -> Plain | None:
-    """Return what each part of the health score in use is worth.
+    """Return the evidence on each component of the health score in use.
 
     Parameters
     ----------
     rows : pandas.DataFrame
         Headline rows.
     parts : pandas.DataFrame or None
-        The parts as they stood: entity_id, known_at, and a column per part named ``part_…``.
+        Components by date: entity_id, known_at, and a column ``part_…`` per component.
     drawing : Drawing
         Bootstrap.
     is_growth : bool
-        A healthier score means the event is likelier.
+        Whether a healthier score means a likelier event.
 
     Returns
     -------
     dict or None
-        See `training.validation.score_components.components_of`; None without parts or events.
+        See `training.validation.score_components.components_of`; None without components or events.
     """
     if parts is None:
         return None
     names = [str(name) for name in parts if str(name).startswith(PART)]
     order = rows.sort_values("as_of", kind="stable")
-    stood = parts.assign(known_at=parts["known_at"].astype(order["as_of"].dtype))
+    scored_rows = parts.assign(known_at=parts["known_at"].astype(order["as_of"].dtype))
     found = pd.merge_asof(
-        order, stood.sort_values("known_at"), left_on="as_of", right_on="known_at", by="entity_id"
+        order,
+        scored_rows.sort_values("known_at"),
+        left_on="as_of",
+        right_on="known_at",
+        by="entity_id",
     )
     here = found[found["health_score"].notna() & found[names].notna().any(axis=1)]
     here = here.reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""The report for leadership: one self-contained page, and the same numbers as JSON."""
+"""Report for leadership: one self-contained page, and the same numbers as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -22,7 +21,9 @@ from configs.schema.workspace import Workspace
 from training.evaluation.metrics import AUC_POOLED, AUC_WITHIN
 from training.forecast import charts as forecast_charts
 from training.report.content import ReportInputs, report_content
+from training.report.content_types import JsonContent, ReportContent
 from training.reporting import charts, report_text
+from training.validation.content_types import CheckContent
 from training.validation.score_evidence import EQUIVALENCE
 from training.validation.verdict import PassMarks
 
@@ -32,16 +33,16 @@ LATEST_HTML, LATEST_JSON = "latest.html", "latest.json"
 
 SECTIONS = {
     "forecast": "The forecast",
-    "growth": "What kind of growth, and how much",
-    "served": "What was served",
+    "growth": "Kinds and size of growth",
+    "served": "Realised outcomes of served scores",
     "interventions": "Interventions",
 }
-"""Parts beside the targets, in order: name to title; each is drawn by ``_<name>.html.j2``."""
+"""Further sections in order: name to title; ``_<name>.html.j2`` renders each section."""
 
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """Where a report lies.
+    """Files of a report.
 
     Attributes
     ----------
@@ -63,19 +64,19 @@ class ReportPaths:
 def build_report(
     workspace: Workspace,
     *,
-    quality: Mapping[str, Any],
-    contracts: Mapping[str, Mapping[str, Any]],
-    evaluations: Mapping[str, Mapping[str, Any]],
-    gates: Mapping[str, Mapping[str, Any] | Sequence[Mapping[str, Any]]],
+    quality: JsonContent,
+    contracts: Mapping[str, JsonContent],
+    evaluations: Mapping[str, JsonContent],
+    gates: Mapping[str, JsonContent | Sequence[JsonContent]],
     out_of_time: Mapping[str, pd.DataFrame],
-    book: pd.DataFrame | Iterable[Mapping[str, Any]],
-    release: Mapping[str, Any],
+    book: pd.DataFrame | Iterable[JsonContent],
+    release: JsonContent,
     now: datetime,
-    checks: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    checks: Mapping[str, Sequence[JsonContent]] | None = None,
     marks: PassMarks | None = None,
-    sections: Mapping[str, Any] | None = None,
+    sections: Mapping[str, JsonContent] | None = None,
     health_parts: pd.DataFrame | None = None,
-    own_score: Sequence[Mapping[str, Any]] = (),
+    own_score: Sequence[CheckContent] = (),
 ) -> ReportPaths:
     """Write the report of a company's published release.
 
@@ -88,7 +89,7 @@ def build_report(
     quality : mapping
         `features.quality.QualityReport.as_dict`.
     contracts : mapping
-        Target to label contract with its counts; the targets reported, in this order.
+        Target to label contract with its counts; reported in this order.
     evaluations : mapping
         Target to `training.evaluation.evaluate.Evaluation.as_dict`.
     gates : mapping
@@ -97,7 +98,7 @@ def build_report(
         Target to predictions (`training.candidates.train.TrainingResult.predictions`), one row per
         fold and test row, times in UTC.
     book : pandas.DataFrame or iterable of mapping
-        The scored book, one answer per account; see
+        The latest scores, one per account; see
         `training.validation.current_accounts.book_rows`.
     release : mapping
         `training.registry.releases.Release.as_dict`.
@@ -106,18 +107,18 @@ def build_report(
     checks : mapping, optional
         Target to the leakage checks that ran: title, passed (None when it could not run), words.
     marks : PassMarks, optional
-        What a score must show.
+        Thresholds of the verdict.
     sections : mapping, optional
-        Content of the parts named in `SECTIONS`; what is absent is left out.
+        Content of the sections named in `SECTIONS`; absent sections are left out.
     health_parts : pandas.DataFrame, optional
-        The parts of the health score in use (`training.data.dataset.health_score_parts`).
+        Components of the health score in use (`training.data.dataset.health_score_parts`).
     own_score : sequence of mapping
         Integrity checks on the health score in use (`training.health_audit.own_score`).
 
     Raises
     ------
     DataError
-        A target lacks its evaluation, its predictions or its place in the release.
+        A target has no evaluation, no predictions or no bundle in the release.
     """
     _refuse_incomplete(contracts, evaluations, out_of_time, release)
     marks = marks or PassMarks(max_auc=workspace.company.gates.max_auc)
@@ -150,10 +151,10 @@ def build_report(
 
 
 def _refuse_incomplete(
-    contracts: Mapping[str, Any],
-    evaluations: Mapping[str, Any],
+    contracts: Mapping[str, JsonContent],
+    evaluations: Mapping[str, JsonContent],
     out_of_time: Mapping[str, pd.DataFrame],
-    release: Mapping[str, Any],
+    release: JsonContent,
 ) -> None:
     parts = {
         "evaluation": evaluations,
@@ -176,16 +177,16 @@ def _refuse_incomplete(
 
 
 def _gates_of(
-    judgement: Mapping[str, Any] | Sequence[Mapping[str, Any]],
-) -> Sequence[Mapping[str, Any]]:
+    judgement: JsonContent | Sequence[JsonContent],
+) -> Sequence[JsonContent]:
     if isinstance(judgement, Mapping):
-        gates: Sequence[Mapping[str, Any]] = judgement["gates"]
+        gates: Sequence[JsonContent] = judgement["gates"]
         return gates
     return judgement
 
 
-def _write(reports: Path, content: dict[str, Any], marks: PassMarks) -> ReportPaths:
-    """Write page and numbers into their folder, then the copies of the newest."""
+def _write(reports: Path, content: ReportContent, marks: PassMarks) -> ReportPaths:
+    """Write page and JSON to the report folder, then replace the latest copies."""
     page, numbers = render(content, marks), canonical_json(content) + "\n"
     identity = digest(page, numbers)
     folder = reports / f"{content['as_of']}-{identity}"
@@ -203,21 +204,23 @@ def _write(reports: Path, content: dict[str, Any], marks: PassMarks) -> ReportPa
     )
 
 
-def render(content: Mapping[str, Any], marks: PassMarks | None = None) -> str:
-    """Return the page of a report's content: one file, no scripts, nothing fetched.
+def render(content: JsonContent | ReportContent, marks: PassMarks | None = None) -> str:
+    """Return the HTML page of a report: one file without scripts or external resources.
 
     Parameters
     ----------
     content : mapping
         From `training.report.content.report_content`, or read back from its JSON.
     marks : PassMarks, optional
-        Drawn into the charts.
+        Thresholds shown in the charts.
     """
     return render_page(PAGE, content, marks)
 
 
-def render_page(name: str, content: Mapping[str, Any], marks: PassMarks | None = None) -> str:
-    """Return a page of the report's making: its template, the content, and what all pages share."""
+def render_page(
+    name: str, content: JsonContent | ReportContent, marks: PassMarks | None = None
+) -> str:
+    """Return a page from a template and content, with the values shared by all pages."""
     return (
         _pages()
         .get_template(name)
@@ -233,7 +236,7 @@ def render_page(name: str, content: Mapping[str, Any], marks: PassMarks | None =
 
 
 def style_hash() -> str:
-    """Return what a content security policy must allow for the page's one style element.
+    """Return the hash of the page's style element for the content security policy.
 
     Returns
     -------

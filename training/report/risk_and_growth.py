@@ -1,4 +1,4 @@
-"""Risk and growth together: who may leave, who may grow, and who is both."""
+"""Risk and growth combined: accounts by risk band and growth band."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from training.evaluation.metrics import clustered_wilson
 from training.evaluation.sampling import MODEL
+from training.report.content_types import BandPair
 from training.validation.current_accounts import scored_accounts, value_of
 from training.validation.score_evidence import BANDS, band_of
 
@@ -23,14 +24,14 @@ def what_followed(
     cuts: Mapping[str, Mapping[str, float]],
     names: tuple[str, str],
 ) -> list[Plain]:
-    """Return what followed in each pair of bands, on the rows that both were tested on.
+    """Return observed rates per pair of bands, on rows tested for both targets.
 
     Parameters
     ----------
     risk, growth : pandas.DataFrame
         Headline rows of the two targets (`training.candidates.train.out_of_time`).
     cuts : mapping
-        Target to where its bands start.
+        Target to the lower limits of its bands.
     names : tuple of str
         The two targets.
 
@@ -66,8 +67,8 @@ def _rate(label: pd.Series, entity: pd.Series) -> Plain:
     return {"events": events, "rate": events / n, "low": low, "high": high}
 
 
-def now(rows: Sequence[Row], names: tuple[str, str]) -> list[Plain]:
-    """Return how many accounts of the book stand in each pair of bands, and their value.
+def now(rows: Sequence[Row], names: tuple[str, str]) -> list[BandPair]:
+    """Return number and ARR of current accounts in each pair of bands.
 
     Returns
     -------
@@ -89,15 +90,15 @@ def now(rows: Sequence[Row], names: tuple[str, str]) -> list[Plain]:
 
 
 def pair_of(contracts: Mapping[str, Row]) -> tuple[str, str] | None:
-    """Return the first target about leaving and the first about growing, where both exist."""
+    """Return the first churn target and the first expansion target, if both exist."""
     found = {str(contract["outcome"]): name for name, contract in reversed(list(contracts.items()))}
     if "churn" in found and "expansion" in found:
         return found["churn"], found["expansion"]
     return None
 
 
-def agreement(cells: Iterable[Row]) -> float | None:
-    """Return the correlation of the two bands over accounts; None where one does not vary."""
+def agreement(cells: Iterable[BandPair]) -> float | None:
+    """Return the correlation of the two bands over accounts; None if one does not vary."""
     rows = [
         (BANDS.index(str(cell["risk"])), BANDS.index(str(cell["growth"])), cell["accounts"])
         for cell in cells

@@ -1,1 +1,1 @@
-"""Formatting, SVG charts and PDF shared by the validation report and the audit."""
+"""Texts, SVG charts and PDF shared by the validation report and the audit."""

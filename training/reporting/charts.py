@@ -1,7 +1,7 @@
-"""Where everything in a chart stands. Pure geometry: the templates draw it.
+"""Geometry of the SVG charts; the templates draw them.
 
-Across, places are percentages of the width, so that one drawing serves a wide page and a phone
-without scaling its text; down, they are pixels.
+Horizontal positions are percentages of the width, so that one chart fits a wide page and a phone
+without scaling its text. Vertical positions are pixels.
 """
 
 from __future__ import annotations
@@ -13,10 +13,24 @@ from typing import Any
 
 from configs.runtime.formatting import count, fixed, money, month, percent, plural
 from training.evaluation.metrics import AUC_WITHIN
+from training.reporting.chart_types import (
+    Bar,
+    BarChart,
+    CurveChart,
+    DotChart,
+    DotRow,
+    Estimated,
+    FoldChart,
+    FoldPart,
+    FoldRow,
+    Line,
+    ReliabilityChart,
+    Tick,
+)
 from training.reporting.report_text import MODELS, OutcomeText, estimated, interval
 
 ROW = 50
-"""Height of one line of a chart, in pixels: its label above its strip."""
+"""Height of one chart row in pixels: label above, strip below."""
 
 LABEL_Y, STRIP_Y, AXIS = 14, 28, 38
 
@@ -24,12 +38,13 @@ RELIABILITY_HEIGHT = 260
 
 SHAPES: Mapping[str, str] = {"model": "dot", "health_score": "diamond", "calendar": "square"}
 
-Plain = dict[str, Any]
+Content = Mapping[str, Any]
+"""Part of the content of a report."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A linear map from values to percentages of the width, held inside the drawing.
+    """A linear map from values to percentages of the width, clipped to the chart.
 
     >>> Axis(0.4, 0.9)(0.65), Axis(0.0, 1.0)(1.2)
     ('50.00%', '100.00%')
@@ -39,28 +54,28 @@ class Axis:
     high: float
 
     def __call__(self, value: float) -> str:
-        """Return the place of a value."""
+        """Return the position of a value as CSS percentage."""
         return f"{self.part(value):.2f}%"
 
     def part(self, value: float) -> float:
-        """Return the place of a value as a number from 0 to 100."""
+        """Return the position of a value as a number from 0 to 100."""
         span = (self.high - self.low) or 1.0
         return min(100.0, max(0.0, 100.0 * (value - self.low) / span))
 
     def width(self, start: float, end: float) -> str:
-        """Return the distance of two values."""
+        """Return the distance between two values."""
         return f"{self.part(end) - self.part(start):.2f}%"
 
 
-def tick(axis: Axis, value: float, text: str, note: str = "") -> Plain:
-    """Return one mark of an axis; the outermost ones are aligned to stay inside."""
+def tick(axis: Axis, value: float, text: str, note: str = "") -> Tick:
+    """Return one tick of an axis; the outermost ticks are aligned to stay inside."""
     place = axis.part(value)
     anchor = "start" if place < 1 else "end" if place > 99 else "middle"
     return {"x": axis(value), "text": text, "note": note, "anchor": anchor}
 
 
 def tenths(low: float, high: float) -> list[float]:
-    """Return the tenths of a range.
+    """Return the multiples of 0.1 in a range.
 
     >>> tenths(0.4, 0.7)
     [0.4, 0.5, 0.6, 0.7]
@@ -68,17 +83,17 @@ def tenths(low: float, high: float) -> list[float]:
     return [n / 10 for n in range(round(low * 10), round(high * 10) + 1)]
 
 
-def area_axis(estimates: Sequence[Mapping[str, float | None]]) -> Axis:
-    """Return the axis of areas under the curve: tenths around all intervals and chance."""
+def area_axis(estimates: Sequence[Estimated]) -> Axis:
+    """Return an AUC axis that contains all intervals and chance."""
     known = [x for item in estimates for x in item.values() if x is not None]
     low = min([0.4, *(int(x * 10) / 10 for x in known)])
     high = max([0.8, *(-int(-x * 10 - 0.999) / 10 for x in known)])
     return Axis(low, min(1.0, high))
 
 
-def area_ticks(axis: Axis, mark: float) -> list[Plain]:
-    """Return the tenths of an area axis, chance and the pass mark named."""
-    notes = {0.5: "chance", mark: "mark"}
+def area_ticks(axis: Axis, mark: float) -> list[Tick]:
+    """Return the ticks of an AUC axis, with labels at chance and the threshold."""
+    notes = {0.5: "chance", mark: "threshold"}
     return [tick(axis, at, fixed(at, 1), notes.get(at, "")) for at in tenths(axis.low, axis.high)]
 
 
@@ -86,12 +101,12 @@ def dot_row(
     position: int,
     axis: Axis,
     label: str,
-    estimate: Mapping[str, float | None],
+    estimate: Estimated,
     text: str,
     *,
     is_main: bool = False,
-) -> Plain:
-    """Return one line of dots: a value with its interval, its label above."""
+) -> DotRow:
+    """Return one row of a dot chart: a value with its interval, label above."""
     value, low, high = estimate["value"], estimate["low"], estimate["high"]
     return {
         "label": label,
@@ -107,8 +122,8 @@ def dot_row(
     }
 
 
-def model_chart(models: Sequence[Plain], folds: Sequence[Plain], mark: float) -> Plain:
-    """Return the AUC of the model and every baseline, with each test period faintly."""
+def model_chart(models: Sequence[Content], folds: Sequence[Content], mark: float) -> DotChart:
+    """Return the chart of AUC by model and baseline, with small circles per test period."""
     axis = area_axis(
         [item["auc"] for item in models] + [one for fold in folds for one in _points(fold)]
     )
@@ -125,17 +140,17 @@ def model_chart(models: Sequence[Plain], folds: Sequence[Plain], mark: float) ->
         values = [fold["models"][item["name"]]["value"] for fold in folds]
         row["faint"] = [axis(value) for value in values if value is not None]
         rows.append(row)
-    said = "; ".join(f"{item['title']} {estimated(item['auc'])}" for item in models)
-    return _dots(rows, area_ticks(axis, mark), f"{AUC_WITHIN} with 95 % intervals. {said}.")
+    summary = "; ".join(f"{item['title']} {estimated(item['auc'])}" for item in models)
+    return _dots(rows, area_ticks(axis, mark), f"{AUC_WITHIN} with 95 % intervals. {summary}.")
 
 
-def _points(fold: Plain) -> list[dict[str, float | None]]:
-    """Return the values of a test period, without their wide intervals."""
+def _points(fold: Content) -> list[dict[str, float | None]]:
+    """Return the values of a test period without intervals."""
     return [{"value": item["value"]} for item in fold["models"].values()]
 
 
-def lead_chart(leads: Sequence[Plain], mark: float) -> Plain | None:
-    """Return the AUC at each lead time, the model beside calendar and health score."""
+def lead_chart(leads: Sequence[Content], mark: float) -> DotChart | None:
+    """Return the chart of AUC by lead time for model, calendar and health score."""
     timed = [item for item in leads if "auc" in item]
     if not timed:
         return None
@@ -151,13 +166,16 @@ def lead_chart(leads: Sequence[Plain], mark: float) -> Plain | None:
             if (value := item["auc"][name]["value"]) is not None
         ]
         rows.append(row)
-    said = "; ".join(f"{row['label']} {row['text']}" for row in rows)
-    chart = _dots(rows, area_ticks(axis, mark), f"{AUC_WITHIN} of the model by lead time. {said}.")
-    return {**chart, "legend": [{"shape": SHAPES[name], "text": MODELS[name]} for name in shown]}
+    summary = "; ".join(f"{row['label']} {row['text']}" for row in rows)
+    chart = _dots(
+        rows, area_ticks(axis, mark), f"{AUC_WITHIN} of the model by lead time. {summary}."
+    )
+    chart["legend"] = [{"shape": SHAPES[name], "text": MODELS[name]} for name in shown]
+    return chart
 
 
-def lead_words(item: Mapping[str, Any]) -> str:
-    """Return a lead time in few words, which leave room beside them on a phone.
+def lead_words(item: Content) -> str:
+    """Return a lead time as a short label that fits a phone.
 
     >>> lead_words({"days": 90, "counted_from": "notice deadline"})
     '90 days to notice'
@@ -165,8 +183,8 @@ def lead_words(item: Mapping[str, Any]) -> str:
     return f"{item['days']} days to {str(item['counted_from']).removesuffix(' deadline')}"
 
 
-def lead_days_chart(leads: Sequence[Plain], mark: float) -> Plain | None:
-    """Return the AUC of the last score known so many days before the decision."""
+def lead_days_chart(leads: Sequence[Content], mark: float) -> DotChart | None:
+    """Return the chart of AUC by days between the last score and the decision."""
     rows = [
         (
             f"{item['lead_days']} days before ({plural(item['events'], 'event')})",
@@ -178,8 +196,8 @@ def lead_days_chart(leads: Sequence[Plain], mark: float) -> Plain | None:
     return _area_chart(rows, mark, f"{AUC_WITHIN} by days before the decision") if rows else None
 
 
-def quarter_chart(folds: Sequence[Plain], mark: float) -> Plain:
-    """Return the AUC of each quarter with its interval."""
+def quarter_chart(folds: Sequence[Content], mark: float) -> DotChart:
+    """Return the chart of AUC by quarter, with intervals."""
     rows = [
         (
             f"{quarter_words(item['quarter'])}, {plural(item['events'], 'event')}",
@@ -190,18 +208,18 @@ def quarter_chart(folds: Sequence[Plain], mark: float) -> Plain:
     return _area_chart(rows, mark, f"{AUC_WITHIN}, by quarter")
 
 
-def _area_chart(areas: Sequence[tuple[str, Plain]], mark: float, title: str) -> Plain:
+def _area_chart(areas: Sequence[tuple[str, Estimated]], mark: float, title: str) -> DotChart:
     axis = area_axis([estimate for _, estimate in areas])
     rows = [
         dot_row(position, axis, label, estimate, estimated(estimate), is_main=True)
         for position, (label, estimate) in enumerate(areas)
     ]
-    said = "; ".join(f"{row['label']} {row['text']}" for row in rows)
-    return _dots(rows, area_ticks(axis, mark), f"{title}. {said}.")
+    summary = "; ".join(f"{row['label']} {row['text']}" for row in rows)
+    return _dots(rows, area_ticks(axis, mark), f"{title}. {summary}.")
 
 
 def quarter_words(quarter: str) -> str:
-    """Return a quarter as people write it.
+    """Return a quarter as text.
 
     >>> quarter_words("2025Q3")
     'Q3 2025'
@@ -210,7 +228,7 @@ def quarter_words(quarter: str) -> str:
 
 
 def tone(band: str, order: Sequence[str]) -> str:
-    """Return which of the three colours and shapes stands for a band of any set.
+    """Return the colour and shape of a band from any set of bands.
 
     >>> [tone(name, ("green", "yellow", "red")) for name in ("green", "yellow", "red")]
     ['low', 'elevated', 'high']
@@ -222,12 +240,12 @@ def tone(band: str, order: Sequence[str]) -> str:
 
 
 def own_band_chart(
-    table: Mapping[str, Any], order: Sequence[str], base_rate: float, outcome: OutcomeText
-) -> Plain:
-    """Return the observed rate of each band of any set, riskiest first."""
+    table: Content, order: Sequence[str], base_rate: float, outcome: OutcomeText
+) -> BarChart:
+    """Return the chart of observed rates for any set of bands, riskiest first."""
     rows = list(reversed(table["rows"]))
     axis = Axis(0.0, rate_ceiling([item["high"] for item in rows] + [base_rate]))
-    bars = [
+    bars: list[Bar] = [
         {
             **bar_row(
                 position,
@@ -247,13 +265,13 @@ def own_band_chart(
         tick(axis, base_rate, "", f"all: {percent(base_rate)}"),
         tick(axis, axis.high, percent(axis.high)),
     ]
-    said = "; ".join(f"{bar['label']} {bar['text']}" for bar in bars)
-    about = f"Share of accounts that {outcome.did}, by band. {said}."
-    return _bars(bars, ticks, about) | {"marks": [axis(base_rate)]}
+    summary = "; ".join(f"{bar['label']} {bar['text']}" for bar in bars)
+    about = f"Share of accounts that {outcome.did}, by band. {summary}."
+    return _bars(bars, ticks, about, [axis(base_rate)])
 
 
-def part_chart(parts: Sequence[Plain]) -> Plain:
-    """Return the AUC of each part of a score by itself, in the direction it is used."""
+def part_chart(parts: Sequence[Content]) -> DotChart:
+    """Return the chart of AUC by component of a score, in the direction of use."""
     axis = area_axis([item["auc"] for item in parts])
     rows = [
         dot_row(
@@ -262,54 +280,54 @@ def part_chart(parts: Sequence[Plain]) -> Plain:
             item["name"],
             item["auc"],
             estimated(item["auc"]),
-            is_main=item["judgement"] == "earns its place",
+            is_main=item["judgement"] == "contributes",
         )
         for position, item in enumerate(parts)
     ]
-    said = "; ".join(f"{row['label']} {row['text']}" for row in rows)
-    return _dots(rows, area_ticks(axis, 0.6), f"{AUC_WITHIN} of each part alone. {said}.")
+    summary = "; ".join(f"{row['label']} {row['text']}" for row in rows)
+    return _dots(rows, area_ticks(axis, 0.6), f"{AUC_WITHIN} of each component alone. {summary}.")
 
 
 CURVE_HEIGHT = 200
 
 
-def curve_chart(curve: Sequence[Plain]) -> Plain:
-    """Return net benefit by threshold, for the score and for acting on everybody."""
+def curve_chart(curve: Sequence[Mapping[str, float]]) -> CurveChart:
+    """Return the decision curve: net benefit by threshold, for the score and for all accounts."""
     across = Axis(0.0, max(item["threshold"] for item in curve))
-    tops = [item[name] for item in curve for name in ("score", "everybody")]
+    tops = [item[name] for item in curve for name in ("score", "all_accounts")]
     top = max([*tops, 1e-9])
     low = max(min([0.0, *tops]), -top)
 
     def down(value: float) -> float:
         return round(CURVE_HEIGHT * (1.0 - (max(value, low) - low) / ((top - low) or 1.0)), 1)
 
-    def line(name: str) -> list[Plain]:
+    def line(name: str) -> list[Line]:
         points = [(across(item["threshold"]), down(item[name])) for item in curve]
         return [
             {"x1": a[0], "y1": a[1], "x2": b[0], "y2": b[1]}
             for a, b in zip(points, points[1:], strict=False)
         ]
 
-    said = "; ".join(
-        f"at {percent(item['threshold'])}: {fixed(item['score'], 1)} against "
-        f"{fixed(item['everybody'], 1)} for everybody"
+    summary = "; ".join(
+        f"at {percent(item['threshold'])}: {fixed(item['score'], 1)} compared with "
+        f"{fixed(item['all_accounts'], 1)} for all accounts"
         for item in curve
     )
     return {
         "score": line("score"),
-        "everybody": line("everybody"),
+        "all_accounts": line("all_accounts"),
         "zero": down(0.0),
         "ticks": [
             tick(across, item["threshold"], percent(item["threshold"])) for item in curve[::2]
         ],
         "top": fixed(top, 1),
         "height": CURVE_HEIGHT,
-        "desc": f"Net benefit per 1,000 accounts. {said}.",
+        "desc": f"Net benefit per 1,000 accounts. {summary}.",
     }
 
 
-def difference_chart(difference: Mapping[str, float | None], zone: float) -> Plain:
-    """Return one difference with its interval, on an axis around 0 with the zone of equality."""
+def difference_chart(difference: Estimated, zone: float) -> DotChart:
+    """Return the chart of one difference with its interval and the zone of equivalence."""
     reach = max([0.1, *(abs(x) for x in difference.values() if x is not None)])
     reach = -int(-reach * 20 - 0.999) / 20
     axis = Axis(-reach, reach)
@@ -320,23 +338,24 @@ def difference_chart(difference: Mapping[str, float | None], zone: float) -> Pla
         tick(axis, reach, f"+{fixed(reach)}", "model better"),
     ]
     chart = _dots([row], ticks, f"Difference in {AUC_WITHIN} {estimated(difference, 'signed')}.")
-    return {**chart, "zones": [{"x": axis(-zone), "width": axis.width(-zone, zone)}]}
+    chart["zones"] = [{"x": axis(-zone), "width": axis.width(-zone, zone)}]
+    return chart
 
 
-def _dots(rows: list[Plain], ticks: list[Plain], said: str) -> Plain:
+def _dots(rows: list[DotRow], ticks: list[Tick], description: str) -> DotChart:
     return {
         "rows": rows,
         "ticks": ticks,
         "zones": [],
         "legend": [],
-        "desc": said,
+        "desc": description,
         "axis_y": len(rows) * ROW - 4,
         "height": len(rows) * ROW + AXIS,
     }
 
 
 def band_title(band: str, outcome: OutcomeText) -> str:
-    """Return a band's name with what it is a band of.
+    """Return the title of a band.
 
     >>> from training.reporting.report_text import OUTCOMES
     >>> band_title("high", OUTCOMES["churn"]), band_title("low", OUTCOMES["expansion"])
@@ -345,11 +364,11 @@ def band_title(band: str, outcome: OutcomeText) -> str:
     return f"{band.capitalize()} {outcome.chance}"
 
 
-def band_chart(table: Mapping[str, Any], base_rate: float, outcome: OutcomeText) -> Plain:
-    """Return the observed rate of each band with its Wilson interval, and the rate of all."""
+def band_chart(table: Content, base_rate: float, outcome: OutcomeText) -> BarChart:
+    """Return the chart of observed rates by band with Wilson intervals, and the overall rate."""
     rows = list(reversed(table["rows"]))
     axis = Axis(0.0, rate_ceiling([item["high"] for item in rows] + [base_rate]))
-    bars = [
+    bars: list[Bar] = [
         {
             **bar_row(
                 position,
@@ -364,18 +383,18 @@ def band_chart(table: Mapping[str, Any], base_rate: float, outcome: OutcomeText)
         }
         for position, item in enumerate(rows)
     ]
-    said = "; ".join(f"{bar['label']} {bar['text']}" for bar in bars)
+    summary = "; ".join(f"{bar['label']} {bar['text']}" for bar in bars)
     ticks = [
         tick(axis, 0.0, "0"),
         tick(axis, base_rate, "", f"all: {percent(base_rate)}"),
         tick(axis, axis.high, percent(axis.high)),
     ]
-    about = f"Share of accounts that {outcome.did}, by band. {said}."
-    return _bars(bars, ticks, about) | {"marks": [axis(base_rate)]}
+    about = f"Share of accounts that {outcome.did}, by band. {summary}."
+    return _bars(bars, ticks, about, [axis(base_rate)])
 
 
-def value_chart(bands: Sequence[Plain], currency: str, outcome: OutcomeText) -> Plain:
-    """Return the annual value of each band of the book."""
+def value_chart(bands: Sequence[Content], currency: str, outcome: OutcomeText) -> BarChart:
+    """Return the chart of ARR by band."""
     axis = Axis(0.0, max([item["arr"] for item in bands] + [1.0]))
     bars = [
         bar_row(
@@ -388,14 +407,14 @@ def value_chart(bands: Sequence[Plain], currency: str, outcome: OutcomeText) -> 
         )
         for position, item in enumerate(bands)
     ]
-    said = "; ".join(f"{bar['label']} {bar['text']}" for bar in bars)
-    return _bars(bars, [], f"Annual recurring revenue by band. {said}.") | {"marks": []}
+    summary = "; ".join(f"{bar['label']} {bar['text']}" for bar in bars)
+    return _bars(bars, [], f"ARR by band. {summary}.")
 
 
 def bar_row(
     position: int, axis: Axis, value: float, band: str, label: str, text: str
-) -> Plain:  # fmt: skip
-    """Return one bar, its label above."""
+) -> Bar:  # fmt: skip
+    """Return one bar with its label above."""
     return {
         "band": band,
         "label": label,
@@ -408,18 +427,21 @@ def bar_row(
     }
 
 
-def _bars(bars: list[Plain], ticks: list[Plain], said: str) -> Plain:
+def _bars(
+    bars: list[Bar], ticks: list[Tick], description: str, marks: list[str] | None = None
+) -> BarChart:
     return {
         "bars": bars,
         "ticks": ticks,
-        "desc": said,
+        "marks": marks or [],
+        "desc": description,
         "axis_y": len(bars) * ROW - 4,
         "height": len(bars) * ROW + (AXIS if ticks else -8),
     }
 
 
 def rate_ceiling(rates: Sequence[float]) -> float:
-    """Return the smallest round rate that holds all.
+    """Return the smallest round rate at or above all rates.
 
     >>> rate_ceiling([0.17]), rate_ceiling([0.031]), rate_ceiling([])
     (0.2, 0.04, 1.0)
@@ -429,8 +451,8 @@ def rate_ceiling(rates: Sequence[float]) -> float:
     return next((mark for mark in marks if highest <= mark), 1.0)
 
 
-def reliability_chart(bins: Sequence[Plain]) -> Plain:
-    """Return observed against predicted rates with intervals, and the sizes of the groups."""
+def reliability_chart(bins: Sequence[Content]) -> ReliabilityChart:
+    """Return the reliability chart: predicted and observed rates with intervals, by group."""
     top = rate_ceiling([x for item in bins for x in (item["expected"], item["high"])])
     axis = Axis(0.0, top)
     sizes = sorted({item["n"] for item in bins})
@@ -446,7 +468,7 @@ def reliability_chart(bins: Sequence[Plain]) -> Plain:
                 "y": down(item["observed"]),
                 "y1": down(item["low"]),
                 "y2": down(item["high"]),
-                "said": f"predicted {percent(item['expected'])}, "
+                "text": f"predicted {percent(item['expected'])}, "
                 f"observed {percent(item['observed'])}, "
                 f"{count(item['events'])} of {count(item['n'])}",
             }
@@ -465,13 +487,13 @@ def reliability_chart(bins: Sequence[Plain]) -> Plain:
     }
 
 
-def fold_chart(folds: Sequence[Plain]) -> Plain:
-    """Return along time what each fold learnt from, waited for, and was tested on."""
+def fold_chart(folds: Sequence[Content]) -> FoldChart:
+    """Return the timeline of each fold: training, label window and test."""
     spans = [{key: _days(fold[key]) for key in FOLD_DAYS} for fold in folds]
     axis = Axis(
         min(span["train_from"] for span in spans), max(span["test_until"] for span in spans)
     )
-    rows = [
+    rows: list[FoldRow] = [
         {
             "label": f"Test {fold['fold']}: {month(fold['cutoff'])} to {month(fold['test_until'])}",
             "text": f"{plural(fold['n_headline_events'], 'event')} of {count(fold['n_headline'])}",
@@ -501,7 +523,7 @@ def fold_chart(folds: Sequence[Plain]) -> Plain:
 FOLD_DAYS = ("train_from", "train_to", "cutoff", "test_until")
 
 
-def _part(axis: Axis, kind: str, start: float, end: float) -> Plain:
+def _part(axis: Axis, kind: str, start: float, end: float) -> FoldPart:
     return {"kind": kind, "x": axis(start), "width": axis.width(start, max(start, end))}
 
 

@@ -1,4 +1,4 @@
-"""A report as PDF, printed by the browser that is installed; nothing is fetched for it."""
+"""PDF of a report, printed by an installed browser without network access."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from configs.runtime.errors import UnavailableError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "msedge")
-"""Programs that print, the first found is used."""
+"""Browsers that can print; the first one found is used."""
 
 SECONDS = 120
 
@@ -27,14 +27,14 @@ FLAGS = (
 
 
 def print_pdf(page: Path, seconds: float = SECONDS) -> Path:
-    """Print a page of ours beside itself, and return the file.
+    """Print a page to PDF in the same folder, and return the file.
 
     Parameters
     ----------
     page : Path
         A self-contained HTML file.
     seconds : float
-        How long the browser may take.
+        Timeout of the browser.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def print_pdf(page: Path, seconds: float = SECONDS) -> Path:
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         raise UnavailableError(
-            "no browser is installed that prints PDF",
+            "no installed browser can print PDF",
             where=", ".join(BROWSERS),
             fix=f"install Chromium, or open {page} in a browser and print it",
         )

@@ -74,7 +74,7 @@ MODEL_NOTES: Mapping[str, str] = {
 }
 
 SERVED: Mapping[str, str] = {
-    "promotable": "passed every gate and is published",
+    "promotable": "passed every gate",
     "provisional": "missed at least one gate and is published as provisional; every score is "
     "marked provisional",
     "no_signal": "found no signal, so every account gets the average rate, without reasons",
@@ -93,6 +93,7 @@ FORMATS: Mapping[str, Callable[..., str]] = {
     "percent": percent,
     "times": times,
     "count": count,
+    "days": partial(signed, digits=0),
 }
 """Formats of an estimate by kind."""
 

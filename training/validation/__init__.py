@@ -1,1 +1,1 @@
-"""Validation: does a health score predict, theirs and ours, and the report that says so."""
+"""Evidence on churn and expansion scores: ranking, bands, calibration, lead time, verdict."""

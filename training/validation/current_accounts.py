@@ -1,17 +1,17 @@
-"""The book as it stands now: value by band, what may be lost, who is first, nobody left out.
+"""Current accounts: ARR by band, expected loss, and the accounts with the largest expected loss.
 
-What is expected says by when: an estimate looks to its renewal or to the end of its horizon, so a
-sum comes with the last of those days and with the part that falls within 91 days. Closed accounts
-are shown by their status and are in no other count.
+Every expected amount has a date. An estimate covers the time up to the renewal or to the end of
+the horizon, so a sum reports the latest of those dates and the part within 91 days. Closed
+accounts appear in the table of statuses and in no other count.
 
-Rows are the answers of the scored book, one per account, as served and exported.
+Rows are the latest scores, one per account, as served and exported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -20,19 +20,29 @@ from configs.runtime.formatting import day
 from features.snapshots.statuses import NOT_CUSTOMERS, STATUSES
 from training.model.expected_loss import expected_loss
 from training.reporting.report_text import outcome_of
+from training.validation.content_types import (
+    AccountTotals,
+    BandRow,
+    CurrentAccounts,
+    ExpectedLossContent,
+    QuestionRow,
+    ReasonContent,
+    StatusRow,
+    TargetAccounts,
+    TopAccount,
+)
 from training.validation.score_evidence import BANDS
 
 TOP = 10
 REASONS = 3
 RAISED = ("elevated", "high")
-"""Bands whose accounts are counted as at risk (or, for growth, as worth an offer)."""
+"""Bands that count as at risk (for growth: as likely to grow)."""
 
-Plain = dict[str, Any]
 Row = Mapping[str, Any]
 
 
-def book_rows(book: pd.DataFrame | Iterable[Row]) -> list[Plain]:
-    """Return the scored book as plain rows, missing values as None.
+def book_rows(book: pd.DataFrame | Iterable[Row]) -> list[dict[str, Any]]:
+    """Return the latest scores as plain rows, missing values as None.
 
     Parameters
     ----------
@@ -46,48 +56,49 @@ def book_rows(book: pd.DataFrame | Iterable[Row]) -> list[Plain]:
 
 
 def _known(value: Any) -> Any:
-    """Return None for what pandas holds in place of nothing."""
+    """Return None for missing values of pandas."""
     return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
 
 
 def scored_accounts(rows: Iterable[Row], target: str) -> list[tuple[Row, Row]]:
-    """Return the accounts that have a score for a target, each with it."""
+    """Return pairs of account and score, for accounts with a score for the target."""
     pairs = ((row, (row.get("scores") or {}).get(target)) for row in rows)
     return [(row, score) for row, score in pairs if score is not None]
 
 
 def value_of(rows: Iterable[Row]) -> float:
-    """Return the annual value of accounts; an unknown one counts as 0."""
+    """Return the ARR of accounts; unknown ARR counts as 0."""
     return float(sum(row.get("arr") or 0.0 for row in rows))
 
 
 def expected_value(pairs: Iterable[tuple[Row, Row]]) -> float:
-    """Return the sum of probability times annual value."""
+    """Return the sum of probability times ARR."""
     return float(sum(score["probability"] * (row.get("arr") or 0.0) for row, score in pairs))
 
 
 def customers(rows: Iterable[Row]) -> list[Row]:
-    """Return the accounts that are customers: closed ones are counted apart."""
+    """Return the open accounts; closed accounts are counted separately."""
     return [row for row in rows if row["status"] not in NOT_CUSTOMERS]
 
 
-def loss_of(pairs: Sequence[tuple[Row, Row]]) -> Plain | None:
-    """Return the expected value of accounts with its frames of time; None without an account.
+def loss_of(pairs: Sequence[tuple[Row, Row]]) -> ExpectedLossContent | None:
+    """Return the expected loss of accounts by date; None without accounts.
 
     See `training.model.expected_loss.ExpectedLoss.as_dict`.
     """
     if not pairs:
         return None
-    return expected_loss(
+    found = expected_loss(
         np.array([expected_value([pair]) for pair in pairs]),
         date.fromisoformat(max(str(row["as_of"]) for row, _ in pairs)[:10]),
         [date.fromisoformat(str(score["until"])[:10]) for _, score in pairs],
         [score["asks_about"] == "renewal" for _, score in pairs],
-    ).as_dict()
+    )
+    return cast(ExpectedLossContent, found.as_dict())
 
 
-def statuses(rows: Sequence[Row]) -> list[Plain]:
-    """Return how many accounts have each status and what they are worth: together, all of them."""
+def statuses(rows: Sequence[Row]) -> list[StatusRow]:
+    """Return number and ARR of accounts per status, over all accounts."""
     found: dict[str, list[Row]] = {str(status): [] for status in STATUSES}
     for row in rows:
         found.setdefault(str(row["status"]), []).append(row)
@@ -104,12 +115,12 @@ def statuses(rows: Sequence[Row]) -> list[Plain]:
 
 def _status_words(status: str, rows: Sequence[Row]) -> str:
     known: dict[str, str] = {str(name): words for name, words in STATUSES.items()}
-    told = rows[0].get("status_text") if rows else None
-    return str(told or known.get(status, status.replace("_", " ")))
+    given = rows[0].get("status_text") if rows else None
+    return str(given or known.get(status, status.replace("_", " ")))
 
 
-def by_band(rows: Sequence[Row], target: str) -> list[Plain]:
-    """Return, per band from the highest, accounts, value and expected value of the event.
+def by_band(rows: Sequence[Row], target: str) -> list[BandRow]:
+    """Return accounts, ARR and expected ARR of the event per band, highest band first.
 
     Returns
     -------
@@ -120,10 +131,10 @@ def by_band(rows: Sequence[Row], target: str) -> list[Plain]:
     """
     pairs = scored_accounts(rows, target)
     whole = value_of(row for row, _ in pairs)
-    table = []
+    table: list[BandRow] = []
     for band in reversed(BANDS):
         inside = [pair for pair in pairs if pair[1]["band"] == band]
-        arr = value_of(row for row, _ in inside)
+        arr, loss = value_of(row for row, _ in inside), loss_of(inside)
         table.append(
             {
                 "band": band,
@@ -132,20 +143,17 @@ def by_band(rows: Sequence[Row], target: str) -> list[Plain]:
                 "arr_share": arr / whole if whole else None,
                 "expected_accounts": float(sum(score["probability"] for _, score in inside)),
                 "expected_arr": expected_value(inside),
-                "expected_arr_91d": (loss_of(inside) or _NOTHING)["within_91_days"],
+                "expected_arr_91d": loss["within_91_days"] if loss else 0.0,
             }
         )
     return table
 
 
-_NOTHING = {"within_91_days": 0.0}
+def account_totals(rows: Sequence[Row], target: str) -> AccountTotals:
+    """Return the ARR of accounts in the elevated and high bands, and the expected ARR of the event.
 
-
-def account_totals(rows: Sequence[Row], target: str) -> Plain:
-    """Return what is in the raised bands, and apart from it what is expected to be lost or won.
-
-    The two are different amounts: the first is all the value of some accounts, the second a part
-    of the value of all.
+    The two amounts differ: the first is the full ARR of some accounts, the second is probability
+    times ARR over all accounts.
     """
     pairs = scored_accounts(rows, target)
     raised = [item for item in by_band(rows, target) if item["band"] in RAISED]
@@ -161,8 +169,8 @@ def account_totals(rows: Sequence[Row], target: str) -> Plain:
     }
 
 
-def by_question(rows: Sequence[Row], target: str) -> list[Plain]:
-    """Return expected value apart for renewals and for the horizon: they are not the same risk."""
+def by_question(rows: Sequence[Row], target: str) -> list[QuestionRow]:
+    """Return expected ARR separately for scores until renewal and scores until the horizon."""
     groups: dict[str, list[tuple[Row, Row]]] = {}
     for row, score in scored_accounts(rows, target):
         groups.setdefault(str(score["asks_about"]), []).append((row, score))
@@ -179,7 +187,7 @@ def by_question(rows: Sequence[Row], target: str) -> list[Plain]:
 
 
 def question(score: Row) -> str:
-    """Return what a probability is the probability of.
+    """Return the period that a probability covers.
 
     >>> question({"asks_about": "renewal", "until": "2026-03-02"})
     'renewal on 2 Mar 2026'
@@ -188,10 +196,10 @@ def question(score: Row) -> str:
     return f"{ahead} {day(score['until'])}"
 
 
-def top(rows: Sequence[Row], target: str) -> list[Plain]:
-    """Return the raised accounts with the most expected value, ten at most, with reasons.
+def top(rows: Sequence[Row], target: str) -> list[TopAccount]:
+    """Return up to ten accounts of the elevated and high bands with the most expected ARR.
 
-    Ordered by probability times annual value; where no value is known, by probability.
+    Ordered by probability times ARR; accounts without ARR by probability.
     """
     raised = [pair for pair in scored_accounts(rows, target) if pair[1]["band"] in RAISED]
     ordered = sorted(
@@ -218,8 +226,8 @@ def top(rows: Sequence[Row], target: str) -> list[Plain]:
     ]
 
 
-def main_reasons(score: Row) -> list[Plain]:
-    """Return the strongest reasons: the theme, what it is associated with, and the facts."""
+def main_reasons(score: Row) -> list[ReasonContent]:
+    """Return the strongest reasons: theme, direction and facts."""
     return [
         {
             "theme": str(reason["theme"]),
@@ -235,8 +243,8 @@ def book_now(
     book: pd.DataFrame | Iterable[Row],
     contracts: Mapping[str, Row],
     released: Mapping[str, Row],
-) -> Plain:
-    """Return everything the report says about the book.
+) -> CurrentAccounts:
+    """Return the report's content on current accounts.
 
     Parameters
     ----------
@@ -245,7 +253,7 @@ def book_now(
     contracts : mapping
         Label contract per target.
     released : mapping
-        Per target the published bundle with its ``verdict``; with ``no_signal`` nobody is named.
+        Per target the published bundle with its ``verdict``; ``no_signal`` lists no accounts.
 
     Returns
     -------
@@ -267,7 +275,7 @@ def book_now(
     }
 
 
-def _book_of(rows: Sequence[Row], target: str, contract: Row, released: Row) -> Plain:
+def _book_of(rows: Sequence[Row], target: str, contract: Row, released: Row) -> TargetAccounts:
     has_signal = released.get("verdict") != "no_signal"
     return {
         "is_growth": outcome_of(contract["outcome"]).is_growth,

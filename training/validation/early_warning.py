@@ -1,4 +1,4 @@
-"""Would it have warned us? Every loss by name: scores before it, first alert, misses."""
+"""Early warning: past losses with earlier scores, first alert and missed accounts."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import pandas as pd
 from training.evaluation.metrics import none_if_nan
 
 LEADS = (180, 90, 60, 30)
-"""Days before the decision at which the scores are read."""
+"""Days before the decision at which scores are shown."""
 
 LAST_DAYS = 365
-"""Losses are named for the last four quarters."""
+"""Days of losses that are listed: the last four quarters."""
 
 WARNING_DAYS = 365
-"""An alert this long before the decision, or later, still warned of it."""
+"""Alerts count as a warning up to this many days before the decision."""
 
 Plain = dict[str, Any]
 
 AsOf = Callable[[pd.DataFrame], pd.DataFrame]
-"""Adds the scores' columns to rows of (entity_id, as_of): the last ones known by then."""
+"""Adds score columns to rows of (entity_id, as_of): the last scores known at as_of."""
 
 
 def warned(
@@ -34,7 +34,7 @@ def warned(
     until: pd.Timestamp,
     resolved_days: float,
 ) -> Plain:
-    """Return every loss of the last four quarters with what each score said before it.
+    """Return every loss of the last four quarters with each score before it.
 
     Parameters
     ----------
@@ -43,20 +43,20 @@ def warned(
     alerts : mapping of str to pandas.DataFrame
         Per score, the times an account was raised: entity_id, as_of (start of each alert).
     as_of : callable
-        Reads the scores as they stood.
+        Returns the scores known at a time.
     columns : sequence of str
-        The columns of the scores that `as_of` adds.
+        Score columns that `as_of` adds.
     until : pandas.Timestamp
-        End of what is known.
+        End of the observed time.
     resolved_days : float
         Days after which an alert without a loss counts as false.
 
     Returns
     -------
     dict
-        from, until; losses (dearest first: entity_id, decision_at, arr, at: lead to scores,
+        from, until; losses (largest ARR first: entity_id, decision_at, arr, at: lead to scores,
         first_alert_days per score); and per score: warned (losses with an alert before them),
-        missed, arr_missed, alerts (accounts raised in the time and resolved), true_alerts,
+        missed, arr_missed, alerts (accounts alerted in this time and resolved), true_alerts,
         false_alarms (entity_id, alerted_at), and median_days.
     """
     start = until - pd.Timedelta(days=LAST_DAYS)
@@ -91,7 +91,7 @@ def _scores_before(
 def first_alert_days(
     events: pd.DataFrame, alerts: pd.DataFrame, within: float = WARNING_DAYS
 ) -> np.ndarray:
-    """Return per event the days from its first alert to the decision; NaN without one.
+    """Return per event the days from the first alert to the decision; NaN without an alert.
 
     Alerts more than `within` days before the decision do not count.
     """
@@ -164,7 +164,7 @@ def _false_alarms(
     until: pd.Timestamp,
     resolved_days: float,
 ) -> tuple[list[Plain], int]:
-    """Return accounts raised in the time that did not leave after it, and how many were raised."""
+    """Return alerted accounts that did not leave afterwards, and the number of alerted accounts."""
     window = pd.Timedelta(days=resolved_days)
     inside = alerts[(alerts["as_of"] > start - window) & (alerts["as_of"] <= until - window)]
     first = inside.sort_values("as_of").drop_duplicates("entity_id")
@@ -181,7 +181,7 @@ def _false_alarms(
 
 
 def starts_of_alerts(rows: pd.DataFrame, raised: np.ndarray) -> pd.DataFrame:
-    """Return the first row of every run of raised rows of an account.
+    """Return the start of each alert: the first of consecutive rows in a raised band.
 
     Parameters
     ----------

@@ -1,8 +1,7 @@
-"""What interventions did: touched and untouched apart, a hold-out to know, and what it takes.
+"""Effect of interventions: contacted and other accounts, randomised hold-outs, sample sizes.
 
-Accounts are touched because they look bad, so the untouched are no comparison. Only accounts left
-alone by lot are. Until there are such accounts, numbers are shown and nothing is
-concluded.
+Teams contact accounts that look at risk, so accounts without contact are no control group. Only a
+randomised hold-out is. Without a hold-out the report shows numbers and draws no conclusion.
 """
 
 from __future__ import annotations
@@ -18,36 +17,37 @@ from training.evaluation.metrics import CONFIDENCE_LEVEL, design_effect, wilson
 from training.validation.score_evidence import BANDS
 
 TOUCH_DAYS = 30
-"""Days after a score within which a touch counts as an answer to it."""
+"""Days after a score within which a contact counts as a response to it."""
 
 POWER = 0.80
 EXAMPLE = (0.10, 0.07)
-"""Loss rates without and with interventions for which the needed number of accounts is shown."""
+"""Loss rates without and with interventions for which sample sizes are shown."""
 
 DRAWS = 1_000
 FEWEST = 20
 ARMS = ("treated", "held_out")
 
 CANNOT = (
-    "Touched accounts were chosen because they looked at risk: more of them leave, whatever "
-    "touching does.",
-    "A touched account that stayed may have stayed anyway; one that left may have left later.",
-    "The score was learnt from accounts that were touched: it tells who leaves under the care they "
-    "got, not who would leave without it.",
+    "Contacted accounts were chosen because they looked at risk, so more of them leave, "
+    "whether or not contact helps.",
+    "An account that stayed after contact may have stayed anyway; an account that left may have "
+    "left later than without contact.",
+    "The model was trained on accounts that got contact. It predicts losses with today's level of "
+    "contact, not losses without it.",
 )
 
 Plain = dict[str, Any]
 
 
 def accounts_per_arm(p_without: float, p_with: float, power: float = POWER) -> int:
-    """Return how many accounts each arm needs to tell two loss rates apart.
+    """Return the accounts per arm needed to detect the difference between two loss rates.
 
     Parameters
     ----------
     p_without, p_with : float
         Loss rates of the held-out and of the treated, in (0, 1), different.
     power : float
-        Chance to find the difference, two-sided at 95 %.
+        Probability of detecting the difference, two-sided at 95 %.
 
     Notes
     -----
@@ -86,24 +86,24 @@ def difference(events_a: float, n_a: float, events_b: float, n_b: float) -> dict
 def assign(
     accounts: pd.DataFrame, share: float, *, seed: int, taken: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """Draw by lot which flagged accounts are left alone, alike in risk and ARR.
+    """Randomly assign flagged accounts to hold-out or treatment, stratified by risk and ARR.
 
     Parameters
     ----------
     accounts : pandas.DataFrame
         One row per flagged account: account_id, band, arr (NaN counts as the smallest).
     share : float
-        Share to hold out, in (0, 1).
+        Share of hold-out accounts, in (0, 1).
     seed : int
-        The same seed and accounts give the same draw.
+        The same seed and accounts give the same assignment.
     taken : mapping, optional
-        Accounts that have an arm already; they keep it and are left out here.
+        Accounts that already have an arm; they keep it and are left out here.
 
     Returns
     -------
     pandas.DataFrame
-        The accounts that are new, with stratum and arm; in each stratum the held-out share is
-        met to within one account.
+        New accounts with stratum and arm; in each stratum the hold-out share is exact to within
+        one account.
     """
     fresh = accounts[~accounts["account_id"].isin(list(taken or {}))]
     fresh = fresh.sort_values("account_id", ignore_index=True)
@@ -114,28 +114,29 @@ def assign(
     fresh = fresh.assign(stratum=fresh["band"].astype(str) + ", " + third.astype(str) + " ARR")
     rng = np.random.default_rng(seed)
     order = fresh.assign(dice=rng.random(len(fresh))).sort_values(["stratum", "dice"]).index
-    # One line through all strata, every 1/share-th account from a start drawn by lot.
+    # Systematic sampling through all strata: every 1/share-th account from a random start.
     held = np.diff(np.floor(np.arange(-1, len(fresh)) * share + rng.random())) > 0
     arm = pd.Series(np.where(held, ARMS[1], ARMS[0]), index=order)
     return fresh.assign(arm=arm.reindex(fresh.index))
 
 
 def touched_content(rows: pd.DataFrame, touches: pd.DataFrame, cuts: Mapping[str, float]) -> Plain:
-    """Return, per band, how touched and untouched accounts fared after the landmark.
+    """Return loss rates of accounts with and without contact per band, after the landmark.
 
     Parameters
     ----------
     rows : pandas.DataFrame
         Out-of-time headline rows: entity_id, as_of, p_model, label, decision_at, arr.
     touches : pandas.DataFrame
-        entity_id, touched_at (UTC): contacts that we began, or plays.
+        entity_id, touched_at (UTC): contacts started by the team, or plays.
     cuts : mapping
         Where each band starts.
 
     Notes
     -----
-    Landmark analysis: whoever decides within `TOUCH_DAYS` of the score had less time to be touched
-    and is left out of both groups (counted), or touching would look as if it kept accounts.
+    Landmark analysis: accounts that decide within `TOUCH_DAYS` of the score had less time to be
+    contacted. They are counted and left out of both groups, otherwise contact would appear to
+    retain accounts.
     """
     landmark = rows["as_of"] + pd.Timedelta(days=TOUCH_DAYS)
     is_early = rows["decision_at"].notna() & (rows["decision_at"] <= landmark)
@@ -178,14 +179,14 @@ def _apart(band: str, rows: pd.DataFrame) -> Plain:
             "arr": float(part["arr"].fillna(0.0).sum()),
         }
     one, other = groups["touched"], groups["untouched"]
-    # Rows of the same accounts count by what they are worth.
+    # Rows of the same account are correlated: weigh them by the effective sample size.
     a, b = effects["touched"], effects["untouched"]
     gap = difference(one["events"] / a, one["rows"] / a, other["events"] / b, other["rows"] / b)
     return {"band": band, **groups, "difference": gap}
 
 
 def holdout_content(assigned: pd.DataFrame, *, seed: int) -> Plain:
-    """Return what the hold-out shows: losses of both arms and the ARR saved, with intervals.
+    """Return the result of the hold-out: losses of both arms and ARR saved, with intervals.
 
     Parameters
     ----------
@@ -213,9 +214,10 @@ def holdout_content(assigned: pd.DataFrame, *, seed: int) -> Plain:
         "saved_arr": saved_arr(closed, seed) if enough else nothing,
         "words": _verdict(gap, enough, held["closed"], treated["closed"]),
         "assumptions": [
-            "Arms were drawn by lot and are compared as drawn, whoever was really touched.",
-            "Held-out accounts were left alone, and nothing done to the treated reached them.",
-            "Saved ARR is the ARR of the treated times the difference of the shares of ARR lost.",
+            "Accounts are compared by assigned arm, whether or not contact took place.",
+            "Hold-out accounts got no intervention, directly or indirectly.",
+            "ARR saved is the ARR of treated accounts times the difference in the share of ARR "
+            "lost.",
         ],
     }
 
@@ -235,7 +237,7 @@ def _arm(assigned: pd.DataFrame, closed: pd.DataFrame, arm: str) -> Plain:
 
 
 def saved_arr(closed: pd.DataFrame, seed: int) -> dict[str, float | None]:
-    """Return the ARR of the treated that would have been lost had they been left alone.
+    """Return the ARR of treated accounts that would have been lost without interventions.
 
     With a 95 % interval from a bootstrap over accounts within each arm.
     """
@@ -259,23 +261,26 @@ def saved_arr(closed: pd.DataFrame, seed: int) -> dict[str, float | None]:
 def _verdict(gap: Mapping[str, float | None], enough: bool, held: int, treated: int) -> str:
     if not enough:
         return (
-            f"{held} held-out and {treated} treated accounts have a closed window: fewer than "
-            f"{FEWEST} in an arm, so nothing is estimated."
+            f"{held} hold-out and {treated} treated accounts have a closed window: fewer than "
+            f"{FEWEST} in one arm, so nothing is estimated."
         )
     low, high = gap["low"], gap["high"]
     assert low is not None
     assert high is not None
     if low > 0:
-        return "Fewer of the treated left than of those left alone; the interval excludes 0."
+        return "Fewer treated accounts left than hold-out accounts; the interval excludes 0."
     if high < 0:
-        return "More of the treated left than of those left alone; the interval excludes 0."
-    return "Whether treating helps cannot be told yet: the interval of the difference holds 0."
+        return "More treated accounts left than hold-out accounts; the interval excludes 0."
+    return (
+        "No conclusion yet on whether interventions help: the interval of the difference "
+        "includes 0."
+    )
 
 
 def interventions_content(
     touched: Plain | None, holdout: Plain | None, base_rate: float | None
 ) -> Plain:
-    """Return the part of the report on interventions."""
+    """Return the content of the report section on interventions."""
     rates: Sequence[tuple[float, float]] = [EXAMPLE]
     if base_rate is not None and 0.01 < base_rate < 0.9 and abs(base_rate - EXAMPLE[0]) > 0.005:
         rates = [*rates, (base_rate, 0.7 * base_rate)]

@@ -1,4 +1,4 @@
-"""Which variables of a score earn their place: each part's own evidence and what it adds."""
+"""Components of a health score: evidence on each component alone and its added value."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from training.evaluation.significance import logistic_coefficients
 from training.validation.score_evidence import compared_scores
 
 REBUILT = 0.95
-"""Share of the score's variance that the parts must explain to be taken as its formula."""
+"""Share of the score's variance that the components must explain to count as its formula."""
 
 REDUNDANT = 0.8
-"""Correlation of ranks from which one part tells what another does."""
+"""Rank correlation from which two components count as redundant."""
 
 MIN_WEIGHT_EVENTS, EVENTS_PER_PART = 100, 10
-"""Distinct events that weights of one's own need."""
+"""Distinct events needed per fitted weight."""
 
 WEIGHT_DRAWS = 200
 
@@ -40,30 +40,31 @@ Plain = dict[str, Any]
 def components_of(
     rows: pd.DataFrame, names: Sequence[str], risk: np.ndarray, drawing: Drawing, prefix: str
 ) -> Plain:
-    """Return what each part of a score is worth.
+    """Return the evidence on each component of a score.
 
     Parameters
     ----------
     rows : pandas.DataFrame
-        Headline rows with ``<prefix><name>`` per part, and fold, label, entity_id, as_of,
+        Headline rows with ``<prefix><name>`` per component, and fold, label, entity_id, as_of,
         decision_at, label_known_at.
     names : sequence of str
-        The parts.
+        The components.
     risk : numpy.ndarray
         The score, higher meaning the event is likelier.
     drawing : Drawing
         Of the intervals.
     prefix : str
-        Of the parts' columns.
+        Of the components' columns.
 
     Returns
     -------
     dict
-        n, events, rebuilt (share of the score's variance the parts explain); parts: name,
+        n, events, rebuilt (share of the score's variance the components explain); parts: name,
         coverage, weight (share of the formula's absolute weights; None where it is not rebuilt),
         direction (+1: more of it counts as likelier), auc (in the direction used), sign, nearest
-        (the part most alike, with its rank correlation), own (log-odds per standard deviation,
-        the other parts held), dropped (AUC of the score minus AUC without the part), judgement;
+        (most correlated component, with its rank correlation), own (log-odds per standard
+        deviation, other components constant), dropped (AUC of the score minus AUC without the
+        component), judgement;
         suggestion: weights fitted forward in time against the score, only where it is better.
     """
     values = _filled(rows, names, prefix)
@@ -102,14 +103,14 @@ def components_of(
 
 
 def _filled(rows: pd.DataFrame, names: Sequence[str], prefix: str) -> np.ndarray:
-    """Return the parts, a missing one at the part's mean."""
+    """Return the components, missing values replaced by the component's mean."""
     table = rows[[prefix + name for name in names]].astype("float64")
     filled: np.ndarray = table.fillna(table.mean()).fillna(0.0).to_numpy()
     return filled
 
 
 def _formula(values: np.ndarray, risk: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the linear weights that come nearest to the score, and how near they come."""
+    """Return the linear weights closest to the score, and the share of variance explained."""
     design = np.column_stack([np.ones(len(values)), values])
     found = np.linalg.lstsq(design, risk, rcond=None)[0]
     spread = float(((risk - risk.mean()) ** 2).sum())
@@ -125,7 +126,7 @@ def _sample(rows: pd.DataFrame, label: np.ndarray) -> Sample:
 def _areas(
     sample: Sample, values: np.ndarray, weights: np.ndarray, risk: np.ndarray, drawing: Drawing
 ) -> list[tuple[Estimate, Estimate]]:
-    """Return, per part, its own AUC and how much the score's falls without it."""
+    """Return per component its AUC alone and the drop in the score's AUC without it."""
 
     def drawn(score: np.ndarray) -> np.ndarray:
         scored = Sample(sample.label, score, sample.flagged, sample.arr, sample.entity,
@@ -145,7 +146,7 @@ def _areas(
 def _joint(
     values: np.ndarray, label: np.ndarray, entity: np.ndarray, drawing: Drawing
 ) -> list[Estimate]:
-    """Return each part's log-odds per standard deviation with the others held, by bootstrap."""
+    """Return each component's log-odds per standard deviation, others constant, by bootstrap."""
     draws = min(WEIGHT_DRAWS, drawing.draws)
     scaled = (values - values.mean(axis=0)) / np.where(
         values.std(axis=0) > 0, values.std(axis=0), 1
@@ -175,19 +176,19 @@ def _nearest(values: np.ndarray, names: Sequence[str]) -> list[Plain | None]:
 
 
 def _judged(part: Plain) -> str:
-    """Return what the evidence says of one part, in one word or two."""
+    """Return the judgement on one component."""
     own, low, high = part["own"], part["auc"]["low"], part["auc"]["high"]
     if low is None or high is None:
-        return "cannot tell"
+        return "inconclusive"
     if high < 0.5:
-        return "wrong way round"
+        return "inverted"
     is_alike = part["nearest"] is not None and abs(part["nearest"]["correlation"] or 0) >= REDUNDANT
     adds = own["low"] is not None and own["low"] * own["high"] > 0
     if low <= 0.5:
         return "no evidence"
     if is_alike and not adds:
-        return "tells what another tells"
-    return "earns its place" if adds else "predicts, but adds nothing shown"
+        return "redundant"
+    return "contributes" if adds else "predicts, no added value shown"
 
 
 def _suggestion(
@@ -198,25 +199,29 @@ def _suggestion(
     risk: np.ndarray,
     drawing: Drawing,
 ) -> Plain:
-    """Return weights fitted on the past and tested on what followed, where they do better."""
+    """Return weights fitted on earlier quarters, where they do better on later ones."""
     events = count_events(rows)
     needed = max(MIN_WEIGHT_EVENTS, EVENTS_PER_PART * len(names))
     if events < needed:
-        words = f"{events} events cannot support weights of {len(names)} parts: {needed} are needed"
+        words = f"{events} events are too few to fit weights of {len(names)} components: "
+        f"{needed} are needed"
         return {"status": "too few", "words": words, "weights": None, "gain": None}
     forward = _forward(rows, values, needed // 2)
     tested = np.isfinite(forward)
     here = rows[tested].reset_index(drop=True)
     if not tested.any() or here["label"].sum() < 20:
-        words = "too few events before any quarter to fit on the past and test on what followed"
+        words = "too few events to fit weights on earlier quarters and test them on later ones"
         return {"status": "too few", "words": words, "weights": None, "gain": None}
     gain = _gain(here, forward[tested], risk[tested], drawing)
     judgement = compared_scores(gain)
     if judgement != "better":
         words = {
-            "worse": "weights fitted on the past did worse than the score's own",
-            "equivalent": "weights fitted on the past did as well as the score's own",
-        }.get(judgement, "weights fitted on the past cannot be told from the score's own")
+            "worse": "weights fitted on earlier quarters did worse than the weights in use",
+            "equivalent": "weights fitted on earlier quarters did as well as the weights in use",
+        }.get(
+            judgement,
+            "no clear difference between weights fitted on earlier quarters and the weights in use",
+        )
         return {"status": "keep", "words": words, "weights": None, "gain": gain}
     label = rows["label"].to_numpy(dtype=np.float64)
     fitted = logistic_coefficients(values, label)[0][1:]
@@ -224,7 +229,7 @@ def _suggestion(
     formula = float(np.abs(weights).sum()) or 1.0
     return {
         "status": "suggested",
-        "words": "weights fitted on the past did better on what followed",
+        "words": "weights fitted on earlier quarters did better on later ones",
         "gain": gain,
         "weights": [
             {"name": name, "suggested": float(a / scale), "in_use": float(b / formula)}
@@ -234,7 +239,7 @@ def _suggestion(
 
 
 def _forward(rows: pd.DataFrame, values: np.ndarray, least: int) -> np.ndarray:
-    """Return each quarter's risk by weights fitted on what was known at its start; NaN before."""
+    """Return risk by weights fitted on data known at each quarter's start; NaN before."""
     scored = np.full(len(rows), np.nan)
     label = rows["label"].to_numpy(dtype=np.float64)
     for number in sorted(rows["fold"].unique()):

@@ -1,4 +1,4 @@
-"""What out-of-time rows say beyond an evaluation: bands, the company's own score, lead times.
+"""Evidence from out-of-time rows: bands, the company's health score, calendar and lead times.
 
 Every function takes the predictions of `training.candidates.train.out_of_time`, one row per fold
 and test row, and returns plain JSON content. Measures come from `training.evaluation.metrics`;
@@ -31,15 +31,16 @@ from training.evaluation.metrics import (
     none_if_nan,
 )
 from training.evaluation.sampling import MIN_SLICE_EVENTS, MODEL, Drawing, lead_days, sample_of
+from training.validation.content_types import CheckContent
 
 BANDS = ("low", "elevated", "high")
-"""From the least to the most likely."""
+"""Bands in ascending order of risk."""
 
 EQUIVALENCE = 0.03
-"""AUC points within which two scores rank equally well."""
+"""Difference in AUC within which two scores count as equivalent."""
 
 NINETY_DAYS = (60, 120)
-"""Days before the decision, ``(low, high]``, that stand for ninety."""
+"""Days before the decision, ``(low, high]``, that count as ninety days before."""
 
 INVERSION_P = 0.05
 
@@ -47,7 +48,7 @@ Plain = dict[str, Any]
 
 
 def headline(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that count each entity once per test period."""
+    """Return the headline rows: one per entity and test period."""
     return predictions[predictions["is_headline"].astype(bool)].reset_index(drop=True)
 
 
@@ -113,7 +114,7 @@ def cochran_armitage(
 def band_table(
     rows: pd.DataFrame, bands: np.ndarray, drawing: Drawing, names: Sequence[str] = BANDS
 ) -> Plain:
-    """Return the observed rate per band, the trend along them, and the worst against the best.
+    """Return observed rates per band, their trend, and the ratio of highest to lowest band.
 
     Parameters
     ----------
@@ -183,7 +184,7 @@ def _band_ratio(
 
 
 def _rate(weights: PerEntity, label: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Return the event rate inside a band per draw; half an event where there is none."""
+    """Return the event rate of a band per draw; bands without events count half an event."""
     events, n = weights @ (label * inside), weights @ inside.astype(np.float64)
     rate: np.ndarray = np.divide(
         np.where(events == 0, 0.5, events), n, out=np.full(len(n), np.nan), where=n > 0
@@ -204,9 +205,9 @@ def _inversions(
 
 
 def missed_events(rows: pd.DataFrame, bands: np.ndarray, lowest: str = "low") -> list[Plain]:
-    """Return the events whose last score before them was in the lowest band, dearest first.
+    """Return events whose last score was in the lowest band, largest ARR first.
 
-    The last score is that of the last test period that saw the event coming.
+    The last score is from the last test period whose label window contains the event.
     """
     happened = (rows["label"] == 1).to_numpy()
     events = rows[happened].assign(_band=bands[happened])
@@ -230,7 +231,7 @@ def missed_events(rows: pd.DataFrame, bands: np.ndarray, lowest: str = "low") ->
 
 
 def plain_sample(rows: pd.DataFrame, risk: np.ndarray, capacity: float | None = None) -> Sample:
-    """Return rows ranked by any number, higher riskier; each fold's top `capacity` are flagged."""
+    """Return a sample ranked by any number, higher riskier; each fold flags its top `capacity`."""
     flagged = np.zeros(len(rows))
     for number in rows["fold"].unique() if capacity is not None else ():
         here = (rows["fold"] == number).to_numpy()
@@ -248,7 +249,7 @@ def plain_sample(rows: pd.DataFrame, risk: np.ndarray, capacity: float | None = 
 def paired(
     ours: Sample, theirs: Sample, measures: Mapping[str, Measure], drawing: Drawing
 ) -> dict[str, Plain]:
-    """Return, per measure, both estimates and ours minus theirs on the same draws.
+    """Return both estimates per measure, and ours minus theirs on the same draws.
 
     Parameters
     ----------
@@ -274,13 +275,13 @@ def paired(
 
 
 def compared_scores(difference: Mapping[str, float | None], tolerance: float = EQUIVALENCE) -> str:
-    """Return what an interval of a difference says.
+    """Return the judgement on the interval of a difference.
 
     Returns
     -------
     str
         ``better`` or ``worse`` when the interval excludes 0; ``equivalent`` when it lies within
-        ± `tolerance`; else ``cannot tell``.
+        ± `tolerance`; else ``inconclusive``.
 
     Examples
     --------
@@ -289,16 +290,16 @@ def compared_scores(difference: Mapping[str, float | None], tolerance: float = E
     >>> compared_scores({"value": 0.0, "low": -0.02, "high": 0.03})
     'equivalent'
     >>> compared_scores({"value": 0.02, "low": -0.05, "high": 0.09})
-    'cannot tell'
+    'inconclusive'
     """
     low, high = difference["low"], difference["high"]
     if low is None or high is None:
-        return "cannot tell"
+        return "inconclusive"
     if low > 0:
         return "better"
     if high < 0:
         return "worse"
-    return "equivalent" if -tolerance <= low and high <= tolerance else "cannot tell"
+    return "equivalent" if -tolerance <= low and high <= tolerance else "inconclusive"
 
 
 def health_audit(
@@ -307,9 +308,9 @@ def health_audit(
     drawing: Drawing,
     *,
     is_growth: bool,
-    checks: Sequence[Mapping[str, Any]] = (),
+    checks: Sequence[CheckContent] = (),
 ) -> Plain:
-    """Hold the company's own score, as it stood, against outcomes and against the model.
+    """Compare the company's health score, as known at the time, with outcomes and the model.
 
     Parameters
     ----------
@@ -374,17 +375,17 @@ def health_audit(
 
 
 def _predicts(estimated: Mapping[str, float | None]) -> str:
-    """Return what the interval of an AUC says about a score: yes, weakly, inverted, cannot tell."""
+    """Return the judgement on an AUC's interval: yes, weakly, inverted or inconclusive."""
     low, high = estimated["low"], estimated["high"]
     if low is None or high is None or low <= 0.5 <= high:
-        return "cannot tell"
+        return "inconclusive"
     if high < 0.5:
         return "inverted"
     return "yes" if low > 0.6 else "weakly"
 
 
 def same_sizes(risk: np.ndarray, bands: np.ndarray) -> np.ndarray:
-    """Return bands of another score that hold as many rows as `bands`; ties go up together.
+    """Return bands of another score with the same sizes as `bands`; ties share the higher band.
 
     >>> same_sizes(np.array([1.0, 4.0, 2.0, 3.0]),
     ...            np.array(["high", "low", "low", "elevated"], dtype=object)).tolist()
@@ -407,7 +408,7 @@ def _missed_sums(rows: pd.DataFrame, bands: np.ndarray) -> Plain:
 
 
 def calendar_gain(predictions: pd.DataFrame, drawing: Drawing) -> Plain:
-    """Return the AUC the model has above the calendar, about ninety days before the decision.
+    """Return model minus calendar AUC about ninety days before the decision.
 
     Returns
     -------
@@ -431,7 +432,7 @@ def calendar_gain(predictions: pd.DataFrame, drawing: Drawing) -> Plain:
 
 
 def fold_aucs(predictions: pd.DataFrame, names: Sequence[str], drawing: Drawing) -> list[Plain]:
-    """Return the AUC of every model on every test period, with its interval.
+    """Return the AUC of every model in every test period, with its interval.
 
     Returns
     -------

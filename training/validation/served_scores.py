@@ -1,7 +1,7 @@
-"""What became of every score that was served: the prospective record, which no hindsight can touch.
+"""Realised outcomes of served scores: a prospective record, free of hindsight.
 
-A score is judged by the label contract it was made under, once its window has closed. Windows that
-are still open are told apart, as an interim count that says nothing yet.
+A score is evaluated against the label contract it was made under, once its label window has
+closed. Open windows are reported separately, as an interim count without a verdict.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from configs.runtime.formatting import day
 from training.evaluation.metrics import (
     Measure,
     Sample,
@@ -28,20 +29,20 @@ from training.validation.current_accounts import RAISED
 from training.validation.score_evidence import BANDS
 
 SCORE_COLUMNS = {
-    "target": "what was asked",
-    "entity_id": "of whom",
+    "target": "target name",
+    "entity_id": "account id",
     "as_of": "prediction moment, UTC",
-    "served_at": "when it was answered, UTC",
+    "served_at": "time of scoring, UTC",
     "model": "checksum of the bundle",
     "p": "probability served",
     "band": "band served",
-    "arr": "annual value as it stood then, NaN unknown",
-    "segment": "as it was then, None unknown",
-    "label": "1 it happened, 0 it did not, NaN: not known or not judged",
-    "excluded": "why it is not judged, None where it is",
-    "closes_at": "when the window closes, UTC",
-    "decision_at": "when it was decided, UTC",
-    "so_far": "happened by now, the window closed or not; None where that cannot be told",
+    "arr": "ARR at the time of the score, NaN unknown",
+    "segment": "at the time of the score, None unknown",
+    "label": "1 event, 0 no event, NaN: unknown or not evaluated",
+    "excluded": "reason for not evaluating it, None where evaluated",
+    "closes_at": "end of the label window, UTC",
+    "decision_at": "time of the decision, UTC",
+    "so_far": "event so far, with open or closed window; None where unknown",
 }
 
 OPEN = "window not yet observed"
@@ -53,7 +54,7 @@ Plain = dict[str, Any]
 
 
 def served_content(scores: pd.DataFrame, now: datetime, *, seed: int) -> Plain:
-    """Return the record of every target.
+    """Return the realised outcomes of every target.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def served_content(scores: pd.DataFrame, now: datetime, *, seed: int) -> Plain:
 def first_of_month(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the first score of each account, target, model and calendar month.
 
-    A book that is refreshed daily would otherwise count each account thirty times a month.
+    Otherwise daily scores would count each account thirty times a month.
     """
     ordered = scores.sort_values(["as_of", "served_at", "entity_id"], kind="stable")
     month = ordered["as_of"].dt.strftime("%Y-%m")
@@ -119,7 +120,7 @@ def _target(rows: pd.DataFrame, seed: int) -> Plain:
 
 
 def rates(closed: pd.DataFrame, seed: int) -> Plain:
-    """Return, of closed scores, what was expected and what happened, by accounts and by ARR.
+    """Return expected and observed rates of scores with a closed window, by accounts and ARR.
 
     Returns
     -------
@@ -148,7 +149,7 @@ def rates(closed: pd.DataFrame, seed: int) -> Plain:
 
 
 def arr_rate(closed: pd.DataFrame, seed: int) -> dict[str, float | None]:
-    """Return the share of ARR whose event happened, with a 95 % bootstrap over accounts."""
+    """Return the share of ARR with an event, with a 95 % bootstrap interval over accounts."""
     value = closed["arr"].fillna(0.0).to_numpy(dtype=np.float64)
     if not value.sum() > 0:
         return {"value": None, "low": None, "high": None}
@@ -163,7 +164,7 @@ def arr_rate(closed: pd.DataFrame, seed: int) -> dict[str, float | None]:
 def _measures(closed: pd.DataFrame, seed: int) -> Plain | None:
     """Return AUC within months and over all months, and observed over expected.
 
-    None with too few events to say anything.
+    None with too few events.
     """
     events = closed.loc[closed["label"] == 1, "entity_id"].nunique()
     if events < FEWEST_EVENTS or closed["label"].min() == closed["label"].max():
@@ -197,7 +198,7 @@ def _by(closed: pd.DataFrame, key: pd.Series, seed: int) -> list[Plain]:
 
 
 def _quarters(rows: pd.DataFrame, seed: int) -> list[Plain]:
-    """Return the record by quarter of the prediction; one with open windows is interim."""
+    """Return the outcomes by quarter of the prediction; quarters with open windows are interim."""
     quarter = rows["as_of"].dt.tz_localize(None).dt.to_period("Q").astype(str)
     found = []
     for name, part in rows.groupby(quarter, sort=True):
@@ -215,7 +216,7 @@ def _quarters(rows: pd.DataFrame, seed: int) -> list[Plain]:
 
 
 def _lead(closed: pd.DataFrame) -> list[Plain]:
-    """Return, by days from the score to the decision, events and how many were in a raised band."""
+    """Return events and warned events by days from score to decision."""
     events = closed[(closed["label"] == 1) & closed["decision_at"].notna()]
     days = (events["decision_at"] - events["as_of"]).dt.total_seconds() / 86_400.0
     edges = [0.0, *map(float, LEAD_DAYS), np.inf]
@@ -241,7 +242,7 @@ def _lead(closed: pd.DataFrame) -> list[Plain]:
 
 
 def _interim(rows: pd.DataFrame) -> Plain:
-    """Return what is open: no verdict, for whoever has not happened yet still may."""
+    """Return counts of open windows; no verdict, because the event can still happen."""
     once = rows.drop_duplicates("entity_id")
     told = once["so_far"].dropna()
     return {
@@ -256,16 +257,19 @@ def _interim(rows: pd.DataFrame) -> Plain:
 
 def _words(scores: pd.DataFrame, targets: dict[str, Plain], now: datetime) -> list[str]:
     if scores.empty:
-        return ["No score has been served yet, so there is no record."]
+        return ["No score has been served yet."]
     if not any(part["closed"] for part in targets.values()):
         closes: Sequence[str] = [
             part["interim"]["next_closes"] for part in targets.values() if part["open"]
         ]
-        when = f" The first closes on {min(closes)}." if closes else ""
-        return [f"No window of a served score has closed by {now:%Y-%m-%d}: no verdict yet.{when}"]
+        when = f" The first closes on {day(min(closes))}." if closes else ""
+        return [
+            f"No label window of a served score has closed by {day(now)}, so there is no "
+            f"verdict yet.{when}"
+        ]
     return [
-        "Scores as they were served, against what then happened. Nothing was fitted or chosen "
-        "after the fact.",
-        "One score per account, model and month is counted; within a row of a table each account "
-        "counts once, by its first.",
+        "Served scores compared with the outcomes that followed. Nothing was fitted or selected "
+        "afterwards.",
+        "Counts include one score per account, model and month; each row of a table counts an "
+        "account once, by its first score.",
     ]

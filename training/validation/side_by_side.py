@@ -1,4 +1,4 @@
-"""Scores side by side: the same held-out accounts, the same draws, the same workload."""
+"""Comparison of scores on the same held-out accounts, draws and workload."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MEASURED: Mapping[str, Measure] = {
 }
 
 ADDS_P = 0.01
-"""Below it one score is said to add to the other: stricter than 0.05, as two tests are made."""
+"""p-value below which a score adds to another; stricter than 0.05 because of two tests."""
 
 Plain = dict[str, Any]
 
@@ -43,7 +43,7 @@ Plain = dict[str, Any]
 def side_by_side(
     rows: pd.DataFrame, names: Sequence[str], drawing: Drawing, *, main: str = MODEL
 ) -> Plain:
-    """Hold scores against each other.
+    """Compare scores with each other.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def side_by_side(
             }
             enough = count_events(rows) >= MIN_VERDICT_EVENTS
             item["judgement"] = (
-                compared_scores(item["difference"]["auc"]) if enough else "cannot tell"
+                compared_scores(item["difference"]["auc"]) if enough else "inconclusive"
             )
             item["workload"] = workload_of_both(samples[main], samples[name])
             item["one_each"] = tests(rows.iloc[alone], main, name)
@@ -98,9 +98,9 @@ def side_by_side(
 
 
 def one_each(rows: pd.DataFrame, seed: int) -> np.ndarray:
-    """Return one position per account: its event if it had one, else one drawn by lot.
+    """Return one row position per account: its event if it had one, else a random row.
 
-    Tests that take rows for independent are made on these.
+    For tests that assume independent rows.
     """
     lot = np.random.default_rng(seed).random(len(rows))
     order = np.lexsort((lot, -rows["label"].to_numpy(dtype=np.float64)))
@@ -137,7 +137,7 @@ def tests(rows: pd.DataFrame, main: str, other: str) -> Plain:
 
 def _adds(main: Plain, other: Plain) -> str:
     if main["p_value"] is None or other["p_value"] is None:
-        return "cannot tell"
+        return "inconclusive"
     first, second = main["p_value"] < ADDS_P, other["p_value"] < ADDS_P
     if first and second:
         return "both"
@@ -145,9 +145,9 @@ def _adds(main: Plain, other: Plain) -> str:
 
 
 def workload_of_both(main: Sample, other: Sample) -> Plain:
-    """Return how many events two scores found when each picked as many accounts.
+    """Return the events found by two scores when each picks the same number of accounts.
 
-    Rows tied at the edge of the capacity count by their share.
+    Rows tied at the capacity limit count by their share.
 
     Returns
     -------

@@ -1,7 +1,8 @@
-"""The verdict on a score: pass marks fixed beforehand, each criterion shown, one word at the end.
+"""Verdict on a score: criteria with thresholds fixed in advance, and one overall word.
 
-Pure: numbers in, words out. A mark is met only where the whole interval lies on its good side, and
-missed only where the whole interval lies on the other; in between it is undecided.
+Pure functions from numbers to words. A criterion is met only if the whole 95 % interval is on the
+good side of its threshold, missed only if the whole interval is on the other side, and undecided
+otherwise.
 """
 
 from __future__ import annotations
@@ -10,41 +11,41 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from configs.runtime.formatting import NBSP, fixed, listing, plural
+from configs.runtime.formatting import NBSP, fixed, listing, percent, percent_range, plural
 from training.evaluation.metrics import AUC_WITHIN
+from training.reporting.chart_types import Estimated
 from training.reporting.report_text import OutcomeText, estimated
 
 Status = Literal["met", "missed", "undecided", "not measured", "does not apply"]
 Word = Literal["PROVEN", "PROMISING", "NOT PROVEN", "INCONCLUSIVE", "SUSPECT"]
-Estimated = Mapping[str, float | None]
 
 MIN_VERDICT_EVENTS = 20
 GRADES = ((200, "A"), (100, "B"), (50, "C"), (MIN_VERDICT_EVENTS, "D"))
-"""Events from which a sample has each grade; below the last there is no verdict."""
+"""Smallest number of events for each sample grade; below the last one there is no verdict."""
 
 RANDOM_AUC = 0.5
 
 
 @dataclass(frozen=True)
 class PassMarks:
-    """What a score must show to be called proven, each with its whole 95 % interval.
+    """Thresholds for a proven score, each to be met by the whole 95 % interval.
 
     Attributes
     ----------
     min_folds, min_events : int
         Test periods in time, and distinct events in them.
     min_auc : float
-        AUC lies above.
+        Threshold of the AUC.
     min_lift : float
-        Lift at capacity lies above.
+        Threshold of the lift at capacity.
     min_band_ratio : float
         Event rate of the highest band over that of the lowest.
     calibration : tuple of float
-        Observed over expected, and the slope, lie within.
+        Range of observed over expected and of the slope.
     min_lead_days : float
         Median days from first warning to decision, for accounts under contract.
     max_auc : float
-        AUC above which a score is not believed.
+        AUC above which a leak is suspected.
     """
 
     min_folds: int = 4
@@ -59,20 +60,20 @@ class PassMarks:
 
 @dataclass(frozen=True)
 class Criterion:
-    """One pass mark and what was found.
+    """One criterion: threshold and finding.
 
     Attributes
     ----------
     code : str
         Stable name.
     title : str
-        What is asked, in words.
+        The requirement, in words.
     found : str
         The finding with its interval.
     threshold : str
-        The mark.
+        The threshold, in words.
     status : str
-        ``met``, ``missed``, ``undecided`` (the interval holds both, or is not known),
+        ``met``, ``missed``, ``undecided`` (the interval contains the threshold or is unknown),
         ``not measured``, or ``does not apply``.
     value, low, high : float or None
         The numbers behind `found`.
@@ -97,7 +98,7 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One word, the grade of the sample, a sentence, and the marks still to be shown."""
+    """Overall word, sample grade, sentence, and the criteria not yet met."""
 
     word: Word
     grade: str | None
@@ -110,7 +111,7 @@ class Verdict:
 
 
 def sample_grade(n_events: float) -> str | None:
-    """Return the grade of a sample by its distinct events; None below what allows a verdict.
+    """Return the sample grade by distinct events; None with too few for a verdict.
 
     >>> [sample_grade(n) for n in (200, 199, 50, 20, 19)]
     ['A', 'B', 'C', 'D', None]
@@ -119,11 +120,11 @@ def sample_grade(n_events: float) -> str | None:
 
 
 Ask = Callable[[float, float], bool]
-"""Of the limits of an interval."""
+"""Test on the limits of an interval."""
 
 
 def _by_interval(estimate: Estimated, is_met: Ask, is_missed: Ask) -> Status:
-    """Return what an interval says; a value without an interval decides nothing."""
+    """Return the status of an interval; a value without an interval is undecided."""
     value, low, high = estimate["value"], estimate["low"], estimate["high"]
     if value is None:
         return "not measured"
@@ -133,7 +134,7 @@ def _by_interval(estimate: Estimated, is_met: Ask, is_missed: Ask) -> Status:
 
 
 def lower_above(estimate: Estimated, mark: float) -> Status:
-    """Return whether the whole interval lies above the mark.
+    """Return whether the whole interval is above the threshold.
 
     >>> lower_above({"value": 0.7, "low": 0.62, "high": 0.78}, 0.6)
     'met'
@@ -144,7 +145,7 @@ def lower_above(estimate: Estimated, mark: float) -> Status:
 
 
 def at_least(estimate: Estimated, mark: float) -> Status:
-    """Return whether the whole interval reaches the mark.
+    """Return whether the whole interval is at or above the threshold.
 
     >>> at_least({"value": 4.0, "low": 0.7, "high": 7.3}, 3.0)
     'undecided'
@@ -153,7 +154,7 @@ def at_least(estimate: Estimated, mark: float) -> Status:
 
 
 def at_most(estimate: Estimated, mark: float) -> Status:
-    """Return whether the whole interval stays at or below the mark.
+    """Return whether the whole interval is at or below the threshold.
 
     >>> at_most({"value": 0.94, "low": 0.92, "high": 0.96}, 0.95)
     'undecided'
@@ -162,7 +163,7 @@ def at_most(estimate: Estimated, mark: float) -> Status:
 
 
 def within(estimate: Estimated, marks: tuple[float, float]) -> Status:
-    """Return whether the whole interval lies within the marks.
+    """Return whether the whole interval is within the range.
 
     >>> within({"value": 1.22, "low": 0.96, "high": 1.52}, (0.8, 1.25))
     'undecided'
@@ -185,7 +186,7 @@ def criterion(
     suffix: str = "",
     mark: float | None = None,
 ) -> Criterion:
-    """Return a criterion with its finding in words."""
+    """Return a criterion with its finding as text."""
     if estimate is None or estimate["value"] is None:
         return Criterion(code, title, "not measured", threshold, status)
     return Criterion(
@@ -202,11 +203,11 @@ def criterion(
 
 
 def sample_criteria(n_folds: int, n_events: int, marks: PassMarks) -> list[Criterion]:
-    """Return whether there was enough to judge on."""
+    """Return the criteria on sample size."""
     return [
         Criterion(
             "folds",
-            "enough test periods, each later than what was learnt from",
+            "enough test periods, each later than its training data",
             str(n_folds),
             f"at least {marks.min_folds}",
             "met" if n_folds >= marks.min_folds else "missed",
@@ -226,7 +227,7 @@ def sample_criteria(n_folds: int, n_events: int, marks: PassMarks) -> list[Crite
 def ranking_criteria(
     model: Mapping[str, Estimated], calendar: Mapping[str, Any], marks: PassMarks
 ) -> list[Criterion]:
-    """Return whether the score tells accounts apart, and better than the calendar does."""
+    """Return the criteria on ranking: AUC, difference to the calendar and lift."""
     gain = calendar["difference"]
     return [
         criterion(
@@ -247,7 +248,7 @@ def ranking_criteria(
         ),
         criterion(
             "lift",
-            "finds more events than picking at random (lift at capacity)",
+            "finds more events than a random selection (lift at capacity)",
             model["lift_at_capacity"],
             f"lower limit above {marks.min_lift}×",
             lower_above(model["lift_at_capacity"], marks.min_lift),
@@ -257,7 +258,7 @@ def ranking_criteria(
 
 
 def band_criteria(bands: Mapping[str, Any], marks: PassMarks) -> list[Criterion]:
-    """Return whether the bands mean what they say."""
+    """Return the criteria on event rates by band."""
     inversions = bands["inversions"]
     several = len(bands["rows"]) > 1
     order = listing([f"{item['lower']} above {item['upper']}" for item in inversions])
@@ -265,7 +266,7 @@ def band_criteria(bands: Mapping[str, Any], marks: PassMarks) -> list[Criterion]
     return [
         criterion(
             "band_ratio",
-            "the highest band has many times the events of the lowest",
+            "event rate of the highest band well above the lowest",
             bands["ratio"],
             f"at least {marks.min_band_ratio:.0f}×",
             at_least(bands["ratio"], marks.min_band_ratio),
@@ -282,7 +283,7 @@ def band_criteria(bands: Mapping[str, Any], marks: PassMarks) -> list[Criterion]
 
 
 def calibration_criteria(model: Mapping[str, Estimated], marks: PassMarks) -> list[Criterion]:
-    """Return whether a probability can be taken at its word."""
+    """Return the criteria on calibration."""
     span = f"{marks.calibration[0]} to {marks.calibration[1]}"
     level, slope, skill = (
         model[name] for name in ("observed_to_expected", "calibration_slope", "brier_skill")
@@ -290,21 +291,21 @@ def calibration_criteria(model: Mapping[str, Estimated], marks: PassMarks) -> li
     return [
         criterion(
             "level",
-            "as many events as the probabilities add up to (observed over expected)",
+            "number of events close to the sum of probabilities (observed over expected)",
             level,
             span,
             within(level, marks.calibration),
         ),
         criterion(
             "slope",
-            "probabilities neither too extreme nor too timid (slope)",
+            "spread of probabilities neither too wide nor too narrow (slope)",
             slope,
             span,
             within(slope, marks.calibration),
         ),
         criterion(
             "brier_skill",
-            "closer to what happened than the same rate for all (Brier skill)",
+            "more accurate than the average rate for all (Brier skill)",
             skill,
             "above 0",
             lower_above(skill, 0.0),
@@ -315,10 +316,10 @@ def calibration_criteria(model: Mapping[str, Estimated], marks: PassMarks) -> li
 def lead_criteria(
     lead: Mapping[str, Any], marks: PassMarks, *, applies: bool, why_not: str
 ) -> list[Criterion]:
-    """Return whether the warning comes early enough to act on."""
+    """Return the criteria on lead time."""
     titles = (
         "warns early (median days before the decision)",
-        "warns longer ahead than the calendar (mean days, never warned counting 0)",
+        "warns earlier than the calendar (mean days, events without warning count as 0)",
     )
     thresholds = (f"at least {marks.min_lead_days:.0f} days", "difference, lower limit above 0")
     if not applies:
@@ -355,23 +356,23 @@ def lead_criteria(
 def leakage_criteria(
     area: Estimated | None, checks: Sequence[Mapping[str, Any]], marks: PassMarks
 ) -> list[Criterion]:
-    """Return whether anything suggests that a feature knew the outcome.
+    """Return the criteria on leakage: no sign that a feature contains the outcome.
 
     Parameters
     ----------
     area : Estimated or None
-        AUC of the score; None leaves out whether it is too good.
+        AUC of the score; None leaves out the check on its size.
     checks : sequence of mapping
         Leakage checks with ``title``, ``passed`` (bool, or None when it could not run), ``words``.
     marks : PassMarks
-        ``max_auc`` is read.
+        Provides ``max_auc``.
     """
     found = []
     if area is not None:
         found.append(
             criterion(
                 "too_good",
-                f"not too good to be true ({AUC_WITHIN})",
+                f"not suspiciously high ({AUC_WITHIN})",
                 area,
                 f"at most {marks.max_auc}",
                 at_most(area, marks.max_auc),
@@ -401,17 +402,17 @@ def verdict(criteria: Sequence[Criterion], outcome: OutcomeText) -> Verdict:
     ----------
     criteria : sequence of Criterion
         With the codes ``events``, ``discrimination`` and ``calendar`` among them.
-    outcome : Outcome
+    outcome : OutcomeText
         For the sentence.
 
     Notes
     -----
-    SUSPECT: a leakage check failed, or the AUC itself is too good: what would spoil every other
-    mark is suspected before it is certain. INCONCLUSIVE: fewer than 20 events, or fewer events than
-    the mark and an interval that holds both chance and the mark. PROVEN: everything that applies is
-    met; one mark that is undecided or not measured prevents it. PROMISING: ranks better than
-    chance, the value reaches the mark for AUC and the calendar is not shown to do as well. NOT
-    PROVEN: the rest.
+    SUSPECT: a leakage check failed or the AUC is suspiciously high; a leak would invalidate every
+    other criterion. INCONCLUSIVE: fewer than 20 events, or fewer events than required and an
+    interval that contains both chance and the threshold. PROVEN: every criterion that applies is
+    met; one undecided or unmeasured criterion prevents it. PROMISING: ranks better than chance,
+    the AUC reaches its threshold and the calendar is not shown to do as well. NOT PROVEN: the
+    rest.
     """
     by_code = {item.code: item for item in criteria}
     n_events = by_code["events"].value or 0.0
@@ -471,24 +472,24 @@ def _sentence(
     if word == "SUSPECT":
         asked = listing([f"“{item.title}” ({item.found})" for item in _suspicions(criteria)])
         return (
-            f"A leak is suspected: {asked}. A feature may know the outcome; use no score until it "
-            "is explained."
+            f"A data leak is suspected: {asked}. A feature may contain the outcome. Do not use the "
+            "scores until this is explained."
         )
     if word == "INCONCLUSIVE":
-        few = f"{plural(n_events, 'event')} cannot decide it"
+        few = f"{plural(n_events, 'event')} are too few to decide"
         if sample_grade(n_events) is None:
-            return f"{few}: below {MIN_VERDICT_EVENTS} there is no verdict."
-        return f"{few}: {ranks}, which may be chance."
+            return f"{few}: a verdict needs at least {MIN_VERDICT_EVENTS}."
+        return f"{few}: {ranks}, but this may be chance."
     if word == "PROVEN":
-        return f"{ranks[:1].upper()}{ranks[1:]}, and every mark set beforehand is met."
+        return f"{ranks[:1].upper()}{ranks[1:]}, and every criterion set in advance is met."
     marks = _marks(criteria)
     if word == "PROMISING":
         return f"{ranks[:1].upper()}{ranks[1:]}, better than chance; {marks}."
-    return f"{ranks[:1].upper()}{ranks[1:]}, short of what was asked; {marks}."
+    return f"{ranks[:1].upper()}{ranks[1:]}, below the requirement; {marks}."
 
 
 def _marks(criteria: Sequence[Criterion]) -> str:
-    """Return how many marks are met, missed and neither, in words."""
+    """Return the number of criteria met, missed and undecided, in words."""
     asked_for = [item.status for item in criteria if item.status != "does not apply"]
     met = asked_for.count("met")
     others = [
@@ -496,26 +497,26 @@ def _marks(criteria: Sequence[Criterion]) -> str:
         for status in ("missed", "undecided", "not measured")
         if status in asked_for
     ]
-    return f"{met} of {len(asked_for)} marks are met, {listing(others)}"
+    return f"{met} of {len(asked_for)} criteria are met, {listing(others)}"
 
 
 def _ranks(ranking: Criterion, outcome: OutcomeText) -> str:
-    """Say an AUC in words."""
+    """Return an AUC in words."""
     if ranking.value is None:
         return "the ranking could not be measured"
     span = (
-        f" (95{NBSP}% interval {round(100 * ranking.low)} to {round(100 * ranking.high)})"
+        f" (95{NBSP}% interval {percent_range(ranking.low, ranking.high)})"
         if ranking.low is not None and ranking.high is not None
         else ""
     )
     return (
-        f"out of 100 pairs it put the account that {outcome.did} above the one that "
-        f"{outcome.did_not} {round(100 * ranking.value)} times{span}"
+        f"in {percent(ranking.value, 0)} of pairs{span} it ranked the account that {outcome.did} "
+        f"above the one that {outcome.did_not}"
     )
 
 
 def half_width(n_events: int, base_rate: float, area: float = 0.75) -> float | None:
-    """Return the half-width of the 95 % interval of an AUC to expect from a sample.
+    """Return the expected half-width of the 95 % interval of an AUC.
 
     Parameters
     ----------

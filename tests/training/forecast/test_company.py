@@ -11,10 +11,9 @@ import pytest
 from configs.schema.company import Company, parse_company
 from features.days import day_index, index_day
 from features.revenue.retention import TERM_COLUMNS
-from training.forecast.charts import past_chart, periods_chart
+from training.forecast.charts import forecast_lines, past_chart, periods_chart
 from training.forecast.company import company_forecast
 from training.forecast.inputs import ForecastInputs
-from training.forecast.labels_text import forecast_lines
 from training.report.content import plain_content
 
 FIRST, TODAY = date(2024, 1, 1), date(2026, 1, 1)
@@ -254,7 +253,7 @@ def test_outcomes_that_do_not_move_revenue_forecast_nothing():
         company(observed_in="outcomes"), told, predictions(made), book(made), release(), draws=50
     )
     assert found["kind"] == "none"
-    assert "what is predicted is not what moves revenue" in found["words"][0]
+    assert "churn scores do not predict changes of ARR" in found["words"][0]
 
 
 def test_a_lead_time_leaves_the_next_weeks_out_and_forecasts_nothing():

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
+from training.forecast.backtest import is_covered
 from training.forecast.common_shock import GRID, CommonShock, estimate_shock
-from training.forecast.draw_scores import is_covered
 from training.forecast.simulate import (
     ForecastStep,
     SimulatedChanges,

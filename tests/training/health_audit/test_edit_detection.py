@@ -116,7 +116,7 @@ class TestTraces:
         clean = on_one_level(paths(self.walk(40), self.walk(80, seed=1)), 365)
         found = on_one_level(paths(left, self.walk(80, seed=1)), 365)
         assert found.p_value < 1e-6 < clean.p_value
-        assert "10 of 40 leavers" in found.words
+        assert "10 of 40 lost accounts" in found.words
 
     def test_a_level_on_which_others_stand_too_is_natural(self):
         left, stayed = self.walk(40), self.walk(80, seed=1)

@@ -52,7 +52,7 @@ def test_a_bulk_backfill(made, files):
     scores, outcomes = files
     found = checks(made, scores.assign(recorded_at="2025-12-30T09:00:00"), outcomes)
     assert found["written_late"]["passed"] is False
-    assert "in one go on 30" in found["written_late"]["words"]
+    assert "on one day, 30" in found["written_late"]["words"]
 
 
 def test_scores_written_late(made, files):
@@ -86,7 +86,7 @@ def test_changed_since_it_was_recorded(made, files):
     })  # fmt: skip
     found = checks(made, scores, outcomes, changed)
     assert found["rewritten"]["passed"] is False
-    assert "differ from what was recorded earlier" in found["rewritten"]["words"]
+    assert "differ from the earlier recording" in found["rewritten"]["words"]
 
 
 def test_today_copied_backwards(made, files):

@@ -65,7 +65,7 @@ def test_days_as_spreadsheets_number_them():
 @pytest.mark.parametrize("cells", [["last week", "2025"], ["1", "2"]])
 def test_a_column_named_for_a_date_that_holds_none_is_refused(cells):
     frame = pd.DataFrame({"account_id": ["A", "B"], "scored_on": cells, "score": ["1", "2"]})
-    with pytest.raises(SourceError, match="too few of its cells can be that") as refused:
+    with pytest.raises(SourceError, match="too few of its values fit") as refused:
         score_rows(frame, asked())
     assert cells[0] in str(refused.value.where)
     assert "--column scores.date=scored_on" in str(refused.value.fix)
@@ -131,11 +131,11 @@ def test_names_are_guessed_and_told():
     }  # fmt: skip
     assert component_columns(frame, found) == ["Adoption"]
     told = guess_columns(frame, "scores", SCORES, {"scores.score": "Adoption"})
-    assert (told["score"].column, told["score"].how) == ("Adoption", "as told")
+    assert (told["score"].column, told["score"].how) == ("Adoption", "as configured")
 
 
 def test_a_missing_date_is_refused():
-    with pytest.raises(SourceError, match="looks like when it was decided") as refused:
+    with pytest.raises(SourceError, match="looks like the date of the decision") as refused:
         guess_columns(pd.DataFrame({"account": ["A"]}), "outcomes", OUTCOMES, {})
     assert refused.value.fix.startswith("--column outcomes.date=NAME")
 
@@ -175,7 +175,7 @@ def test_a_creation_date_is_no_time_of_writing():
     })  # fmt: skip
     found = score_rows(frame, asked())
     assert not found.has_recorded
-    assert "not taken as the time of writing" in found.notes[0].words
+    assert "not used as the time of writing" in found.notes[0].words
 
 
 def test_a_day_is_known_at_its_next_midnight():

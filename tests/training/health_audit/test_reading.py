@@ -47,7 +47,7 @@ def test_what_no_file_proves_is_asked_about(made, tmp_path):
     scores = written(scores, "scored_on", "%d/%m/%Y")
     with pytest.raises(SourceError, match="'scored_on' can be read in two ways") as caught:
         made.run(tmp_path, scores, outcomes)
-    assert caught.value.fix == "--day-first or --month-first says which"
+    assert caught.value.fix == "set --day-first or --month-first"
     assert made.run(tmp_path, scores, outcomes, day_first=True).content is not None
 
 

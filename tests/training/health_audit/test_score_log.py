@@ -10,6 +10,7 @@ from datetime import timedelta
 import pandas as pd
 import pytest
 
+from configs.runtime import formatting
 from configs.runtime.errors import StateError
 from training.health_audit.score_log import seen_scores
 
@@ -28,8 +29,8 @@ def test_names_the_date_of_a_verdict(made, tmp_path):
     done = made.run(tmp_path, today, outcomes)
     assert done.content is None
     said = " ".join(done.lines)
-    assert "nothing to judge yet" in said
-    assert f"a first verdict becomes possible on {done.wait.first_on:%Y-%m-%d}" in said
+    assert "no evaluation yet" in said
+    assert f"first possible verdict on {formatting.day(done.wait.first_on)}" in said
     days = (outcomes["decided_on"].max() - outcomes["decided_on"].min()).days
     per_year = len(outcomes) / days * 365.25
     assert done.wait.losses_per_year == pytest.approx(per_year)
@@ -40,7 +41,7 @@ def test_names_the_date_of_a_verdict(made, tmp_path):
 
 def test_without_outcomes_a_rate_is_assumed(made, tmp_path):
     done = made.run(tmp_path, one_day(made)[0], None)
-    assert "assumed loss of 10% of accounts a year" in " ".join(done.lines)
+    assert "assumed loss of 10\xa0% of accounts a year" in " ".join(done.lines)
 
 
 def test_is_append_only_and_tells_changes(made, tmp_path):

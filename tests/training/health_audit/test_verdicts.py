@@ -104,7 +104,8 @@ class TestNumbers:
         text = re.sub(r"\s+", " ", page)
         assert text.count("AUC within test periods") > 5
         assert text.count("AUC over all periods together") >= 1
-        named = r"AUC(?! within test periods| over all periods together| Of a random|s? of 0\.75)"
+        named = r"AUC(?! within test periods| over all periods together| The share of pairs|s? "
+        r"of 0\.75)"
         rises = r"AUC rises"  # the finding of a check, of the same score at two distances
         left = [text[at.start() : at.end() + 40] for at in re.finditer(named, text)]
         assert [words for words in left if not re.match(rises, words)] == []
@@ -140,10 +141,10 @@ def by_hand(scores: pd.DataFrame, outcomes: pd.DataFrame, horizon: int = 91) -> 
 class TestDirections:
     def test_a_risk_score_runs_the_other_way(self, made, good, tmp_path):
         scores, outcomes = made.company()
-        turned = scores.assign(risk_score=100 - scores["health_score"]).drop(
+        oriented = scores.assign(risk_score=100 - scores["health_score"]).drop(
             columns=["health_score", "band"]
         )
-        done = made.run(tmp_path, turned, outcomes)
+        done = made.run(tmp_path, oriented, outcomes)
         assert done.content["reading"]["higher"] == "riskier"
         ours = done.content["targets"]["churn"]["models"][0]["auc"]["value"]
         assert ours == pytest.approx(good.content["targets"]["churn"]["models"][0]["auc"]["value"])
@@ -179,7 +180,7 @@ class TestDirections:
         scores, outcomes = made.company(accounts=120)
         named = {"green": "sunny", "yellow": "cloudy", "red": "stormy"}
         scores = scores[["account_id", "scored_on"]].assign(band=scores["band"].map(named))
-        with pytest.raises(DataError, match="which band is worse cannot be told") as refused:
+        with pytest.raises(DataError, match="the order of the bands is unknown") as refused:
             made.run(tmp_path / "a", scores, outcomes)
         assert "--bands" in refused.value.fix
         done = made.run(tmp_path / "b", scores, outcomes, bands=(("sunny", "cloudy", "stormy"),))
@@ -211,12 +212,12 @@ class TestOddFiles:
         [
             ("renamed", "green, yellow, red became healthy, watch, critical"),
             ("gaps", "few or no scores in"),
-            ("outcomes_end", "They are taken as not yet recorded"),
+            ("outcomes_end", "They count as not yet recorded"),
             ("currencies", "EUR and USD and is not added up"),
-            ("negative_arr", "1 row of 1 account carry a negative ARR"),
-            ("copies", "exact copies"),
-            ("contradictions", "two scores at one time"),
-            ("case", "1 account written in two ways"),
+            ("negative_arr", "1 row of 1 account have a negative ARR"),
+            ("copies", "exact duplicates"),
+            ("contradictions", "two scores for one account and time"),
+            ("case", "1 account with two spellings"),
             ("same_event", "4 outcomes of an account within 90 days"),
             ("one_segment", "only one segment"),
         ],
@@ -244,7 +245,7 @@ class TestOddFiles:
         theirs = outcomes.assign(account_id=outcomes["account_id"].str[1:])
         with pytest.raises(DataError, match="no outcome belongs") as refused:
             made.run(tmp_path, scores.assign(account_id=number), theirs)
-        assert "lost the zeros in front" in str(refused.value.fix)
+        assert "leading zeros are missing" in str(refused.value.fix)
 
     def test_nobody_left(self, made, tmp_path):
         scores, outcomes = made.company(accounts=60)
@@ -264,5 +265,5 @@ class TestOddFiles:
         assert "health_score" in refused.value.fix
 
     def test_too_short_for_the_horizon(self, made, tmp_path):
-        with pytest.raises(DataError, match="no score has a completely observed window"):
+        with pytest.raises(DataError, match="no score has a completely observed label window"):
             made.run(tmp_path, *made.company(accounts=60, months=3), horizon_days=300)

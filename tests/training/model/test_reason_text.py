@@ -48,13 +48,13 @@ def test_an_unknown_code_is_refused_with_the_closest():
         (12345.6, "count", "12,346"),
         (1.0, "hours", "1 hour"),
         (0.5, "days", "0.5 days"),
-        (0.005, "share", "0 %"),
-        (1.25, "share", "125 %"),
-        (1.84, "ratio", "184 %"),
+        (0.005, "share", "0.5\xa0%"),
+        (1.25, "share", "125\xa0%"),
+        (1.84, "ratio", "184\xa0%"),
         (0.0, "log_ratio", "unchanged"),
-        (0.6931471805599453, "log_ratio", "up 100 %"),
+        (0.6931471805599453, "log_ratio", "up 100\xa0%"),
         (0.0, "flag", "no"),
-        (-0.4, "score", "-0.4"),
+        (-0.4, "score", "−0.4"),
         (-1200.0, "money", "−€1,200"),
         (float("nan"), "money", "not known"),
     ],
@@ -72,5 +72,7 @@ def test_states_have_no_window_and_words_get_a_colon():
     flag = FeatureInfo("champion", "r", "champion present", "", "flag", None, "relationship")
     assert phrase(flag)(0.0, 1.0, None) == "Champion present: no (yes twelve weeks earlier)"
     share = FeatureInfo("seats", "u", "seats in use", "", "share", None, "adoption")
-    assert phrase(share)(0.35, None, None) == "Seats in use 35 %"
-    assert phrase(share, peers="at peers")(0.35, None, 0.6) == ("Seats in use 35 % (60 % at peers)")
+    assert phrase(share)(0.35, None, None) == "Seats in use 35\xa0%"
+    assert phrase(share, peers="at peers")(0.35, None, 0.6) == (
+        "Seats in use 35\xa0% (60\xa0% at peers)"
+    )

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from configs.runtime.formatting import percent
 from configs.runtime.state_directory import State, read_json
 from training.evaluation.evaluate import evaluate
 from training.evaluation.metrics import AUC_POOLED, AUC_WITHIN
@@ -21,7 +22,7 @@ from training.report.report import build_report
 NAMED = re.compile(
     r"AUC(?! within test periods| within months| over all (periods|months) together)"
 )
-EXPLAINED = ("AUC Of a random account", "an AUC of 0.75", "the AUC of a period", "for an AUC.")
+EXPLAINED = ("AUC The share of pairs", "an AUC of 0.75", "the AUC of a period", "for an AUC.")
 """Where the word stands for the idea and no number of a score follows it."""
 
 
@@ -113,5 +114,5 @@ def test_the_page_never_says_auc_alone_of_a_number(shown):
     assert text.count(AUC_POOLED) > 3
     assert unnamed(text) == []
     model = content["models"][0]
-    assert f"{round(100 * model['auc']['value'])} of 100" in text
-    assert f"of all periods together {round(100 * model['auc_pooled']['value'])}" in text
+    assert percent(model["auc"]["value"], 0) in html
+    assert f"over all periods: {percent(model['auc_pooled']['value'], 0)}" in html

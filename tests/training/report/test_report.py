@@ -17,8 +17,10 @@ import pytest
 from configs.runtime.errors import DataError
 from configs.runtime.formatting import percent
 from configs.runtime.state_directory import State, read_manifest
+from training.report import content_types as types
 from training.report.report import build_report, render, style_hash
 from training.reporting.report_text import estimated
+from training.validation import content_types as account_types
 
 VOID = {"meta", "br", "link", "img", "hr"}
 
@@ -110,6 +112,28 @@ class TestFiles:
 
     def test_the_page_is_drawn_from_the_json(self, html, content):
         assert render(content) == html
+
+    def test_keys_are_those_of_the_types(self, content):
+        churn, book = content["targets"]["churn"], content["book"]
+        accounts = book["targets"]["churn"]
+        for part, kind in (
+            (content, types.ReportContent),
+            (churn, types.TargetContent),
+            (churn["test"], types.TestContent),
+            (churn["models"][0], types.ModelRow),
+            (churn["cohort"][0], types.CohortStep),
+            (churn["served"], types.ServedContent),
+            (content["joint"], types.JointContent),
+            (content["joint"]["now"][0], types.BandPair),
+            (content["quality"], types.QualityContent),
+            (content["versions"], types.VersionsContent),
+            (book, account_types.CurrentAccounts),
+            (accounts, account_types.TargetAccounts),
+            (accounts["totals"], account_types.AccountTotals),
+            (accounts["bands"][0], account_types.BandRow),
+            (accounts["top"][0], account_types.TopAccount),
+        ):
+            assert set(part) == kind.__required_keys__, kind.__name__
 
     def test_what_tuning_gained_is_told_and_is_no_limit(self, page, content):
         assert page.text.count("Tuning lowered log-loss from 0.2400 to 0.2346.") == 2
@@ -206,8 +230,8 @@ class TestAccess:
 class TestWords:
     def test_verdict_first(self, page):
         text = page.text
-        assert text.index("PROMISING") < text.index("The marks, set beforehand")
-        assert text.index("INCONCLUSIVE") < text.index("The book now")
+        assert text.index("PROMISING") < text.index("Criteria, set in advance")
+        assert text.index("INCONCLUSIVE") < text.index("ARR on 1 Jul 2026")
         assert "Does the health score in use predict it? Yes" in text
 
     def test_numbers_are_those_of_the_json(self, page, content):
@@ -263,7 +287,7 @@ class TestStates:
             "bundles": {name: item | {"verdict": "provisional"} for name, item in bundles.items()}
         }
         page, content = changed(example, tmp_path, release=release)
-        assert "Likeliest growth" in page.text
+        assert "Most likely growth" in page.text
         assert "Read with care: the verdict on this score is inconclusive" in page.text
         assert "is published as provisional" in page.text
         assert len(content["book"]["targets"]["expansion"]["top"]) == 10
@@ -287,7 +311,7 @@ class TestStates:
             out_of_time=example.out_of_time | {"churn": rows},
             evaluations=example.evaluations | {"churn": evaluation},
         )
-        assert "the outcome has no date of decision" in page.text
+        assert "the outcome has no decision date" in page.text
         lead = [c for c in content["targets"]["churn"]["criteria"] if c["code"] == "lead"]
         assert lead[0]["status"] == "does not apply"
 
@@ -296,13 +320,13 @@ class TestStates:
         page, content = changed(
             example, tmp_path, evaluations=example.evaluations | {"churn": evaluation}
         )
-        assert "accounts were held out, not time" in page.text
+        assert "accounts were held out instead of time" in page.text
         assert content["targets"]["churn"]["criteria"][0]["status"] == "missed"
 
     def test_no_health_score(self, example, tmp_path):
         rows = example.out_of_time["churn"].assign(health_score=np.nan)
         page, _ = changed(example, tmp_path, out_of_time=example.out_of_time | {"churn": rows})
-        assert page.text.count("There is none to examine") == 4
+        assert page.text.count("Not evaluated: no history") == 4
 
     def test_suspect(self, example, tmp_path):
         checks = {"churn": [{"title": "AUC falls off a cliff", "passed": False, "words": ""}]}
@@ -342,7 +366,7 @@ class TestEditedScore:
         assert page.text.count(said) == 2  # in the verdict, and with the evidence
         assert "45 of 90 leavers stand within 2 points" in page.text
         assert "1 of 2 integrity checks missed" in page.text
-        assert "Yes: it put" not in page.text
+        assert "Yes: it ranked" not in page.text
 
     def test_a_score_that_passes_is_answered_as_before(self, example, tmp_path):
         page, content = changed(example, tmp_path, own_score=[self.PASSED])

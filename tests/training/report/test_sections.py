@@ -69,7 +69,7 @@ def test_the_record_shows_bands_and_says_what_is_interim(page):
 
 
 def test_interventions_say_what_cannot_be_concluded(page):
-    assert "What cannot be concluded" in page
+    assert "Limits of these numbers" in page
     assert "1,356 accounts in each arm" in page
 
 
@@ -114,6 +114,6 @@ def test_kinds_of_growth_show_their_backtest(example):
     html = build_report(**_arguments(example), sections={"growth": section}).html
     page = html.read_text(encoding="utf-8")
     assert "31 of 40 [62\xa0%, 87\xa0%]" in page
-    assert "3 past growths are of no kind that the terms tell" in page
+    assert "3 past growth events have no kind in the subscription terms" in page
     assert "The kinds of past growth are not known." in page
     assert growth_section({"churn": {}}) is None

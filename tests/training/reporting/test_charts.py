@@ -24,7 +24,7 @@ def test_area_axis_holds_everything():
 def test_area_ticks_name_chance_and_mark():
     ticks = charts.area_ticks(charts.Axis(0.4, 0.8), 0.6)
     assert {tick["text"]: tick["note"] for tick in ticks} == {
-        "0.4": "", "0.5": "chance", "0.6": "mark", "0.7": "", "0.8": "",
+        "0.4": "", "0.5": "chance", "0.6": "threshold", "0.7": "", "0.8": "",
     }  # fmt: skip
     assert [ticks[0]["anchor"], ticks[-1]["anchor"]] == ["start", "end"]
 

@@ -30,7 +30,7 @@ def test_a_page_is_printed_beside_itself(page, absent):
 
 def test_without_a_browser_it_says_what_to_do(page, monkeypatch):
     monkeypatch.setenv("PATH", str(page.parent))
-    with pytest.raises(UnavailableError, match="no browser") as caught:
+    with pytest.raises(UnavailableError, match="no installed browser") as caught:
         print_pdf(page)
     assert "print it" in caught.value.fix
 

@@ -209,8 +209,8 @@ class TestPaired:
             (0.001, 0.2, "better"),
             (-0.2, -0.001, "worse"),
             (-0.03, 0.03, "equivalent"),
-            (-0.031, 0.02, "cannot tell"),
-            (None, None, "cannot tell"),
+            (-0.031, 0.02, "inconclusive"),
+            (None, None, "inconclusive"),
         ],
     )
     def test_words(self, low, high, said):
@@ -256,7 +256,7 @@ class TestHealth:
 
     def test_noise(self):
         found = self.audit(health_score=lambda x, rng: rng.normal(size=len(x)))
-        assert found["predicts"] == "cannot tell"
+        assert found["predicts"] == "inconclusive"
 
 
 class TestOnEvidence:

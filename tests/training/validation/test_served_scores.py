@@ -102,7 +102,7 @@ def test_a_daily_book_counts_each_account_once_a_month():
 
 def test_without_a_score_and_before_a_window_closes_it_says_so():
     nothing = served_content(table([]), NOW, seed=1)
-    assert nothing["words"] == ["No score has been served yet, so there is no record."]
+    assert nothing["words"] == ["No score has been served yet."]
     early = served_content(table([score("a", "2026-02-01", 0.2, None)]), NOW, seed=1)
-    assert "no verdict yet. The first closes on 2026-05-03" in early["words"][0]
+    assert "no verdict yet. The first closes on 3 May 2026" in early["words"][0]
     assert early["targets"]["churn"]["measures"] is None

@@ -74,7 +74,7 @@ def test_word(changes, word):
 
 def test_sentence_says_the_numbers():
     found = verdict(criteria(), CHURN)
-    assert "the account that left above the one that stayed 75 times" in found.sentence
+    assert "In 75\xa0% of pairs" in found.sentence
     assert "72 to 78" in found.sentence
     assert found.grade == "A"
     assert found.lacking == ()
@@ -228,7 +228,9 @@ def test_a_leak_is_suspected_before_it_is_certain(area, half, status, word):
 
 def test_the_sentence_counts_what_is_undecided():
     made = [*criteria(others="undecided"), Criterion("level", "level", "2.0", "1", "missed")]
-    assert verdict(made, CHURN).sentence.endswith("6 of 8 marks are met, 1 missed and 1 undecided.")
+    assert verdict(made, CHURN).sentence.endswith(
+        "6 of 8 criteria are met, 1 missed and 1 undecided."
+    )
 
 
 def test_half_width_of_an_auc():

@@ -7,7 +7,7 @@ import pytest
 import scoringrules
 from scipy.stats import norm
 
-from training.forecast.draw_scores import coverage_tolerance, crps, is_covered
+from training.forecast.backtest import coverage_tolerance, crps, is_covered
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 500])
