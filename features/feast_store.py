@@ -13,11 +13,11 @@ import os
 import sqlite3
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
@@ -64,30 +64,33 @@ RETRY_AFTER_SECONDS = (0.01, 0.03, 0.1, 0.3)
 VECTOR = "vector_"
 """How names of vector views begin; no family is called so."""
 
-VECTOR_FIELDS = ("values", "past", "facts")
-"""What the vector view holds of an entity."""
+VECTOR_FIELDS = ("values", "past", "facts", "answer")
+"""Fields of the vector view. Loading a book empties `answer`; a score run fills it."""
 
 _Found = tuple[datetime | None, dict[str, Any] | None]
 """What Feast's online stores answer per entity: when, and Feast's values by field."""
 
 
 class OnlineRow(NamedTuple):
-    """What the online store holds of one entity, as it lies there.
+    """One entity's row of the online store, in bytes.
 
     Attributes
     ----------
     as_of : datetime
         The moment the values stand for, UTC.
     values, past : bytes
-        A head, then little-endian float64 (`online_row_frame`).
+        Little-endian float64.
     facts : bytes
         JSON.
+    answer : bytes
+        The stored answer (`FeastStore.store_answers`); empty when there is none.
     """
 
     as_of: datetime
     values: bytes
     past: bytes
     facts: bytes
+    answer: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -299,7 +302,7 @@ class FeastStore:
 
     def _vector_view(self, entity: Any, features: FeatureSet) -> FeatureView:
         from feast import FeatureView, Field
-        from feast.types import Array, Float64, String
+        from feast.types import Array, Bytes, Float64, String
 
         from features.snapshots.grid import DAY_PATTERN
 
@@ -313,6 +316,7 @@ class FeastStore:
                 Field(name="values", dtype=Array(Float64)),
                 Field(name="past", dtype=Array(Float64)),
                 Field(name="facts", dtype=String),
+                Field(name="answer", dtype=Bytes),
             ],
             source=self._source(name, f"{folder}/part.parquet"),
             online=True,
@@ -405,27 +409,49 @@ class FeastStore:
         try:
             found = self._read(view, entities)
         except Exception as error:  # Feast raises whatever its store's driver raises
-            raise UnavailableError(
-                f"the online store does not answer: {type(error).__name__}",
-                where=f"view {view}",
-                fix="check the store, then run `bellwether features`",
-            ) from error
+            raise _unavailable(view, error) from error
         return [_held(item) for item in found]
 
-    def _read(self, view: str, entities: Sequence[str]) -> list[_Found]:
-        """Ask the online store itself.
+    def store_answers(
+        self, feature_hash: str, answers: Mapping[str, bytes], as_of: datetime
+    ) -> None:
+        """Store answers next to the vectors they were computed from.
 
-        `get_online_features` asks it the same and then builds a message of the answer and Python
+        Parameters
+        ----------
+        feature_hash : str
+            Identity of the vectors' feature set.
+        answers : mapping of str to bytes
+            Entity to its answer, of entities the online store holds as of `as_of`.
+        as_of : datetime
+            The moment the vectors stand for, UTC.
+
+        Raises
+        ------
+        UnavailableError
+            As `online`.
+        """
+        view = vector_view(feature_hash)
+        try:
+            declared = self._view(view)  # first: it imports Feast as it is to be imported
+            from feast.protos.feast.types.Value_pb2 import Value
+
+            rows = [
+                (_entity_key(entity), {"answer": Value(bytes_val=answer)}, as_of, None)
+                for entity, answer in answers.items()
+            ]
+            self._provider.online_write_batch(self._feast.config, declared, rows, None)
+        except Exception as error:  # Feast raises whatever its store's driver raises
+            raise _unavailable(view, error) from error
+
+    def _read(self, view: str, entities: Sequence[str]) -> list[_Found]:
+        """Read from the online store's provider.
+
+        `get_online_features` reads the same and then builds a message of the answer and Python
         values of the message, number by number: three quarters of the time for a batch.
         """
         declared = self._view(view)  # first: it imports Feast as it is to be imported
-        from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-        from feast.protos.feast.types.Value_pb2 import Value
-
-        keys = [
-            EntityKey(join_keys=[JOIN_KEY], entity_values=[Value(string_val=entity)])
-            for entity in entities
-        ]
+        keys = [_entity_key(entity) for entity in entities]
         found: list[_Found] = self._provider.online_read(
             self._feast.config, declared, keys, list(VECTOR_FIELDS)
         )
@@ -595,19 +621,47 @@ def vector_view(feature_hash: str) -> str:
     return f"{VECTOR}{feature_hash}"
 
 
+def _entity_key(entity: str) -> Any:
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    return EntityKey(join_keys=[JOIN_KEY], entity_values=[Value(string_val=entity)])
+
+
+def _unavailable(view: str, error: Exception) -> UnavailableError:
+    return UnavailableError(
+        f"the online store does not answer: {type(error).__name__}",
+        where=f"view {view}",
+        fix="check the store, then run `bellwether features`",
+    )
+
+
 def _held(found: _Found) -> OnlineRow | None:
     as_of, row = found
-    # SQLite answers nothing for an unknown entity, Redis empty values.
-    if as_of is None or row is None or not row["values"].HasField("double_list_val"):
+    # SQLite returns nothing for an unknown entity, Redis empty values.
+    if as_of is None or row is None or not all(name in row for name in VECTOR_FIELDS[:3]):
         return None
-    # Written out, a list of doubles is a head and then the doubles as they lie in memory: taken
-    # over whole, it costs less than reading the numbers one by one.
+    if not row["values"].HasField("double_list_val"):
+        return None
+    answer = row.get("answer")
     return OnlineRow(
         as_of,
-        row["values"].double_list_val.SerializeToString(),
-        row["past"].double_list_val.SerializeToString(),
+        _float64(row["values"]),
+        _float64(row["past"]),
         row["facts"].string_val.encode(),
+        answer.bytes_val if answer is not None else b"",
     )
+
+
+def _float64(value: Any) -> bytes:
+    """Return a list of doubles as it lies in memory.
+
+    Serialised, it is a head and then the doubles: taken over whole, it costs less than reading the
+    numbers one by one.
+    """
+    doubles = value.double_list_val
+    serialised: bytes = doubles.SerializeToString()
+    return serialised[len(serialised) - 8 * len(doubles.val) :]
 
 
 def online_row_frame(held: Sequence[OnlineRow | None], width: int) -> OnlineRows:
@@ -629,22 +683,14 @@ def online_row_frame(held: Sequence[OnlineRow | None], width: int) -> OnlineRows
 
 def _matrix(vectors: Sequence[bytes | None], width: int) -> np.ndarray:
     """Return stored vectors as rows, NaN where there is none."""
-    head, nothing = _head_size(width), np.full(width, np.nan).tobytes()
-    parts = [nothing if item is None else item[head:] for item in vectors]
+    nothing = np.full(width, np.nan).tobytes()
+    parts = [nothing if item is None else item for item in vectors]
     if any(len(part) != 8 * width for part in parts):
         raise StateError(
             f"the online store holds vectors of another length than {width}",
             fix="delete the folder STATE/feast, then: bellwether features COMPANY",
         )
     return np.frombuffer(b"".join(parts), dtype="<f8").reshape(len(parts), width)
-
-
-@lru_cache(maxsize=8)
-def _head_size(width: int) -> int:
-    from feast.protos.feast.types.Value_pb2 import DoubleList
-
-    size: int = DoubleList(val=[0.0] * width).ByteSize()
-    return size - 8 * width
 
 
 def _import_feast() -> tuple[Any, Any]:

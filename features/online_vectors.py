@@ -8,6 +8,7 @@ table for the whole book.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -112,8 +113,8 @@ def past_day(snapshots: Snapshots) -> date | None:
 def build_vectors(workspace: Workspace, loaded: Loaded, snapshots: Snapshots) -> Path:
     """Write the book's vectors for Feast; return the folder ``vectors/<hash>/<as_of>``.
 
-    The folder holds ``part.parquet`` (entity_id, as_of, created_at, values, past, facts) and
-    ``peers.json`` (see `peer_table`) and ``owners.json`` (see `owner_table`).
+    The folder holds ``part.parquet`` (entity_id, as_of, created_at, values, past, facts, and an
+    empty answer), ``peers.json`` (see `peer_table`) and ``owners.json`` (see `owner_table`).
     """
     served = feature_set(snapshots)
     folder = workspace.state.snapshots / "vector" / served.hash / str(snapshots.book_on)
@@ -140,13 +141,24 @@ def build_vectors(workspace: Workspace, loaded: Loaded, snapshots: Snapshots) ->
             "values": _lists(values),
             "past": _lists(past),
             "facts": pa.array([_json(row) for row in facts.to_dict("records")], pa.string()),
+            # A score run fills it in the online store: loading new vectors empties it.
+            "answer": pa.array([b""] * len(ids), pa.binary()),
         }
     )
     with new_folder(folder, wanted) as aside:
         pq.write_table(table, aside / "part.parquet", compression="zstd")
         write_json_atomically(aside / "peers.json", peers)
         write_json_atomically(aside / "owners.json", owner_table(loaded))
+    _remove_other_columns(folder)
     return folder
+
+
+def _remove_other_columns(folder: Path) -> None:
+    """Remove days written with other columns by an earlier version: one view reads them all."""
+    columns = pq.read_schema(folder / "part.parquet").names
+    for other in folder.parent.glob("*-*-*/part.parquet"):
+        if pq.read_schema(other).names != columns:
+            shutil.rmtree(other.parent)
 
 
 def read_peers(folder: Path) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 Configured by the environment: ``BELLWETHER_COMPANY`` (folder of the configuration),
 ``BELLWETHER_STATE`` (state directory), ``BELLWETHER_HOSTS`` (host names answered to),
 ``BELLWETHER_WORKERS`` (processes), ``BELLWETHER_CHECK_SECONDS`` (how often each looks for a new
-release), ``BELLWETHER_RECALL_MB`` (memory of each for answers that are due again, 0 for none),
-``BELLWETHER_LOG_LEVEL``, and the addresses of `configs.schema.workspace`.
+release), ``BELLWETHER_LOG_LEVEL``, and the addresses of `configs.schema.workspace`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from serving.http.logs import log_as_json
 from serving.http.problems import RETRY_SECONDS
 from serving.http.prometheus import Metrics
 from serving.http.uvicorn_protocol import speak_promptly
-from serving.online.answer_cache import ROOM_BYTES
 from serving.online.parent_process import end_with_parent, name_main_process
 from serving.online.server_state import CHECK_SECONDS, ServerState, workspace_from_environment
 
@@ -85,9 +83,7 @@ class Bellwether:
         end_with_parent()
         log_as_json(os.environ.get("BELLWETHER_LOG_LEVEL", "INFO"))
         self.metrics = Metrics()
-        room_bytes = 2**20 * int(os.environ.get("BELLWETHER_RECALL_MB", ROOM_BYTES // 2**20))
-        self.live = ServerState(workspace_from_environment(os.environ), room_bytes=room_bytes)
-        self.live.observe_stage = self.metrics.observe_stage
+        self.live = ServerState(workspace_from_environment(os.environ))
         self.live.start(float(os.environ.get("BELLWETHER_CHECK_SECONDS", CHECK_SECONDS)))
         _leave_loaded_alone()
 

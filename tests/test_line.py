@@ -31,7 +31,8 @@ from serving.api import create_app
 from serving.batch.score_book import ScoreRun, read_latest, read_table
 from serving.http.prometheus import Metrics
 from serving.http.score_text import data_confidence, data_notes
-from serving.ledger.ledger import Ledger, unpack_features
+from serving.ledger.ledger import Ledger
+from serving.ledger.score_rows import unpack_features
 from serving.online.server_state import ServerState
 from serving.scoring.scorer import Scorer
 from training.candidates.train import folds_of
@@ -198,7 +199,7 @@ def test_one_row_offline_online_and_in_the_ledger(line, built, ask):
     with Ledger.open(line.workspace) as ledger:
         for position, answer in enumerate(answers):
             for part in answer["scores"].values():
-                kept = ledger.score(part["score_id"])
+                kept = ledger.scores.find(part["score_id"])
                 np.testing.assert_array_equal(unpack_features(kept.features), online[position])
                 assert kept.probability == part["probability"]
 

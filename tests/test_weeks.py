@@ -58,7 +58,7 @@ def workspace_at(options):
 def test_each_week_has_its_book_by_the_model_of_the_first(options):
     workspace = workspace_at(options)
     with Ledger.open(workspace) as ledger:
-        books = [book for book in ledger.books(channel="book") if book.target == "churn"]
+        books = [book for book in ledger.runs.every(channel="book") if book.target == "churn"]
     assert [f"{book.as_of:%Y-%m-%d}" for book in books] == WEEKS
     assert [f"{book.served_at:%Y-%m-%d}" for book in books] == WEEKS
     [published] = history(open_store(workspace))

@@ -1,38 +1,32 @@
-"""One way to a small SQL store: SQLite in the state directory, or PostgreSQL by URL.
+"""Connections to SQL databases: SQLite in the state directory, or PostgreSQL by URL.
 
-The release store and the score ledger share it. Light to import: serving starts with it.
+Light to import: serving starts with it.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from sqlalchemy import (
     Connection,
     DateTime,
     Dialect,
     Engine,
-    MetaData,
     create_engine,
     event,
-    inspect,
-    text,
 )
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.types import String, TypeDecorator, TypeEngine
 
-from configs.runtime.errors import ConfigError, StateError, UnavailableError
-from configs.runtime.state_directory import private_file
+from configs.runtime.errors import ConfigError, UnavailableError
 
 BUSY_SECONDS = 30
 """How long one writer waits for another before it gives up."""
@@ -81,8 +75,10 @@ def _as_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def open_engine(url: str | None, file: Path, metadata: MetaData) -> Engine:
-    """Connect, create the tables and columns that are missing, and return the engine.
+def connect(url: str | None, file: Path) -> Engine:
+    """Return the engine of a database, whose tables may be missing.
+
+    `configs.runtime.migrate.open_engine` also brings its tables up to date.
 
     Parameters
     ----------
@@ -90,24 +86,14 @@ def open_engine(url: str | None, file: Path, metadata: MetaData) -> Engine:
         SQLAlchemy URL of SQLite or PostgreSQL; None for SQLite in `file`.
     file : Path
         The embedded database.
-    metadata : MetaData
-        The tables. Several processes may open an empty store at the same moment.
 
     Raises
     ------
     ConfigError
         The URL is not one, or names another kind of database.
-    UnavailableError
-        The database does not answer.
     """
     target = _parse(url) if url else URL.create("sqlite", database=str(file.resolve()))
-    engine = _sqlite(target) if target.get_backend_name() == "sqlite" else _postgresql(target)
-    with telling(engine):
-        if engine.dialect.name == "sqlite":
-            _create_on_sqlite(engine, metadata)
-        else:
-            _create_on_postgresql(engine, metadata)
-    return engine
+    return _sqlite(target) if target.get_backend_name() == "sqlite" else _postgresql(target)
 
 
 def address(engine: Engine) -> str:
@@ -232,40 +218,19 @@ def begin_writing(connection: Any) -> None:
     sqlite3.OperationalError
         Locked beyond `BUSY_SECONDS`; the file cannot be written.
     """
-    make_impatient(connection)
-    try:
-        execute_patiently(connection, "BEGIN IMMEDIATE")
-    finally:
-        make_patient(connection)
-
-
-def make_patient(connection: sqlite3.Connection) -> None:
-    """Have SQLite itself wait for a lock, as every connection does at first."""
-    connection.execute(f"PRAGMA busy_timeout={_PATIENCE_MS}")
-
-
-def make_impatient(connection: sqlite3.Connection) -> None:
-    """Have SQLite itself wait for a lock no longer than `execute_patiently` wants, from here on."""
-    connection.execute(f"PRAGMA busy_timeout={_LOOK_MS}")
-
-
-def execute_patiently(connection: sqlite3.Connection, sql: str, values: Sequence[Any] = ()) -> None:
-    """Execute a statement that needs the write lock, on a connection that was made impatient.
-
-    Raises
-    ------
-    sqlite3.OperationalError
-        As `begin_writing`.
-    """
     ends = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute(sql, values)
-            return
-        except sqlite3.OperationalError as error:
-            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if not is_busy or time.monotonic() > ends:
-                raise
+    connection.execute(f"PRAGMA busy_timeout={_LOOK_MS}")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() > ends:
+                    raise
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={_PATIENCE_MS}")
 
 
 def _postgresql(url: URL) -> Engine:
@@ -284,40 +249,3 @@ def _postgresql(url: URL) -> Engine:
             "tcp_user_timeout": 25_000,
         },
     )
-
-
-def _create_on_sqlite(engine: Engine, metadata: MetaData) -> None:
-    path = Path(str(engine.url.database))
-    # The first change to WAL and the first CREATE do not wait for each other on their own.
-    try:
-        private_file(path)
-        with FileLock(path.with_name(f".{path.name}.lock")), writing(engine) as connection:
-            _create(connection, metadata)
-    except OSError as error:
-        raise StateError(
-            f"the database cannot be opened: {error}", where=str(path), fix="check its permissions"
-        ) from error
-
-
-def _create_on_postgresql(engine: Engine, metadata: MetaData) -> None:
-    # CREATE TABLE IF NOT EXISTS of two sessions at once can fail on PostgreSQL.
-    key = zlib.crc32(",".join(sorted(metadata.tables)).encode())
-    with writing(engine) as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
-        _create(connection, metadata)
-
-
-def _create(connection: Connection, metadata: MetaData) -> None:
-    """Create tables, and what a table of an earlier version lacks: columns, empty, and indices."""
-    metadata.create_all(connection)
-    known = inspect(connection)
-    for table in metadata.sorted_tables:
-        present = {column["name"] for column in known.get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in present:
-                kind = column.type.compile(connection.dialect)
-                connection.execute(
-                    text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
-                )
-        for index in table.indexes:
-            index.create(connection, checkfirst=True)

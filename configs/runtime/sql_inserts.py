@@ -1,13 +1,11 @@
-"""Rows into a table of `configs.runtime.database`: many at once, each key once, without detours.
+"""Inserts into a table of `configs.runtime.database`: many rows at once, each key once.
 
 Light to import: serving starts with it.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -16,155 +14,16 @@ from sqlalchemy import Connection, Dialect, Engine, Table, insert, select, tuple
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.pool import PoolProxiedConnection
 
-from configs.runtime.database import (
-    UtcTime,
-    address,
-    execute_patiently,
-    first_line,
-    make_impatient,
-    make_patient,
-    telling,
-    writing,
-)
+from configs.runtime.database import UtcTime, address, first_line, writing
 from configs.runtime.errors import DataError, StateError
 
 ROWS_AT_ONCE = 256
 """Rows that SQLite inserts by one statement, at most."""
 
-WAL_PAGES = 2_000
-"""Pages of SQLite's log, 32 MB, after which it is copied back; those written often once."""
-
-PAGES_A_COMMIT, ROWS_A_PAGE = 3, 4
-"""What a commit adds to the log, about: the ends of the table and its indices, and its rows."""
-
 _KEYS_AT_ONCE = 500
 
 Row = tuple[Any, ...]
-
-
-class Appender:
-    """Inserts rows into one table, one transaction a call; for one caller at a time.
-
-    On SQLite the driver is spoken to directly, over a connection of its own: what SQLAlchemy does
-    for a transaction takes as long as a single score's insert and commit.
-
-    Parameters
-    ----------
-    engine : Engine
-        Of `configs.runtime.database.open_engine`.
-    table : Table
-        Into what.
-    names : tuple of str
-        Columns, in the order of the table.
-    """
-
-    def __init__(self, engine: Engine, table: Table, names: tuple[str, ...]) -> None:
-        self._engine, self._table, self._names = engine, table, names
-        self._held: PoolProxiedConnection | None = None
-        self._n_pages = 0
-
-    def append(self, rows: Sequence[Row]) -> None:
-        """Insert and commit rows: all of them, or none and an error.
-
-        Raises
-        ------
-        UnavailableError
-            Connection refused or lost, locked beyond `BUSY_SECONDS`, disk full, read-only.
-        sqlite3.Error, DBAPIError
-            The database refuses a row.
-        """
-        if self._engine.dialect.name != "sqlite":
-            with writing(self._engine) as connection:
-                insert_many(connection, self._table, self._names, rows)
-            return
-        bound = _bound(self._table, self._names, rows, self._engine.dialect)
-        with telling(self._engine):
-            self._write(list(_sqlite_inserts(self._table, self._names, bound)))
-        self._count(len(rows))
-
-    def append_at_once(self, rows: Sequence[Row]) -> bool:
-        """Insert and commit rows if nothing stands in the way; say whether it was done.
-
-        For a thread that must not wait: false when another writes, on any trouble, for many rows
-        and on other databases than SQLite. Nothing is kept then, and `append` tells why.
-        """
-        if self._engine.dialect.name != "sqlite" or not 0 < len(rows) <= ROWS_AT_ONCE:
-            return False
-        bound = _bound(self._table, self._names, rows, self._engine.dialect)
-        [(sql, values)] = _sqlite_inserts(self._table, self._names, bound)
-        try:
-            self._driver().execute(sql, values)
-        except (sqlite3.Error, DBAPIError):
-            return False
-        self._count(len(rows))
-        return True
-
-    @property
-    def is_untidy(self) -> bool:
-        """Whether it is time to `tidy`."""
-        return self._n_pages >= WAL_PAGES
-
-    def tidy(self) -> None:
-        """Copy what was committed from SQLite's log into the database, and begin the log anew.
-
-        SQLite would do it within a commit, which then takes a hundred times as long. On another
-        thread it holds nobody up but for the moment in which the log is begun anew; while somebody
-        reads, that is left for the next time.
-
-        Raises
-        ------
-        UnavailableError
-            The database cannot be opened.
-        """
-        self._n_pages = 0
-        with telling(self._engine), closing(self._engine.raw_connection()) as held:
-            connection = held.driver_connection
-            assert isinstance(connection, sqlite3.Connection)
-            make_impatient(connection)
-            try:
-                for how in ("PASSIVE", "RESTART"):
-                    connection.execute(f"PRAGMA wal_checkpoint({how})").fetchall()
-            finally:
-                make_patient(connection)
-
-    def _count(self, n_rows: int) -> None:
-        self._n_pages += PAGES_A_COMMIT + n_rows // ROWS_A_PAGE
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        if self._held is not None:
-            self._held.invalidate()
-            self._held = None
-
-    def _write(self, statements: Sequence[tuple[str, Row]]) -> None:
-        connection = self._driver()
-        try:
-            if len(statements) == 1:  # is a transaction by itself
-                execute_patiently(connection, *statements[0])
-                return
-            execute_patiently(connection, "BEGIN IMMEDIATE")
-            for sql, values in statements:
-                connection.execute(sql, values)
-            connection.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            self.close()  # the next call connects anew
-            raise
-
-    def _driver(self) -> sqlite3.Connection:
-        is_new = self._held is None
-        if self._held is None:
-            self._held = self._engine.raw_connection()
-        connection = self._held.driver_connection
-        assert isinstance(connection, sqlite3.Connection)
-        if is_new:
-            make_impatient(connection)
-            # `tidy` comes long before
-            connection.execute(f"PRAGMA wal_autocheckpoint={10 * WAL_PAGES}")
-        return connection
 
 
 def settle(

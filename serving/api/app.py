@@ -16,9 +16,8 @@ from starlette.types import Scope
 
 from configs.runtime.errors import BellwetherError
 from serving.api import catalogue, changes, feedback, jobs, monitoring, scores_list, whatif
-from serving.api.fast_route import Lane, route_named
 from serving.api.gauges import set_gauges
-from serving.api.middleware import LOOPBACK, Admit, RequestGuard, Show
+from serving.api.middleware import LOOPBACK, RequestGuard, Show, admission, observer
 from serving.api.openapi import describer
 from serving.api.requests import GetMetrics
 from serving.api.schemas.feedback import FeedbackRequest, OutcomesRequest
@@ -26,8 +25,7 @@ from serving.api.schemas.jobs import JobRequest
 from serving.api.schemas.scores import BatchRequest
 from serving.api.schemas.whatif import WhatIfRequest
 from serving.api.scores import answered, scores
-from serving.auth.authenticate import is_public
-from serving.auth.permissions import METRICS, Caller, RequiredRole
+from serving.auth.permissions import METRICS, RequiredRole
 from serving.http.problems import (
     FieldError,
     Problem,
@@ -81,8 +79,7 @@ def create_app(
     )
     app.openapi = describer(app, BODIES)  # type: ignore[method-assign]
     provide_state(app, get_live)
-    by_id = scores(get_live, get_metrics)
-    app.include_router(by_id)
+    app.include_router(scores(get_live, get_metrics))
     for group in (changes, scores_list, whatif, jobs, feedback, catalogue, monitoring):
         app.include_router(group.router)
     app.include_router(page_router(answered))
@@ -97,11 +94,10 @@ def create_app(
         (Exception, lambda _, instance: of_fault(instance)),
     ):
         app.add_exception_handler(kind, _error_handler(show, to_problem))
-    # Outside of the framework, so that the fast route skips its overhead.
     return RequestGuard(
-        Lane(app, route_named(by_id, "score_one")),
-        observe=_observer(get_metrics),
-        admit=_admission(get_live),
+        app,
+        observe=observer(get_metrics),
+        admit=admission(get_live),
         show=show,
         hosts=tuple(hosts),
     )
@@ -137,27 +133,6 @@ def _metrics(
         return Response(counters.expose(), media_type="text/plain; version=0.0.4")
 
     return metrics
-
-
-def _admission(get_live: GetLive) -> Admit:
-    def admit(scope: Scope, headers: Headers) -> Caller | None:
-        if is_public(scope["path"]):
-            return None
-        live = get_live(Request(scope))
-        caller = live.door.caller(scope, headers)
-        live.limiter.check(caller)
-        return caller
-
-    return admit
-
-
-def _observer(
-    get_metrics: GetMetrics,
-) -> Callable[[Scope, str, int, float], None]:
-    def observe(scope: Scope, route: str, code: int, seconds: float) -> None:
-        get_metrics(Request(scope)).observe(scope["method"], route, code, seconds)
-
-    return observe
 
 
 def _not_found(app: FastAPI, show: Show) -> Callable[[Request], Response]:

@@ -31,8 +31,8 @@ from serving.auth.permissions import READ, WRITE, caller_of
 from serving.http.problems import ProblemError
 from serving.http.score_text import INVALID, UNKNOWN, to_second
 from serving.ledger.feedback_store import Feedback, ReportedOutcome
-from serving.ledger.ledger import ScoreRow
 from serving.ledger.score_changes import asked_as_plain, asked_of
+from serving.ledger.score_rows import ScoreRow
 from serving.online.current_state import Live
 from serving.online.server_state import ServerState
 from serving.scoring.scorer import status
@@ -86,7 +86,7 @@ async def give_feedback(
     """
     items = (await read_body(request, FeedbackRequest)).feedback
     scores = await asyncio.to_thread(
-        lambda: {item.score_id: live.ledger.score(item.score_id) for item in items}
+        lambda: {item.score_id: live.ledger.scores.find(item.score_id) for item in items}
     )
     faults = [_fault(item, scores[item.score_id], live, request) for item in items]
     valid = [
@@ -119,7 +119,7 @@ async def read_history(
         raise ProblemError("unknown-account", f"no account {account_id!r} in the published scores")
     contracts = {model.target: model.contract for model in live.current().scorer.models}
     rows = await asyncio.to_thread(
-        lambda: {name: live.ledger.history(account_id, name, limit) for name in contracts}
+        lambda: {name: live.ledger.scores.history(account_id, name, limit) for name in contracts}
     )
     targets = {
         target: [

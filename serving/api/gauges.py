@@ -18,8 +18,6 @@ def set_gauges(metrics: Metrics, live: ServerState) -> None:
     metrics.set("ready", float(live.is_ready()))
     for part in PARTS:
         metrics.set("degraded", float(part in live.notes), part)
-    if live.stage is not None:
-        metrics.set("ready_answers", float(len(live.stage.recall)))
     for name, state in product(live.workspace.company.webhooks, (WAITING, DEAD)):
         metrics.set("webhook_messages", live.undelivered.get((name, state), 0), name, state)
     now = live.clock()

@@ -16,13 +16,17 @@ from collections.abc import Callable, Iterable
 from logging import makeLogRecord
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from configs.runtime.errors import BellwetherError
+from serving.api.requests import GetMetrics
+from serving.auth.authenticate import is_public
 from serving.auth.permissions import Caller
 from serving.http.logs import FIELDS
 from serving.http.problems import Problem, ProblemError, of_error, of_fault, problem, response
+from serving.online.current_state import GetLive
 
 logger = logging.getLogger("bellwether.serving")
 
@@ -160,6 +164,29 @@ class RequestGuard:
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()) or int(length) > MAX_BODY_BYTES:
             raise _too_large()
+
+
+def admission(get_live: GetLive) -> Admit:
+    """Return what lets a caller in: by the present keys and sign-in, within their rate limit."""
+
+    def admit(scope: Scope, headers: Headers) -> Caller | None:
+        if is_public(scope["path"]):
+            return None
+        live = get_live(Request(scope))
+        caller = live.door.caller(scope, headers)
+        live.limiter.check(caller)
+        return caller
+
+    return admit
+
+
+def observer(get_metrics: GetMetrics) -> Observe:
+    """Return what counts a request in the metrics."""
+
+    def observe(scope: Scope, route: str, code: int, seconds: float) -> None:
+        get_metrics(Request(scope)).observe(scope["method"], route, code, seconds)
+
+    return observe
 
 
 def check_host(headers: Headers, hosts: frozenset[str], *, any_number: bool = False) -> None:

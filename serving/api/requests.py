@@ -14,10 +14,12 @@ from serving.http.prometheus import Metrics
 GetMetrics = Callable[[Request], Metrics]
 
 
+NO_STORE = {"Cache-Control": "no-store"}
+
+
 def json_response(body: bytes, headers: dict[str, str] | None = None) -> Response:
     """Return a JSON response that must not be cached."""
-    extra = {"Cache-Control": "no-store", **(headers or {})}
-    return Response(body, media_type="application/json", headers=extra)
+    return Response(body, media_type="application/json", headers=NO_STORE | (headers or {}))
 
 
 def json_answer(value: Any) -> Response:

@@ -1,14 +1,12 @@
-"""Scores asked for now: one account, or a batch.
+"""Operations that score accounts by id: one account, or a batch.
 
-Single scores are answered together with those who ask meanwhile (`serving.online.micro_batch`);
-batches run in threads of their own, so that neither a store that hangs nor a large batch keeps
+Each kind runs in threads of its own, so that neither a store that hangs nor a large batch keeps
 others waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -22,19 +20,17 @@ from starlette.responses import Response
 from configs.runtime.errors import UnavailableError, did_you_mean
 from serving.api.openapi import guarded, problems
 from serving.api.request_bodies import invalid, json_of
-from serving.api.requests import GetMetrics, json_response
+from serving.api.requests import NO_STORE, GetMetrics, json_response
 from serving.api.schemas.base import MAX_BATCH, MAX_ID_LENGTH
 from serving.api.schemas.scores import BatchAnswer, BatchRequest
 from serving.auth.permissions import SCORE, caller_of
 from serving.http.problems import OF_STATUS, ProblemError, item_problem
 from serving.http.score_text import INVALID, UNKNOWN
-from serving.online.answer_cache import Given
 from serving.online.current_state import GetLive
-from serving.online.micro_batch import later
-from serving.online.score_request import ScoredBatch, ScoreRequest
+from serving.online.score_request import EncodedAnswer, ScoredBatch
 from serving.online.server_state import ServerState
 from serving.scoring.answer import Answer
-from serving.scoring.scorer import status
+from serving.scoring.scorer import status, status_answer
 
 AccountId = Annotated[
     str,
@@ -63,12 +59,11 @@ def scores(get_live: GetLive, get_metrics: GetMetrics) -> APIRouter:
         """Return both targets of one account, with reasons, confidence and versions."""
         if not is_account_id(account_id):
             raise ProblemError("invalid-account-id", status(INVALID)["status_text"])
-        scored = await answered(get_live(request), account_id, request)
-        given = scored.given[0]
-        later(partial(get_metrics(request).count_accounts, {given.status: 1}))
-        if given.status == UNKNOWN:
+        [answer] = (await answered(get_live(request), account_id, request)).given
+        get_metrics(request).count_accounts({answer.status: 1})
+        if answer.status == UNKNOWN:
             raise ProblemError("unknown-account", f"no account {account_id!r} in the book")
-        return json_response(given.body)
+        return Response(answer.body, media_type="application/json", headers=NO_STORE)
 
     @router.post(
         "/scores",
@@ -86,7 +81,7 @@ def scores(get_live: GetLive, get_metrics: GetMetrics) -> APIRouter:
         loop = asyncio.get_running_loop()
         body, counts, committed = await loop.run_in_executor(live.batches, work)
         get_metrics(request).count_accounts(counts)
-        await _committed(live, committed)
+        await _commits(committed)
         return json_response(body)
 
     return router
@@ -100,9 +95,17 @@ async def answered(live: ServerState, account_id: str, request: Request) -> Scor
     UnavailableError
         The online store or the ledger does not answer: no score is given out.
     """
-    owners = caller_of(request).owners(live.managers)
-    asked = ScoreRequest(account_id, request.state.request_id, "api", owners)
-    return await live.together.ask(asked, COMMIT_SECONDS)
+    committed: list[Future[int]] = []
+    work = partial(
+        live.score,
+        [account_id],
+        request_id=request.state.request_id,
+        owners=caller_of(request).owners(live.managers),
+        keep=lambda rows: committed.append(live.ledger.submit(rows)),
+    )
+    scored = await asyncio.get_running_loop().run_in_executor(live.singles, work)
+    await _commits(committed)
+    return scored
 
 
 def _batch(
@@ -137,16 +140,16 @@ def _batch(
     return body, counts, committed
 
 
-async def _committed(live: ServerState, committed: Sequence[Future[int]]) -> None:
-    waits = time.perf_counter()
+async def _commits(committed: Sequence[Future[int]]) -> None:
+    """Wait until the ledger holds every score."""
     try:
         async with asyncio.timeout(COMMIT_SECONDS):
-            await asyncio.gather(*map(asyncio.wrap_future, committed))
+            for future in committed:
+                await asyncio.wrap_future(future)
     except TimeoutError as error:
         raise UnavailableError(
             f"the score ledger did not commit within {COMMIT_SECONDS:g} s, so nothing is given out"
         ) from error
-    live.observe_stage("ledger", time.perf_counter() - waits)
 
 
 def is_account_id(value: Any) -> bool:
@@ -175,21 +178,21 @@ def parse_batch(content_type: str, body: bytes) -> list[Any]:
     return ids
 
 
-def batch_results(asked: Sequence[Any], given: Sequence[Given]) -> list[Given]:
+def batch_results(asked: Sequence[Any], given: Sequence[EncodedAnswer]) -> list[EncodedAnswer]:
     """Put answers and refusals in the order asked; those that are problems say so."""
     valid = iter(given)
     return [
         _with_problem(
             next(valid)
             if is_account_id(item)
-            else Given({"account_id": str(item)[:MAX_ID_LENGTH], **status(INVALID)})
+            else EncodedAnswer(status_answer(str(item)[:MAX_ID_LENGTH], INVALID))
         )
         for item in asked
     ]
 
 
-def _with_problem(given: Given) -> Given:
+def _with_problem(given: EncodedAnswer) -> EncodedAnswer:
     if given.status not in OF_STATUS:
         return given
     wrong = item_problem(given.status, given.value["account_id"])
-    return Given({**given.value, "problem": wrong})
+    return EncodedAnswer({**given.value, "problem": wrong})

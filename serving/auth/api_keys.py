@@ -13,11 +13,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
-from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, String, Table, Text, insert, select
+from sqlalchemy import insert, select
 from sqlalchemy import update as change
 
-from configs.runtime.database import UtcTime, open_engine, reading, writing
+from configs.runtime.database import reading, writing
 from configs.runtime.errors import ConfigError, StateError, did_you_mean
+from configs.runtime.migrate import open_engine
+from configs.runtime.tables import KEY_TABLES, keys_table
 from configs.schema.workspace import Workspace
 from serving.auth.permissions import SCOPES, Caller
 from serving.http.problems import ProblemError
@@ -26,21 +28,6 @@ PREFIX = "bw_"
 DEFAULT_DAYS = 365
 OVERLAP = timedelta(hours=24)
 """Time during which the old key stays valid after a rotation."""
-
-metadata = MetaData()
-keys_table = Table(
-    "api_keys",
-    metadata,
-    Column("company", String(64), nullable=False),
-    Column("key_id", String(16), nullable=False),
-    Column("name", Text, nullable=False),
-    Column("scopes", Text, nullable=False),
-    Column("secret_sha256", String(64), nullable=False),
-    Column("created_at", UtcTime, nullable=False),
-    Column("expires_at", UtcTime, nullable=False),
-    Column("revoked_at", UtcTime),
-    PrimaryKeyConstraint("company", "key_id"),
-)
 
 
 @dataclass(frozen=True)
@@ -85,7 +72,7 @@ class KeyStore:
     def __init__(self, workspace: Workspace) -> None:
         file = workspace.state.ledger / "keys.db"
         self.company = workspace.company.name
-        self.engine = open_engine(workspace.places.ledger_url, file, metadata)
+        self.engine = open_engine(workspace.places.ledger_url, file, KEY_TABLES)
 
     def close(self) -> None:
         """Close the database connections."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from serving.auth.api_keys import PREFIX, ApiKeys
-from serving.auth.oidc import SignInSessions, once
-from serving.auth.permissions import LOCAL, Caller
+from serving.auth.oidc import SignInSessions
+from serving.auth.permissions import LOCAL, Caller, once
 from serving.http.problems import ProblemError
 
 LOOPBACK_CLIENTS = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
@@ -50,7 +51,7 @@ class Authenticator:
     keyring: ApiKeys
     people: SignInSessions
 
-    @property
+    @cached_property
     def is_open(self) -> bool:
         """Whether no API key was ever created and no sign-in is configured."""
         return self.keyring.is_empty and not self.people.is_set_up
@@ -68,11 +69,11 @@ class Authenticator:
             return self.keyring.caller(given, datetime.now(UTC))
         if given:
             return self.people.of_token(given)
+        if self.is_open:
+            return _local(scope, headers)
         named = self.people.of_headers(headers)
         if named is not None:
             return named
-        if self.is_open:
-            return _local(scope, headers)
         raise ProblemError("unauthenticated", "send a key as Authorization: Bearer bw_…")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hmac
 import json
 import logging
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from starlette.datastructures import Headers
 from configs.runtime.errors import ConfigError
 from configs.schema.company import Access
 from configs.schema.workspace import SignIn
-from serving.auth.permissions import ROLES, Caller
+from serving.auth.permissions import ROLES, Caller, once
 from serving.http.problems import ProblemError
 
 logger = logging.getLogger("bellwether.serving")
@@ -36,7 +35,7 @@ _MALFORMED = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionErr
 """What reading a token raises: the library checks signatures, not the types of every claim."""
 
 LEEWAY_SECONDS = 60
-FETCH_SECONDS, FETCH_BYTES = 5.0, 1_000_000
+FETCH_SECONDS = 5.0
 KEEP_SECONDS, AGAIN_SECONDS = 300.0, 15.0
 """How long signing keys are trusted unasked, and how soon after a look an unknown key is a reason
 for another."""
@@ -77,7 +76,7 @@ class SignInSessions:
             return ""
         self._looked_at, self._is_wanting = monotonic, False
         try:
-            found = jwt.PyJWKSet.from_dict(_fetch(self._places.oidc_jwks)).keys
+            found = _fetch(self._places.oidc_jwks).keys
         except (OSError, ValueError, jwt.PyJWTError) as error:
             return f"the signing keys of people cannot be read: {type(error).__name__}"
         self._keys = {key.key_id or "": key for key in found}
@@ -183,26 +182,6 @@ class SignInSessions:
         return Caller(f"person {user}", ROLES[role], role, owner)
 
 
-def once(headers: Headers, name: str) -> str | None:
-    """Return a header that says who asks; None when it is absent.
-
-    A proxy that adds a header beside the caller's own leaves two; which one is true cannot be told.
-
-    Raises
-    ------
-    ProblemError
-        It comes more than once.
-    """
-    given = headers.getlist(name)
-    if len(given) > 1:
-        raise ProblemError(
-            "unauthenticated",
-            f"the header {name} comes {len(given)} times; it must come once, and a proxy has to "
-            "replace what the caller sends",
-        )
-    return given[0] if given else None
-
-
 def _algorithms_of(key: jwt.PyJWK) -> list[str]:
     """Return the signatures a key makes: one of another kind is no reason to try it."""
     return [name for name in ALGORITHMS if name.startswith(_FAMILIES.get(key.key_type or "", ()))]
@@ -218,14 +197,8 @@ def _check_address(address: str) -> None:
         )
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_args: Any) -> None:
-        return None
-
-
-def _fetch(address: str) -> dict[str, Any]:
+def _fetch(address: str) -> jwt.PyJWKSet:
+    """Read signing keys from a file or an address; the client follows no redirect."""
     if not urlsplit(address).scheme.startswith("http"):
-        return dict(json.loads(Path(address).read_bytes()))
-    opener = urllib.request.build_opener(_NoRedirect)
-    with opener.open(address, timeout=FETCH_SECONDS) as response:
-        return dict(json.loads(response.read(FETCH_BYTES)))
+        return jwt.PyJWKSet.from_dict(dict(json.loads(Path(address).read_bytes())))
+    return jwt.PyJWKClient(address, cache_jwk_set=False, timeout=FETCH_SECONDS).get_jwk_set()

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 from fastapi import Request
+from starlette.datastructures import Headers
 
 from configs.runtime.state_directory import read_json
 from serving.http.problems import ProblemError
@@ -136,6 +137,26 @@ def caller_of(request: Request) -> Caller:
     if caller is None:
         raise ProblemError("unauthenticated", "sign in, or send an API key")
     return caller
+
+
+def once(headers: Headers, name: str) -> str | None:
+    """Return a header that says who asks; None when it is absent.
+
+    A proxy that adds a header beside the caller's own leaves two; which one is true cannot be told.
+
+    Raises
+    ------
+    ProblemError
+        It comes more than once.
+    """
+    given = headers.getlist(name)
+    if len(given) > 1:
+        raise ProblemError(
+            "unauthenticated",
+            f"the header {name} comes {len(given)} times; it must come once, and a proxy has to "
+            "replace what the caller sends",
+        )
+    return given[0] if given else None
 
 
 def seen(table: pa.Table, owners: frozenset[str] | None) -> pa.Table:

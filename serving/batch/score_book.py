@@ -30,14 +30,16 @@ from configs.runtime.state_directory import (
     write_json_atomically,
 )
 from configs.schema.workspace import Workspace
-from features.feast_store import OnlineRows
+from features.feast_store import FeastStore, OnlineRows
 from features.snapshots.statuses import NOT_CUSTOMERS
 from serving.batch.band_medians import ALL_ACCOUNTS, LEVELS, band_medians
 from serving.batch.book_changes import ScoredAccount, changes_of_book
+from serving.batch.stored_answers import AnswerPublisher
 from serving.http.score_text import asks_renewal, notice_words, to_second, window
 from serving.integrations.webhooks import announce
-from serving.ledger.ledger import BookScores, Ledger
+from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
+from serving.ledger.score_rows import BookScores
 from serving.ledger.shadow_scoring import score_shadow_book
 from serving.monitoring.monitoring_store import MonitoringInput
 from serving.scoring.answer import Answer, Score
@@ -138,6 +140,8 @@ def score_book(
 ) -> ScoreRun:
     """Score every account of the newest vectors, record the scores in the ledger, publish them.
 
+    The answers go into the online store, where requests find them (`serving.batch.stored_answers`).
+
     Parameters
     ----------
     workspace : Workspace
@@ -170,11 +174,14 @@ def score_book(
     ranks = _ranks(scorer, vectors)
     flat: list[ExportRow] = []
     kept: dict[str, list[RecordedScore]] = {model.target: [] for model in scorer.models}
-    for answers in _answers(scorer.with_ranks(ranks), vectors, now):
+    ranked = scorer.with_ranks(ranks)
+    stored = AnswerPublisher(FeastStore(workspace), ranked, now, progress)
+    for answers, rows in _answers(ranked, vectors, now):
         flat += [flat_row(answer) for answer in answers]
         for answer in answers:
             for target, part in answer.get("scores", {}).items():
                 kept[target].append(_recorded(answer, part))
+        stored.add(answers, rows)
         progress(f"{len(flat):,} of {len(vectors.entity_ids):,}")
     _add_changes(workspace, scorer, vectors, ledger, flat, kept, progress)
     flat = _ranked(flat)
@@ -228,7 +235,7 @@ def answers_of(workspace: Workspace, release: Release, now: datetime) -> Iterato
     """Yield the answers for the newest vectors as the API returns them; nothing is recorded."""
     scorer = Scorer.load(workspace, release)
     vectors = _read_vectors(workspace, scorer)
-    for answers in _answers(scorer.with_ranks(_ranks(scorer, vectors)), vectors, now):
+    for answers, _ in _answers(scorer.with_ranks(_ranks(scorer, vectors)), vectors, now):
         yield from answers
 
 
@@ -386,8 +393,10 @@ def _by_question(model: ScoringModel, rows: OnlineRows) -> dict[bool, np.ndarray
     return {True: p[renewal], False: p[~renewal]}
 
 
-def _answers(scorer: Scorer, vectors: _Vectors, now: datetime) -> Iterator[list[Answer]]:
-    """Score the accounts in chunks, so that memory does not grow with their number."""
+def _answers(
+    scorer: Scorer, vectors: _Vectors, now: datetime
+) -> Iterator[tuple[list[Answer], OnlineRows]]:
+    """Score the accounts in chunks, to limit memory; yield the answers with their rows."""
     rows = vectors.rows
     for start in range(0, len(vectors.entity_ids), CHUNK_ROWS):
         part = slice(start, start + CHUNK_ROWS)
@@ -398,7 +407,7 @@ def _answers(scorer: Scorer, vectors: _Vectors, now: datetime) -> Iterator[list[
             rows.facts[part],
             rows.as_of[part],
         )
-        yield scorer.score(vectors.entity_ids[part], chunk, now)
+        yield scorer.score(vectors.entity_ids[part], chunk, now), chunk
 
 
 def _recorded(answer: Answer, part: Score) -> RecordedScore:
@@ -440,7 +449,7 @@ def _add_changes(
             )
             for row in kept[model.target]
         ]
-        earlier = ledger.last_book(model.target, unlike=(vectors.as_of, scorer.release.release_id))
+        earlier = ledger.runs.last(model.target, unlike=(vectors.as_of, scorer.release.release_id))
         values = vectors.rows.values[[position[row.account_id] for row in scored]]
         try:
             changes = changes_of_book(archive, model, scored, values, vectors.as_of, earlier)

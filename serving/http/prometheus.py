@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MutexValue, ValueClass
 
 from serving.http.shared_counters import catch_up, write_instead_of_mapping
 
-STAGE_SECONDS = (
-    0.0001,
-    0.00025,
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.1,
-    0.5,
-    2.5,
-)
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "ready": ("1 if accounts can be scored.", ()),
     "degraded": ("1 while a part has a problem; see /v1/health.", ("part",)),
-    "ready_answers": ("Accounts with a cached answer.", ()),
     "webhook_messages": ("Messages waiting for delivery or given up.", ("webhook", "state")),
     "feature_age_seconds": ("Age of the features in the online store.", ()),
     "book_age_seconds": ("Age of the latest published scores.", ()),
@@ -64,16 +48,6 @@ class Metrics:
             ("status",),
             registry=self.registry,
         )
-
-        self._stages = Histogram(
-            "bellwether_stage_seconds",
-            "Time of scoring by stage: read, recall, encode, predict, explain, words, ledger.",
-            ("stage",),
-            buckets=STAGE_SECONDS,
-            registry=self.registry,
-        )
-        # The lookup of the library takes a lock and as long as the count itself.
-        self._stage, self._request = cache(self._stages.labels), cache(self._requests.labels)
         self._gauges = {
             name: Gauge(
                 f"bellwether_{name}",
@@ -85,10 +59,6 @@ class Metrics:
             for name, (about, labels) in GAUGES.items()
         }
 
-    def observe_stage(self, stage: str, seconds: float) -> None:
-        """Record the time of one stage."""
-        self._stage(stage).observe(seconds)
-
     def set(self, name: str, value: float, *labels: str) -> None:
         """Set one of `GAUGES`."""
         gauge = self._gauges[name]
@@ -96,7 +66,7 @@ class Metrics:
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Record one request."""
-        self._request(method, route, str(status)).observe(seconds)
+        self._requests.labels(method, route, str(status)).observe(seconds)
 
     def count_accounts(self, counts: dict[str, int]) -> None:
         """Count answered accounts by status."""

@@ -17,31 +17,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
-from sqlalchemy import (
-    Column,
-    Index,
-    Integer,
-    MetaData,
-    PrimaryKeyConstraint,
-    String,
-    Table,
-    Text,
-    and_,
-    delete,
-    func,
-    select,
-)
-from sqlalchemy import update as change
+from sqlalchemy import and_, func, select
 
-from configs.runtime.database import UtcTime, open_engine, reading, writing
+from configs.runtime.database import reading
 from configs.runtime.errors import ConfigError, did_you_mean
+from configs.runtime.migrate import open_engine
 from configs.runtime.sql_inserts import settle
+from configs.runtime.tables import OUTBOX_TABLES, outbox_table
+from configs.runtime.work_queue import Claim, LostClaimError, WorkQueue
 from configs.schema.company import Webhook
 from configs.schema.workspace import Workspace
 from features.snapshots.statuses import NOT_CUSTOMERS
@@ -68,23 +58,6 @@ WAITING, DELIVERED, DEAD = "waiting", "delivered", "dead"
 BAND_CHANGED, BOOK_PUBLISHED = "account.band_changed", "book.published"
 RELEASE_PUBLISHED, ESCALATED = "release.published", "account.escalated"
 
-metadata = MetaData()
-outbox_table = Table(
-    "webhook_outbox",
-    metadata,
-    Column("company", String(64), nullable=False),
-    Column("message_id", String(40), nullable=False),
-    Column("endpoint", String(64), nullable=False),
-    Column("event", String(64), nullable=False),
-    Column("body", Text, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("created_at", UtcTime, nullable=False),
-    Column("due_at", UtcTime, nullable=False),
-    Column("problem", Text),
-    PrimaryKeyConstraint("company", "message_id"),
-    Index("outbox_by_state", "company", "state", "endpoint", "due_at"),
-)
 
 _HOST = re.compile(
     r"[a-z0-9_]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9])?)*\.?|[0-9a-f:.]+"
@@ -401,7 +374,10 @@ class Outbox:
     def __init__(self, workspace: Workspace) -> None:
         self.company = workspace.company.name
         file = workspace.state.ledger / "outbox.db"
-        self.engine = open_engine(workspace.places.ledger_url, file, metadata)
+        self.engine = open_engine(workspace.places.ledger_url, file, OUTBOX_TABLES)
+        self.queue = WorkQueue(
+            self.engine, outbox_table, "message_id", self.company, (WAITING,), LEASE
+        )
 
     def close(self) -> None:
         """Let go of the database."""
@@ -455,47 +431,36 @@ class Outbox:
         from serving.integrations.webhook_delivery import send  # not for those who only keep news
 
         started, n_taken = time.monotonic(), 0
-        is_due = and_(self._waits_at(now), outbox_table.c.endpoint == endpoint.name)
+        is_due = and_(self.queue.is_due(now), outbox_table.c.endpoint == endpoint.name)
         for message in self._read(is_due, limit=AT_ONCE):
             moment = now + timedelta(seconds=time.monotonic() - started)
-            if self._lease(message, moment):
+            claim = self.queue.claim(message.message_id, moment)
+            if claim is not None:
                 problem = send(endpoint, message, moment)
-                n_taken += self._settle(message, problem, now)
+                n_taken += self._settle(message, claim, problem, now)
         return n_taken
 
     def bury(self, known: Iterable[str], now: datetime) -> int:
         """Give up what waits for endpoints that are not configured any more; return how many."""
         table = outbox_table
-        lost = and_(self._waits_at(now), table.c.endpoint.not_in(list(known)))
-        with reading(self.engine) as connection:  # a look takes no lock
-            if connection.execute(select(table.c.message_id).where(lost).limit(1)).first() is None:
-                return 0
-        values = {"state": DEAD, "problem": "there is no such webhook any more"}
-        with writing(self.engine) as connection:
-            done = connection.execute(
-                change(table).where(lost).values(attempts=table.c.attempts + 1, **values)
-            )
-        return int(done.rowcount)
+        lost = and_(self.queue.is_due(now), table.c.endpoint.not_in(list(known)))
+        if not self.queue.due(now, lost, limit=1):  # reading takes no lock
+            return 0
+        return self.queue.change(
+            lost,
+            state=DEAD,
+            problem="there is no such webhook any more",
+            attempts=table.c.attempts + 1,
+        )
 
     def forget(self, before: datetime) -> int:
         """Remove what was delivered or given up and is older than an instant; return how many."""
-        table = outbox_table
-        old = and_(
-            table.c.company == self.company,
-            table.c.state != WAITING,
-            table.c.created_at < before,
-        )
-        with writing(self.engine) as connection:
-            return int(connection.execute(delete(table).where(old)).rowcount)
+        return self.queue.forget(outbox_table.c.created_at < before)
 
     def revive(self, now: datetime) -> int:
         """Send dead messages again, from the first attempt on; return how many."""
-        dead = and_(outbox_table.c.company == self.company, outbox_table.c.state == DEAD)
-        with writing(self.engine) as connection:
-            found = connection.execute(
-                change(outbox_table).where(dead).values(state=WAITING, attempts=0, due_at=now)
-            )
-        return int(found.rowcount)
+        is_dead = outbox_table.c.state == DEAD
+        return self.queue.change(is_dead, state=WAITING, attempts=0, due_at=now)
 
     def _record(
         self, endpoint: str, event: str, data: Mapping[str, Any], book_id: str, now: datetime
@@ -517,38 +482,18 @@ class Outbox:
             "problem": None,
         }
 
-    def _waits_at(self, now: datetime) -> Any:
-        table = outbox_table
-        return and_(
-            table.c.company == self.company, table.c.state == WAITING, table.c.due_at <= now
-        )
-
-    def _lease(self, message: Message, now: datetime) -> bool:
-        """Keep other workers from sending the same for a while; False when one is at it."""
-        return self._change(message, self._waits_at(now), due_at=now + LEASE) == 1
-
-    def _settle(self, message: Message, problem: str, now: datetime) -> bool:
-        """Keep what became of an attempt; say whether the message was taken."""
+    def _settle(self, message: Message, claim: Claim, problem: str, now: datetime) -> bool:
+        """Keep the result of an attempt; return whether the message was taken."""
+        values: dict[str, Any] = {"attempts": message.attempts + 1, "problem": problem or None}
         if not problem:
-            self._change(message, state=DELIVERED, attempts=message.attempts + 1, problem=None)
-            return True
-        is_over = message.attempts >= len(PAUSES)
-        pause = timedelta() if is_over else PAUSES[message.attempts]
-        self._change(
-            message,
-            state=DEAD if is_over else WAITING,
-            attempts=message.attempts + 1,
-            due_at=now + pause,
-            problem=problem,
-        )
-        return False
-
-    def _change(self, message: Message, *where: Any, **values: Any) -> int:
-        table = outbox_table
-        mine = and_(table.c.company == self.company, table.c.message_id == message.message_id)
-        with writing(self.engine) as connection:
-            done = connection.execute(change(table).where(and_(mine, *where)).values(**values))
-        return int(done.rowcount)
+            values["state"] = DELIVERED
+        elif message.attempts >= len(PAUSES):
+            values["state"] = DEAD
+        else:
+            values["due_at"] = now + PAUSES[message.attempts]
+        with suppress(LostClaimError):
+            self.queue.update(claim, **values)
+        return not problem
 
     def _read(self, where: Any, limit: int | None = None) -> list[Message]:
         table = outbox_table

@@ -13,22 +13,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    MetaData,
-    PrimaryKeyConstraint,
-    String,
-    Table,
-    Text,
-    delete,
-    func,
-    select,
-    tuple_,
-)
+from sqlalchemy import Table, delete, func, select, tuple_
 
-from configs.runtime.database import UtcTime, open_engine, reading, writing
+from configs.runtime.database import reading, writing
 from configs.runtime.errors import StateError
+from configs.runtime.migrate import open_engine
 from configs.runtime.sql_inserts import settle
+from configs.runtime.tables import FEEDBACK_TABLES, feedback_table, outcomes_table, requests_table
 from configs.schema.workspace import Workspace
 from serving.http.problems import ProblemError
 
@@ -40,44 +31,6 @@ KEPT = timedelta(days=7)
 """How long an Idempotency-Key is remembered."""
 
 RECORDED, KNOWN, CONFLICT = "recorded", "known", "conflict"
-
-metadata = MetaData()
-outcomes_table = Table(
-    "reported_outcomes",
-    metadata,
-    Column("company", String(64), nullable=False),
-    Column("account_id", String(200), nullable=False),
-    Column("outcome", String(16), nullable=False),
-    Column("decided_on", String(10), nullable=False),
-    Column("effective_on", String(10)),
-    Column("reason", Text),
-    Column("reported_by", Text, nullable=False),
-    Column("known_at", UtcTime, nullable=False),
-    PrimaryKeyConstraint("company", "account_id", "outcome", "decided_on"),
-)
-feedback_table = Table(
-    "reason_feedback",
-    metadata,
-    Column("company", String(64), nullable=False),
-    Column("score_id", String(40), nullable=False),
-    Column("reason_code", String(100), nullable=False),
-    Column("verdict", String(16), nullable=False),
-    Column("given_by", String(200), nullable=False),
-    Column("account_id", String(200), nullable=False),
-    Column("note", Text),
-    Column("given_at", UtcTime, nullable=False),
-    PrimaryKeyConstraint("company", "score_id", "reason_code", "verdict", "given_by"),
-)
-requests_table = Table(
-    "idempotency_keys",
-    metadata,
-    Column("company", String(64), nullable=False),
-    Column("caller", String(200), nullable=False),
-    Column("key", String(200), nullable=False),
-    Column("request_sha256", String(64), nullable=False),
-    Column("seen_at", UtcTime, nullable=False),
-    PrimaryKeyConstraint("company", "caller", "key"),
-)
 
 
 @dataclass(frozen=True)
@@ -130,7 +83,7 @@ class FeedbackStore:
     def __init__(self, workspace: Workspace) -> None:
         self.company = workspace.company.name
         file = workspace.state.ledger / "intake.db"
-        self.engine = open_engine(workspace.places.ledger_url, file, metadata)
+        self.engine = open_engine(workspace.places.ledger_url, file, FEEDBACK_TABLES)
 
     def close(self) -> None:
         """Let go of the database."""

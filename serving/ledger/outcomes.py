@@ -16,8 +16,9 @@ from configs.runtime.hashing import digest
 from configs.schema.company import Target, midnight
 from configs.schema.workspace import Workspace
 from features.labels import labels_at
-from serving.ledger.ledger import BookEntry, Ledger, RecordedOutcome
+from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
+from serving.ledger.score_rows import BookEntry, RecordedOutcome
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,10 +96,10 @@ def join_outcomes(
 
 def _open_books(ledger: Ledger, now: datetime) -> list[BookEntry]:
     today = midnight(now)
-    labelled = ledger.count_labels()
+    labelled = ledger.outcomes.count()
     return [
         book
-        for book in ledger.books()
+        for book in ledger.runs.every()
         if book.as_of < today
         and (today - book.as_of).days <= OPEN_DAYS
         and labelled.get((book.target, book.as_of), 0) < book.n_scores
@@ -132,10 +133,10 @@ def _record(
         rows = by_day.get(book.as_of)
         if rows is None:
             continue
-        wanted = ledger.unlabelled(book, contract)
+        wanted = ledger.outcomes.missing(book, contract)
         rows = rows[rows["entity_id"].isin(wanted)]
         made = [_outcome(book.target, contract, row) for row in rows.to_dict("records")]
-        n_new += ledger.record_outcomes(made, recorded_at=now)
+        n_new += ledger.outcomes.record(made, recorded_at=now)
     return n_new
 
 

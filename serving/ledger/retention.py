@@ -34,17 +34,17 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from configs.runtime.database import reading, writing
 from configs.runtime.errors import BellwetherError
-from configs.schema.company import Retention
-from configs.schema.workspace import Workspace
-from serving.http.score_text import window
-from serving.ledger.ledger import (
-    Ledger,
+from configs.runtime.tables import (
     books_table,
     contents_table,
     labels_table,
     scores_table,
     upkeep_table,
 )
+from configs.schema.company import Retention
+from configs.schema.workspace import Workspace
+from serving.http.score_text import window
+from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
 
 VECTOR, REASONS, FACTS = "vector", "reasons", "facts"
@@ -289,7 +289,7 @@ class RetentionWorker:
         """Remove scores until there are few enough: repeats within a month first."""
         done = RetentionResult()
         for is_chosen in (lambda _, is_repeat: bool(is_repeat), lambda _row, _repeat: True):
-            excess = self.ledger.count() - most
+            excess = self.ledger.scores.count() - most
             if excess > 0:
                 part = self._remove(today, is_chosen, now, excess)
                 done = RetentionResult(
@@ -351,7 +351,7 @@ class RetentionWorker:
         if not rows:
             return []
         with reading(self.ledger.engine) as connection:
-            told = self.ledger.contents(
+            told = self.ledger.scores.contents(
                 connection, (row["facts_ref"] for row in rows if row["facts_ref"])
             )
             labelled = self._labelled(connection, rows)

@@ -50,7 +50,7 @@ def served_record(
 
 def _scores(ledger: Ledger) -> pd.DataFrame:
     """Return the first score per account, target, model and month, with its facts."""
-    rows = ledger.everything().to_pandas()
+    rows = ledger.scores.everything().to_pandas()
     rows = rows.rename(columns={"bundle_sha": "model", "probability": "p"})
     rows = first_of_month(rows)
     facts = [json.loads(text) if text else {} for text in rows.pop("facts")]

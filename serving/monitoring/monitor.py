@@ -16,9 +16,10 @@ from configs.runtime.errors import BellwetherError
 from configs.runtime.state_directory import write_json_atomically
 from configs.schema.workspace import Workspace
 from serving.http.score_text import to_second
-from serving.ledger.ledger import SHADOW, BookEntry, JudgedScore, Ledger, ScoreRow
+from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.outcomes import contract_id
+from serving.ledger.score_rows import SHADOW, BookEntry, JudgedScore, ScoreRow
 from serving.monitoring.monitoring_store import LATEST, MonitoringInput
 from serving.monitoring.report import (
     Agreement,
@@ -200,7 +201,7 @@ def _score_drift(
     first = next(books, None)
     if first is None or first.as_of >= as_of:
         return None
-    before = ledger.probabilities(first)
+    before = ledger.runs.probabilities(first)
     edges = np.quantile(before, DECILES)
     (found,) = drift_of(
         {model.target: p},
@@ -215,7 +216,7 @@ def _answered(
     target: str, archive: ModelArchive, ledger: Ledger, channel: str
 ) -> Iterator[tuple[BookEntry, Release]]:
     """Yield the score runs of a target, oldest first, with their release."""
-    for book in ledger.books(channel=channel):
+    for book in ledger.runs.every(channel=channel):
         if book.target == target:
             try:
                 yield book, archive.release(book.release_id)
@@ -247,7 +248,7 @@ def _judged(
     model: ScoringModel, archive: ModelArchive, ledger: Ledger, channel: str = "book"
 ) -> JudgedScore:
     books, contract = _books_of(model, archive, ledger, channel)
-    return ledger.judged(books, contract)
+    return ledger.outcomes.judged(books, contract)
 
 
 def _of_bundle(judged: JudgedScore, sha: str) -> JudgedScore:
@@ -323,11 +324,11 @@ def _shadow(
         return None
     last = books[-1]
     own = [b for b in books if b.release_id == last.release_id]
-    published = [b for b in ledger.books(channel="book") if _is_same_run(b, last)]
-    outcomes = _paired_outcomes(shown, ledger.judged(own, contract), seed)
+    published = [b for b in ledger.runs.every(channel="book") if _is_same_run(b, last)]
+    outcomes = _paired_outcomes(shown, ledger.outcomes.judged(own, contract), seed)
     if not published:
         return {"release_id": last.release_id, "n_books": len(own), "outcomes": outcomes}
-    agreement = _agreement(ledger.of_book(published[-1]), ledger.of_book(last))
+    agreement = _agreement(ledger.runs.scores_of(published[-1]), ledger.runs.scores_of(last))
     return {
         "release_id": last.release_id,
         "n_books": len(own),

@@ -21,25 +21,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sqlalchemy import (
-    Column,
-    Integer,
-    MetaData,
-    PrimaryKeyConstraint,
-    String,
-    Table,
-    Text,
-    and_,
-    delete,
-    func,
-    or_,
-    select,
-)
-from sqlalchemy import update as change
+from sqlalchemy import select
 
-from configs.runtime.database import UtcTime, open_engine, reading, writing
+from configs.runtime.database import reading
 from configs.runtime.errors import BellwetherError, UnavailableError
+from configs.runtime.migrate import open_engine
 from configs.runtime.sql_inserts import settle
+from configs.runtime.tables import JOB_TABLES, jobs_table
+from configs.runtime.work_queue import Claim, LostClaimError, WorkQueue
 from configs.schema.workspace import Workspace
 from serving.http.problems import ProblemError
 from serving.scoring.export_columns import SCHEMA, ExportRow
@@ -68,26 +57,6 @@ FORMATS = {
     "parquet": "application/vnd.apache.parquet",
 }
 """What results come as, and their media types."""
-
-metadata = MetaData()
-jobs_table = Table(
-    "score_jobs",
-    metadata,
-    Column("company", String(64), nullable=False),
-    Column("job_id", String(40), nullable=False),
-    Column("caller", String(200), nullable=False),
-    Column("request_sha256", String(64), nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("n_accounts", Integer, nullable=False),
-    Column("n_done", Integer, nullable=False),
-    Column("release_id", String(40)),
-    Column("created_at", UtcTime, nullable=False),
-    Column("finished_at", UtcTime),
-    Column("seen_at", UtcTime, nullable=False),
-    Column("problem", Text),
-    Column("worker", String(32)),
-    PrimaryKeyConstraint("company", "job_id"),
-)
 
 
 @dataclass(frozen=True)
@@ -124,18 +93,6 @@ class Job:
     problem: str | None
 
 
-@dataclass(frozen=True)
-class _Claim:
-    """A job in the hands of a worker; who is taken for dead loses it to another."""
-
-    job: Job
-    worker: str
-
-
-class _LostError(Exception):
-    """Another worker has taken the job up meanwhile: it is theirs."""
-
-
 _NAMES = tuple(item.name for item in fields(Job))
 
 
@@ -146,7 +103,10 @@ class Jobs:
         self.company = workspace.company.name
         self.folder = workspace.state.root / "jobs"
         file = workspace.state.ledger / "jobs.db"
-        self.engine = open_engine(workspace.places.ledger_url, file, metadata)
+        self.engine = open_engine(workspace.places.ledger_url, file, JOB_TABLES)
+        self.queue = WorkQueue(
+            self.engine, jobs_table, "job_id", self.company, (QUEUED, RUNNING), ABANDONED
+        )
 
     def close(self) -> None:
         """Let go of the database."""
@@ -177,7 +137,7 @@ class Jobs:
                     "idempotency-key-reused", "this Idempotency-Key came with another body before"
                 )
             return known
-        if self._count(QUEUED, RUNNING) >= MAX_WAITING:
+        if self.queue.count_open() >= MAX_WAITING:
             raise ProblemError("too-many-requests", f"{MAX_WAITING} jobs wait or run already")
         folder = self.folder / job_id
         folder.mkdir(parents=True, exist_ok=True)
@@ -185,9 +145,9 @@ class Jobs:
         _write(folder / "asked.json", orjson.dumps({"account_ids": account_ids, "owners": seen}))
         job = Job(job_id, caller[:200], sha, QUEUED, len(account_ids), 0, None, now, None, None)
         record = {name: getattr(job, name) for name in _NAMES}
-        record |= {"company": self.company, "seen_at": now}
+        record |= {"company": self.company, "due_at": now}
         settle(
-            self.engine, jobs_table, ("company", "job_id"), [record], but=["created_at", "seen_at"]
+            self.engine, jobs_table, ("company", "job_id"), [record], but=["created_at", "due_at"]
         )
         self._prune()
         return job
@@ -220,43 +180,32 @@ class Jobs:
         claim = self._claim(now)
         if claim is None:
             return None
-        with suppress(_LostError):
+        with suppress(LostClaimError):
             self._attempt(live, claim)
-        return self.find(claim.job.job_id)
+        return self.find(claim.item_id)
 
-    def _attempt(self, live: ServerState, claim: _Claim) -> None:
+    def _attempt(self, live: ServerState, claim: Claim) -> None:
         try:
             self._run(live, claim)
         except UnavailableError as error:
-            self._change(claim, problem=error.what)  # taken up again when it counts as abandoned
+            self.queue.update(claim, problem=error.what)  # claimed again after the lease
         except BellwetherError as error:
             self._finish(claim, FAILED, error.what)
-        except _LostError:
+        except LostClaimError:
             raise
         except Exception as error:
             self._finish(claim, FAILED, type(error).__name__)
             raise
 
-    def _claim(self, now: datetime) -> _Claim | None:
-        table, worker = jobs_table, secrets.token_hex(8)
-        is_left = and_(table.c.state == RUNNING, table.c.seen_at < now - ABANDONED)
-        waiting = self._read(or_(table.c.state == QUEUED, is_left))
-        for job in reversed(waiting):
-            is_mine = and_(
-                table.c.company == self.company,
-                table.c.job_id == job.job_id,
-                or_(table.c.state == QUEUED, is_left),
-            )
-            with writing(self.engine) as connection:
-                taken = connection.execute(
-                    change(table).where(is_mine).values(state=RUNNING, seen_at=now, worker=worker)
-                )
-            if taken.rowcount == 1:
-                return _Claim(job, worker)
+    def _claim(self, now: datetime) -> Claim | None:
+        for job_id in self.queue.due(now):
+            claim = self.queue.claim(job_id, now, state=RUNNING)
+            if claim is not None:
+                return claim
         return None
 
-    def _run(self, live: ServerState, claim: _Claim) -> None:
-        folder = self.folder / claim.job.job_id
+    def _run(self, live: ServerState, claim: Claim) -> None:
+        folder = self.folder / claim.item_id
         asked = json.loads((folder / "asked.json").read_bytes())
         owners = frozenset(asked["owners"]) if asked["owners"] is not None else None
         for _ in range(MAX_RESTARTS):
@@ -274,7 +223,7 @@ class Jobs:
     def _score(
         self,
         live: ServerState,
-        claim: _Claim,
+        claim: Claim,
         account_ids: list[str],
         owners: frozenset[str] | None,
         parts: Path,
@@ -284,43 +233,17 @@ class Jobs:
             path = parts / f"{start:09d}.jsonl"
             chunk = account_ids[start : start + CHUNK]
             if not path.is_file():
-                scored = live.score(
-                    chunk, request_id=claim.job.job_id, channel="batch", owners=owners
-                )
+                scored = live.score(chunk, request_id=claim.item_id, channel="batch", owners=owners)
                 if scored.release_id != parts.name:
                     return False
                 live.ledger.append([*scored.rows, *scored.shadow])
                 _write(path, b"".join(item.body + b"\n" for item in scored.given))
-            n_done, seen_at = start + len(chunk), datetime.now(UTC)
-            self._change(claim, n_done=n_done, release_id=parts.name, seen_at=seen_at)
+            n_done = start + len(chunk)
+            self.queue.extend(claim, datetime.now(UTC), n_done=n_done, release_id=parts.name)
         return True
 
-    def _finish(self, claim: _Claim, state: str, problem: str | None) -> None:
-        self._change(claim, state=state, problem=problem, finished_at=datetime.now(UTC))
-
-    def _change(self, claim: _Claim, **values: Any) -> None:
-        """Note how far a job is, which is a sign of life.
-
-        Raises
-        ------
-        _LostError
-            Another worker has the job.
-        """
-        table = jobs_table
-        mine = and_(
-            table.c.company == self.company,
-            table.c.job_id == claim.job.job_id,
-            table.c.worker == claim.worker,
-        )
-        with writing(self.engine) as connection:
-            if connection.execute(change(table).where(mine).values(**values)).rowcount == 0:
-                raise _LostError
-
-    def _count(self, *states: str) -> int:
-        table = jobs_table
-        mine = and_(table.c.company == self.company, table.c.state.in_(states))
-        with reading(self.engine) as connection:
-            return int(connection.execute(select(func.count()).where(mine)).scalar_one())
+    def _finish(self, claim: Claim, state: str, problem: str | None) -> None:
+        self.queue.update(claim, state=state, problem=problem, finished_at=datetime.now(UTC))
 
     def _read(self, where: Any) -> list[Job]:
         table = jobs_table
@@ -332,12 +255,10 @@ class Jobs:
             return [Job(*row) for row in connection.execute(ordered).all()]
 
     def _prune(self) -> None:
-        finished = self._read(jobs_table.c.state.in_((DONE, FAILED)))[KEPT:]
-        for job in finished:
-            mine = and_(jobs_table.c.company == self.company, jobs_table.c.job_id == job.job_id)
-            with writing(self.engine) as connection:
-                connection.execute(delete(jobs_table).where(mine))
-            shutil.rmtree(self.folder / job.job_id, ignore_errors=True)
+        finished = [job.job_id for job in self._read(self.queue.is_finished)[KEPT:]]
+        self.queue.forget(jobs_table.c.job_id.in_(finished))
+        for job_id in finished:
+            shutil.rmtree(self.folder / job_id, ignore_errors=True)
 
 
 def _job_id(caller: str, key: str) -> str:

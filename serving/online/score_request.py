@@ -1,55 +1,76 @@
-"""From account ids to answers and ledger rows: read, recall what is known, compute the rest."""
+"""From account ids to answers and ledger rows: stored answers are served, the rest computed."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import cached_property
 from itertools import islice
-from typing import cast
 
 import numpy as np
+import orjson
 
 from configs.runtime.errors import BellwetherError
-from features.feast_store import FeastStore, OnlineRow, OnlineRows, online_row_frame
+from features.feast_store import OnlineRow, OnlineRows, online_row_frame
 from serving.auth.permissions import sees
+from serving.batch.stored_answers import valid_answer
 from serving.http.score_text import FAILED
-from serving.ledger.ledger import ScoreRow, new_score_ids, pack_features
+from serving.ledger.answer_rows import ledger_rows
+from serving.ledger.score_rows import ScoreRow
 from serving.ledger.shadow_scoring import shadow_rows
-from serving.online.answer_cache import Basis, Given, Recall, basis_of
+from serving.online.release_loader import LoadedRelease
 from serving.scoring.answer import Answer
-from serving.scoring.export_rows import compact_reasons, ledger_extras
-from serving.scoring.scorer import Scorer, kept_facts, status
-from serving.scoring.timings import stage as timed
-from training.registry.releases import Release
+from serving.scoring.scorer import Scorer
 
 logger = logging.getLogger("bellwether.serving")
 
+PART_ACCOUNTS = 128
+"""Accounts of a batch that are scored and handed to the ledger together."""
 
-@dataclass(frozen=True)
-class LoadedRelease:
-    """One release with everything that answers for it."""
 
-    scorer: Scorer
-    store: FeastStore
-    vectors: str
-    shadow: Scorer | None = None
-    recall: Recall = field(default_factory=Recall)
+class EncodedAnswer:
+    """One account's answer, as a value and as JSON; each is made from the other when it is needed.
 
-    @property
-    def release(self) -> Release:
-        """What is published."""
-        return self.scorer.release
+    Parameters
+    ----------
+    value : mapping, optional
+        As it was computed (`serving.scoring.answer.Answer`).
+    body : bytes, optional
+        Its JSON; one of the two is given.
+    status : str
+        Of the account; from the value when left out.
+    """
+
+    def __init__(
+        self, value: Answer | None = None, body: bytes | None = None, status: str = ""
+    ) -> None:
+        if value is not None:
+            self.value = value
+        if body is not None:
+            self.body = body
+        self.status: str = status or self.value["status"]
+
+    @cached_property
+    def value(self) -> Answer:
+        """The answer as plain values."""
+        value: Answer = orjson.loads(self.body)
+        return value
+
+    @cached_property
+    def body(self) -> bytes:
+        """The answer as JSON."""
+        return orjson.dumps(self.value)
 
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """Answers, and what the ledger must hold before anybody sees them.
+    """Answers, and the ledger rows that must be committed before they are shown.
 
     Attributes
     ----------
-    given : list of Given
+    given : list of EncodedAnswer
         One per account asked, in that order; every score carries its ``score_id``.
     rows : list of ScoreRow
         One per account and target, without repeats.
@@ -59,7 +80,7 @@ class ScoredBatch:
         Of a batch: what answered all of it.
     """
 
-    given: list[Given]
+    given: list[EncodedAnswer]
     rows: list[ScoreRow]
     shadow: list[ScoreRow] = field(default_factory=list)
     release_id: str = ""
@@ -67,181 +88,172 @@ class ScoredBatch:
     @property
     def answers(self) -> list[Answer]:
         """The answers as plain values."""
-        return [cast("Answer", item.value) for item in self.given]
+        return [item.value for item in self.given]
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """One account, on what occasion it is scored, and whose are seen (None: everybody's)."""
+    """One request for scores.
 
-    account_id: str
+    Attributes
+    ----------
+    request_id, channel : str
+        For the ledger (`ScoreRow`).
+    owners : frozenset of str or None
+        Whose accounts are seen; accounts of other owners are as good as unknown. None is
+        everybody's.
+    """
+
     request_id: str
-    channel: str
-    owners: frozenset[str] | None
+    channel: str = "api"
+    owners: frozenset[str] | None = None
 
 
-def score_together(
-    stage: LoadedRelease, asked: Sequence[ScoreRequest], now: datetime
-) -> list[ScoredBatch]:
-    """Give again what is known, and compute and remember the rest; one result per ask.
+def score_accounts(
+    stage: LoadedRelease,
+    account_ids: Sequence[str],
+    request: ScoreRequest,
+    now: datetime,
+    keep: Callable[[list[ScoreRow]], object],
+) -> ScoredBatch:
+    """Score accounts part by part, all by one release; one answer per account, in their order.
+
+    Parameters
+    ----------
+    stage : LoadedRelease
+        What answers.
+    account_ids : sequence of str
+        Repeats are scored once.
+    request : ScoreRequest
+        Who asks.
+    now : datetime
+        The clock.
+    keep : callable
+        Is given the ledger rows of each part, shadow included, so that the ledger commits some
+        while others are scored.
 
     Raises
     ------
     UnavailableError
         The online store does not answer.
     """
-    held, bases, known = known_answers(stage, asked, now)
-    computed = [i for i, scored in enumerate(known) if scored is None]
-    if computed:
-        scored = _computed(stage, [asked[i] for i in computed], [held[i] for i in computed], now)
-        with timed("recall"):
-            for i, one in zip(computed, scored, strict=True):
-                known[i] = one
-                if (basis := bases[i]) is not None and one.rows:
-                    stage.recall.keep(one.given[0], one.rows, basis)
-    return [one for one in known if one is not None]
+    unique = list(dict.fromkeys(account_ids))
+    whole = ScoredBatch([], [], [], stage.scorer.release.release_id)
+    for start in range(0, len(unique), PART_ACCOUNTS):
+        part = _score_part(stage, unique[start : start + PART_ACCOUNTS], request, now)
+        keep([*part.rows, *part.shadow])
+        whole.given.extend(part.given)
+        whole.rows.extend(part.rows)
+        whole.shadow.extend(part.shadow)
+    by_id = dict(zip(unique, whole.given, strict=True))
+    return replace(whole, given=[by_id[account_id] for account_id in account_ids])
 
 
-def known_answers(
-    stage: LoadedRelease, asked: Sequence[ScoreRequest], now: datetime
-) -> tuple[list[OnlineRow | None], list[Basis | None], list[ScoredBatch | None]]:
-    """Return per ask what the store holds, the basis of an answer, and the answer if it is due."""
-    with timed("read"):
-        held = stage.store.held(stage.scorer.feature_hash, [ask.account_id for ask in asked])
-    with timed("recall"):
-        bases = [item and basis_of(item, now) for item in held]
-        return held, bases, _recalled(stage, asked, bases, now)
+def _score_part(
+    stage: LoadedRelease, account_ids: Sequence[str], request: ScoreRequest, now: datetime
+) -> ScoredBatch:
+    """Score some accounts; one that breaks the scoring of all costs no other its answer."""
+    try:
+        return _score(stage, account_ids, request, now)
+    except BellwetherError:
+        raise
+    except Exception:
+        logger.exception(
+            "scoring failed for %d accounts",
+            len(account_ids),
+            extra={"request_id": request.request_id},
+        )
+    if len(account_ids) == 1:
+        return ScoredBatch([EncodedAnswer({"account_id": account_ids[0], **status(FAILED)})], [])
+    return _joined([_score_part(stage, [one], request, now) for one in account_ids])
 
 
-def _recalled(
+def _score(
+    stage: LoadedRelease, account_ids: Sequence[str], request: ScoreRequest, now: datetime
+) -> ScoredBatch:
+    """Read the accounts, serve the stored answers that are valid, and compute the rest."""
+    held = stage.store.held(stage.scorer.feature_hash, account_ids)
+    found = {
+        account_id: stored
+        for account_id, row in zip(account_ids, held, strict=True)
+        if (stored := _stored(stage, account_id, row, request, now)) is not None
+    }
+    missing = [i for i, account_id in enumerate(account_ids) if account_id not in found]
+    shadow: list[ScoreRow] = []
+    if missing:
+        asked = [account_ids[i] for i in missing]
+        rows = _seen(online_row_frame([held[i] for i in missing], stage.scorer.width), request)
+        computed = _computed(stage.scorer, asked, rows, request, now)
+        shadow = _scored_in_shadow(stage.shadow, asked, computed, rows)
+        found |= zip(asked, computed, strict=True)
+    return replace(_joined([found[account_id] for account_id in account_ids]), shadow=shadow)
+
+
+def _joined(parts: Sequence[ScoredBatch]) -> ScoredBatch:
+    return ScoredBatch(
+        [answer for part in parts for answer in part.given],
+        [row for part in parts for row in part.rows],
+        [row for part in parts for row in part.shadow],
+    )
+
+
+def _stored(
     stage: LoadedRelease,
-    asked: Sequence[ScoreRequest],
-    bases: Sequence[Basis | None],
+    account_id: str,
+    row: OnlineRow | None,
+    request: ScoreRequest,
     now: datetime,
-) -> list[ScoredBatch | None]:
-    """Return per ask the answer that is due again, None where there is none.
+) -> ScoredBatch | None:
+    """Return the stored answer under new score ids; None when it has to be computed.
 
-    While a release is in the shadow there is none: it scores what the published one does.
+    While a release is in the shadow all are computed: it scores what the published one does.
     """
-    if stage.shadow is not None:
-        return [None] * len(asked)
-    kept = [
-        stage.recall.find(ask.account_id, basis) if basis else None
-        for ask, basis in zip(asked, bases, strict=True)
-    ]
-    at = datetime.now(UTC)
-    score_ids = iter(new_score_ids(at, sum(len(item.rows) for item in kept if item)))
-    given: list[ScoredBatch | None] = []
-    for ask, item in zip(asked, kept, strict=True):
-        if item is None or not sees(ask.owners, {"owner_id": item.owner_id}):
-            given.append(None)
-            continue
-        ids = list(islice(score_ids, len(item.rows)))
-        answer, rows = item.again(ids, ask.request_id, ask.channel, now, at)
-        given.append(ScoredBatch([answer], rows))
-    return given
+    if row is None or stage.shadow is not None:
+        return None
+    stored = valid_answer(stage.scorer, row, now)
+    if stored is None or not sees(request.owners, {"owner_id": stored.owner_id}):
+        return None
+    body, rows = stored.serve(
+        stage.scorer, row, account_id, now, request.request_id, request.channel
+    )
+    return ScoredBatch([EncodedAnswer(body=body, status=stored.status)], rows)
+
+
+def _seen(rows: OnlineRows, request: ScoreRequest) -> OnlineRows:
+    """Return the rows with accounts that the request does not see as unknown."""
+    if request.owners is None:
+        return rows
+    is_seen = np.array([sees(request.owners, facts) for facts in rows.facts], dtype=bool)
+    return replace(rows, is_known=rows.is_known & is_seen)
 
 
 def _computed(
-    stage: LoadedRelease,
-    asked: Sequence[ScoreRequest],
-    held: Sequence[OnlineRow | None],
+    scorer: Scorer,
+    account_ids: Sequence[str],
+    rows: OnlineRows,
+    request: ScoreRequest,
     now: datetime,
 ) -> list[ScoredBatch]:
-    account_ids = [ask.account_id for ask in asked]
-    rows = online_row_frame(held, stage.scorer.width)
-    if any(ask.owners is not None for ask in asked):
-        is_seen = np.array(
-            [sees(ask.owners, facts) for ask, facts in zip(asked, rows.facts, strict=True)],
-            dtype=bool,
-        )
-        rows = replace(rows, is_known=rows.is_known & is_seen)
-    answers = stage.scorer.score(account_ids, rows, now)
-    kept = iter(ledger_rows(stage, answers, rows, now, asked))
-    given = [
-        ScoredBatch([Given(answer)], list(islice(kept, len(answer.get("scores", ())))))
+    answers = scorer.score(account_ids, rows, now)
+    made = iter(ledger_rows(scorer, answers, rows, now, request.request_id, request.channel))
+    return [
+        ScoredBatch([EncodedAnswer(answer)], list(islice(made, len(answer.get("scores", ())))))
         for answer in answers
     ]
-    return given if stage.shadow is None else _in_shadow(stage.shadow, given, rows)
 
 
-def _in_shadow(shadow: Scorer, given: Sequence[ScoredBatch], rows: OnlineRows) -> list[ScoredBatch]:
+def _scored_in_shadow(
+    shadow: Scorer | None,
+    account_ids: Sequence[str],
+    computed: Sequence[ScoredBatch],
+    rows: OnlineRows,
+) -> list[ScoreRow]:
     """Score the same accounts in the shadow; trouble there costs nobody an answer."""
-    shown = [row for one in given for row in one.rows]
-    positions = {one.given[0].value["account_id"]: i for i, one in enumerate(given)}
-    beside: dict[tuple[str, str], list[ScoreRow]] = {}
+    if shadow is None:
+        return []
+    positions = {account_id: i for i, account_id in enumerate(account_ids)}
     try:
-        for row in shadow_rows(shadow, shown, rows, positions):
-            beside.setdefault((row.entity_id, row.request_id), []).append(row)
+        return shadow_rows(shadow, [row for one in computed for row in one.rows], rows, positions)
     except Exception:
         logger.exception("the shadow cannot score")
-        return list(given)
-    return [
-        replace(one, shadow=beside.get((one.rows[0].entity_id, one.rows[0].request_id), []))
-        if one.rows
-        else one
-        for one in given
-    ]
-
-
-def score_alone(
-    stage: LoadedRelease, asked: Sequence[ScoreRequest], now: datetime
-) -> list[ScoredBatch]:
-    """Answer one after the other: an account that cannot be scored costs no other its answer."""
-    given: list[ScoredBatch] = []
-    for ask in asked:
-        try:
-            given += score_together(stage, [ask], now)
-        except BellwetherError:
-            raise
-        except Exception:
-            logger.exception("an account cannot be scored", extra={"request_id": ask.request_id})
-            given.append(ScoredBatch([Given({"account_id": ask.account_id, **status(FAILED)})], []))
-    return given
-
-
-def ledger_rows(
-    stage: LoadedRelease,
-    answers: Sequence[Answer],
-    rows: OnlineRows,
-    now: datetime,
-    asked: Sequence[ScoreRequest],
-) -> list[ScoreRow]:
-    """Return what the ledger keeps of some answers, and put each score's id into it."""
-    # When it was really answered: the company's clock may be pinned.
-    served_at = datetime.now(UTC)
-    parts = [
-        (i, part) for i, answer in enumerate(answers) for part in answer.get("scores", {}).values()
-    ]
-    facts = {i: kept_facts(rows.facts[i]) for i, _ in parts}
-    vectors = [pack_features(vector) for vector in rows.values]
-    made = []
-    for (i, part), score_id in zip(parts, new_score_ids(served_at, len(parts)), strict=True):
-        part["score_id"] = score_id
-        as_of = rows.as_of[i]
-        assert as_of is not None  # a scored account has one
-        made.append(
-            ScoreRow(
-                score_id=score_id,
-                request_id=asked[i].request_id,
-                served_at=served_at,
-                entity_id=answers[i]["account_id"],
-                as_of=as_of,
-                target=part["target"],
-                release_id=stage.release.release_id,
-                bundle_sha=part["bundle_sha"],
-                probability=part["probability"],
-                logit=part["logit"],
-                band=part["band"],
-                verdict=part["verdict"],
-                features=vectors[i],
-                feature_set=stage.scorer.feature_hash,
-                reasons=compact_reasons(part),
-                channel=asked[i].channel,
-                facts={**facts[i], **beside}
-                if (beside := ledger_extras(answers[i], part))
-                else facts[i],
-                clock=now,
-            )
-        )
-    return made
+        return []

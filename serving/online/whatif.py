@@ -19,7 +19,7 @@ from features.feast_store import OnlineRows
 from serving.auth.permissions import sees
 from serving.http.problems import FieldError, ProblemError
 from serving.http.score_text import UNKNOWN, instant
-from serving.online.score_request import LoadedRelease
+from serving.online.release_loader import LoadedRelease
 from serving.online.server_state import ServerState
 from serving.scoring.answer import Answer, Score
 

@@ -256,9 +256,9 @@ class AccountContext:
             return None
         entity, ledger = answer["account_id"], live.ledger
         risk = next((item for item in models if item.bundle.outcome != "expansion"), models[0])
-        rows = ledger.history(entity, risk.target, MOST_POINTS, channel="book")
+        rows = ledger.scores.history(entity, risk.target, MOST_POINTS, channel="book")
         outcomes = {
-            item.target: (item.bundle.outcome, ledger.outcomes(item.target, entity_id=entity))
+            item.target: (item.bundle.outcome, ledger.outcomes.known(item.target, entity_id=entity))
             for item in models
         }
         asked = partial(asked_of, live.archive, contract=risk.contract)

@@ -199,7 +199,7 @@ async def record_feedback(
     check_visible(book, account_id)
     loop = asyncio.get_running_loop()
     given = form.feedback(account_id)
-    score = await loop.run_in_executor(live.singles, live.ledger.score, given.score_id)
+    score = await loop.run_in_executor(live.singles, live.ledger.scores.find, given.score_id)
     if score is None or score.entity_id != account_id:
         raise ProblemError("invalid-request", "the score belongs to another account")
     who = caller_of(request).name

@@ -13,7 +13,7 @@ from typing import Any
 
 from configs.runtime import formatting
 from serving.ledger.comparability import ScoreQuestion
-from serving.ledger.ledger import RecordedOutcome, ScoreRow
+from serving.ledger.score_rows import RecordedOutcome, ScoreRow
 from serving.pages.track_record import DID
 
 MOST_POINTS = 120

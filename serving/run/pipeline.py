@@ -272,11 +272,11 @@ def replay_scores(
     archive = ModelArchive(workspace.state)
     with Ledger.open(workspace) as ledger:
         if score_id is not None:
-            rows = [row for row in [ledger.score(score_id)] if row is not None]
+            rows = [row for row in [ledger.scores.find(score_id)] if row is not None]
         elif account is not None:
-            rows = ledger.served_by(account, at)
+            rows = ledger.scores.served_by(account, at)
         else:
-            rows = ledger.sample(sample)
+            rows = ledger.scores.sample(sample)
     if not rows:
         raise StateError(
             f"the ledger holds no score of {score_id or account or 'anybody'}"
@@ -302,7 +302,7 @@ def tidy_ledger(workspace: Workspace, keeping: Retention | None, *, shrink: bool
         Give the space back to the disk.
     """
     with Ledger.open(workspace) as ledger:
-        before = {"scores": ledger.count(), "bytes": ledger.size_bytes()}
+        before = {"scores": ledger.scores.count(), "bytes": ledger.size_bytes()}
         done = RetentionResult()
         if keeping is not None:
             done = RetentionWorker(workspace, ledger, keeping).tidy(
@@ -310,7 +310,7 @@ def tidy_ledger(workspace: Workspace, keeping: Retention | None, *, shrink: bool
             )
         if shrink:
             ledger.shrink()
-        after = {"scores": ledger.count(), "bytes": ledger.size_bytes()}
+        after = {"scores": ledger.scores.count(), "bytes": ledger.size_bytes()}
     return {"before": before, "after": after, "done": asdict(done), "words": done.words}
 
 

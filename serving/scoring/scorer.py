@@ -6,6 +6,7 @@ give the same answers.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from configs.runtime.errors import ModelError
+from configs.runtime.hashing import digest
 from configs.runtime.state_directory import read_json
 from configs.schema.company import Company
 from configs.schema.workspace import Workspace
@@ -48,7 +50,6 @@ from serving.scoring.answer import (
     Withheld,
 )
 from serving.scoring.expansion_offer import OfferMaker
-from serving.scoring.timings import stage
 from training.model.bands import is_asked, newest_vectors
 from training.model.bundle import CONFIDENCE_LIMITS, Bundle, Confidence, Scores, load
 from training.model.reasons import (
@@ -218,15 +219,12 @@ class ScoringModel:
     ) -> tuple[Scores, Sequence[Explanation | None]]:
         """Score and explain encoded rows; the explanation is None where the base rate is served."""
         if not self.bundle.has_reasons:
-            with stage("predict"):
-                return self.bundle.predict(matrix), [None] * len(matrix)
-        with stage("explain"):
-            scores, contributions = self.bundle.predict_and_explain(matrix)
+            return self.bundle.predict(matrix), [None] * len(matrix)
+        scores, contributions = self.bundle.predict_and_explain(matrix)
         comparison = Comparison(
             past=past[:, self.positions], peer=peer[:, self.positions], currency=currency
         )
-        with stage("words"):
-            return scores, self._reason_writer.explain(contributions, matrix, comparison)
+        return scores, self._reason_writer.explain(contributions, matrix, comparison)
 
     @cached_property
     def _reason_writer(self) -> ReasonWriter:
@@ -339,7 +337,7 @@ class Scorer:
         peers = load_peers(vectors, release.feature_set["names"])
         return cls(release, workspace.company, tuple(models), peers)
 
-    @property
+    @cached_property
     def feature_hash(self) -> str:
         """Identity of the feature set of the release."""
         return str(self.release.feature_set["hash"])
@@ -348,6 +346,22 @@ class Scorer:
     def width(self) -> int:
         """Length of the served vector."""
         return len(self.release.feature_set["names"])
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of what an answer depends on besides the account's row, the day and the code.
+
+        The release, the configuration, the peers, and the ranks of the published book.
+        """
+        peers = self.peers
+        return digest(
+            self.release.release_id,
+            self.company.config_hash,
+            (peers.as_of, peers.words, peers.sizes),
+            {group: _array_hash(values) for group, values in peers.medians.items()},
+            {key: _array_hash(values) for key, values in self.ranks.items()},
+            length=32,
+        )
 
     def with_peers(self, peers: Peers) -> Scorer:
         """Return the same scorer with other peer groups."""
@@ -377,15 +391,14 @@ class Scorer:
         answers = [
             self._account_part(entity, rows.facts[i], rows.as_of[i], now.date())
             if rows.is_known[i]
-            else cast("Answer", {"account_id": entity, **status(UNKNOWN)})
+            else status_answer(entity, UNKNOWN)
             for i, entity in enumerate(entity_ids)
         ]
         chosen = [i for i, answer in enumerate(answers) if answer["status"] == "scored"]
         if chosen:
             part = self._take(rows, chosen)
             predicted = [answers[i] for i in chosen]
-            with stage("encode"):
-                matrices = [model.encode(part.values) for model in self.models]
+            matrices = [model.encode(part.values) for model in self.models]
             self._add_data(predicted, part, matrices[0], now)
             for model, matrix in zip(self.models, matrices, strict=True):
                 self._add_scores(predicted, model, matrix, part)
@@ -565,6 +578,11 @@ class Scorer:
         return share, asked_alike(model.contract, is_renewal, len(ranked))
 
 
+def _array_hash(values: np.ndarray) -> str:
+    """Return the hash of an array's float64 values."""
+    return hashlib.sha256(np.ascontiguousarray(values, dtype="<f8").tobytes()).hexdigest()
+
+
 def rank_key(target: str, *, is_renewal: bool) -> str:
     """Return the key of the probabilities that may be ranked together.
 
@@ -577,6 +595,16 @@ def rank_key(target: str, *, is_renewal: bool) -> str:
 def kept_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts that the ledger stores with a score."""
     return {name: facts[name] for name in KEPT_FACTS if facts.get(name) is not None}
+
+
+def status_answer(account_id: str, code: str) -> Answer:
+    """Return the answer of an account that has a status and nothing else."""
+    state = status(code)
+    return {
+        "account_id": account_id,
+        "status": state["status"],
+        "status_text": state["status_text"],
+    }
 
 
 def status(code: str) -> StatusText:

@@ -9,25 +9,14 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from configs.runtime.database import UtcTime, open_engine, reading, writing
+from configs.runtime.database import reading, writing
 from configs.runtime.errors import DataError, StateError
 from configs.runtime.hashing import digest
+from configs.runtime.migrate import open_engine
+from configs.runtime.tables import RISK_TABLES, events_table, looks_table
 from configs.schema.plays import Plays, Trigger
 from configs.schema.workspace import Workspace
 from serving.scoring.export_columns import ExportRow
@@ -38,37 +27,6 @@ TEXT_LIMIT = 2_000
 
 COOL_DOWN_DAYS = 28
 """Days before a closed risk can be opened again by a score run."""
-
-metadata = MetaData()
-
-events_table = Table(
-    "risk_events",
-    metadata,
-    Column("row", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("company", String(64), nullable=False),
-    Column("event_id", String(64), nullable=False),
-    Column("entity_id", Text, nullable=False),
-    Column("at", UtcTime, nullable=False),
-    Column("who", Text, nullable=False),
-    Column("kind", String(16), nullable=False),
-    Column("stage", String(16)),
-    Column("on_day", String(10)),
-    Column("play", String(64), nullable=False),
-    Column("text", Text, nullable=False),
-    Column("trigger", String(64), nullable=False),
-    UniqueConstraint("company", "event_id"),
-    Index("risk_events_by_entity", "company", "entity_id", "row"),
-)
-
-
-looks_table = Table(
-    "looks",
-    metadata,
-    Column("company", String(64), primary_key=True),
-    Column("who", String(200), primary_key=True),
-    Column("book_id", String(64), nullable=False),
-    Column("book_before", String(64), nullable=False),
-)
 
 
 def new_event_id() -> str:
@@ -94,7 +52,7 @@ class RiskStore:
     def __init__(self, url: str | None, file: Path, company: str, plays: Plays) -> None:
         self.company = company
         self.plays = plays
-        self.engine = open_engine(url, file, metadata)
+        self.engine = open_engine(url, file, RISK_TABLES)
 
     @classmethod
     def open(cls, workspace: Workspace, plays: Plays) -> RiskStore:

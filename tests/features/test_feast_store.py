@@ -417,6 +417,33 @@ def test_limits_of_a_redis_connection_are_added_where_none_are_given(book):
     assert {part.split("=")[0] for part in parts[3:]} == {"socket_connect_timeout", "retry"}
 
 
+def assert_holds_answers(book: Book, store: FeastStore) -> None:
+    """Answers lie next to the vectors, change nothing of them, and go when a book is loaded."""
+    day, ids = book.days[-1], book.values(book.days[-1])[0]
+    moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    before = store.held(book.features.hash, ids)
+    assert {row.answer for row in before} == {b""}
+    answers = {ids[0]: b'{"a": "\xc3\x84\x00"}', ids[3]: b"other", "nobody": b"no vector"}
+    store.store_answers(book.features.hash, answers, moment)
+    rows = store.held(book.features.hash, [*ids, "nobody"])
+    assert [row and row.answer for row in rows] == [*(answers.get(name, b"") for name in ids), None]
+    assert [row._replace(answer=b"") for row in rows[:-1]] == before
+    store.store_answers(book.features.hash, {ids[0]: b"newer"}, moment)
+    [row] = store.held(book.features.hash, ids[:1])
+    assert row.answer == b"newer"
+    store.materialize(book.features, day)
+    assert store.held(book.features.hash, ids) == before
+
+
+def test_answers_are_stored_next_to_the_vectors(book):
+    assert_holds_answers(book, filled(book, book.store()))
+
+
+def test_answers_cannot_be_stored_where_no_vectors_are_declared(book):
+    with pytest.raises(UnavailableError, match="online store"):
+        book.store().store_answers(book.features.hash, {"x": b"y"}, NOW)
+
+
 # Feast's own tools
 
 
@@ -581,6 +608,11 @@ def test_redis_holds_the_same_rows(book, on_redis):
     rows = read(book, store, ["nobody", NAMES[1], NAMES[1]])
     assert rows.is_known.tolist() == [False, True, True]
     assert_historical(book, store)
+
+
+@pytest.mark.server
+def test_redis_holds_answers_next_to_the_vectors(book, on_redis):
+    assert_holds_answers(book, filled(book, on_redis))
 
 
 @pytest.mark.server

@@ -270,6 +270,21 @@ def test_vectors_are_made_again_when_their_code_changes(made, monkeypatch):
     assert read_manifest(folder)["code"] == "another features.online_vectors"
 
 
+def test_days_with_the_columns_of_an_earlier_version_are_removed(made):
+    """The view reads all days at once, and fails where one lacks a column."""
+    workspace, loaded, snapshots = made
+    earlier = build_vectors(workspace, loaded, replace(snapshots, days=snapshots.days[:-1]))
+    kept = build_vectors(workspace, loaded, replace(snapshots, days=snapshots.days[:-2]))
+    table = pq.read_table(earlier / "part.parquet")
+    pq.write_table(table.drop_columns(["answer"]), earlier / "part.parquet")
+    newest = build_vectors(workspace, loaded, snapshots)
+    (newest / "manifest.json").unlink()
+    assert build_vectors(workspace, loaded, snapshots) == newest
+    assert not earlier.exists()
+    assert kept.exists()
+    assert set(pq.read_table(newest / "part.parquet")["answer"].to_pylist()) == {b""}
+
+
 def test_a_young_account_is_not_compared_with_itself_of_before_its_window(made):
     """What it did in a window that began before it was there is no comparison."""
     features = feature_set(made[2])

@@ -16,70 +16,25 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from sqlalchemy import (
-    Column,
-    Connection,
-    Engine,
-    ForeignKeyConstraint,
-    Integer,
-    MetaData,
-    PrimaryKeyConstraint,
-    String,
-    Table,
-    Text,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Engine, Table, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from configs.runtime.database import UtcTime, address, open_engine, reading, writing
+from configs.runtime.database import address, reading, writing
 from configs.runtime.errors import ModelError, StateError
 from configs.runtime.hashing import canonical_json, digest, file_digest
+from configs.runtime.migrate import open_engine
 from configs.runtime.state_directory import (
     MANIFEST,
     read_json,
     read_manifest,
     write_json_atomically,
 )
+from configs.runtime.tables import RELEASE_TABLES, pointer_table, publications_table, releases_table
 from configs.schema.workspace import Workspace
 
 VERDICTS = ("promotable", "provisional", "no_signal")
 CURRENT = "current.json"
 SERVED = "served.json"
-
-metadata = MetaData()
-
-releases_table = Table(
-    "releases",
-    metadata,
-    Column("company", String(64), nullable=False),
-    Column("release_id", String(40), nullable=False),
-    Column("created_at", UtcTime, nullable=False),
-    Column("body", Text, nullable=False),
-    PrimaryKeyConstraint("company", "release_id"),
-)
-publications_table = Table(
-    "release_publications",
-    metadata,
-    Column("company", String(64), nullable=False),
-    Column("sequence", Integer, nullable=False),
-    Column("release_id", String(40), nullable=False),
-    Column("previous", String(40)),
-    Column("action", String(16), nullable=False),
-    Column("published_at", UtcTime, nullable=False),
-    Column("published_by", Text, nullable=False),
-    Column("note", Text, nullable=False),
-    PrimaryKeyConstraint("company", "sequence"),
-    ForeignKeyConstraint(["company", "release_id"], ["releases.company", "releases.release_id"]),
-)
-pointer_table = Table(
-    "release_pointer",
-    metadata,
-    Column("company", String(64), primary_key=True),
-    Column("release_id", String(40)),
-    Column("sequence", Integer, nullable=False),
-)
 
 
 @dataclass(frozen=True)
@@ -198,7 +153,9 @@ def open_store(workspace: Workspace) -> ReleaseStore:
         The database does not answer; `read_current` still does.
     """
     state = workspace.state
-    engine = open_engine(workspace.places.ledger_url, state.releases / "releases.db", metadata)
+    engine = open_engine(
+        workspace.places.ledger_url, state.releases / "releases.db", RELEASE_TABLES
+    )
     store = ReleaseStore(engine, workspace.company.name, state.bundles, state.releases)
     with writing(engine) as connection:
         connection.execute(

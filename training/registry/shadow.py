@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC
 from pathlib import Path
 
-from sqlalchemy import Column, MetaData, String, Table, Text, delete, insert, select
+from sqlalchemy import delete, insert, select
 
-from configs.runtime.database import UtcTime, reading, writing
+from configs.runtime.database import reading, writing
 from configs.runtime.errors import StateError
 from configs.runtime.state_directory import read_json, write_json_atomically
+from configs.runtime.tables import shadow_table
 from training.registry.releases import (
     Release,
     ReleaseStore,
@@ -21,18 +22,6 @@ from training.registry.releases import (
 
 SHADOW_FILE = "shadow.json"
 
-metadata = MetaData()
-
-shadow_table = Table(
-    "release_shadow",
-    metadata,
-    Column("company", String(64), primary_key=True),
-    Column("release_id", String(40), nullable=False),
-    Column("published_at", UtcTime, nullable=False),
-    Column("published_by", Text, nullable=False),
-    Column("note", Text, nullable=False),
-)
-
 
 def publish_shadow(store: ReleaseStore, release: Release, *, by: str = "", note: str = "") -> None:
     """Score a release into the ledger from here on; it takes the place of an earlier shadow.
@@ -43,7 +32,6 @@ def publish_shadow(store: ReleaseStore, release: Release, *, by: str = "", note:
         A bundle is missing or damaged: nothing was changed.
     """
     check_bundles(store, release)
-    _declare(store)
     row = {
         "company": store.company,
         "release_id": release.release_id,
@@ -69,7 +57,6 @@ def withdraw_shadow(store: ReleaseStore) -> str | None:
 
 def shadow_of(store: ReleaseStore) -> str | None:
     """Return the id of the release in the shadow."""
-    _declare(store)
     query = select(shadow_table.c.release_id).where(shadow_table.c.company == store.company)
     with reading(store.engine) as connection:
         found: str | None = connection.execute(query).scalar_one_or_none()
@@ -106,8 +93,3 @@ def read_shadow(folder: Path) -> Release | None:
             where=str(folder),
             fix="bellwether promote --shadow COMPANY   publishes one again",
         ) from error
-
-
-def _declare(store: ReleaseStore) -> None:
-    with writing(store.engine) as connection:
-        metadata.create_all(connection)

@@ -24,11 +24,6 @@ from tests.benchmarks.serving.load import HOST
 
 PATIENCE_SECONDS = 300.0
 
-READY_ANSWERS = "bellwether_ready_answers "
-
-WORKERS_APART_SECONDS = 2.0
-"""Of several workers one tells the metrics; the others do the same at nearly the same time."""
-
 MLMODEL = """\
 artifact_path: model
 flavors:
@@ -104,45 +99,21 @@ def _wait(process: subprocess.Popen[bytes], port: int, ready: str, log: Path) ->
     raise UnavailableError("a server did not start", where=str(log))
 
 
-def wait_for_answers(server: Running, n_accounts: int) -> None:
-    """Wait until ours has the answers of so many accounts ready."""
-    end = time.perf_counter() + PATIENCE_SECONDS
-    while time.perf_counter() < end:
-        _, metrics = _get(server.port, "/metrics")
-        lines = metrics.decode().splitlines()
-        ready = [float(line.split()[-1]) for line in lines if line.startswith(READY_ANSWERS)]
-        if ready and ready[0] >= n_accounts:
-            time.sleep(WORKERS_APART_SECONDS)
-            return
-        time.sleep(0.1)
-    raise UnavailableError("the answers of the book were not computed ahead")
-
-
 def _answers(port: int, path: str) -> bool:
     try:
-        status, _ = _get(port, path)
+        with closing(http.client.HTTPConnection(HOST, port, timeout=5)) as connection:
+            connection.request("GET", path)
+            return connection.getresponse().status == 200
     except OSError:
         return False
-    return status == 200
-
-
-def _get(port: int, path: str) -> tuple[int, bytes]:
-    with closing(http.client.HTTPConnection(HOST, port, timeout=5)) as connection:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read()
 
 
 @contextmanager
-def ours(
-    workspace: Workspace, log: Path, workers: int = 1, recall_mb: int | None = None
-) -> Iterator[Running]:
+def ours(workspace: Workspace, log: Path, workers: int = 1) -> Iterator[Running]:
     """Run the service of a company, as `bellwether serve` does."""
     port = free_port()
     command, environment = serve_command(workspace, port)
     environment["BELLWETHER_WORKERS"] = str(workers)
-    if recall_mb is not None:
-        environment["BELLWETHER_RECALL_MB"] = str(recall_mb)
     with running(command, environment, port, "/readyz", log) as found:
         yield found
 

@@ -18,7 +18,7 @@ from serving.batch.filters import CURSOR
 from serving.http.problems import MEDIA_TYPE, OF_STATUS, TYPES, Problem
 from serving.http.prometheus import Metrics
 from serving.ledger.ledger import Ledger
-from serving.online.score_request import LoadedRelease
+from serving.online.release_loader import LoadedRelease
 from serving.online.server_state import ServerState
 from serving.scoring.answer import Answer
 from training.model.reason_text import reason_catalogue
@@ -67,7 +67,7 @@ def test_every_score_given_out_is_in_the_ledger(client, world):
     answer = client.get("/v1/accounts/A-0033/score").json()
     with Ledger.open(world.workspace) as ledger:
         for part in answer["scores"].values():
-            kept = ledger.score(part["score_id"])
+            kept = ledger.scores.find(part["score_id"])
             assert kept.probability == part["probability"]
             assert kept.entity_id == "A-0033"
             assert kept.channel == "api"
@@ -194,7 +194,7 @@ def test_without_the_ledger_no_score_is_given_out(away, client_for, monkeypatch)
     def full(_rows):
         raise UnavailableError("the ledger is behind")
 
-    monkeypatch.setattr(away.ledger, "commit_each", full)
+    monkeypatch.setattr(away.ledger, "submit", full)
     answer = client_for(away).get("/v1/accounts/A-0030/score")
     problem_of(answer, "unavailable")
     assert int(answer.headers["retry-after"]) > 0
@@ -205,9 +205,13 @@ def test_a_ledger_that_does_not_commit_in_time_withholds_the_score(away, client_
     never: Future[int] = Future()
     monkeypatch.setattr(away.ledger, "submit", lambda _rows: never)
     monkeypatch.setattr("serving.api.scores.COMMIT_SECONDS", 0.05)
-    answer = batch(client_for(away), {"account_ids": ["A-0030"]})
-    assert b"probability" not in answer.content
-    assert "did not commit" in problem_of(answer, "unavailable")["detail"]
+    client = client_for(away)
+    for answer in (
+        client.get("/v1/accounts/A-0030/score"),
+        batch(client, {"account_ids": ["A-0030"]}),
+    ):
+        assert b"probability" not in answer.content
+        assert "did not commit" in problem_of(answer, "unavailable")["detail"]
 
 
 class NoStore:
@@ -244,7 +248,7 @@ def test_before_anything_is_published(away, client_for):
 
 
 def test_what_breaks_unexpectedly_is_a_problem_without_its_inside(away, client_for, monkeypatch):
-    monkeypatch.setattr(away, "_score", lambda _: 1 / 0)
+    monkeypatch.setattr(away, "score", lambda *_, **__: 1 / 0)
     answer = client_for(away).get("/v1/accounts/A-0030/score")
     problem_of(answer, "internal-error")
     assert "division" not in answer.text

@@ -116,9 +116,12 @@ def issuer(private_key) -> Iterator[str]:
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(200)
+            is_moved = self.path == "/moved"
+            self.send_response(302 if is_moved else 200)
+            if is_moved:
+                self.send_header("Location", "/jwks")
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(b"[]" if self.path == "/list" else body)
 
         def log_message(self, *_):
             pass
@@ -329,6 +332,13 @@ def test_an_unknown_signing_key_is_looked_for_but_not_at_every_request(people, p
     assert people._looked_at == 0.0
     assert people.refresh(20.0) == ""
     assert people._looked_at == 20.0
+
+
+@pytest.mark.parametrize("path", ["moved", "list"])
+def test_signing_keys_that_are_moved_or_malformed_are_not_trusted(private_key, issuer, path):
+    made = SignInSessions(Access(), SignIn("", issuer, "bellwether", f"{issuer}/{path}"))
+    assert "cannot be read" in made.refresh(0.0)
+    assert said_of(made, token(private_key, issuer))[0] == 401
 
 
 def test_signing_keys_come_from_a_file_too(private_key, issuer, tmp_path):

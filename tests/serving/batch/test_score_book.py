@@ -59,7 +59,7 @@ def test_the_offline_row_is_the_online_row(world, book, live):
 def test_the_ledger_holds_the_whole_book(world, book):
     with Ledger.open(world.workspace) as ledger:
         for target in ("churn", "expansion"):
-            kept = ledger.last_book(target)
+            kept = ledger.runs.last(target)
             assert len(kept) == book.statuses["scored"]
             assert {row.request_id for row in kept} == {book.run_id}
             assert {row.release_id for row in kept} == {world.release.release_id}
@@ -67,10 +67,10 @@ def test_the_ledger_holds_the_whole_book(world, book):
 
 def test_the_same_book_again_is_the_same_run(world, book):
     with Ledger.open(world.workspace) as ledger:
-        before = ledger.count()
+        before = ledger.scores.count()
         again = score_book(world.workspace, world.release, ledger, world.now)
         assert again == book
-        assert ledger.count() == before
+        assert ledger.scores.count() == before
 
 
 def test_nothing_is_published_that_the_ledger_did_not_take(world, book):

@@ -1,79 +1,104 @@
-"""The writer's thread goes on whatever happens beside the groups it commits."""
+"""The commit queue groups callers, refuses no caller for another's rows, and drains on closing."""
 
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
-from serving.ledger.commit_queue import GroupWriter
+import serving.ledger.commit_queue as module
+from configs.runtime.errors import StateError, UnavailableError
+from serving.ledger.commit_queue import CommitQueue
+
+
+class Commits:
+    """Commits that are held up until they are let go, and remembered group by group."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[tuple[int]]] = []
+        self.is_in, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, records: list[tuple[int]]) -> None:
+        self.is_in.set()
+        assert self.go_on.wait(5)
+        self.groups.append(records)
 
 
 @pytest.fixture
-def kept():
-    return []
+def commits() -> Commits:
+    return Commits()
 
 
-def writer_of(kept, **options) -> GroupWriter:
-    return GroupWriter(kept.extend, kept.extend, **options)
+@pytest.fixture
+def queue(commits: Commits):
+    queue = CommitQueue(commits, commits)
+    yield queue
+    commits.go_on.set()
+    queue.close()
 
 
-def test_what_is_put_in_order_fails_without_ending_the_thread(kept, caplog):
-    untidy = threading.Event()
-    tries = []
-
-    def tidy():
-        untidy.clear()
-        tries.append(len(kept))
-        raise OSError("too many open files")
-
-    writer = writer_of(kept, is_untidy=untidy.is_set, tidy=tidy)
-    for i in range(3):
-        untidy.set()
-        assert writer.put([(i,)], 1.0).result(5) == 1
-    ends = time.monotonic() + 5
-    while untidy.is_set() and time.monotonic() < ends:
-        time.sleep(0.01)
-    writer.close()
-    assert kept == [(0,), (1,), (2,)]
-    assert tries
-    assert "OSError" in caplog.text
-    assert "too many open files" not in caplog.text
+def test_callers_that_come_during_a_commit_share_the_next(queue, commits):
+    first = queue.put([(0,)], 1.0)
+    assert commits.is_in.wait(5)
+    others = [queue.put([(i,), (i + 10,)], 1.0) for i in range(1, 4)]
+    assert not first.done()
+    commits.go_on.set()
+    assert [first.result(5), *(other.result(5) for other in others)] == [1, 2, 2, 2]
+    assert commits.groups == [[(0,)], [(1,), (11,), (2,), (12,), (3,), (13,)]]
 
 
-def test_it_is_put_in_order_after_commits_of_other_threads_too(kept):
-    tidied = threading.Event()
-    writer = writer_of(
-        kept,
-        commit_at_once=lambda records: not kept.extend(records),
-        is_untidy=lambda: len(kept) > 1 and not tidied.is_set(),
-        tidy=tidied.set,
-    )
-    assert writer.commit_now([(0,)])
-    assert not tidied.wait(0.1)
-    assert writer.commit_now([(1,)])
-    assert tidied.wait(5)
-    writer.close()
+def test_a_group_that_is_refused_is_settled_caller_by_caller():
+    kept = []
 
-
-def test_nothing_is_committed_now_before_those_who_wait(kept):
-    release, is_in = threading.Event(), threading.Event()
-
-    def commit(records):
-        is_in.set()
-        release.wait(5)
+    def settle(records):
+        if records == [(2,)]:
+            raise ValueError("this row")
         kept.extend(records)
 
-    writer = GroupWriter(commit, kept.extend, lambda records: not kept.extend(records))
-    first = writer.put([(0,)], 1.0)
-    assert is_in.wait(5)
-    assert not writer.commit_now([(1,)]), "another thread is at it"
-    second = writer.put([(2,)], 1.0)
-    assert not writer.commit_now([(3,)]), "somebody waits"
-    release.set()
-    assert (first.result(5), second.result(5)) == (1, 1)
-    assert writer.commit_now([(4,)])
-    writer.close()
-    assert not writer.commit_now([(5,)]), "it is closed"
-    assert kept == [(0,), (2,), (4,)]
+    def commit(records):
+        raise ValueError("one of these")
+
+    queue = CommitQueue(commit, settle)
+    futures = [queue.put([(i,)], 1.0) for i in range(4)]
+    outcomes = [type(future.exception(5)).__name__ for future in futures]
+    queue.close()
+    assert outcomes == ["NoneType", "NoneType", "ValueError", "NoneType"]
+    assert kept == [(0,), (1,), (3,)]
+
+
+def test_a_short_outage_is_waited_for_and_a_long_one_is_raised(monkeypatch):
+    monkeypatch.setattr(module, "RETRY_SECONDS", (0.0, 0.0))
+    failures = [UnavailableError("away")] * 5
+    kept = []
+
+    def commit(records):
+        if failures:
+            raise failures.pop()
+        kept.extend(records)
+
+    queue = CommitQueue(commit, commit)
+    assert isinstance(queue.put([(0,)], 1.0).exception(5), UnavailableError)
+    assert queue.put([(1,)], 1.0).result(5) == 1
+    queue.close()
+    assert kept == [(1,)]
+
+
+def test_a_caller_waits_for_room(queue, commits, monkeypatch):
+    monkeypatch.setattr(module, "WAITING_ROWS", 2)
+    queue.put([(0,)], 0.0)
+    assert commits.is_in.wait(5)
+    queue.put([(1,), (2,)], 0.0)
+    with pytest.raises(UnavailableError, match="behind: 2 scores wait"):
+        queue.put([(3,)], 0.0)
+    threading.Timer(0.1, commits.go_on.set).start()
+    assert queue.put([(4,)], 5.0).result(5) == 1
+
+
+def test_closing_commits_what_waits(commits):
+    queue = CommitQueue(commits, commits)
+    futures = [queue.put([(i,)], 1.0) for i in range(3)]
+    commits.go_on.set()
+    queue.close()
+    assert [future.result(0) for future in futures] == [1, 1, 1]
+    with pytest.raises(StateError, match="closed"):
+        queue.put([(9,)], 1.0)

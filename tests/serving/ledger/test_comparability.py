@@ -15,8 +15,9 @@ from configs.runtime.state_directory import new_folder
 from serving.batch.score_book import SCORES, read_table, score_book
 from serving.integrations.webhooks import BAND_CHANGED, news_of
 from serving.ledger.comparability import ScoreQuestion, move_of, question_of_row, refuse_mixed
-from serving.ledger.ledger import BookScores, Ledger, new_score_ids, unpack_features
+from serving.ledger.ledger import Ledger
 from serving.ledger.score_changes import asked_of, compare, present_of
+from serving.ledger.score_rows import BookScores, new_score_ids, unpack_features
 from serving.pages.history_charts import HistoryCharts
 from serving.pages.whats_new import MOVES, Update, news
 from serving.pages.whats_new import _check as check_news
@@ -80,7 +81,7 @@ def test_what_compares_refuses_two_questions(serving, before_the_renewal):
 def test_a_book_holds_no_change_across_a_renewal(fresh, world):
     with Ledger.open(fresh) as ledger:
         score_book(fresh, world.release, ledger, world.now)
-        rows = ledger.last_book("churn")
+        rows = ledger.runs.last("churn")
         is_renewed = [
             bool(row.facts.get("is_under_contract")) and i % 2 for i, row in enumerate(rows)
         ]

@@ -26,7 +26,7 @@ LOST = {"account_id": "A-0030", "outcome": "churned", "decided_on": "2026-03-01"
 def intake(world, tmp_path, url, live, monkeypatch):
     places = Environment(ledger_url=url or None)
     made = FeedbackStore(replace(world.workspace, state=State(tmp_path), places=places))
-    monkeypatch.setattr(live, "_intake", made)
+    monkeypatch.setattr(live.stores, "intake", made)
     yield made
     made.close()
 
@@ -130,9 +130,9 @@ def suppose(client, **asked):
 
 
 def test_a_supposition_stands_beside_the_account_as_it_is(client, live):
-    before = live.ledger.count()
+    before = live.ledger.scores.count()
     score = client.get("/v1/accounts/A-0030/score").json()["scores"]["churn"]["probability"]
-    kept = live.ledger.count()
+    kept = live.ledger.scores.count()
     answer = suppose(client, account_id="A-0030", features={"active_users_28d": 0.0})
     told = TypeAdapter(WhatIfAnswer).validate_json(answer.content)
     churn = told["scores"]["churn"]
@@ -142,7 +142,7 @@ def test_a_supposition_stands_beside_the_account_as_it_is(client, live):
     assert told["changed"][0]["before"] > 0
     assert "not what changing them would do" in told["note"]
     assert kept > before
-    assert live.ledger.count() == kept, "a supposition is no score of the account"
+    assert live.ledger.scores.count() == kept, "a supposition is no score of the account"
 
 
 def test_the_values_the_account_has_suppose_nothing(client, live):

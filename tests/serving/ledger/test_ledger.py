@@ -21,19 +21,19 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-import serving.ledger.commit_queue as group_commit
+import serving.ledger.commit_queue as commit_queue
 import serving.ledger.ledger as module
 from configs.runtime.database import reading, writing
 from configs.runtime.errors import DataError, StateError, UnavailableError
 from configs.runtime.sql_inserts import settle
-from serving.ledger.ledger import (
+from configs.runtime.tables import scores_table
+from serving.ledger.ledger import Ledger
+from serving.ledger.score_rows import (
     BookScores,
-    Ledger,
     RecordedOutcome,
     ScoreRow,
     new_score_ids,
     pack_features,
-    scores_table,
     unpack_features,
 )
 
@@ -45,7 +45,8 @@ WRITER = """
 import os, sys, threading
 from datetime import UTC, datetime
 from pathlib import Path
-from serving.ledger.ledger import Ledger, ScoreRow, new_score_ids
+from serving.ledger.ledger import Ledger
+from serving.ledger.score_rows import ScoreRow, new_score_ids
 
 url, file, name, n_batches = sys.argv[1] or None, Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 now = datetime(2026, 3, 2, tzinfo=UTC)
@@ -156,9 +157,9 @@ def start_writer(url: str, file: Path, name: str, n_batches: int) -> subprocess.
 def test_a_score_comes_back_bit_for_bit(ledger: Ledger) -> None:
     written = rows(1)
     assert ledger.append(written) == 1
-    assert ledger.history("a1", "churn") == written
-    assert ledger.score(written[0].score_id) == written[0]
-    assert ledger.score("unknown") is None
+    assert ledger.scores.history("a1", "churn") == written
+    assert ledger.scores.find(written[0].score_id) == written[0]
+    assert ledger.scores.find("unknown") is None
 
 
 def test_features_keep_missing_values_and_signs() -> None:
@@ -169,7 +170,7 @@ def test_features_keep_missing_values_and_signs() -> None:
 def test_instants_of_other_zones_come_back_in_utc(ledger: Ledger) -> None:
     zone = datetime.fromisoformat("2026-03-02T13:30:15.123456+01:00")
     ledger.append(rows(1, served_at=zone))
-    (found,) = ledger.history("a1", "churn")
+    (found,) = ledger.scores.history("a1", "churn")
     assert found.served_at.isoformat() == NOW.isoformat()
 
 
@@ -178,7 +179,7 @@ def test_history_is_newest_first_and_limited(ledger: Ledger) -> None:
         ledger.append(rows(1, served_at=NOW + timedelta(days=day), request_id=f"day {day}"))
     ledger.append(rows(1, entity_id="a2"))
     ledger.append(rows(1, target="expansion"))
-    found = ledger.history("a1", "churn", limit=2)
+    found = ledger.scores.history("a1", "churn", limit=2)
     assert [row.request_id for row in found] == ["day 3", "day 2"]
 
 
@@ -187,15 +188,15 @@ def test_companies_sharing_a_database_do_not_see_each_other(
 ) -> None:
     ledger.append(rows(1))
     with Ledger(url or None, file, "globex") as other:
-        assert other.history("a1", "churn") == []
-        assert other.count() == 0
+        assert other.scores.history("a1", "churn") == []
+        assert other.scores.count() == 0
 
 
 def test_appending_again_changes_nothing(ledger: Ledger) -> None:
     written = rows(3)
     ledger.append(written)
     assert ledger.append([*written, *rows(1)]) == 4
-    assert ledger.count() == 4
+    assert ledger.scores.count() == 4
 
 
 def test_another_score_under_a_known_id_is_refused(ledger: Ledger) -> None:
@@ -203,14 +204,14 @@ def test_another_score_under_a_known_id_is_refused(ledger: Ledger) -> None:
     ledger.append(written)
     with pytest.raises(StateError, match="something else is kept"):
         ledger.append([*rows(1), first._replace(probability=0.9)])
-    assert ledger.history("a1", "churn") == written
+    assert ledger.scores.history("a1", "churn") == written
 
 
 def test_one_id_twice_in_a_call_is_refused(ledger: Ledger) -> None:
     (first,) = rows(1)
     with pytest.raises(StateError):
         ledger.append([first, first._replace(entity_id="a2")])
-    assert ledger.count() == 0
+    assert ledger.scores.count() == 0
 
 
 @pytest.mark.parametrize(
@@ -229,7 +230,7 @@ def test_a_row_that_could_not_be_replayed_is_refused(
 ) -> None:
     with pytest.raises(DataError, match="where: score"):
         embedded.append([*rows(1), *rows(1, **wrong)])
-    assert embedded.count() == 0
+    assert embedded.scores.count() == 0
 
 
 def test_nothing_to_append_is_fine(embedded: Ledger) -> None:
@@ -250,7 +251,7 @@ def test_many_callers_share_a_commit(embedded: Ledger, monkeypatch: pytest.Monke
             waiting = [pool.submit(embedded.append, rows(1)) for _ in range(24)]
             time.sleep(0.3)
         assert sum(item.result(10) for item in waiting) == 24
-    assert embedded.count() == 24
+    assert embedded.scores.count() == 24
     assert sum(commits) == 24
     assert len(commits) <= 3, "who came first, and all who waited together"
 
@@ -266,44 +267,7 @@ def test_one_callers_bad_rows_cost_no_other_caller_theirs(ledger: Ledger) -> Non
         "StateError",
         "UnicodeEncodeError",
     ]
-    assert ledger.count() == 11
-
-
-def test_callers_committed_together_fail_alone(ledger: Ledger) -> None:
-    (first,) = rows(1)
-    ledger.append([first])
-    callers = [
-        rows(2),
-        [first._replace(band="low")],
-        [],
-        rows(1, probability=float("nan")),
-        rows(1),
-    ]
-    outcomes = [future.exception(10) for future in ledger.commit_each(callers)]
-    assert [type(error).__name__ for error in outcomes] == [
-        "NoneType",
-        "StateError",
-        "NoneType",
-        "DataError",
-        "NoneType",
-    ]
-    assert ledger.count() == 4
-
-
-def test_what_is_committed_here_waits_for_no_other_thread(embedded: Ledger) -> None:
-    futures = embedded.commit_each([rows(1), rows(1)])
-    assert [future.done() for future in futures] == [True, True]
-    assert embedded.count() == 2
-
-
-def test_while_another_thread_commits_the_writer_is_next(embedded: Ledger) -> None:
-    with busy(embedded):
-        embedded.submit(rows(1))
-        time.sleep(0.2)  # the writer has its turn and waits for the lock
-        [waiting] = embedded.commit_each([rows(1)])
-        assert not waiting.done()
-    assert waiting.result(10) == 1
-    assert embedded.count() == 2
+    assert ledger.scores.count() == 11
 
 
 def test_closing_commits_what_waits_and_refuses_what_comes(embedded: Ledger, file: Path) -> None:
@@ -316,11 +280,11 @@ def test_closing_commits_what_waits_and_refuses_what_comes(embedded: Ledger, fil
     with pytest.raises(StateError, match="closed"):
         embedded.append(rows(1))
     with Ledger(None, file, "acme") as again:
-        assert again.count() == 10
+        assert again.scores.count() == 10
 
 
 def test_a_full_queue_says_so_at_once(embedded: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_commit, "WAITING_ROWS", 10)
+    monkeypatch.setattr(commit_queue, "WAITING_ROWS", 10)
     with busy(embedded):
         embedded.submit(rows(1))
         time.sleep(0.2)  # the writer takes the first and waits for the lock
@@ -337,7 +301,7 @@ def test_a_slow_commit_is_told_and_may_be_repeated(file: Path) -> None:
             ledger.append(written)
         time.sleep(0.3)
         assert ledger.append(written) == 2
-        assert ledger.count() == 2
+        assert ledger.scores.count() == 2
 
 
 def test_a_cancelled_caller_is_passed_over(embedded: Ledger) -> None:
@@ -347,7 +311,7 @@ def test_a_cancelled_caller_is_passed_over(embedded: Ledger) -> None:
         cancelled, other = embedded.submit(rows(1)), embedded.submit(rows(1))
         assert cancelled.cancel()
     assert other.result(10) == 1
-    assert embedded.count() == 2
+    assert embedded.scores.count() == 2
 
 
 def test_a_ledger_is_not_carried_over_a_fork(
@@ -369,7 +333,7 @@ def test_an_outage_is_retried(embedded: Ledger, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(embedded._writer, "_commit", flaky)
     assert embedded.append(rows(1)) == 1
-    assert embedded.count() == 1
+    assert embedded.scores.count() == 1
 
 
 def test_a_commit_whose_answer_was_lost_is_not_written_twice(
@@ -384,7 +348,7 @@ def test_a_commit_whose_answer_was_lost_is_not_written_twice(
 
     monkeypatch.setattr(embedded._writer, "_commit", commit)
     assert embedded.append(rows(3)) == 3
-    assert embedded.count() == 3
+    assert embedded.scores.count() == 3
 
 
 def test_a_database_that_is_away_is_named_without_its_password(file: Path) -> None:
@@ -431,21 +395,21 @@ def test_processes_at_once_lose_nothing(url: str, file: Path) -> None:
 
 def test_a_book_comes_back_most_probable_first(ledger: Ledger) -> None:
     assert ledger.append_book(book()) == 7
-    found = ledger.last_book("churn")
+    found = ledger.runs.last("churn")
     assert [row.entity_id for row in found] == [f"a{i}" for i in reversed(range(7))]
     assert unpack_features(found[0].features).tolist() == [18.0, 19.0, 20.0]
     assert found[0].reasons == [{"rank": 6}]
     assert {row.channel for row in found} == {"book"}
-    assert ledger.last_book("expansion") == []
+    assert ledger.runs.last("expansion") == []
 
 
 def test_books_follow_each_other(ledger: Ledger) -> None:
     later = NOW + timedelta(days=7)
     ledger.append_book(book())
     ledger.append_book(book("book-2", n=3, served_at=later))
-    assert len(ledger.last_book("churn")) == 3
-    assert len(ledger.last_book("churn", before=later)) == 7
-    assert len(ledger.history("a0", "churn")) == 2
+    assert len(ledger.runs.last("churn")) == 3
+    assert len(ledger.runs.last("churn", before=later)) == 7
+    assert len(ledger.scores.history("a0", "churn")) == 2
 
 
 def test_a_book_is_seen_whole_or_not_at_all(
@@ -462,10 +426,10 @@ def test_a_book_is_seen_whole_or_not_at_all(
     monkeypatch.setattr(module, "settle", interrupted)
     with pytest.raises(UnavailableError):
         ledger.append_book(book())
-    assert ledger.last_book("churn") == []
+    assert ledger.runs.last("churn") == []
     monkeypatch.setattr(module, "settle", real)
     assert ledger.append_book(book()) == 4
-    assert len(ledger.last_book("churn")) == 7
+    assert len(ledger.runs.last("churn")) == 7
     assert ledger.append_book(book()) == 0
 
 
@@ -475,7 +439,7 @@ def test_another_book_under_the_same_name_is_refused_before_it_is_written(ledger
         ledger.append_book(book(served_at=NOW + timedelta(days=1)))
     with pytest.raises(StateError):
         ledger.append_book(book(probability=np.full(7, 0.5)))
-    assert ledger.count() == 7
+    assert ledger.scores.count() == 7
 
 
 def test_a_crooked_book_is_refused(embedded: Ledger) -> None:
@@ -483,26 +447,26 @@ def test_a_crooked_book_is_refused(embedded: Ledger) -> None:
         embedded.append_book(book(band=["low"]))
     with pytest.raises(DataError, match="first at entity a0"):
         embedded.append_book(book(probability=np.full(7, np.nan)))
-    assert embedded.count() == 0
+    assert embedded.scores.count() == 0
 
 
 def test_outcomes_are_recorded_once_and_corrected_later(ledger: Ledger) -> None:
     outcome = RecordedOutcome("a1", "churn", AS_OF, 0, NOW)
-    assert ledger.record_outcome(outcome, recorded_at=NOW)
-    assert not ledger.record_outcome(outcome, recorded_at=NOW + timedelta(days=1))
+    assert ledger.outcomes.record_one(outcome, recorded_at=NOW)
+    assert not ledger.outcomes.record_one(outcome, recorded_at=NOW + timedelta(days=1))
     with pytest.raises(StateError):
-        ledger.record_outcome(replace(outcome, label=1), recorded_at=NOW)
+        ledger.outcomes.record_one(replace(outcome, label=1), recorded_at=NOW)
     later = NOW + timedelta(days=30)
     corrected = replace(outcome, label=1, known_at=later, decision_at=AS_OF)
-    assert ledger.record_outcomes([corrected, outcome], recorded_at=later) == 1
-    assert ledger.outcomes("churn") == [corrected]
-    assert ledger.outcomes("churn", known_by=NOW) == [outcome]
-    assert ledger.outcomes("expansion") == []
+    assert ledger.outcomes.record([corrected, outcome], recorded_at=later) == 1
+    assert ledger.outcomes.known("churn") == [corrected]
+    assert ledger.outcomes.known("churn", known_by=NOW) == [outcome]
+    assert ledger.outcomes.known("expansion") == []
 
 
 def test_an_outcome_is_yes_or_no(embedded: Ledger) -> None:
     with pytest.raises(DataError):
-        embedded.record_outcome(RecordedOutcome("a1", "churn", AS_OF, 2, NOW), recorded_at=NOW)
+        embedded.outcomes.record_one(RecordedOutcome("a1", "churn", AS_OF, 2, NOW), recorded_at=NOW)
 
 
 def test_ids_sort_by_time() -> None:
@@ -532,61 +496,48 @@ def test_the_score_to_compare_with_is_of_another_moment_or_model(ledger: Ledger)
     (twin,) = rows(1, served_at=NOW - timedelta(hours=1))
     ledger.append([present, month_ago, week_ago, hidden, ahead, twin])
     of = {"as_of": AS_OF, "bundle_sha": present.bundle_sha}
-    assert ledger.previous("a1", "churn", **of) == week_ago  # type: ignore[arg-type]
+    assert ledger.scores.previous("a1", "churn", **of) == week_ago  # type: ignore[arg-type]
     before = NOW - 7 * day
-    assert ledger.previous("a1", "churn", **of, served_before=before) == month_ago  # type: ignore[arg-type]
+    assert ledger.scores.previous("a1", "churn", **of, served_before=before) == month_ago  # type: ignore[arg-type]
     retrained = {"as_of": AS_OF, "bundle_sha": "t" * 64}
-    assert ledger.previous("a1", "churn", **retrained) == present  # type: ignore[arg-type]
-    assert ledger.previous("a2", "churn", **of) is None  # type: ignore[arg-type]
+    assert ledger.scores.previous("a1", "churn", **retrained) == present  # type: ignore[arg-type]
+    assert ledger.scores.previous("a2", "churn", **of) is None  # type: ignore[arg-type]
 
 
 def test_the_book_to_compare_with_is_of_another_moment_or_release(ledger: Ledger) -> None:
     day = timedelta(days=1)
     ledger.append_book(book())
-    assert ledger.last_book("churn", unlike=(AS_OF, book().release_id)) == []
+    assert ledger.runs.last("churn", unlike=(AS_OF, book().release_id)) == []
     ledger.append_book(book("older", n=3, as_of=AS_OF - 7 * day, served_at=NOW - 7 * day))
     ledger.append_book(book("again", n=5, served_at=NOW + day))
-    assert len(ledger.last_book("churn", unlike=(AS_OF, book().release_id))) == 3
-    assert len(ledger.last_book("churn", unlike=(AS_OF, "another"))) == 5
+    assert len(ledger.runs.last("churn", unlike=(AS_OF, book().release_id))) == 3
+    assert len(ledger.runs.last("churn", unlike=(AS_OF, "another"))) == 5
 
 
 def test_a_shadow_book_is_kept_and_never_the_last_book(ledger: Ledger) -> None:
     ledger.append_book(book("shown", n=3))
     ledger.append_book(book("hidden", served_at=NOW + timedelta(days=1), channel="shadow"))
-    assert {row.request_id for row in ledger.last_book("churn")} == {"shown"}
-    assert ledger.count() == 10
+    assert {row.request_id for row in ledger.runs.last("churn")} == {"shown"}
+    assert ledger.scores.count() == 10
 
 
 def test_facts_and_clock_come_back(ledger: Ledger) -> None:
     facts = {"arr": 12.5, "renews_on": "2026-04-01", "is_under_contract": True}
     written = rows(1, facts=facts, clock=NOW)
     ledger.append(written)
-    assert ledger.score(written[0].score_id) == written[0]
+    assert ledger.scores.find(written[0].score_id) == written[0]
     ledger.append_book(book(facts=[{"arr": float(i)} for i in range(7)]))
-    kept = ledger.last_book("churn")[0]
+    kept = ledger.runs.last("churn")[0]
     assert (kept.facts, kept.clock) == ({"arr": 6.0}, NOW)
 
 
 def test_a_sample_is_spread_over_the_ledger_and_the_same_each_time(ledger: Ledger) -> None:
     for day in range(40):
         ledger.append(rows(1, request_id=f"day {day:02d}"))
-    found = [row.request_id for row in ledger.sample(8)]
+    found = [row.request_id for row in ledger.scores.sample(8)]
     assert found == [f"day {day:02d}" for day in range(0, 40, 5)]
-    assert [row.request_id for row in ledger.sample(8)] == found
-    assert len(ledger.sample(1000)) == 40
-
-
-def test_a_ledger_of_an_earlier_version_gets_its_new_columns(ledger: Ledger, file: Path) -> None:
-    ledger.append_book(book())
-    with writing(ledger.engine) as connection:
-        for name in ("facts", "clock"):
-            connection.exec_driver_sql(f"ALTER TABLE scores DROP COLUMN {name}")
-        connection.exec_driver_sql("ALTER TABLE score_books DROP COLUMN channel")
-    url = ledger.engine.url.render_as_string(hide_password=False)
-    with Ledger(url, file, "acme") as opened:
-        kept = opened.last_book("churn")
-        assert (len(kept), kept[0].facts, kept[0].clock) == (7, {}, None)
-        assert opened.append_book(book()) == 0
+    assert [row.request_id for row in ledger.scores.sample(8)] == found
+    assert len(ledger.scores.sample(1000)) == 40
 
 
 def test_books_are_judged_by_the_outcomes_of_their_own_contract(ledger: Ledger) -> None:
@@ -599,20 +550,20 @@ def test_books_are_judged_by_the_outcomes_of_their_own_contract(ledger: Ledger) 
         RecordedOutcome("a1", "churn", AS_OF, 1, known, contract="until"),
         RecordedOutcome("a1", "churn", AS_OF, 0, known, contract="within"),
     ]
-    assert ledger.record_outcomes(answers, recorded_at=NOW) == 3
-    assert ledger.record_outcomes(answers, recorded_at=NOW) == 0
-    shown, hidden, again = ledger.books()
+    assert ledger.outcomes.record(answers, recorded_at=NOW) == 3
+    assert ledger.outcomes.record(answers, recorded_at=NOW) == 0
+    shown, hidden, again = ledger.runs.every()
     assert (shown.channel, hidden.channel, again.book_id) == ("book", "shadow", "again")
-    assert ledger.books(channel="shadow") == [hidden]
-    assert ledger.count_labels() == {("churn", AS_OF): 2}
-    assert ledger.unlabelled(shown, "until") == {"a2", "a3"}
-    assert ledger.unlabelled(hidden, "within") == {"a0", "a2", "a3"}
-    judged = ledger.judged([shown, again, hidden], "until")
+    assert ledger.runs.every(channel="shadow") == [hidden]
+    assert ledger.outcomes.count() == {("churn", AS_OF): 2}
+    assert ledger.outcomes.missing(shown, "until") == {"a2", "a3"}
+    assert ledger.outcomes.missing(hidden, "within") == {"a0", "a2", "a3"}
+    judged = ledger.outcomes.judged([shown, again, hidden], "until")
     found = sorted(zip(judged.entity_id, judged.bundle_sha, judged.label, strict=True))
     own, other = "s" * 64, "t" * 64
     assert found == [("a0", own, 0.0), ("a0", other, 0.0), ("a1", own, 1.0), ("a1", other, 1.0)]
-    assert [row.entity_id for row in ledger.of_book(hidden)] == ["a0", "a1", "a2", "a3"]
-    assert len(ledger.outcomes("churn")) == 3
+    assert [row.entity_id for row in ledger.runs.scores_of(hidden)] == ["a0", "a1", "a2", "a3"]
+    assert len(ledger.outcomes.known("churn")) == 3
 
 
 def test_the_ledger_and_its_log_are_readable_to_their_owner_only(file):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from configs.runtime.errors import StateError
-from serving.ledger.ledger import Ledger, pack_features, unpack_features
+from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.replay import replay
+from serving.ledger.score_rows import pack_features, unpack_features
 from serving.run.pipeline import replay_scores
 
 
@@ -16,7 +17,7 @@ def kept(serving):
     """Scores of some accounts as the ledger has them."""
     rows = serving.score([f"A-{i:04d}" for i in range(30, 60)], request_id="kept").rows
     serving.ledger.append(rows)
-    return [serving.ledger.score(row.score_id) for row in rows]
+    return [serving.ledger.scores.find(row.score_id) for row in rows]
 
 
 def test_scores_come_back_bit_for_bit(fresh, kept):

@@ -14,24 +14,23 @@ from sqlalchemy import func, select
 from typer.testing import CliRunner
 
 import bellwether
-import serving.online.server_state as live_module
+import serving.online.background as background
 from configs.runtime.database import reading, writing
 from configs.runtime.errors import ConfigError, StateError
+from configs.runtime.tables import contents_table, scores_table
 from configs.schema.company import Retention, parse_company
 from configs.schema.workspace import Environment
-from serving.ledger.ledger import (
-    BookScores,
-    Ledger,
-    RecordedOutcome,
-    ScoreRow,
-    contents_table,
-    new_score_ids,
-    pack_features,
-    scores_table,
-)
+from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.replay import replay
 from serving.ledger.retention import EVERY, RetentionWorker
+from serving.ledger.score_rows import (
+    BookScores,
+    RecordedOutcome,
+    ScoreRow,
+    new_score_ids,
+    pack_features,
+)
 from serving.online.server_state import ServerState
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -96,7 +95,7 @@ def bytes_of_rows(ledger: Ledger) -> int:
 
 
 def everything_of(ledger: Ledger, rows: list[ScoreRow]) -> list[ScoreRow | None]:
-    return [ledger.score(row.score_id) for row in rows]
+    return [ledger.scores.find(row.score_id) for row in rows]
 
 
 def test_compaction_loses_nothing_and_keeps_what_is_shared_once(world, workspace, ledger):
@@ -104,15 +103,15 @@ def test_compaction_loses_nothing_and_keeps_what_is_shared_once(world, workspace
     ledger.append(rows)
     young = scored(world, "A-1", timedelta(hours=1), 5)
     ledger.append(young)
-    shown, told = ledger.everything(), everything_of(ledger, rows[::97])
+    shown, told = ledger.scores.everything(), everything_of(ledger, rows[::97])
     upkeep = RetentionWorker(workspace, ledger)
     assert upkeep.tidy(NOW, NOW).compacted == len(rows)
     assert upkeep.tidy(NOW, NOW).compacted == 0
-    assert ledger.count() == len(rows) + len(young)
+    assert ledger.scores.count() == len(rows) + len(young)
     assert everything_of(ledger, rows[::97]) == told
-    assert ledger.everything() == shown
-    assert ledger.history("A-1", "churn", 3)[0] == young[-1]
-    assert [row.features for row in ledger.served_by("A-22")] == [rows[-1].features]
+    assert ledger.scores.everything() == shown
+    assert ledger.scores.history("A-1", "churn", 3)[0] == young[-1]
+    assert [row.features for row in ledger.scores.served_by("A-22")] == [rows[-1].features]
     assert n_contents(ledger) == 5, "two vectors, two lists of reasons, one set of facts"
     assert bytes_of_rows(ledger) < 10_000
 
@@ -162,12 +161,12 @@ def test_a_compacted_score_can_be_appended_again_and_not_be_changed(world, works
         features=np.ones((2, 4)),
     )
     assert ledger.append_book(book) == 2
-    kept = ledger.last_book("churn")
+    kept = ledger.runs.last("churn")
     RetentionWorker(workspace, ledger).tidy(NOW, NOW)
     assert ledger.append(rows) == 3
     assert ledger.append_book(book) == 0
-    assert ledger.count() == 5
-    assert ledger.last_book("churn") == kept
+    assert ledger.scores.count() == 5
+    assert ledger.runs.last("churn") == kept
     with pytest.raises(StateError, match="something else is kept"):
         ledger.append([rows[0]._replace(probability=0.5, logit=0.0)])
 
@@ -179,10 +178,10 @@ def test_real_scores_replay_to_the_last_bit_after_compaction(world, fresh):
         for _ in range(4):
             serving.score([f"A-{i:04d}" for i in range(20, 50)], request_id="x",
                           keep=serving.ledger.append)  # fmt: skip
-        before = serving.ledger.count()
+        before = serving.ledger.scores.count()
         later = datetime.now(UTC) + timedelta(days=2)
         assert RetentionWorker(fresh, serving.ledger).tidy(later, NOW).compacted == before
-        rows = serving.ledger.sample(before)
+        rows = serving.ledger.scores.sample(before)
         assert len(rows) == before
         archive = ModelArchive(fresh.state)
         assert all(replay(archive, row).is_identical for row in rows)
@@ -200,16 +199,16 @@ def test_nothing_is_removed_while_its_outcome_is_open(world, workspace, ledger):
     told_early = scored(world, "A-5", OPEN)
     ledger.append([*closed, *open_, *renewing, *unknown, *told_early])
     outcome = RecordedOutcome("A-5", "churn", told_early[0].as_of, 1, NOW - timedelta(days=20))
-    ledger.record_outcome(outcome, recorded_at=NOW)
+    ledger.outcomes.record_one(outcome, recorded_at=NOW)
     keeping = Retention(scores_days=30)
     done = RetentionWorker(workspace, ledger, keeping).tidy(NOW, NOW)
     assert (done.removed, done.kept_open) == (2, 3)
-    left = {row.entity_id for row in ledger.sample(100)}
+    left = {row.entity_id for row in ledger.scores.sample(100)}
     assert left == {"A-2", "A-3", "A-4"}
-    assert ledger.outcomes("churn")[0].label == 1, "what became of it stays"
+    assert ledger.outcomes.known("churn")[0].label == 1, "what became of it stays"
     told = keeping.model_copy(update={"keep_open": False})
     assert RetentionWorker(workspace, ledger, told).tidy(NOW, NOW).removed == 3
-    assert ledger.count() == n_contents(ledger) == 0
+    assert ledger.scores.count() == n_contents(ledger) == 0
 
 
 def test_too_many_scores_lose_repeats_first_and_then_the_oldest(world, workspace, ledger):
@@ -218,25 +217,25 @@ def test_too_many_scores_lose_repeats_first_and_then_the_oldest(world, workspace
     open_ = scored(world, "A-3", OPEN, 10)
     ledger.append([*first, *second, *open_])
     done = RetentionWorker(workspace, ledger, Retention(max_scores=12)).tidy(NOW, NOW)
-    assert (ledger.count(), done.removed) == (12, 78)
+    assert (ledger.scores.count(), done.removed) == (12, 78)
     assert everything_of(ledger, [first[0], second[0]]) == [first[0], second[0]]
     RetentionWorker(workspace, ledger, Retention(max_scores=11)).tidy(NOW, NOW)
     assert everything_of(ledger, [first[0], second[0]]) == [None, second[0]]
     done = RetentionWorker(workspace, ledger, Retention(max_scores=5)).tidy(NOW, NOW)
-    assert (ledger.count(), done.kept_open) == (10, 10), "what is open stays, and it is said"
+    assert (ledger.scores.count(), done.kept_open) == (10, 10), "what is open stays, and it is said"
 
 
 def test_old_vectors_go_and_what_validation_needs_stays(world, workspace, ledger):
     old, young = scored(world, "A-1", CLOSED, 5), scored(world, "A-22", OPEN, 5)
     ledger.append([*old, *young])
-    shown = ledger.everything()
+    shown = ledger.scores.everything()
     done = RetentionWorker(workspace, ledger, Retention(vectors_days=200)).tidy(NOW, NOW)
     assert done.vectors == 2
-    assert ledger.everything() == shown
-    kept = ledger.score(old[0].score_id)
+    assert ledger.scores.everything() == shown
+    kept = ledger.scores.find(old[0].score_id)
     assert kept == old[0]._replace(features=b"", reasons=[])
-    assert ledger.score(young[0].score_id) == young[0]
-    assert {row.entity_id for row in ledger.sample(10)} == {"A-22"}
+    assert ledger.scores.find(young[0].score_id) == young[0]
+    assert {row.entity_id for row in ledger.scores.sample(10)} == {"A-22"}
     told = replay(ModelArchive(workspace.state), kept)
     assert not told.is_reproduced
     assert "ledger.vectors_days" in told.words
@@ -277,7 +276,7 @@ def test_scores_are_kept_while_it_is_tidied(world, workspace, ledger):
             thread.join()
     assert given
     assert everything_of(ledger, given) == given
-    assert ledger.count() == len(given)
+    assert ledger.scores.count() == len(given)
 
 
 def test_one_of_all_workers_tidies_in_an_hour(workspace, ledger):
@@ -287,7 +286,7 @@ def test_one_of_all_workers_tidies_in_an_hour(workspace, ledger):
 
 
 def test_a_running_service_tidies_by_itself(world, workspace, ledger, monkeypatch):
-    monkeypatch.setattr(live_module, "TIDY_SECONDS", 0.1)
+    monkeypatch.setattr(background, "TIDY_SECONDS", 0.1)
     ledger.append(scored(world, "A-1", CLOSED, 50))
     serving = ServerState(workspace)
     serving.start(check_seconds=1)

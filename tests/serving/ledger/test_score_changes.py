@@ -13,7 +13,8 @@ from pydantic import TypeAdapter
 
 from serving.api.schemas.changes import ChangesAnswer
 from serving.batch.score_book import read_table, score_book
-from serving.ledger.ledger import BookScores, Ledger, new_score_ids, pack_features, unpack_features
+from serving.ledger.ledger import Ledger
+from serving.ledger.score_rows import BookScores, new_score_ids, pack_features, unpack_features
 from training.model.bundle import Bundle, Calibration, load, save
 from training.model.predictors import Boosters
 from training.registry.releases import new_release, open_store, publish
@@ -130,7 +131,7 @@ def test_the_present_score_is_in_the_ledger(serving, client_for, earlier):
     body = client_for(serving).get(f"/v1/accounts/{earlier[0].entity_id}/changes").json()
     for change in body["changes"].values():
         for end in ("before", "after"):
-            kept = serving.ledger.score(change[end]["score_id"])
+            kept = serving.ledger.scores.find(change[end]["score_id"])
             assert kept.probability == change[end]["probability"]
 
 
@@ -193,7 +194,7 @@ def test_an_account_that_is_not_predicted_has_no_changes(serving, client_for):
 
 def book_of_last_month(world, ledger) -> BookScores:
     """The present book as it would have been with twice the users, a month earlier."""
-    rows = ledger.last_book("churn")
+    rows = ledger.runs.last("churn")
     names = world.names
     vectors = np.stack([unpack_features(row.features) for row in rows])
     vectors[:, names.index("active_users_28d")] *= 2.0

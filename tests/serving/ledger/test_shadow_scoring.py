@@ -7,7 +7,8 @@ import pytest
 
 from configs.runtime.errors import ModelError
 from serving.batch.score_book import read_table, score_book
-from serving.ledger.ledger import SHADOW, Ledger
+from serving.ledger.ledger import Ledger
+from serving.ledger.score_rows import SHADOW
 from serving.online.server_state import ServerState
 from training.registry.releases import current, mirror, open_store
 from training.registry.shadow import publish_shadow, read_shadow, shadow_of, withdraw_shadow
@@ -51,7 +52,7 @@ def test_answers_are_scored_in_the_shadow_into_the_ledger_alone(
         answer = client_for(serving).get("/v1/accounts/A-0030/score").json()
         assert answer["release_id"] == world.release.release_id
         shown, hidden = {}, {}
-        for row in serving.ledger.sample(100):
+        for row in serving.ledger.scores.sample(100):
             (hidden if row.channel == SHADOW else shown)[row.target] = row
         assert set(shown) == set(hidden) == {"churn", "expansion"}
         for target, row in hidden.items():
@@ -89,11 +90,11 @@ def test_the_book_is_scored_in_the_shadow_too(fresh, world, challenger):
     with Ledger.open(fresh) as ledger:
         run = score_book(fresh, world.release, ledger, world.now, told.append)
         assert any("accounts in the shadow with" in words for words in told), told
-        books = ledger.books(channel=SHADOW)
+        books = ledger.runs.every(channel=SHADOW)
         assert {book.target for book in books} == {"churn", "expansion"}
         assert {book.n_scores for book in books} == {run.statuses["scored"]}
-        shown = {row.entity_id: row for row in ledger.last_book("churn")}
-        hidden = ledger.of_book(next(book for book in books if book.target == "churn"))
+        shown = {row.entity_id: row for row in ledger.runs.last("churn")}
+        hidden = ledger.runs.scores_of(next(book for book in books if book.target == "churn"))
         assert {row.entity_id for row in hidden} == set(shown)
         assert np.mean([r.probability - shown[r.entity_id].probability for r in hidden]) > 0.02
         assert set(read_table(run)["release_id"].to_pylist()) == {world.release.release_id}

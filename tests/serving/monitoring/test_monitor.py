@@ -15,8 +15,9 @@ from features.sources import load_sources
 from serving.api.gauges import set_gauges
 from serving.batch.score_book import score_book, watched_book
 from serving.http.prometheus import Metrics
-from serving.ledger.ledger import BookScores, JudgedScore, Ledger, RecordedOutcome
+from serving.ledger.ledger import Ledger
 from serving.ledger.outcomes import contract_id, join_outcomes
+from serving.ledger.score_rows import BookScores, JudgedScore, RecordedOutcome
 from serving.monitoring.monitor import monitor, realised
 from serving.monitoring.report import Monitoring
 from serving.online.server_state import ServerState
@@ -75,7 +76,7 @@ def history(world, ledger, *, level=0.0) -> None:
     for month in (3, 6, 9):
         book = past_book(world, month, level=level)
         ledger.append_book(book)
-        ledger.record_outcomes(came_about(world, book, level=level), recorded_at=world.now)
+        ledger.outcomes.record(came_about(world, book, level=level), recorded_at=world.now)
 
 
 def test_a_young_company_is_told_what_cannot_be_said_yet(fresh, world, watched, kept):

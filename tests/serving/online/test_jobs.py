@@ -21,11 +21,11 @@ from sqlalchemy import select
 from configs.runtime.database import reading
 from configs.runtime.errors import UnavailableError
 from configs.runtime.state_directory import State
+from configs.runtime.tables import scores_table
 from configs.schema.workspace import Environment
 from serving.api.schemas.jobs import JobAnswer
 from serving.auth.permissions import Caller
 from serving.http.problems import ProblemError
-from serving.ledger.ledger import scores_table
 from serving.online.jobs import ABANDONED, CHUNK, MAX_WAITING, Jobs
 from serving.online.server_state import ServerState
 from serving.scoring.answer import Answer
@@ -41,7 +41,7 @@ def jobs(world, tmp_path, url, live, monkeypatch):
     """The jobs of a state directory of their own, in place of the worker's."""
     places = Environment(ledger_url=url or None)
     made = Jobs(replace(world.workspace, state=State(tmp_path), places=places))
-    monkeypatch.setattr(live, "_jobs", made)
+    monkeypatch.setattr(live.stores, "jobs", made)
     yield made
     made.close()
 
@@ -53,15 +53,15 @@ def test_a_whole_book_in_three_formats(client, live, jobs, book):
     assert TypeAdapter(JobAnswer).validate_json(made.content)["state"] == "queued"
     early = client.get(f"{where}/results")
     assert early.json()["type"] == "/v1/problems/job-not-done"
-    assert jobs.run_next(live, NOW).state == "done"
-    assert jobs.run_next(live, NOW) is None
+    assert jobs.run_next(live, datetime.now(UTC)).state == "done"
+    assert jobs.run_next(live, datetime.now(UTC)) is None
     told = client.get(where).json()
     assert (told["n_done"], told["release_id"]) == (260, live.current().release.release_id)
 
     lines = client.get(f"{where}/results").content.splitlines()
     answers = [TypeAdapter(Answer).validate_json(line) for line in lines]
     assert len({answer["account_id"] for answer in answers}) == 260
-    kept = live.ledger.score(answers[0]["scores"]["churn"]["score_id"])
+    kept = live.ledger.scores.find(answers[0]["scores"]["churn"]["score_id"])
     assert (kept.request_id, kept.channel) == (told["job_id"], "batch")
 
     table = pq.read_table(io.BytesIO(client.get(f"{where}/results?format=parquet").content))

@@ -7,13 +7,13 @@ import threading
 import numpy as np
 import pytest
 
-import serving.online.server_state as module
+import serving.online.score_request as module
 from configs.runtime.errors import StateError, UnavailableError
 from configs.runtime.state_directory import State
 from configs.schema.workspace import Workspace
 from features.feast_store import OnlineRow
 from serving.ledger.ledger import Ledger
-from serving.online.score_request import LoadedRelease
+from serving.online.release_loader import LoadedRelease
 from serving.online.server_state import ServerState
 from training.model.bundle import load
 from training.registry.releases import current, open_store, publish, rollback
@@ -182,7 +182,7 @@ def test_a_ledger_row_replays_to_the_same_score(live, world):
     scored = live.score(["A-0030"], request_id="replay", channel="api")
     with Ledger.open(world.workspace) as ledger:
         ledger.append(scored.rows)
-        kept = ledger.score(scored.rows[0].score_id)
+        kept = ledger.scores.find(scored.rows[0].score_id)
     bundle = load(world.workspace.state.bundles / kept.bundle_sha, kept.bundle_sha)
     vector = np.frombuffer(kept.features, dtype="<f8")
     columns = {name: [vector[world.names.index(name)]] for name in bundle.encoder.names}

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from serving.ledger.comparability import ScoreQuestion
-from serving.ledger.ledger import BookScores, Ledger, RecordedOutcome
+from serving.ledger.ledger import Ledger
+from serving.ledger.score_rows import BookScores, RecordedOutcome
 from serving.online.server_state import ServerState
 from serving.pages.risk_history import HEIGHT, WIDTH, history_of
 
@@ -47,7 +48,7 @@ def written(fresh):
         append(ledger, days[2], 0.2, "b" * 64, renews_on="2026-12-20")
         grew = outcome("expansion", days[0], 1, days[0] + timedelta(days=40))
         found = [outcome("churn", days[0], 0), grew]
-        ledger.record_outcomes(found, recorded_at=AS_OF + timedelta(days=100))
+        ledger.outcomes.record(found, recorded_at=AS_OF + timedelta(days=100))
         yield fresh, ledger
 
 
@@ -57,9 +58,10 @@ def asked(row) -> ScoreQuestion:
 
 
 def read(ledger, today=date(2026, 3, 2)):
-    rows = ledger.history(ACCOUNT, "churn", channel="book")
+    rows = ledger.scores.history(ACCOUNT, "churn", channel="book")
     kinds = {
-        kind: (kind, ledger.outcomes(kind, entity_id=ACCOUNT)) for kind in ("churn", "expansion")
+        kind: (kind, ledger.outcomes.known(kind, entity_id=ACCOUNT))
+        for kind in ("churn", "expansion")
     }
     return history_of(rows, kinds, today, asked)
 

@@ -62,9 +62,9 @@ def test_only_facts_behind_the_estimate_that_people_act_on_are_offered(client, l
 
 def test_a_supposition_equals_the_api_and_is_kept_nowhere(client, live, levers):
     lever = next(item for item in levers if item.high != item.now)
-    before = len(live.ledger.history(ACCOUNT, "churn", 500))
+    before = len(live.ledger.scores.history(ACCOUNT, "churn", 500))
     page = client.get(f"/accounts/{ACCOUNT}/what-if", params={lever.feature: str(lever.high)})
-    assert len(live.ledger.history(ACCOUNT, "churn", 500)) == before
+    assert len(live.ledger.scores.history(ACCOUNT, "churn", 500)) == before
     body = {
         "account_id": ACCOUNT,
         "features": {lever.feature: raw_value_of(lever.high, lever.unit)},

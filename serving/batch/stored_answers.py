@@ -1,0 +1,205 @@
+"""Answers of a score run, stored in Feast's online store next to their vectors.
+
+A stored answer is the response as JSON, the values of its ledger rows, and a key: the hash of
+everything it was computed from. It is served while a request computes the same key from what it
+reads; after a new release, vector, book, configuration, code or day the answer is computed on
+demand. Every time it is served, its scores get new ids and are rows of their own in the ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from configs.runtime.code_identity import code_digest
+from configs.runtime.errors import BellwetherError
+from features.feast_store import FeastStore, OnlineRow, OnlineRows
+from serving.ledger.answer_rows import ledger_rows
+from serving.ledger.score_rows import ScoreRow, new_score_ids
+from serving.scoring.answer import Answer
+from serving.scoring.scorer import Scorer
+
+Progress = Callable[[str], None]
+
+ROW_VALUES = (
+    "target",
+    "bundle_sha",
+    "probability",
+    "logit",
+    "band",
+    "verdict",
+    "reasons",
+    "facts",
+)
+"""What is stored of a ledger row; the rest is of the request, the release or the vector."""
+
+
+class StoredAnswer(NamedTuple):
+    """One account's answer as the online store holds it.
+
+    Attributes
+    ----------
+    key : str
+        `answer_key` of what it was computed from.
+    status, owner_id : str
+        Of the account; no owner is None.
+    rows : list of dict
+        Per score its id in `body` (``score_id``), and `ROW_VALUES`.
+    body : bytes
+        The response as JSON.
+    """
+
+    key: str
+    status: str
+    owner_id: str | None
+    rows: list[dict[str, Any]]
+    body: bytes
+
+    def pack(self) -> bytes:
+        """Return it as bytes: the key, the head as JSON and the body, a line each."""
+        head = orjson.dumps([self.status, self.owner_id, self.rows])
+        return b"\n".join((self.key.encode(), head, self.body))
+
+    @classmethod
+    def unpack(cls, stored: bytes) -> StoredAnswer:
+        """Read what `pack` wrote."""
+        key, head, body = stored.split(b"\n", 2)
+        status, owner_id, rows = orjson.loads(head)
+        return cls(key.decode(), status, owner_id, rows, body)
+
+    def serve(
+        self,
+        scorer: Scorer,
+        row: OnlineRow,
+        account_id: str,
+        now: datetime,
+        request_id: str,
+        channel: str,
+    ) -> tuple[bytes, list[ScoreRow]]:
+        """Return the response and its ledger rows under new score ids.
+
+        Parameters
+        ----------
+        scorer, row : Scorer, OnlineRow
+            What its key was compared with.
+        account_id : str
+            Of the account.
+        now : datetime
+            The clock.
+        request_id, channel : str
+            On what occasion it is shown (`ScoreRow`).
+        """
+        served_at = datetime.now(UTC)
+        body, made = self.body, []
+        score_ids = new_score_ids(served_at, len(self.rows))
+        for stored, score_id in zip(self.rows, score_ids, strict=True):
+            body = body.replace(stored["score_id"].encode(), score_id.encode())
+            made.append(
+                ScoreRow(
+                    **stored | {"score_id": score_id},
+                    request_id=request_id,
+                    served_at=served_at,
+                    entity_id=account_id,
+                    as_of=row.as_of,
+                    release_id=scorer.release.release_id,
+                    features=row.values,
+                    feature_set=scorer.feature_hash,
+                    channel=channel,
+                    clock=now,
+                )
+            )
+        return body, made
+
+
+def answer_key(scorer: Scorer, row: OnlineRow, now: datetime) -> str:
+    """Return the hash of everything an account's answer is computed from."""
+    parts = (
+        scorer.identity,
+        code_digest(__name__),  # found once a process
+        row.as_of.isoformat(),
+        now.date().isoformat(),
+        str((now - row.as_of).days),
+    )
+    told = hashlib.blake2b(" ".join(parts).encode(), digest_size=16)
+    for content in (row.values, row.past, row.facts):
+        told.update(content)
+    return told.hexdigest()
+
+
+def valid_answer(scorer: Scorer, row: OnlineRow, now: datetime) -> StoredAnswer | None:
+    """Return the stored answer of an account; None when there is none or it is out of date."""
+    if not row.answer.startswith(answer_key(scorer, row, now).encode()):
+        return None
+    return StoredAnswer.unpack(row.answer)
+
+
+class AnswerPublisher:
+    """Stores the answers of one score run; an outage of the store is reported, and costs nothing.
+
+    Parameters
+    ----------
+    store : FeastStore
+        Holds the vectors.
+    scorer : Scorer
+        What answers, with the ranks of the run.
+    now : datetime
+        When it is scored.
+    progress : callable
+        Is told of an outage.
+    """
+
+    def __init__(
+        self, store: FeastStore, scorer: Scorer, now: datetime, progress: Progress
+    ) -> None:
+        self._store, self._scorer, self._now, self._progress = store, scorer, now, progress
+        self._is_away = False
+
+    def add(self, answers: Sequence[Answer], rows: OnlineRows) -> None:
+        """Store some answers, computed from these rows; puts a score id into each score."""
+        if self._is_away:
+            return
+        try:
+            self._add(answers, rows)
+        except BellwetherError as error:
+            self._is_away = True
+            self._progress(f"answers are not stored, so requests compute them: {error.what}")
+
+    def _add(self, answers: Sequence[Answer], rows: OnlineRows) -> None:
+        ids = [answer["account_id"] for answer in answers]
+        made: dict[str, list[ScoreRow]] = {}
+        for row in ledger_rows(self._scorer, answers, rows, self._now, "", ""):
+            made.setdefault(row.entity_id, []).append(row)
+        held = self._store.held(self._scorer.feature_hash, ids)
+        packed = {
+            entity: self._packed(answers[i], made.get(entity, []), row)
+            for i, (entity, row) in enumerate(zip(ids, held, strict=True))
+            if row is not None and _is_source(row, rows, i)
+        }
+        if packed:
+            as_of = next(moment for moment in rows.as_of if moment is not None)
+            self._store.store_answers(self._scorer.feature_hash, packed, as_of)
+
+    def _packed(self, answer: Answer, made: Sequence[ScoreRow], row: OnlineRow) -> bytes:
+        names = ("score_id", *ROW_VALUES)
+        return StoredAnswer(
+            answer_key(self._scorer, row, self._now),
+            answer["status"],
+            answer.get("owner_id"),
+            [{name: getattr(item, name) for name in names} for item in made],
+            orjson.dumps(answer),
+        ).pack()
+
+
+def _is_source(row: OnlineRow, rows: OnlineRows, i: int) -> bool:
+    """Say whether the online store holds of an account what its answer was computed from."""
+    return (
+        row.as_of == rows.as_of[i]
+        and row.values == np.ascontiguousarray(rows.values[i], dtype="<f8").tobytes()
+        and row.past == np.ascontiguousarray(rows.past[i], dtype="<f8").tobytes()
+        and orjson.loads(row.facts) == rows.facts[i]
+    )

@@ -1,0 +1,20 @@
+BEGIN TRANSACTION;
+CREATE TABLE score_jobs (
+	company VARCHAR(64) NOT NULL, 
+	job_id VARCHAR(40) NOT NULL, 
+	caller VARCHAR(200) NOT NULL, 
+	request_sha256 VARCHAR(64) NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	n_accounts INTEGER NOT NULL, 
+	n_done INTEGER NOT NULL, 
+	release_id VARCHAR(40), 
+	created_at VARCHAR(32) NOT NULL, 
+	finished_at VARCHAR(32), 
+	seen_at VARCHAR(32) NOT NULL, 
+	problem TEXT, 
+	worker VARCHAR(32), 
+	PRIMARY KEY (company, job_id)
+);
+INSERT INTO "score_jobs" VALUES('acme','8d36f6b1fa312c8a2db4df403d331613','crm','cddea4a82472e7a06b2fe93bf754a02a35826241debddb5a3a3956ae9d5cc670','running',6,0,NULL,'2026-06-29T09:00:00.000000+00:00',NULL,'2026-06-29T09:02:00.000000+00:00',NULL,'ccfb9691e74fbdaa');
+INSERT INTO "score_jobs" VALUES('acme','e879a4b7dcfb45d046db6d35f5a9c5d8','crm','dea11ec7dc83a5857dbcc3a5c4d31f8a48de90f061c0613f05e75afade56b274','queued',2,0,NULL,'2026-06-29T09:01:00.000000+00:00',NULL,'2026-06-29T09:01:00.000000+00:00',NULL,NULL);
+COMMIT;
