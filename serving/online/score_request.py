@@ -164,7 +164,7 @@ def _score_part(
             extra={"request_id": request.request_id},
         )
     if len(account_ids) == 1:
-        return ScoredBatch([EncodedAnswer({"account_id": account_ids[0], **status(FAILED)})], [])
+        return ScoredBatch([EncodedAnswer(status_answer(account_ids[0], FAILED))], [])
     return _joined([_score_part(stage, [one], request, now) for one in account_ids])
 
 
