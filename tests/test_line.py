@@ -299,7 +299,7 @@ def test_low_confidence_in_the_data_goes_with_larger_errors(line, built):
     rng, parts = np.random.default_rng(3), []
     for lost in (0.0, 0.3, 0.7):
         seen = np.where(rng.random(matrix.shape) < lost, np.nan, matrix)
-        missing, usual, odd = model.soundness(seen)
+        missing, usual, odd = model.data_checks(seen)
         levels = [
             data_confidence(
                 data_notes(

@@ -1,9 +1,9 @@
-"""The application: API, pages, and what every error becomes."""
+"""The FastAPI application: API, pages and error handlers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,50 +15,57 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from configs.runtime.errors import BellwetherError
-from serving.api import schemas
-from serving.api.catalogue import about
-from serving.api.changes import changes
-from serving.api.feedback import intake
+from serving.api import catalogue, changes, feedback, jobs, monitoring, scores_list, whatif
 from serving.api.gauges import set_gauges
-from serving.api.jobs import jobs
 from serving.api.middleware import LOOPBACK, RequestGuard, Show, admission, observer
-from serving.api.monitoring import monitoring
 from serving.api.openapi import describer
-from serving.api.requests import GetLive, GetMetrics
+from serving.api.requests import GetMetrics
+from serving.api.schemas.feedback import FeedbackRequest, OutcomesRequest
+from serving.api.schemas.jobs import JobRequest
+from serving.api.schemas.scores import BatchRequest
+from serving.api.schemas.whatif import WhatIfRequest
 from serving.api.scores import answered, scores
-from serving.api.scores_list import add_scores_list
-from serving.api.whatif import whatif
 from serving.auth.permissions import METRICS, RequiredRole
-from serving.http.problems import is_for_people, of_error, of_fault, problem, response
-from serving.pages.routes import pages, problem_page
+from serving.http.problems import (
+    FieldError,
+    Problem,
+    is_for_people,
+    of_error,
+    of_fault,
+    problem,
+    response,
+)
+from serving.online.current_state import GetLive, provide_state
+from serving.pages.common import problem_page
+from serving.pages.routes import page_router
 
 DESCRIPTION = """
-Which accounts will leave, which will grow: how early, why, how sure.
+Churn risk and expansion propensity of accounts, with reasons, confidence and versions.
 
-* Every answer names its release, its models and its data; both targets are of one release.
-* Every score is in the ledger before it is given out; `score_id` finds it again.
-* Probabilities are calibrated. Reasons say what a score is associated with, not what causes it.
-* Errors are RFC 9457 problems; their types are listed at `/v1/problems`.
+* Every answer names its release, models and data; all targets of an answer are of one release.
+* Every score is in the ledger before it is returned; `score_id` identifies it.
+* Probabilities are calibrated. Reasons are associated with a score; they are not its causes.
+* Errors are RFC 9457 problems; `/v1/problems` lists their types.
 
-**Security.** Systems send a key (`Authorization: Bearer bw_…` or `X-API-Key`); each operation
-names the scope it takes. People come through the company's proxy or identity provider; a
-customer-success manager sees their own accounts and pooled ones, a manager those of their team.
-While no key was ever made and no sign-in is set up, the service is open, on the loopback interface
-only, and `/v1/health` says so.
+**Security.** Systems send an API key (`Authorization: Bearer bw_…` or `X-API-Key`); each operation
+names the scope it requires. Users sign in through the company's proxy or identity provider; a
+customer success manager sees their own accounts and accounts without an owner, a manager also those
+of their team. Without any API key or sign-in configured, the service is open on the loopback
+interface only, and `/v1/health` reports it.
 """
 
 
 def create_app(
     get_live: GetLive, get_metrics: GetMetrics, hosts: Iterable[str] = LOOPBACK
 ) -> RequestGuard:
-    """Return the application: API, pages, and a last route that keeps 404 in our shape.
+    """Return the application: API, pages, and a last route that answers 404 as a problem.
 
     Parameters
     ----------
     get_live, get_metrics : callable
-        Return what is served and counted; asked per request, so that importing starts nothing.
+        Return the server state and the metrics for a request, so that importing starts nothing.
     hosts : iterable of str
-        Host names answered to.
+        Accepted host names.
     """
     app = FastAPI(
         title="Bellwether",
@@ -70,24 +77,23 @@ def create_app(
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.openapi = describer(app, schemas.BODIES)  # type: ignore[method-assign]
+    app.openapi = describer(app, BODIES)  # type: ignore[method-assign]
+    provide_state(app, get_live)
     app.include_router(scores(get_live, get_metrics))
-    app.include_router(changes(get_live))
-    for group in (add_scores_list, whatif, jobs, intake):
-        app.include_router(group(get_live))
-    app.include_router(about(get_live))
-    app.include_router(monitoring(get_live))
-    app.include_router(pages(get_live, answered))
-    show = _showing(get_live)
+    for group in (changes, scores_list, whatif, jobs, feedback, catalogue, monitoring):
+        app.include_router(group.router)
+    app.include_router(page_router(answered))
+    show = _problem_response(get_live)
     app.add_route("/metrics", _metrics(get_live, get_metrics), include_in_schema=False)
-    app.add_route("/{path:path}", _nothing_here(app, show), methods=_ALL, include_in_schema=False)
-    for kind, told in (
+    app.add_route("/{path:path}", _not_found(app, show), methods=_ALL, include_in_schema=False)
+    for kind, to_problem in (
         (BellwetherError, of_error),
         (RequestValidationError, _invalid),
         (HTTPException, _http),
-        (Exception, lambda _, instance: of_fault(instance)),  # the gate gets it too, and logs it
+        # The request guard receives the exception too, and logs it.
+        (Exception, lambda _, instance: of_fault(instance)),
     ):
-        app.add_exception_handler(kind, _answering(show, told))
+        app.add_exception_handler(kind, _error_handler(show, to_problem))
     return RequestGuard(
         app,
         observe=observer(get_metrics),
@@ -97,10 +103,14 @@ def create_app(
     )
 
 
-def _showing(get_live: GetLive) -> Show:
-    """Return what makes a problem a page for people, and a document for systems."""
+BODIES = (BatchRequest, WhatIfRequest, JobRequest, OutcomesRequest, FeedbackRequest)
+"""Request bodies that operations read as JSON."""
 
-    def show(scope: Scope, document: dict[str, Any]) -> Response:
+
+def _problem_response(get_live: GetLive) -> Show:
+    """Return a function that renders a problem as a page for browsers and as JSON otherwise."""
+
+    def show(scope: Scope, document: Problem) -> Response:
         if not is_for_people(scope, Headers(scope=scope)):
             return response(document)
         is_known = scope.get("state", {}).get("caller") is not None
@@ -117,32 +127,31 @@ def _metrics(
 ) -> Callable[[Request], Awaitable[Response]]:
     async def metrics(request: Request) -> Response:
         await RequiredRole(METRICS)(request)
-        told, live = get_metrics(request), get_live(request)
+        counters, live = get_metrics(request), get_live(request)
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(live.probes, set_gauges, told, live)
-        return Response(told.expose(), media_type="text/plain; version=0.0.4")
+        await loop.run_in_executor(live.probes, set_gauges, counters, live)
+        return Response(counters.expose(), media_type="text/plain; version=0.0.4")
 
     return metrics
 
 
-def _nothing_here(app: FastAPI, show: Show) -> Callable[[Request], Response]:
-    """Answer what no other route does: 405 when the address exists for another method."""
+def _not_found(app: FastAPI, show: Show) -> Callable[[Request], Response]:
+    """Return the handler of unknown addresses: 405 if the address exists for another method."""
 
-    def nothing_here(request: Request) -> Response:
+    def not_found(request: Request) -> Response:
         allowed, instance = sorted(_methods_at(app, request.scope)), request.state.request_id
         if allowed:
-            words = f"{request.method} is not for this address"
-            answer = show(request.scope, problem("method-not-allowed", words, instance=instance))
+            detail = f"this address does not accept {request.method}"
+            answer = show(request.scope, problem("method-not-allowed", detail, instance=instance))
             answer.headers["Allow"] = ", ".join(allowed)
             return answer
-        words = "there is nothing at this address"
-        return show(request.scope, problem("not-found", words, instance=instance))
+        return show(request.scope, problem("not-found", "unknown address", instance=instance))
 
-    return nothing_here
+    return not_found
 
 
 def _methods_at(app: FastAPI, scope: Scope) -> set[str]:
-    """Return the methods another route than the last one takes at this address."""
+    """Return the methods that the other routes accept at this address."""
     return {
         method
         for method in _ALL
@@ -151,29 +160,35 @@ def _methods_at(app: FastAPI, scope: Scope) -> set[str]:
     }
 
 
-def _answering(
-    show: Show, told: Callable[[Any, str], dict[str, Any]]
+def _error_handler(
+    show: Show, to_problem: Callable[[Any, str], Problem]
 ) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Return what answers a kind of error: as the problem it stands for."""
+    """Return the handler of one kind of exception."""
 
-    async def answer(request: Request, error: Exception) -> Response:
-        answer = show(request.scope, told(error, request.state.request_id))
+    async def handle(request: Request, error: Exception) -> Response:
+        answer = show(request.scope, to_problem(error, request.state.request_id))
         if isinstance(error, HTTPException):
             answer.headers.update(error.headers or {})
         return answer
 
-    return answer
+    return handle
 
 
-def _invalid(error: RequestValidationError, instance: str) -> dict[str, Any]:
-    mistakes = [
-        {"pointer": str(item["loc"][-1]), "message": str(item["msg"])} for item in error.errors()
+def _invalid(error: RequestValidationError, instance: str) -> Problem:
+    errors: list[FieldError] = [
+        {"pointer": str(item["loc"][-1]), "message": _message(item)} for item in error.errors()
     ]
-    words = "; ".join(f"{item['pointer']}: {item['message']}" for item in mistakes)
-    return problem("invalid-request", words, instance=instance, errors=mistakes)
+    detail = "; ".join(f"{item['pointer']}: {item['message']}" for item in errors)
+    return problem("invalid-request", detail, instance=instance, errors=errors)
 
 
-def _http(error: HTTPException, instance: str) -> dict[str, Any]:
+def _message(item: Mapping[str, Any]) -> str:
+    if item["type"] == "extra_forbidden":
+        return "unknown field"
+    return str(item["msg"]).removeprefix("Value error, ")
+
+
+def _http(error: HTTPException, instance: str) -> Problem:
     by_status = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}
     slug = by_status.get(error.status_code, "invalid-request")
     return problem(slug, str(error.detail), instance=instance)

@@ -1,7 +1,7 @@
-"""What every request passes: host, size, time, who asks, and nothing escapes.
+"""Request guard: host, size and time limits, authentication, and handling of every exception.
 
-Pure ASGI. An exception that left the application would keep the caller waiting for the server's
-whole timeout.
+Pure ASGI. An exception that leaves the application would keep the caller waiting until the timeout
+of the server.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from logging import makeLogRecord
-from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -22,20 +21,21 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from configs.runtime.errors import BellwetherError
-from serving.api.requests import GetLive, GetMetrics
+from serving.api.requests import GetMetrics
 from serving.auth.authenticate import is_public
 from serving.auth.permissions import Caller
 from serving.http.logs import FIELDS
-from serving.http.problems import ProblemError, of_error, of_fault, problem, response
+from serving.http.problems import Problem, ProblemError, of_error, of_fault, problem, response
+from serving.online.current_state import GetLive
 
 logger = logging.getLogger("bellwether.serving")
 
 MAX_BODY_BYTES = 1_000_000
 BODY_SECONDS, ANSWER_SECONDS, SEND_SECONDS = 10.0, 45.0, 30.0
-"""For a body to arrive, for an answer to begin, and for a caller to take each part of it."""
+"""Time limits for the body, for the start of the response, and for sending each part of it."""
 
 MAX_AT_ONCE = 64
-"""Requests one process answers at the same time; further ones are told to come again."""
+"""Concurrent requests per process; further requests are answered with 429."""
 
 PROBES = frozenset({"/livez", "/readyz", "/healthz"})
 
@@ -54,7 +54,7 @@ SECURITY_HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Content-Security-Policy": PAGE_POLICY,
 }
-"""What every answer carries, unless it says otherwise itself."""
+"""Headers of every response, unless the response sets them itself."""
 
 _ALWAYS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
@@ -72,7 +72,7 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 Observe = Callable[[Scope, str, int, float], None]
 Admit = Callable[[Scope, Headers], Caller | None]
-Show = Callable[[Scope, dict[str, Any]], Response]
+Show = Callable[[Scope, Problem], Response]
 
 
 class RequestGuard:
@@ -81,17 +81,17 @@ class RequestGuard:
     Parameters
     ----------
     app : ASGI application
-        What is protected.
+        The application.
     observe : callable
-        Told scope, route template, status and seconds of each request.
+        Called with scope, route template, status and seconds of each request.
     admit : callable
-        Returns who asks, None where it does not matter; refuses by a problem.
+        Returns the caller, None for public addresses; raises a problem otherwise.
     show : callable
-        Makes a response of a problem document, for people or for systems.
+        Renders a problem document as a page or as JSON.
     hosts : iterable of str
-        Host names answered to, without port; ``*`` is any.
+        Accepted host names without port; ``*`` is any.
     max_at_once : int
-        Requests answered at the same time.
+        Maximum number of concurrent requests.
     """
 
     def __init__(
@@ -130,10 +130,10 @@ class RequestGuard:
                 await self.app(scope, _limited(receive), answer)
         except TimeoutError:
             if answer.clock is None or answer.clock.expired():
-                words = f"no answer within {ANSWER_SECONDS:g} s"
+                words = f"no response within {ANSWER_SECONDS:g} s"
                 late = problem("unavailable", words, instance=request_id)
                 await answer.problem(late, scope, receive)
-            else:  # of another clock than ours
+            else:  # a timeout of the application
                 await self._fault(answer, request_id, scope, receive)
         except BellwetherError as error:
             await answer.problem(of_error(error, request_id), scope, receive)
@@ -144,9 +144,9 @@ class RequestGuard:
             seconds, route = time.perf_counter() - started, route_template(scope)
             self._observe(scope, route, answer.status, seconds)
             if logger.isEnabledFor(logging.INFO):
-                told = (request_id, scope["method"], route, answer.status, round(seconds, 6))
-                # past the search for the line of code that logs: it is always this one
-                logger.handle(makeLogRecord(_RECORD | dict(zip(FIELDS, told, strict=True))))
+                values = (request_id, scope["method"], route, answer.status, round(seconds, 6))
+                # This skips the search for the calling line, which is always the same.
+                logger.handle(makeLogRecord(_RECORD | dict(zip(FIELDS, values, strict=True))))
 
     async def _fault(
         self, answer: _Answer, request_id: str, scope: Scope, receive: Receive
@@ -156,11 +156,11 @@ class RequestGuard:
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         if self._n_at_once > self._max_at_once:
-            words = f"{self._max_at_once} requests are being answered already"
+            words = f"{self._max_at_once} requests are already being handled"
             raise ProblemError("too-many-requests", words)
         check_host(headers, self._hosts)
         if scope["method"] not in _SAFE and headers.get("sec-fetch-site") == "cross-site":
-            raise ProblemError("forbidden", "another site's page may not send this")
+            raise ProblemError("forbidden", "requests from pages of other sites are not allowed")
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()) or int(length) > MAX_BODY_BYTES:
             raise _too_large()
@@ -190,29 +190,29 @@ def observer(get_metrics: GetMetrics) -> Observe:
 
 
 def check_host(headers: Headers, hosts: frozenset[str], *, any_number: bool = False) -> None:
-    """Refuse a request to another host name than ours.
+    """Refuse a request to a host name that is not accepted.
 
     Parameters
     ----------
     headers : Headers
-        Of the request.
+        Headers of the request.
     hosts : frozenset of str
-        Names in lower case; ``*`` is any.
+        Accepted names in lower case; ``*`` is any.
     any_number : bool
-        Addresses that are no names will do: no web page can make them lead here.
+        Accept IP addresses too: DNS rebinding cannot use them.
 
     Raises
     ------
     ProblemError
-        It names none of them, or several.
+        The host is not accepted, or the header is repeated.
     """
     named = headers.getlist("host")
     if len(named) > 1:
-        raise ProblemError("wrong-host", "the header Host comes more than once")
+        raise ProblemError("wrong-host", "the header Host is repeated")
     host = _PORT.sub("", named[0] if named else "").lower()
     if "*" in hosts or host in hosts or (any_number and _is_number(host)):
         return
-    raise ProblemError("wrong-host", f"this service does not answer to {host[:100]!r}")
+    raise ProblemError("wrong-host", f"the host name {host[:100]!r} is not accepted")
 
 
 def _is_number(host: str) -> bool:
@@ -224,9 +224,9 @@ def _is_number(host: str) -> bool:
 
 
 class Hosts:
-    """Middleware that checks the host of what is answered before the gate: probes, a schema.
+    """Middleware that checks the host of addresses outside the request guard, such as probes.
 
-    Orchestrators probe by the address of the machine, so probes take any address that is no name.
+    Orchestrators use the IP address of the machine, so probes accept any IP address.
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
@@ -246,7 +246,7 @@ class Hosts:
 
 
 class _Answer:
-    """The sending side: adds headers, remembers whether a response has begun."""
+    """Sending side of a request: adds headers and records whether the response has started."""
 
     def __init__(self, send: Send, request_id: str, show: Show) -> None:
         self._send = send
@@ -269,28 +269,28 @@ class _Answer:
             async with asyncio.timeout(SEND_SECONDS):
                 await self._send(message)
             return
-        # The clock of the request goes on as that of each part: another would cost as much again.
+        # The timer of the request is reused for each part, because a second one would cost as much.
         self.clock.reschedule(asyncio.get_running_loop().time() + SEND_SECONDS)
         await self._send(message)
         if is_start or message.get("more_body", False):
             self.clock.reschedule(None)
 
-    async def problem(self, document: dict[str, Any], scope: Scope, receive: Receive) -> None:
-        """Answer with a problem, unless part of another answer is out already."""
+    async def problem(self, document: Problem, scope: Scope, receive: Receive) -> None:
+        """Send a problem, unless the response has started."""
         self.clock = None
         if not self.has_begun:
             await self._shown(scope, document)(scope, receive, self)
 
-    def _shown(self, scope: Scope, document: dict[str, Any]) -> Response:
+    def _shown(self, scope: Scope, document: Problem) -> Response:
         try:
             return self._show(scope, document)
         except Exception:
-            logger.exception("a problem has no page", extra={"request_id": self._request_id})
+            logger.exception("the problem page failed", extra={"request_id": self._request_id})
             return response(document)
 
 
 def route_template(scope: Scope) -> str:
-    """Return the template of the route that answered, never the path itself."""
+    """Return the template of the matched route, never the path itself."""
     route = scope.get("route")
     return str(getattr(route, "path_format", None) or getattr(route, "path", "unmatched"))
 
@@ -301,13 +301,13 @@ def _request_id(headers: Headers) -> str:
 
 
 def _limited(receive: Receive) -> Receive:
-    """Count and time what arrives: a body may come in parts, without its length, or never."""
+    """Limit size and time of the body, which may arrive in parts or without a length."""
     arrived, is_whole = 0, False
     ends = asyncio.get_running_loop().time() + BODY_SECONDS
 
     async def limited() -> Message:
         nonlocal arrived, is_whole
-        if is_whole:  # what comes after it is the end of the connection
+        if is_whole:  # afterwards only the end of the connection arrives
             return await receive()
         try:
             async with asyncio.timeout_at(ends):

@@ -1,7 +1,7 @@
-"""The description of the contract: what FastAPI derives, completed with problems and examples.
+"""The OpenAPI document: derived by FastAPI, completed with problems, security and examples.
 
-Every operation has an example of what is asked and answered, kept in ``examples/`` by operation;
-a test holds each of them against the schema it stands beside.
+Every operation has an example of its request and answer in ``examples/``; a test validates each one
+against its schema.
 """
 
 from __future__ import annotations
@@ -14,46 +14,52 @@ from typing import Any
 import orjson
 from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel, TypeAdapter
 
-from serving.api import schemas
+from serving.api.schemas.whatif import WhatIfRequest
 from serving.auth.permissions import SCOPES, RequiredRole
-from serving.http.problems import BUSY_RETRY_SECONDS, MEDIA_TYPE, RETRY_SECONDS, TYPES, problem
+from serving.http.problems import (
+    BUSY_RETRY_SECONDS,
+    MEDIA_TYPE,
+    RETRY_SECONDS,
+    TYPES,
+    Problem,
+    problem,
+)
 from serving.online.whatif import meanings
 
 EXAMPLES = Path(__file__).with_name("examples")
 REF = "#/components/schemas/"
 
 ALWAYS = (421, 429, 500, 503)
-"""Statuses any operation may answer with."""
+"""Error statuses of every operation."""
 
 GUARDED = (401, 403)
-"""Statuses of operations that are not for everybody."""
+"""Error statuses of operations that require a scope."""
 
 SECURITY = {
     "key": {
         "type": "http",
         "scheme": "bearer",
-        "description": "a key of this service, `bw_…`, or a token of the identity provider",
+        "description": "an API key, `bw_…`, or a token of the identity provider",
     },
     "key_header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
 
 TAGS = [
-    {"name": "scores", "description": "Scores asked for now, and the book scored last."},
-    {"name": "jobs", "description": "Whole books scored in the background."},
-    {"name": "feedback", "description": "What became of accounts, and what reasons were worth."},
-    {"name": "about", "description": "What answers, and how well it is."},
+    {"name": "scores", "description": "Scores on request, and the latest published scores."},
+    {"name": "jobs", "description": "Scoring of many accounts in the background."},
+    {"name": "feedback", "description": "Outcomes of accounts, and feedback on reasons."},
+    {"name": "about", "description": "Release, models, columns, problems and health."},
 ]
 
 Json = dict[str, Any]
 
 
 def guarded(scope: str, body: type[BaseModel] | None = None) -> Json:
-    """Return the options of an operation that takes a scope, and perhaps a JSON body.
+    """Return the route options of an operation that requires a scope, optionally with a JSON body.
 
-    Handlers read bodies by themselves, so that every mistake gets a problem of ours.
+    Handlers read the body themselves, so that every error is answered as a problem document.
     """
     extra: Json = {"x-scope": scope}
     if body is not None:
@@ -64,12 +70,12 @@ def guarded(scope: str, body: type[BaseModel] | None = None) -> Json:
 
 
 def problems(*codes: int) -> dict[int | str, Json]:
-    """Return what OpenAPI says of the problems an operation may answer with, by status."""
+    """Return the OpenAPI responses of the problems of an operation, by status."""
     return {code: _problem_response(code) for code in codes}
 
 
 def describer(app: FastAPI, bodies: Iterable[type[BaseModel]]) -> Callable[[], Json]:
-    """Return a function that describes an application; it does so once, when first asked."""
+    """Return a function that creates the OpenAPI document on its first call."""
 
     def describe() -> Json:
         if app.openapi_schema is None:
@@ -88,10 +94,13 @@ def _described(app: FastAPI, bodies: tuple[type[BaseModel], ...]) -> Json:
         tags=TAGS,
     )
     components = document.setdefault("components", {}).setdefault("schemas", {})
-    models = [(model, "validation") for model in (schemas.Problem, *bodies)]
-    _, named = models_json_schema(models, ref_template=REF + "{model}")  # type: ignore[arg-type]
+    types: tuple[type[Any], ...] = (Problem, *bodies)
+    _, named = TypeAdapter.json_schemas(
+        [(kind.__name__, "validation", TypeAdapter(kind)) for kind in types],
+        ref_template=REF + "{model}",
+    )
     components.update(named["$defs"])
-    _name_features(components[schemas.WhatIfRequest.__name__]["properties"]["features"])
+    _name_features(components[WhatIfRequest.__name__]["properties"]["features"])
     for unused in ("HTTPValidationError", "ValidationError"):
         components.pop(unused, None)
     document["components"]["securitySchemes"] = SECURITY
@@ -103,7 +112,7 @@ def _described(app: FastAPI, bodies: tuple[type[BaseModel], ...]) -> Json:
 
 
 def _name_features(schema: Json) -> None:
-    """Give every feature its place: the values of a supposition are by these names only."""
+    """Declare every feature name as a property."""
     value = schema.pop("additionalProperties")
     schema["properties"] = {
         name: {**value, "description": meaning} for name, meaning in meanings().items()
@@ -119,7 +128,7 @@ def _secure(operation: Json) -> None:
     for code in GUARDED:
         operation["responses"].setdefault(str(code), _problem_response(code))
     if scope:
-        operation["description"] += f"\n\nTakes the scope `{scope}`: {SCOPES[scope]}."
+        operation["description"] += f"\n\nRequires the scope `{scope}`: {SCOPES[scope]}."
 
 
 def _complete(operation: Json) -> None:
@@ -151,7 +160,7 @@ def _problem_response(code: int) -> Json:
         kind.slug: {"summary": kind.title, "value": problem(kind.slug, kind.about)}
         for kind in kinds
     }
-    schema = {"$ref": REF + schemas.Problem.__name__}
+    schema = {"$ref": REF + Problem.__name__}
     return {
         "description": " · ".join(kind.title for kind in kinds),
         "content": {MEDIA_TYPE: {"schema": schema, "examples": deepcopy(examples)}},
@@ -159,16 +168,16 @@ def _problem_response(code: int) -> Json:
 
 
 def _headers(code: str) -> Json:
-    told: Json = {
+    headers: Json = {
         "X-Request-ID": {
-            "description": "the caller's own, or one made for this request; logs carry it",
+            "description": "id of the request, from the caller or generated; used in the logs",
             "schema": {"type": "string"},
         }
     }
     if code in {"429", "503"}:
-        told["Retry-After"] = {
+        headers["Retry-After"] = {
             "description": "seconds",
             "schema": {"type": "integer", "minimum": 0},
             "example": BUSY_RETRY_SECONDS if code == "429" else RETRY_SECONDS,
         }
-    return told
+    return headers

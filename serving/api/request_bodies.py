@@ -1,4 +1,4 @@
-"""Reading JSON bodies into models, with a problem of ours for every mistake."""
+"""JSON bodies of requests, validated into models; every error becomes a problem document."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from configs.runtime.errors import did_you_mean
-from serving.http.problems import ProblemError
+from serving.http.problems import FieldError, ProblemError
 
 MAX_ERRORS = 20
 
@@ -22,11 +22,11 @@ def json_of(content_type: str, body: bytes) -> Any:
     Raises
     ------
     ProblemError
-        It is not JSON, or does not say that it is; NaN and infinities are not.
+        The body is not JSON, or its Content-Type is not; NaN and infinities are not JSON.
     """
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise ProblemError(
-            "unsupported-media-type", f"the body is {content_type[:80] or 'of no stated type'}"
+            "unsupported-media-type", f"the body is {content_type[:80] or 'without Content-Type'}"
         )
     try:
         return orjson.loads(body)
@@ -40,19 +40,19 @@ async def read_body(request: Request, model: type[Body]) -> Body:
     Raises
     ------
     ProblemError
-        With each mistake, where it is, and the closest known key.
+        Names each error, its location and the closest known key.
     """
     body = await request.body()
     json_of(request.headers.get("content-type", ""), body)
     try:
         return model.model_validate_json(body, strict=True)
     except ValidationError as error:
-        mistakes = [_mistake(item, model) for item in error.errors()[:MAX_ERRORS]]
-        words = "; ".join(f"{item['pointer']}: {item['message']}" for item in mistakes[:3])
-        raise ProblemError("invalid-request", words, errors=mistakes) from error
+        errors = [_field_error(item, model) for item in error.errors()[:MAX_ERRORS]]
+        detail = "; ".join(f"{item['pointer']}: {item['message']}" for item in errors[:3])
+        raise ProblemError("invalid-request", detail, errors=errors) from error
 
 
-def _mistake(item: Any, model: type[BaseModel]) -> dict[str, str]:
+def _field_error(item: Any, model: type[BaseModel]) -> FieldError:
     pointer = "".join(f"/{str(part)[:100]}" for part in item["loc"])
     if item["type"] == "extra_forbidden":
         hint = did_you_mean(str(item["loc"][-1]), _names(model))
@@ -70,6 +70,6 @@ def _names(model: type[BaseModel]) -> list[str]:
 
 
 def invalid(pointer: str, message: str) -> ProblemError:
-    """Return the problem of one mistake."""
-    errors = [{"pointer": pointer, "message": message}]
+    """Return the problem of one error in the body."""
+    errors: list[FieldError] = [{"pointer": pointer, "message": message}]
     return ProblemError("invalid-request", message, errors=errors)

@@ -1,4 +1,4 @@
-"""What every group of operations uses: JSON bytes, and what is served."""
+"""JSON responses of the API, and access to the metrics."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from serving.http.prometheus import Metrics
-from serving.online.server_state import ServerState
 
-GetLive = Callable[[Request], ServerState]
 GetMetrics = Callable[[Request], Metrics]
 
 
@@ -20,10 +18,10 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 def json_response(body: bytes, headers: dict[str, str] | None = None) -> Response:
-    """Return JSON bytes that nobody may keep."""
+    """Return a JSON response that must not be cached."""
     return Response(body, media_type="application/json", headers=NO_STORE | (headers or {}))
 
 
 def json_answer(value: Any) -> Response:
-    """Return a plain value as JSON."""
+    """Return a value as a JSON response."""
     return json_response(orjson.dumps(value))

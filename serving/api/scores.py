@@ -18,17 +18,19 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from configs.runtime.errors import UnavailableError, did_you_mean
-from serving.api import schemas
 from serving.api.openapi import guarded, problems
 from serving.api.request_bodies import invalid, json_of
-from serving.api.requests import NO_STORE, GetLive, GetMetrics, json_response
-from serving.api.schemas import MAX_BATCH, MAX_ID_LENGTH
+from serving.api.requests import NO_STORE, GetMetrics, json_response
+from serving.api.schemas.base import MAX_BATCH, MAX_ID_LENGTH
+from serving.api.schemas.scores import BatchAnswer, BatchRequest
 from serving.auth.permissions import SCORE, caller_of
 from serving.http.problems import OF_STATUS, ProblemError, item_problem
 from serving.http.score_text import INVALID, UNKNOWN
-from serving.online.score_request import Answer, ScoredBatch
+from serving.online.current_state import GetLive
+from serving.online.score_request import EncodedAnswer, ScoredBatch
 from serving.online.server_state import ServerState
-from serving.scoring.scorer import status
+from serving.scoring.answer import Answer
+from serving.scoring.scorer import status, status_answer
 
 AccountId = Annotated[
     str,
@@ -51,7 +53,7 @@ def scores(get_live: GetLive, get_metrics: GetMetrics) -> APIRouter:
         summary="Score one account",
         response_model=None,
         **guarded(SCORE),
-        responses={200: {"model": schemas.Answer}, **problems(404, 422, 503)},
+        responses={200: {"model": Answer}, **problems(404, 422, 503)},
     )
     async def score_one(account_id: AccountId, request: Request) -> Response:
         """Return both targets of one account, with reasons, confidence and versions."""
@@ -67,8 +69,8 @@ def scores(get_live: GetLive, get_metrics: GetMetrics) -> APIRouter:
         "/scores",
         summary="Score up to 1,000 accounts",
         response_model=None,
-        **guarded(SCORE, schemas.BatchRequest),
-        responses={200: {"model": schemas.BatchAnswer}, **problems(408, 413, 415, 422, 503)},
+        **guarded(SCORE, BatchRequest),
+        responses={200: {"model": BatchAnswer}, **problems(408, 413, 415, 422, 503)},
     )
     async def score_many(request: Request) -> Response:
         """Return one answer per account in the order asked; a bad one never fails the others."""
@@ -176,21 +178,21 @@ def parse_batch(content_type: str, body: bytes) -> list[Any]:
     return ids
 
 
-def batch_results(asked: Sequence[Any], given: Sequence[Answer]) -> list[Answer]:
+def batch_results(asked: Sequence[Any], given: Sequence[EncodedAnswer]) -> list[EncodedAnswer]:
     """Put answers and refusals in the order asked; those that are problems say so."""
     valid = iter(given)
     return [
         _with_problem(
             next(valid)
             if is_account_id(item)
-            else Answer({"account_id": str(item)[:MAX_ID_LENGTH], **status(INVALID)})
+            else EncodedAnswer(status_answer(str(item)[:MAX_ID_LENGTH], INVALID))
         )
         for item in asked
     ]
 
 
-def _with_problem(given: Answer) -> Answer:
+def _with_problem(given: EncodedAnswer) -> EncodedAnswer:
     if given.status not in OF_STATUS:
         return given
     wrong = item_problem(given.status, given.value["account_id"])
-    return Answer({**given.value, "problem": wrong})
+    return EncodedAnswer({**given.value, "problem": wrong})

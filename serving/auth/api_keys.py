@@ -1,7 +1,7 @@
-"""Keys of systems: made and taken back by command, kept hashed, checked in memory.
+"""API keys: created and revoked by command, stored as hashes, checked in memory.
 
-A key is ``bw_<id>_<secret>``. The secret has 256 random bits, so one SHA-256 of it is as good as a
-slow hash; it is shown once and never kept. A change reaches running workers with their next look.
+A key is ``bw_<id>_<secret>``. The secret has 256 random bits, so a plain SHA-256 is sufficient; the
+secret is shown once and never stored. Running workers reload the keys periodically.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from serving.http.problems import ProblemError
 PREFIX = "bw_"
 DEFAULT_DAYS = 365
 OVERLAP = timedelta(hours=24)
-"""How long the old key works beside the one that replaces it."""
+"""Time during which the old key stays valid after a rotation."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """What is kept of a key.
+    """Stored data of an API key.
 
     Attributes
     ----------
     key_id : str
-        The part that may be told.
+        Public part of the key.
     name : str
-        What it is for.
+        Purpose.
     scopes : str
         Keys of `serving.auth.permissions.SCOPES`, separated by spaces.
     secret_sha256 : str
@@ -47,7 +47,7 @@ class Key:
     created_at, expires_at : datetime
         With a zone.
     revoked_at : datetime or None
-        Since when it is taken back.
+        Time of revocation.
     """
 
     key_id: str
@@ -59,7 +59,7 @@ class Key:
     revoked_at: datetime | None = None
 
     def ends_at(self) -> datetime:
-        """Return the moment from which it is no good."""
+        """Return the time from which the key is invalid."""
         return min(self.expires_at, self.revoked_at or self.expires_at)
 
 
@@ -67,7 +67,7 @@ _NAMES = tuple(item.name for item in fields(Key))
 
 
 class KeyStore:
-    """The keys of one company, in its own database; `close` it."""
+    """Store of the API keys of one company; `close` it."""
 
     def __init__(self, workspace: Workspace) -> None:
         file = workspace.state.ledger / "keys.db"
@@ -75,22 +75,22 @@ class KeyStore:
         self.engine = open_engine(workspace.places.ledger_url, file, KEY_TABLES)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database connections."""
         self.engine.dispose()
 
     def create(self, name: str, scopes: Sequence[str], now: datetime, days: int) -> str:
-        """Keep a new key; return it whole, for the only time.
+        """Create a key and return it; the secret cannot be read later.
 
         Raises
         ------
         ConfigError
-            A scope nobody knows.
+            An unknown scope.
         """
         for scope in scopes:
             if scope not in SCOPES:
                 hint = did_you_mean(scope, SCOPES)
                 raise ConfigError(
-                    f"there is no scope {scope!r}", fix=hint or f"there are: {', '.join(SCOPES)}"
+                    f"unknown scope {scope!r}", fix=hint or f"scopes: {', '.join(SCOPES)}"
                 )
         key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         record = {
@@ -107,7 +107,7 @@ class KeyStore:
         return f"{PREFIX}{key_id}_{secret}"
 
     def every(self) -> list[Key]:
-        """Return every key there ever was, oldest first."""
+        """Return all keys, including expired and revoked ones, oldest first."""
         table = keys_table
         query = select(*(table.c[name] for name in _NAMES)).where(table.c.company == self.company)
         with reading(self.engine) as connection:
@@ -115,28 +115,28 @@ class KeyStore:
         return [Key(*row) for row in rows]
 
     def rotate(self, key_id: str, now: datetime, overlap: timedelta = OVERLAP) -> str:
-        """Return a new key like this one, which still works for the overlap.
+        """Return a new key with the same scopes; the old key stays valid for the overlap.
 
         Raises
         ------
         StateError
-            There is no such key, or it is over.
+            The key does not exist, or is expired or revoked.
         """
-        old = self._living(key_id, now)
+        old = self._valid(key_id, now)
         days = max(1, (old.expires_at - old.created_at).days)
         made = self.create(old.name, old.scopes.split(), now, days)
         self._end(old.key_id, min(old.expires_at, now + overlap))
         return made
 
     def revoke(self, key_id: str, now: datetime) -> None:
-        """Take a key back at once. See `rotate`."""
-        self._end(self._living(key_id, now).key_id, now)
+        """Revoke a key immediately. See `rotate`."""
+        self._end(self._valid(key_id, now).key_id, now)
 
-    def _living(self, key_id: str, now: datetime) -> Key:
+    def _valid(self, key_id: str, now: datetime) -> Key:
         wanted = key_id.removeprefix(PREFIX).partition("_")[0]
         found = {key.key_id: key for key in self.every()}.get(wanted)
         if found is None or found.ends_at() <= now:
-            words = "is over already" if found else "does not exist"
+            words = "is expired or revoked" if found else "does not exist"
             raise StateError(f"the key {wanted[:16]} {words}", fix="bellwether keys list COMPANY")
         return found
 
@@ -147,32 +147,32 @@ class KeyStore:
 
 
 class ApiKeys:
-    """The keys as they stood at the last look; asks nothing and nobody."""
+    """API keys in memory, as of the last reload."""
 
     def __init__(self, keys: Iterable[Key] = ()) -> None:
         self._keys = {key.key_id: key for key in keys}
 
     @property
     def is_empty(self) -> bool:
-        """Whether there was never a key; one that is over still shuts the door."""
+        """Whether no key was ever created; an expired key still counts."""
         return not self._keys
 
     def caller(self, text: str, now: datetime) -> Caller:
-        """Return who a key stands for.
+        """Return the caller of a key.
 
         Raises
         ------
         ProblemError
-            It is none of ours, or over; why is told only to who knows the secret.
+            The key is unknown or expired; the reason is given only with the right secret.
         """
         key_id, _, secret = text.removeprefix(PREFIX).partition("_")
         key = self._keys.get(key_id)
-        # As long for an unknown id as for a wrong secret.
+        # Constant time: an unknown id takes as long as a wrong secret.
         is_right = hmac.compare_digest(key.secret_sha256 if key else "", _hash(secret))
         if key is None or not is_right:
-            raise ProblemError("unauthenticated", "this key is none of ours")
+            raise ProblemError("unauthenticated", "unknown API key")
         if key.ends_at() <= now:
-            raise ProblemError("unauthenticated", f"the key {key_id} ended at {key.ends_at()}")
+            raise ProblemError("unauthenticated", f"the key {key_id} expired at {key.ends_at()}")
         return Caller(f"key {key_id}", frozenset(key.scopes.split()))
 
 

@@ -1,7 +1,7 @@
-"""The door: who comes in by key, by token or through a proxy, and when it stands open.
+"""Authenticator: identifies callers by API key, token or trusted proxy.
 
-It stands open only while no key was ever made and no sign-in is set up, and then only to callers
-on this machine who came by no proxy.
+Without any API key or sign-in configured, requests from this machine that came through no proxy are
+accepted without authentication.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ LOOPBACK_CLIENTS = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 
 PUBLIC = ("/openapi.json",)
 PUBLIC_UNDER = ("/static/", "/v1/problems/")
-"""What tells nothing of a company."""
+"""Addresses without company data."""
 
 _FORWARDED = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
 
 
 def is_public(path: str) -> bool:
-    """Say whether an address is for everybody.
+    """Return whether an address needs no authentication.
 
     >>> is_public("/v1/problems"), is_public("/v1/scores")
     (True, False)
@@ -38,14 +38,14 @@ def is_public(path: str) -> bool:
 
 @dataclass(frozen=True)
 class Authenticator:
-    """Whom to let in, as it was at the last look.
+    """Authentication settings, as of the last reload.
 
     Attributes
     ----------
-    keyring : Keyring
-        The keys of systems.
-    people : People
-        Who signs in.
+    keyring : ApiKeys
+        API keys.
+    people : SignInSessions
+        Sign-in by proxy or token.
     """
 
     keyring: ApiKeys
@@ -53,16 +53,16 @@ class Authenticator:
 
     @cached_property
     def is_open(self) -> bool:
-        """Whether no key was ever made and nobody can sign in."""
+        """Whether no API key was ever created and no sign-in is configured."""
         return self.keyring.is_empty and not self.people.is_set_up
 
     def caller(self, scope: Scope, headers: Headers) -> Caller:
-        """Return who asks.
+        """Return the caller of a request.
 
         Raises
         ------
         ProblemError
-            Nobody we know.
+            The caller is not known.
         """
         given = given_secret(headers)
         if given.startswith(PREFIX):
@@ -78,14 +78,14 @@ class Authenticator:
 
 
 def given_secret(headers: Headers) -> str:
-    """Return the key or token of a request; the empty string when there is none.
+    """Return the key or token of a request, or an empty string.
 
-    One in Authorization counts before one in X-API-Key.
+    Authorization has priority over X-API-Key.
 
     Raises
     ------
     ProblemError
-        A header comes twice.
+        A header is repeated.
     """
     kind, _, token = (once(headers, "authorization") or "").partition(" ")
     key = (once(headers, "x-api-key") or "").strip()
@@ -98,7 +98,7 @@ def _local(scope: Scope, headers: Headers) -> Caller:
     if not is_near or any(_is_forwarded(name) for name in headers):
         raise ProblemError(
             "unauthenticated",
-            "no keys are made yet, so this service answers on its own machine only: "
+            "without API keys this service accepts local requests only: "
             "bellwether keys create COMPANY",
         )
     return LOCAL

@@ -1,8 +1,8 @@
-"""Who asks, and what they may see and do.
+"""Permissions of callers: scopes, roles and visible accounts.
 
-Systems come with a key and its scopes, people with a role. A customer-success manager sees the
-accounts they own, a manager those of their team, leaders and administrators everything; accounts
-without an owner are pooled and seen by everybody.
+Systems have an API key with scopes, users have a role. Customer success managers see their own
+accounts, managers those of their team, leaders and administrators all accounts. Accounts without an
+owner are visible to all users.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from serving.http.problems import ProblemError
 
 READ, SCORE, WRITE, METRICS, ADMIN = "read", "score", "write", "metrics", "admin"
 ANYONE = ""
-"""Asks for nothing more than to be known."""
+"""No scope: authentication is sufficient."""
 
 SCOPES: dict[str, str] = {
-    READ: "the published book, one account's history, models, catalogues",
-    SCORE: "scores asked for now: one account, batches, suppositions, jobs",
-    WRITE: "outcomes and feedback in",
-    METRICS: "the service's metrics",
+    READ: "read published scores, the history of an account, models and catalogues",
+    SCORE: "score accounts: single, batches, what-if and jobs",
+    WRITE: "send outcomes and feedback",
+    METRICS: "read the metrics of the service",
     ADMIN: "everything",
 }
-"""What a key can be allowed, in words."""
+"""Scopes of API keys with their descriptions."""
 
 Role = Literal["csm", "manager", "leader", "admin"]
 
@@ -41,25 +41,25 @@ ROLES: dict[str, frozenset[str]] = {
     "leader": frozenset({READ, SCORE, WRITE}),
     "admin": frozenset(SCOPES),
 }
-"""Scopes by role, from the one that sees least to the one that sees most."""
+"""Scopes by role, from the most to the least restricted role."""
 
 OWNERS = "owners.json"
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks.
+    """Caller of a request.
 
     Attributes
     ----------
     name : str
         Key id or user, for logs.
     scopes : frozenset of str
-        What may be done.
+        Allowed scopes.
     role : str
         A key of `ROLES`; empty for systems.
     owner_id : str
-        Whose accounts a person looks after; empty for systems.
+        Owner whose accounts the user manages; empty for systems.
     """
 
     name: str
@@ -68,16 +68,16 @@ class Caller:
     owner_id: str = ""
 
     def may(self, scope: str) -> bool:
-        """Say whether something is allowed."""
+        """Return whether the caller has a scope."""
         return scope == ANYONE or scope in self.scopes or ADMIN in self.scopes
 
     def owners(self, managers: Mapping[str, str]) -> frozenset[str] | None:
-        """Return whose accounts are seen, beside pooled ones; None is everybody's.
+        """Return the owners whose accounts are visible, in addition to pooled ones; None for all.
 
         Parameters
         ----------
         managers : mapping of str to str
-            Owner to their manager.
+            Manager by owner.
 
         Examples
         --------
@@ -106,30 +106,36 @@ class Caller:
 
 
 LOCAL = Caller("local", frozenset(SCOPES))
-"""Whoever is at this machine, while no keys and no sign-in are set up."""
+"""Local caller without authentication, if no API key and no sign-in is configured."""
 
 
 @dataclass(frozen=True)
 class RequiredRole:
-    """A dependency of an operation: the caller must have a scope."""
+    """FastAPI dependency: the caller must have a scope."""
 
     scope: str
 
     async def __call__(self, request: Request) -> Caller:
-        """Return the caller, or refuse."""
+        """Return the caller.
+
+        Raises
+        ------
+        ProblemError
+            The caller does not have the scope.
+        """
         caller = caller_of(request)
         if not caller.may(self.scope):
             raise ProblemError(
-                "forbidden", f"{caller.name} may not do this; it takes the scope {self.scope}"
+                "forbidden", f"{caller.name} does not have the required scope {self.scope}"
             )
         return caller
 
 
 def caller_of(request: Request) -> Caller:
-    """Return who asks; the gate has made sure that there is somebody."""
+    """Return the caller that the request guard has authenticated."""
     caller: Caller | None = getattr(request.state, "caller", None)
     if caller is None:
-        raise ProblemError("unauthenticated", "sign in, or send a key")
+        raise ProblemError("unauthenticated", "sign in, or send an API key")
     return caller
 
 
@@ -154,7 +160,7 @@ def once(headers: Headers, name: str) -> str | None:
 
 
 def seen(table: pa.Table, owners: frozenset[str] | None) -> pa.Table:
-    """Return the rows of the book that somebody sees: their owners' and pooled ones."""
+    """Return the visible rows: those of some owners, and pooled ones."""
     if owners is None:
         return table
     mine = pc.is_in(table["owner_id"], value_set=pa.array(sorted(owners), pa.string()))
@@ -162,13 +168,13 @@ def seen(table: pa.Table, owners: frozenset[str] | None) -> pa.Table:
 
 
 def sees(owners: frozenset[str] | None, facts: Mapping[str, Any]) -> bool:
-    """Say whether an account with these facts is seen."""
+    """Return whether an account with these facts is visible."""
     owner = facts.get("owner_id")
     return owners is None or owner is None or owner in owners
 
 
 def read_managers(folder: Path | None) -> dict[str, str]:
-    """Return each owner's manager, as they stood in the newest book."""
+    """Return the manager of each owner in the newest feature vectors."""
     path = folder / OWNERS if folder else None
     if path is None or not path.is_file():
         return {}
@@ -176,16 +182,16 @@ def read_managers(folder: Path | None) -> dict[str, str]:
 
 
 def read_capacities(folder: Path | None) -> dict[str, float]:
-    """Return ``owners.capacity`` of each owner in the newest book: how the team's is shared.
+    """Return ``owners.capacity`` of each owner in the newest feature vectors.
 
-    An owner without one counts as the mean of the others; all count the same where none has one.
+    An owner without a value gets the mean of the others; without any values all owners are equal.
     """
     path = folder / OWNERS if folder else None
     if path is None or not path.is_file():
         return {}
-    told = {owner: who.get("capacity") for owner, who in read_json(path).items()}
-    known = [float(capacity) for capacity in told.values() if capacity is not None]
+    found = {owner: who.get("capacity") for owner, who in read_json(path).items()}
+    known = [float(capacity) for capacity in found.values() if capacity is not None]
     usual = sum(known) / len(known) if known else 1.0
     return {
-        owner: usual if capacity is None else float(capacity) for owner, capacity in told.items()
+        owner: usual if capacity is None else float(capacity) for owner, capacity in found.items()
     }

@@ -1,8 +1,7 @@
-"""How much each caller may ask: so many requests a minute, counted for all workers together.
+"""Rate limits: requests per minute and caller, shared by all workers of a machine.
 
-The workers share a small file, in which each caller has the instant by which what it asked so far
-would be worked off at its rate (the generic cell rate algorithm). Where the file cannot be written,
-each worker counts by itself.
+Generic cell rate algorithm: a shared file stores, for each caller, the time by which its past
+requests are worked off at its rate. If the file cannot be written, each worker counts separately.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ _SLOT = struct.Struct("<Qd")
 
 
 class RateLimiter:
-    """The limits of one company's callers, in one worker.
+    """Rate limiter of one worker.
 
     Parameters
     ----------
     limits : Limits
-        Requests a minute.
+        Requests per minute.
     file : Path
-        What the workers of this machine share.
+        File shared by the workers of this machine.
     """
 
     def __init__(self, limits: Limits, file: Path) -> None:
@@ -51,7 +50,7 @@ class RateLimiter:
         Raises
         ------
         ProblemError
-            It is one too many; it says when to come again.
+            The limit is exceeded; the problem has the time to wait.
         """
         _, _, known_as = caller.name.partition(" ")  # "key 0a1b…", "person ada@example.com"
         per_minute = self._limits.callers.get(known_as, self._limits.requests_per_minute)
@@ -61,26 +60,26 @@ class RateLimiter:
         if wait > 0:
             raise ProblemError(
                 "rate-limited",
-                f"the {caller.name} may ask {per_minute:,} times a minute",
+                f"the {caller.name} may send {per_minute:,} requests per minute",
                 retry_after=max(1, int(wait + 0.999)),
             )
 
     def take(self, name: str, per_minute: int, now: float) -> float:
-        """Count a request; return the seconds to wait when it is one too many, else 0."""
+        """Count a request; return the seconds to wait if the limit is exceeded, otherwise 0."""
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") or 1
         with self._lock:
             try:
                 return self._take_shared(key, per_minute, now)
             except OSError as error:
                 if self._shared is not None or not self._alone:
-                    logger.warning("callers are counted by each worker alone: %s", error)
+                    logger.warning("rate limits are counted per worker: %s", error)
                 self._close()
                 until, wait = _next(self._alone.get(key, 0.0), per_minute, now)
                 self._alone[key] = until
                 return wait
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             self._close()
 
@@ -96,7 +95,7 @@ class RateLimiter:
             place, until = _slot(file, key, now)
             until, wait = _next(until, per_minute, now)
             if os.pwrite(file, _SLOT.pack(key, until), place) != _SLOT.size:
-                raise OSError("there is no room for it")
+                raise OSError("the record could not be written")
             return wait
         finally:
             fcntl.flock(file, fcntl.LOCK_UN)
@@ -104,7 +103,7 @@ class RateLimiter:
     def _open(self) -> int:
         if self._shared is None:
             if self._is_opened:
-                raise OSError("it could not be used before")
+                raise OSError("the file could not be opened before")
             self._is_opened = True
             self._file.parent.mkdir(parents=True, exist_ok=True)
             self._shared = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
@@ -113,10 +112,9 @@ class RateLimiter:
 
 
 def _slot(file: int, key: int, now: float) -> tuple[int, float]:
-    """Return where a caller is counted, and the instant there; a free place for a new caller.
+    """Return the slot of a caller and its stored time; a free slot for a new caller.
 
-    Places are looked through from the one that the key names. One whose instant is over counts for
-    nothing, so a new caller may take it.
+    Slots are searched from the hash of the caller. A slot whose time has passed is free.
     """
     size = _SLOT.size
     free: int | None = None
@@ -135,7 +133,7 @@ def _slot(file: int, key: int, now: float) -> tuple[int, float]:
 
 
 def _next(until: float, per_minute: int, now: float) -> tuple[float, float]:
-    """Return the instant by which everything is worked off, and the seconds to wait.
+    """Return the time by which all requests are worked off, and the seconds to wait.
 
     >>> _next(0.0, 2, 100.0)
     (130.0, 0.0)
@@ -146,7 +144,7 @@ def _next(until: float, per_minute: int, now: float) -> tuple[float, float]:
     """
     interval = WINDOW_SECONDS / per_minute
     start = max(until, now)
-    if start - now > WINDOW_SECONDS + interval:  # the clock was put back, or the limit changed
+    if start - now > WINDOW_SECONDS + interval:  # the clock was set back, or the limit changed
         start = now
     wait = start - now - (WINDOW_SECONDS - interval)
     if wait > 1e-6:

@@ -1,7 +1,6 @@
-"""What a fact looks like at low, elevated and high risk: medians within groups of similar accounts.
+"""Medians of features by risk band, within groups of similar accounts.
 
-Counted once per published book, from the accounts it predicts; shown beside a fact, so that a
-reader sees on which side an account stands.
+Computed once per score run from its predicted accounts and shown next to each fact.
 """
 
 from __future__ import annotations
@@ -24,47 +23,47 @@ LEVELS = "levels.json"
 BANDS = ("low", "elevated", "high")
 
 FEWEST = 5
-"""Accounts with a known value from which a band has a median."""
+"""Smallest number of accounts with a value for a median."""
 
-EVERYBODY = "all accounts"
-"""Stands in for a group of which only one band has enough accounts."""
+ALL_ACCOUNTS = "all accounts"
+"""Replaces a group in which only one band has enough accounts."""
 
 
 @dataclass(frozen=True)
 class BandMedians:
-    """What facts look like at each of `BANDS`.
+    """Medians of features by band.
 
     Attributes
     ----------
-    is_everybody : bool
-        Counted over all predicted accounts: the group asked for has too few at all but one band.
+    is_all_accounts : bool
+        Computed from all predicted accounts, because the group is too small.
     medians : mapping
-        Feature to one median per band, None where too few are known.
+        Feature to one median per band (`BANDS`), None where too few values are known.
     """
 
-    is_everybody: bool
+    is_all_accounts: bool
     medians: Mapping[str, Sequence[float | None]]
 
 
 def band_medians(
     values: np.ndarray, names: Sequence[str], groups: Sequence[str], bands: Sequence[str]
 ) -> dict[str, dict[str, list[float | None]]]:
-    """Return the median of each feature at each of `BANDS`, by group.
+    """Return the median of each feature by group and band (`BANDS`).
 
     Parameters
     ----------
     values : numpy.ndarray
-        One row per predicted account, one column per feature; NaN is not known.
+        One row per predicted account, one column per feature; NaN is missing.
     names : sequence of str
-        Of the features.
+        Names of the features.
     groups, bands : sequence of str
         One per row: name of the group of similar accounts, and band of the risk.
 
     Returns
     -------
     dict
-        group → feature → [low, elevated, high], None where fewer than `FEWEST` are known; with
-        `EVERYBODY` as a further group. Features without any median are left out.
+        group → feature → [low, elevated, high], None where fewer than `FEWEST` values are known;
+        `ALL_ACCOUNTS` is an additional group. Features without any median are left out.
 
     Examples
     --------
@@ -74,9 +73,9 @@ def band_medians(
     """
     groups_of, bands_of = np.array(groups, dtype=object), np.array(bands, dtype=object)
     chosen = {name: groups_of == name for name in sorted(set(groups))}
-    chosen[EVERYBODY] = np.ones(len(values), dtype=bool)
+    chosen[ALL_ACCOUNTS] = np.ones(len(values), dtype=bool)
     return {
-        group: _told(names, [_medians(values[here & (bands_of == band)]) for band in BANDS])
+        group: _by_feature(names, [_medians(values[here & (bands_of == band)]) for band in BANDS])
         for group, here in chosen.items()
     }
 
@@ -91,25 +90,27 @@ def _medians(values: np.ndarray) -> np.ndarray:
     return found
 
 
-def _told(names: Sequence[str], columns: Sequence[np.ndarray]) -> dict[str, list[float | None]]:
-    told = {}
+def _by_feature(
+    names: Sequence[str], columns: Sequence[np.ndarray]
+) -> dict[str, list[float | None]]:
+    found = {}
     for i, name in enumerate(names):
         row = [None if np.isnan(column[i]) else float(column[i]) for column in columns]
         if any(value is not None for value in row):
-            told[name] = row
-    return told
+            found[name] = row
+    return found
 
 
 def levels_of(run: ScoreRun, group: str) -> BandMedians | None:
-    """Return the medians of a group of similar accounts in a published book.
+    """Return the medians of a group of similar accounts in a score run.
 
-    None for a book that was published before they were counted, or has but one band.
+    None for runs of earlier versions without medians, and for runs with only one band.
     """
     found = _read(run.folder / LEVELS)
-    for name in (group, EVERYBODY):
+    for name in (group, ALL_ACCOUNTS):
         medians = found.get(name, {})
         if sum(any(row[i] is not None for row in medians.values()) for i in range(len(BANDS))) > 1:
-            return BandMedians(name == EVERYBODY, medians)
+            return BandMedians(name == ALL_ACCOUNTS, medians)
     return None
 
 

@@ -1,10 +1,10 @@
-"""What changed since the last book, for every account of the present one."""
+"""Change of every score since the previous score run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -18,60 +18,77 @@ from training.model.score_change import SMALLEST_CHANGE
 CHUNK_ROWS = 5_000
 
 
+class ScoredAccount(NamedTuple):
+    """Current score of one account, with the facts stored with its vector."""
+
+    account_id: str
+    probability: float
+    logit: float
+    facts: Mapping[str, Any]
+
+
+class ChangeColumns(TypedDict):
+    """Columns of the canonical row that describe a change."""
+
+    change: float | None
+    change_is_clear: bool | None
+    change_since: str
+    change_text: str
+
+
 def changes_of_book(
     archive: ModelArchive,
     model: ScoringModel,
-    scored: Sequence[Mapping[str, Any]],
+    scored: Sequence[ScoredAccount],
     values: np.ndarray,
     as_of: datetime,
     earlier: Sequence[ScoreRow],
-) -> dict[str, dict[str, Any]]:
-    """Compare the scores of one target with those of an earlier book.
+) -> dict[str, ChangeColumns]:
+    """Compare the scores of one target with those of an earlier run.
 
     Parameters
     ----------
-    archive : Archive
-        What answered then.
-    model : Model
-        What answers at present.
-    scored : sequence of mapping
-        Per account: account_id, probability, logit, facts.
+    archive : ModelArchive
+        Earlier releases and models.
+    model : ScoringModel
+        The current model.
+    scored : sequence of ScoredAccount
+        Current scores.
     values : numpy.ndarray
-        (accounts, vector) the served vectors of the same accounts.
+        (accounts, features) served vectors of the same accounts.
     as_of : datetime
-        The present prediction moment.
+        The current prediction moment.
     earlier : sequence of ScoreRow
-        The earlier book of this target.
+        Scores of the earlier run for this target.
 
     Returns
     -------
     dict
-        Account id → change (points of probability, -1 to 1), change_is_clear, change_since (day)
-        and change_text; accounts that are new in the book have none. One that was asked something
-        else before, such as an earlier renewal, has change_since and change_text alone.
+        Columns of the change by account id. New accounts have none; after a change of the question,
+        such as a renewal, only change_since and change_text have values.
 
     Raises
     ------
     ModelError, StateError
-        What answered then is no longer kept, or was changed.
+        The earlier release or model is no longer kept, or was changed.
     """
     before = {row.entity_id: row for row in earlier}
     pairs = [
-        (i, before[row["account_id"]])
-        for i, row in enumerate(scored)
-        if row["account_id"] in before
+        (i, before[row.account_id]) for i, row in enumerate(scored) if row.account_id in before
     ]
-    asked = {i: question_of(model.contract, scored[i]["facts"], as_of) for i, _ in pairs}
+    asked = {i: question_of(model.contract, scored[i].facts, as_of) for i, _ in pairs}
     then = {i: asked_of(archive, row, model.contract) for i, row in pairs}
-    told = {
-        row.entity_id: _unclear(scored[i]["probability"] - row.probability, row)
+    changes = {
+        row.entity_id: _unclear(scored[i].probability - row.probability, row)
         if then[i].is_same(asked[i])
-        else _asked_anew(then[i], asked[i], as_of, scored[i]["probability"], row)
+        else _new_question(then[i], asked[i], as_of, scored[i].probability, row)
         for i, row in pairs
     }
-    # Small moves are never called clear, and most accounts move little: no need to explain them.
+    # Small changes are never clear, and most changes are small: they need no explanation.
     moved = [
-        (i, row) for i, row in pairs if abs(told[row.entity_id]["change"] or 0.0) >= SMALLEST_CHANGE
+        (i, row)
+        for i, row in pairs
+        if abs(changes[row.entity_id]["change"] or 0.0) >= SMALLEST_CHANGE
     ]
     for start in range(0, len(moved), CHUNK_ROWS):
         part = moved[start : start + CHUNK_ROWS]
@@ -80,7 +97,7 @@ def changes_of_book(
             model.bundle,
             model.sha,
             model.encode(values[positions]),
-            np.array([scored[i]["logit"] for i in positions]),
+            np.array([scored[i].logit for i in positions]),
             [as_of] * len(part),
             [asked[i] for i in positions],
         )
@@ -89,11 +106,12 @@ def changes_of_book(
                 if found.changes.is_clear[place]:
                     row = part[position][1]
                     text = change_text(found.changes, place, row.as_of)
-                    told[row.entity_id] |= {"change_is_clear": True, "change_text": text}
-    return told
+                    changes[row.entity_id]["change_is_clear"] = True
+                    changes[row.entity_id]["change_text"] = text
+    return changes
 
 
-def _unclear(difference: float, row: ScoreRow) -> dict[str, Any]:
+def _unclear(difference: float, row: ScoreRow) -> ChangeColumns:
     day = f"{row.as_of:%Y-%m-%d}"
     return {
         "change": difference,
@@ -103,9 +121,9 @@ def _unclear(difference: float, row: ScoreRow) -> dict[str, Any]:
     }
 
 
-def _asked_anew(
+def _new_question(
     then: ScoreQuestion, now: ScoreQuestion, as_of: datetime, p: float, row: ScoreRow
-) -> dict[str, Any]:
+) -> ChangeColumns:
     return {
         "change": None,
         "change_is_clear": None,

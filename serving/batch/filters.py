@@ -1,4 +1,4 @@
-"""Choosing from the published book: filters, order and pages, for the API and for people."""
+"""Filters, order and paging of the published scores, for the API and the pages."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from configs.runtime.hashing import digest
 from features.revenue.growth_kinds import KINDS
 from serving.http.problems import ProblemError
 from serving.http.score_text import to_second
+from serving.scoring.export_columns import ExportRow
 
 WORTH = "worth"
-"""The order by what is worth somebody's time: computed, see `worth`."""
+"""Order by priority; computed, see `worth`."""
 
 HALF_DAYS = 90
-"""How far ahead an expected loss counts half in that order, unless somebody says otherwise."""
+"""Default number of days after which a future loss counts half in the order `WORTH`."""
 
 SORTS: dict[str, tuple[tuple[str, str], ...]] = {
     WORTH: ((WORTH, "descending"),),
@@ -35,17 +36,17 @@ SORTS: dict[str, tuple[tuple[str, str], ...]] = {
     "growth": (("expansion_arr_expected", "descending"), ("expansion_propensity", "descending")),
     "name": (("name", "ascending"),),
 }
-"""Orders by name; what is not known comes last, ties in the order of the book."""
+"""Orders by name; missing values come last, ties are ordered by rank."""
 
 BANDS = ("high", "elevated", "low")
 
-CANDIDATES = ("eligible", "blocked", "any")
-"""Whether something could be sold: now, once what stands in the way is gone, or either."""
+OFFERS = ("eligible", "blocked", "any")
+"""Expansion offers that can be made now, that are blocked, or any."""
 
 
 @dataclass(frozen=True)
 class Filters:
-    """What of the book is wanted; empty means everything.
+    """Filters of the published scores; an empty filter matches everything.
 
     Attributes
     ----------
@@ -54,21 +55,21 @@ class Filters:
     owner, segment, region, status : str
         Exact values: owner_id, segment, region, status.
     product : str
-        Only accounts that hold it.
+        Only accounts with this product.
     renews_from, renews_until : str
-        ISO 8601 days, both included: the renewal ahead.
+        ISO 8601 days, both included, of the next renewal.
     expansion : str
-        One of `CANDIDATES`: only accounts that something could be sold to.
+        One of `OFFERS`: only accounts with such an expansion offer.
     expansion_kind : str
-        One of `features.revenue.growth_kinds.KINDS`: only candidates of this kind.
+        One of `features.revenue.growth_kinds.KINDS`: only offers of this kind.
     updated_since : str
-        ISO 8601 instant with its zone: rows that came to say something else then or later.
+        ISO 8601 time with a zone: rows whose content changed then or later.
     q : str
-        Part of the name or the id, capitals ignored.
+        Part of the name or the id, case-insensitive.
     sort : str
         A key of `SORTS`.
     half_days : int
-        Of the order `WORTH`.
+        Parameter of the order `WORTH`.
     """
 
     band: str = ""
@@ -87,7 +88,7 @@ class Filters:
     half_days: int = HALF_DAYS
 
     def as_query(self, *, sort: str = "loss") -> dict[str, str]:
-        """Return what differs from the default, for links; `sort` is the order nobody names."""
+        """Return the values that differ from the defaults; `sort` is the default order."""
         usual = Filters(sort=sort)
         return {
             name: str(value) for name, value in vars(self).items() if value != getattr(usual, name)
@@ -95,9 +96,9 @@ class Filters:
 
 
 def _one_of(known: Sequence[str], default: str = "") -> Any:
-    told = f"one of {', '.join(known)}"
     return Query(
-        description=told, json_schema_extra={"enum": list({default: 0} | dict.fromkeys(known))}
+        description=f"one of {', '.join(known)}",
+        json_schema_extra={"enum": list({default: 0} | dict.fromkeys(known))},
     )
 
 
@@ -118,24 +119,22 @@ def filters_of(
     renews_until: Annotated[str, _formatted("renewal on or before this day", "date")] = "",
     updated_since: Annotated[
         str,
-        _formatted(
-            "only rows that came to say something else at this instant or later", "date-time"
-        ),
+        _formatted("only rows whose content changed at this time or later", "date-time"),
     ] = "",
     q: Annotated[str, Query(description="part of the name or the id", max_length=200)] = "",
     sort: Annotated[str, _one_of(tuple(SORTS), "loss")] = "loss",
-    expansion: Annotated[str, _one_of(CANDIDATES)] = "",
+    expansion: Annotated[str, _one_of(OFFERS)] = "",
     expansion_kind: Annotated[str, _one_of(KINDS)] = "",
     region: Annotated[str, Query(max_length=200)] = "",
     product: Annotated[
-        str, Query(description="only accounts that hold this product", max_length=200)
+        str, Query(description="only accounts with this product", max_length=200)
     ] = "",
     half_days: Annotated[
         int,
         Query(
             ge=1,
             le=3_650,
-            description="for `sort=worth`: an expected loss so many days ahead counts half",
+            description="for `sort=worth`: days after which a future loss counts half",
         ),
     ] = HALF_DAYS,
 ) -> Filters:
@@ -144,15 +143,15 @@ def filters_of(
     Raises
     ------
     ProblemError
-        A value that cannot be one: an order, a band, a day.
+        An invalid value, such as an unknown order or band.
     """
-    _check("sort", sort, sort in SORTS, f"there are: {', '.join(SORTS)}")
+    _check("sort", sort, sort in SORTS, f"allowed: {', '.join(SORTS)}")
     for name, value, known in (
         ("band", band, BANDS),
-        ("expansion", expansion, CANDIDATES),
+        ("expansion", expansion, OFFERS),
         ("expansion_kind", expansion_kind, KINDS),
     ):
-        _check(name, value, value in ("", *known), f"there are: {', '.join(known)}")
+        _check(name, value, value in ("", *known), f"allowed: {', '.join(known)}")
     for name, day in (("renews_from", renews_from), ("renews_until", renews_until)):
         _check(name, day, not day or _is_read(date.fromisoformat, day), "write it as 2026-03-31")
     _check(
@@ -202,20 +201,20 @@ def _is_read(read: Callable[[str], object], value: str) -> bool:
 def _instant(value: str) -> datetime:
     moment = datetime.fromisoformat(value)
     if moment.tzinfo is None:
-        raise ValueError("an instant needs its zone")
+        raise ValueError("a time needs a zone")
     try:
         return moment.astimezone(UTC)
     except OverflowError as error:
-        raise ValueError("out of the calendar") from error
+        raise ValueError("outside the calendar") from error
 
 
 def choose(table: pa.Table, filters: Filters) -> pa.Table:
-    """Return the matching rows in the wanted order."""
+    """Return the matching rows in the chosen order."""
     return table.take(positions(table, filters))
 
 
 def positions(table: pa.Table, filters: Filters) -> pa.Array:
-    """Return where the matching rows stand, in the wanted order; no row is copied for it."""
+    """Return the indices of the matching rows in the chosen order, without copying rows."""
     kept = np.ones(len(table), dtype=bool)
     for condition in _conditions(table, filters):
         kept &= pc.fill_null(condition, False).to_numpy()
@@ -228,12 +227,12 @@ def positions(table: pa.Table, filters: Filters) -> pa.Array:
 
 
 def worth(table: pa.Table, half_days: int) -> np.ndarray:
-    """Return how much each account is worth somebody's time: its expected loss, sooner first.
+    """Return the priority of each account: its expected loss, weighted by time.
 
-    A loss that can be prevented for another `half_days` days counts half, one for twice as long a
-    quarter. The last day to act is the notice deadline ahead, else the renewal ahead, else the day
-    up to which the risk looks. Where rules stand in for reasons, how many hold comes first. NaN
-    where nothing is predicted.
+    A loss counts half if the last day to act is `half_days` away, and a quarter at twice the
+    distance. The last day to act is the next notice deadline, otherwise the next renewal, otherwise
+    the end of the prediction window. On the tier `rates` the number of rules that apply comes
+    first. NaN without a prediction.
 
     Examples
     --------
@@ -255,7 +254,7 @@ def worth(table: pa.Table, half_days: int) -> np.ndarray:
     value = np.maximum(lost, 0.0) * 0.5 ** (np.nan_to_num(days) / half_days)
     rules = _floats(pc.list_value_length(table["churn_rules"]))
     is_rate = np.asarray(pc.fill_null(pc.equal(table["churn_rung"], "rates"), False), dtype=bool)
-    # A rule outweighs any amount of money: rates hardly tell accounts apart.
+    # A rule outweighs any amount: rates hardly differ between accounts.
     return value + np.where(is_rate, np.nan_to_num(rules) * _MOST_MONEY, 0.0)
 
 
@@ -282,8 +281,8 @@ def _conditions(table: pa.Table, filters: Filters) -> Iterator[pa.ChunkedArray]:
     if filters.product:
         yield _holds(table["products"], filters.product)
     if filters.expansion:
-        yield _is_candidate(table["expansion_is_eligible"], filters.expansion)
-    # Days and instants of one form sort as text.
+        yield _has_offer(table["expansion_is_eligible"], filters.expansion)
+    # Days and times in one format sort as text.
     if filters.renews_from:
         yield pc.greater_equal(table["renews_on"], filters.renews_from)
     if filters.renews_until:
@@ -304,34 +303,34 @@ def _holds(products: pa.ChunkedArray, wanted: str) -> pa.ChunkedArray:
     return pc.is_in(pa.chunked_array([np.arange(len(held))]), rows)
 
 
-def _is_candidate(is_eligible: pa.ChunkedArray, wanted: str) -> pa.ChunkedArray:
-    """Return the rows of a candidate that is wanted (`CANDIDATES`)."""
+def _has_offer(is_eligible: pa.ChunkedArray, wanted: str) -> pa.ChunkedArray:
+    """Return the rows with a matching expansion offer (`OFFERS`)."""
     if wanted == "any":
         return pc.is_valid(is_eligible)
     return is_eligible if wanted == "eligible" else pc.invert(is_eligible)
 
 
 def choices(table: pa.Table, column: str) -> list[str]:
-    """Return the different values of a column, sorted."""
+    """Return the distinct values of a column, sorted."""
     return sorted(value for value in pc.unique(table[column]).to_pylist() if value)
 
 
 CURSOR = r"^([0-9]{8}-[0-9a-f]{12}\.[0-9a-f]{12}\.[1-9][0-9]{0,8})?$"
-"""A place in a book: which book, of which filters and order, and after how many rows."""
+"""Position in a score run: run id, hash of filters and order, and number of rows."""
 
 
 def encode_cursor(book_id: str, filters: Filters, offset: int) -> str:
-    """Return a cursor of the form `CURSOR`: books do not change, so a place in one is enough."""
+    """Return a cursor (`CURSOR`); score runs never change, so a position is sufficient."""
     return f"{book_id}.{digest(vars(filters))}.{offset}"
 
 
 def decode_cursor(cursor: str, book_id: str, filters: Filters) -> int:
-    """Return the place a cursor stands for; the beginning for an empty one.
+    """Return the position of a cursor; 0 for an empty one.
 
     Raises
     ------
     ProblemError
-        It is none, or of an earlier book, or of other filters.
+        The cursor is invalid, or of an earlier run, or of other filters.
 
     Examples
     --------
@@ -339,18 +338,20 @@ def decode_cursor(cursor: str, book_id: str, filters: Filters) -> int:
     >>> decode_cursor(encode_cursor(book, Filters(), 200), book, Filters())
     200
     """
-    _check("cursor", cursor, re.fullmatch(CURSOR, cursor) is not None, "take `next_cursor`")
+    _check("cursor", cursor, re.fullmatch(CURSOR, cursor) is not None, "use `next_cursor`")
     if not cursor:
         return 0
     book, chosen, place = cursor.split(".")
     if book != book_id:
-        raise ProblemError("cursor-expired", f"the cursor is of another book than {book_id}")
+        raise ProblemError(
+            "cursor-expired", f"the cursor belongs to another score run than {book_id}"
+        )
     if chosen != digest(vars(filters)):
-        raise ProblemError("cursor-expired", "the cursor is of other filters or another order")
+        raise ProblemError("cursor-expired", "the cursor belongs to other filters or another order")
     return int(place)
 
 
-def page_of(table: pa.Table, chosen: pa.Array, offset: int, limit: int) -> list[dict[str, Any]]:
-    """Return some of the rows that were chosen (`positions`) as plain mappings."""
-    rows: list[dict[str, Any]] = table.take(chosen.slice(offset, limit)).to_pylist()
+def page_of(table: pa.Table, chosen: pa.Array, offset: int, limit: int) -> list[ExportRow]:
+    """Return one page of the chosen rows (`positions`)."""
+    rows: list[ExportRow] = table.take(chosen.slice(offset, limit)).to_pylist()
     return rows

@@ -1,4 +1,4 @@
-"""The whole book scored at once, from the offline vectors, and published for people and systems."""
+"""Score runs: all accounts scored from the offline vectors, recorded and published."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import orjson
@@ -32,8 +32,8 @@ from configs.runtime.state_directory import (
 from configs.schema.workspace import Workspace
 from features.feast_store import FeastStore, OnlineRows
 from features.snapshots.statuses import NOT_CUSTOMERS
-from serving.batch.band_medians import EVERYBODY, LEVELS, band_medians
-from serving.batch.book_changes import changes_of_book
+from serving.batch.band_medians import ALL_ACCOUNTS, LEVELS, band_medians
+from serving.batch.book_changes import ScoredAccount, changes_of_book
 from serving.batch.stored_answers import AnswerPublisher
 from serving.http.score_text import asks_renewal, notice_words, to_second, window
 from serving.integrations.webhooks import announce
@@ -42,13 +42,16 @@ from serving.ledger.model_archive import ModelArchive
 from serving.ledger.score_rows import BookScores
 from serving.ledger.shadow_scoring import score_shadow_book
 from serving.monitoring.monitoring_store import MonitoringInput
+from serving.scoring.answer import Answer, Score
+from serving.scoring.export_columns import SCHEMA, ExportRow
 from serving.scoring.export_rows import (
-    SCHEMA,
+    LedgerExtras,
+    LedgerReason,
     compact_reasons,
     csv_lines,
     flat_row,
-    kept_beside,
-    news_row,
+    ledger_extras,
+    stable_content,
 )
 from serving.scoring.scorer import Scorer, ScoringModel, kept_facts, rank_key
 from training.model.bands import newest_vectors
@@ -58,26 +61,26 @@ LATEST = "latest.json"
 SCORES, SCORES_CSV, REASONS, RANKS = "scores.parquet", "scores.csv", "reasons.jsonl", "ranks.npz"
 CHUNK_ROWS = 1_000
 WARM_ROWS = 2 * CHUNK_ROWS
-"""Accounts from which making explanations fast pays for itself."""
+"""Number of accounts from which warming up the explanations saves time."""
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class ScoreRun:
-    """One scored book.
+    """One score run over all accounts.
 
     Attributes
     ----------
     run_id : str
-        ``<day of the book>-<hash of what it says>``.
+        ``<as_of day>-<hash of the content>``.
     folder : Path
         ``scores.parquet`` and ``scores.csv`` (canonical rows, see `serving.scoring.export_rows`),
         ``reasons.jsonl``, ``ranks.npz`` and ``levels.json`` (see `serving.batch.band_medians`).
     as_of, served_at : str
-        ISO 8601: the prediction moment, and when it was scored.
+        ISO 8601: the prediction moment, and the time of scoring.
     release_id : str
-        What answered.
+        Release of the scores.
     statuses : dict of str to int
         Accounts by status.
     """
@@ -90,9 +93,21 @@ class ScoreRun:
     statuses: dict[str, int]
 
 
+class RecordedScore(TypedDict):
+    """Score of a run as the ledger and ``reasons.jsonl`` store it."""
+
+    account_id: str
+    target: str
+    probability: float
+    logit: float
+    band: str
+    reasons: list[LedgerReason]
+    beside: LedgerExtras
+
+
 @dataclass(frozen=True)
 class _Vectors:
-    """The newest book as it lies in the offline store."""
+    """Newest feature vectors of the offline store."""
 
     entity_ids: list[str]
     rows: OnlineRows
@@ -102,9 +117,9 @@ class _Vectors:
 
 @contextmanager
 def _without_collections() -> Iterator[None]:
-    """Keep the garbage collector from walking over a growing book: there are no cycles in it.
+    """Switch off the garbage collector: the growing rows contain no cycles.
 
-    A quarter of the processor time of a large one.
+    This saves a quarter of the processor time of a large run.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -123,7 +138,7 @@ def score_book(
     now: datetime,
     progress: Progress = lambda _: None,
 ) -> ScoreRun:
-    """Score every account of the newest book, keep it in the ledger, and publish it.
+    """Score every account of the newest vectors, record the scores in the ledger, publish them.
 
     The answers go into the online store, where requests find them (`serving.batch.stored_answers`).
 
@@ -132,23 +147,23 @@ def score_book(
     workspace : Workspace
         The company.
     release : Release
-        What answers.
+        The release to score with.
     ledger : Ledger
-        Gets every score before the book is visible to anyone.
+        Receives every score before the run is published.
     now : datetime
-        When it is served, with a zone.
+        Time of scoring, with a zone.
     progress : callable
-        Is told one line per step.
+        Called with one line per step.
 
     Returns
     -------
-    BookRun
+    ScoreRun
         The same rows and release at the same `now` give the same run.
 
     Raises
     ------
     StateError
-        There are no vectors for the release's features.
+        No vectors exist for the features of the release.
     """
     scorer = Scorer.load(workspace, release)
     vectors = _read_vectors(workspace, scorer)
@@ -157,15 +172,15 @@ def score_book(
             model.bundle.warm()
     progress(f"scoring {len(vectors.entity_ids):,} accounts as of {vectors.as_of:%Y-%m-%d}")
     ranks = _ranks(scorer, vectors)
-    flat: list[dict[str, Any]] = []
-    kept: dict[str, list[dict[str, Any]]] = {model.target: [] for model in scorer.models}
+    flat: list[ExportRow] = []
+    kept: dict[str, list[RecordedScore]] = {model.target: [] for model in scorer.models}
     ranked = scorer.with_ranks(ranks)
     stored = AnswerPublisher(FeastStore(workspace), ranked, now, progress)
     for answers, rows in _answers(ranked, vectors, now):
         flat += [flat_row(answer) for answer in answers]
         for answer in answers:
             for target, part in answer.get("scores", {}).items():
-                kept[target].append(_kept(answer, part))
+                kept[target].append(_recorded(answer, part))
         stored.add(answers, rows)
         progress(f"{len(flat):,} of {len(vectors.entity_ids):,}")
     _add_changes(workspace, scorer, vectors, ledger, flat, kept, progress)
@@ -173,16 +188,16 @@ def score_book(
     run_id = f"{vectors.as_of:%Y%m%d}-{_identity(release, now, flat, kept)}"
     _keep(scorer, ledger, vectors, kept, run_id, now)
     score_shadow_book(workspace, ledger, partial(_read_for, workspace), run_id, now, progress)
-    progress("writing the book")
+    progress("writing the scores")
     before = _rows_before(workspace.state)
     flat = _dated(flat, before, now)
-    # Before the book is visible: who is killed in between tells it with the next one.
+    # Before publication: if the process ends here, the next run announces the changes.
     announce(workspace, before, flat, run_id, now)
     return _publish(workspace.state, scorer, vectors, flat, kept, ranks, run_id, now)
 
 
 def watched_book(workspace: Workspace, release: Release) -> MonitoringInput:
-    """Return the newest book as `serving.monitoring.monitor` looks at it."""
+    """Return the newest vectors as input of `serving.monitoring.monitor`."""
     scorer = Scorer.load(workspace, release)
     vectors = _read_vectors(workspace, scorer)
     facts = vectors.rows.facts
@@ -206,18 +221,18 @@ def watched_book(workspace: Workspace, release: Release) -> MonitoringInput:
 def _identity(
     release: Release,
     now: datetime,
-    flat: Sequence[Mapping[str, Any]],
-    kept: Mapping[str, Sequence[Mapping[str, Any]]],
+    flat: Sequence[ExportRow],
+    kept: Mapping[str, Sequence[RecordedScore]],
 ) -> str:
-    """Return the identity of all a book says, row by row: as one text it would fill the memory."""
-    told = hashlib.sha256(f"{release.release_id} {now.isoformat()}".encode())
+    """Return the hash of the content of a run, updated row by row to save memory."""
+    found = hashlib.sha256(f"{release.release_id} {now.isoformat()}".encode())
     for row in chain(flat, *(kept[target] for target in sorted(kept))):
-        told.update(orjson.dumps(row, option=orjson.OPT_SORT_KEYS))
-    return told.hexdigest()[:12]
+        found.update(orjson.dumps(row, option=orjson.OPT_SORT_KEYS))
+    return found.hexdigest()[:12]
 
 
-def answers_of(workspace: Workspace, release: Release, now: datetime) -> Iterator[dict[str, Any]]:
-    """Return the answers of the newest book one by one, as the API gives them; nothing is kept."""
+def answers_of(workspace: Workspace, release: Release, now: datetime) -> Iterator[Answer]:
+    """Yield the answers for the newest vectors as the API returns them; nothing is recorded."""
     scorer = Scorer.load(workspace, release)
     vectors = _read_vectors(workspace, scorer)
     for answers, _ in _answers(scorer.with_ranks(_ranks(scorer, vectors)), vectors, now):
@@ -225,7 +240,7 @@ def answers_of(workspace: Workspace, release: Release, now: datetime) -> Iterato
 
 
 def read_latest(state: State) -> ScoreRun | None:
-    """Return the last published book, or None when there is none."""
+    """Return the latest published score run, or None."""
     try:
         run_id = str(read_json(state.scores / LATEST)["run_id"])
     except FileNotFoundError:
@@ -234,7 +249,7 @@ def read_latest(state: State) -> ScoreRun | None:
     manifest = read_manifest(folder)
     if manifest is None:
         raise StateError(
-            f"the last book {run_id} is missing or unfinished",
+            f"the latest score run {run_id} is missing or incomplete",
             where=str(folder),
             fix="bellwether score",
         )
@@ -242,38 +257,38 @@ def read_latest(state: State) -> ScoreRun | None:
 
 
 def read_table(run: ScoreRun) -> pa.Table:
-    """Return the canonical rows of a book, ranked; one row per account."""
+    """Return the canonical rows of a score run, ranked; one row per account."""
     return pq.read_table(run.folder / SCORES, schema=SCHEMA)
 
 
 def _levels(
-    scorer: Scorer, vectors: _Vectors, flat: Sequence[Mapping[str, Any]]
+    scorer: Scorer, vectors: _Vectors, flat: Sequence[ExportRow]
 ) -> dict[str, dict[str, list[float | None]]]:
-    """Return what facts look like at each band of the risk (`serving.batch.band_medians`)."""
-    bands = {row["account_id"]: row["risk_band"] for row in flat if row["risk_band"]}
+    """Return the medians of features by risk band (`serving.batch.band_medians`)."""
+    bands = {row["account_id"]: band for row in flat if (band := row["risk_band"])}
     kept = [i for i, entity in enumerate(vectors.entity_ids) if entity in bands]
     groups = [str(vectors.rows.facts[i].get("peer_group")) for i in kept]
     names = [str(name) for name in scorer.release.feature_set["names"]]
-    words = [scorer.peers.words.get(group) or EVERYBODY for group in groups]
+    words = [scorer.peers.words.get(group) or ALL_ACCOUNTS for group in groups]
     of_risk = [bands[vectors.entity_ids[i]] for i in kept]
     return band_medians(vectors.rows.values[kept], names, words, of_risk)
 
 
 def read_ranks(run: ScoreRun) -> dict[str, np.ndarray]:
-    """Return the ascending probabilities of a book, by `serving.scoring.scorer.rank_key`."""
+    """Return the ascending probabilities of a score run, by `serving.scoring.scorer.rank_key`."""
     with np.load(run.folder / RANKS) as stored:
         return {target: stored[target] for target in stored.files}
 
 
 def top_at_risk(run: ScoreRun, n: int = 10) -> list[str]:
-    """Return the `n` accounts with the most at stake, each with its reasons, as text for people."""
+    """Return the `n` accounts with the highest expected loss, with their reasons, as text."""
     table = read_table(run)
     ranked = table.filter(pc.is_valid(table["rank"])).slice(0, n).to_pylist()
-    return [_in_words(row) for row in ranked]
+    return [_as_text(row) for row in ranked]
 
 
-def _in_words(row: Mapping[str, Any]) -> str:
-    r"""Return one account in a few lines.
+def _as_text(row: ExportRow) -> str:
+    r"""Return one account as a few lines of text.
 
     >>> row = dict.fromkeys(SCHEMA.names) | {
     ...     "rank": 1, "account_id": "A-1", "name": "Acme", "churn_risk": 0.31, "churn_low": 0.22,
@@ -281,21 +296,21 @@ def _in_words(row: Mapping[str, Any]) -> str:
     ...     "expected_arr_lost": 26040.0, "churn_until": "2026-03-12",
     ...     "renews_on": "2026-03-12", "days_to_notice": -2,
     ...     "reasons": ["Active users 4"]}
-    >>> print(_in_words(row))
+    >>> print(_as_text(row))
      1. Acme (A-1): 31\xa0% (22 to 40\xa0%), high; expected loss £26,040 of £84,000 by 12 Mar 2026
         notice deadline passed 2 days ago, renewal 12 Mar 2026
         + Active users 4
-    >>> print(_in_words(row | {"reasons": [], "churn_rung": "rates", "churn_rules": ["It fell"]}))
+    >>> print(_as_text(row | {"reasons": [], "churn_rung": "rates", "churn_rules": ["It fell"]}))
      1. Acme (A-1): 31\xa0% (22 to 40\xa0%), high; expected loss £26,040 of £84,000 by 12 Mar 2026
         notice deadline passed 2 days ago, renewal 12 Mar 2026
         rule: It fell
-    >>> print(_in_words(row | {"reasons": [], "renews_on": None, "churn_verdict": "promotable"}))
+    >>> print(_as_text(row | {"reasons": [], "renews_on": None, "churn_verdict": "promotable"}))
      1. Acme (A-1): 31\xa0% (22 to 40\xa0%), high; expected loss £26,040 of £84,000 by 12 Mar 2026
         no single reason stands out
     """
     known = "".join(c if c.isprintable() else " " for c in str(row["name"] or ""))
     who = f"{known} ({row['account_id']})" if known else row["account_id"]
-    lines = [f"{row['rank']:2d}. {who}: {_risk_words(row)}"]
+    lines = [f"{row['rank']:2d}. {who}: {_risk_text(row)}"]
     if row["renews_on"]:
         notice = notice_words(row["days_to_notice"])
         lines.append(
@@ -310,14 +325,15 @@ def _in_words(row: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _risk_words(row: Mapping[str, Any]) -> str:
-    if row["churn_risk"] is None:
-        return str(row["status_text"])
-    ends = percent_range(row["churn_low"], row["churn_high"])
-    words = f"{percent(row['churn_risk'])} ({ends}), {row['risk_band']}"
+def _risk_text(row: ExportRow) -> str:
+    risk, low, high = row["churn_risk"], row["churn_low"], row["churn_high"]
+    if risk is None or low is None or high is None:
+        return row["status_text"]
+    words = f"{percent(risk)} ({percent_range(low, high)}), {row['risk_band']}"
     if row["expected_arr_lost"] is None:
         return words
-    lost, arr = (money_in_full(row[name], row["currency"]) for name in ("expected_arr_lost", "arr"))
+    currency = row["currency"] or ""
+    lost, arr = (money_in_full(value, currency) for value in (row["expected_arr_lost"], row["arr"]))
     return f"{words}; expected loss {lost} of {arr} by {formatting.day(row['churn_until'])}"
 
 
@@ -325,9 +341,9 @@ def _read_vectors(workspace: Workspace, scorer: Scorer) -> _Vectors:
     folder = newest_vectors(workspace.state, scorer.feature_hash)
     if folder is None:
         raise StateError(
-            f"there are no vectors for the features of release {scorer.release.release_id}",
+            f"no vectors exist for the features of release {scorer.release.release_id}",
             where=str(workspace.state.snapshots / "vector" / scorer.feature_hash),
-            fix="bellwether features; when the code of the features changed, train and publish too",
+            fix="bellwether features; if the code of the features changed, also train and publish",
         )
     table = pq.read_table(folder / "part.parquet")
     shape = (len(table), scorer.width)
@@ -340,7 +356,9 @@ def _read_vectors(workspace: Workspace, scorer: Scorer) -> _Vectors:
         as_of=list(stamps),
     )
     if not stamps:
-        raise StateError("the book is empty", where=str(folder), fix="bellwether features")
+        raise StateError(
+            "the feature vectors contain no accounts", where=str(folder), fix="bellwether features"
+        )
     return _Vectors(table["entity_id"].to_pylist(), rows, stamps[0], folder.name)
 
 
@@ -366,7 +384,7 @@ def _ranks(scorer: Scorer, vectors: _Vectors) -> dict[str, np.ndarray]:
 
 
 def _by_question(model: ScoringModel, rows: OnlineRows) -> dict[bool, np.ndarray]:
-    """Return the probabilities of those asked about their renewal (True), and of the others."""
+    """Return the probabilities of accounts with a renewal question (True), and of the others."""
     chosen = [fact.get("status") == "scored" and model.asks(fact) for fact in rows.facts]
     mask = np.array(chosen, dtype=bool)
     p = model.bundle.probabilities(model.encode(rows.values[mask]))
@@ -377,8 +395,8 @@ def _by_question(model: ScoringModel, rows: OnlineRows) -> dict[bool, np.ndarray
 
 def _answers(
     scorer: Scorer, vectors: _Vectors, now: datetime
-) -> Iterator[tuple[list[dict[str, Any]], OnlineRows]]:
-    """Score the book in parts, so that memory does not grow with it; yield the rows of each too."""
+) -> Iterator[tuple[list[Answer], OnlineRows]]:
+    """Score the accounts in chunks, to limit memory; yield the answers with their rows."""
     rows = vectors.rows
     for start in range(0, len(vectors.entity_ids), CHUNK_ROWS):
         part = slice(start, start + CHUNK_ROWS)
@@ -392,12 +410,15 @@ def _answers(
         yield scorer.score(vectors.entity_ids[part], chunk, now), chunk
 
 
-def _kept(answer: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+def _recorded(answer: Answer, part: Score) -> RecordedScore:
     return {
         "account_id": answer["account_id"],
-        **{name: part[name] for name in ("target", "probability", "logit", "band")},
+        "target": part["target"],
+        "probability": part["probability"],
+        "logit": part["logit"],
+        "band": part["band"],
         "reasons": compact_reasons(part),
-        "beside": kept_beside(answer, part),
+        "beside": ledger_extras(answer, part),
     }
 
 
@@ -406,54 +427,61 @@ def _add_changes(
     scorer: Scorer,
     vectors: _Vectors,
     ledger: Ledger,
-    flat: Sequence[dict[str, Any]],
-    kept: Mapping[str, Sequence[Mapping[str, Any]]],
+    flat: Sequence[ExportRow],
+    kept: Mapping[str, Sequence[RecordedScore]],
     progress: Progress,
 ) -> None:
-    """Say in each row what changed since the book before; without one, or its model, nothing."""
+    """Add the change since the previous run to each row, if that run and its model are kept."""
     archive = ModelArchive(workspace.state)
     position = {entity: i for i, entity in enumerate(vectors.entity_ids)}
-    told_of: set[str] = set()
+    done: set[str] = set()
     for model in scorer.models:
-        if model.bundle.outcome in told_of:
-            continue  # the columns of an outcome are of its first target
-        told_of.add(model.bundle.outcome)
+        if model.bundle.outcome in done:
+            continue  # the columns of an outcome belong to its first target
+        done.add(model.bundle.outcome)
         facts = vectors.rows.facts
         scored = [
-            {**row, "facts": facts[position[row["account_id"]]]} for row in kept[model.target]
+            ScoredAccount(
+                row["account_id"],
+                row["probability"],
+                row["logit"],
+                facts[position[row["account_id"]]],
+            )
+            for row in kept[model.target]
         ]
         earlier = ledger.runs.last(model.target, unlike=(vectors.as_of, scorer.release.release_id))
-        values = vectors.rows.values[[position[row["account_id"]] for row in scored]]
+        values = vectors.rows.values[[position[row.account_id] for row in scored]]
         try:
             changes = changes_of_book(archive, model, scored, values, vectors.as_of, earlier)
         except BellwetherError as error:
-            progress(f"{model.target}: what changed cannot be told: {error.what}")
+            progress(f"{model.target}: no changes since the previous run: {error.what}")
             continue
         for row in flat:
             for name, value in changes.get(row["account_id"], {}).items():
                 if (column := f"{model.bundle.outcome}_{name}") in row:
-                    row[column] = value
+                    cast("dict[str, object]", row)[column] = value
 
 
-def _ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Order by what is at stake, then by risk; accounts that are not predicted come last.
+def _ranked(rows: list[ExportRow]) -> list[ExportRow]:
+    """Order by expected loss, then by risk; accounts that are not predicted come last.
 
-    Where a rate is all that can be said, it hardly tells accounts apart, and the first to look at
-    are those of which most rules hold.
+    On the tier `rates` the number of rules that apply comes first, because rates hardly differ
+    between accounts.
     """
 
-    def place(row: Mapping[str, Any]) -> tuple[int, float, float, str]:
+    def place(row: ExportRow) -> tuple[int, float, float, str]:
         n_rules = len(row["churn_rules"] or ())
         lost, risk = row["expected_arr_lost"] or 0.0, row["churn_risk"] or 0.0
         return -n_rules, -lost, -risk, row["account_id"]
 
     scored = sorted((row for row in rows if row["status"] == "scored"), key=place)
     others = sorted((row for row in rows if row["status"] != "scored"), key=place)
-    return [row | {"rank": rank} for rank, row in enumerate(scored, start=1)] + others
+    ranked: list[ExportRow] = [{**row, "rank": rank} for rank, row in enumerate(scored, start=1)]
+    return ranked + others
 
 
-def _rows_before(state: State) -> list[dict[str, Any]]:
-    """Return the rows of the last published book; none when there is none, or a damaged one."""
+def _rows_before(state: State) -> list[ExportRow]:
+    """Return the rows of the latest published run; empty without one, or if it is damaged."""
     try:
         before = read_latest(state)
     except StateError:
@@ -461,27 +489,27 @@ def _rows_before(state: State) -> list[dict[str, Any]]:
     return read_table(before).to_pylist() if before else []
 
 
-def _dated(
-    rows: list[dict[str, Any]], before: Sequence[Mapping[str, Any]], now: datetime
-) -> list[dict[str, Any]]:
-    """Add when each row last came to say something else than in the book before."""
+def _dated(rows: list[ExportRow], before: Sequence[ExportRow], now: datetime) -> list[ExportRow]:
+    """Add the last time that the content of each row changed."""
     known = {row["account_id"]: row for row in before}
     served_at = to_second(now)
     return [
-        row | {"updated_at": _same_since(known.get(row["account_id"]), row) or served_at}
+        {**row, "updated_at": _same_since(known.get(row["account_id"]), row) or served_at}
         for row in rows
     ]
 
 
-def _same_since(before: Mapping[str, Any] | None, row: Mapping[str, Any]) -> str | None:
-    return before["updated_at"] if before and news_row(before) == news_row(row) else None
+def _same_since(before: ExportRow | None, row: ExportRow) -> str | None:
+    return (
+        before["updated_at"] if before and stable_content(before) == stable_content(row) else None
+    )
 
 
 def _keep(
     scorer: Scorer,
     ledger: Ledger,
     vectors: _Vectors,
-    kept: Mapping[str, Sequence[Mapping[str, Any]]],
+    kept: Mapping[str, Sequence[RecordedScore]],
     run_id: str,
     now: datetime,
 ) -> None:
@@ -517,8 +545,8 @@ def _publish(
     state: State,
     scorer: Scorer,
     vectors: _Vectors,
-    flat: list[dict[str, Any]],
-    kept: Mapping[str, Sequence[Mapping[str, Any]]],
+    flat: list[ExportRow],
+    kept: Mapping[str, Sequence[RecordedScore]],
     ranks: Mapping[str, np.ndarray],
     run_id: str,
     now: datetime,

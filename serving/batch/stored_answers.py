@@ -21,6 +21,7 @@ from configs.runtime.errors import BellwetherError
 from features.feast_store import FeastStore, OnlineRow, OnlineRows
 from serving.ledger.answer_rows import ledger_rows
 from serving.ledger.score_rows import ScoreRow, new_score_ids
+from serving.scoring.answer import Answer
 from serving.scoring.scorer import Scorer
 
 Progress = Callable[[str], None]
@@ -158,7 +159,7 @@ class AnswerPublisher:
         self._store, self._scorer, self._now, self._progress = store, scorer, now, progress
         self._is_away = False
 
-    def add(self, answers: Sequence[dict[str, Any]], rows: OnlineRows) -> None:
+    def add(self, answers: Sequence[Answer], rows: OnlineRows) -> None:
         """Store some answers, computed from these rows; puts a score id into each score."""
         if self._is_away:
             return
@@ -168,7 +169,7 @@ class AnswerPublisher:
             self._is_away = True
             self._progress(f"answers are not stored, so requests compute them: {error.what}")
 
-    def _add(self, answers: Sequence[dict[str, Any]], rows: OnlineRows) -> None:
+    def _add(self, answers: Sequence[Answer], rows: OnlineRows) -> None:
         ids = [answer["account_id"] for answer in answers]
         made: dict[str, list[ScoreRow]] = {}
         for row in ledger_rows(self._scorer, answers, rows, self._now, "", ""):
@@ -183,7 +184,7 @@ class AnswerPublisher:
             as_of = next(moment for moment in rows.as_of if moment is not None)
             self._store.store_answers(self._scorer.feature_hash, packed, as_of)
 
-    def _packed(self, answer: dict[str, Any], made: Sequence[ScoreRow], row: OnlineRow) -> bytes:
+    def _packed(self, answer: Answer, made: Sequence[ScoreRow], row: OnlineRow) -> bytes:
         names = ("score_id", *ROW_VALUES)
         return StoredAnswer(
             answer_key(self._scorer, row, self._now),

@@ -1,4 +1,4 @@
-"""Whether something we depend on answers, found out without waiting for it."""
+"""Health check of a dependency with a time limit."""
 
 from __future__ import annotations
 
@@ -6,48 +6,48 @@ import threading
 from collections.abc import Callable
 
 PULSE_SECONDS = 2.0
-"""How long an answer may take before it counts as none."""
+"""Time after which a check counts as failed."""
 
 
 class DependencyHealth:
-    """Asks one question at a time, in a thread of its own that is never waited for longer.
+    """Runs one check at a time in its own thread, and waits for it no longer than the limit.
 
-    A server that hangs holds one thread, not one per probe; once it answers again, so does this.
+    A dependency that hangs occupies one thread, not one per probe.
 
     Parameters
     ----------
     ask : callable
-        Returns when there is an answer, and raises when there is none.
+        The check; raises if the dependency does not respond.
     seconds : float
-        How long it may take.
+        Time limit.
     """
 
     def __init__(self, ask: Callable[[], object], seconds: float = PULSE_SECONDS) -> None:
         self._ask = ask
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._question: _Question | None = None
+        self._check: _Check | None = None
 
     def beats(self) -> bool:
-        """Say whether there is an answer; takes no longer than allowed."""
+        """Return whether the dependency responds within the time limit."""
         with self._lock:
-            if self._question is None or not self._question.is_alive():
-                self._question = _Question(self._ask)
-                self._question.start()
-            question = self._question
-        question.join(self._seconds)
-        return question.is_answered
+            if self._check is None or not self._check.is_alive():
+                self._check = _Check(self._ask)
+                self._check.start()
+            check = self._check
+        check.join(self._seconds)
+        return check.has_passed
 
 
-class _Question(threading.Thread):
+class _Check(threading.Thread):
     def __init__(self, ask: Callable[[], object]) -> None:
         super().__init__(name="pulse", daemon=True)
         self._ask = ask
-        self.is_answered = False
+        self.has_passed = False
 
     def run(self) -> None:
         try:
             self._ask()
         except Exception:
-            return  # what is wrong is said by those who need the answer
-        self.is_answered = True
+            return  # the error is reported where the dependency is used
+        self.has_passed = True

@@ -1,4 +1,4 @@
-"""Structured logs: a JSON object a line, with the request's id, without account ids or secrets."""
+"""Structured logs: one JSON object per line with the request id, no account ids or secrets."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import orjson
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@/\s]+@|(password=)[^,\s]+", re.IGNORECASE)
 
 FIELDS = ("request_id", "method", "route", "status", "seconds")
-"""What a record may carry beside its words."""
+"""Additional fields of a log record."""
 
 
 class JsonLines(logging.Formatter):
-    """A record as one line of JSON."""
+    """Formatter of log records as JSON lines."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; passwords in addresses are blotted out wherever they stand.
+        """Return the line; passwords in addresses are masked.
 
         >>> record = logging.LogRecord("x", 30, "", 0, "lost %s", ("redis://me:secret@h",), None)
         >>> orjson.loads(JsonLines().format(record))["message"]
@@ -41,7 +41,7 @@ class JsonLines(logging.Formatter):
 
 
 def without_passwords(text: str) -> str:
-    """Return a text with the passwords of addresses blotted out.
+    """Return a text with masked passwords of addresses.
 
     >>> without_passwords("host:6379,password=secret,db=1 postgresql://me:secret@host/db")
     'host:6379,password=***,db=1 postgresql://me:***@host/db'
@@ -50,7 +50,7 @@ def without_passwords(text: str) -> str:
 
 
 def _instant(milliseconds: int) -> str:
-    """Return an instant since 1970 in ISO 8601, UTC.
+    """Return milliseconds since 1970 as ISO 8601, UTC.
 
     >>> _instant(1_771_234_567_089)
     '2026-02-16T09:36:07.089+00:00'
@@ -65,7 +65,7 @@ def _second(seconds: int) -> str:
 
 
 def log_as_json(level: str = "INFO") -> None:
-    """Send what this product logs to standard error as JSON lines; call once per process."""
+    """Write the logs of Bellwether to standard error as JSON lines; call once per process."""
     logger = logging.getLogger("bellwether")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())

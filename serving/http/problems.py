@@ -1,15 +1,17 @@
-"""Problems as RFC 9457 documents: every error of the service has one of these types."""
+"""RFC 9457 problem documents: every error of the service has one of these types."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, NotRequired
 
 import orjson
+from pydantic import Field
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Scope
+from typing_extensions import TypedDict  # pydantic reads this one before Python 3.12
 
 from configs.runtime.errors import BellwetherError, DataError, StateError, UnavailableError
 from serving.http.score_text import FAILED, INVALID, STATUS_WORDS, UNKNOWN
@@ -26,20 +28,48 @@ _ALSO = {
 }
 
 
+class FieldError(TypedDict):
+    """Error in one field of a request."""
+
+    pointer: str
+    message: str
+
+
+class Problem(TypedDict):
+    """RFC 9457 problem document."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: NotRequired[str]
+    errors: NotRequired[list[FieldError]]
+    retry_after: NotRequired[Annotated[int, Field(ge=1, description="seconds, as in Retry-After")]]
+
+
+class ProblemKind(TypedDict):
+    """Documentation of a problem type: its meaning and what to do."""
+
+    type: str
+    status: int
+    title: str
+    about: str
+
+
 @dataclass(frozen=True)
 class ProblemType:
-    """One kind of problem, as documented at its own address.
+    """One type of problem, documented at its own address.
 
     Attributes
     ----------
     slug : str
-        Last part of its address, `ROOT` before it.
+        Last part of its address, after `ROOT`.
     status : int
         HTTP status.
     title : str
-        The same for every occurrence.
+        Title, the same for every occurrence.
     about : str
-        What it means and what to do.
+        Meaning, and what to do.
     """
 
     slug: str
@@ -52,7 +82,7 @@ class ProblemType:
         """The problem's type."""
         return ROOT + self.slug
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> ProblemKind:
         """Return the documentation of the type."""
         return {
             "type": self.uri,
@@ -71,147 +101,147 @@ TYPES = _types(
         "unknown-account",
         404,
         "Unknown account",
-        "No account with this id is in the online store. Ids are compared exactly, capitals and "
-        "spaces included. An account created today enters with the next refresh.",
+        "No account with this id is in the online store. Ids are case-sensitive and spaces count. "
+        "A new account is added by the next refresh of the features.",
     ),
     ProblemType(
         "unauthenticated",
         401,
         "Not signed in",
-        "Send a key as `Authorization: Bearer bw_…` or `X-API-Key: bw_…` (bellwether keys create "
-        "makes one), or come through the proxy or the identity provider of your company.",
+        "Send an API key as `Authorization: Bearer bw_…` or `X-API-Key: bw_…` (`bellwether keys "
+        "create` creates one), or sign in through your company's proxy or identity provider.",
     ),
     ProblemType(
         "forbidden",
         403,
         "Not allowed",
-        "You are known, but your key has no scope for this, or your role none. "
-        "`bellwether keys create COMPANY --scopes …` makes a key with other scopes; roles are "
-        "given in company.yaml.",
+        "You are signed in, but your API key or role does not have the required scope. "
+        "`bellwether keys create COMPANY --scopes …` creates a key with other scopes; roles are "
+        "set in company.yaml.",
     ),
     ProblemType(
         "too-slow",
         408,
         "Request too slow",
-        "The head of a request has to arrive within 10 seconds, and so has its body.",
+        "The headers of a request must arrive within 10 seconds, and so must its body.",
     ),
     ProblemType(
         "too-many-requests",
         429,
         "Too many requests",
-        "More requests are being answered than this process takes at once. Wait as long as "
-        "Retry-After says; ask for many accounts in one batch rather than one by one.",
+        "This process is already handling its maximum number of requests. Wait for the time in "
+        "Retry-After; request many accounts in one batch instead of one by one.",
     ),
     ProblemType(
         "rate-limited",
         429,
-        "Asked too often",
-        "Your key, or you, asked more often in a minute than company.yaml allows under `limits`. "
-        "Wait as long as Retry-After says; ask for many accounts in one batch rather than one by "
+        "Rate limit exceeded",
+        "Your API key or user sent more requests per minute than `limits` in company.yaml allows. "
+        "Wait for the time in Retry-After; request many accounts in one batch instead of one by "
         "one.",
     ),
     ProblemType(
         "not-found",
         404,
         "Not found",
-        "There is nothing at this address; /openapi.json lists what there is.",
+        "This address does not exist; /openapi.json lists all addresses.",
     ),
     ProblemType(
         "method-not-allowed",
         405,
         "Method not allowed",
-        "The address exists but not for this method; the Allow header names those it takes.",
+        "The address does not accept this method; the Allow header lists those it accepts.",
     ),
     ProblemType(
         "too-large",
         413,
         "Request too large",
-        "A request body is at most 1,000,000 bytes, its headers 65,536. Ask for fewer accounts at "
-        "once.",
+        "A request body is limited to 1,000,000 bytes, its headers to 65,536. Request fewer "
+        "accounts at once.",
     ),
     ProblemType(
         "unsupported-media-type",
         415,
         "Unsupported media type",
-        "Bodies are JSON: send Content-Type: application/json.",
+        "Send JSON with Content-Type: application/json.",
     ),
     ProblemType(
         "wrong-host",
         421,
         "Wrong host",
-        "The service answers only to the host names it was given (BELLWETHER_HOSTS, separated by "
-        "commas), so that no web page can reach it under a name of its own.",
+        "The service accepts only configured host names (BELLWETHER_HOSTS, comma-separated). This "
+        "protects it against DNS rebinding.",
     ),
     ProblemType(
         "changed-meanwhile",
         409,
         "Changed in the meantime",
-        "Somebody else recorded something after you looked. Look again, then decide.",
+        "Another user recorded an event after you opened the page. Reload it and decide again.",
     ),
     ProblemType(
         "invalid-request",
         422,
         "Invalid request",
-        "The request does not follow the contract; `errors` names each place and what is wrong.",
+        "The request does not match the API schema; `errors` lists each location and error.",
     ),
     ProblemType(
         "not-predicted",
         409,
         "Not predicted",
-        "The account is known but has no score, as its status says; supply the features without "
-        "account_id to suppose one.",
+        "The account is known but has no score; see its status. Send the features without "
+        "account_id to score them alone.",
     ),
     ProblemType(
         "job-not-done",
         409,
         "Job not done",
-        "The job has no results yet; GET /v1/score-jobs/{job_id} says where it stands.",
+        "The job has no results yet; GET /v1/score-jobs/{job_id} returns its state.",
     ),
     ProblemType(
         "idempotency-key-reused",
         409,
         "Idempotency-Key used before",
-        "This key came with another body before. A key names one request; take another for a "
-        "further one.",
+        "This key was used before with another body. A key identifies one request; use a new key "
+        "for a new request.",
     ),
     ProblemType(
         "cursor-expired",
         410,
         "Cursor expired",
-        "A newer book was published since the first page. Start again without a cursor.",
+        "Newer scores were published after the first page. Start again without a cursor.",
     ),
     ProblemType(
         "not-ready",
         503,
         "Not ready",
         "No release is published, or its features are not in the online store yet. Retry later; "
-        "/v1/health says what is missing.",
+        "/v1/health lists what is missing.",
     ),
     ProblemType(
         "unavailable",
         503,
         "Temporarily unavailable",
-        "The online store or the score ledger does not answer. No score is given out that could "
-        "not be recorded. Retry after the time in Retry-After.",
+        "The online store or the score ledger does not respond. Scores are returned only after "
+        "they are recorded. Retry after the time in Retry-After.",
     ),
     ProblemType(
         "internal-error",
         500,
         "Internal error",
-        "Something broke that should not; the log has the details under the request id.",
+        "Unexpected error; see the log for this request id.",
     ),
     ProblemType(
         "invalid-account-id",
         422,
         "Invalid account id",
-        "An account id is a text of 1 to 200 characters. In a batch the other accounts are "
-        "answered.",
+        "An account id is a string of 1 to 200 characters. In a batch the other accounts are "
+        "scored.",
     ),
     ProblemType(
         "score-failed",
         500,
         "Score failed",
-        "This account could not be scored; the others of the batch were. The log says why.",
+        "This account could not be scored; the others of the batch were. See the log.",
     ),
 )
 """Every type of problem, by slug."""
@@ -225,14 +255,14 @@ OF_STATUS = {
 
 
 class ProblemError(BellwetherError):
-    """A problem to be answered as such."""
+    """Error that is answered as a problem document."""
 
     def __init__(
         self,
         slug: str,
         detail: str,
         *,
-        errors: Sequence[Mapping[str, str]] | None = None,
+        errors: Sequence[FieldError] | None = None,
         retry_after: int | None = None,
     ) -> None:
         super().__init__(detail)
@@ -246,16 +276,16 @@ def problem(
     detail: str,
     *,
     instance: str = "",
-    errors: Sequence[Mapping[str, str]] | None = None,
+    errors: Sequence[FieldError] | None = None,
     retry_after: int | None = None,
-) -> dict[str, Any]:
-    """Return a problem document; `retry_after` is in seconds, where it is not the usual one.
+) -> Problem:
+    """Return a problem document; `retry_after` in seconds overrides the default.
 
     >>> problem("unknown-account", "no account A-1")["status"]
     404
     """
     kind = TYPES[slug]
-    document: dict[str, Any] = {
+    document: Problem = {
         "type": kind.uri,
         "title": kind.title,
         "status": kind.status,
@@ -270,17 +300,17 @@ def problem(
     return document
 
 
-def of_fault(instance: str) -> dict[str, Any]:
-    """Return the problem of a fault of ours; what it was is nobody's business but the log's."""
-    return problem("internal-error", "the log has the details", instance=instance)
+def of_fault(instance: str) -> Problem:
+    """Return the problem of an unexpected exception; the details are in the log only."""
+    return problem("internal-error", "see the log for details", instance=instance)
 
 
-def item_problem(status: str, account_id: str) -> dict[str, Any]:
+def item_problem(status: str, account_id: str) -> Problem:
     """Return the problem of one account of a batch; its status is in `OF_STATUS`."""
     return problem(OF_STATUS[status], f"{account_id}: {STATUS_WORDS[status]}")
 
 
-def response(document: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+def response(document: Problem, headers: Mapping[str, str] | None = None) -> Response:
     """Return a problem document as a response."""
     return Response(
         orjson.dumps(document),
@@ -290,26 +320,26 @@ def response(document: Mapping[str, Any], headers: Mapping[str, str] | None = No
     )
 
 
-def headers_of(document: Mapping[str, Any]) -> dict[str, str]:
-    """Return the headers of a problem: nobody keeps it; 429 and 503 say when to come back."""
+def headers_of(document: Problem) -> dict[str, str]:
+    """Return the headers of a problem: no caching; Retry-After for 429 and 503."""
     headers = {"Cache-Control": "no-store", **_ALSO.get(document["status"], {})}
     if "retry_after" in document:
         headers["Retry-After"] = str(document["retry_after"])
     return headers
 
 
-def slug_of(document: Mapping[str, Any]) -> str:
-    """Return which of `TYPES` a problem document is."""
-    return str(document["type"]).removeprefix(ROOT)
+def slug_of(document: Problem) -> str:
+    """Return the slug of a problem document in `TYPES`."""
+    return document["type"].removeprefix(ROOT)
 
 
 def is_for_people(scope: Scope, headers: Headers) -> bool:
-    """Say whether a browser asks for a page, and not a system for an answer."""
+    """Return whether a browser asks for a page."""
     return "text/html" in headers.get("accept", "") and not scope["path"].startswith("/v1")
 
 
-def of_error(error: BellwetherError, instance: str = "") -> dict[str, Any]:
-    """Return the problem an error of ours stands for."""
+def of_error(error: BellwetherError, instance: str = "") -> Problem:
+    """Return the problem document of an error."""
     if isinstance(error, ProblemError):
         return problem(
             error.kind.slug,
@@ -324,4 +354,4 @@ def of_error(error: BellwetherError, instance: str = "") -> dict[str, Any]:
         return problem("not-ready", error.what, instance=instance)
     if isinstance(error, DataError):
         return problem("invalid-request", error.what, instance=instance)
-    return problem("internal-error", "the log has the details", instance=instance)
+    return problem("internal-error", "see the log for details", instance=instance)

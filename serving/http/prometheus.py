@@ -1,4 +1,4 @@
-"""Prometheus metrics with route templates: no account id ever becomes a label."""
+"""Prometheus metrics; labels contain route templates, never account ids."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ from prometheus_client.values import MutexValue, ValueClass
 from serving.http.shared_counters import catch_up, write_instead_of_mapping
 
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "ready": ("1 when a score asked for now would be answered.", ()),
-    "degraded": ("1 while something is wrong with a part; /v1/health says what.", ("part",)),
-    "webhook_messages": ("Messages that wait or were given up.", ("webhook", "state")),
+    "ready": ("1 if accounts can be scored.", ()),
+    "degraded": ("1 while a part has a problem; see /v1/health.", ("part",)),
+    "webhook_messages": ("Messages waiting for delivery or given up.", ("webhook", "state")),
     "feature_age_seconds": ("Age of the features in the online store.", ()),
-    "book_age_seconds": ("Age of the last published book.", ()),
-    "score_psi": ("How far the scores moved since the model's first book.", ("target",)),
-    "inputs_moved": ("Inputs that moved since training, as far as the book can show.", ("target",)),
-    "alarms": ("Alarms of the last look at drift and performance.", ("target",)),
-    "expected_auc": ("AUC that calibrated probabilities of the book imply.", ("target",)),
-    "realised_auc": ("AUC within months of past scores that have an outcome.", ("target",)),
-    "realised_scores": ("Past scores that have an outcome.", ("target",)),
+    "book_age_seconds": ("Age of the latest published scores.", ()),
+    "score_psi": ("PSI of the scores since the first score run of the model.", ("target",)),
+    "inputs_moved": ("Model inputs with significant drift since training.", ("target",)),
+    "alarms": ("Alarms of the latest monitoring report.", ("target",)),
+    "expected_auc": (
+        "AUC implied by the calibrated probabilities of the latest scores.",
+        ("target",),
+    ),
+    "realised_auc": ("AUC within months of past scores with a known outcome.", ("target",)),
+    "realised_scores": ("Past scores with a known outcome.", ("target",)),
 }
-"""Gauges by name: what they are, and their labels. They are set when they are read."""
+"""Gauges by name with description and labels; they are updated on every read."""
 
 SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Metrics:
-    """The metrics of one process; made when the service starts, not at import."""
+    """Metrics of one process; created at service start, not at import."""
 
     def __init__(self) -> None:
         write_instead_of_mapping()
@@ -62,17 +65,17 @@ class Metrics:
         (gauge.labels(*labels) if labels else gauge).set(value)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one request."""
+        """Record one request."""
         self._requests.labels(method, route, str(status)).observe(seconds)
 
     def count_accounts(self, counts: dict[str, int]) -> None:
-        """Count accounts by the status they were answered with."""
+        """Count answered accounts by status."""
         for status, n in counts.items():
             self._accounts.labels(status).inc(n)
 
     def expose(self) -> bytes:
-        """Return the metrics as text: of every worker where several share a folder."""
-        if ValueClass is not MutexValue:  # chosen when the library was imported
+        """Return the metrics as text, of all workers if they share a folder."""
+        if ValueClass is not MutexValue:  # set at import of the library
             catch_up()
             together = CollectorRegistry()
             MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # untyped library

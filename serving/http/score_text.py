@@ -1,6 +1,6 @@
-"""The words around a score: what was asked, what is estimated, what is not known.
+"""Texts of a score: question, estimate, missing data.
 
-Words say what an estimate is associated with, never what causes it and never what must follow.
+Texts describe associations, never causes or certain outcomes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from configs.runtime.formatting import day, percent_in_words, plural
 from features.snapshots.statuses import STATUSES
 from features.tables.catalog import THEMES
+from training.model.bundle import Confidence
 from training.model.reason_text import capitalize
 
 UNKNOWN = "unknown_account"
@@ -21,26 +22,26 @@ FAILED = "score_failed"
 
 STATUS_WORDS: dict[str, str] = {
     **{str(code): words for code, words in STATUSES.items()},
-    UNKNOWN: "there is no account with this id in the book",
-    INVALID: "an account id is a text of 1 to 200 characters",
+    UNKNOWN: "no account with this id in the published scores",
+    INVALID: "an account id is a string of 1 to 200 characters",
     FAILED: "this account could not be scored; the others were",
 }
-"""Every status an answer can carry, in words."""
+"""Text of every status of an answer."""
 
 MEASURES = {
     "churn": "churn_risk",
     "contraction": "contraction_risk",
     "expansion": "expansion_propensity",
 }
-"""What a probability is called, by outcome."""
+"""Name of the probability by outcome."""
 
 _VERBS = {"churn": "leave", "contraction": "shrink", "expansion": "grow"}
 
 VERDICT_WORDS = {
     "promotable": "the model passed every check",
-    "provisional": "provisional: the model has not passed every check yet",
-    "no_signal": "no signal: the data tells accounts apart no better than chance, so this is the "
-    "average",
+    "provisional": "provisional: the model did not pass every check",
+    "no_signal": "no signal: the data does not separate accounts better than chance, so this is "
+    "the average",
 }
 
 
@@ -56,7 +57,7 @@ def instant(moment: datetime) -> str:
 
 
 def to_second(moment: datetime) -> str:
-    """Return an instant in UTC to the second: texts of this form sort as their instants do.
+    """Return a time in UTC to the second; these texts sort like their times.
 
     >>> from datetime import UTC
     >>> to_second(datetime(2026, 3, 2, 9, 30, 0, 7, tzinfo=UTC))
@@ -66,13 +67,13 @@ def to_second(moment: datetime) -> str:
 
 
 def asks_renewal(contract: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
-    """Say whether an account is asked about its renewal rather than about the horizon."""
+    """Return whether the question of an account is its renewal, not the horizon."""
     is_asked = contract["outcome"] == "churn" and bool(contract["until_renewal"])
     return is_asked and bool(facts.get("is_under_contract")) and bool(facts.get("renews_on"))
 
 
 def window(contract: Mapping[str, Any], facts: Mapping[str, Any], as_of: datetime) -> date:
-    """Return the day up to which the estimate looks: the renewal, or the end of the horizon."""
+    """Return the last day of the prediction window: renewal, or end of the horizon."""
     if asks_renewal(contract, facts):
         return date.fromisoformat(facts["renews_on"])
     return as_of.date() + timedelta(days=contract["lead_time_days"] + contract["horizon_days"])
@@ -81,18 +82,18 @@ def window(contract: Mapping[str, Any], facts: Mapping[str, Any], as_of: datetim
 def estimate_text(
     contract: Mapping[str, Any], is_renewal: bool, p: float, until: date | None = None
 ) -> str:
-    r"""Return the estimate as a sentence in the account's own terms, with the day it looks to.
+    r"""Return the estimate as a sentence, with the last day of the prediction window.
 
     Parameters
     ----------
     contract : mapping
-        Label contract: outcome, horizon_days, lead_time_days.
+        Label definition: outcome, horizon_days, lead_time_days.
     is_renewal : bool
-        Asked about the renewal (`asks_renewal`).
+        Whether the question is the renewal (`asks_renewal`).
     p : float
         Probability.
     until : date, optional
-        Day of the renewal, or the end of the horizon; rows of a table without time have none.
+        Renewal date, or end of the horizon; None for rows of a table without time.
 
     Examples
     --------
@@ -117,18 +118,19 @@ def estimate_text(
 
 
 def asked_alike(target_contract: Mapping[str, Any], is_renewal: bool, n: int) -> str:
-    """Return whom a percentile is among: accounts that were asked the same kind of question.
+    """Return the group of a percentile: accounts with the same kind of question.
 
     >>> contract = {"horizon_days": 91}
     >>> asked_alike(contract, True, 461), asked_alike(contract, False, 1)
-    ('461 accounts asked about a renewal', '1 account asked about the next 91 days')
+    ('461 accounts with a renewal', '1 account over the next 91 days')
     """
-    what = "a renewal" if is_renewal else f"the next {target_contract['horizon_days']} days"
-    return f"{plural(n, 'account')} asked about {what}"
+    days = target_contract["horizon_days"]
+    what = "with a renewal" if is_renewal else f"over the next {days} days"
+    return f"{plural(n, 'account')} {what}"
 
 
 def notice_words(days: int | None) -> str:
-    """Return how far away the notice deadline is.
+    """Return the time until the notice deadline.
 
     >>> [notice_words(days) for days in (14, 0, -2)]
     ['notice deadline in 14 days', 'notice deadline today', 'notice deadline passed 2 days ago']
@@ -142,45 +144,45 @@ def notice_words(days: int | None) -> str:
 
 
 def gap(theme: str, labels: Sequence[str], n_features: int) -> str:
-    """Return what is not known of one theme.
+    """Return the missing values of one theme as text.
 
     Parameters
     ----------
     theme : str
         A key of `features.tables.catalog.THEMES`.
     labels : sequence of str
-        What is missing, as short noun phrases.
+        Labels of the missing values.
     n_features : int
-        How many features the theme has.
+        Number of features of the theme.
 
     Examples
     --------
     >>> gap("sentiment", ["last NPS answer", "age of it"], 2)
-    'Sentiment: nothing known'
+    'Sentiment: no data'
     >>> gap("support", ["time to resolve"], 4)
-    'Support: time to resolve not known'
+    'Support: time to resolve missing'
     """
     subject = capitalize(THEMES[theme])
     if len(labels) == n_features:
-        return f"{subject}: nothing known"
+        return f"{subject}: no data"
     named = list(dict.fromkeys(labels))
     more = f" and {len(named) - 3} more" if len(named) > 3 else ""
-    return f"{subject}: {', '.join(named[:3])}{more} not known"
+    return f"{subject}: {', '.join(named[:3])}{more} missing"
 
 
 def data_notes(
     *, age_days: int, stale_after_days: int, missing: int, usual: int, unusual: int, tenure: float
 ) -> list[str]:
-    """Return what weakens the data behind a score, in words; nothing when it is sound.
+    """Return the limitations of the data behind a score; empty if there are none.
 
     Parameters
     ----------
     age_days : int
         Days since as_of.
     stale_after_days : int
-        From when that is too long.
+        Limit of the age.
     missing, usual : int
-        Values not known here, of those known for most accounts in training.
+        Missing values, of those present for most accounts in training.
     unusual : int
         Values outside the range seen in training.
     tenure : float
@@ -190,29 +192,29 @@ def data_notes(
     --------
     >>> data_notes(
     ...     age_days=2, stale_after_days=10, missing=30, usual=60, unusual=0, tenure=500)
-    ['30 of 60 values that are usually known are missing']
+    ['30 of 60 usual values are missing']
     """
     notes = []
     if age_days > stale_after_days:
         notes.append(f"the data is {age_days} days old")
     if missing > 0.2 * usual:
-        notes.append(f"{missing} of {usual} values that are usually known are missing")
+        notes.append(f"{missing} of {usual} usual values are missing")
     if unusual > 2:
-        notes.append(f"{unusual} values lie outside anything the model has seen")
+        notes.append(f"{unusual} values are outside the training range")
     if tenure < 91:
-        notes.append(f"known for only {tenure:.0f} days")
+        notes.append(f"account is only {tenure:.0f} days old")
     return notes
 
 
-def data_confidence(notes: Sequence[str], missing_share: float) -> str:
-    """Return the confidence in the data: high without a note, medium with one, otherwise low."""
+def data_confidence(notes: Sequence[str], missing_share: float) -> Confidence:
+    """Return the confidence in the data: high without notes, medium with one, otherwise low."""
     if len(notes) > 1 or missing_share > 0.6:
         return "low"
     return "medium" if notes else "high"
 
 
 def rounded_to_sum(values: Sequence[float], total: float, digits: int = 1) -> list[float]:
-    """Round values so that they add up to `total`: the largest remainders are rounded up.
+    """Return values rounded so that they add up to `total` (largest remainders are rounded up).
 
     Examples
     --------

@@ -1,9 +1,8 @@
-"""Numbers of one worker in files that the others read, without a memory map.
+"""Metrics of one worker in files that other workers read, without a memory map.
 
-The Prometheus library maps these files into memory. When the disk is full, storing into a part that
-has no block yet is no error that a program can handle: the process is killed (SIGBUS). Here numbers
-are kept in memory and written a moment later; a write that fails costs nothing but that the file is
-behind, until there is room again.
+The Prometheus library maps these files into memory. On a full disk, a write to a mapped block kills
+the process (SIGBUS). This implementation keeps the numbers in memory and writes them shortly after;
+a failed write only delays the file until there is space again.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from prometheus_client.mmap_dict import MmapedDict
 logger = logging.getLogger("bellwether.serving")
 
 ROOM = 1 << 16
-"""Bytes that are held at first; they double when there is no more room."""
+"""Initial size in bytes; doubled when full."""
 
 HEAD = 8
-"""Bytes at the beginning that say how many count."""
+"""Size of the header with the number of used bytes."""
 
 BEHIND_SECONDS, AGAIN_SECONDS = 0.02, 1.0
-"""How far the file is behind at most, and how long after a write that failed the next is tried."""
+"""Maximum delay of the file in seconds, and pause after a failed write."""
 
 
 _made: list[WrittenDict] = []
 
 
 class SharedNumbers(bytearray):
-    """Bytes in memory that a thread is told of when they change."""
+    """Bytes in memory that signal a thread when they change."""
 
     def __init__(self, size: int, changed: threading.Event) -> None:
         super().__init__(size)
@@ -47,11 +46,11 @@ class SharedNumbers(bytearray):
             self._changed.set()
 
     def close(self) -> None:
-        """Do nothing: the library closes what it maps."""
+        """Do nothing: required by the library, which closes its memory map."""
 
 
 class WrittenDict(MmapedDict):
-    """The library's dictionary of one worker's numbers, written to its file rather than mapped."""
+    """Prometheus dictionary of one worker, written to its file instead of mapped."""
 
     def __init__(self, filename: str) -> None:
         self._fname, self._f = filename, None  # type: ignore[assignment]  # opened to write
@@ -65,7 +64,7 @@ class WrittenDict(MmapedDict):
         threading.Thread(target=self._keep_writing, name="metrics", daemon=True).start()
 
     def _init_value(self, key: str) -> None:
-        """Begin a number; the library holds its lock."""
+        """Add a number; the library holds its lock."""
         while self._used + len(key.encode()) + 32 > self._capacity:
             self._kept.extend(bytes(self._capacity))
             self._capacity *= 2
@@ -81,49 +80,49 @@ class WrittenDict(MmapedDict):
                 self.write()
             except OSError as error:
                 if was_written:
-                    logger.warning("metrics are behind: %s", error.strerror)
+                    logger.warning("metrics could not be written: %s", error.strerror)
                 self._changed.set()
                 was_written = False
             else:
                 was_written = True
 
     def write(self) -> None:
-        """Write what counts, then how much counts: readers never see more than there is.
+        """Write the data, then the header: readers never see incomplete data.
 
         Raises
         ------
         OSError
-            There is no room.
+            The disk is full.
         """
         with self._lock:
             self._write(bytes(self._kept))
 
     def _write(self, whole: bytes) -> None:
         used = int.from_bytes(whole[:4], "little")
-        # Under its name, where others read it, only once there is something in it.
+        # A new file gets its name after the first write, so that readers never see it empty.
         is_new = not Path(self._fname).exists()
         name = f"{self._fname}.new" if is_new else self._fname
         file = os.open(name, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             for start, end in ((HEAD, used), (0, HEAD)):
                 if os.pwrite(file, whole[start:end], start) != end - start:
-                    raise OSError(0, "no room for all of it")
+                    raise OSError(0, "the disk is full")
         finally:
             os.close(file)
         if is_new:
-            os.replace(name, self._fname)  # noqa: PTH105  a name the library glues together
+            os.replace(name, self._fname)  # noqa: PTH105  a name from the library
 
 
 def catch_up() -> None:
-    """Write at once what this process counted, so that it is in what is read next."""
+    """Write the numbers of this process immediately, so that the next read includes them."""
     for item in _made:
-        with suppress(OSError):  # no room: it is behind until there is
+        with suppress(OSError):  # disk full: written later
             item.write()
 
 
 def write_instead_of_mapping() -> None:
-    """Have the library keep what the workers count in files that cannot kill one.
+    """Replace the memory-mapped files of the Prometheus library.
 
-    Call it before the first number of a process is made.
+    Call it before the first metric of a process is created.
     """
     values.MmapedDict = WrittenDict  # type: ignore[attr-defined, assignment]

@@ -1,7 +1,7 @@
-"""HTTP as uvicorn speaks it, for callers who take their time: the head of a request is limited.
+"""Uvicorn protocol with limits on the time and size of request headers.
 
-The server itself waits for ever for the end of a request line or of the headers, and keeps whatever
-arrives. `serving.api.middleware` limits what comes after the head.
+Uvicorn itself waits without limit for the end of the headers and buffers everything that arrives.
+`serving.api.middleware` limits the body.
 """
 
 from __future__ import annotations
@@ -16,50 +16,50 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from serving.http.problems import MEDIA_TYPE, problem
 
 HEAD_SECONDS = 10.0
-"""For the whole head of a request to arrive, and for a new connection to begin one."""
+"""Time limit for all headers of a request, and for the first request of a connection."""
 
 HEAD_BYTES = 64 * 1024
-"""Of request line and headers, apart from what arrives with the last of them."""
+"""Size limit of request line and headers."""
 
 
 class TimedProtocol(HttpToolsProtocol):
-    """A connection that is closed when the head of a request is too slow or too large."""
+    """Connection that is closed if the headers of a request are too slow or too large."""
 
     _head_timer: TimerHandle | None = None
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a first request."""
+        """Start the timer for the first request."""
         super().connection_made(transport)
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
+        """Stop the timer."""
         self._head_is_whole()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what arrived, unless it goes beyond the limit of a head."""
+        """Process received data, unless the headers exceed the limit."""
         if self._head_bytes > HEAD_BYTES:
-            self._refuse("too-large", f"the head is larger than {HEAD_BYTES:,} bytes")
+            self._refuse("too-large", f"the headers are larger than {HEAD_BYTES:,} bytes")
             return
         super().data_received(data)
         if self._head_timer is not None:
             self._head_bytes += len(data)
 
     def on_message_begin(self) -> None:
-        """Begin to wait for the head of a further request on the same connection."""
+        """Start the timer for the headers of the next request on this connection."""
         super().on_message_begin()
         if self._head_timer is None:
             self._await_head()
 
     def on_headers_complete(self) -> None:
-        """Hand the request over: its body is the application's to wait for."""
+        """Stop the timer; the application limits the body."""
         self._head_is_whole()
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
-        """Wait for a further request, unless part of its head is here already."""
+        """Wait for the next request, unless part of its headers has arrived."""
         super().on_response_complete()
         if self._head_timer is not None:
             self._unset_keepalive_if_required()
@@ -76,9 +76,9 @@ class TimedProtocol(HttpToolsProtocol):
 
     def _is_late(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            self._await_head()  # an answer is still going out to the request before
+            self._await_head()  # the previous response is still being sent
         elif self._head_bytes:
-            self._refuse("too-slow", f"the head did not arrive within {HEAD_SECONDS:g} s")
+            self._refuse("too-slow", f"the headers did not arrive within {HEAD_SECONDS:g} s")
         else:
             self.transport.close()
 
@@ -97,5 +97,5 @@ class TimedProtocol(HttpToolsProtocol):
 
 
 def speak_promptly() -> None:
-    """Have uvicorn speak so where no other protocol is asked for, as BentoML's workers do."""
+    """Make this protocol the default of uvicorn, which BentoML's workers use."""
     config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{TimedProtocol.__name__}"

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from configs.runtime.errors import ConfigError, did_you_mean
 from configs.schema.yaml_models import parse_model, read_yaml
-from serving.scoring.export_rows import COLUMNS, cell, csv_text
+from serving.scoring.export_columns import COLUMNS
+from serving.scoring.export_rows import cell, csv_text
 
 SHIPPED = Path(__file__).resolve().parents[2] / "configs" / "mappings"
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from features.feast_store import OnlineRows
 from serving.ledger.score_rows import ScoreRow, new_score_ids, pack_features
-from serving.scoring.export_rows import compact_reasons, kept_beside
+from serving.scoring.answer import Answer
+from serving.scoring.export_rows import compact_reasons, ledger_extras
 from serving.scoring.scorer import Scorer, kept_facts
 
 
 def ledger_rows(
     scorer: Scorer,
-    answers: Sequence[dict[str, Any]],
+    answers: Sequence[Answer],
     rows: OnlineRows,
     now: datetime,
     request_id: str,
@@ -26,7 +26,7 @@ def ledger_rows(
     ----------
     scorer : Scorer
         The release that computed them.
-    answers : sequence of dict
+    answers : sequence of Answer
         As `Scorer.score` returns them; those without scores have no rows.
     rows : OnlineRows
         The vectors and facts they were computed from, in the same order.
@@ -47,7 +47,7 @@ def ledger_rows(
         part["score_id"] = score_id
         as_of = rows.as_of[i]
         assert as_of is not None  # a scored account has one
-        beside = kept_beside(answers[i], part)
+        beside = ledger_extras(answers[i], part)
         made.append(
             ScoreRow(
                 score_id=score_id,

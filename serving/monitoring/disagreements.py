@@ -1,4 +1,4 @@
-"""Which totals of the newest scores disagree, as the pages show it. Light to import."""
+"""Disagreeing totals of the latest scores, for the pages. Light to import."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def keep_disagreements(workspace: Workspace, run_id: str, found: Sequence[str]) 
 def kept(workspace: Workspace, run_id: str) -> list[str]:
     """Return the disagreements of a score run; empty when it has none or was not checked."""
     try:
-        told = read_json(workspace.state.reports / FILE)
+        stored = read_json(workspace.state.reports / FILE)
     except FileNotFoundError:
         return []
-    return list(told["found"]) if told["run_id"] == run_id else []
+    return list(stored["found"]) if stored["run_id"] == run_id else []

@@ -1,14 +1,14 @@
-"""How a published model fares: freshness, drift, expected and realised performance, the shadow.
+"""Monitoring of the published models: freshness, drift, expected and realised performance, shadow.
 
-Made after every book and read by the service; each number says how many accounts it rests on, and
-nothing is called drift or decay that so many cannot support.
+A report is made after every score run. Drift and decay are reported only where the number of
+accounts supports them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -21,6 +21,20 @@ from serving.ledger.model_archive import ModelArchive
 from serving.ledger.outcomes import contract_id
 from serving.ledger.score_rows import SHADOW, BookEntry, JudgedScore, ScoreRow
 from serving.monitoring.monitoring_store import LATEST, MonitoringInput
+from serving.monitoring.report import (
+    Agreement,
+    Estimated,
+    Expectation,
+    InputShift,
+    InputShifts,
+    Monitoring,
+    PairedMeasure,
+    PairedOutcomes,
+    Realised,
+    ScoreShift,
+    Shadow,
+    TargetReport,
+)
 from serving.scoring.scorer import ScoringModel
 from training.evaluation.drift import Drift, drift_of, histogram
 from training.evaluation.estimated_performance import expected_auc, expected_performance
@@ -41,17 +55,17 @@ from training.registry.releases import Release
 DECILES = tuple(k / 10 for k in range(1, 10))
 DRAWS = 200
 MIN_EVENTS = 10
-"""Events, and non-events, below which no realised performance is told."""
+"""Minimum events and non-events for realised performance."""
 
 MOST_ROWS = 50_000
-"""Of realised outcomes, the latest: a bound on time and memory."""
+"""Maximum number of realised outcomes (the latest), to limit time and memory."""
 
 OFF_LEVEL = 1.25
-"""Observed over expected events beyond which, either way, a level is off."""
+"""Ratio of observed to expected events, in either direction, that raises an alarm."""
 
 ASSUMPTION = (
-    "if the probabilities are calibrated and accounts leave independently of each other; it tells "
-    "whether the book became harder to rank, not whether the probabilities became wrong"
+    "if the probabilities are calibrated and accounts leave independently of each other; it shows "
+    "whether the accounts became harder to rank, not whether the probabilities became wrong"
 )
 
 _MEASURES: dict[str, Measure] = {
@@ -64,29 +78,29 @@ _MEASURES: dict[str, Measure] = {
 
 def monitor(
     workspace: Workspace, watched: MonitoringInput, ledger: Ledger, now: datetime
-) -> dict[str, Any]:
-    """Look at the newest book and at what became of earlier ones, and keep what was seen.
+) -> Monitoring:
+    """Make the monitoring report of the latest scores and store it.
 
     Parameters
     ----------
     workspace : Workspace
         The company.
-    watched : Watched
-        The newest book.
+    watched : MonitoringInput
+        The latest scored vectors.
     ledger : Ledger
-        Earlier books and their outcomes.
+        Earlier score runs and their outcomes.
     now : datetime
-        The clock.
+        The current time.
 
     Returns
     -------
-    dict
-        Plain JSON, see `schemas.Monitoring`; also written to ``monitoring/latest.json``.
+    Monitoring
+        The report; also written to ``monitoring/latest.json``.
     """
     age = now - watched.as_of
     limit = workspace.company.serving.stale_after_days
     archive, seed = ModelArchive(workspace.state), workspace.company.training.seed
-    report = {
+    report: Monitoring = {
         "made_at": to_second(now),
         "release_id": watched.release_id,
         "freshness": {
@@ -108,26 +122,28 @@ def monitor(
 
 def _of_target(
     model: ScoringModel, watched: MonitoringInput, archive: ModelArchive, ledger: Ledger, seed: int
-) -> dict[str, Any]:
+) -> TargetReport:
     matrix = model.encode(watched.values)
     p = model.bundle.predict(matrix).p
     judged = _judged(model, archive, ledger)
-    told: dict[str, Any] = {
-        "outcome": model.bundle.outcome,
+    report: TargetReport = {
+        "outcome": model.outcome,
         "bundle_sha": model.sha,
-        "verdict": model.bundle.verdict,
+        "verdict": model.verdict,
         "scores": _score_drift(model, p, watched.as_of, archive, ledger, seed),
         "inputs": _input_drift(model, matrix, seed),
         "expected": _expected(p, seed, watched.until.get(model.target)),
         "realised": realised(judged, seed),
         "realised_of_this_model": realised(_of_bundle(judged, model.sha), seed),
         "shadow": _shadow(model, archive, ledger, judged, seed),
+        "words": [],
     }
-    return told | {"words": words_of(told)}
+    report["words"] = words_of(report)
+    return report
 
 
-def _input_drift(model: ScoringModel, matrix: np.ndarray, seed: int) -> dict[str, Any] | None:
-    """Return drift by feature, strongest first; None for a model that keeps no reference."""
+def _input_drift(model: ScoringModel, matrix: np.ndarray, seed: int) -> InputShifts | None:
+    """Return drift by feature, strongest first; None for a model without reference data."""
     manifest = model.bundle.manifest
     n_reference = manifest.reference_entities
     if n_reference == 0:
@@ -136,13 +152,16 @@ def _input_drift(model: ScoringModel, matrix: np.ndarray, seed: int) -> dict[str
     columns = dict(zip(names, matrix.T, strict=True))
     found = drift_of(columns, manifest.reference, n_reference=n_reference, seed=seed)
     info = {item.name: item for item in model.bundle.info}
-    told = [
-        item.as_dict()
-        | {
-            "label": info[item.name].label,
-            "theme": info[item.name].theme,
-            "is_circumstance": is_circumstance(info[item.name]),
-        }
+    shifts = [
+        cast(
+            "InputShift",
+            item.as_dict()
+            | {
+                "label": info[item.name].label,
+                "theme": info[item.name].theme,
+                "is_circumstance": is_circumstance(info[item.name]),
+            },
+        )
         for item in sorted(found, key=lambda item: -(item.psi or 0.0))
     ]
     return {
@@ -151,7 +170,7 @@ def _input_drift(model: ScoringModel, matrix: np.ndarray, seed: int) -> dict[str
         "n_features": len(found),
         "n_moved": sum(_has_moved(item) for item in found),
         "n_too_few_to_tell": sum(item.verdict == "too few to tell" for item in found),
-        "features": told,
+        "features": shifts,
     }
 
 
@@ -166,11 +185,11 @@ def _score_drift(
     archive: ModelArchive,
     ledger: Ledger,
     seed: int,
-) -> dict[str, Any] | None:
-    """Compare the book's probabilities with those of the model's first book; None in that one.
+) -> ScoreShift | None:
+    """Compare the probabilities with those of the model's first score run; None in that run.
 
-    Not with those out of time in training: other models made them, of other accounts: those whose
-    outcome was known.
+    The out-of-time predictions of training are no reference: they come from other models and only
+    from accounts with a known outcome.
     """
     if not model.bundle.has_reasons:
         return None
@@ -190,32 +209,32 @@ def _score_drift(
         n_reference=len(before),
         seed=seed,
     )
-    return found.as_dict() | {"since": to_second(first.as_of)}
+    return cast("ScoreShift", found.as_dict() | {"since": to_second(first.as_of)})
 
 
 def _answered(
     target: str, archive: ModelArchive, ledger: Ledger, channel: str
 ) -> Iterator[tuple[BookEntry, Release]]:
-    """Yield the books of a target, oldest first, with the release that answered."""
+    """Yield the score runs of a target, oldest first, with their release."""
     for book in ledger.runs.every(channel=channel):
         if book.target == target:
             try:
                 yield book, archive.release(book.release_id)
             except BellwetherError:
-                continue  # a release that is not kept cannot say what it asked
+                continue  # the question of a release that is not kept is unknown
 
 
-def _expected(p: np.ndarray, seed: int, until: str | None) -> dict[str, Any] | None:
+def _expected(p: np.ndarray, seed: int, until: str | None) -> Expectation | None:
     if len(p) == 0:
         return None
-    told = {"assumption": ASSUMPTION, "until": until}
-    return expected_performance(p, seed=seed).as_dict() | told
+    found = expected_performance(p, seed=seed).as_dict()
+    return cast("Expectation", found | {"assumption": ASSUMPTION, "until": until})
 
 
 def _books_of(
     model: ScoringModel, archive: ModelArchive, ledger: Ledger, channel: str
 ) -> tuple[list[BookEntry], str]:
-    """Return the books that asked what the present model asks, and the identity of the question."""
+    """Return the score runs with the question of the current model, and the id of the question."""
     contract = contract_id(model.contract)
     found = [
         book
@@ -246,33 +265,43 @@ def _take(judged: JudgedScore, rows: Sequence[int]) -> JudgedScore:
     )
 
 
-def realised(judged: JudgedScore, seed: int) -> dict[str, Any]:
-    """Return how scores did that have outcomes, with 95 % intervals over accounts.
+def realised(judged: JudgedScore, seed: int) -> Realised:
+    """Return the performance of scores with known outcomes, with 95 % intervals over accounts.
 
     Returns
     -------
-    dict
-        n, n_accounts, events, from and to (prediction moments); auc (pairs within a month),
-        auc_pooled (pairs of all months), brier and observed_to_expected as value, low, high, and
-        expected_auc (within a month); those are None below `MIN_EVENTS` events or non-events.
+    Realised
+        The measures are None below `MIN_EVENTS` events or non-events.
     """
     rows = sorted(range(len(judged.p)), key=lambda i: judged.as_of[i])[-MOST_ROWS:]
     judged = _take(judged, rows)
     events = int(judged.label.sum())
-    told: dict[str, Any] = {
+    found: Realised = {
         "n": len(judged.p),
         "n_accounts": len(set(judged.entity_id)),
         "events": events,
         "from": to_second(min(judged.as_of)) if rows else None,
         "to": to_second(max(judged.as_of)) if rows else None,
-        **dict.fromkeys((*_MEASURES, "expected_auc")),
+        "auc": None,
+        "auc_pooled": None,
+        "brier": None,
+        "observed_to_expected": None,
+        "expected_auc": None,
     }
     if min(events, len(rows) - events) < MIN_EVENTS:
-        return told
+        return found
     sample = _sample(judged, judged.p)
     drawn = bootstrap(sample, _MEASURES, draws=DRAWS, seed=seed)
-    told |= {name: estimate(values).as_dict() for name, values in drawn.items()}
-    return told | {"expected_auc": expected_auc(sample.p, sample.cohort)}
+    found["auc"] = _estimated(drawn["auc"])
+    found["auc_pooled"] = _estimated(drawn["auc_pooled"])
+    found["brier"] = _estimated(drawn["brier"])
+    found["observed_to_expected"] = _estimated(drawn["observed_to_expected"])
+    found["expected_auc"] = expected_auc(sample.p, sample.cohort)
+    return found
+
+
+def _estimated(draws: np.ndarray) -> Estimated:
+    return cast("Estimated", estimate(draws).as_dict())
 
 
 def _sample(judged: JudgedScore, p: np.ndarray) -> Sample:
@@ -288,27 +317,31 @@ def _sample(judged: JudgedScore, p: np.ndarray) -> Sample:
 
 def _shadow(
     model: ScoringModel, archive: ModelArchive, ledger: Ledger, shown: JudgedScore, seed: int
-) -> dict[str, Any] | None:
-    """Compare the release in the shadow with what was shown beside it; None without one."""
+) -> Shadow | None:
+    """Compare the shadow release with the published one; None without a shadow release."""
     books, contract = _books_of(model, archive, ledger, SHADOW)
     if not books:
         return None
     last = books[-1]
     own = [b for b in books if b.release_id == last.release_id]
-    beside = [b for b in ledger.runs.every(channel="book") if _is_beside(b, last)]
-    told: dict[str, Any] = {"release_id": last.release_id, "n_books": len(own)}
-    if beside:
-        told["agreement"] = _agreement(
-            ledger.runs.scores_of(beside[-1]), ledger.runs.scores_of(last)
-        )
-    return told | {"outcomes": _duel(shown, ledger.outcomes.judged(own, contract), seed)}
+    published = [b for b in ledger.runs.every(channel="book") if _is_same_run(b, last)]
+    outcomes = _paired_outcomes(shown, ledger.outcomes.judged(own, contract), seed)
+    if not published:
+        return {"release_id": last.release_id, "n_books": len(own), "outcomes": outcomes}
+    agreement = _agreement(ledger.runs.scores_of(published[-1]), ledger.runs.scores_of(last))
+    return {
+        "release_id": last.release_id,
+        "n_books": len(own),
+        "agreement": agreement,
+        "outcomes": outcomes,
+    }
 
 
-def _is_beside(book: BookEntry, shadow: BookEntry) -> bool:
+def _is_same_run(book: BookEntry, shadow: BookEntry) -> bool:
     return book.target == shadow.target and book.as_of == shadow.as_of
 
 
-def _agreement(shown: Sequence[ScoreRow], shadow: Sequence[ScoreRow]) -> dict[str, Any]:
+def _agreement(shown: Sequence[ScoreRow], shadow: Sequence[ScoreRow]) -> Agreement:
     by_id = {row.entity_id: row for row in shown}
     pairs = [(by_id[row.entity_id], row) for row in shadow if row.entity_id in by_id]
     before, after = (np.array([pair[k].probability for pair in pairs]) for k in (0, 1))
@@ -320,8 +353,8 @@ def _agreement(shown: Sequence[ScoreRow], shadow: Sequence[ScoreRow]) -> dict[st
     }
 
 
-def _duel(shown: JudgedScore, shadow: JudgedScore, seed: int) -> dict[str, Any]:
-    """Return both models' measures on the same accounts and moments, and the paired difference."""
+def _paired_outcomes(shown: JudgedScore, shadow: JudgedScore, seed: int) -> PairedOutcomes:
+    """Return the measures of both models on the same accounts, and their paired difference."""
     known = {key: i for i, key in enumerate(zip(shown.entity_id, shown.as_of, strict=True))}
     rows = [
         (known[key], i)
@@ -330,62 +363,67 @@ def _duel(shown: JudgedScore, shadow: JudgedScore, seed: int) -> dict[str, Any]:
     ]
     both = _take(shadow, [i for _, i in rows])
     events = int(both.label.sum())
-    told: dict[str, Any] = {"n": len(rows), "events": events}
+    found: PairedOutcomes = {"n": len(rows), "events": events}
     if min(events, len(rows) - events) < MIN_EVENTS:
-        return told
+        return found
     champion = bootstrap(
         _sample(both, shown.p[[i for i, _ in rows]]), _MEASURES, draws=DRAWS, seed=seed
     )
     challenger = bootstrap(_sample(both, both.p), _MEASURES, draws=DRAWS, seed=seed)
-    for name in ("auc", "brier"):
-        told[name] = {
-            "shown": estimate(champion[name]).as_dict(),
-            "shadow": estimate(challenger[name]).as_dict(),
-            "difference": estimate(challenger[name] - champion[name]).as_dict(),
-        }
-    return told
+    found["auc"] = _paired(champion["auc"], challenger["auc"])
+    found["brier"] = _paired(champion["brier"], challenger["brier"])
+    return found
 
 
-def words_of(told: dict[str, Any]) -> list[str]:
-    """Return what is worth a sentence, alarms first."""
+def _paired(champion: np.ndarray, challenger: np.ndarray) -> PairedMeasure:
+    return {
+        "shown": _estimated(champion),
+        "shadow": _estimated(challenger),
+        "difference": _estimated(challenger - champion),
+    }
+
+
+def words_of(report: TargetReport) -> list[str]:
+    """Return the summary of a report in sentences, alarms first."""
     return [
-        *_realised_words(told["realised"]),
-        *_drift_words(told["scores"], told["inputs"]),
-        *_expected_words(told["expected"]),
-        *_shadow_words(told["shadow"]),
+        *_realised_words(report["realised"]),
+        *_drift_words(report["scores"], report["inputs"]),
+        *_expected_words(report["expected"]),
+        *_shadow_words(report["shadow"]),
     ]
 
 
-def _realised_words(found: dict[str, Any]) -> list[str]:
-    if found["auc"] is None:
+def _realised_words(found: Realised) -> list[str]:
+    area, ratio, pooled = found["auc"], found["observed_to_expected"], found["auc_pooled"]
+    if area is None or ratio is None or pooled is None:
         return [
-            f"{found['n']:,} past scores have an outcome, {found['events']} of them events: too "
-            "few to say how the model did"
+            f"{found['n']:,} past scores with a known outcome, {found['events']} of them events: "
+            "too few to measure performance"
         ]
-    area, ratio = found["auc"], found["observed_to_expected"]
     words = [
         f"AUC within months so far {area['value']:.2f} ({area['low']:.2f}–{area['high']:.2f}), "
-        f"over all months together {found['auc_pooled']['value']:.2f}, on {found['n']:,} scores "
-        f"with {found['events']} events; events came {ratio['value']:.2f} times as often as "
-        f"estimated ({ratio['low']:.2f}–{ratio['high']:.2f})"
+        f"over all months together {pooled['value']:.2f}, on {found['n']:,} scores "
+        f"with {found['events']} events; observed events were {ratio['value']:.2f} "
+        f"times the estimate ({ratio['low']:.2f}–{ratio['high']:.2f})"
     ]
-    is_off = not 1 / OFF_LEVEL <= ratio["value"] <= OFF_LEVEL
-    if is_off and not ratio["low"] <= 1.0 <= ratio["high"]:
-        words.insert(0, "ALARM: the level of the estimates is off; train again")
-    if area["high"] < found["expected_auc"]:
+    value, low, high = _known(ratio)
+    if not (1 / OFF_LEVEL <= value <= OFF_LEVEL or low <= 1.0 <= high):
+        words.insert(0, "ALARM: the observed rate differs from the estimates; train again")
+    implied = found["expected_auc"]
+    if implied is not None and _known(area)[2] < implied:
         words.insert(
             0,
-            "ALARM: it ranks worse than its own probabilities promise "
-            f"({found['expected_auc']:.2f}); train again",
+            "ALARM: the AUC is lower than its own probabilities imply "
+            f"({implied:.2f}); train again",
         )
     return words
 
 
-def _drift_words(scores: dict[str, Any] | None, inputs: dict[str, Any] | None) -> list[str]:
-    words = []
+def _drift_words(scores: ScoreShift | None, inputs: InputShifts | None) -> list[str]:
+    words: list[str] = []
     if scores is not None and scores["verdict"].startswith("moved"):
         words.append(
-            f"ALARM: the scores {scores['verdict']} since the model's first book, of "
+            f"ALARM: the scores {scores['verdict']} since the first score run of the model on "
             f"{scores['since'][:10]} (PSI {scores['psi']:.2f})"
         )
     if inputs is None:
@@ -396,42 +434,51 @@ def _drift_words(scores: dict[str, Any] | None, inputs: dict[str, Any] | None) -
     words.append(
         f"{len(moved)} of {inputs['n_features']} inputs moved since training: {named}"
         if moved
-        else f"no input moved more than {n} can show"
+        else f"no significant drift of the inputs over {n}"
     )
     if inputs["n_too_few_to_tell"]:
-        words.append(f"{inputs['n_too_few_to_tell']} inputs: {n} are too few to tell a shift")
+        words.append(f"{inputs['n_too_few_to_tell']} inputs: {n} are too few to detect drift")
     return words
 
 
-def _expected_words(found: dict[str, Any] | None) -> list[str]:
+def _expected_words(found: Expectation | None) -> list[str]:
     if found is None:
-        return ["nobody is scored"]
+        return ["no accounts are scored"]
     area = (
         "too few events expected for an AUC"
         if found["auc"] is None
-        else f"AUC within the book {found['auc']:.2f} "
-        f"({found['auc_low']:.2f}–{found['auc_high']:.2f})"
+        else f"AUC {found['auc']:.2f} ({found['auc_low']:.2f}–{found['auc_high']:.2f})"
     )
     by = f" by {found['until']}" if found["until"] else ""
     return [
-        f"to be expected of this book{by}: {found['events']:.0f} events "
+        f"expected{by}: {found['events']:.0f} events "
         f"({found['events_low']:.0f}–{found['events_high']:.0f}), {area}, {found['assumption']}"
     ]
 
 
-def _shadow_words(found: dict[str, Any] | None) -> list[str]:
+def _shadow_words(found: Shadow | None) -> list[str]:
     if found is None:
         return []
     outcomes = found["outcomes"]
     if "brier" not in outcomes:
         return [
-            f"in the shadow: {found['release_id']}, {outcomes['n']:,} scores with an outcome, "
+            f"shadow release {found['release_id']}: {outcomes['n']:,} scores with a known outcome, "
             f"{outcomes['events']} events: too few to compare"
         ]
-    gap = outcomes["brier"]["difference"]
-    clear = not gap["low"] <= 0.0 <= gap["high"]
-    verdict = ("better" if gap["value"] < 0 else "worse") if clear else "no different"
+    value, low, high = _known(outcomes["brier"]["difference"])
+    is_clear = not low <= 0.0 <= high
+    verdict = ("better" if value < 0 else "worse") if is_clear else "no different"
     return [
-        f"in the shadow: {found['release_id']} is {verdict} on {outcomes['n']:,} scores, Brier "
-        f"{gap['value']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
+        f"shadow release {found['release_id']} is {verdict} on {outcomes['n']:,} scores, Brier "
+        f"{value:+.4f} ({low:+.4f} to {high:+.4f})"
     ]
+
+
+def _known(found: Estimated) -> tuple[float, float, float]:
+    """Return value and interval; an estimate that is not known has an unlimited interval."""
+    value, low, high = found["value"], found["low"], found["high"]
+    return (
+        np.nan if value is None else value,
+        -np.inf if low is None else low,
+        np.inf if high is None else high,
+    )

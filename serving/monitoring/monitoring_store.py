@@ -1,4 +1,4 @@
-"""What is looked at, and where what was seen lies. Light to import: the service reads it."""
+"""Input of the monitoring, and storage of its report. Light to import."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from configs.runtime.state_directory import read_json
+from serving.monitoring.report import Monitoring
 from serving.scoring.scorer import ScoringModel
 
 LATEST = "latest.json"
@@ -18,22 +18,22 @@ LATEST = "latest.json"
 
 @dataclass(frozen=True)
 class MonitoringInput:
-    """The newest book as it was scored.
+    """Latest scored vectors as input of the monitoring.
 
     Attributes
     ----------
-    models : sequence of Model
-        What answered, one per target.
+    models : sequence of ScoringModel
+        Current models, one per target.
     values : numpy.ndarray
-        (scored accounts, vector).
+        (scored accounts, features) served vectors.
     as_of : datetime
         The prediction moment.
     release_id : str
-        What is published.
+        The published release.
     n_accounts : int
-        All customers of the book; closed accounts are none.
+        All current customers, without closed accounts.
     until : mapping of str to str
-        Target to the last day that its estimates look to, ISO 8601.
+        Last day of the prediction windows by target, ISO 8601.
     """
 
     models: Sequence[ScoringModel]
@@ -44,10 +44,10 @@ class MonitoringInput:
     until: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_monitoring(folder: Path) -> dict[str, Any] | None:
-    """Return what was seen last, None when nothing was."""
+def read_monitoring(folder: Path) -> Monitoring | None:
+    """Return the latest monitoring report, or None."""
     try:
-        found: dict[str, Any] = read_json(folder / LATEST)
+        found: Monitoring = read_json(folder / LATEST)
     except FileNotFoundError:
         return None
     return found

@@ -31,7 +31,8 @@ from configs.runtime.tables import JOB_TABLES, jobs_table
 from configs.runtime.work_queue import Claim, LostClaimError, WorkQueue
 from configs.schema.workspace import Workspace
 from serving.http.problems import ProblemError
-from serving.scoring.export_rows import SCHEMA, csv_lines, flat_row
+from serving.scoring.export_columns import SCHEMA, ExportRow
+from serving.scoring.export_rows import csv_lines, flat_row
 
 if TYPE_CHECKING:
     from serving.online.server_state import ServerState
@@ -289,6 +290,6 @@ def _collect(folder: Path, parts: Path) -> None:
     shutil.rmtree(parts)
 
 
-def _flat(files: list[Path]) -> Iterator[list[dict[str, Any]]]:
+def _flat(files: list[Path]) -> Iterator[list[ExportRow]]:
     for path in files:
         yield [flat_row(orjson.loads(line)) for line in path.read_bytes().splitlines()]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import orjson
@@ -22,7 +21,8 @@ from serving.ledger.answer_rows import ledger_rows
 from serving.ledger.score_rows import ScoreRow
 from serving.ledger.shadow_scoring import shadow_rows
 from serving.online.release_loader import LoadedRelease
-from serving.scoring.scorer import Scorer, status
+from serving.scoring.answer import Answer
+from serving.scoring.scorer import Scorer, status_answer
 
 logger = logging.getLogger("bellwether.serving")
 
@@ -30,13 +30,13 @@ PART_ACCOUNTS = 128
 """Accounts of a batch that are scored and handed to the ledger together."""
 
 
-class Answer:
+class EncodedAnswer:
     """One account's answer, as a value and as JSON; each is made from the other when it is needed.
 
     Parameters
     ----------
     value : mapping, optional
-        As it was computed (`serving.api.schemas.Answer`).
+        As it was computed (`serving.scoring.answer.Answer`).
     body : bytes, optional
         Its JSON; one of the two is given.
     status : str
@@ -44,7 +44,7 @@ class Answer:
     """
 
     def __init__(
-        self, value: Mapping[str, Any] | None = None, body: bytes | None = None, status: str = ""
+        self, value: Answer | None = None, body: bytes | None = None, status: str = ""
     ) -> None:
         if value is not None:
             self.value = value
@@ -53,9 +53,9 @@ class Answer:
         self.status: str = status or self.value["status"]
 
     @cached_property
-    def value(self) -> Mapping[str, Any]:
+    def value(self) -> Answer:
         """The answer as plain values."""
-        value: Mapping[str, Any] = orjson.loads(self.body)
+        value: Answer = orjson.loads(self.body)
         return value
 
     @cached_property
@@ -70,7 +70,7 @@ class ScoredBatch:
 
     Attributes
     ----------
-    given : list of Answer
+    given : list of EncodedAnswer
         One per account asked, in that order; every score carries its ``score_id``.
     rows : list of ScoreRow
         One per account and target, without repeats.
@@ -80,13 +80,13 @@ class ScoredBatch:
         Of a batch: what answered all of it.
     """
 
-    given: list[Answer]
+    given: list[EncodedAnswer]
     rows: list[ScoreRow]
     shadow: list[ScoreRow] = field(default_factory=list)
     release_id: str = ""
 
     @property
-    def answers(self) -> list[Mapping[str, Any]]:
+    def answers(self) -> list[Answer]:
         """The answers as plain values."""
         return [item.value for item in self.given]
 
@@ -164,7 +164,7 @@ def _score_part(
             extra={"request_id": request.request_id},
         )
     if len(account_ids) == 1:
-        return ScoredBatch([Answer({"account_id": account_ids[0], **status(FAILED)})], [])
+        return ScoredBatch([EncodedAnswer(status_answer(account_ids[0], FAILED))], [])
     return _joined([_score_part(stage, [one], request, now) for one in account_ids])
 
 
@@ -216,7 +216,7 @@ def _stored(
     body, rows = stored.serve(
         stage.scorer, row, account_id, now, request.request_id, request.channel
     )
-    return ScoredBatch([Answer(body=body, status=stored.status)], rows)
+    return ScoredBatch([EncodedAnswer(body=body, status=stored.status)], rows)
 
 
 def _seen(rows: OnlineRows, request: ScoreRequest) -> OnlineRows:
@@ -237,7 +237,7 @@ def _computed(
     answers = scorer.score(account_ids, rows, now)
     made = iter(ledger_rows(scorer, answers, rows, now, request.request_id, request.channel))
     return [
-        ScoredBatch([Answer(answer)], list(islice(made, len(answer.get("scores", ())))))
+        ScoredBatch([EncodedAnswer(answer)], list(islice(made, len(answer.get("scores", ())))))
         for answer in answers
     ]
 

@@ -37,6 +37,7 @@ from serving.ledger.model_archive import ModelArchive
 from serving.ledger.score_changes import change_of
 from serving.ledger.score_rows import ScoreRow
 from serving.monitoring.monitoring_store import read_monitoring
+from serving.monitoring.report import Monitoring
 from serving.online.background import BackgroundWorkers
 from serving.online.jobs import Jobs
 from serving.online.release_loader import LoadedRelease, Ranks, ReleaseLoader
@@ -92,7 +93,7 @@ class ServerState:
         self.clock = clock or workspace.company.clock
         self.stage: LoadedRelease | None = None
         self.book: CurrentBook | None = None
-        self.monitoring: dict[str, Any] | None = None
+        self.monitoring: Monitoring | None = None
         self.notes: dict[str, str] = {}
         self.managers: dict[str, str] = {}
         self.capacities: dict[str, float] = {}

@@ -17,10 +17,11 @@ import numpy as np
 from configs.runtime.errors import did_you_mean
 from features.feast_store import OnlineRows
 from serving.auth.permissions import sees
-from serving.http.problems import ProblemError
+from serving.http.problems import FieldError, ProblemError
 from serving.http.score_text import UNKNOWN, instant
 from serving.online.release_loader import LoadedRelease
 from serving.online.server_state import ServerState
+from serving.scoring.answer import Answer, Score
 from training.model.manifest_parts import FeatureReference
 
 NOTE = (
@@ -28,7 +29,7 @@ NOTE = (
     "follow from one another are not recomputed."
 )
 
-_SHOWN = (
+_SHOWN: tuple[str, ...] = (
     "target",
     "outcome",
     "measure",
@@ -83,7 +84,7 @@ def suppose(
     nothing = np.full((1, stage.scorer.width), np.nan)
     known = {"status": "scored", "tenure_days": 0}
     rows = OnlineRows(np.ones(1, dtype=bool), nothing, nothing, [known], [now])
-    return suppose_of(AccountState(stage, None, rows, {}, now), features)
+    return suppose_of(AccountState(stage, None, rows, None, now), features)
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ class AccountState:
         Whose values; None for nobody's.
     rows : OnlineRows
         One row.
-    answer : dict
-        What is said of the account at present; empty for nobody.
+    answer : Answer or None
+        What is said of the account at present; None for nobody.
     now : datetime
         The clock.
     """
@@ -107,7 +108,7 @@ class AccountState:
     stage: LoadedRelease
     account_id: str | None
     rows: OnlineRows
-    answer: dict[str, Any]
+    answer: Answer | None
     now: datetime
 
 
@@ -153,7 +154,7 @@ def suppose_of(start: AccountState, features: Mapping[str, float | None]) -> dic
         "out_of_range": _out_of_range(stage, names, supposed[0]),
         "missing": [name for name, value in zip(names, supposed[0], strict=True) if value != value],
         "scores": {
-            target: {name: part[name] for name in _SHOWN} | _beside(before, target, part)
+            target: {name: _plain(part)[name] for name in _SHOWN} | _beside(before, target, part)
             for target, part in after["scores"].items()
         },
     }
@@ -163,7 +164,7 @@ def _check_names(features: Mapping[str, Any], names: list[str]) -> None:
     """Refuse what is no feature; one that this release does not use is none the less one."""
     known = {*names, *meanings()}
     elsewhere = "GET /v1/release has those in use"
-    errors = [
+    errors: list[FieldError] = [
         {
             "pointer": f"/features/{name[:100]}",
             "message": f"unknown feature; {did_you_mean(name, known) or elsewhere}",
@@ -223,8 +224,12 @@ def _out_of_range(
     return list(found.values())
 
 
-def _beside(before: Mapping[str, Any], target: str, part: Mapping[str, Any]) -> dict[str, Any]:
-    if not before:
+def _plain(part: Score) -> Mapping[str, Any]:
+    return part
+
+
+def _beside(before: Answer | None, target: str, part: Score) -> dict[str, Any]:
+    if before is None:
         return {"before": None, "difference": None}
     p = before["scores"][target]["probability"]
     return {"before": p, "difference": part["probability"] - p}

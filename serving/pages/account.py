@@ -1,20 +1,35 @@
-"""One account: the headline in its own terms, the waterfall, the facts behind it."""
+"""Account page: estimate, waterfall of its parts, and the facts behind the reasons."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, TypedDict
+
+from fastapi import Depends, Request
+from starlette.responses import Response
 
 from features.tables.catalog import THEMES
-from serving.http.score_text import VERDICT_WORDS, rounded_to_sum
+from serving.auth.permissions import SCORE, RequiredRole, caller_of
+from serving.http.problems import ProblemError
+from serving.http.score_text import UNKNOWN, VERDICT_WORDS, rounded_to_sum
+from serving.online.current_state import Live
+from serving.online.score_request import ScoredBatch
+from serving.online.server_state import ServerState
+from serving.pages.account_context import Context
+from serving.pages.common import PageRouter, as_csv, common, csv_of, visible_owners
+from serving.pages.templating import page
+from serving.scoring.answer import Answer, Score
 from serving.scoring.export_rows import first_per_outcome
 from training.model.reason_text import capitalize
+from training.model.reasons import Fact, Reason
 
 SMALL_POINTS = 0.0005
-"""Themes that move the estimate less are added up in one step."""
+"""Themes with a smaller effect are summed in one step."""
 
-NOT_KNOWN = "Not known"
-"""The step of what the model makes of unknown values."""
+MISSING = "Missing values"
+"""Step of the effect of missing values."""
 
 BAR_WIDTH, BAR_HEIGHT = 320, 20
 
@@ -30,18 +45,108 @@ COLUMNS = (
     "window_days",
     "feature",
 )
-"""Columns of the CSV twin, see `lines`."""
+"""Columns of the CSV version; see `lines`."""
 
 
-def view(answer: Mapping[str, Any], changes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """Return what the template of an account takes.
+Answered = Callable[[ServerState, str, Request], Awaitable[ScoredBatch]]
+
+
+class Bar(TypedDict):
+    """One step of the waterfall."""
+
+    name: str
+    points: float
+    x: float
+    width: float
+    end: float
+    kind: str
+
+
+class Edge(TypedDict):
+    """Start or end of the waterfall."""
+
+    points: float
+    end: float
+
+
+class Waterfall(TypedDict):
+    """Steps from the base to the estimate, in points of probability from 0 to 100."""
+
+    base: Edge
+    bars: list[Bar]
+    total: Edge
+    right: int
+    width: int
+    height: int
+
+
+class ShownFact(Fact):
+    """Fact with its displayed points."""
+
+    printed: float
+
+
+class ShownReason(TypedDict):
+    """Reason with displayed points that add up."""
+
+    code: str
+    theme: str
+    direction: str
+    points: float
+    text: str
+    facts: list[ShownFact]
+    printed: float
+    rest: float
+
+
+def account_router(answered: Answered) -> PageRouter:
+    """Return the routes of the account page.
 
     Parameters
     ----------
-    answer : mapping
-        Of `serving.scoring.scorer.Scorer.score`.
+    answered : callable
+        Scores an account and waits for the ledger.
+    """
+    router = PageRouter(dependencies=[Depends(RequiredRole(SCORE))])
+
+    async def scored_account(account_id: str, request: Request, live: Live) -> ScoredBatch:
+        scored = await answered(live, account_id[:200], request)
+        if scored.answers[0]["status"] == UNKNOWN:
+            raise ProblemError("unknown-account", f"There is no account “{account_id[:200]}”.")
+        return scored
+
+    @router.get("/accounts/{account_id:path}/facts.csv")
+    async def facts_csv(account_id: str, request: Request, live: Live) -> Response:
+        """Return the parts of the estimates of an account as CSV."""
+        answer = (await scored_account(account_id, request, live)).answers[0]
+        return as_csv("account", csv_of(COLUMNS, lines(answer)))
+
+    @router.page("/accounts/{account_id:path}")
+    async def account_page(
+        account_id: str, request: Request, live: Live, context: Context
+    ) -> Response:
+        """Return the page of an account; the scores it shows are in the ledger."""
+        scored = await scored_account(account_id, request, live)
+        answer, loop = scored.answers[0], asyncio.get_running_loop()
+        changes = await loop.run_in_executor(live.singles, live.changes, scored.rows)
+        sees_all = visible_owners(live, request) is None
+        who = caller_of(request).name
+        work = partial(context.account_context, answer, live, who, sees_all=sees_all)
+        aside = await loop.run_in_executor(live.singles, work)
+        return page("account.html", **common(live, ""), **view(answer, changes), beside=aside)
+
+    return router
+
+
+def view(answer: Answer, changes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Return the template values of an account.
+
+    Parameters
+    ----------
+    answer : Answer
+        Answer of the scorer.
     changes : sequence of mapping
-        What changed since the scores shown before (`serving.ledger.score_changes.change_of`).
+        Changes since the previous scores (`serving.ledger.score_changes.change_of`).
     """
     firsts = first_per_outcome(answer)
     risk = firsts.get("churn") or firsts.get("contraction")
@@ -61,17 +166,17 @@ def view(answer: Mapping[str, Any], changes: Sequence[Mapping[str, Any]] = ()) -
         "steps": steps,
         "raises": groups(risk["raises"], steps) if risk else [],
         "lowers": groups(risk["lowers"], steps) if risk else [],
-        "unknown_points": printed_of(steps).get(NOT_KNOWN, 0.0),
+        "unknown_points": printed_points(steps).get(MISSING, 0.0),
         "rest_of_change": _rest(_changed(changes, risk)),
         "verdict_words": VERDICT_WORDS,
     }
 
 
-def lines(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Return what the estimates of an account are made of as flat lines, for CSV.
+def lines(answer: Answer) -> Iterator[dict[str, Any]]:
+    """Return the parts of the estimates of an account as flat rows for CSV.
 
-    One line per ``step`` from the ``base`` to the ``estimate``, which add up in ``points`` (out of
-    100), and one per ``fact`` with its value, its own past and that of similar accounts.
+    One row per ``step`` from the ``base`` to the ``estimate``, whose ``points`` (0 to 100) add up,
+    and one per ``fact`` with its value, the account's own past and that of similar accounts.
     """
     for part in first_per_outcome(answer).values():
         named = {"target": part["target"]}
@@ -85,28 +190,26 @@ def lines(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 yield {**named, "kind": "fact", **fact, **own}
 
 
-def _changed(
-    changes: Sequence[Mapping[str, Any]], risk: Mapping[str, Any] | None
-) -> Mapping[str, Any] | None:
-    """Return the change of the risk, where there was an earlier score, of whatever question."""
+def _changed(changes: Sequence[Mapping[str, Any]], risk: Score | None) -> Mapping[str, Any] | None:
+    """Return the change of the risk if there was an earlier score, of any question."""
     of_risk = [item for item in changes if risk and item["target"] == risk["target"]]
     return of_risk[0] if of_risk and of_risk[0]["is_comparable"] is not None else None
 
 
-def steps_of(part: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Return what moves an estimate from its base, strongest first, circumstances and gaps last."""
+def steps_of(part: Score) -> list[tuple[str, float]]:
+    """Return the steps from the base to the estimate: themes, circumstances, missing values."""
     themes = {capitalize(THEMES[theme]): points for theme, points in part["themes"].items()}
     shown = {name: points for name, points in themes.items() if abs(points) >= SMALL_POINTS}
     steps = sorted(shown.items(), key=lambda item: (-abs(item[1]), item[0]))
     rest = sum(points for name, points in themes.items() if name not in shown)
     if len(shown) < len(themes):
         steps.append(("Everything else", rest))
-    aside = [("Context (cannot be changed)", part["context"]), (NOT_KNOWN, part["unknown"])]
+    aside = [("Context (cannot be changed)", part["context"]), (MISSING, part["unknown"])]
     return [*steps, *(step for step in aside if step[1])]
 
 
-def waterfall(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the steps from the base to the estimate, with bars, in points out of 100.
+def waterfall(part: Score) -> Waterfall:
+    """Return the steps from the base to the estimate with their bars, in points of 100.
 
     The printed numbers add up to the printed estimate: see `rounded_to_sum`.
     """
@@ -118,7 +221,7 @@ def waterfall(part: Mapping[str, Any]) -> dict[str, Any]:
         edges.append(edges[-1] + value)
     right = axis_end(edges)
     place = BAR_WIDTH / right
-    bars = [
+    bars: list[Bar] = [
         {
             "name": name,
             "points": points,
@@ -130,7 +233,7 @@ def waterfall(part: Mapping[str, Any]) -> dict[str, Any]:
         for (name, _), points, start, end in zip(
             steps, printed[1:], edges[1:-1], edges[2:], strict=True
         )
-        if points  # what prints as nothing is no step
+        if points  # steps that round to zero are not shown
     ]
     return {
         "base": {"points": printed[0], "end": round(edges[1] * place, 2)},
@@ -145,35 +248,33 @@ def waterfall(part: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def printed_of(steps: Mapping[str, Any] | None) -> dict[str, float]:
-    """Return what the waterfall prints of each step, by its name."""
+def printed_points(steps: Waterfall | None) -> dict[str, float]:
+    """Return the displayed points of each step of the waterfall, by name."""
     return {bar["name"]: bar["points"] for bar in steps["bars"]} if steps else {}
 
 
-def groups(
-    reasons: Sequence[Mapping[str, Any]], steps: Mapping[str, Any] | None
-) -> list[dict[str, Any]]:
-    """Return reasons as the page lists them: each theme with the points its step prints.
+def groups(reasons: Sequence[Reason], steps: Waterfall | None) -> list[ShownReason]:
+    """Return reasons as the page lists them, each with the points of its step in the waterfall.
 
-    The printed points of the facts, and of what else the theme holds (`rest`), add up to them: each
+    The displayed points of the facts and of the rest of the theme (`rest`) add up to them; each
     number is rounded once.
     """
-    printed = printed_of(steps)
-    found = []
+    printed = printed_points(steps)
+    found: list[ShownReason] = []
     for reason in reasons:
         name = capitalize(THEMES.get(reason["theme"], ""))
         total = printed.get(name, round(100.0 * reason["points"], 1))
         exact = [100.0 * fact["points"] for fact in reason["facts"]]
         *facts, rest = rounded_to_sum([*exact, 100.0 * reason["points"] - sum(exact)], total)
-        told = [
+        shown: list[ShownFact] = [
             {**fact, "printed": points} for fact, points in zip(reason["facts"], facts, strict=True)
         ]
-        found.append({**reason, "printed": total, "facts": told, "rest": rest})
+        found.append({**reason, "printed": total, "facts": shown, "rest": rest})
     return found
 
 
 def _rest(change: Mapping[str, Any] | None) -> float:
-    """Return what the printed parts of a change leave of its printed difference."""
+    """Return the displayed difference of a change minus its displayed parts."""
     if not change or not change.get("parts"):
         return 0.0
     ends = [round(100.0 * change[end]["probability"], 1) for end in ("after", "before")]
@@ -181,7 +282,7 @@ def _rest(change: Mapping[str, Any] | None) -> float:
 
 
 def axis_end(values: Sequence[float]) -> int:
-    """Return the round right end of an axis from 0 that holds all values and some air.
+    """Return the round right end of an axis from 0 that contains all values with a margin.
 
     >>> axis_end([10.3, 31.2, 28.0]), axis_end([0.4, 2.1]), axis_end([99.0])
     (35, 5, 100)

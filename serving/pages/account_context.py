@@ -1,37 +1,40 @@
-"""What stands beside an account's estimate: evidence, precedents, plays, the life of its risk.
+"""Context of an account: evidence, similar accounts, plays, risk events and history.
 
-None of it is needed to answer: what cannot be read is left out and said, and the estimate stands.
+The estimate does not depend on it: a part that cannot be read is logged and shown as missing.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Annotated, TypedDict, TypeVar
 from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from fastapi import Depends
 
 from configs.runtime.errors import BellwetherError
 from configs.schema.plays import Plays, load_plays
 from configs.schema.workspace import Workspace
-from serving.batch.band_medians import EVERYBODY, BandMedians, levels_of
+from serving.batch.band_medians import ALL_ACCOUNTS, BandMedians, levels_of
 from serving.batch.score_book import ScoreRun, read_table
 from serving.ledger.score_changes import asked_of
+from serving.online.current_state import Live
 from serving.online.server_state import CurrentBook, ServerState
 from serving.pages.history_charts import HistoryCharts
 from serving.pages.risk_history import MOST_POINTS, History, history_of
 from serving.pages.track_record import DID
 from serving.pages.whats_new import MOST, Update, news
+from serving.scoring.answer import Answer
 from serving.scoring.export_rows import first_per_outcome, flat_row
-from serving.scoring.playbooks import has_conflict, suggest
-from serving.workflow.driver_evidence import DriverEvidence
-from serving.workflow.risk_cases import MOVES, STAGE_WORDS, lives, tried
+from serving.scoring.playbooks import Suggestion, has_conflict, suggest
+from serving.workflow.driver_evidence import DriverEvidence, Listing, Weeks
+from serving.workflow.risk_cases import MOVES, STAGE_WORDS, Event, Risk, Stage, lives, tried
 from serving.workflow.risk_store import RiskStore, new_event_id
 from serving.workflow.similar_accounts import PastCase, SimilarAccounts
 
@@ -39,12 +42,57 @@ logger = logging.getLogger("bellwether.serving")
 
 T = TypeVar("T")
 
-NEWS_KEPT = 8
-"""Pairs of books whose news are kept in memory."""
+UPDATES_CACHED = 8
+"""Pairs of score runs whose differences are kept in memory."""
+
+
+class RiskPanel(TypedDict):
+    """Risk of an account with its events, and the plays that fit."""
+
+    risk: Risk | None
+    days_in_stage: int | None
+    overdue_days: int | None
+    suggestions: tuple[Suggestion, ...]
+    has_conflict: bool
+    events: list[Event]
+    play_titles: dict[str, str]
+    moves: tuple[Stage, ...]
+    after: str
+    today: date
+    event_ids: list[str]
+
+
+class Side(TypedDict):
+    """Context of one account; a part that cannot be read is None."""
+
+    listings: list[Listing] | None
+    weeks: Weeks | None
+    precedents: SimilarAccounts | None
+    history: History | None
+    levels: BandMedians | None
+    case: RiskPanel | None
+    said: dict[str, tuple[str, datetime]] | None
+    stage_words: dict[Stage, str]
+
+
+class News(TypedDict):
+    """Differences between the published scores and an earlier score run."""
+
+    since: str
+    items: list[Update]
+    n: int
+
+
+class BookSide(TypedDict):
+    """Context of the list of accounts."""
+
+    news: News | None
+    trails: Mapping[str, Sequence[tuple[date, float]]]
+    n_escalated: int
 
 
 class AccountContext:
-    """Everything a page about one account needs beside the score; opened on first use.
+    """Reads the context of accounts; files and databases are opened on first use.
 
     Parameters
     ----------
@@ -57,10 +105,10 @@ class AccountContext:
         self._lock = threading.Lock()
         self._plays: Plays | None = None
         self._evidence: DriverEvidence | None = None
-        self._casebook: RiskStore | None = None
+        self._risks: RiskStore | None = None
         self._past: dict[tuple[str, str], PastCase | None] = {}
         self._news_of: dict[tuple[str, str], list[Update]] = {}
-        self.trails = HistoryCharts(workspace.state)
+        self.charts = HistoryCharts(workspace.state)
 
     @property
     def plays(self) -> Plays:
@@ -71,68 +119,68 @@ class AccountContext:
             return self._plays
 
     @property
-    def casebook(self) -> RiskStore:
+    def risks(self) -> RiskStore:
         """The risks of the company."""
         plays = self.plays
         with self._lock:
-            if self._casebook is None:
-                self._casebook = RiskStore.open(self._workspace, plays)
-            return self._casebook
+            if self._risks is None:
+                self._risks = RiskStore.open(self._workspace, plays)
+            return self._risks
 
-    def beside(
-        self, answer: Mapping[str, Any], live: ServerState, who: str, *, sees_all: bool = True
-    ) -> dict[str, Any]:
-        """Return what the template shows beside an answer; each part None when it cannot be read.
+    def account_context(
+        self, answer: Answer, live: ServerState, who: str, *, sees_all: bool = True
+    ) -> Side:
+        """Return the context of an account.
 
         Parameters
         ----------
-        answer : mapping
-            Of `serving.scoring.scorer.Scorer.score`.
-        live : Live
-            What is served.
+        answer : Answer
+            Answer of the scorer.
+        live : ServerState
+            The server state.
         who : str
-            The reader.
+            Name of the reader.
         sees_all : bool
-            Whether the reader sees every account; others are told counts of similar accounts,
-            and not which they were.
+            Whether the reader may see every account; others see the number of similar accounts but
+            not their names.
         """
         return {
             "listings": self._try("evidence", lambda: self._listings(answer)),
             "weeks": self._try("evidence", lambda: self._weeks(answer)),
-            "precedents": self._try("precedents", lambda: self._precedents(answer, sees_all)),
+            "precedents": self._try("similar accounts", lambda: self._similar(answer, sees_all)),
             "history": self._try("history", lambda: self._history(answer, live)),
-            "levels": self._try("levels", lambda: self._levels(answer, live)),
-            "case": self._try("risks", lambda: self._case(answer, live.clock())),
+            "levels": self._try("band medians", lambda: self._levels(answer, live)),
+            "case": self._try("risks", lambda: self._risk_panel(answer, live.clock())),
             "said": self._try("feedback", lambda: live.intake.said(answer["account_id"], who)),
             "stage_words": STAGE_WORDS,
         }
 
-    def beside_book(self, book: CurrentBook, whole: CurrentBook, who: str) -> dict[str, Any]:
-        """Return what stands beside the book: what is new to somebody, and how risks went.
+    def book_context(self, book: CurrentBook, whole: CurrentBook, who: str) -> BookSide:
+        """Return the context of the list of accounts: updates, risk histories and escalations.
 
         Parameters
         ----------
-        book : Book
-            What they see of the last book.
-        whole : Book
-            All of it.
+        book : CurrentBook
+            Visible scores.
+        whole : CurrentBook
+            All published scores.
         who : str
-            The reader.
+            Name of the reader.
         """
         return {
-            "news": self._try("news", lambda: self._news(book, whole, who)),
-            "trails": self._try("trails", lambda: self.trails.of(book.run)) or {},
+            "news": self._try("updates", lambda: self._news(book, whole, who)),
+            "trails": self._try("risk histories", lambda: self.charts.of(book.run)) or {},
             "n_escalated": self._try("escalations", lambda: self._n_escalated(book)) or 0,
         }
 
     def _n_escalated(self, book: CurrentBook) -> int:
-        found = pa.array(self.casebook.escalated_risks(), pa.string())
+        found = pa.array(self.risks.escalated_risks(), pa.string())
         return int(pc.sum(pc.is_in(book.table["account_id"], found)).as_py() or 0)
 
-    def _news(self, book: CurrentBook, whole: CurrentBook, who: str) -> dict[str, Any] | None:
-        seen_before = self.trails.earlier(self.casebook.look(who, book.run.run_id))
-        # who looks for the first time is told what a week brought
-        earlier = seen_before or self.trails.about_a_week_before(book.run)
+    def _news(self, book: CurrentBook, whole: CurrentBook, who: str) -> News | None:
+        seen_before = self.charts.earlier(self.risks.look(who, book.run.run_id))
+        # A new reader sees the changes of the last week.
+        earlier = seen_before or self.charts.about_a_week_before(book.run)
         if earlier is None:
             return None
         found = self._news_since(earlier, whole)
@@ -142,14 +190,14 @@ class AccountContext:
         return {"since": earlier.as_of, "items": found[:MOST], "n": len(found)}
 
     def _news_since(self, earlier: ScoreRun, whole: CurrentBook) -> list[Update]:
-        """Return what is new between two books; compared once for everybody who asks."""
+        """Return the updates between two score runs; cached for all readers."""
         key = (earlier.run_id, whole.run.run_id)
         with self._lock:
             found = self._news_of.get(key)
         if found is None:
             found = news(read_table(earlier), whole.table)
             with self._lock:
-                while len(self._news_of) >= NEWS_KEPT:
+                while len(self._news_of) >= UPDATES_CACHED:
                     del self._news_of[next(iter(self._news_of))]
                 self._news_of[key] = found
         return found
@@ -167,20 +215,20 @@ class AccountContext:
                 self._evidence = DriverEvidence(self._workspace.state)
             return self._evidence
 
-    def _listings(self, answer: Mapping[str, Any]) -> list[Any]:
+    def _listings(self, answer: Answer) -> list[Listing]:
         risk = first_per_outcome(answer).get("churn")
-        if risk is None:
+        as_of = answer.get("as_of")
+        if risk is None or as_of is None:
             return []
         reasons = (*risk["raises"], *risk["lowers"])
         themes = [reason["theme"] for reason in reasons]
-        return self._reader().listings(answer["account_id"], _day(answer["as_of"]), themes)
+        return self._reader().listings(answer["account_id"], _day(as_of), themes)
 
-    def _weeks(self, answer: Mapping[str, Any]) -> Any:
-        if not answer.get("as_of"):
-            return None
-        return self._reader().weeks(answer["account_id"], _day(answer["as_of"]))
+    def _weeks(self, answer: Answer) -> Weeks | None:
+        as_of = answer.get("as_of")
+        return self._reader().weeks(answer["account_id"], _day(as_of)) if as_of else None
 
-    def _precedents(self, answer: Mapping[str, Any], sees_all: bool) -> SimilarAccounts | None:
+    def _similar(self, answer: Answer, sees_all: bool) -> SimilarAccounts | None:
         risk = first_per_outcome(answer).get("churn")
         if risk is None or risk["verdict"] == "no_signal":
             return None
@@ -202,7 +250,7 @@ class AccountContext:
                 self._past[key] = PastCase.of(self._workspace.state, target, sha)
             return self._past[key]
 
-    def _history(self, answer: Mapping[str, Any], live: ServerState) -> History | None:
+    def _history(self, answer: Answer, live: ServerState) -> History | None:
         models = [item for item in live.current().scorer.models if item.bundle.outcome in DID]
         if not models:
             return None
@@ -216,13 +264,14 @@ class AccountContext:
         asked = partial(asked_of, live.archive, contract=risk.contract)
         return history_of(rows, outcomes, live.clock().date(), asked)
 
-    def _levels(self, answer: Mapping[str, Any], live: ServerState) -> BandMedians | None:
-        group = (answer.get("peers") or {}).get("text") or EVERYBODY
+    def _levels(self, answer: Answer, live: ServerState) -> BandMedians | None:
+        peers = answer.get("peers")
+        group = (peers and peers["text"]) or ALL_ACCOUNTS
         return levels_of(live.book.run, group) if live.book else None
 
-    def _case(self, answer: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    def _risk_panel(self, answer: Answer, now: datetime) -> RiskPanel:
         row = flat_row(answer)
-        events = self.casebook.events(answer["account_id"])
+        events = self.risks.events(answer["account_id"])
         found = lives(events)
         risk = found[-1] if found else None
         is_open = risk is not None and not risk.has_ended
@@ -245,14 +294,25 @@ class AccountContext:
 
 
 class AccountContexts:
-    """One desk for what is served; a process serves one company, tests may serve several."""
+    """One `AccountContext` per server state; tests may serve several companies in one process."""
 
     def __init__(self) -> None:
         self._found: WeakKeyDictionary[ServerState, AccountContext] = WeakKeyDictionary()
 
     def __call__(self, live: ServerState) -> AccountContext:
-        """Return the desk of what is served."""
+        """Return the context reader of a server state."""
         return self._found.setdefault(live, AccountContext(live.workspace))
+
+
+_contexts = AccountContexts()
+
+
+async def account_contexts(live: Live) -> AccountContext:
+    """Return the context reader of the application that handles a request."""
+    return _contexts(live)
+
+
+Context = Annotated[AccountContext, Depends(account_contexts)]
 
 
 def _day(as_of: str) -> date:

@@ -1,40 +1,58 @@
-"""My book: what its page shows, from the canonical rows."""
+"""My book: the accounts of the published scores, filtered and sorted."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from fastapi import Depends, Query, Request
+from starlette.responses import Response
 
-from serving.batch.filters import BANDS, SORTS, WORTH, Filters, choices, page_of, positions
+from serving.auth.permissions import caller_of
+from serving.batch.filters import (
+    BANDS,
+    SORTS,
+    WORTH,
+    Chosen,
+    Filters,
+    choices,
+    choose,
+    page_of,
+    positions,
+)
 from serving.http.score_text import STATUS_WORDS
+from serving.online.current_state import Live
 from serving.online.server_state import CurrentBook
-from serving.pages.portfolio import growth_until, whole
+from serving.pages.account_context import Context
+from serving.pages.common import Book, PageRouter, as_csv, common, json_with_rows, rows_of
+from serving.pages.portfolio_sums import growth_until, whole
+from serving.pages.templating import page
 from serving.scoring.expansion_offer import KIND_WORDS
+from serving.scoring.export_rows import csv_lines
 
 PAGE_ROWS = 100
 NOTICE_DAYS = 30
-"""Notice deadlines this near are pointed out."""
+"""Days before a notice deadline from which it is highlighted."""
 
 SCALES = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
-"""Right ends of the scale of the risk ranges."""
+"""Possible right ends of the axis of the risk ranges."""
 
 SORT = WORTH
-"""The order of the page when nobody asks for another."""
+"""Default order of the page."""
 
 HALVES = (30, 90, 180, 365)
-"""How soon a loss ahead counts half: what is offered."""
+"""Choices for the number of days after which a future loss counts half."""
 
 SORT_WORDS = {
-    "worth": "what is worth your time",
+    "worth": "priority",
     "loss": "expected loss",
     "risk": "risk",
     "arr": "ARR",
     "notice": "notice deadline",
     "renewal": "renewal",
-    "upsell": "chance of growth",
+    "upsell": "expansion propensity",
     "growth": "expected added ARR",
     "name": "name",
 }
@@ -51,16 +69,15 @@ FIELDS = (
     "sort",
     "half_days",
 )
-"""Filters with a field in the form; others stay as they came, hidden."""
+"""Filters with a field in the form; the others are kept as hidden fields."""
 
-CANDIDATE_WORDS = {
-    "eligible": "may be asked now",
-    "blocked": "something stands in the way",
-    "any": "either",
+OFFER_WORDS = {
+    "eligible": "can be made now",
+    "blocked": "blocked",
+    "any": "any",
 }
 
-
-TOTALLED = [
+TOTAL_COLUMNS = [
     "status",
     "risk_band",
     "days_to_notice",
@@ -75,20 +92,67 @@ TOTALLED = [
     "as_of",
 ]
 
+router = PageRouter()
+
+
+def page_filters(filters: Chosen, request: Request) -> Filters:
+    """Return the filters of a request, with the default order of the page."""
+    has_order = bool(request.query_params.get("sort"))
+    return filters if has_order else replace(filters, sort=SORT)
+
+
+PageFilters = Annotated[Filters, Depends(page_filters)]
+PageNumber = Annotated[int, Query(alias="page", ge=1, le=100_000)]
+
+
+@router.page("/")
+def my_book(
+    request: Request,
+    live: Live,
+    book: Book,
+    context: Context,
+    filters: PageFilters,
+    page_number: PageNumber = 1,
+) -> Response:
+    """Return the page of the book."""
+    assert live.book is not None  # otherwise `Book` has refused the request
+    shown = view(book, filters, page_number, is_stale=live.is_stale())
+    aside = context.book_context(book, live.book, caller_of(request).name)
+    return page("book.html", **common(live, "book"), **shown, **aside)
+
+
+@router.get("/book.json")
+def book_json(book: Book, filters: PageFilters) -> Response:
+    """Return the filtered rows and their totals as JSON."""
+    table = choose(book.table, filters)
+    head = {
+        "book_id": book.run.run_id,
+        "release_id": book.run.release_id,
+        "as_of": book.run.as_of,
+        "totals": totals(table.select(TOTAL_COLUMNS)),
+    }
+    return json_with_rows(head, rows_of(table))
+
+
+@router.get("/book.csv")
+def book_csv(book: Book, filters: PageFilters) -> Response:
+    """Return the filtered rows as CSV."""
+    return as_csv(f"book-{book.run.run_id}", csv_lines(rows_of(choose(book.table, filters))))
+
 
 def view(book: CurrentBook, filters: Filters, number: int, *, is_stale: bool) -> dict[str, Any]:
-    """Return what the template of the book takes.
+    """Return the template values of the page.
 
     Parameters
     ----------
-    book : Book
-        The last published book.
+    book : CurrentBook
+        Visible scores.
     filters : Filters
-        What is wanted, `Filters.sort` as the page has it (`SORT` by default).
+        Filters and order; `SORT` is the default order of the page.
     number : int
-        Page, 1 first; beyond the last one it is the last.
+        Page number, from 1; a number beyond the last page shows the last one.
     is_stale : bool
-        The book is older than the company allows.
+        The scores are older than the configured limit.
     """
     chosen = positions(book.table, filters)
     last = max(1, -(-len(chosen) // PAGE_ROWS))
@@ -99,7 +163,7 @@ def view(book: CurrentBook, filters: Filters, number: int, *, is_stale: bool) ->
         "is_stale": is_stale,
         "filters": filters,
         "rows": rows,
-        "totals": totals(book.table.select(TOTALLED).take(chosen)),
+        "totals": totals(book.table.select(TOTAL_COLUMNS).take(chosen)),
         "book_totals": whole(book.table),
         "first": (number - 1) * PAGE_ROWS + 1,
         "number": number,
@@ -122,7 +186,7 @@ def view(book: CurrentBook, filters: Filters, number: int, *, is_stale: bool) ->
             "status": [
                 (code, STATUS_WORDS.get(code, code)) for code in choices(book.table, "status")
             ],
-            "expansion": list(CANDIDATE_WORDS.items()),
+            "expansion": list(OFFER_WORDS.items()),
         },
         "growth_until": growth_until(book.table),
         "has_upsell": _is_known(book.table, "expansion_propensity"),
@@ -135,7 +199,7 @@ def view(book: CurrentBook, filters: Filters, number: int, *, is_stale: bool) ->
 
 
 def scale(highs: list[float | None]) -> float:
-    """Return the right end of a scale that holds every range.
+    """Return the right end of an axis that contains every range.
 
     >>> scale([0.04, 0.21, None]), scale([])
     (0.25, 0.05)
@@ -145,9 +209,9 @@ def scale(highs: list[float | None]) -> float:
 
 
 def totals(table: pa.Table) -> dict[str, Any]:
-    """Return the sums shown above the table; it needs the columns `TOTALLED`.
+    """Return the sums shown above the table; it needs the columns `TOTAL_COLUMNS`.
 
-    Closed accounts are rows of the table, and in no count but their own.
+    Closed accounts are rows of the table and counted separately.
     """
     scored = table.filter(pc.equal(table["status"], "scored"))
     due = scored.filter(
@@ -179,7 +243,7 @@ def owners(table: pa.Table) -> list[tuple[str, str]]:
 
 
 def products(table: pa.Table) -> list[str]:
-    """Return the products that are held, sorted."""
+    """Return the names of all current products, sorted."""
     held = pc.list_flatten(table["products"])
     return sorted(pc.unique(held).drop_null().to_pylist())
 

@@ -1,6 +1,6 @@
-"""How risks went over the last books: the points of a sparkline, by account.
+"""Risk history of all accounts over the latest score runs, for sparklines.
 
-A line holds answers to one question: it begins again when a renewal is past.
+A line contains answers to one question only; it starts again after a renewal.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from serving.ledger.comparability import ScoreQuestion, question_of_row
 
 DAYS = 84
 POINTS_NEEDED = 3
-"""Fewer books than this draw no line."""
+"""Minimum number of score runs for a line."""
 
 WIDTH, HEIGHT = 72, 20
 
 _READ = ["account_id", "churn_risk", "churn_asks_about", "churn_until", "as_of"]
 
 Risks = Mapping[str, tuple[float, ScoreQuestion]]
-"""By account: the risk, and what it answers."""
+"""Risk and question by account."""
 
 
 class HistoryCharts:
-    """Reads past books once each and keeps their risks.
+    """Reader of the risks of past score runs; every run is read once.
 
     Parameters
     ----------
     state : State
-        Where books lie.
+        State directory with the score runs.
     """
 
     def __init__(self, state: State) -> None:
@@ -45,11 +45,10 @@ class HistoryCharts:
         self._week_before: tuple[str, ScoreRun | None] = ("", None)
 
     def of(self, run: ScoreRun) -> Mapping[str, Sequence[tuple[date, float]]]:
-        """Return, by account, the risk in each book of the last 12 weeks, oldest first.
+        """Return the risks of each account in the last 12 weeks, oldest first.
 
-        Only books that asked of the account what the newest one asks: the risks of two renewals
-        are no line. One book counts per as_of, the one served last. Empty while there are too few
-        books.
+        Only risks with the same question as the newest one are included. For each as_of, the run
+        that was served last counts. Empty with too few runs.
         """
         with self._lock:
             if self._known[0] != run.run_id:
@@ -57,15 +56,15 @@ class HistoryCharts:
             return self._known[1]
 
     def earlier(self, run_id: str) -> ScoreRun | None:
-        """Return a past book by its id; None when it is no longer kept."""
+        """Return a past score run by its id; None if it is no longer kept."""
         folder = self._state.scores / run_id
         manifest = read_manifest(folder) if run_id else None
         return ScoreRun(folder=folder, **manifest) if manifest else None
 
     def about_a_week_before(self, run: ScoreRun) -> ScoreRun | None:
-        """Return what somebody would have seen a week ago; None where there is no other book.
+        """Return the score run of a week ago; None without an earlier run.
 
-        The newest book that was a week old by then, otherwise the oldest there is.
+        This is the newest run that is at least a week old, otherwise the oldest run.
         """
         with self._lock:
             if self._week_before[0] != run.run_id:
@@ -122,7 +121,7 @@ class HistoryCharts:
 
 
 def sparkline(points: Sequence[tuple[date, float]]) -> dict[str, str] | None:
-    r"""Return a line for `WIDTH` × `HEIGHT`: time to the right, risk upwards from 0.
+    r"""Return a line for `WIDTH` × `HEIGHT`: x is time, y is risk from 0.
 
     >>> day = date(2026, 3, 2)
     >>> week = timedelta(days=7)

@@ -1,6 +1,6 @@
-"""How the risk of one account went: each book, with renewals, new models and what came of it.
+"""Risk history of one account: all score runs, renewals, new models and outcomes.
 
-The line is broken where the account was asked something else, such as the next renewal.
+The line is interrupted where the question changes, for example to the next renewal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from serving.ledger.score_rows import RecordedOutcome, ScoreRow
 from serving.pages.track_record import DID
 
 MOST_POINTS = 120
-"""Books that are looked through; a weekly book is drawn for two years."""
+"""Maximum number of score runs: two years of weekly runs."""
 
 WIDTH, HEIGHT = 560, 120
 
@@ -26,22 +26,22 @@ STAYED = {"churn": "stayed", "contraction": "did not shrink", "expansion": "did 
 
 @dataclass(frozen=True)
 class Point:
-    """The risk in one book.
+    """Risk in one score run.
 
     Attributes
     ----------
     day : date
-        As known on that day.
+        Day of as_of.
     probability, band : float, str
         As served.
     release_id : str
-        What answered.
+        Release of the score.
     asked : str
-        What it is the risk of: "renewal 27 Jun 2026", "by 28 Sep 2026".
+        Question: "renewal 27 Jun 2026", "by 28 Sep 2026".
     then : str
-        What came of it: "left", "stayed"; empty while the time asked about is not over.
+        Outcome: "left", "stayed"; empty while the prediction window is open.
     x, y : float
-        Where it is drawn, in `WIDTH` × `HEIGHT`.
+        Position in `WIDTH` × `HEIGHT`.
     """
 
     day: date
@@ -56,7 +56,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened: ``renewal``, ``model`` or ``outcome``."""
+    """Event on the time axis: ``renewal``, ``model`` or ``outcome``."""
 
     day: date
     kind: str
@@ -66,14 +66,14 @@ class Mark:
 
 @dataclass(frozen=True)
 class History:
-    """What is drawn and listed.
+    """Risk history for the chart and the table.
 
     Attributes
     ----------
     points, marks : tuple
         Oldest first.
     lines : tuple of str
-        Points of each stretch of books that asked the same question, as SVG writes them.
+        SVG points of each stretch of score runs with the same question.
     top : int
         Upper end of the scale, in percent.
     """
@@ -90,26 +90,26 @@ def history_of(
     today: date,
     asked: Callable[[ScoreRow], ScoreQuestion],
 ) -> History | None:
-    """Return the history of an account; None before its first book.
+    """Return the history of an account; None before its first score run.
 
     Parameters
     ----------
     rows : sequence of ScoreRow
-        Scores of one target in books, in any order; the last one served counts for each as_of.
+        Scores of one target in score runs, in any order; for each as_of the last one counts.
     outcomes : mapping
-        Target to its kind (churn, contraction, expansion) and what became of it, of this account.
+        Target to its kind (churn, contraction, expansion) and the outcomes of the account.
     today : date
-        Renewals after it are still ahead.
+        Current day; later renewals are in the future.
     asked : callable
-        What a score was asked.
+        Question of a score.
     """
     served = sorted(rows, key=lambda row: row.served_at)
     by_day = sorted({row.as_of.date(): row for row in served}.items())
     if not by_day:
         return None
     kept = [row for _, row in by_day]
-    told = sorted({*_renewals(kept, today), *_models(kept), *_became(outcomes)})
-    days = [day for day, _ in by_day] + [day for day, _, _ in told]
+    events = sorted({*_renewals(kept, today), *_models(kept), *_observed(outcomes)})
+    days = [day for day, _ in by_day] + [day for day, _, _ in events]
     first, last = min(days), max(days)
     top = _top(kept)
 
@@ -135,7 +135,7 @@ def history_of(
     )
     return History(
         points,
-        tuple(Mark(day, what, text, across(day)) for day, what, text in told),
+        tuple(Mark(day, what, text, across(day)) for day, what, text in events),
         tuple(
             " ".join(f"{points[i].x},{points[i].y}" for i in stretch)
             for stretch in stretches(questions)
@@ -145,7 +145,7 @@ def history_of(
 
 
 def stretches(questions: Sequence[ScoreQuestion]) -> list[list[int]]:
-    """Return the places of neighbours that asked the same question, as one list per stretch.
+    """Return the indices of consecutive scores with the same question, one list per stretch.
 
     >>> june, next_june = (Question("renewal", date(year, 6, 27)) for year in (2026, 2027))
     >>> stretches([june, june, next_june])
@@ -162,16 +162,16 @@ def stretches(questions: Sequence[ScoreQuestion]) -> list[list[int]]:
 
 def _words(question: ScoreQuestion) -> str:
     if question.about == "unknown":
-        return "not kept"
+        return "not recorded"
     ahead = "renewal" if question.about == "renewal" else "by"
     return f"{ahead} {formatting.day(question.until)}"
 
 
-Told = tuple[date, str, str]
+DatedEvent = tuple[date, str, str]
 
 
-def _renewals(rows: Sequence[ScoreRow], today: date) -> Iterator[Told]:
-    """Tell the renewals that lay ahead of a score and are past; renewed once a later one is set."""
+def _renewals(rows: Sequence[ScoreRow], today: date) -> Iterator[DatedEvent]:
+    """Return past renewals; an account is renewed if a later renewal is set."""
     ahead = [date.fromisoformat(day) for row in rows if (day := _renews_on(row))]
     for day in sorted({day for day in ahead if day <= today}):
         is_renewed = any(other > day for other in ahead)
@@ -182,13 +182,15 @@ def _renews_on(row: ScoreRow) -> Any:
     return row.facts.get("renews_on")
 
 
-def _models(rows: Sequence[ScoreRow]) -> Iterator[Told]:
+def _models(rows: Sequence[ScoreRow]) -> Iterator[DatedEvent]:
     for before, after in pairwise(rows):
         if after.bundle_sha != before.bundle_sha:
-            yield after.as_of.date(), "model", f"a new model, release {after.release_id}"
+            yield after.as_of.date(), "model", f"new model, release {after.release_id}"
 
 
-def _became(outcomes: Mapping[str, tuple[str, Sequence[RecordedOutcome]]]) -> Iterator[Told]:
+def _observed(
+    outcomes: Mapping[str, tuple[str, Sequence[RecordedOutcome]]],
+) -> Iterator[DatedEvent]:
     for kind, found in outcomes.values():
         for item in found:
             if item.label and item.decision_at is not None:

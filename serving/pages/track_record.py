@@ -1,30 +1,37 @@
-"""How right the estimates were, for the page that explains them: read from the last report.
+"""Reading guide with the track record of the estimates, from the latest report.
 
-What was served comes first, once windows have closed; until then, the months on which the model was
-tested without having seen them.
+The record uses served scores once their prediction windows have closed; until then it uses the
+out-of-time test of the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from starlette.responses import Response
+
 from configs.runtime.state_directory import State, read_json
+from features.tables.catalog import THEMES
+from serving.http.score_text import STATUS_WORDS
+from serving.online.current_state import Live
+from serving.pages.common import PageRouter, as_json, common
+from serving.pages.templating import page
 
 REPORT_JSON = "latest.json"
 
 FEWEST = 10
-"""Accounts with a closed window from which the record is spoken of."""
+"""Smallest number of accounts with a closed window for a record of served scores."""
 
 DID = {"churn": "left", "contraction": "shrank", "expansion": "grew"}
 
 
 @dataclass(frozen=True)
 class TrackRecordRow:
-    """Some accounts: how many, how many of them did, what was expected where that is kept."""
+    """Group of accounts: size, events, and expected events where known."""
 
     name: str
     n: int
@@ -37,20 +44,20 @@ class TrackRecordRow:
 
 @dataclass(frozen=True)
 class TrackRecord:
-    """How right the estimates of one target were.
+    """Track record of the estimates of one target.
 
     Attributes
     ----------
     target : str
-        Its name.
+        Name of the target.
     did : str
-        What the accounts counted did: "left".
+        The event as a verb: "left".
     is_served : bool
-        True for scores that were served, False for the model's test.
-    quarter : Row or None
-        Of the last quarter whose windows have all closed.
-    bands : sequence of Row
-        Most likely first.
+        True for served scores, False for the test of the model.
+    quarter : TrackRecordRow or None
+        The last quarter whose windows have all closed.
+    bands : sequence of TrackRecordRow
+        By band, highest probability first.
     next_closes : str or None
         Day on which the next window of a served score closes.
     """
@@ -63,8 +70,34 @@ class TrackRecord:
     next_closes: str | None
 
 
-def how_right(state: State) -> list[TrackRecord]:
-    """Return what the last report knows of it, one per target; nothing before there is a report."""
+router = PageRouter()
+
+
+@router.page("/reading")
+def reading(live: Live) -> Response:
+    """Return the reading guide."""
+    models = live.stage.scorer.models if live.stage else ()
+    return page(
+        "reading.html",
+        **common(live, "reading"),
+        models=models,
+        themes=THEMES,
+        statuses=STATUS_WORDS,
+        record=track_record(live.workspace.state),
+    )
+
+
+@router.get("/reading.json")
+def reading_json(live: Live) -> Response:
+    """Return the band limits and the track record as JSON."""
+    models = live.stage.scorer.models if live.stage else ()
+    bands = {model.target: {name: cut for cut, name in model.cuts} for model in models}
+    record = [asdict(part) for part in track_record(live.workspace.state)]
+    return as_json({"bands_from": bands, "record": record})
+
+
+def track_record(state: State) -> list[TrackRecord]:
+    """Return the track record of each target from the latest report; empty without a report."""
     path = state.reports / REPORT_JSON
     try:
         written = path.stat()
@@ -75,7 +108,7 @@ def how_right(state: State) -> list[TrackRecord]:
 
 @lru_cache(maxsize=4)
 def _read(path: Path, _written: tuple[int, ...]) -> list[TrackRecord]:
-    """Read a report once, as long as the file is what it was: it is large, and changes seldom."""
+    """Read a report, cached until the file changes: it is large and changes rarely."""
     report = read_json(path)
     served = report["sections"].get("served", {}).get("targets", {})
     return [_of(name, report["targets"][name], served.get(name)) for name in report["order"]]

@@ -1,46 +1,55 @@
-"""What-if as a page: other values of what one can act on, within what similar accounts show."""
+"""What-if page: the score for other values of actionable facts."""
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from starlette.responses import Response
 
 from configs.runtime.state_directory import read_json
+from serving.auth.permissions import SCORE, RequiredRole
+from serving.online.current_state import Live
 from serving.online.server_state import ServerState
 from serving.online.whatif import present, suppose_of
+from serving.pages.common import PageRouter, as_json, common, visible_owners
+from serving.pages.templating import page
+from serving.scoring.answer import Score
 from serving.scoring.export_rows import first_per_outcome
 from training.model.bands import newest_vectors
 
 SCALES = {"share": "%", "ratio": "%", "log_ratio": "% change"}
-"""Units that people read in hundredths."""
+"""Units that are displayed in percent."""
 
 
 @dataclass(frozen=True)
 class Lever:
-    """A value one can act on. Numbers are as people read them: shares in %, changes in %.
+    """Actionable value. Numbers are in display units: shares and changes in percent.
 
     Attributes
     ----------
     feature, label, unit : str
-        Name, words, and unit as written behind the number.
+        Name, label and display unit.
     window_days : int or None
-        What it counts over.
+        Length of its time window.
     is_flag : bool
-        Whether it is yes or no.
+        Whether the value is yes or no.
     now : float
-        At present.
+        Current value.
     low, high : float
-        What is plausible: from where the account is through the middle half of similar accounts.
+        Allowed range: it includes the current value and the middle half of similar accounts.
     typical_low, typical_high : float
-        The middle half of similar accounts.
+        Middle half of similar accounts.
     asked : str
-        What somebody typed, empty for no change.
+        Input of the user; empty for no change.
     error : str
-        Why that cannot be supposed.
+        Error in the input.
     """
 
     feature: str
@@ -57,32 +66,65 @@ class Lever:
     error: str = ""
 
 
+router = PageRouter(dependencies=[Depends(RequiredRole(SCORE))])
+
+
+async def whatif_values(account_id: str, request: Request, live: Live) -> dict[str, Any]:
+    """Return the template values for the account and the input of a request."""
+    asked = dict(request.query_params)
+    work = partial(view, live, account_id[:200], visible_owners(live, request), asked)
+    return await asyncio.get_running_loop().run_in_executor(live.singles, work)
+
+
+WhatIfValues = Annotated[dict[str, Any], Depends(whatif_values)]
+
+
+@router.page("/accounts/{account_id:path}/what-if")
+async def whatif_page(live: Live, found: WhatIfValues) -> Response:
+    """Return the page with the form and its result."""
+    return page("whatif.html", **common(live, ""), **found)
+
+
+@router.get("/accounts/{account_id:path}/what-if.json")
+async def whatif_json(found: WhatIfValues) -> Response:
+    """Return the actionable values and the result as JSON."""
+    return as_json(
+        {
+            "account_id": found["a"]["account_id"],
+            "levers": [vars(lever) for lever in found["levers"]],
+            "supposed": found["supposed"],
+            "out_of_range": found["outside"],
+        }
+    )
+
+
 def view(
     live: ServerState, account_id: str, owners: frozenset[str] | None, asked: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return what the template takes.
+    """Return the template values of the page.
 
     Parameters
     ----------
-    live : Live
-        What is served.
+    live : ServerState
+        The server state.
     account_id : str
-        Whose values are moved.
+        The account.
     owners : frozenset of str or None
-        Whose accounts the reader sees.
+        Owners whose accounts the reader may see; None for all.
     asked : mapping of str to str
-        What was typed by feature; other names are left alone.
+        Input by feature; other names are ignored.
 
     Raises
     ------
     ProblemError
-        An unknown account, or one that is not predicted.
+        The account is unknown or not predicted.
     """
     start = present(live, account_id, owners)
     answer = start.answer
+    assert answer is not None  # `present` has an account
     risk = first_per_outcome(answer).get("churn")
     group = _quartiles(live, start.rows.facts[0])
-    levers = [_typed(item, asked.get(item.feature, "")) for item in _levers(risk, live, group)]
+    levers = [_with_input(item, asked.get(item.feature, "")) for item in _levers(risk, live, group)]
     is_refused = any(item.error for item in levers)
     moved = {
         item.feature: raw_value_of(_number(item), item.unit)
@@ -120,9 +162,9 @@ def _peers(folder: Path) -> dict[str, Any]:
 
 
 def _levers(
-    risk: Mapping[str, Any] | None, live: ServerState, quartiles: Mapping[str, Sequence[float]]
+    risk: Score | None, live: ServerState, quartiles: Mapping[str, Sequence[float]]
 ) -> list[Lever]:
-    """Return what one can act on among the facts behind an estimate, as far as peers vary in it."""
+    """Return the actionable facts behind an estimate in which similar accounts vary."""
     if risk is None:
         return []
     infos = {
@@ -155,7 +197,7 @@ def _levers(
 
 
 def shown(value: float, unit: str) -> float:
-    """Return a value as people read it, with three significant digits.
+    """Return a value in display units, with three significant digits.
 
     >>> shown(0.3456, "share"), shown(-0.5108, "log_ratio"), shown(12_345.6, "money")
     (34.6, -40.0, 12346.0)
@@ -171,7 +213,7 @@ def shown(value: float, unit: str) -> float:
 
 
 def raw_value_of(value: float, unit: str) -> float:
-    """Return what `shown` showed, in the feature's unit; `unit` as written behind the number.
+    """Return a displayed value in the unit of the feature; `unit` is the display unit.
 
     >>> round(raw(34.6, "%"), 6), round(raw(-40.0, "% change"), 4), raw(12.0, "days")
     (0.346, -0.5108, 12.0)
@@ -191,8 +233,8 @@ def _outward(value: float, round_to: Any) -> float:
     return float(round_to(value)) if abs(value) >= 10 else value
 
 
-def _typed(lever: Lever, text: str) -> Lever:
-    """Return a lever with what was typed, and why it is refused if it is."""
+def _with_input(lever: Lever, text: str) -> Lever:
+    """Return a lever with the input of the user and its error, if any."""
     text = text.strip()[:40]
     if not text:
         return lever
@@ -200,10 +242,9 @@ def _typed(lever: Lever, text: str) -> Lever:
     try:
         value = _number(asked)
     except ValueError:
-        return replace(asked, error="this is no number")
+        return replace(asked, error="not a number")
     if not lever.low <= value <= lever.high:  # also refuses nan
-        words = "outside of what this account or similar ones show"
-        return replace(asked, error=words)
+        return replace(asked, error="outside the range of this account and similar ones")
     return asked
 
 

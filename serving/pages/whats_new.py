@@ -1,7 +1,7 @@
-"""What is new since somebody last looked: the book they saw then beside the present one.
+"""Updates since the last visit of a reader: differences between two score runs.
 
-Risks that answered different questions, such as two renewals, are never compared: a renewed account
-is news of its own kind, which says what is asked now.
+Risks with different questions, such as two renewals, are never compared: a renewed account is an
+update of its own kind with the new question.
 """
 
 from __future__ import annotations
@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 import pyarrow as pa
 
 from configs.runtime.formatting import percent
 from serving.ledger.comparability import asked_anew, move_of, question_of_row, refuse_mixed
-from serving.scoring.export_rows import COLUMNS
+from serving.scoring.export_columns import COLUMNS, ExportRow
 
 MOST = 10
-"""Pieces of news that are shown; the others are counted."""
+"""Maximum number of updates shown; the others are counted."""
 
 SMALLEST_MOVE = 0.02
-"""Risks that moved by less than this are no news unless their band changed."""
+"""Smallest change of a risk that is an update, unless the band changed."""
 
 _READ = [
     "account_id",
@@ -36,26 +35,26 @@ _READ = [
     "as_of",
 ]
 MOVES = ("worse", "better")
-"""Kinds of news that compare two risks."""
+"""Kinds of updates that compare two risks."""
 
 _ORDER = {"low": 0, "elevated": 1, "high": 2}
 
 
 @dataclass(frozen=True)
 class Update:
-    """One account that is not what it was.
+    """Update of one account.
 
     Attributes
     ----------
     account_id, name : str
-        Who.
+        The account.
     text : str
-        What is new, in words.
+        The update as text.
     kind : str
-        ``worse``, ``better``, ``status``, ``new``, or ``asked_anew``: the risk now answers another
-        question, such as the next renewal.
+        ``worse``, ``better``, ``status``, ``new``, or ``asked_anew``: the question changed, for
+        example to the next renewal.
     weight : float
-        What it is sorted by: the move of the risk times the revenue; statuses by the revenue.
+        Sort key: change of the risk × ARR; for statuses the ARR.
     """
 
     account_id: str
@@ -66,22 +65,22 @@ class Update:
 
 
 def news(earlier: pa.Table, present: pa.Table) -> list[Update]:
-    """Return what is new between two books, what matters most first.
+    """Return the updates between two score runs, most important first.
 
     Parameters
     ----------
     earlier, present : pyarrow.Table
-        Canonical rows; the earlier book may be of any age and any release.
+        Canonical rows; the earlier run may have any age and release.
 
     Notes
     -----
-    Moves are told as they stand in the books. A move that a new model or calibration made is a
-    move of the estimate all the same; the account's page tells the parts apart.
+    Changes are reported as served, including those of a new model or calibration; the page of the
+    account splits them into parts.
     """
     before = {row["account_id"]: row for row in earlier.select(_READ).to_pylist()}
     names = [*_READ, "churn_change_is_clear"]
     rows = present.select([name for name in names if name in COLUMNS]).to_pylist()
-    found = [item for row in rows if (item := _told(before.get(row["account_id"]), row))]
+    found = [item for row in rows if (item := _update(before.get(row["account_id"]), row))]
     _check(found, before, {row["account_id"]: row for row in rows})
     return sorted(
         found,
@@ -91,10 +90,10 @@ def news(earlier: pa.Table, present: pa.Table) -> list[Update]:
 
 def _check(
     found: list[Update],
-    before: Mapping[str, Mapping[str, Any]],
-    now: Mapping[str, Mapping[str, Any]],
+    before: Mapping[str, ExportRow],
+    now: Mapping[str, ExportRow],
 ) -> None:
-    """Refuse news that compare the answers to two questions."""
+    """Refuse updates that compare answers to two questions."""
     refuse_mixed(
         (
             item.account_id,
@@ -106,36 +105,37 @@ def _check(
     )
 
 
-def _told(before: Mapping[str, Any] | None, row: Mapping[str, Any]) -> Update | None:
+def _update(before: ExportRow | None, row: ExportRow) -> Update | None:
     arr = max(row["arr"] or 0.0, 0.0)
     if before is None:
-        return _news(row, "is new in the book", "new", 0.05 * arr)
+        return _updated(row, "is new", "new", 0.05 * arr)
     if before["status"] != row["status"]:
         kind = "new" if row["status"] == "scored" else "status"
         words = "is predicted for the first time" if kind == "new" else row["status_text"]
-        return _news(row, words, kind, arr if kind == "status" else 0.05 * arr)
+        return _updated(row, words, kind, arr if kind == "status" else 0.05 * arr)
     if before["churn_risk"] is None or row["churn_risk"] is None:
         return None
     move = move_of(before, row)
     if move is None:
         return _asked_anew(before, row, arr)
-    shift = _ORDER.get(row["risk_band"], 0) - _ORDER.get(before["risk_band"], 0)
+    shift = _ORDER.get(row["risk_band"] or "", 0) - _ORDER.get(before["risk_band"] or "", 0)
     if shift == 0 and (abs(move) < SMALLEST_MOVE or row.get("churn_change_is_clear") is False):
         return None
-    return _news(
+    return _updated(
         row, _moved(before, row, shift), "worse" if move > 0 else "better", abs(move) * arr
     )
 
 
-def _asked_anew(before: Mapping[str, Any], row: Mapping[str, Any], arr: float) -> Update | None:
+def _asked_anew(before: ExportRow, row: ExportRow, arr: float) -> Update | None:
     then, now = question_of_row(before), question_of_row(row)
-    if then is None or now is None:
-        return None  # a book of before questions were kept
-    words = asked_anew(then, now, date.fromisoformat(row["as_of"][:10]), row["churn_risk"])
-    return _news(row, words, "asked_anew", 0.05 * arr)
+    as_of, risk = row["as_of"], row["churn_risk"]
+    if then is None or now is None or as_of is None or risk is None:
+        return None  # runs of earlier versions do not record the question
+    words = asked_anew(then, now, date.fromisoformat(as_of[:10]), risk)
+    return _updated(row, words, "asked_anew", 0.05 * arr)
 
 
-def _moved(before: Mapping[str, Any], row: Mapping[str, Any], shift: int) -> str:
+def _moved(before: ExportRow, row: ExportRow, shift: int) -> str:
     r"""Return a change of risk as a sentence part.
 
     >>> _moved({"churn_risk": 0.121}, {"churn_risk": 0.31, "risk_band": "high"}, 1)
@@ -144,11 +144,11 @@ def _moved(before: Mapping[str, Any], row: Mapping[str, Any], shift: int) -> str
     'risk 15\xa0%, now high'
     """
     ends = [percent(end["churn_risk"]) for end in (before, row)]
-    if ends[0] == ends[1]:  # the band changed, the number does not move on display
+    if ends[0] == ends[1]:  # the band changed, the displayed number did not
         return f"risk {ends[1]}, now {row['risk_band']}"
     words = f"risk from {ends[0]} to {ends[1]}"
     return f"{words}, now {row['risk_band']}" if shift else words
 
 
-def _news(row: Mapping[str, Any], text: str, kind: str, weight: float) -> Update:
+def _updated(row: ExportRow, text: str, kind: str, weight: float) -> Update:
     return Update(row["account_id"], row["name"] or row["account_id"], text, kind, weight)

@@ -15,6 +15,7 @@ from features.quality import Issue, Understanding
 from features.revenue.retention import quarter_name
 from features.snapshots.statuses import NOT_CUSTOMERS
 from features.sources import Loaded
+from serving.pages.portfolio_sums import Summary
 
 CODE = "totals_disagree"
 CENTS = 0.05
@@ -94,20 +95,20 @@ def _forecast(rows: Sequence[Plain], forecast: Plain) -> Iterator[str]:
                 yield from _pair(what, "all", whole, f"the sum by {kind}", sum(parts), n)
 
 
-def portfolio_disagreements(found: Plain, rows: Sequence[Plain]) -> list[str]:
+def portfolio_disagreements(found: Summary, rows: Sequence[Plain]) -> list[str]:
     """Return what the portfolio page adds up differently, in words.
 
     Parameters
     ----------
-    found : mapping
-        `serving.pages.portfolio.summary` of the same scores.
+    found : Summary
+        Sums of the same scores.
     rows : sequence of mapping
         The answers of all accounts, as served.
     """
-    whole = found["total"]
+    whole = found.total
     worth = _arr(row for row in rows if row["status"] not in NOT_CUSTOMERS)
     told = [*_pair("ARR today", "the portfolio", whole.arr, "the scores", worth, len(rows))]
-    for dimension, parts in found["groups"].items():
+    for dimension, parts in found.groups.items():
         for name in ("arr", "arr_high", "lost", "lost_91d"):
             added = sum(getattr(part, name) for part in parts)
             what = f"{name} of the portfolio"

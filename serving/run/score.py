@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
 
 from configs.runtime.errors import StateError
 from configs.schema.plays import load_plays
@@ -19,6 +18,7 @@ from serving.ledger.ledger import Ledger
 from serving.ledger.outcomes import join_outcomes
 from serving.ledger.retention import RetentionWorker
 from serving.monitoring.monitor import monitor
+from serving.monitoring.report import Monitoring
 from serving.online.release_trial import ReleaseTrials
 from serving.run.release import check_can_score, published
 from serving.workflow.escalations import escalated
@@ -82,7 +82,7 @@ def score_accounts(
 
 def _monitor(
     workspace: Workspace, release: Release, ledger: Ledger, now: datetime, progress: Progress
-) -> dict[str, Any]:
+) -> Monitoring:
     report = monitor(workspace, watched_book(workspace, release), ledger, now)
     for target, told in report["targets"].items():
         for words in told["words"]:
@@ -91,7 +91,7 @@ def _monitor(
     return report
 
 
-def monitor_company(workspace: Workspace, now: datetime, progress: Progress) -> dict[str, Any]:
+def monitor_company(workspace: Workspace, now: datetime, progress: Progress) -> Monitoring:
     """Measure drift and performance again, with the outcomes known by now."""
     refuse_ready_table(workspace.company)
     release = published(workspace)

@@ -1,4 +1,4 @@
-"""The canonical row: one account as a flat line, the same in Parquet, CSV and the book page."""
+"""Canonical row of an account for Parquet, CSV and pages, and spreadsheet-safe CSV."""
 
 from __future__ import annotations
 
@@ -8,115 +8,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from itertools import chain
-from typing import Any
+from typing import Any, Literal, TypedDict, cast
 
-import pyarrow as pa
-
-from serving.scoring.expansion_offer import AMOUNTS, contact_words, kept_candidate
-from serving.scoring.scorer import SHOWN_FACTS
+from serving.scoring.answer import Answer, Offer, Score, ScoreBody
+from serving.scoring.expansion_offer import AMOUNTS, LedgerOffer, contact_text, ledger_offer
+from serving.scoring.export_columns import COLUMNS, ExportRow
 from training.model.expected_loss import Frames, part_by
+from training.model.reasons import Reason
 
-COLUMNS: dict[str, tuple[pa.DataType, str]] = {
-    "rank": (
-        pa.int64(),
-        "place in the book by expected loss, 1 first, where rules stand in for reasons by how many "
-        "hold and then by expected loss; empty when not predicted",
-    ),
-    "account_id": (pa.string(), "the account"),
-    **{name: (pa.string(), "as the company knows it") for name in SHOWN_FACTS},
-    "products": (pa.list_(pa.string()), "held now, by terms; the largest share first"),
-    "product_shares": (pa.list_(pa.float64()), "of `arr`, in that order, 0 to 1"),
-    "status": (pa.string(), "`scored`, or why there is no probability"),
-    "status_text": (pa.string(), "the status in words"),
-    "arr": (pa.float64(), "annual recurring revenue, or trailing spend, in `currency`"),
-    "currency": (pa.string(), "ISO 4217"),
-    "tenure_days": (pa.int64(), "days since the account began"),
-    "renews_on": (pa.string(), "renewal ahead, ISO 8601 date; empty without contract"),
-    "days_to_renewal": (pa.int64(), "counted from the day of scoring"),
-    "notice_on": (pa.string(), "last day on which notice counts"),
-    "days_to_notice": (pa.int64(), "counted from the day of scoring; negative once passed"),
-    "churn_asks_about": (pa.string(), "`renewal` or `horizon`: never rank one with the other"),
-    "churn_until": (pa.string(), "day up to which the risk looks"),
-    "churn_risk": (pa.float64(), "probability, 0 to 1"),
-    "churn_low": (pa.float64(), "lower end of the 90 % range"),
-    "churn_high": (pa.float64(), "upper end of the 90 % range"),
-    "churn_base": (pa.float64(), "what the model says before it looks at the account"),
-    "churn_percentile": (
-        pa.float64(),
-        "share of the accounts asked the same kind of question (`churn_asks_about`) with a lower "
-        "risk, 0 to 100",
-    ),
-    "risk_band": (pa.string(), "low, elevated or high: cuts frozen at release"),
-    "churn_confidence": (pa.string(), "of the model in this account: high, medium or low"),
-    "churn_change": (
-        pa.float64(),
-        "churn_risk less that of the book before, -1 to 1; empty where that answered another "
-        "question, such as the renewal before",
-    ),
-    "churn_change_is_clear": (pa.bool_(), "the change is larger than its uncertainty"),
-    "churn_change_since": (pa.string(), "day of the book before, ISO 8601"),
-    "churn_change_text": (
-        pa.string(),
-        "the change in words, and what moved it most; across a renewal, what is asked now",
-    ),
-    "expected_arr_lost": (pa.float64(), "churn_risk × arr, a year; by `churn_until`"),
-    "expected_arr_lost_91d": (
-        pa.float64(),
-        "what of it falls within 91 days of as_of: a renewal counts on its day, a longer horizon "
-        "by its days",
-    ),
-    "churn_verdict": (pa.string(), "of the model: promotable, provisional or no_signal"),
-    "contraction_risk": (pa.float64(), "probability, 0 to 1"),
-    "expansion_propensity": (pa.float64(), "probability, 0 to 1"),
-    "expansion_low": (pa.float64(), "lower end of the 90 % range"),
-    "expansion_high": (pa.float64(), "upper end of the 90 % range"),
-    "expansion_percentile": (pa.float64(), "share of the book with a lower chance, 0 to 100"),
-    "expansion_until": (pa.string(), "day up to which the chance of growth looks"),
-    "expansion_band": (pa.string(), "low, elevated or high"),
-    "expansion_confidence": (pa.string(), "high, medium or low"),
-    "expansion_verdict": (pa.string(), "of the model: promotable, provisional or no_signal"),
-    "expansion_change": (pa.float64(), "expansion_propensity less that of the book before"),
-    "expansion_change_is_clear": (pa.bool_(), "the change is larger than its uncertainty"),
-    "expansion_change_since": (pa.string(), "day of the book before, ISO 8601"),
-    "expansion_change_text": (pa.string(), "the change in words, and what moved it most"),
-    "expansion_withheld": (pa.string(), "`no_room_to_grow` where growth is not asked about"),
-    "expansion_kind": (pa.string(), "what could be sold: seats, tier, product or usage"),
-    "expansion_product": (pa.string(), "of which product"),
-    "expansion_basis": (pa.string(), "`measured`, or `rules` where past growths are too few"),
-    "expansion_kind_probability": (
-        pa.float64(),
-        "of a growth of this kind, 0 to 1; empty by rules",
-    ),
-    "expansion_arr_p10": (pa.float64(), "ARR it would add if it happens: 10th percentile"),
-    "expansion_arr_p50": (pa.float64(), "the same: median"),
-    "expansion_arr_p90": (pa.float64(), "the same: 90th hundredth"),
-    "expansion_arr_expected": (pa.float64(), "expansion_kind_probability × mean amount"),
-    "expansion_evidence": (pa.string(), "what speaks for the kind"),
-    "expansion_contact": (pa.string(), "whom to ask: id, role, advocate"),
-    "expansion_contact_last_active_on": (pa.string(), "day last seen, ISO 8601"),
-    "expansion_by_on": (pa.string(), "day by which to ask, ISO 8601"),
-    "expansion_timing": (pa.string(), "why by then"),
-    "expansion_is_eligible": (pa.bool_(), "nothing stands in the way; empty without a candidate"),
-    "expansion_blockers": (pa.list_(pa.string()), "what stands in the way, as codes"),
-    "top_reason": (pa.string(), "strongest fact associated with a higher risk"),
-    "reasons": (pa.list_(pa.string()), "facts associated with a higher risk, strongest first"),
-    "protections": (pa.list_(pa.string()), "facts associated with a lower risk"),
-    "reason_codes": (pa.list_(pa.string()), "codes of the reasons, see the catalogue"),
-    "churn_rung": (pa.string(), "of the ladder by events: rates, linear, trees, tuned trees"),
-    "churn_rules": (
-        pa.list_(pa.string()),
-        "on the rung `rates`: plain rules that hold, judgement and not measured",
-    ),
-    "data_confidence": (pa.string(), "of the data behind it: high, medium or low"),
-    "is_stale": (pa.bool_(), "the data is older than the company allows"),
-    "as_of": (pa.string(), "the prediction moment, ISO 8601, UTC"),
-    "updated_at": (pa.string(), "when this row last came to say something else, ISO 8601, UTC"),
-    "release_id": (pa.string(), "what answered"),
-    "config_hash": (pa.string(), "of the company's configuration"),
-}
-"""Every column of an export: its type, and what it holds. Columns are added, never renamed."""
-
-_TICKING = (
+_VOLATILE = (
     "rank",
     "tenure_days",
     "days_to_renewal",
@@ -142,97 +42,100 @@ _TICKING = (
     "release_id",
     "config_hash",
 )
-"""Columns that move with the calendar, the version or other accounts: no news of this one."""
-
-SCHEMA = pa.schema([pa.field(name, kind) for name, (kind, _) in COLUMNS.items()])
+"""Columns that change with the calendar, the release or other accounts."""
 
 _SKIPPED = r"\s\x00-\x1f\u200b-\u200f\u2060\ufeff\""
-"""What spreadsheets read over at the beginning of a cell."""
+"""Characters that spreadsheets skip at the start of a cell."""
 
 _RUNS = r"[=+\-@＝＋－＠]"
 
 _FORMULA_START = re.compile(rf"[\t\r\n]|[{_SKIPPED};|,]*{_RUNS}")
-"""How a text begins that a spreadsheet may run; what it skips, or splits at, comes before."""
+"""Start of a text that a spreadsheet may execute, after skipped or separating characters."""
 
 _INNER_START = re.compile(rf"(?<=[;|\t\r\n])(?=[{_SKIPPED}]*{_RUNS})")
-"""Where a cell begins for a spreadsheet that splits lines at another character than we do."""
+"""Start of a cell for spreadsheets that split lines at another separator."""
 
-_PER_OUTCOME = ("low", "high", "percentile", "confidence", "verdict")
+_PER_OUTCOME: tuple[Literal["low", "high", "percentile", "confidence", "verdict"], ...] = (
+    "low",
+    "high",
+    "percentile",
+    "confidence",
+    "verdict",
+)
 
 
-def flat_row(answer: Mapping[str, Any]) -> dict[str, Any]:
+def flat_row(answer: Answer) -> ExportRow:
     """Return one answer of `Scorer.score` as the canonical row, `rank` left empty.
 
     The first target of each outcome fills the columns of that outcome.
     """
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
-    row |= {name: answer.get(name) for name in COLUMNS if name in answer}
+    row |= {name: value for name, value in answer.items() if name in COLUMNS}
     row |= {name: value for name, value in (answer.get("renewal") or {}).items() if name in row}
     held = answer.get("products") or []
     row["products"] = [item["product"] for item in held]
     row["product_shares"] = [item["share"] for item in held]
-    data = answer.get("data") or {}
-    row["data_confidence"], row["is_stale"] = data.get("confidence"), data.get("is_stale")
+    if data := answer.get("data"):
+        row["data_confidence"], row["is_stale"] = data["confidence"], data["is_stale"]
     firsts = first_per_outcome(answer)
     for outcome, part in firsts.items():
-        row |= {
-            f"{outcome}_{name}": part[name] for name in _PER_OUTCOME if f"{outcome}_{name}" in row
-        }
+        columns = {f"{outcome}_{name}": part[name] for name in _PER_OUTCOME}
+        row |= {name: value for name, value in columns.items() if name in row}
     if "expansion" in firsts:
         row["expansion_band"] = firsts["expansion"]["band"]
         row["expansion_until"] = firsts["expansion"]["until"]
-    elif answer.get("withheld"):
-        row["expansion_withheld"] = next(iter(answer["withheld"].values()))["status"]
+    elif withheld := answer.get("withheld"):
+        row["expansion_withheld"] = next(iter(withheld.values()))["status"]
     if "churn" in firsts:
         row |= _churn_columns(firsts["churn"])
-        row["expected_arr_lost_91d"] = _lost_near(row)
-    if candidate := answer.get("expansion"):
-        row |= _candidate_columns(candidate)
-    return row
+        row["expected_arr_lost_91d"] = _near_loss(answer, firsts["churn"])
+    if offer := answer.get("expansion"):
+        row |= _offer_columns(offer)
+    return cast("ExportRow", row)  # the keys are those of COLUMNS
 
 
-def _lost_near(row: Mapping[str, Any]) -> float | None:
-    """Return the part of a row's expected loss that falls within `NEAR_DAYS` of its as_of."""
-    if row["expected_arr_lost"] is None:
+def _near_loss(answer: Answer, part: ScoreBody) -> float | None:
+    """Return the part of the expected loss that falls within `NEAR_DAYS` of as_of."""
+    lost, as_of = answer.get("expected_arr_lost"), answer["as_of"]
+    if lost is None or as_of is None:
         return None
-    as_of = date.fromisoformat(row["as_of"][:10])
-    until, is_renewal = date.fromisoformat(row["churn_until"]), row["churn_asks_about"] == "renewal"
-    part = part_by(Frames(as_of).near_on, as_of, until, is_renewal)
-    return float(row["expected_arr_lost"] * part)
+    day, until = date.fromisoformat(as_of[:10]), date.fromisoformat(part["until"])
+    return float(lost * part_by(Frames(day).near_on, day, until, part["asks_about"] == "renewal"))
 
 
-def news_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a row says of its account, apart from what moves on its own."""
-    return {name: row.get(name) for name in COLUMNS if name not in _TICKING}
+def stable_content(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of a row that change only when its account changes."""
+    return {name: row.get(name) for name in COLUMNS if name not in _VOLATILE}
 
 
-def first_per_outcome(answer: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the scores that stand for their outcome: the first target of each."""
-    firsts: dict[str, Mapping[str, Any]] = {}
+def first_per_outcome(answer: Answer) -> dict[str, Score]:
+    """Return the first target of each outcome: the score that represents it."""
+    firsts: dict[str, Score] = {}
     for part in answer.get("scores", {}).values():
         firsts.setdefault(part["outcome"], part)
     return firsts
 
 
-def _candidate_columns(candidate: Mapping[str, Any]) -> dict[str, Any]:
-    added, contact = candidate["added_arr"] or {}, candidate["contact"] or {}
-    timing = candidate["timing"] or {}
+def _offer_columns(offer: Offer) -> dict[str, Any]:
+    added, contact, timing = offer["added_arr"], offer["contact"], offer["timing"]
     return {
-        **{f"expansion_{name}": candidate[name] for name in ("kind", "product", "basis")},
-        **{f"expansion_arr_{name}": added.get(name) for name in AMOUNTS},
-        "expansion_kind_probability": candidate["probability"],
-        "expansion_arr_expected": candidate["expected_added_arr"],
-        "expansion_evidence": next(iter(candidate["evidence"]), None),
-        "expansion_contact": contact_words(candidate["contact"]),
-        "expansion_contact_last_active_on": contact.get("last_active_on"),
-        "expansion_by_on": timing.get("by_on"),
-        "expansion_timing": timing.get("text"),
-        "expansion_is_eligible": candidate["is_eligible"],
-        "expansion_blockers": [item["code"] for item in candidate["blockers"]],
+        "expansion_kind": offer["kind"],
+        "expansion_product": offer["product"],
+        "expansion_basis": offer["basis"],
+        **{f"expansion_arr_{name}": added[name] if added else None for name in AMOUNTS},
+        "expansion_kind_probability": offer["probability"],
+        "expansion_arr_expected": offer["expected_added_arr"],
+        "expansion_evidence": next(iter(offer["evidence"]), None),
+        "expansion_contact": contact_text(contact),
+        "expansion_contact_last_active_on": contact["last_active_on"] if contact else None,
+        "expansion_by_on": timing["by_on"] if timing else None,
+        "expansion_timing": timing["text"] if timing else None,
+        "expansion_is_eligible": offer["is_eligible"],
+        "expansion_blockers": [item["code"] for item in offer["blockers"]],
     }
 
 
-def _churn_columns(part: Mapping[str, Any]) -> dict[str, Any]:
+def _churn_columns(part: ScoreBody) -> dict[str, Any]:
     reasons = fact_texts(part["raises"])
     return {
         "churn_asks_about": part["asks_about"],
@@ -247,13 +150,28 @@ def _churn_columns(part: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def fact_texts(reasons: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the strongest fact of each reason, in words; the reason itself when it has none."""
+def fact_texts(reasons: Iterable[Reason]) -> list[str]:
+    """Return the text of the strongest fact of each reason; of the reason if it has no facts."""
     return [reason["facts"][0]["text"] if reason["facts"] else reason["text"] for reason in reasons]
 
 
-def compact_reasons(part: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what the ledger keeps of the reasons shown: code, points of probability, facts."""
+class LedgerReason(TypedDict):
+    """Reason of a score as the ledger stores it."""
+
+    code: str
+    points: float
+    facts: list[str]
+
+
+class LedgerExtras(TypedDict, total=False):
+    """Rules and expansion offer of a score as the ledger stores them with its facts."""
+
+    rules: list[str]
+    candidate: LedgerOffer
+
+
+def compact_reasons(part: ScoreBody) -> list[LedgerReason]:
+    """Return the reasons of a score as the ledger stores them."""
     return [
         {
             "code": reason["code"],
@@ -264,13 +182,13 @@ def compact_reasons(part: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def kept_beside(answer: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the ledger keeps of one score beside its reasons: rules, and what was to sell."""
-    kept: dict[str, Any] = {}
+def ledger_extras(answer: Answer, part: ScoreBody) -> LedgerExtras:
+    """Return the rules and the expansion offer of a score as the ledger stores them."""
+    kept: LedgerExtras = {}
     if part["rules"]:
         kept["rules"] = [rule["rule"] for rule in part["rules"]]
-    if part["outcome"] == "expansion" and answer.get("expansion"):
-        kept["candidate"] = kept_candidate(answer["expansion"])
+    if part["outcome"] == "expansion" and (offer := answer.get("expansion")):
+        kept["candidate"] = ledger_offer(offer)
     return kept
 
 
@@ -281,7 +199,7 @@ def csv_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def csv_text(lines: Iterable[Iterable[str]]) -> Iterator[str]:
-    """Return lines of cells as CSV, quoted where they must be."""
+    """Return lines of cells as CSV, quoted where necessary."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
     for cells in lines:
@@ -292,10 +210,10 @@ def csv_text(lines: Iterable[Iterable[str]]) -> Iterator[str]:
 
 
 def cell(value: Any) -> str:
-    r"""Return one value as CSV text; what a spreadsheet may run gets an apostrophe in front.
+    r"""Return one value as CSV text, with an apostrophe before anything a spreadsheet may execute.
 
-    That holds within the text too: where lines are split at semicolons, quotes around a cell that
-    is not the first are no quotes, and a new cell or line begins at each of its separators.
+    This includes separators inside the text: a spreadsheet that splits lines at semicolons starts a
+    new cell at each of them.
 
     >>> cell('=HYPERLINK("x")'), cell(-4.5), cell(None), cell(["a", "b"]), cell([0.75, 0.25])
     ('\'=HYPERLINK("x")', '-4.5', '', 'a | b', '0.75 | 0.25')
@@ -316,7 +234,7 @@ def cell(value: Any) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return a text of a CSV cell with an apostrophe wherever a formula could begin."""
+    """Return the text of a CSV cell with an apostrophe wherever a formula could start."""
     is_formula = _FORMULA_START.match(text) is not None
     text = _INNER_START.sub("'", text)
     return f"'{text}" if is_formula else text

@@ -1,6 +1,6 @@
-"""Which play for which account: conditions of `configs.schema.plays` against one row of the book.
+"""Suggests plays for an account: conditions of `configs.schema.plays` against its canonical row.
 
-A suggestion is work for a person. It says which conditions brought it up, and it claims no effect.
+A suggestion names the conditions that matched and claims no effect.
 """
 
 from __future__ import annotations
@@ -8,29 +8,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from configs.runtime.formatting import count
 from configs.schema.plays import Play, Plays, When
+from serving.scoring.export_columns import ExportRow
 
 AT_RISK = ("high", "elevated")
-
-Row = Mapping[str, Any]
-"""A canonical row of the book, see `serving.scoring.export_rows.COLUMNS`."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A play for an account.
+    """Suggested play for an account.
 
     Attributes
     ----------
     play : Play
-        What to do.
+        The play.
     why : str
-        The conditions it was chosen by, in words.
+        Conditions that matched, as text.
     due_on : date
-        When it should be done: `Play.due_days` from today, the notice deadline when that is nearer.
+        Due day: `Play.due_days` from today, or the notice deadline if that is earlier.
     """
 
     play: Play
@@ -38,7 +36,7 @@ class Suggestion:
     due_on: date
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON."""
+        """Return the suggestion as plain JSON."""
         return {
             "play": self.play.id,
             "title": self.play.title,
@@ -52,13 +50,13 @@ class Suggestion:
 
 def suggest(
     plays: Plays,
-    row: Row,
+    row: ExportRow,
     *,
     tried: Mapping[str, date],
     today: date,
     has_open_risk: bool = False,
 ) -> tuple[Suggestion, ...]:
-    """Return the plays whose conditions an account fits, most preferred first.
+    """Return the plays that fit an account, most preferred first.
 
     Parameters
     ----------
@@ -69,38 +67,38 @@ def suggest(
     tried : mapping of str to date
         Play to the day it was last recorded for this account.
     today : date
-        The day of asking.
+        Current day.
     has_open_risk : bool
-        Somebody works on a risk of the account, whatever its estimate is by now.
+        The account has an open risk, whatever its current estimate.
 
     Notes
     -----
-    Where nothing can be told (``no_signal``) nothing is suggested. An account at risk is not asked
-    to grow: plays for growth wait until its risk is low and closed (`has_conflict` tells of it),
-    and until nothing stands in the way of selling, such as an overdue invoice.
+    Without a signal (``no_signal``) no play is suggested. Expansion plays wait until the risk of
+    the account is low and closed (see `has_conflict`) and until there are no blockers, such as an
+    overdue invoice.
     """
     if row["status"] != "scored":
         return ()
     return tuple(
         Suggestion(play, why(play, row), _due_on(play, row, today))
         for play in plays.plays
-        if _is_told(play, row)
+        if _has_signal(play, row)
         and not (play.outcome == "expansion" and (has_open_risk or _must_wait(row)))
         and fits(play, row, tried, today)
     )
 
 
-def _must_wait(row: Row) -> bool:
+def _must_wait(row: ExportRow) -> bool:
     return row["risk_band"] in AT_RISK or row.get("expansion_is_eligible") is False
 
 
-def has_conflict(row: Row, *, has_open_risk: bool = False) -> bool:
-    """Say whether an account is both at risk and ready to grow: the risk comes first."""
+def has_conflict(row: ExportRow, *, has_open_risk: bool = False) -> bool:
+    """Return whether an account is both at risk and likely to expand."""
     return (has_open_risk or row["risk_band"] in AT_RISK) and row["expansion_band"] in AT_RISK
 
 
-def fits(play: Play, row: Row, tried: Mapping[str, date], today: date) -> bool:
-    """Say whether an account fits every condition of a play.
+def fits(play: Play, row: ExportRow, tried: Mapping[str, date], today: date) -> bool:
+    """Return whether an account meets every condition of a play.
 
     >>> from configs.schema.plays import parse_plays
     >>> play = parse_plays({"plays": [{"id": "call", "title": "Call", "steps": ["Call"],
@@ -124,12 +122,12 @@ def fits(play: Play, row: Row, tried: Mapping[str, date], today: date) -> bool:
 
 
 def within_days(days: int | None, bounds: Sequence[int]) -> bool:
-    """Say whether days lie in a range, both ends included; what is not known does not."""
+    """Return whether a number of days is in a range, both ends included; None is not."""
     return days is not None and bounds[0] <= days <= bounds[1]
 
 
-def why(play: Play, row: Row) -> str:
-    """Return the conditions that brought a play up, in words.
+def why(play: Play, row: ExportRow) -> str:
+    """Return the conditions that matched, as text.
 
     >>> from configs.schema.plays import parse_plays
     >>> play = parse_plays({"plays": [{"id": "call", "title": "Call", "steps": ["Call"],
@@ -137,14 +135,14 @@ def why(play: Play, row: Row) -> str:
     ...     where="here").plays[0]
     >>> why(play, {"risk_band": "high", "days_to_notice": 12, "arr": None,
     ...     "reason_codes": ["churn.support.raises"], "segment": None})
-    'high risk; support among its reasons; notice deadline in 12 days'
+    'high risk; support among the reasons; notice deadline in 12 days'
     """
     when, parts = play.when, []
-    subject = "risk" if play.outcome == "churn" else "chance of growth"
+    subject = "risk" if play.outcome == "churn" else "expansion propensity"
     if when.bands:
         parts.append(f"{row[_band(play)]} {subject}")
     if themes := _shared_themes(when, row, play.outcome):
-        parts.append(f"{' and '.join(themes)} among its reasons")
+        parts.append(f"{' and '.join(themes)} among the reasons")
     if when.segments:
         parts.append(str(row["segment"]).replace("_", " "))
     if when.arr_at_least is not None:
@@ -155,23 +153,23 @@ def why(play: Play, row: Row) -> str:
     return "; ".join(parts) or "for every account"
 
 
-def _band(play: Play) -> str:
+def _band(play: Play) -> Literal["risk_band", "expansion_band"]:
     return "risk_band" if play.outcome == "churn" else "expansion_band"
 
 
-def _is_told(play: Play, row: Row) -> bool:
+def _has_signal(play: Play, row: ExportRow) -> bool:
     verdict = row["churn_verdict" if play.outcome == "churn" else "expansion_verdict"]
     return verdict not in (None, "no_signal")
 
 
-def _shared_themes(when: When, row: Row, outcome: str) -> list[str]:
+def _shared_themes(when: When, row: ExportRow, outcome: str) -> list[str]:
     parts = (code.split(".") for code in row["reason_codes"] or ())
     named = [theme for about, theme, way in parts if about == outcome and way == "raises"]
     return [theme for theme in dict.fromkeys(named) if theme in when.themes]
 
 
-def _due_on(play: Play, row: Row, today: date) -> date:
-    """Return when a play should be done; a notice deadline ahead is never missed for it."""
+def _due_on(play: Play, row: ExportRow, today: date) -> date:
+    """Return the due day of a play; never after the next notice deadline."""
     due = today + timedelta(days=play.due_days)
     days = row["days_to_notice"]
     if play.outcome == "churn" and days is not None and 0 <= days < play.due_days:

@@ -1,7 +1,7 @@
-"""From vectors to answers: a pure and fast core, the same for one account, a batch and the book.
+"""Scores feature vectors: the pure core behind single scores, batches and score runs.
 
-A `Scorer` holds one release. It reads nothing after it was loaded and asks no clock, so the same
-rows give the same answers wherever they come from.
+A `Scorer` holds one release. It reads no files after loading and no clock, so the same rows always
+give the same answers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -36,26 +36,35 @@ from serving.http.score_text import (
     instant,
     window,
 )
+from serving.scoring.answer import (
+    Answer,
+    Gap,
+    Measure,
+    Outcome,
+    Question,
+    Renewal,
+    Score,
+    ScoreBody,
+    StatusText,
+    Verdict,
+    Withheld,
+)
 from serving.scoring.expansion_offer import OfferMaker
 from training.model.bands import is_applicable, newest_vectors
 from training.model.bundle import CONFIDENCE_LIMITS, Bundle, Confidence, Scores, load
-from training.model.reasons import Comparison, Explanation, ReasonWriter, is_circumstance
+from training.model.reasons import (
+    Comparison,
+    Explanation,
+    Fact,
+    Reason,
+    ReasonWriter,
+    is_circumstance,
+)
 from training.model.rule_model import AppliedRules, Flag, rules_of
 from training.registry.releases import Release
 
-OUTCOMES = ("churn", "contraction", "expansion")
-"""The order in which targets are answered: what is lost first."""
-
-SHOWN_FACTS = (
-    "name",
-    "segment",
-    "plan",
-    "industry",
-    "region",
-    "parent_account_id",
-    "owner_id",
-    "owner",
-)
+OUTCOMES: tuple[Outcome, ...] = ("churn", "contraction", "expansion")
+"""Order of the targets in an answer."""
 
 KEPT_FACTS = (
     "status",
@@ -68,7 +77,7 @@ KEPT_FACTS = (
     "tenure_days",
     "peer_group",
 )
-"""Facts the ledger keeps of a scored account: what was asked of it, and what was at stake."""
+"""Facts of a scored account that the ledger keeps: its question and the revenue at stake."""
 
 LOWEST_BAND = "low"
 
@@ -77,16 +86,16 @@ NO_ROOM = "no_room_to_grow"
 
 @dataclass(frozen=True)
 class Peers:
-    """What is typical among similar accounts of one book.
+    """Typical values of groups of similar accounts at one as_of.
 
     Attributes
     ----------
     as_of : str
-        Day of the book, ISO 8601.
+        Day of the feature vectors, ISO 8601.
     medians : dict of str to numpy.ndarray
         Group to its medians in the order of the served vector, NaN where too few are known.
     words : dict of str to str
-        Group to its name for people.
+        Group to its display name.
     sizes : dict of str to int
         Group to its number of accounts.
     """
@@ -97,14 +106,14 @@ class Peers:
     sizes: Mapping[str, int] = field(default_factory=dict)
 
     def matrix(self, groups: Sequence[str], width: int) -> np.ndarray:
-        """Return (rows, features): the medians beside each row's values."""
-        nothing = np.full(width, np.nan)
-        rows = [self.medians.get(group, nothing) for group in groups]
+        """Return (rows, features): the medians of each row's group."""
+        missing = np.full(width, np.nan)
+        rows = [self.medians.get(group, missing) for group in groups]
         return np.array(rows, dtype=np.float64).reshape(len(groups), width)
 
 
 def load_peers(folder: Path | None, names: Sequence[str]) -> Peers:
-    """Read the peers that lie beside a book's vectors; without a book there are none."""
+    """Read the peer groups stored with the feature vectors; empty without vectors."""
     if folder is None:
         return Peers()
     plain = read_json(folder / "peers.json")
@@ -122,7 +131,7 @@ def load_peers(folder: Path | None, names: Sequence[str]) -> Peers:
 
 
 def import_lightgbm_alone() -> None:
-    """Import LightGBM without the training libraries it takes along when it finds them."""
+    """Import LightGBM without the training libraries that it would import if present."""
     if "lightgbm" in sys.modules:
         return
     absent = [name for name in ("sklearn", "dask") if name not in sys.modules]
@@ -136,23 +145,22 @@ def import_lightgbm_alone() -> None:
 
 @dataclass(frozen=True)
 class ScoringModel:
-    """One target of a release, ready to answer.
+    """Model of one target of a release.
 
     Attributes
     ----------
     target, sha : str
-        Its name, and the identity of its bundle.
+        Name of the target, and identity of the bundle.
     bundle : Bundle
         The verified model.
     contract : mapping
-        What is predicted: outcome, horizon_days, lead_time_days, until_renewal, words.
+        Label definition: outcome, horizon_days, lead_time_days, until_renewal, words.
     cuts : tuple of (float, str)
-        Probability from which each band holds, ascending.
+        Lower probability limit of each band, ascending.
     positions : numpy.ndarray
-        Where the model's features stand in the served vector.
+        Positions of the model's features in the served vector.
     basis : mapping
-        What the bands were sized by (`training.model.bands.FrozenBands`); empty in releases of
-        0.1.0.
+        Inputs of the band sizes (`training.model.bands.FrozenBands`); empty in releases of 0.1.0.
     """
 
     target: str
@@ -163,9 +171,19 @@ class ScoringModel:
     positions: np.ndarray
     basis: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def outcome(self) -> Outcome:
+        """Outcome of the target."""
+        return cast("Outcome", self.bundle.outcome)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Verdict on the model."""
+        return cast("Verdict", self.bundle.verdict)
+
     @cached_property
     def _theme_columns(self) -> dict[str, np.ndarray]:
-        """Columns of the model's matrix by theme, without circumstances nobody acts on."""
+        """Columns of the model's matrix by theme, without circumstances."""
         columns: dict[str, list[int]] = {}
         for position, item in enumerate(self.bundle.info):
             if not is_circumstance(item):
@@ -174,14 +192,14 @@ class ScoringModel:
 
     @cached_property
     def _usual(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return which features are mostly known in training, and the range of each."""
+        """Return which features are mostly present in training, and the range of each."""
         seen = [self.bundle.manifest.reference[item.name] for item in self.bundle.info]
         low = [item.low if item.low is not None else -np.inf for item in seen]
         high = [item.high if item.high is not None else np.inf for item in seen]
         return np.array([item.missing < 0.2 for item in seen]), np.array(low), np.array(high)
 
     def asks(self, facts: Mapping[str, Any]) -> bool:
-        """Say whether the question makes sense for an account: who is full cannot grow."""
+        """Return whether the target applies to an account: a full account cannot grow."""
         return is_applicable(self.bundle.outcome, facts)
 
     def confidence(self, scores: Scores) -> list[Confidence]:
@@ -193,23 +211,23 @@ class ScoringModel:
         return self.bundle.encoder.encode_numbers(values[:, self.positions]).matrix
 
     def band(self, p: float) -> str:
-        """Return the band of a probability: the last whose cut it reaches."""
+        """Return the band of a probability: the last one whose limit it reaches."""
         return next((name for cut, name in reversed(self.cuts) if p >= cut), LOWEST_BAND)
 
     def answer(
         self, matrix: np.ndarray, past: np.ndarray, peer: np.ndarray, currency: str
     ) -> tuple[Scores, Sequence[Explanation | None]]:
-        """Score and explain encoded rows; None for reasons where the base rate is served."""
+        """Score and explain encoded rows; the explanation is None where the base rate is served."""
         if not self.bundle.has_reasons:
             return self.bundle.predict(matrix), [None] * len(matrix)
         scores, contributions = self.bundle.predict_and_explain(matrix)
-        beside = Comparison(
+        comparison = Comparison(
             past=past[:, self.positions], peer=peer[:, self.positions], currency=currency
         )
-        return scores, self._teller.explain(contributions, matrix, beside)
+        return scores, self._reason_writer.explain(contributions, matrix, comparison)
 
     @cached_property
-    def _teller(self) -> ReasonWriter:
+    def _reason_writer(self) -> ReasonWriter:
         return ReasonWriter(self.bundle.info, self.bundle.outcome, self.bundle.encoder.levels)
 
     @cached_property
@@ -219,24 +237,24 @@ class ScoringModel:
     def flags(
         self, matrix: np.ndarray, past: np.ndarray, peer: np.ndarray, currency: str
     ) -> list[list[Flag]]:
-        """Return per row the plain rules that hold; none but on the lowest rung of the ladder."""
+        """Return per row the expert rules that apply; empty except on the lowest model tier."""
         if not self._rules.rules:
             return [[] for _ in matrix]
-        beside = Comparison(
+        comparison = Comparison(
             past=past[:, self.positions], peer=peer[:, self.positions], currency=currency
         )
-        return self._rules.flags(matrix, self._teller, beside)
+        return self._rules.flags(matrix, self._reason_writer, comparison)
 
-    def gaps(self, matrix: np.ndarray) -> list[list[dict[str, Any]]]:
-        """Return per row what is not known, by theme; rows that lack the same share the answer."""
+    def gaps(self, matrix: np.ndarray) -> list[list[Gap]]:
+        """Return per row the missing values by theme; rows with equal gaps share one list."""
         missing = np.isnan(matrix)
         patterns = [row.tobytes() for row in missing]
-        found = dict(zip(patterns, missing, strict=True))
-        told = {pattern: self._gaps_of(row) for pattern, row in found.items()}
-        return [told[pattern] for pattern in patterns]
+        distinct = dict(zip(patterns, missing, strict=True))
+        by_pattern = {pattern: self._gaps_of(row) for pattern, row in distinct.items()}
+        return [by_pattern[pattern] for pattern in patterns]
 
-    def _gaps_of(self, missing: np.ndarray) -> list[dict[str, Any]]:
-        found = []
+    def _gaps_of(self, missing: np.ndarray) -> list[Gap]:
+        found: list[Gap] = []
         for theme, columns in self._theme_columns.items():
             labels = [self.bundle.info[i].label for i in columns[missing[columns]].tolist()]
             if labels:
@@ -250,8 +268,8 @@ class ScoringModel:
                 )
         return found
 
-    def soundness(self, matrix: np.ndarray) -> tuple[np.ndarray, int, np.ndarray]:
-        """Return per row how many usual values are missing, how many there are, how many odd."""
+    def data_checks(self, matrix: np.ndarray) -> tuple[np.ndarray, int, np.ndarray]:
+        """Return per row the missing usual values, their total, and the values out of range."""
         usual, low, high = self._usual
         missing = (np.isnan(matrix) & usual).sum(axis=1)
         odd = ((matrix < low) | (matrix > high)).sum(axis=1)
@@ -259,8 +277,8 @@ class ScoringModel:
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """The rows of a batch that are predicted."""
+class _PredictedRows:
+    """Rows of a batch that are predicted."""
 
     values: np.ndarray
     past: np.ndarray
@@ -269,22 +287,32 @@ class _Rows:
     as_of: list[datetime]
 
 
+class _Estimate(NamedTuple):
+    """Estimate of one model for one row."""
+
+    p: float
+    low: float
+    high: float
+    logit: float
+    confidence: Confidence
+
+
 @dataclass(frozen=True)
 class Scorer:
-    """One release, ready to answer.
+    """Scorer of one release.
 
     Attributes
     ----------
     release : Release
-        What is published.
+        The published release.
     company : Company
-        Currency and staleness.
-    models : tuple of Model
-        One per target, what is lost first.
+        Currency and staleness limit.
+    models : tuple of ScoringModel
+        One per target, in the order of `OUTCOMES`.
     peers : Peers
-        Of the newest book.
+        Peer groups of the newest feature vectors.
     ranks : mapping of str to numpy.ndarray
-        `rank_key` to the ascending probabilities of the last published book; may be empty.
+        `rank_key` to the ascending probabilities of the latest published scores; may be empty.
     """
 
     release: Release
@@ -295,7 +323,7 @@ class Scorer:
 
     @classmethod
     def load(cls, workspace: Workspace, release: Release) -> Scorer:
-        """Load and verify everything a release names.
+        """Load and verify the models and peers of a release.
 
         Raises
         ------
@@ -311,7 +339,7 @@ class Scorer:
 
     @cached_property
     def feature_hash(self) -> str:
-        """Identity of the feature set it takes."""
+        """Identity of the feature set of the release."""
         return str(self.release.feature_set["hash"])
 
     @property
@@ -336,55 +364,53 @@ class Scorer:
         )
 
     def with_peers(self, peers: Peers) -> Scorer:
-        """Return the same scorer with the peers of another book."""
+        """Return the same scorer with other peer groups."""
         return replace(self, peers=peers)
 
     def with_ranks(self, ranks: Mapping[str, np.ndarray]) -> Scorer:
-        """Return the same scorer with the probabilities of another published book."""
+        """Return the same scorer with the ranks of other published scores."""
         return replace(self, ranks=ranks)
 
-    def score(
-        self, entity_ids: Sequence[str], rows: OnlineRows, now: datetime
-    ) -> list[dict[str, Any]]:
-        """Answer for some entities, in the order asked; see `serving.api.schemas.Answer`.
+    def score(self, entity_ids: Sequence[str], rows: OnlineRows, now: datetime) -> list[Answer]:
+        """Score some entities.
 
         Parameters
         ----------
         entity_ids : sequence of str
-            Whom; repeats are answered twice.
+            Entities to score; repeats are scored twice.
         rows : OnlineRows
             Their vectors and facts, in the same order.
         now : datetime
-            The clock, for days to go and staleness.
+            Time of scoring, for days to the renewal and staleness.
 
         Returns
         -------
-        list of dict
-            Plain JSON, one per entity. Entities that are not predicted have no ``scores``.
+        list of Answer
+            One per entity, in the same order. Entities that are not predicted have no ``scores``.
         """
         answers = [
-            self._standing(entity, rows.facts[i], rows.as_of[i], now.date())
+            self._account_part(entity, rows.facts[i], rows.as_of[i], now.date())
             if rows.is_known[i]
-            else {"account_id": entity, **status(UNKNOWN)}
+            else status_answer(entity, UNKNOWN)
             for i, entity in enumerate(entity_ids)
         ]
         chosen = [i for i, answer in enumerate(answers) if answer["status"] == "scored"]
         if chosen:
             part = self._take(rows, chosen)
-            told = [answers[i] for i in chosen]
+            predicted = [answers[i] for i in chosen]
             matrices = [model.encode(part.values) for model in self.models]
-            self._add_data(told, part, matrices[0], now)
+            self._add_data(predicted, part, matrices[0], now)
             for model, matrix in zip(self.models, matrices, strict=True):
-                self._add_scores(told, model, matrix, part)
-            for answer in told:
+                self._add_scores(predicted, model, matrix, part)
+            for answer in predicted:
                 _add_headline(answer)
-            if self._seller is not None:
-                self._seller.add_to(told, part.facts, part.values)
+            if self._offer_maker is not None:
+                self._offer_maker.add_to(predicted, part.facts, part.values)
         return answers
 
     @cached_property
-    def _seller(self) -> OfferMaker | None:
-        """What turns the first chance of growth into something to sell; None without one."""
+    def _offer_maker(self) -> OfferMaker | None:
+        """Maker of expansion offers for the first expansion target; None without one."""
         growing = [model for model in self.models if model.bundle.outcome == "expansion"]
         if not growing:
             return None
@@ -392,15 +418,15 @@ class Scorer:
         return OfferMaker.of(growing[0].bundle, names, self.company.growth)
 
     def _status(self, facts: Mapping[str, Any]) -> str:
-        """Return the status of an account: with nothing to ask of it, why not."""
+        """Return the status of an account; `NO_ROOM` if no target applies to it."""
         code = str(facts.get("status"))
         is_applicable = any(model.asks(facts) for model in self.models)
         return NO_ROOM if code == "scored" and not is_applicable else code
 
-    def _take(self, rows: OnlineRows, chosen: list[int]) -> _Rows:
+    def _take(self, rows: OnlineRows, chosen: list[int]) -> _PredictedRows:
         facts = [rows.facts[i] for i in chosen]
         groups = [str(item.get("peer_group")) for item in facts]
-        return _Rows(
+        return _PredictedRows(
             rows.values[chosen],
             rows.past[chosen],
             self.peers.matrix(groups, self.width),
@@ -408,14 +434,23 @@ class Scorer:
             [moment for i in chosen if (moment := rows.as_of[i]) is not None],
         )
 
-    def _standing(
+    def _account_part(
         self, entity: str, facts: Mapping[str, Any], as_of: datetime | None, today: date
-    ) -> dict[str, Any]:
-        """Return what is known of an account whether or not it is predicted."""
+    ) -> Answer:
+        """Return the part of an answer that does not depend on a prediction."""
+        state = status(self._status(facts))
         return {
             "account_id": entity,
-            **status(self._status(facts)),
-            **{name: facts.get(name) for name in SHOWN_FACTS},
+            "status": state["status"],
+            "status_text": state["status_text"],
+            "name": facts.get("name"),
+            "segment": facts.get("segment"),
+            "plan": facts.get("plan"),
+            "industry": facts.get("industry"),
+            "region": facts.get("region"),
+            "parent_account_id": facts.get("parent_account_id"),
+            "owner_id": facts.get("owner_id"),
+            "owner": facts.get("owner"),
             "products": facts.get("products") or [],
             "arr": facts.get("arr"),
             "currency": self.company.reporting_currency,
@@ -428,11 +463,11 @@ class Scorer:
         }
 
     def _add_data(
-        self, answers: list[dict[str, Any]], rows: _Rows, matrix: np.ndarray, now: datetime
+        self, answers: list[Answer], rows: _PredictedRows, matrix: np.ndarray, now: datetime
     ) -> None:
-        """Say how far the data behind each answer can be trusted."""
+        """Add the quality of the data, and the peer group, to each answer."""
         model = self.models[0]
-        missing, usual, odd = model.soundness(matrix)
+        missing, usual, odd = model.data_checks(matrix)
         limit = self.company.serving.stale_after_days
         for i, (answer, gaps) in enumerate(zip(answers, model.gaps(matrix), strict=True)):
             age = (now - rows.as_of[i]).days
@@ -458,40 +493,89 @@ class Scorer:
             }
 
     def _add_scores(
-        self, answers: list[dict[str, Any]], model: ScoringModel, matrix: np.ndarray, rows: _Rows
+        self,
+        answers: list[Answer],
+        model: ScoringModel,
+        matrix: np.ndarray,
+        rows: _PredictedRows,
     ) -> None:
         currency = self.company.reporting_currency
         scores, why = model.answer(matrix, rows.past, rows.peer, currency)
         flags = model.flags(matrix, rows.past, rows.peer, currency)
-        for i, part in enumerate(_parts(model, scores)):
+        confidences = model.confidence(scores)
+        low, high = scores.low.tolist(), scores.high.tolist()
+        for i, (p, logit) in enumerate(zip(scores.p.tolist(), scores.logit.tolist(), strict=True)):
             facts = rows.facts[i]
             if not model.asks(facts):
-                answers[i].setdefault("withheld", {})[model.target] = status(NO_ROOM)
+                withheld = cast("Withheld", status(NO_ROOM))
+                answers[i].setdefault("withheld", {})[model.target] = withheld
                 continue
-            is_renewal = asks_renewal(model.contract, facts)
-            until = window(model.contract, facts, rows.as_of[i])
-            part["text"] = estimate_text(model.contract, is_renewal, part["probability"], until)
-            part["asks_about"] = "renewal" if is_renewal else "horizon"
-            part["until"] = until.isoformat()
-            part |= self._percentile(model, is_renewal, part["probability"])
-            part |= _why(why[i], part["probability"])
-            part["rules"] = flags[i]
-            answers[i].setdefault("scores", {})[model.target] = part
+            estimate = _Estimate(p, low[i], high[i], logit, confidences[i])
+            part = self._score(model, estimate, facts, rows.as_of[i], why[i], flags[i])
+            # The id follows when the ledger row is made.
+            answers[i].setdefault("scores", {})[model.target] = cast("Score", part)
 
-    def _percentile(self, model: ScoringModel, is_renewal: bool, p: float) -> dict[str, Any]:
-        """Return the share of like accounts below a probability, ties counted half, and of whom.
-
-        Like accounts are those of the published book that were asked the same kind of question: the
-        chance of losing a renewal is not ranked with the chance of leaving within the horizon.
-        """
-        book = self.ranks.get(rank_key(model.target, is_renewal=is_renewal))
-        if book is None or len(book) == 0:
-            return {"percentile": None, "percentile_of": None}
-        places = np.searchsorted(book, p, "left") + np.searchsorted(book, p, "right")
+    def _score(
+        self,
+        model: ScoringModel,
+        estimate: _Estimate,
+        facts: Mapping[str, Any],
+        as_of: datetime,
+        explanation: Explanation | None,
+        flags: list[Flag],
+    ) -> ScoreBody:
+        bundle, contract, p = model.bundle, model.contract, estimate.p
+        is_renewal = asks_renewal(contract, facts)
+        question: Question = "renewal" if is_renewal else "horizon"
+        until = window(contract, facts, as_of)
+        why = explanation or _without_reasons(p)
+        percentile, percentile_of = self._percentile(model, is_renewal, p)
         return {
-            "percentile": round(50.0 * float(places) / len(book), 1),
-            "percentile_of": asked_alike(model.contract, is_renewal, len(book)),
+            "target": model.target,
+            "outcome": model.outcome,
+            "measure": cast("Measure", MEASURES[model.outcome]),
+            "probability": p,
+            "low": estimate.low,
+            "high": estimate.high,
+            "logit": estimate.logit,
+            "band": model.band(p),
+            "confidence": estimate.confidence,
+            "horizon_days": contract["horizon_days"],
+            "lead_time_days": contract["lead_time_days"],
+            "verdict": model.verdict,
+            "is_provisional": model.verdict == "provisional",
+            "rung": bundle.model_tier,
+            "evidence": bundle.evidence,
+            "bundle_sha": model.sha,
+            "text": estimate_text(contract, is_renewal, p, until),
+            "asks_about": question,
+            "until": until.isoformat(),
+            "percentile": percentile,
+            "percentile_of": percentile_of,
+            "base": why["base"],
+            "themes": why["themes"],
+            "context": why["context"],
+            "unknown": why["unknown"],
+            "raises": why["raises"],
+            "lowers": why["lowers"],
+            "circumstances": why["circumstances"],
+            "rules": flags,
         }
+
+    def _percentile(
+        self, model: ScoringModel, is_renewal: bool, p: float
+    ) -> tuple[float | None, str | None]:
+        """Return the share of accounts below a probability (ties count half), and their group.
+
+        The group are the published accounts with the same question: the risk of losing a renewal
+        is not ranked together with the risk of leaving within the horizon.
+        """
+        ranked = self.ranks.get(rank_key(model.target, is_renewal=is_renewal))
+        if ranked is None or len(ranked) == 0:
+            return None, None
+        places = np.searchsorted(ranked, p, "left") + np.searchsorted(ranked, p, "right")
+        share = round(50.0 * float(places) / len(ranked), 1)
+        return share, asked_alike(model.contract, is_renewal, len(ranked))
 
 
 def _array_hash(values: np.ndarray) -> str:
@@ -500,7 +584,7 @@ def _array_hash(values: np.ndarray) -> str:
 
 
 def rank_key(target: str, *, is_renewal: bool) -> str:
-    """Return the name under which a book keeps the probabilities that may be ranked together.
+    """Return the key of the probabilities that may be ranked together.
 
     >>> rank_key("churn", is_renewal=True)
     'churn:renewal'
@@ -509,12 +593,22 @@ def rank_key(target: str, *, is_renewal: bool) -> str:
 
 
 def kept_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts that the ledger keeps beside a score."""
+    """Return the facts that the ledger stores with a score."""
     return {name: facts[name] for name in KEPT_FACTS if facts.get(name) is not None}
 
 
-def status(code: str) -> dict[str, str]:
-    """Return a status with its words; one nobody declared stands for itself."""
+def status_answer(account_id: str, code: str) -> Answer:
+    """Return the answer of an account that has a status and nothing else."""
+    state = status(code)
+    return {
+        "account_id": account_id,
+        "status": state["status"],
+        "status_text": state["status_text"],
+    }
+
+
+def status(code: str) -> StatusText:
+    """Return a status with its text; an undeclared one is its own text."""
     return {"status": code, "status_text": STATUS_WORDS.get(code, code.replace("_", " "))}
 
 
@@ -522,13 +616,13 @@ def _load_model(workspace: Workspace, release: Release, target: str) -> ScoringM
     sha = release.bundles[target]["sha"]
     bundle = load(workspace.state.bundles / sha, expected_sha=sha)
     place = {name: i for i, name in enumerate(release.feature_set["names"])}
-    lacking = [name for name in bundle.encoder.names if name not in place]
-    if lacking:
+    missing = [name for name in bundle.encoder.names if name not in place]
+    if missing:
         raise ModelError(
-            f"the model of {target} needs {len(lacking)} features the release does not serve: "
-            f"{', '.join(lacking[:5])}",
+            f"the model of {target} needs {len(missing)} features that the release does not "
+            f"serve: {', '.join(missing[:5])}",
             where=f"release {release.release_id}, bundle {sha[:12]}",
-            fix="train and publish again on the present feature set",
+            fix="train and publish again with the current feature set",
         )
     contract = {**bundle.manifest.label_contract, **release.label_contracts[target]}
     cuts = sorted((cut, name) for name, cut in release.bands[target].items())
@@ -537,7 +631,7 @@ def _load_model(workspace: Workspace, release: Release, target: str) -> ScoringM
     return ScoringModel(target, sha, bundle, contract, tuple(cuts), positions, basis)
 
 
-def _renewal(facts: Mapping[str, Any], today: date) -> dict[str, Any] | None:
+def _renewal(facts: Mapping[str, Any], today: date) -> Renewal | None:
     renews_on, notice_on = facts.get("renews_on"), facts.get("notice_on")
     if renews_on is None:
         return None
@@ -549,45 +643,24 @@ def _renewal(facts: Mapping[str, Any], today: date) -> dict[str, Any] | None:
     }
 
 
-def _parts(model: ScoringModel, scores: Scores) -> list[dict[str, Any]]:
-    """Return what the model says of each row, reasons apart."""
-    bundle, contract = model.bundle, model.contract
-    low, high = scores.low.tolist(), scores.high.tolist()
-    return [
-        {
-            "target": model.target,
-            "outcome": bundle.outcome,
-            "measure": MEASURES[bundle.outcome],
-            "probability": p,
-            "low": low[i],
-            "high": high[i],
-            "logit": logit,
-            "band": model.band(p),
-            "confidence": confidence,
-            "horizon_days": contract["horizon_days"],
-            "lead_time_days": contract["lead_time_days"],
-            "verdict": bundle.verdict,
-            "is_provisional": bundle.verdict == "provisional",
-            "rung": bundle.model_tier,
-            "evidence": bundle.evidence,
-            "bundle_sha": model.sha,
-        }
-        for i, (p, logit, confidence) in enumerate(
-            zip(scores.p.tolist(), scores.logit.tolist(), model.confidence(scores), strict=True)
-        )
-    ]
+def _without_reasons(p: float) -> Explanation:
+    """Return the explanation of a base rate that is served for every account: no reasons."""
+    reasons: list[Reason] = []
+    facts: list[Fact] = []
+    return {
+        "p": p,
+        "base": p,
+        "themes": {},
+        "context": 0.0,
+        "unknown": 0.0,
+        "raises": reasons,
+        "lowers": reasons,
+        "circumstances": facts,
+    }
 
 
-def _why(explanation: Explanation | None, p: float) -> dict[str, Any]:
-    """Return the reasons; a base rate served to everybody has none."""
-    if explanation is None:
-        silent: dict[str, Any] = dict.fromkeys(("raises", "lowers", "circumstances"), ())
-        return {"base": p, "themes": {}, "context": 0.0, "unknown": 0.0, **silent}
-    return {name: value for name, value in explanation.items() if name != "p"}
-
-
-def _add_headline(answer: dict[str, Any]) -> None:
-    """Put the numbers a CRM maps to fields on the top level: of the first target per outcome."""
+def _add_headline(answer: Answer) -> None:
+    """Add the numbers that a CRM maps to fields, of the first target per outcome, to the top."""
     for part in answer["scores"].values():
         answer.setdefault(part["measure"], part["probability"])
         if part["outcome"] == "churn":

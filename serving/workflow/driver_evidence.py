@@ -1,8 +1,7 @@
-"""The rows behind a reason: which tickets, which answers, which weeks, with their dates.
+"""Evidence for the reasons of one account: its tickets, survey answers, invoices and usage.
 
-Read for one account at a time from the source tables that features are computed from, so that a
-reader can go from a number back to what it counts. Only what was known at the score's as_of is
-shown; what a system filled in later is left blank, as it was then.
+Read from the source tables of the features, so that a number can be traced to its rows. Only rows
+and values known at the as_of of the score are shown; later values are blank.
 """
 
 from __future__ import annotations
@@ -22,25 +21,25 @@ from features.tables.source_tables import TABLES
 
 WEEKS = 13
 ROWS = 12
-"""Rows of one kind that are shown; the others are counted."""
+"""Maximum number of rows per listing."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Rows of one kind behind the reasons of a theme.
+    """Rows of one table behind the reasons of a theme.
 
     Attributes
     ----------
     theme : str
         A key of `features.tables.catalog.THEMES`.
     title : str
-        What they are, and since when.
+        Kind of rows and period.
     columns : tuple of str
         Headings.
     rows : tuple of tuple
-        Cells as text, newest first; dates as ISO 8601; empty where it was not known.
+        Cells as text, newest first; dates as ISO 8601; empty where not known.
     n : int
-        How many there are; more than `rows` when there are many.
+        Total number of rows; may be more than `rows`.
     """
 
     theme: str
@@ -52,16 +51,16 @@ class Listing:
 
 @dataclass(frozen=True)
 class Weeks:
-    """Use, week by week, the oldest first.
+    """Usage per week, oldest first.
 
     Attributes
     ----------
     ends_on : tuple of date
         Last day of each week; the last week ends on the day before as_of.
     users, events : tuple of int
-        Different users seen, and rows of use.
+        Distinct users, and usage events.
     has_users : bool
-        Whether the source says who used it.
+        Whether the source has user ids.
     """
 
     ends_on: tuple[date, ...]
@@ -72,10 +71,9 @@ class Weeks:
 
 @dataclass(frozen=True)
 class _Query:
-    """How one kind of rows is read.
+    """Query for one kind of rows: `moment` in the last `days` before as_of.
 
-    Rows whose `moment` lies in the last `days` before as_of; `cells` are headings with the SQL
-    under them.
+    `cells` are the column headings with their SQL.
     """
 
     theme: str
@@ -87,7 +85,7 @@ class _Query:
 
 
 def _since(moment: str, value: str | None = None) -> str:
-    """Return the SQL of a value that became visible at a moment: blank before it."""
+    """Return the SQL of a value that became known at a moment: blank before it."""
     return f"CASE WHEN {moment} <= $now THEN {value or moment} END"
 
 
@@ -110,20 +108,20 @@ QUERIES = (
         "sentiment",
         "survey_responses",
         "responded_at",
-        "Answers of the last year",
+        "Survey answers of the last year",
         364,
         (
             ("Answered", "responded_at"),
             ("Kind", "kind"),
             ("Score", "score"),
-            ("In their words", "comment"),
+            ("Comment", "comment"),
         ),
     ),
     _Query(
         "payments",
         "invoices",
         "issued_on",
-        "Invoices of the last half year",
+        "Invoices of the last 6 months",
         182,
         (
             ("Issued", "issued_on"),
@@ -141,9 +139,9 @@ QUERIES = (
         "Contacts of the last 13 weeks",
         7 * WEEKS,
         (
-            ("On", "touched_at"),
+            ("Date", "touched_at"),
             ("Kind", "kind"),
-            ("Begun by", "initiated_by"),
+            ("Initiated by", "initiated_by"),
             ("Play", "play"),
         ),
     ),
@@ -151,22 +149,22 @@ QUERIES = (
         "relationship",
         "contacts",
         "left_at",
-        "People who left in the last year",
+        "Contacts who left in the last year",
         364,
-        (("Left", "left_at"), ("Person", "contact_id")),
+        (("Left", "left_at"), ("Contact", "contact_id")),
     ),
     _Query(
         "commercial",
         "subscriptions",
         "started_on",
-        "Terms that began in the last two years",
+        "Contract terms of the last 2 years",
         728,
         (
-            ("Began", "started_on"),
+            ("Start", "started_on"),
             ("Product", "product"),
             ("Renews", "renews_on"),
             ("Seats", "seats"),
-            ("A year", "arr"),
+            ("ARR", "arr"),
             ("Currency", "currency"),
         ),
     ),
@@ -174,10 +172,10 @@ QUERIES = (
         "journey",
         "milestones",
         "occurred_on",
-        "Steps of the journey",
+        "Onboarding milestones",
         3_650,
         (
-            ("Step", "milestone"),
+            ("Milestone", "milestone"),
             ("Due", "due_on"),
             ("Reached", _since("reached_on")),
         ),
@@ -186,25 +184,25 @@ QUERIES = (
 
 
 class DriverEvidence:
-    """Reads the source tables of a company. One connection; safe to use from several threads.
+    """Reader of the source tables of a company; one connection, thread-safe.
 
     Parameters
     ----------
     state : State
-        Where the source tables lie.
+        State directory with the source tables.
     """
 
     def __init__(self, state: State) -> None:
         self._state = state
-        # Rows of one account need no second thread, and a server has better use for it.
+        # Rows of one account need only one thread.
         self._connection = open_duckdb(folders=[state.sources], threads=1)
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._connection.close()
 
     def listings(self, entity_id: str, as_of: date, themes: Sequence[str]) -> list[Listing]:
-        """Return what lies behind some themes of one account, in the order of the themes.
+        """Return the rows behind some themes of an account, in the order of the themes.
 
         Parameters
         ----------
@@ -213,7 +211,7 @@ class DriverEvidence:
         as_of : date
             The prediction moment, 00:00 UTC of that day.
         themes : sequence of str
-            Themes among the reasons. Those without rows are left out.
+            Themes of the reasons; themes without rows are left out.
 
         Raises
         ------
@@ -229,7 +227,7 @@ class DriverEvidence:
         return [listing for listing in found if listing is not None]
 
     def weeks(self, entity_id: str, as_of: date) -> Weeks | None:
-        """Return the use of the last weeks; None when the company brings none of it."""
+        """Return the usage of the last weeks; None without usage data."""
         path = self._path("usage_events")
         if path is None:
             return None
@@ -284,9 +282,9 @@ class DriverEvidence:
             return list(cursor.execute(sql, values).fetchall())
         except duckdb.Error as error:
             raise UnavailableError(
-                f"the rows behind the reasons cannot be read: {error}",
+                f"the evidence cannot be read: {error}",
                 where=str(values["path"]),
-                fix="bellwether features COMPANY   writes them again",
+                fix="bellwether features COMPANY   writes the tables again",
             ) from error
         finally:
             cursor.close()
@@ -303,7 +301,7 @@ def _values(path: Path, entity_id: str, as_of: date, days: int) -> dict[str, Any
 
 
 def _latest(table: str, known: set[str]) -> str:
-    """Return the SQL that keeps the last known version of rows that replace each other."""
+    """Return the SQL that keeps the last known version of each row."""
     key = [name for name in TABLES[table].key if name in known]
     if not key:
         return ""
@@ -311,12 +309,12 @@ def _latest(table: str, known: set[str]) -> str:
 
 
 def _column(sql: str) -> str:
-    """Return the column a cell shows."""
+    """Return the column of a cell."""
     return sql.split("THEN ")[-1].split(" ")[0]
 
 
 def _text(value: Any) -> str:
-    """Return a cell; a moment as its day.
+    """Return the text of a cell; timestamps as days.
 
     >>> _text(datetime(2026, 3, 2, 23, 59)), _text(1234.5), _text(7.0), _text(None)
     ('2026-03-02', '1,234.50', '7', '')

@@ -1,18 +1,17 @@
-"""Open risks of which a named role should hear: what pages list and webhooks tell."""
+"""Escalations: open risks that a trigger reports to a role, for pages and webhooks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from configs.schema.plays import Plays
 from serving.http.score_text import to_second
-from serving.workflow.risk_cases import Event, Risk
+from serving.workflow.risk_cases import Risk
 
 _SHOWN = (
     "account_id",
@@ -31,23 +30,23 @@ _SHOWN = (
 
 @dataclass(frozen=True)
 class Escalation:
-    """One trigger that fired for one open risk.
+    """Trigger that fired for an open risk.
 
     Attributes
     ----------
     event_id : str
-        Of the escalation; the same wherever it is told.
+        Identity of the escalation, the same in every channel.
     trigger, title, to : str
-        Which trigger, in words, and the role that should hear of it; empty when the company no
-        longer has this trigger.
+        Id and title of the trigger, and the role to notify; the role is empty if the trigger no
+        longer exists.
     manager_id, manager : str or None
-        Who leads the owner of the account.
+        Manager of the owner of the account.
     escalated_at : str
-        When it fired, ISO 8601.
+        Time of the escalation, ISO 8601.
     stage, days_in_stage, due_on, overdue_days, is_snoozed
-        Where the risk stands.
+        State of the risk.
     account_id, name, owner_id, owner, churn_risk, risk_band, arr, expected_arr_lost, days_to_notice
-        As in the book, with churn_asks_about and churn_until: the day risk and loss look to.
+        As in the canonical row, with churn_asks_about and churn_until.
     """
 
     event_id: str
@@ -76,7 +75,7 @@ class Escalation:
 
 
 COLUMNS = tuple(item.name for item in fields(Escalation))
-"""Columns of the CSV twin."""
+"""Columns of the CSV version."""
 
 
 def escalated(
@@ -86,20 +85,20 @@ def escalated(
     managers: Mapping[str, str],
     now: datetime,
 ) -> list[Escalation]:
-    """Return what was escalated and is still open, what is most at stake first.
+    """Return the escalations of open risks, highest expected loss first.
 
     Parameters
     ----------
     table : pyarrow.Table
-        Canonical rows of the accounts that are seen.
+        Canonical rows of the visible accounts.
     risks : mapping of str to Risk
-        Open risks by account, of `Casebook.escalated_risks`.
+        Open risks by account (`RiskStore.escalated_risks`).
     plays : Plays
         The triggers.
     managers : mapping of str to str
-        Owner to their manager.
+        Manager by owner.
     now : datetime
-        The clock.
+        The current time.
     """
     kept = table.filter(pc.is_in(table["account_id"], pa.array(risks, pa.string())))
     names = dict(zip(table["owner_id"].to_pylist(), table["owner"].to_pylist(), strict=True))
@@ -119,22 +118,15 @@ def escalated(
                         to=trigger.to if trigger else "",
                         manager_id=manager,
                         manager=(names.get(manager) or manager) if manager else None,
-                        **_standing(risk, event, now),
+                        escalated_at=to_second(event.at),
+                        stage=risk.stage,
+                        days_in_stage=risk.days_in_stage(now),
+                        due_on=risk.due_on.isoformat() if risk.due_on else None,
+                        overdue_days=risk.overdue_days(now.date()),
+                        is_snoozed=risk.is_snoozed(now.date()),
                         **row,
                     )
                 )
     return sorted(
         found, key=lambda item: (-(item.expected_arr_lost or 0.0), item.account_id, item.trigger)
     )
-
-
-def _standing(risk: Risk, event: Event, now: datetime) -> dict[str, Any]:
-    today = now.date()
-    return {
-        "escalated_at": to_second(event.at),
-        "stage": risk.stage,
-        "days_in_stage": risk.days_in_stage(now),
-        "due_on": risk.due_on.isoformat() if risk.due_on else None,
-        "overdue_days": risk.overdue_days(today),
-        "is_snoozed": risk.is_snoozed(today),
-    }

@@ -1,4 +1,4 @@
-"""Who is left alone by lot: drawn from the book, appended to a file, read back for the report."""
+"""Randomised hold-out: drawn from the flagged accounts, stored in a file, used in the report."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ Plain = dict[str, Any]
 
 @dataclass(frozen=True)
 class HoldoutDraw:
-    """A draw.
+    """Result of one hold-out draw.
 
     Attributes
     ----------
     accounts : pandas.DataFrame
-        The accounts that got an arm in this draw: account_id, band, arr, stratum, arm.
+        Accounts assigned in this draw: account_id, band, arr, stratum, arm.
     kept : int
-        Flagged accounts that had an arm from an earlier draw, which stays theirs.
+        Flagged accounts that keep their arm from an earlier draw.
     file : Path
-        Where every draw is kept.
+        File with all draws.
     """
 
     accounts: pd.DataFrame
@@ -60,32 +60,32 @@ class HoldoutDraw:
 
 
 def holdout_file(state: State) -> Path:
-    """Return where the draws are kept: one JSON line per account, only ever appended to."""
+    """Return the append-only file of all draws: one JSON line per account."""
     return state.root / "holdout" / FILE
 
 
 def draw_holdout(workspace: Workspace, *, share: float, seed: int, now: datetime) -> HoldoutDraw:
-    """Draw who of the flagged accounts of the last book is left alone, and keep it.
+    """Assign the flagged accounts of the latest scores to treatment and hold-out at random.
 
-    The caller holds the state directory's lock.
+    The caller must hold the lock of the state directory.
 
     Raises
     ------
     ConfigError
         A share that is not between 0 and 1.
     StateError
-        There is no book yet, or the file of earlier draws is damaged.
+        No scores are published, or the file of earlier draws is damaged.
     """
     if not 0.0 < share < 1.0:
         raise ConfigError(
-            f"a share of {share:g} holds out nobody or everybody",
+            f"a share of {share:g} holds out no account or every account",
             where="--share",
             fix="a number between 0 and 1, for example 0.2",
         )
     run = read_latest(workspace.state)
     if run is None:
         raise StateError(
-            "there is no book to draw from yet",
+            "no scores are published yet",
             where=str(workspace.state.scores),
             fix=f"bellwether score {workspace.folder}",
         )
@@ -115,12 +115,12 @@ def _append(file: Path, rows: list[Plain]) -> None:
 
 
 def read_draws(file: Path) -> list[Plain]:
-    """Return every account that was given an arm, oldest first.
+    """Return every assigned account, oldest first.
 
     Raises
     ------
     StateError
-        A line that cannot be read, or an account with two arms: the file was edited.
+        A line cannot be read, or an account has two arms: the file was edited.
     """
     if not file.exists():
         return []
@@ -140,9 +140,9 @@ def read_draws(file: Path) -> list[Plain]:
 
 def _edited(what: str, file: Path) -> StateError:
     return StateError(
-        f"the record of hold-outs is damaged: {what}",
+        f"the hold-out file is damaged: {what}",
         where=str(file),
-        fix="restore the file from a backup; arms that are redrawn prove nothing",
+        fix="restore the file from a backup; a new draw would invalidate the experiment",
     )
 
 
@@ -153,7 +153,7 @@ def interventions(
     release: Release,
     now: datetime,
 ) -> Plain | None:
-    """Return the part of the report on interventions; None without a churn target."""
+    """Return the report section on interventions; None without a churn target."""
     company = workspace.company
     named = (name for name, item in company.targets.items() if item.outcome == "churn")
     target = next((name for name in named if name in trained), None)
@@ -175,10 +175,10 @@ def interventions(
 
 
 def touches_of(workspace: Workspace, loaded: Loaded) -> pd.DataFrame | None:
-    """Return what was done for accounts: one row per contact that we began, or play.
+    """Return the interventions: one row per outbound contact or play.
 
-    From the source table, and from what people recorded on the pages; who is in both counts as
-    touched once. Columns: entity_id, touched_at (UTC). None where neither knows of any.
+    From the source table and from the events recorded on the pages; duplicates count once.
+    Columns: entity_id, touched_at (UTC). None without any record.
     """
     parts = [_in_source(loaded), _recorded(workspace)]
     known = [part for part in parts if part is not None]
@@ -186,21 +186,21 @@ def touches_of(workspace: Workspace, loaded: Loaded) -> pd.DataFrame | None:
 
 
 def _recorded(workspace: Workspace) -> pd.DataFrame | None:
-    casebook = RiskStore.open(workspace, load_plays(workspace.folder))
+    store = RiskStore.open(workspace, load_plays(workspace.folder))
     try:
-        events = casebook.touches()
+        events = store.touches()
     finally:
-        casebook.close()
+        store.close()
     rows = [(event.entity_id, event.on) for event in events if event.on is not None]
     if not rows:
         return None
-    told = pd.DataFrame(rows, columns=["entity_id", "touched_at"])
-    moment = pd.to_datetime(told["touched_at"], utc=True).astype("datetime64[us, UTC]")
-    return told.assign(touched_at=moment)
+    touches = pd.DataFrame(rows, columns=["entity_id", "touched_at"])
+    moment = pd.to_datetime(touches["touched_at"], utc=True).astype("datetime64[us, UTC]")
+    return touches.assign(touched_at=moment)
 
 
 def _in_source(loaded: Loaded) -> pd.DataFrame | None:
-    """Return the contacts that we began, and plays; None where it is not recorded who began."""
+    """Return outbound contacts and plays; None if the source does not record them."""
     info = loaded.tables.get("touches")
     if info is None or not {"initiated_by", "play"} & set(info.columns):
         return None
@@ -215,7 +215,7 @@ def _in_source(loaded: Loaded) -> pd.DataFrame | None:
 
 
 def _holdout(workspace: Workspace, loaded: Loaded, target: str, now: datetime) -> Plain | None:
-    """Return what became of both arms, each account judged as it stood when it was drawn."""
+    """Return the outcomes of both arms, each account as of its draw."""
     draws = read_draws(holdout_file(workspace.state))
     if not draws:
         return None

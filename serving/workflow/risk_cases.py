@@ -1,7 +1,7 @@
-"""The life of a risk: opened, planned, worked on, recovered or lost, as dated events by people.
+"""Risk cases: the stages of a risk, derived from dated events.
 
-Nothing is ever changed: what happened is appended, and where a risk stands is what its events add
-up to. What people record never moves a score.
+Events are only appended; the stage of a risk follows from its events. Recorded events never change
+a score.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from configs.runtime.errors import DataError
 from configs.schema.plays import Opening, Plays, Trigger
+from serving.scoring.export_columns import ExportRow
 from serving.scoring.playbooks import within_days
 
 Stage = Literal["open", "plan", "saving", "recovered", "lost"]
@@ -23,11 +24,11 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 ENDED: tuple[Stage, ...] = ("recovered", "lost")
 
 STAGE_WORDS: dict[Stage, str] = {
-    "open": "seen, nothing planned",
-    "plan": "a play is planned",
-    "saving": "being worked on",
-    "recovered": "closed: the account is safe again",
-    "lost": "closed: the account is lost",
+    "open": "no plan yet",
+    "plan": "play planned",
+    "saving": "in progress",
+    "recovered": "closed, account safe",
+    "lost": "closed, account lost",
 }
 
 MOVES: dict[Stage, tuple[Stage, ...]] = {
@@ -37,37 +38,37 @@ MOVES: dict[Stage, tuple[Stage, ...]] = {
     "recovered": (),
     "lost": (),
 }
-"""Where a risk may go from each stage. An ended one stays ended; a new one is opened instead."""
+"""Possible next stages. A closed risk stays closed; a new risk is opened instead."""
 
 SYSTEM = "bellwether"
-"""Who opened a risk that a published book opened."""
+"""Author of the risks that a score run opens."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to the risk of an account.
+    """Event of the risk of an account.
 
     Attributes
     ----------
     event_id : str
-        Unique; recording the same event twice is harmless.
+        Unique; a repeated event is ignored.
     entity_id : str
         The account.
     at : datetime
-        When it was recorded, UTC.
+        Time of recording, UTC.
     who : str
-        Who recorded it.
+        Author.
     kind : Kind
-        ``opened``, ``moved`` to a stage, ``snoozed`` until a day, a dated ``fact`` such as "their
-        champion left", a ``touch`` (a contact or play), ``escalated`` by a trigger.
+        ``opened``, ``moved`` to a stage, ``snoozed`` until a day, a dated ``fact`` such as
+        "champion left", a ``touch`` (a contact or play), ``escalated`` by a trigger.
     stage : Stage or None
-        Of ``opened`` and ``moved``.
+        New stage, for ``opened`` and ``moved``.
     on : date or None
-        Day the fact or touch happened; the day a plan is due; the day a snooze ends.
+        Day of the fact or touch; due day of a plan; end of a snooze.
     play, text : str
-        Play it is about; what was said.
+        Play, and note.
     trigger : str
-        Of ``escalated``.
+        Trigger, for ``escalated``.
     """
 
     event_id: str
@@ -84,20 +85,20 @@ class Event:
 
 @dataclass(frozen=True)
 class Risk:
-    """Where the risk of an account stands.
+    """Current state of the risk of an account.
 
     Attributes
     ----------
     entity_id : str
         The account.
     stage : Stage
-        Where it stands.
+        Current stage.
     opened_at, stage_since : datetime
-        When it was opened, and since when it is in its stage.
+        Time of opening, and of the last change of the stage.
     play, due_on : str, date or None
-        What is planned, and by when.
+        Planned play and its due day.
     snoozed_until : date or None
-        Not shown in the queue before that day.
+        First day on which it is listed again.
     escalated : frozenset of str
         Triggers that have fired for it.
     events : tuple of Event
@@ -120,27 +121,27 @@ class Risk:
         return self.stage in ENDED
 
     def days_in_stage(self, now: datetime) -> int:
-        """Return whole days since it came into its stage."""
+        """Return the whole days in the current stage."""
         return max((now - self.stage_since).days, 0)
 
     def overdue_days(self, today: date) -> int | None:
-        """Return how many days late the plan is; None when it is not, or nothing is planned."""
+        """Return the days that the plan is overdue; None if it is not, or without a plan."""
         if self.has_ended or self.due_on is None or self.due_on >= today:
             return None
         return (today - self.due_on).days
 
     def is_snoozed(self, today: date) -> bool:
-        """Say whether it sleeps today."""
+        """Return whether the risk is snoozed on a day."""
         return self.snoozed_until is not None and today < self.snoozed_until
 
 
 def lives(events: Iterable[Event]) -> list[Risk]:
-    """Return every risk in a history of events, oldest first; facts and touches do not open one.
+    """Return every risk of an account, oldest first; facts and touches do not open one.
 
     Parameters
     ----------
     events : iterable of Event
-        Of one account, in the order recorded.
+        Events of one account, in the order of recording.
 
     Examples
     --------
@@ -178,55 +179,54 @@ def _after(risk: Risk, event: Event) -> Risk:
 
 
 def check_event(event: Event, risk: Risk | None, plays: Plays, today: date) -> None:
-    """Refuse an event that makes no sense where the risk stands.
+    """Refuse an event that is not possible in the current stage.
 
     Raises
     ------
     DataError
-        Saying what is wrong and what is possible instead.
+        Names the error and the possible stages.
     """
     if event.kind == "opened":
         if risk is not None and not risk.has_ended:
-            raise DataError(f"the risk of {event.entity_id} is open already: {risk.stage}")
+            raise DataError(f"the risk of {event.entity_id} is already open: {risk.stage}")
         return
     if event.kind in ("fact", "touch"):
         _check_note(event, today)
         return
     if risk is None or risk.has_ended:
         raise DataError(
-            f"no risk of {event.entity_id} is open", fix="open one first; ended ones stay ended"
+            f"no risk of {event.entity_id} is open",
+            fix="open a risk first; closed risks stay closed",
         )
     if event.kind == "moved":
         _check_move(event, risk, plays, today)
     if event.kind == "snoozed" and (event.on is None or event.on <= today):
-        raise DataError("a risk is snoozed until a day ahead", fix="name a later day")
+        raise DataError("a risk can only be snoozed until a future day", fix="choose a later day")
 
 
 def _check_note(event: Event, today: date) -> None:
     if not event.text.strip() and not event.play:
-        raise DataError(f"a {event.kind} says what it is", fix="write a few words")
+        raise DataError(f"a {event.kind} needs a description", fix="write a few words")
     if event.on is None or event.on > today:
-        raise DataError(
-            f"a {event.kind} has the day it happened, today at the latest", fix="correct the day"
-        )
+        raise DataError(f"a {event.kind} needs its day, today at the latest", fix="correct the day")
 
 
 def _check_move(event: Event, risk: Risk, plays: Plays, today: date) -> None:
     allowed = MOVES[risk.stage]
     if event.stage not in allowed and event.stage != risk.stage:
         raise DataError(
-            f"a risk does not go from {risk.stage} to {event.stage}",
-            fix=f"from {risk.stage} it goes to {', '.join(allowed)}",
+            f"a risk cannot move from {risk.stage} to {event.stage}",
+            fix=f"possible stages: {', '.join(allowed)}",
         )
     if event.stage == "plan":
         if event.on is None or event.on < today:
-            raise DataError("a plan has a day by which it is due, today at the earliest")
+            raise DataError("a plan needs a due day, today at the earliest")
         if event.play:
             plays.play(event.play)
 
 
-def opens(row: Mapping[str, Any], opening: Opening) -> bool:
-    """Say whether a row of a published book opens a risk: its band, or its band and revenue."""
+def opens(row: ExportRow, opening: Opening) -> bool:
+    """Return whether a canonical row opens a risk, by its band or by band and ARR."""
     if row["status"] != "scored" or row["churn_verdict"] == "no_signal":
         return False
     if row["risk_band"] in opening.bands:
@@ -235,10 +235,8 @@ def opens(row: Mapping[str, Any], opening: Opening) -> bool:
     return limit is not None and row["risk_band"] == "elevated" and (row["arr"] or 0.0) >= limit
 
 
-def fired(
-    triggers: Sequence[Trigger], risk: Risk, row: Mapping[str, Any], now: datetime
-) -> list[Trigger]:
-    """Return the triggers a risk fires today and has not fired before."""
+def fired(triggers: Sequence[Trigger], risk: Risk, row: ExportRow, now: datetime) -> list[Trigger]:
+    """Return the triggers that fire today for the first time for a risk."""
     if risk.has_ended or risk.is_snoozed(now.date()):
         return []
     return [
@@ -248,7 +246,7 @@ def fired(
     ]
 
 
-def _fires(trigger: Trigger, risk: Risk, row: Mapping[str, Any], now: datetime) -> bool:
+def _fires(trigger: Trigger, risk: Risk, row: ExportRow, now: datetime) -> bool:
     late = risk.overdue_days(now.date())
     return (
         (not trigger.bands or row["risk_band"] in trigger.bands)
@@ -266,7 +264,7 @@ def _fires(trigger: Trigger, risk: Risk, row: Mapping[str, Any], now: datetime) 
 
 
 def tried(events: Iterable[Event]) -> dict[str, date]:
-    """Return each play with the day it was last recorded for an account."""
+    """Return the last recorded day of each play of an account."""
     found: dict[str, date] = {}
     for event in events:
         if event.kind == "touch" and event.play and event.on is not None:
@@ -275,26 +273,26 @@ def tried(events: Iterable[Event]) -> dict[str, date]:
 
 
 def queue(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[ExportRow],
     risks: Mapping[str, Risk],
     capacity: int,
     today: date,
     days: int = 7,
 ) -> tuple[list[str], list[str]]:
-    """Return what one CSM works on in the coming week, and what has to wait.
+    """Return the accounts that an owner works on this week, and those that have to wait.
 
     Parameters
     ----------
     rows : sequence of mapping
-        Canonical rows of the CSM's accounts.
+        Canonical rows of the accounts of the owner.
     risks : mapping of str to Risk
         Open risks by account.
     capacity : int
-        Accounts workable in a week.
+        Accounts that the owner can work on in a week.
     today : date
-        The day of asking.
+        Current day.
     days : int
-        What is due, or has its notice deadline, within so many days comes first.
+        Plans and notice deadlines within this number of days come first.
 
     Returns
     -------
@@ -304,7 +302,7 @@ def queue(
     """
     week = today + timedelta(days=days)
 
-    def place(row: Mapping[str, Any]) -> tuple[int, float, str]:
+    def place(row: ExportRow) -> tuple[int, float, str]:
         risk, notice = risks[row["account_id"]], row["days_to_notice"]
         is_due = risk.due_on is not None and risk.due_on <= week
         is_near = notice is not None and 0 <= notice <= days

@@ -1,4 +1,4 @@
-"""Where the events of risks are kept: append-only, beside the ledger, SQLite or PostgreSQL."""
+"""Append-only store of risk events, in the database of the ledger (SQLite or PostgreSQL)."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from configs.runtime.migrate import open_engine
 from configs.runtime.tables import RISK_TABLES, events_table, looks_table
 from configs.schema.plays import Plays, Trigger
 from configs.schema.workspace import Workspace
+from serving.scoring.export_columns import ExportRow
 from serving.workflow.risk_cases import SYSTEM, Event, Risk, check_event, fired, lives, opens
 
 TEXT_LIMIT = 2_000
-"""Characters of a note that are kept."""
+"""Maximum length of a stored note."""
 
 COOL_DOWN_DAYS = 28
-"""An ended risk stays ended this long even while the account's band is still high."""
+"""Days before a closed risk can be opened again by a score run."""
 
 
 def new_event_id() -> str:
-    """Return an identity nobody else has."""
+    """Return a new unique identity."""
     return secrets.token_hex(16)
 
 
@@ -60,53 +61,53 @@ class RiskStore:
         return cls(workspace.places.ledger_url, file, workspace.company.name, plays)
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self.engine.dispose()
 
     def record(self, event: Event, *, after: str | None = None) -> None:
-        """Append one event, if it makes sense where the risk stands; checked and kept in one go.
+        """Append one event if it is possible in the current stage, in one transaction.
 
         Parameters
         ----------
         event : Event
-            What happened. The same event again is harmless.
+            The event. A repeated event is ignored.
         after : str, optional
-            ``event_id`` of the last event its author had seen; refused when there is a newer one.
+            ``event_id`` of the last event that the author saw; a newer event is a conflict.
 
         Raises
         ------
         DataError
-            It makes no sense there (`serving.workflow.risk_cases.check_event`).
+            The event is not possible (`serving.workflow.risk_cases.check_event`).
         StateError
-            Somebody else was quicker, or the event_id stands for something else.
+            A newer event exists, or the event_id belongs to another event.
         """
         with writing(self.engine) as connection:
             events = self._read(connection, events_table.c.entity_id == event.entity_id)
             known = next((item for item in events if item.event_id == event.event_id), None)
             if known is not None:
                 if _content(known) != _content(event):
-                    raise StateError("another event is kept under this event_id")
+                    raise StateError("the event_id belongs to another event")
                 return
             if after is not None and events and events[-1].event_id != after:
                 raise StateError(
                     f"{events[-1].who} changed this account in the meantime",
-                    fix="look at the page again, then decide",
+                    fix="reload the page, then decide",
                 )
             risk = _last(events)
             check_event(event, risk, self.plays, event.at.date())
             connection.execute(insert(events_table).values(self._as_row(event)))
 
     def events(self, entity_id: str) -> list[Event]:
-        """Return everything recorded of an account, oldest first."""
+        """Return all events of an account, oldest first."""
         with reading(self.engine) as connection:
             return self._read(connection, events_table.c.entity_id == entity_id)
 
     def risk(self, entity_id: str) -> Risk | None:
-        """Return the latest risk of an account, open or ended."""
+        """Return the latest risk of an account, open or closed."""
         return _last(self.events(entity_id))
 
     def histories(self) -> dict[str, list[Event]]:
-        """Return everything recorded, by account, oldest first."""
+        """Return all events by account, oldest first."""
         found: dict[str, list[Event]] = defaultdict(list)
         with reading(self.engine) as connection:
             for event in self._read(connection):
@@ -119,7 +120,7 @@ class RiskStore:
         return {entity: risk for entity, risk in latest.items() if risk and not risk.has_ended}
 
     def escalated_risks(self) -> dict[str, Risk]:
-        """Return the open risk of every account where a trigger has fired for it."""
+        """Return every open risk that was escalated, by account."""
         table = events_table
         fired_for = select(table.c.entity_id).where(
             table.c.company == self.company, table.c.kind == "escalated"
@@ -136,15 +137,15 @@ class RiskStore:
         }
 
     def touches(self) -> list[Event]:
-        """Return the contacts and plays recorded, oldest first: what was done, to whom, when."""
+        """Return all recorded contacts and plays, oldest first."""
         with reading(self.engine) as connection:
             return self._read(connection, events_table.c.kind == "touch")
 
     def look(self, who: str, book_id: str) -> str:
-        """Note that somebody sees a book, and return the id of the one they saw before it.
+        """Record that a reader sees a score run, and return the id of the run they saw before.
 
-        What is new stays new until the next book: looking twice at the same book changes nothing.
-        Empty at the first look.
+        Repeated views of the same run change nothing, so updates stay visible until the next run.
+        Empty for a new reader.
         """
         table, name = looks_table, who[:200]
         mine = (table.c.company == self.company, table.c.who == name)
@@ -162,20 +163,18 @@ class RiskStore:
                     key = {"company": self.company, "who": name}
                     connection.execute(insert(table).values(**key, **values))
         except IntegrityError:
-            return ""  # the same person's first look, in two windows at once
+            return ""  # the first view of the same reader, in two windows at once
         return before
 
-    def open_from(
-        self, rows: Iterable[Mapping[str, Any]], book_id: str, now: datetime
-    ) -> list[str]:
-        """Open the risks a published book shows; the same book again opens nothing new.
+    def open_from(self, rows: Iterable[ExportRow], book_id: str, now: datetime) -> list[str]:
+        """Open the risks of a score run; a repeated run opens none.
 
-        A risk that ended comes back after `COOL_DOWN_DAYS` at the earliest.
+        A closed risk is opened again after `COOL_DOWN_DAYS` at the earliest.
 
         Returns
         -------
         list of str
-            Accounts whose risk was opened.
+            Accounts with a new risk.
         """
         histories = self.histories()
         opened = []
@@ -190,15 +189,13 @@ class RiskStore:
                 opened.append(entity)
         return opened
 
-    def escalate(
-        self, rows: Iterable[Mapping[str, Any]], now: datetime
-    ) -> list[tuple[str, Trigger]]:
-        """Record which triggers fire at this moment; each fires once in the life of a risk.
+    def escalate(self, rows: Iterable[ExportRow], now: datetime) -> list[tuple[str, Trigger]]:
+        """Record the triggers that fire now; each fires once per risk.
 
         Returns
         -------
         list of (str, Trigger)
-            Account and trigger, for whoever tells the role.
+            Account and trigger, for notifications.
         """
         risks = self.open_risks()
         told = []
@@ -219,7 +216,7 @@ class RiskStore:
         return told
 
     def _add_quietly(self, event: Event) -> bool:
-        """Append an event of our own making; False when another process was first."""
+        """Append an event of the system; False if another process was first."""
         try:
             with writing(self.engine) as connection:
                 connection.execute(insert(events_table).values(self._as_row(event)))
@@ -229,7 +226,7 @@ class RiskStore:
 
     def _as_row(self, event: Event) -> dict[str, Any]:
         if "\x00" in f"{event.entity_id}{event.text}{event.who}":
-            raise DataError("a note holds a zero byte", fix="write it in letters")
+            raise DataError("a note contains a zero byte", fix="remove it")
         return {
             "company": self.company,
             "event_id": event.event_id,
@@ -259,8 +256,8 @@ def _last(events: Sequence[Event]) -> Risk | None:
     return found[-1] if found else None
 
 
-def _why(row: Mapping[str, Any]) -> str:
-    return f"{row['risk_band']} risk in the book of {str(row['as_of'])[:10]}"
+def _why(row: ExportRow) -> str:
+    return f"{row['risk_band']} risk in the scores of {str(row['as_of'])[:10]}"
 
 
 def _content(event: Event) -> tuple[Any, ...]:

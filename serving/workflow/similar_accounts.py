@@ -1,16 +1,14 @@
-"""Similar past accounts and what became of them: counts of what was observed, not an estimate.
+"""Outcomes of similar past accounts: observed counts, not an estimate.
 
-Similar means: in the same segment, asked the same question (a renewal, or the horizon), and with an
-estimate near this one. The estimates compared are out of time: each was made by a model that had
-not seen what followed. One row per account, its latest.
+Similar accounts have the same segment, the same question (renewal or horizon) and a similar
+estimate. The estimates are from the out-of-time test of the model. One row per account, its latest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,29 +18,38 @@ import pyarrow.parquet as pq
 from configs.runtime.state_directory import State, read_manifest
 
 ENOUGH = 20
-"""Fewer similar accounts than this are widened: first to all segments, then given up."""
+"""Minimum number of similar accounts; with fewer, all segments are used, otherwise none."""
 
 EXAMPLES = 5
 
 _COLUMNS = ["entity_id", "as_of", "label", "segment", "is_under_contract", "is_headline", "p_model"]
 
 
+class PastAccount(NamedTuple):
+    """Past estimate of one account with its outcome."""
+
+    entity_id: str
+    as_of: str
+    probability: float
+    label: int
+
+
 @dataclass(frozen=True)
 class SimilarAccounts:
-    """What became of similar past accounts.
+    """Outcomes of similar past accounts.
 
     Attributes
     ----------
     n, n_events : int
-        Accounts, and those that left (or grew, by the target).
+        Number of accounts, and of events.
     low, high : float
-        The range of estimates that counts as near, 0 to 1.
+        Range of similar estimates, 0 to 1.
     segment : str
-        The segment they share; empty when all segments were taken.
+        Common segment; empty for all segments.
     since, until : str
         First and last as_of, ISO 8601 dates.
-    examples : tuple of mapping
-        The latest few: entity_id, as_of, probability, label.
+    examples : tuple of PastAccount
+        The latest accounts.
     """
 
     n: int
@@ -52,16 +59,16 @@ class SimilarAccounts:
     segment: str
     since: str
     until: str
-    examples: tuple[Mapping[str, Any], ...]
+    examples: tuple[PastAccount, ...]
 
 
 class PastCase:
-    """Out-of-time estimates of one target with what followed.
+    """Out-of-time estimates of one target with their outcomes.
 
     Parameters
     ----------
     table : pyarrow.Table
-        As written by a training: one row per account and as_of that was tested.
+        Predictions of a training: one row per account and tested as_of.
     """
 
     def __init__(self, table: pa.Table) -> None:
@@ -76,7 +83,7 @@ class PastCase:
 
     @classmethod
     def of(cls, state: State, target: str, sha: str) -> PastCase | None:
-        """Read the tests of a published model; None when what lies there is of another one."""
+        """Read the test predictions of a published model; None if they belong to another model."""
         folder: Path = state.training / target
         manifest = read_manifest(folder)
         path = folder / "predictions.parquet"
@@ -90,18 +97,18 @@ class PastCase:
     def like(
         self, p: float, segment: str | None, *, is_renewal: bool, entity_id: str = ""
     ) -> SimilarAccounts | None:
-        """Return what became of accounts with an estimate near `p`; None when they are too few.
+        """Return the outcomes of accounts with an estimate similar to `p`; None if too few.
 
         Parameters
         ----------
         p : float
-            The estimate, 0 to 1. Near is within a quarter of its odds' logarithm: e^±0.25.
+            The estimate, 0 to 1; similar estimates have log-odds within ±0.25.
         segment : str or None
-            Of the account.
+            Segment of the account.
         is_renewal : bool
-            Asked about a renewal.
+            Whether the estimate is about a renewal.
         entity_id : str
-            The account itself, left out.
+            The account itself, which is left out.
         """
         low, high = near(p)
         fits = (self._p >= low) & (self._p <= high) & (self._is_renewal == is_renewal)
@@ -111,10 +118,12 @@ class PastCase:
                 self._entity, np.flatnonzero(fits & ((self._segment == wanted) | (wanted == "")))
             )
             if len(chosen) >= ENOUGH:
-                return self._told(chosen, low, high, wanted)
+                return self._summary(chosen, low, high, wanted)
         return None
 
-    def _told(self, chosen: np.ndarray, low: float, high: float, segment: str) -> SimilarAccounts:
+    def _summary(
+        self, chosen: np.ndarray, low: float, high: float, segment: str
+    ) -> SimilarAccounts:
         days = [self._as_of[i] for i in chosen]
         return SimilarAccounts(
             n=len(chosen),
@@ -125,19 +134,16 @@ class PastCase:
             since=min(days),
             until=max(days),
             examples=tuple(
-                {
-                    "entity_id": str(self._entity[i]),
-                    "as_of": self._as_of[i],
-                    "probability": float(self._p[i]),
-                    "label": int(self._label[i]),
-                }
+                PastAccount(
+                    str(self._entity[i]), self._as_of[i], float(self._p[i]), int(self._label[i])
+                )
                 for i in chosen[:EXAMPLES]
             ),
         )
 
 
 def near(p: float) -> tuple[float, float]:
-    """Return the range of estimates near one: its odds times and over e^0.25 (about 1.28).
+    """Return the range of similar estimates: odds divided and multiplied by e^0.25 (about 1.28).
 
     >>> [round(end, 3) for end in near(0.3)], near(0.0)
     ([0.25, 0.355], (0.0, 0.0))
@@ -150,7 +156,7 @@ def near(p: float) -> tuple[float, float]:
 
 
 def _first_of_each(entities: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the first place of every entity, in order: the latest, as rows are newest first."""
+    """Return the first index of every entity: its latest row, as rows are newest first."""
     seen: set[str] = set()
     kept = [i for i in places if not (entities[i] in seen or seen.add(entities[i]))]  # type: ignore[func-returns-value]
     return np.array(kept, dtype=np.int64)

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, TypedDict
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic reads this one before Python 3.12
 
 from configs.runtime.errors import DataError
 from features.tables.catalog import THEMES, FeatureInfo
@@ -32,26 +34,26 @@ SECOND_FACT_SHARE = 0.2
 
 
 class Fact(TypedDict):
-    """One value behind a reason; `points` are in probability, unknown values are None."""
+    """One value behind a reason, with the account's own past and its peers."""
 
     feature: str
-    label: str
+    label: Annotated[str, Field(description="short noun phrase")]
     unit: str
     window_days: int | None
-    value: float | str | None
-    own_past: float | str | None
-    peer: float | str | None
-    points: float
-    text: str
+    value: Annotated[float | str | None, Field(description="null: not known")]
+    own_past: Annotated[float | str | None, Field(description="twelve weeks earlier")]
+    peer: Annotated[float | str | None, Field(description="median of similar accounts")]
+    points: Annotated[float, Field(description="change of the probability, -1 to 1")]
+    text: Annotated[str, Field(description="the fact as text")]
 
 
 class Reason(TypedDict):
     """One theme that moves the score in one direction."""
 
-    code: str
+    code: Annotated[str, Field(description="stable; see GET /v1/reasons")]
     theme: str
-    direction: str
-    points: float
+    direction: Direction
+    points: Annotated[float, Field(description="change of the probability, -1 to 1")]
     text: str
     facts: list[Fact]
 

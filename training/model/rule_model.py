@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic reads this one before Python 3.12
 
 from configs.runtime.errors import ConfigError, did_you_mean
 from configs.schema.rules import Rule
@@ -18,12 +20,12 @@ from training.model.reasons import Comparison, Fact, ReasonWriter
 
 
 class Flag(TypedDict):
-    """One rule that holds for an account; rules do not change the probability."""
+    """Expert rule that applies to an account. It is not measured and moves no probability."""
 
-    rule: str
+    rule: Annotated[str, Field(description="name in the configuration")]
     theme: str
-    text: str
-    facts: list[Fact]
+    text: Annotated[str, Field(description="what the rule found")]
+    facts: Annotated[list[Fact], Field(description="values behind the rule, each with 0 points")]
 
 
 def refuse_unknown_features(rules: Mapping[str, Rule], known: Iterable[str]) -> None:

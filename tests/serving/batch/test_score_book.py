@@ -26,7 +26,8 @@ from serving.batch.score_book import (
     top_at_risk,
 )
 from serving.ledger.ledger import Ledger
-from serving.scoring.export_rows import COLUMNS, cell, csv_text, flat_row
+from serving.scoring.export_columns import COLUMNS
+from serving.scoring.export_rows import cell, csv_text, flat_row
 
 
 def test_every_account_has_a_row_and_the_ranked_come_first(book):
@@ -104,7 +105,7 @@ def test_a_half_written_book_is_an_error_not_an_empty_page(tmp_path):
     state = State(tmp_path)
     state.scores.mkdir()
     (state.scores / "latest.json").write_text('{"run_id":"gone"}')
-    with pytest.raises(StateError, match="missing or unfinished"):
+    with pytest.raises(StateError, match="missing or incomplete"):
         read_latest(state)
 
 
@@ -164,7 +165,7 @@ def test_the_top_speaks_in_words(book):
     assert len(top) == 10
     assert top[0].startswith(" 1. ")
     assert "\xa0%" in top[0]
-    assert "£" in top[0]
+    assert "expected loss £" in top[0]
     assert not any("because" in text or "will" in text.split() for text in top)
 
 

@@ -7,11 +7,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import TypeAdapter
 
 from configs.runtime.state_directory import State
 from configs.schema.workspace import Environment
 from features.tables.source_tables import TABLES
-from serving.api.schemas import HistoryAnswer, IntakeAnswer, WhatIfAnswer
+from serving.api.schemas.feedback import HistoryAnswer, IntakeAnswer
+from serving.api.schemas.whatif import WhatIfAnswer
 from serving.http.problems import ProblemError
 from serving.ledger.feedback_store import KEPT, FeedbackStore, ReportedOutcome
 from serving.online.whatif import meanings
@@ -31,7 +33,10 @@ def intake(world, tmp_path, url, live, monkeypatch):
 
 def statuses(answer) -> list[str]:
     assert answer.status_code == 200, answer.text
-    return [item.status for item in IntakeAnswer.model_validate_json(answer.content).results]
+    return [
+        item["status"]
+        for item in TypeAdapter(IntakeAnswer).validate_json(answer.content)["results"]
+    ]
 
 
 def report(client, *outcomes, **headers):
@@ -103,10 +108,12 @@ def test_feedback_is_on_a_reason_of_a_score(client, intake):
 def test_the_history_of_an_account(client):
     served = client.get("/v1/accounts/A-0033/score").json()["scores"]["churn"]
     answer = client.get("/v1/accounts/A-0033/history?limit=3")
-    past = HistoryAnswer.model_validate_json(answer.content).targets["churn"]
-    assert past[0].score_id == served["score_id"]
-    assert past[0].probability == served["probability"]
-    assert [score.served_at for score in past] == sorted((s.served_at for s in past), reverse=True)
+    past = TypeAdapter(HistoryAnswer).validate_json(answer.content)["targets"]["churn"]
+    assert past[0]["score_id"] == served["score_id"]
+    assert past[0]["probability"] == served["probability"]
+    assert [score["served_at"] for score in past] == sorted(
+        (s["served_at"] for s in past), reverse=True
+    )
     score = client.get("/v1/accounts/A-0033/score").json()["scores"]
     for target, past in answer.json()["targets"].items():
         for item in past:
@@ -127,13 +134,13 @@ def test_a_supposition_stands_beside_the_account_as_it_is(client, live):
     score = client.get("/v1/accounts/A-0030/score").json()["scores"]["churn"]["probability"]
     kept = live.ledger.scores.count()
     answer = suppose(client, account_id="A-0030", features={"active_users_28d": 0.0})
-    told = WhatIfAnswer.model_validate_json(answer.content)
-    churn = told.scores["churn"]
-    assert churn.before == score
-    assert churn.difference == pytest.approx(churn.probability - score, abs=1e-12)
-    assert churn.difference > 0, "the world loses who uses less"
-    assert told.changed[0].before > 0
-    assert "not what changing them would do" in told.note
+    told = TypeAdapter(WhatIfAnswer).validate_json(answer.content)
+    churn = told["scores"]["churn"]
+    assert churn["before"] == score
+    assert churn["difference"] == pytest.approx(churn["probability"] - score, abs=1e-12)
+    assert churn["difference"] > 0, "the world loses who uses less"
+    assert told["changed"][0]["before"] > 0
+    assert "not what changing them would do" in told["note"]
     assert kept > before
     assert live.ledger.scores.count() == kept, "a supposition is no score of the account"
 
@@ -146,12 +153,12 @@ def test_the_values_the_account_has_suppose_nothing(client, live):
         name: None if math.isnan(value) else value
         for name, value in zip(names, row.values[0].tolist(), strict=True)
     }
-    whole = WhatIfAnswer.model_validate_json(suppose(client, features=same).content)
-    beside = WhatIfAnswer.model_validate_json(
+    whole = TypeAdapter(WhatIfAnswer).validate_json(suppose(client, features=same).content)
+    beside = TypeAdapter(WhatIfAnswer).validate_json(
         suppose(client, account_id="A-0030", features=same).content
     )
-    assert beside.scores["churn"].difference == 0
-    assert whole.scores["churn"].probability == beside.scores["churn"].probability
+    assert beside["scores"]["churn"]["difference"] == 0
+    assert whole["scores"]["churn"]["probability"] == beside["scores"]["churn"]["probability"]
 
 
 def test_missing_and_unusual_values_are_named(client):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.tables.catalog import THEMES
-from serving.pages.account import groups, printed_of, view, waterfall
+from serving.pages.account import groups, printed_points, view, waterfall
 from serving.pages.whats_new import _moved
 from training.model.reason_text import amount, capitalize
 
@@ -24,7 +24,7 @@ def test_a_theme_has_one_number_wherever_it_is_printed(answers):
     n = 0
     for answer in answers:
         shown = view(answer)
-        printed = printed_of(shown["steps"])
+        printed = printed_points(shown["steps"])
         for reason in (*shown["raises"], *shown["lowers"]):
             n += 1
             assert printed[capitalize(THEMES[reason["theme"]])] == reason["printed"]
@@ -39,7 +39,7 @@ def test_the_page_prints_what_the_steps_print(client, answers):
     steps = waterfall(answer["scores"]["churn"])
     table = page.split('<table class="facts">')[1].split("</table>")[0]
     heads = re.findall(r'<tr class="group">.*?<td class="num">([^<]*)</td>', table)
-    printed = {f"{abs(points):.1f}" for points in printed_of(steps).values()}
+    printed = {f"{abs(points):.1f}" for points in printed_points(steps).values()}
     assert heads
     assert {head.lstrip("+−") for head in heads} <= printed
 
@@ -48,9 +48,8 @@ def test_what_gaps_do_is_said_with_its_points(answers, client):
     moved = next(item for item in answers if abs(item["scores"]["churn"]["unknown"]) > 0.002)
     page = " ".join(client.get(f"/accounts/{moved['account_id']}").text.split())
     points = view(moved)["unknown_points"]
-    verb = "raises" if points > 0 else "lowers"
-    moves = f"{verb} the estimate by {abs(points)} percentage points"
-    assert f"That these are not known {moves}" in page
+    verb = "raise" if points > 0 else "lower"
+    assert f"The missing values {verb} the estimate by {abs(points)} " in page
     assert "neither for nor against" not in client.get("/reading").text
 
 

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from configs.runtime.formatting import percent
 from serving.api.middleware import PAGE_POLICY
-from serving.batch.band_medians import BANDS, EVERYBODY, FEWEST, levels_of
+from serving.batch.band_medians import ALL_ACCOUNTS, BANDS, FEWEST, levels_of
 from serving.batch.score_book import read_table
 from serving.http.score_text import rounded_to_sum
 from serving.online.server_state import ServerState
 from serving.pages.account import view
-from serving.pages.routes import REPORT_POLICY
+from serving.pages.reports import REPORT_POLICY
 from serving.pages.templating import STATIC, account_url, fact_value
 from tests.benchmarks.training.audit import NOW as AUDITED
 from tests.benchmarks.training.audit import company
@@ -176,7 +176,7 @@ def test_who_filters_keeps_what_has_no_field(client):
 
 @pytest.mark.parametrize("path", ["/", "/week", "/portfolio", "/reading", "/accounts/A-0030"])
 def test_how_fresh_it_is_stands_on_every_page(client, path):
-    assert "as known on 2 Mar 2026" in Reader(client.get(path).text).text
+    assert "data as of 2 Mar 2026" in Reader(client.get(path).text).text
 
 
 def test_the_facts_of_an_account_have_a_csv_twin_that_adds_up(client):
@@ -201,7 +201,7 @@ def test_a_fact_stands_beside_accounts_at_each_risk(client, world, book, live):
     ids = [entity for entity, band in bands.items() if band]
     rows = live.current().store.online(world.feature_hash, len(world.names), ids)
     values = rows.values[:, world.names.index("active_users_28d")]
-    found = levels_of(book, EVERYBODY).medians["active_users_28d"]
+    found = levels_of(book, ALL_ACCOUNTS).medians["active_users_28d"]
     for wanted, level in zip(BANDS, found, strict=True):
         known = values[[bands[entity] == wanted for entity in ids]]
         known = known[~np.isnan(known)]
@@ -213,8 +213,8 @@ def test_a_fact_stands_beside_accounts_at_each_risk(client, world, book, live):
     assert "At low · elevated · high risk" in page
     score = client.get("/v1/accounts/A-0030/score").json()
     levels = levels_of(book, score["peers"]["text"])
-    words = "of all accounts" if levels.is_everybody else "of those"
-    assert f"then the median {words} at low, elevated and high risk" in page
+    words = "all accounts" if levels.is_all_accounts else "similar accounts"
+    assert f"and the median of {words} at low, elevated and high risk" in page
     part = score["scores"]["churn"]
     fact = (*part["raises"], *part["lowers"])[0]["facts"][0]
     medians = levels.medians[fact["feature"]]
@@ -277,7 +277,7 @@ def test_the_headline_speaks_in_the_accounts_own_terms(client):
     sentence = answer["scores"]["churn"]["text"]
     assert sentence[1:].replace("\xa0", " ") in page.text
     assert "Renewal" in page.text
-    assert "not known" in page.text
+    assert "Missing data" in page.text
 
 
 def test_an_account_without_an_estimate_says_why(client):
@@ -304,7 +304,7 @@ def test_the_report_is_served_under_its_own_policy(client, world):
 
 
 def test_audits_of_other_scores_are_listed_and_shown_whole(client, world, tmp_path):
-    assert "There is none here yet" in client.get("/audits").text
+    assert "No audits yet" in client.get("/audits").text
     scores, outcomes = company(120, 12)
     scores.to_csv(tmp_path / "scores.csv", index=False)
     outcomes.to_csv(tmp_path / "outcomes.csv", index=False)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from serving.pages import portfolio
+from serving.pages.portfolio_sums import READ, families, groups, summary
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def rows(live):
 
 @pytest.fixture(scope="module")
 def shown(live):
-    return portfolio.view(live.book)
+    return portfolio.view(live.book, summary(live.book.table.select(READ)))
 
 
 def scored(rows):
@@ -53,7 +54,7 @@ def test_a_risk_that_names_no_day_is_added_up_all_the_same(live, rows):
     field = table.schema.field(place)
     days = [None if i % 2 else day for i, day in enumerate(table["churn_until"].to_pylist())]
     table = table.set_column(place, field, pa.array(days, field.type))
-    assert portfolio.summary(table)["total"].n_scored == len(scored(rows))
+    assert summary(table).total.n_scored == len(scored(rows))
 
 
 def test_every_division_holds_every_account_once(rows, shown):
@@ -90,8 +91,8 @@ def test_money_of_an_account_with_several_products_is_shared_and_adds_up(live, r
     both, part, none = list(by_id)[:3]
     held = {both: (["core", "more"], [0.75, 0.25]), part: (["more"], [0.4]), none: (None, None)}
     table = with_products(live.book.table, held)
-    found = {group.key: group for group in portfolio.groups(table, "product")}
-    total = portfolio.summary(table)["total"]
+    found = {group.key: group for group in groups(table, "product")}
+    total = summary(table).total
     for name in ("arr", "lost", "arr_high"):
         added = sum(getattr(group, name) for group in found.values())
         assert added == pytest.approx(getattr(total, name)), name
@@ -125,7 +126,7 @@ def test_families_are_sums_over_parent_and_children(live):
     parents[ids.index("A-0031")] = parents[ids.index("A-0032")] = "A-0030"
     place = book.schema.get_field_index("parent_account_id")
     table = book.set_column(place, "parent_account_id", [parents])
-    (family,) = portfolio.families(table)
+    (family,) = families(table)
     members = [row for row in table.to_pylist() if row["account_id"] in family_ids()]
     assert family["n"] == 3
     assert family["key"] == "A-0030"
@@ -170,7 +171,7 @@ def test_the_page_and_its_twin_say_the_same(client, shown):
 
 def test_an_empty_book_is_a_portfolio_of_nothing(live):
     empty = live.book.table.slice(0, 0)
-    assert portfolio.groups(empty, "segment") == portfolio.groups(empty, "product") == []
-    assert portfolio.families(empty) == []
+    assert groups(empty, "segment") == groups(empty, "product") == []
+    assert families(empty) == []
     assert portfolio.risk_map(empty)["points"] == []
     assert portfolio.map_cells(empty) == []

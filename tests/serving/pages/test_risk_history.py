@@ -107,13 +107,13 @@ def test_the_page_shows_it_with_a_table_behind(written, world, client_for):
         page = " ".join(client_for(serving).get(f"/accounts/{ACCOUNT}").text.split())
     finally:
         serving.close()
-    assert "How it went" in page
+    assert "Risk over time" in page
     assert "20 Dec 2025: renewed" in page
     assert "10 Jan 2026: grew" in page
     assert 'class="history-line"' in page
     assert "1 Dec 2025: 10 %, renewal 20 Dec 2025" in page, (
         "the ends of a broken line say what they are the risk of"
     )
-    assert page.count("not known yet") == 2
+    assert page.count("<td>open</td>") == 2
     # The earlier scores were asked about another renewal.
     assert re.search(r"Next renewal \d+ \w+ \d{4}: \d+ %", page)

@@ -100,7 +100,7 @@ def test_only_what_was_known_then_is_listed(small_state):
 def test_a_damaged_table_is_told_and_costs_nothing_else(small_state):
     (small_state.sources / "support_tickets" / "data.parquet").write_bytes(b"not parquet at all")
     reader = DriverEvidence(small_state)
-    with pytest.raises(UnavailableError, match="rows behind the reasons") as told:
+    with pytest.raises(UnavailableError, match="the evidence cannot be read") as told:
         reader.listings("A", AS_OF, ["support"])
     assert "bellwether features" in told.value.fix
     reader.close()
@@ -136,7 +136,7 @@ def test_similar_accounts_are_counted_once_each_as_a_slow_reading_does():
     assert found.n == len(latest) >= ENOUGH
     assert found.n_events == sum(row["label"] for row in latest.values())
     assert found.segment == "smb"
-    assert len({one["entity_id"] for one in found.examples}) == 5
+    assert len({one.entity_id for one in found.examples}) == 5
 
 
 def test_too_few_are_widened_to_all_segments_then_not_told():
@@ -155,15 +155,15 @@ def test_tests_of_another_model_are_not_shown(tmp_path):
 
 def test_the_page_shows_them(client, world):
     page = client.get("/accounts/A-0030").text
-    assert "The rows behind the facts" in page
-    assert "People who used it, week by week" in page
+    assert ">Evidence</h2>" in page
+    assert "Active users per week" in page
     assert "What to do" in page
 
 
 def test_what_was_recorded_is_on_the_page(client, world):
     desk = AccountContext(world.workspace)
     now = world.now
-    casebook = desk.casebook
+    casebook = desk.risks
     casebook.record(Event(new_event_id(), "A-0040", now, "Ada", "opened", "open"))
     casebook.record(
         Event(
@@ -180,7 +180,7 @@ def test_what_was_recorded_is_on_the_page(client, world):
     note = "their champion <b>left</b>"
     casebook.record(Event(new_event_id(), "A-0040", now, "Ada", "fact", on=now.date(), text=note))
     page = client.get("/accounts/A-0040").text
-    assert "a play is planned" in page
+    assert "Play planned" in page
     assert "Check in, due 5 Mar 2026" in " ".join(page.split())
     assert "their champion &lt;b&gt;left&lt;/b&gt;" in page
     casebook.close()
@@ -191,8 +191,8 @@ def test_who_sees_their_own_book_only_is_told_counts_not_names(world, live, monk
     desk = AccountContext(world.workspace)
     answer = live.score(["A-0030"], request_id="r").answers[0]
     answer["scores"]["churn"]["probability"] = 0.3
-    everything = desk.beside(answer, live, "Ada")["precedents"]
-    own = desk.beside(answer, live, "Ada", sees_all=False)["precedents"]
+    everything = desk.account_context(answer, live, "Ada")["precedents"]
+    own = desk.account_context(answer, live, "Ada", sees_all=False)["precedents"]
     assert everything.examples
     assert own.examples == ()
     assert (own.n, own.n_events) == (everything.n, everything.n_events)
@@ -206,6 +206,6 @@ def test_a_broken_casebook_leaves_the_estimate_standing(world, live, monkeypatch
 
     monkeypatch.setattr(RiskStore, "events", refuse)
     answer = live.score(["A-0030"], request_id="r").answers[0]
-    beside = desk.beside(answer, live, "Ada")
+    beside = desk.account_context(answer, live, "Ada")
     assert beside["case"] is None
     assert beside["weeks"] is not None

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from configs.runtime.state_directory import State
-from serving.pages.track_record import how_right
+from serving.pages.track_record import track_record
 from training.evaluation.metrics import wilson
 from training.report.content import plain_content
 from training.validation.served_scores import OPEN, served_content
@@ -71,25 +71,25 @@ def kept(world):
 
 
 def test_before_there_is_a_report_nothing_is_claimed(tmp_path, client):
-    assert how_right(State(tmp_path)) == []
-    assert "There is no report yet to take it from." in client.get("/reading").text
+    assert track_record(State(tmp_path)) == []
+    assert "No report yet." in client.get("/reading").text
 
 
 def test_until_windows_close_the_test_stands_for_it(kept, world, client):
     kept(report(scores(DECEMBER, 60, closed=False)))
-    (found,) = how_right(world.workspace.state)
+    (found,) = track_record(world.workspace.state)
     assert not found.is_served
     assert (found.bands[0].n, found.bands[0].observed) == (50, 0.4)
     assert found.next_closes.startswith("2026-03-02")
     text = client.get("/reading").text
-    assert "no score that was served has come to the end of its time yet" in text
-    assert "the first does on 2 Mar 2026" in text
+    assert "no prediction window of a served score has closed yet" in text
+    assert "the first closes on 2 Mar 2026" in text
 
 
 def test_the_last_quarter_that_is_over_is_told_with_what_was_expected(kept, world, client):
     rows = [scores(JULY, 60, closed=True), scores(DECEMBER, 60, closed=False)]
     kept(report(pd.concat(rows, ignore_index=True)))
-    (found,) = how_right(world.workspace.state)
+    (found,) = track_record(world.workspace.state)
     assert found.is_served
     assert found.quarter.name == "2025 Q3"
     assert (found.quarter.n, found.quarter.events) == (60, 13)
@@ -99,7 +99,7 @@ def test_the_last_quarter_that_is_over_is_told_with_what_was_expected(kept, worl
         ("low", 30, 3),
     ]
     text = " ".join(client.get("/reading").text.split())
-    assert "in 2025 Q3, 25 % were expected and 22 % left" in text
+    assert "in 2025 Q3, 25 % expected, 22 % left" in text
     assert "13 of 60 accounts" in text
     body = client.get("/reading.json").json()
     assert body["record"][0]["quarter"]["expected"] == found.quarter.expected
@@ -108,7 +108,7 @@ def test_the_last_quarter_that_is_over_is_told_with_what_was_expected(kept, worl
 
 def test_a_report_that_was_written_anew_is_read_anew(kept, world):
     kept(report(None))
-    first = how_right(world.workspace.state)
-    assert how_right(world.workspace.state) is first, "it is read once"
+    first = track_record(world.workspace.state)
+    assert track_record(world.workspace.state) is first, "it is read once"
     kept(report(scores(JULY, 60, closed=True)))
-    assert how_right(world.workspace.state)[0].is_served
+    assert track_record(world.workspace.state)[0].is_served

@@ -79,7 +79,7 @@ def test_what_a_page_was_loaded_before_is_a_conflict(client, casebook):
     ("fields", "status", "words"),
     [
         ({"kind": "moved", "stage": "plan", "on": "2026-03-09"}, 422, "no risk of A-0053 is open"),
-        ({"kind": "fact", "on": "yesterday", "text": "x"}, 422, "is no day"),
+        ({"kind": "fact", "on": "yesterday", "text": "x"}, 422, "is not a day"),
         ({"kind": "fact", "on": "2026-03-03", "text": "x"}, 422, "today at the latest"),
         ({"kind": "escalated"}, 422, "one of"),
         ({"kind": "moved", "stage": "away"}, 422, "one of"),
@@ -112,7 +112,7 @@ def test_the_week_shows_what_is_open_by_owner(client, casebook, world):
     assert {"A-0060", "A-0064", "A-0068"} <= set(shown)
     page = client.get("/week", params={"owner": "csm-0"}).text
     assert all(work["name"] in page for work in mine["now"])
-    assert "can be worked on this week" in page
+    assert "Capacity this week:" in page
     text = client.get("/week.csv", params={"owner": "csm-0"}).text
     lines = list(csv.DictReader(io.StringIO(text)))
     assert [(line["account_id"], line["when"]) for line in lines] == [
@@ -144,7 +144,7 @@ def test_news_are_what_is_not_as_it_was(live):
     notice["status"] = "scored"
     before = pa.Table.from_pylist([row for row in earlier if row is not gone], present.schema)
     told = {item.account_id: item for item in news(before, present)}
-    assert told[gone["account_id"]].text == "is new in the book"
+    assert told[gone["account_id"]].text == "is new"
     assert told[notice["account_id"]].kind == "status"
     assert told[worse["account_id"]].kind == "worse"
     assert re.match(
@@ -171,9 +171,9 @@ def test_who_looks_for_the_first_time_is_told_what_a_week_brought(fresh, live):
     def told(who: str, seen: str = "") -> dict | None:
         desk = AccountContext(fresh)  # which books are older is found once
         if seen:
-            desk.casebook.look(who, seen)
-        found = desk.beside_book(live.book, live.book, who)["news"]
-        desk.casebook.close()
+            desk.risks.look(who, seen)
+        found = desk.book_context(live.book, live.book, who)["news"]
+        desk.risks.close()
         return found
 
     assert told("ada") is None, "there is one book only"
@@ -194,15 +194,15 @@ def test_news_are_of_the_accounts_somebody_sees(fresh, live):
     run, rows = live.book.run, live.book.table.to_pylist()
     earlier_book(fresh.state, live, "before", run.as_of)
     desk = AccountContext(fresh)
-    desk.casebook.look("ada", "before")
+    desk.risks.look("ada", "before")
     hers = live.book.seen_by(frozenset({"csm-1"}))
-    told = desk.beside_book(hers, live.book, "ada")["news"]
-    everybody = desk.beside_book(live.book, live.book, "ada")["news"]
+    told = desk.book_context(hers, live.book, "ada")["news"]
+    everybody = desk.book_context(live.book, live.book, "ada")["news"]
     assert 0 < told["n"] < everybody["n"]
     owner = {row["account_id"]: row["owner_id"] for row in rows}
     assert {owner[item.account_id] for item in told["items"]} == {"csm-1"}
     assert len(told["items"]) <= 10
-    desk.casebook.close()
+    desk.risks.close()
 
 
 def test_a_look_remembers_the_book_before(casebook):

@@ -73,7 +73,7 @@ def test_a_supposition_equals_the_api_and_is_kept_nowhere(client, live, levers):
     text = words(page.text)
     assert percent(answer["probability"]).replace("\xa0", " ") in text
     assert percent(answer["before"]).replace("\xa0", " ") in text
-    assert "It is not what changing them would do" in text
+    assert "It is not the effect of changing them" in text
     asked = {lever.feature: str(lever.high)}
     twin = client.get(f"/accounts/{ACCOUNT}/what-if.json", params=asked).json()
     assert twin["supposed"]["probability"] == answer["probability"]
@@ -84,7 +84,7 @@ def test_a_supposition_equals_the_api_and_is_kept_nowhere(client, live, levers):
 def test_what_nobody_shows_is_refused_where_it_was_typed(client, levers, typed):
     page = client.get(f"/accounts/{ACCOUNT}/what-if", params={levers[0].feature: typed})
     assert page.status_code == 200
-    assert "Not worked out." in page.text
+    assert "Not calculated." in page.text
     (field,) = [item for item in Fields(page.text).found if item.get("aria-invalid") == "true"]
     assert (field["name"], field["value"]) == (levers[0].feature, typed)
     assert "<b>" not in page.text
@@ -92,7 +92,7 @@ def test_what_nobody_shows_is_refused_where_it_was_typed(client, levers, typed):
 
 def test_other_features_are_left_alone(client):
     page = client.get(f"/accounts/{ACCOUNT}/what-if", params={"tenure_days": "4000", "q": "x"})
-    assert "at present" in words(page.text)
+    assert " now." in words(page.text)
     assert "with these values" not in words(page.text)
 
 
@@ -126,7 +126,7 @@ def test_what_somebody_says_of_a_reason_is_kept_and_shown(client, world):
     assert (said["reason_code"], said["verdict"], said["note"]) == (code, "wrong", "they <i>moved")
     assert kept.verdicts()[code]["wrong"] >= 1
     kept.close()
-    assert "You called this wrong on" in words(client.get(f"/accounts/{ACCOUNT}").text)
+    assert "Your feedback: wrong" in words(client.get(f"/accounts/{ACCOUNT}").text)
 
 
 @pytest.mark.parametrize(

@@ -103,9 +103,9 @@ def test_a_portfolio_whose_parts_do_not_add_up_is_named():
         return SimpleNamespace(arr=arr, arr_high=0.0, lost=lost, lost_91d=0.0)
 
     parts = {"segment": [group(140.0, 9.0), group(75.5, 3.0)]}
-    told = {"total": group(215.5, 12.0), "groups": parts}
+    told = SimpleNamespace(total=group(215.5, 12.0), groups=parts)
     assert portfolio_disagreements(told, ROWS) == []
-    told["total"] = group(200.0, 12.0)
+    told.total = group(200.0, 12.0)
     assert portfolio_disagreements(told, ROWS) == [
         "ARR today is 200.00 in the portfolio and 215.50 in the scores",
         "arr of the portfolio is 200.00 in all and 215.50 in the sum by segment",

@@ -8,12 +8,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from configs.schema.company import Growth
 from features.revenue.growth_kinds import KINDS, N_CELLS, N_HELD
-from serving.api.schemas import Answer, OfferSchema
+from serving.scoring.answer import Answer, Offer
 from serving.scoring.expansion_offer import BLOCKERS, OfferMaker
-from serving.scoring.export_rows import COLUMNS, csv_lines, flat_row
+from serving.scoring.export_columns import COLUMNS
+from serving.scoring.export_rows import csv_lines, flat_row
 from training.model.manifest import ModelManifest
 
 NAMES = ["entitlement_fullest", "products_subscribed"]
@@ -76,7 +78,7 @@ def candidate(told=None, known=None, values=FULL, bases=MEASURED):
     seller = OfferMaker.of(bundle(**bases), NAMES, Growth())
     seller.add_to([row], [facts() if known is None else known], np.array([values]))
     if row["expansion"] is not None:
-        OfferSchema.model_validate(row["expansion"])
+        TypeAdapter(Offer).validate_python(row["expansion"])
     return row["expansion"]
 
 
@@ -127,7 +129,7 @@ def test_a_plan_that_nothing_tells_is_not_offered():
     tier = {"tier": {"product": "core", "text": "on the plan basic; the next is plus"}}
     found = candidate(known=facts(kinds=tier), bases={"tier": "measured", "seats": "measured"})
     assert (found["kind"], found["kind_text"], found["basis"]) == (None, "kind unknown", "unknown")
-    assert found["basis_text"] == "likely to grow, kind unknown"
+    assert found["basis_text"] == "likely to expand, kind unknown"
     assert found["probability"] == 0.3
     assert found["added_arr"] is None
     assert found["expected_added_arr"] == pytest.approx(0.3 * 0.25 * 10_000)
@@ -137,7 +139,7 @@ def test_a_plan_that_nothing_tells_is_not_offered():
 def test_below_the_floor_a_rule_names_the_kind_and_no_chance():
     found = candidate(known=facts(rules=["seats"]), bases={})
     assert (found["kind"], found["basis"]) == ("seats", "rules")
-    assert found["basis_text"] == "a rule, not measured"
+    assert found["basis_text"] == "an expert rule, not measured"
     assert found["probability"] is found["added_arr"] is found["expected_added_arr"] is None
     assert found["evidence"] == ["47 of 50 seats, 8 weeks"]
 
@@ -233,7 +235,7 @@ def test_answers_carry_candidates_by_rules_where_nothing_is_measured(client):
     assert {row["expansion_basis"] for row in found["results"]} == {"rules"}
     assert all(row["expansion_kind_probability"] is None for row in found["results"])
     one = client.get(f"/v1/accounts/{found['results'][0]['account_id']}/score").json()
-    Answer.model_validate(one)
+    TypeAdapter(Answer).validate_python(one)
     assert one["expansion"]["evidence"][0].endswith("seats")
 
 
@@ -259,10 +261,10 @@ def full(client) -> str:
 
 def test_the_page_of_an_account_says_what_could_be_sold(client, full):
     page = client.get(f"/accounts/{full}").text
-    assert "What could be sold" in page
+    assert "Expansion offer" in page
     assert "seats" in page
-    assert "A rule names the kind" in page
-    assert "nobody known there" in page
+    assert "An expert rule names the kind" in page
+    assert "no known contact" in page
 
 
 def test_the_book_shows_and_filters_what_could_be_sold(client, full):

@@ -8,16 +8,17 @@ from datetime import date, timedelta
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from configs.runtime import formatting
 from configs.runtime.errors import ModelError
 from configs.runtime.state_directory import new_folder, read_manifest
 from configs.schema.rules import active_rules
 from features.feast_store import OnlineRows
-from serving.api.schemas import Answer
 from serving.batch.score_book import _ranked
 from serving.pages.account import view as account_page
 from serving.pages.templating import environment
+from serving.scoring.answer import Answer
 from serving.scoring.export_rows import flat_row
 from serving.scoring.scorer import Scorer
 from training.data.training_frame import TrainingFrame
@@ -75,7 +76,7 @@ def test_growth_is_withheld_from_who_has_no_room_and_the_risk_is_not(scorer, wor
     assert set(answer["withheld"]) == {"expansion"}
     assert answer["withheld"]["expansion"]["status"] == "no_room_to_grow"
     assert "expansion_propensity" not in answer
-    Answer.model_validate(answer | {"scores": None})
+    TypeAdapter(Answer).validate_python(answer_with_ids(answer))
     row = flat_row(answer)
     assert (row["churn_risk"], row["expansion_propensity"]) == (before["churn_risk"], None)
     assert row["expansion_withheld"] == "no_room_to_grow"
@@ -103,7 +104,7 @@ def test_answers_follow_the_contract(answers):
     for answer in answers:
         for part in answer.get("scores", {}).values():
             part["score_id"] = "x"
-        Answer.model_validate_json(json.dumps(answer))
+        TypeAdapter(Answer).validate_json(json.dumps(answer))
 
 
 def test_both_targets_come_from_one_release(world, answers):
@@ -170,7 +171,7 @@ def test_percentiles_count_the_book_below(world, scorer, ids, rows):
         if part["asks_about"] == "horizon":
             assert part["percentile"] is part["percentile_of"] is None, "no renewals among them"
             continue
-        assert part["percentile_of"] == f"{len(risks)} accounts asked about a renewal"
+        assert part["percentile_of"] == f"{len(risks)} accounts with a renewal"
         below = np.mean(risks < part["probability"]) + 0.5 * np.mean(risks == part["probability"])
         assert part["percentile"] == pytest.approx(100 * below, abs=0.051)
         assert answer["scores"]["expansion"]["percentile"] is None
@@ -204,7 +205,7 @@ def test_what_is_missing_is_named_and_lowers_confidence(world, scorer, ids, rows
     assert answer["status"] == "scored"
     assert answer["data"]["confidence"] == "low"
     assert {gap["theme"] for gap in answer["data"]["gaps"]} >= {"adoption", "support"}
-    assert all(gap["text"].endswith("nothing known") for gap in answer["data"]["gaps"])
+    assert all(gap["text"].endswith("no data") for gap in answer["data"]["gaps"])
 
 
 def test_contracts_are_asked_about_their_renewal(answers):
@@ -267,7 +268,7 @@ def test_on_the_lowest_rung_rules_name_what_to_look_at_and_move_no_probability(r
                 fact["points"] == 0.0 and fact["value"] is not None for fact in rule["facts"]
             )
     for answer in ruled[:20]:
-        Answer.model_validate_json(json.dumps(answer_with_ids(answer)))
+        TypeAdapter(Answer).validate_json(json.dumps(answer_with_ids(answer)))
     assert not any(
         part["rules"] for answer in scored(answers) for part in answer["scores"].values()
     )
@@ -296,7 +297,7 @@ def test_the_page_says_that_rules_are_judgement(ruled):
     around = {"company": "Small", "currency": "GBP", "notes": [], "here": "", "beside": nothing}
     around |= nothing
     shown = environment().get_template("account.html").render(**account_page(answer), **around)
-    assert "nobody measured them here" in shown
+    assert "the rules are not measured on your data" in shown
     assert answer["scores"]["churn"]["rules"][0]["text"] in shown
     assert "Nothing stands out" not in shown
 
@@ -327,7 +328,7 @@ def test_a_damaged_bundle_is_refused(world, tmp_path):
 
 def test_a_model_that_needs_more_than_is_served_is_refused(world):
     short = {**world.release.feature_set, "names": world.names[1:]}
-    with pytest.raises(ModelError, match="needs 1 features the release does not serve"):
+    with pytest.raises(ModelError, match="needs 1 features that the release does not serve"):
         Scorer.load(world.workspace, replace(world.release, feature_set=short))
 
 

@@ -61,7 +61,7 @@ def test_what_is_told_names_role_owner_manager_and_where_the_risk_stands(told, l
 
 def test_the_page_and_its_twins_say_the_same(told, client):
     page = " ".join(client.get("/escalations").text.split())
-    assert "1 open risk that somebody" in page
+    assert "1 open risk, highest expected loss first" in page
     assert "For the manager" in page
     assert told[0].title in page
     assert "24 days late" in page
@@ -70,14 +70,14 @@ def test_the_page_and_its_twins_say_the_same(told, client):
     (line,) = csv.DictReader(io.StringIO(client.get("/escalations.csv").text))
     assert line == {name: line[name] for name in COLUMNS}
     assert (line["account_id"], line["title"]) == (LATE, told[0].title)
-    assert "1 risk was escalated" in " ".join(client.get("/").text.replace("</a>", "").split())
+    assert "1 open escalation" in " ".join(client.get("/").text.replace("</a>", "").split())
 
 
 def test_only_those_for_a_role_are_listed_when_asked(told, client):
     assert client.get("/escalations.json", params={"to": "manager"}).json()["escalations"]
     assert client.get("/escalations.json", params={"to": "leader"}).json()["escalations"] == []
     text = " ".join(client.get("/escalations", params={"to": "leader"}).text.split())
-    assert "Nothing is escalated to the leader" in text
+    assert "No escalations for the leader" in text
     assert client.get("/escalations", params={"to": "<b>"}).status_code == 422
 
 

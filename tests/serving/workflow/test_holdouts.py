@@ -59,7 +59,7 @@ def test_a_record_that_was_edited_is_refused(workspace, world):
 
 @pytest.mark.parametrize("share", [0.0, 1.0, 1.5])
 def test_a_share_that_compares_nobody_is_refused(workspace, world, share):
-    with pytest.raises(ConfigError, match="nobody or everybody"):
+    with pytest.raises(ConfigError, match="no account or every account"):
         draw(workspace, world, share=share)
 
 
@@ -79,6 +79,6 @@ def test_what_people_record_on_the_pages_counts_as_done(workspace, world):
 
 def test_without_a_book_there_is_nothing_to_draw_from(world, tmp_path):
     empty = replace(world.workspace, state=State(tmp_path / "none"))
-    with pytest.raises(StateError, match="no book to draw from"):
+    with pytest.raises(StateError, match="no scores are published yet"):
         draw(empty, world)
     assert read_draws(holdout_file(empty.state)) == []

@@ -58,7 +58,7 @@ def test_plays_follow_the_reasons_and_the_notice_deadline(plays):
     assert ids(found) == ["renewal_talk", "ticket_review", "bring_back_users", "check_in"]
     assert found[0].due_on == TODAY + timedelta(days=5)
     assert found[0].why == "high risk; notice deadline in 12 days"
-    assert found[1].why == "high risk; support among its reasons"
+    assert found[1].why == "high risk; support among the reasons"
 
 
 def test_a_plan_is_due_before_the_notice_deadline(plays):
@@ -185,13 +185,13 @@ def test_only_allowed_moves_pass_and_the_end_is_the_end(stages):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (event("fact", on=TODAY), "says what it is"),
+        (event("fact", on=TODAY), "needs a description"),
         (event("fact", on=TODAY + timedelta(days=1), text="x"), "today at the latest"),
-        (event("touch", on=None, text="x"), "day it happened"),
-        (planned(-1), "due, today at the earliest"),
+        (event("touch", on=None, text="x"), "needs its day"),
+        (planned(-1), "due day, today at the earliest"),
         (planned(play="renewal_tlk"), "renewal_talk"),
-        (event("snoozed", on=TODAY), "a day ahead"),
-        (opened(), "open already"),
+        (event("snoozed", on=TODAY), "a future day"),
+        (opened(), "already open"),
     ],
 )
 def test_what_makes_no_sense_is_refused(plays, wrong, words):
