@@ -1,1 +1,1 @@
-"""Ground floor: what a company configures, where its state lives, and how errors are told."""
+"""Company configuration, state directory and errors: the package every other one builds on."""

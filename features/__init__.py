@@ -1,1 +1,1 @@
-"""Raw tables to Feast: sources, signals, snapshots, labels, and the store."""
+"""Raw tables to Feast: sources, signals, snapshots, labels and the feature store."""

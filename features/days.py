@@ -7,7 +7,7 @@ from datetime import date, timedelta
 EPOCH = date(1970, 1, 1)
 
 KEY = ["entity_id", "as_of_day"]
-"""One row per account and day of the grid; ``as_of_day`` is a day index."""
+"""Key of grid tables: account and day index of as_of."""
 
 
 def day_index(day: date) -> int:

@@ -1,8 +1,8 @@
-"""What could be sold to each account of the book, with the facts a seller would ask for.
+"""Expansion offers of each account at the latest as_of, with blockers and a contact.
 
-Nothing here is learned: these are rows of the sources as they were known at the book, counted and
-put into words once, when the book is built. How likely each kind of growth is, and how large, is
-measured in training; which one is offered is decided where the score is.
+Nothing here is learned: offers are derived from source rows known at as_of and described in text
+once, when vectors are built. Training estimates the probability and amount of each kind of
+expansion; scoring chooses the offer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
 import ibis
 import ibis.expr.types as ir
@@ -30,41 +30,91 @@ if TYPE_CHECKING:
     from features.sources import Loaded
 
 OFFERED_SHARE = 0.02
-"""A product is on offer when at least this share of accounts holds it, where none are named."""
+"""Minimum share of accounts with a product for it to be offered, where none are configured."""
 
 ALLOWANCE_DAYS = 420
-"""How far back an allowance is followed to say since when it is full."""
+"""Days of allowance history used to date when it became full."""
 
 SEEN_DAYS = 364
-"""How far back the last sign of a person is looked for."""
+"""Days in which the last activity of a contact is searched."""
 
 PACE_DAYS = 84
-"""Over how long the pace of an allowance is measured."""
+"""Days over which the growth of usage is measured."""
 
 SOON_SHARE, SOON_WEEKS = 0.6, 26
-"""An allowance used this far asks for more when it is full within so many weeks at its pace."""
+"""Used share of an allowance, and weeks until it is full, from which more of it is offered."""
 
 BY_SEAT, BY_UNIT = "seats", "units"
 
-Facts = dict[str, Any]
+
+class Offer(TypedDict):
+    """One offer: the product, None for all, its evidence as text, and the used share if known."""
+
+    product: str | None
+    text: str
+    share: NotRequired[float]
+
+
+class Blocker(TypedDict):
+    """Reason to postpone an offer: ``overdue`` or ``open_opportunity``, and its text."""
+
+    code: str
+    text: str
+
+
+class Contact(TypedDict):
+    """Person to approach: id, role, whether a champion, and day of the last activity."""
+
+    contact_id: str
+    role: str | None
+    is_champion: bool
+    last_active_on: str | None
+
+
+class Allowance(TypedDict):
+    """Latest allowance of an account: columns of `latest_allowances`."""
+
+    product: str
+    used: float
+    limit: float
+    share: float
+    weeks: int
+    full_in_weeks: float
+    unit: str
+
+
+class AccountOffers(TypedDict):
+    """Offers of one account by kind, kinds recommended by rules, blockers and contact."""
+
+    kinds: dict[str, Offer]
+    rules: list[str]
+    blockers: list[Blocker]
+    contact: Contact | None
+
+
+class ProductShare(TypedDict):
+    """Product of an account and its share of the account's revenue, 0 to 1."""
+
+    product: str
+    share: float
 
 
 @dataclass(frozen=True)
 class OfferInputs:
-    """What is read to see what could be sold.
+    """Inputs of the offers.
 
     Attributes
     ----------
     engine : ibis backend
-        What runs the queries.
+        Engine for the queries.
     daily, history : mapping
-        Tables on days, and which of them keep every version.
+        Daily tables, and whether they keep every version of a row.
     loaded : Loaded
-        The sources, for people, who have no history and are shown only.
+        The sources, for contacts, which have no history.
     company : Company
-        Its room to grow, its limits, its currency.
+        Configuration: room to grow, limits and currency.
     on : date
-        The book's as_of: nothing known later counts.
+        The as_of: rows known later are ignored.
     """
 
     engine: Any
@@ -75,59 +125,57 @@ class OfferInputs:
     on: date
 
     def known(self, table: str) -> ir.Table:
-        """Return the rows of a table as they were known at the book."""
+        """Return the rows of a table known at as_of."""
         grid = grid_at(self.daily["accounts"], [self.on])
         return as_known(table, self.daily[table], grid, history=self.history.get(table, False))
 
     def read(self, query: ir.Table) -> pd.DataFrame:
-        """Return a query's rows."""
+        """Return the rows of a query."""
         frame: pd.DataFrame = self.engine.to_pyarrow(query).to_pandas()
         return frame
 
     def has(self, table: str, *columns: str) -> bool:
-        """Say whether a table is there with these columns."""
+        """Whether a table and its columns are loaded."""
         return table in self.daily and set(columns) <= set(self.daily[table].columns)
 
 
 def candidate_facts(
-    book: OfferInputs, held: pd.DataFrame, ids: Sequence[str], seat_use: np.ndarray
-) -> list[Facts]:
-    """Return what could be sold to each account, in the order of `ids`.
+    inputs: OfferInputs, held: pd.DataFrame, ids: Sequence[str], seat_use: np.ndarray
+) -> list[AccountOffers]:
+    """Return the offers of each account, in the order of `ids`.
 
     Parameters
     ----------
-    book : Book
-        The sources as known at the book.
+    inputs : OfferInputs
+        The sources as known at as_of.
     held : pandas.DataFrame
-        Of `held_terms`.
+        From `held_terms`.
     ids : sequence of str
         Accounts.
     seat_use : numpy.ndarray
-        Share of the seats in use, NaN unknown: stands in where no allowance is recorded.
+        Share of the seats in use, NaN unknown; used where no allowance is recorded.
 
     Returns
     -------
-    list of dict
-        ``kinds``: what is on offer, kind to product and evidence in words; ``rules``: the kinds
-        that plain rules name; ``blockers``: overdue and open_opportunity in words;
-        ``contact``: whom to ask, or None. Empty where nothing is known of its terms.
+    list of AccountOffers
+        Empty entries where the terms of an account are unknown.
     """
-    full = fullest(book, held)
-    nearly_full = book.company.growth.nearly_full
+    full = latest_allowances(inputs, held)
+    nearly_full = inputs.company.growth.nearly_full
     offers = {
         "seats": seat_offers(
             held, full, dict(zip(ids, seat_use.tolist(), strict=True)), nearly_full
         ),
-        "tier": tier_offers(held, book.company.room),
-        "product": product_offers(held, book.company.room),
+        "tier": tier_offers(held, inputs.company.room),
+        "product": product_offers(held, inputs.company.room),
         "usage": unit_offers(full, nearly_full),
     }
-    rules = growth_rules(full, offers["seats"], book.company.growth)
-    blocked = [overdue(book), open_opportunities(book)]
-    people = contacts(book)
+    rules = growth_rules(full, offers["seats"], inputs.company.growth)
+    blocked = [overdue_blockers(inputs), opportunity_blockers(inputs)]
+    people = contacts(inputs)
     return [
         {
-            "kinds": {kind: told[entity] for kind, told in offers.items() if entity in told},
+            "kinds": {kind: found[entity] for kind, found in offers.items() if entity in found},
             "rules": rules.get(entity, []),
             "blockers": [item[entity] for item in blocked if entity in item],
             "contact": people.get(entity),
@@ -136,15 +184,14 @@ def candidate_facts(
     ]
 
 
-def held_terms(book: OfferInputs) -> pd.DataFrame:
-    """Return what accounts hold at the book: one row per entity_id and product.
+def held_terms(inputs: OfferInputs) -> pd.DataFrame:
+    """Return the terms accounts hold at as_of: one row per entity_id and product.
 
-    Columns: arr, seats, max_seats and plan, null where the source does not tell; product is the
-    empty string then.
+    Columns: arr, seats, max_seats and plan, null where unknown; an unknown product is empty.
     """
-    if "subscriptions" not in book.daily:
+    if "subscriptions" not in inputs.daily:
         return pd.DataFrame(columns=["entity_id", "product", "arr", "seats", "max_seats", "plan"])
-    rows = book.known("subscriptions")
+    rows = inputs.known("subscriptions")
     live = rows.filter(is_live(rows))
     numbers = {
         name: (live[name] if name in live.columns else ibis.null("float64"))
@@ -154,24 +201,26 @@ def held_terms(book: OfferInputs) -> pd.DataFrame:
         name: (live[name] if name in live.columns else ibis.null("string"))
         for name in ("product", "plan")
     }
-    told = live.select("entity_id", **numbers, **texts).mutate(
+    terms = live.select("entity_id", **numbers, **texts).mutate(
         product=lambda t: t["product"].fill_null("")
     )
-    sums = told.group_by("entity_id", "product").agg(
-        arr=told.arr.sum(),
-        seats=told.seats.sum(),
-        # What is not known counts as room.
-        max_seats=told.max_seats.isnull().any().ifelse(ibis.null("float64"), told.max_seats.sum()),
-        plan=told.plan.max(),
+    sums = terms.group_by("entity_id", "product").agg(
+        arr=terms.arr.sum(),
+        seats=terms.seats.sum(),
+        # An unknown maximum counts as room.
+        max_seats=terms.max_seats.isnull()
+        .any()
+        .ifelse(ibis.null("float64"), terms.max_seats.sum()),
+        plan=terms.plan.max(),
     )
-    return book.read(sums.order_by("entity_id", "product"))
+    return inputs.read(sums.order_by("entity_id", "product"))
 
 
-def product_shares(held: pd.DataFrame, ids: Sequence[str]) -> list[list[Facts]]:
+def product_shares(held: pd.DataFrame, ids: Sequence[str]) -> list[list[ProductShare]]:
     """Return the products of each account with their shares of its revenue, in order of `ids`.
 
-    The largest share comes first. Where there is no revenue, terms share alike. Shares add up to 1
-    but for terms that name no product: their part is left out.
+    The largest share comes first. Without revenue, products have equal shares. Terms without a
+    product are left out of the shares.
     """
     arr = held["arr"].astype("float64").fillna(0.0).clip(lower=0.0)
     of_entity = arr.groupby(held["entity_id"])
@@ -180,31 +229,31 @@ def product_shares(held: pd.DataFrame, ids: Sequence[str]) -> list[list[Facts]]:
     rows = rows[rows["product"] != ""].sort_values(
         ["entity_id", "share", "product"], ascending=[True, False, True]
     )
-    found: dict[str, list[Facts]] = {}
+    found: dict[str, list[ProductShare]] = {}
     for entity, product, share in rows[["entity_id", "product", "share"]].itertuples(index=False):
         found.setdefault(entity, []).append({"product": product, "share": float(share)})
     return [found.get(entity, []) for entity in ids]
 
 
-def fullest(book: OfferInputs, held: pd.DataFrame) -> pd.DataFrame:
-    """Return the allowances as known last: one row per entity_id and product.
+def latest_allowances(inputs: OfferInputs, held: pd.DataFrame) -> pd.DataFrame:
+    """Return the latest known allowances: one row per entity_id and product.
 
-    Columns: used, limit, share (used over limit), weeks (whole weeks since it has been nearly full
-    in every state known; 0 when it is not), full_in_weeks (weeks until it is full at the pace of
-    the last `PACE_DAYS`; NaN where use does not grow), and unit: seats where the allowance is the
+    Columns: used, limit, share (used over limit), weeks (full weeks for which it has been nearly
+    full; 0 when it is not), full_in_weeks (weeks until it is full at the growth of the last
+    `PACE_DAYS`; NaN where usage does not grow), and unit: seats where the allowance equals the
     seats held.
     """
     columns = [
         "entity_id", "product", "used", "limit", "share", "weeks", "full_in_weeks", "unit",
     ]  # fmt: skip
-    if not book.has("entitlements", "used", "limit"):
+    if not inputs.has("entitlements", "used", "limit"):
         return pd.DataFrame(columns=columns)
-    today = day_index(book.on)
-    daily = book.daily["entitlements"]
+    today = day_index(inputs.on)
+    daily = inputs.daily["entitlements"]
     visible = (daily.day <= today) & (daily.known_day <= today)
     states = allowances(daily.filter(visible & (daily.day > today - ALLOWANCE_DAYS)))
     states = states.filter(states["limit"] > 0)
-    is_full = states.used >= states["limit"] * book.company.growth.nearly_full
+    is_full = states.used >= states["limit"] * inputs.company.growth.nearly_full
     product = ibis.window(group_by=["entity_id", "product"])
     states = states.mutate(is_full=is_full, _not_full=states.day.max(where=~is_full).over(product))
     in_run = states.is_full & (states.day > states._not_full.fill_null(-1))
@@ -216,7 +265,7 @@ def fullest(book: OfferInputs, held: pd.DataFrame) -> pd.DataFrame:
         used_before=states.used.argmax(states.day, where=states.day <= today - PACE_DAYS),
         day_before=states.day.max(where=states.day <= today - PACE_DAYS),
     )
-    rows = book.read(found.order_by("entity_id", "product"))
+    rows = inputs.read(found.order_by("entity_id", "product"))
     rows["share"] = rows["used"] / rows["limit"]
     rows["full_in_weeks"] = _full_in_weeks(rows)
     rows["weeks"] = ((today - rows["since"]) // 7).fillna(0).astype("int64")
@@ -227,35 +276,35 @@ def fullest(book: OfferInputs, held: pd.DataFrame) -> pd.DataFrame:
 
 
 def _full_in_weeks(rows: pd.DataFrame) -> pd.Series:
-    """Return the weeks until an allowance is used up, if use goes on growing as it did."""
+    """Return the weeks until an allowance is used up at its recent growth."""
     days = rows["last_day"] - rows["day_before"]
     per_day = (rows["used"] - rows["used_before"]) / days.where(days > 0)
     left = (rows["limit"] - rows["used"]).clip(lower=0.0)
     return (left / per_day.where(per_day > 0) / 7.0).astype("float64")
 
 
-def is_wanted(rows: pd.DataFrame, nearly_full: float) -> pd.Series:
-    """Return which allowances ask for more: nearly full, or full soon at their pace."""
+def is_offered(rows: pd.DataFrame, nearly_full: float) -> pd.Series:
+    """Return which allowances are nearly full, or will be soon at their recent growth."""
     is_soon = (rows["share"] >= SOON_SHARE) & (rows["full_in_weeks"] <= SOON_WEEKS)
     return (rows["share"] >= nearly_full) | is_soon
 
 
 def seat_offers(
     held: pd.DataFrame, full: pd.DataFrame, seat_use: Mapping[str, float], nearly_full: float
-) -> dict[str, Facts]:
-    """Return more seats, for accounts whose seats are nearly full or will be soon.
+) -> dict[str, Offer]:
+    """Return seat offers for accounts whose seats are nearly full or will be soon.
 
-    Seats at the most that the terms allow are not offered. Where no allowance is recorded the share
-    of seats with an active user stands in.
+    Seats at their contractual maximum are not offered. Without a recorded allowance the share of
+    seats with an active user is used.
     """
     seats = held[held["seats"] > 0]
     is_capped = (seats["seats"] >= seats["max_seats"]).fillna(False)
     open_seats = seats[~is_capped].sort_values("arr", kind="stable", ascending=False)
     main = open_seats.drop_duplicates("entity_id").set_index("entity_id")
     recorded = full[full["unit"] == BY_SEAT]
-    wanted = _fullest_first(recorded[is_wanted(recorded, nearly_full)])
+    wanted = _fullest_first(recorded[is_offered(recorded, nearly_full)])
     without = set(main.index) - set(recorded["entity_id"])
-    offers = {}
+    offers: dict[str, Offer] = {}
     for entity, product, bought in zip(main.index, main["product"], main["seats"], strict=True):
         row, share = wanted.get(entity), seat_use.get(entity, float("nan"))
         if row:
@@ -266,19 +315,20 @@ def seat_offers(
     return offers
 
 
-def _allowance_offer(row: Mapping[str, Any], product: str) -> Facts:
+def _allowance_offer(row: Allowance, product: str) -> Offer:
     text, share = allowance_words(row), round(row["share"], 4)
     return {"product": product or None, "text": text, "share": share}
 
 
-def _fullest_first(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def _fullest_first(rows: pd.DataFrame) -> dict[str, Allowance]:
     ordered = rows.sort_values(["share", "product"], ascending=[False, True], kind="stable")
     chosen = ordered.drop_duplicates("entity_id")
-    return dict(zip(chosen["entity_id"], chosen.to_dict("records"), strict=True))
+    records = cast(list[Allowance], chosen.to_dict("records"))
+    return dict(zip(chosen["entity_id"], records, strict=True))
 
 
-def allowance_words(row: Mapping[str, Any]) -> str:
-    """Return how full an allowance is, for how long, or when it will be.
+def allowance_words(row: Allowance) -> str:
+    """Return the fill level of an allowance as text, and since when or when it is full.
 
     >>> row = {"used": 47.0, "limit": 50.0, "unit": "seats", "weeks": 8, "full_in_weeks": 3.2}
     >>> allowance_words(row)
@@ -286,7 +336,7 @@ def allowance_words(row: Mapping[str, Any]) -> str:
     >>> allowance_words({"used": 1150.0, "limit": 1000.0, "unit": "units", "weeks": 1})
     '1,150 of 1,000 units used, nearly full for 1 week'
     >>> allowance_words(row | {"used": 40.0, "weeks": 0})
-    '40 of 50 seats used, full in about 3 weeks at its pace'
+    '40 of 50 seats used, full in about 3 weeks at the current growth'
     >>> allowance_words(row | {"weeks": 0, "full_in_weeks": float("nan")})
     '47 of 50 seats used'
     """
@@ -296,28 +346,28 @@ def allowance_words(row: Mapping[str, Any]) -> str:
         return f"{words}, nearly full for {weeks} week{'s' if weeks != 1 else ''}"
     if 0 < ahead <= SOON_WEEKS:
         n = max(1, round(ahead))
-        return f"{words}, full in about {n} week{'s' if n != 1 else ''} at its pace"
+        return f"{words}, full in about {n} week{'s' if n != 1 else ''} at the current growth"
     return words
 
 
-def unit_offers(full: pd.DataFrame, nearly_full: float) -> dict[str, Facts]:
-    """Return more units, for accounts whose fullest allowance is nearly full or will be soon."""
+def unit_offers(full: pd.DataFrame, nearly_full: float) -> dict[str, Offer]:
+    """Return unit offers for accounts whose fullest allowance is nearly full or will be soon."""
     units = full[full["unit"] == BY_UNIT]
     return {
         entity: _allowance_offer(row, row["product"])
-        for entity, row in _fullest_first(units[is_wanted(units, nearly_full)]).items()
+        for entity, row in _fullest_first(units[is_offered(units, nearly_full)]).items()
     }
 
 
-def tier_offers(held: pd.DataFrame, room: GrowthRoom) -> dict[str, Facts]:
-    """Return the next dearer plan; plans are in the order of their median revenue per seat."""
+def tier_offers(held: pd.DataFrame, room: GrowthRoom) -> dict[str, Offer]:
+    """Return the next higher plan; plans are ordered by median revenue per seat."""
     rows = held[held["plan"].notna() & (held["arr"] > 0) & (held["seats"] > 0)]
     if rows.empty:
         return {}
     price = (rows["arr"] / rows["seats"]).groupby([rows["product"], rows["plan"]]).median()
     top = {name.lower() for name in room.top_plans}
     main = rows.sort_values("arr", ascending=False, kind="stable").drop_duplicates("entity_id")
-    offers = {}
+    offers: dict[str, Offer] = {}
     for product, plans in price.groupby(level=0):
         order = plans.droplevel(0).sort_values(kind="stable").index.tolist()
         following = dict(zip(order[:-1], order[1:], strict=True))
@@ -325,21 +375,21 @@ def tier_offers(held: pd.DataFrame, room: GrowthRoom) -> dict[str, Facts]:
         for entity, plan in zip(here["entity_id"], here["plan"], strict=True):
             if plan in following and str(plan).lower() not in top:
                 text = f"on the plan {plan}; the next is {following[plan]}"
-                offers[entity] = {"product": product or None, "text": text}
+                offers[entity] = {"product": str(product) or None, "text": text}
     return offers
 
 
-def product_offers(held: pd.DataFrame, room: GrowthRoom) -> dict[str, Facts]:
+def product_offers(held: pd.DataFrame, room: GrowthRoom) -> dict[str, Offer]:
     """Return the most common product that an account lacks."""
-    told = held[held["product"] != ""]
-    n = told["entity_id"].nunique()
-    holders = told.groupby("product")["entity_id"].nunique()
+    named = held[held["product"] != ""]
+    n = named["entity_id"].nunique()
+    holders = named.groupby("product")["entity_id"].nunique()
     counts = {str(name): int(count) for name, count in holders.items()}
     sold = set(room.products) or {name for name in counts if counts[name] >= OFFERED_SHARE * n}
     order = sorted((name for name in counts if name in sold), key=lambda name: -counts[name])
     order += sorted(sold - set(order))
-    offers = {}
-    for entity, owned in told.groupby("entity_id")["product"].agg(set).items():
+    offers: dict[str, Offer] = {}
+    for entity, owned in named.groupby("entity_id")["product"].agg(set).items():
         missing = next((name for name in order if name not in owned), None)
         if missing is not None:
             text = f"without {missing}; {counts.get(missing, 0):,} of {n:,} accounts have it"
@@ -348,36 +398,36 @@ def product_offers(held: pd.DataFrame, room: GrowthRoom) -> dict[str, Facts]:
 
 
 def growth_rules(
-    full: pd.DataFrame, seats: Mapping[str, Facts], growth: Growth
+    full: pd.DataFrame, seats: Mapping[str, Offer], growth: Growth
 ) -> dict[str, list[str]]:
-    """Return the kinds that plain rules name, per account; nothing where no rule holds.
+    """Return the kinds of expansion recommended by rules, per account.
 
-    Units used beyond the allowance ask for more units. Seats that were nearly full for
-    `Growth.full_weeks` weeks ask for more seats; where only their use in 28 days is known, nearly
-    full is enough.
+    Usage beyond the allowance recommends more units. Seats that were nearly full for
+    `Growth.full_weeks` weeks recommend more seats; where only their use in 28 days is known, nearly
+    full is sufficient.
     """
     beyond = full[(full["unit"] == BY_UNIT) & (full["share"] > 1.0)]
     weeks = full[full["unit"] == BY_SEAT].groupby("entity_id")["weeks"].max().to_dict()
     rules = {str(entity): ["usage"] for entity in beyond["entity_id"]}
     for entity, offer in seats.items():
-        is_full = (offer["share"] or 0.0) >= growth.nearly_full
+        is_full = offer.get("share", 0.0) >= growth.nearly_full
         if is_full and weeks.get(entity, growth.full_weeks) >= growth.full_weeks:
             rules.setdefault(entity, []).append("seats")
     return rules
 
 
-def overdue(book: OfferInputs) -> dict[str, Facts]:
-    """Return who owes: the oldest invoice past its due day and unpaid, as known at the book."""
-    if not book.has("invoices", "due_day", "paid_day", "amount"):
+def overdue_blockers(inputs: OfferInputs) -> dict[str, Blocker]:
+    """Return a blocker for accounts with overdue invoices at as_of."""
+    if not inputs.has("invoices", "due_day", "paid_day", "amount"):
         return {}
-    rows = book.known("invoices")
+    rows = inputs.known("invoices")
     late = rows.filter(is_overdue(rows))
-    sums = book.read(
+    sums = inputs.read(
         late.group_by("entity_id").agg(
             n=late.count(), amount=late.amount.sum(), due=late.due_day.min()
         )
     )
-    currency, today = book.company.reporting_currency, day_index(book.on)
+    currency, today = inputs.company.reporting_currency, day_index(inputs.on)
     return {
         entity: {"code": "overdue", "text": overdue_words(n, amount, currency, today - due)}
         for entity, n, amount, due in sums.itertuples(index=False)
@@ -385,7 +435,7 @@ def overdue(book: OfferInputs) -> dict[str, Facts]:
 
 
 def overdue_words(n: int, amount: float, currency: str, days: int) -> str:
-    """Return what is owed.
+    """Return overdue invoices as text.
 
     >>> overdue_words(1, 1200.0, "EUR", 12)
     'an invoice over 1,200 EUR is 12 days overdue'
@@ -401,58 +451,58 @@ def overdue_words(n: int, amount: float, currency: str, days: int) -> str:
     )
 
 
-def open_opportunities(book: OfferInputs) -> dict[str, Facts]:
-    """Return who is being sold to already: the largest expansion open as known at the book."""
-    if not book.has("opportunities", "kind", "stage"):
+def opportunity_blockers(inputs: OfferInputs) -> dict[str, Blocker]:
+    """Return a blocker for accounts with an open expansion opportunity at as_of."""
+    if not inputs.has("opportunities", "kind", "stage"):
         return {}
-    rows = book.known("opportunities")
+    rows = inputs.known("opportunities")
     is_open = (rows.kind == "expansion") & ~rows.stage.lower().isin(CLOSED_STAGES)
-    told = rows.filter(is_open)
-    amount = told.amount if "amount" in told.columns else ibis.null("float64")
-    close = told.close_day if "close_day" in told.columns else ibis.null("int64")
-    told = told.mutate(_amount=ibis.coalesce(amount, -1.0), _close=close)
-    first = told.group_by("entity_id").agg(
-        amount=told._amount.max(),
-        stage=told.stage.argmax(told._amount),
-        close=told._close.argmax(told._amount),
+    open_rows = rows.filter(is_open)
+    amount = open_rows.amount if "amount" in open_rows.columns else ibis.null("float64")
+    close = open_rows.close_day if "close_day" in open_rows.columns else ibis.null("int64")
+    open_rows = open_rows.mutate(_amount=ibis.coalesce(amount, -1.0), _close=close)
+    first = open_rows.group_by("entity_id").agg(
+        amount=open_rows._amount.max(),
+        stage=open_rows.stage.argmax(open_rows._amount),
+        close=open_rows._close.argmax(open_rows._amount),
     )
     return {
         entity: {
             "code": "open_opportunity",
-            "text": deal_words(amount, str(stage), close, book.company.reporting_currency),
+            "text": deal_words(amount, str(stage), close, inputs.company.reporting_currency),
         }
-        for entity, amount, stage, close in book.read(first).itertuples(index=False)
+        for entity, amount, stage, close in inputs.read(first).itertuples(index=False)
     }
 
 
 def deal_words(amount: float, stage: str, close: float | None, currency: str) -> str:
-    """Return what is being sold already.
+    """Return an open expansion opportunity as text.
 
     >>> deal_words(12000.0, "proposal", 20575, "EUR")
-    'an expansion over 12,000 EUR is open (proposal), to close 2026-05-02'
+    'an expansion over 12,000 EUR is open (proposal), expected close 2026-05-02'
     >>> deal_words(-1.0, "discovery", None, "EUR")
     'an expansion is open (discovery)'
     """
     money = f" over {amount:,.0f} {currency}" if amount is not None and amount >= 0 else ""
-    until = "" if close is None or np.isnan(close) else f", to close {index_day(int(close))}"
+    until = "" if close is None or np.isnan(close) else f", expected close {index_day(int(close))}"
     return f"an expansion{money} is open ({stage.replace('_', ' ')}){until}"
 
 
-def contacts(book: OfferInputs) -> dict[str, Facts]:
-    """Return whom to ask: an advocate first, then who was seen last; who left is nobody to ask.
+def contacts(inputs: OfferInputs) -> dict[str, Contact]:
+    """Return the contact of each account: a champion if possible, then the latest active person.
 
-    People have no history here: role and advocacy are as the source has them by the book.
+    People who left are excluded. Contacts have no history: role and champion are the latest values.
     """
-    if "contacts" not in book.loaded.tables:
+    if "contacts" not in inputs.loaded.tables:
         return {}
-    people = pq.read_table(book.loaded.tables["contacts"].path).to_pandas()
-    moment = pd.Timestamp(book.on)
+    people = pq.read_table(inputs.loaded.tables["contacts"].path).to_pandas()
+    moment = pd.Timestamp(inputs.on)
     people = people[people["known_at"] <= moment]
     people = people.sort_values("known_at").drop_duplicates("contact_id", keep="last")
     people = people.reindex(columns=["account_id", "contact_id", "role", "is_champion", "left_at"])
     stays = people["left_at"].isna() | (pd.to_datetime(people["left_at"]) > moment)
     people = people[stays].assign(is_champion=people["is_champion"].eq(True))
-    people["seen"] = people["contact_id"].map(last_seen(book))
+    people["seen"] = people["contact_id"].map(last_seen(inputs))
     first = people.sort_values(
         ["is_champion", "seen", "contact_id"], ascending=[False, False, True], na_position="last"
     ).drop_duplicates("account_id")
@@ -467,12 +517,12 @@ def contacts(book: OfferInputs) -> dict[str, Facts]:
     }
 
 
-def last_seen(book: OfferInputs) -> dict[str, int]:
-    """Return the day a person was last seen, using the product or answering, by their id."""
+def last_seen(inputs: OfferInputs) -> dict[str, int]:
+    """Return the last day of usage or a survey answer by person id."""
     parts = []
     for table, column in (("usage_events", "user_id"), ("survey_responses", "respondent_id")):
-        if book.has(table, column):
-            daily, today = book.daily[table], day_index(book.on)
+        if inputs.has(table, column):
+            daily, today = inputs.daily[table], day_index(inputs.on)
             recent = daily.filter(
                 daily.day <= today, daily.known_day <= today, daily.day > today - SEEN_DAYS
             )
@@ -480,5 +530,5 @@ def last_seen(book: OfferInputs) -> dict[str, int]:
     if not parts:
         return {}
     both = parts[0] if len(parts) == 1 else ibis.union(*parts)
-    last = book.read(both.group_by("person").agg(day=both.day.max()))
+    last = inputs.read(both.group_by("person").agg(day=both.day.max()))
     return dict(zip(last["person"], last["day"], strict=True))

@@ -32,7 +32,7 @@ from configs.schema.company import Company
 from configs.schema.workspace import Workspace
 from features.days import index_day
 from features.offers import OfferInputs, candidate_facts, held_terms, product_shares
-from features.snapshots.grid import STANDING, Snapshots, daily_tables, read_snapshot
+from features.snapshots.grid import ACCOUNT_STATUS, Snapshots, daily_tables, read_snapshot
 from features.tables.catalog import FeatureInfo
 from features.tables.duckdb_engine import connect
 
@@ -85,7 +85,7 @@ class FeatureSet:
 
 def feature_set(snapshots: Snapshots) -> FeatureSet:
     """Return all features that were built, families in alphabetical order."""
-    families = sorted(name for name in snapshots.sets if name != STANDING)
+    families = sorted(name for name in snapshots.sets if name != ACCOUNT_STATUS)
     info = tuple(item for name in families for item in snapshots.sets[name].info)
     return FeatureSet(info, {name: snapshots.sets[name].version for name in families})
 
@@ -136,8 +136,8 @@ def build_vectors(workspace: Workspace, loaded: Loaded, snapshots: Snapshots) ->
     table = pa.table(
         {
             "entity_id": pa.array(ids, pa.string()),
-            "as_of": read_snapshot(snapshots, STANDING, snapshots.book_on)["as_of"],
-            "created_at": read_snapshot(snapshots, STANDING, snapshots.book_on)["created_at"],
+            "as_of": read_snapshot(snapshots, ACCOUNT_STATUS, snapshots.book_on)["as_of"],
+            "created_at": read_snapshot(snapshots, ACCOUNT_STATUS, snapshots.book_on)["created_at"],
             "values": _lists(values),
             "past": _lists(past),
             "facts": pa.array([_json(row) for row in facts.to_dict("records")], pa.string()),
@@ -252,7 +252,9 @@ def account_facts(snapshots: Snapshots, loaded: Loaded, ids: np.ndarray) -> pd.D
     owner_id the owner's name.
     """
     book = snapshots.book_on
-    facts = read_snapshot(snapshots, STANDING, book).to_pandas().set_index("entity_id").loc[ids]
+    facts = (
+        read_snapshot(snapshots, ACCOUNT_STATUS, book).to_pandas().set_index("entity_id").loc[ids]
+    )
     facts = facts.reset_index().drop(columns=["as_of", "created_at"])
     facts["renews_on"] = _dates(facts["renews_day"])
     facts["notice_on"] = _dates(facts["notice_day"])

@@ -1,4 +1,4 @@
-"""Raw tables to a filled feature store: every step of the features room, in order."""
+"""Feature pipeline: raw tables to a filled feature store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from configs.schema.workspace import Workspace
 from features.feast_store import FeastStore, vector_view
 from features.labels import Labels, build_labels
 from features.online_vectors import FeatureSet, build_vectors, feature_set
-from features.snapshots.grid import STANDING, Snapshots, build_snapshots
+from features.snapshots.grid import ACCOUNT_STATUS, Snapshots, build_snapshots
 from features.sources import Loaded, load_sources
 
 Progress = Callable[[str], None]
@@ -29,20 +29,20 @@ APPLIED = "applied"
 
 @dataclass(frozen=True)
 class FeatureBuild:
-    """Everything the features room makes.
+    """Result of the feature pipeline.
 
     Attributes
     ----------
     loaded : Loaded
         Canonical source tables and gaps.
     snapshots : Snapshots
-        Features per (entity, as_of), and where each account stood.
+        Features and account status per (entity, as_of).
     features : FeatureSet
-        The ordered features, with their identity.
+        The ordered features with their identity.
     labels : dict of str to Labels
         By target.
-    store : Store
-        Applied, and filled for the book.
+    store : FeastStore
+        Feature store with the latest vectors.
     """
 
     loaded: Loaded
@@ -53,12 +53,12 @@ class FeatureBuild:
 
 
 def left_out(built: FeatureBuild) -> dict[str, dict[str, list[str]]]:
-    """Return what was left out: features, by what they need, and rows, by target.
+    """Return features left out, by the data they need, and label rows left out, by target.
 
     Returns
     -------
     dict
-        ``features``: what is needed → names. ``rows``: target → reasons with counts, in words.
+        ``features``: missing data → names. ``rows``: target → reasons with counts, as text.
     """
     needs: dict[str, list[str]] = {}
     for name, why in sorted(built.snapshots.dropped.items()):
@@ -80,9 +80,9 @@ def build_features(
     *,
     is_served: bool = True,
 ) -> FeatureBuild:
-    """Load the sources, build what is out of date, and fill the feature store.
+    """Load the sources, rebuild outdated results, and fill the feature store.
 
-    The caller holds the state directory's lock. Nothing is rebuilt that did not change.
+    The caller holds the lock of the state directory.
 
     Parameters
     ----------
@@ -91,15 +91,15 @@ def build_features(
     now : datetime
         The clock, UTC.
     progress : callable
-        Is told one line per step.
+        Receives one line per step.
     is_served : bool
-        Load the book's vectors into the online store. False to train as of an earlier day: the
-        service goes on with the vectors it has.
+        Load the latest vectors into the online store. False to train as of an earlier day while
+        the service keeps its vectors.
 
     Raises
     ------
     SourceError, DataError, ConfigError
-        What is wrong with the data or the configuration, and what to do.
+        Invalid data or configuration.
     """
     refuse_ready_table(workspace.company)
     loaded = load_sources(workspace, now, progress)
@@ -115,11 +115,11 @@ def build_features(
 
 
 def refuse_ready_table(company: Company) -> None:
-    """Raise for a company whose one table is ready to learn from: it has no features to build."""
+    """Refuse companies with a ready-made table, which have no features to build."""
     if company.table is not None:
         raise ConfigError(
             f"{company.name} is a ready-made table: it has no sources to build features from, so "
-            "there is no book, no feature store and no service on it",
+            "there is no score run, no feature store and no service for it",
             where="table in company.yaml",
             fix="check, train, checks, promote, rollback, releases, relog, score and run work on "
             "it; score new rows with:  bellwether score COMPANY --rows FILE",
@@ -134,12 +134,12 @@ def fill_store(
     store: FeastStore,
     progress: Progress,
 ) -> None:
-    """Declare the views and load the book's vectors, unless the store already holds them.
+    """Declare the views and load the latest vectors, unless the store already holds them.
 
-    Embedded files that are damaged are made again: nothing is kept in them alone.
+    Damaged embedded files are recreated; they hold no data of their own.
     """
     for name in store.drop_damaged():
-        progress(f"feature store: {name} was damaged, it is made again")
+        progress(f"feature store: {name} was damaged and is recreated")
     store.write_config()
     folder = build_vectors(workspace, loaded, snapshots)
     n_accounts = pq.read_metadata(folder / "part.parquet").num_rows
@@ -154,7 +154,7 @@ def fill_store(
             is_named,
         ),
         "book": read_manifest(folder),
-        # Views name their files by full path: a state directory that was moved is declared again.
+        # Views have absolute paths: a moved state directory has to be declared again.
         "where": digest(
             workspace.state.root.absolute(),
             workspace.places.redis_url,
@@ -171,7 +171,8 @@ def fill_store(
     by_name = (
         f"{len(features.versions)} families by name"
         if is_named
-        else f"nothing by name: {n_accounts:,} accounts, serving.online_by_name_up_to is {limit:,}"
+        else f"no features by name: {n_accounts:,} accounts, serving.online_by_name_up_to "
+        f"is {limit:,}"
     )
     progress(
         f"feature store: loading {vector_view(features.hash)} of {snapshots.book_on}, and {by_name}"
@@ -188,16 +189,16 @@ def declare_only(
     store: FeastStore,
     progress: Progress,
 ) -> None:
-    """Declare the views to train through; the next `fill_store` declares the book's again."""
+    """Declare the views for training; the next `fill_store` declares those for serving."""
     shutil.rmtree(workspace.state.feast / APPLIED, ignore_errors=True)
     store.drop_damaged()
     progress(f"feature store: declaring {len(features.names)} features as of {snapshots.book_on}")
-    n_accounts = pq.read_metadata(snapshots.sets[STANDING].path(snapshots.book_on)).num_rows
+    n_accounts = pq.read_metadata(snapshots.sets[ACCOUNT_STATUS].path(snapshots.book_on)).num_rows
     is_named = n_accounts <= workspace.company.serving.online_by_name_up_to
     store.apply(snapshots, features, workspace.company.targets, is_named=is_named)
 
 
 def _is_filled(store: FeastStore, features: FeatureSet, folder: Path, book_on: date) -> bool:
-    """Ask for one account of the book: a store that was emptied answers, but knows nobody."""
+    """Whether the store holds the vector of the first account; an emptied store does not."""
     first = pq.read_table(folder / "part.parquet", columns=["entity_id"]).slice(0, 1)
     return all(store.holds(features, item, book_on) for item in first["entity_id"].to_pylist())

@@ -26,7 +26,7 @@ from configs.schema.company import SHIPPED
 from configs.schema.workspace import Workspace, open_workspace
 from features.pipeline import FeatureBuild, build_features
 from features.signals import support
-from features.snapshots.recompute import daily_tables_at, rebuilt
+from features.snapshots.recompute import read_daily_tables, recomputed
 from features.tables.point_in_time import as_known
 from serving.api import create_app
 from serving.batch.score_book import ScoreRun, read_latest, read_table
@@ -470,8 +470,8 @@ def test_without_a_leak_the_same_checks_are_quiet(trained):
 
 def rebuilt_now(line, built, day) -> pd.DataFrame:
     """The features of a past day from all of today's tables, as a build of then would store."""
-    daily = daily_tables_at(line.workspace, sorted(built.loaded.tables))
-    return rebuilt(line.workspace, built.snapshots, daily, day)
+    daily = read_daily_tables(line.workspace, sorted(built.loaded.tables))
+    return recomputed(line.workspace, built.snapshots, daily, day)
 
 
 def test_rows_that_arrive_late_and_a_reader_that_counts_them(line, built, trained, monkeypatch):

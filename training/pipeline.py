@@ -27,7 +27,7 @@ from configs.schema.rules import shipped as shipped_rules
 from configs.schema.workspace import Workspace
 from features.feast_store import training_service
 from features.pipeline import FeatureBuild
-from features.quality.modelling_hazards import refuse_missing_accounts
+from features.quality.modelling_hazards import require_all_accounts
 from training.candidates.build_manifest import built_with
 from training.candidates.gates import GateResultJson
 from training.candidates.train import PlanJson, TrainingResult, train
@@ -145,7 +145,7 @@ def train_targets(
     dict
         Candidate by target.
     """
-    refuse_missing_accounts(workspace.company, built.loaded)
+    require_all_accounts(workspace.company, built.loaded)
     candidates, refused = {}, []
     evidence = cache(partial(gather_evidence, workspace, built, progress))
     for name in targets or workspace.company.targets:

@@ -1,8 +1,8 @@
-"""The identity of code: what was made has to be made again when it changes.
+"""Identity of code: cached results are recomputed when the code that made them changes.
 
-A module that keeps results asks for the identity of itself and of everything it imports from this
-project, directly or not, so there is no list of modules to keep. Imports are read from the syntax
-tree: no module is run for it.
+A module that caches results uses the digest of itself and of everything it imports from this
+project, directly or indirectly, so no list of modules has to be maintained. Imports are read from
+the syntax tree; no module is executed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ SOURCE = Path(__file__).resolve().parents[2]
 PACKAGES = ("configs", "features", "training", "serving")
 
 DATA = (".csv", ".json", ".sql", ".toml", ".txt", ".yaml", ".yml")
-"""Endings of files in packages that decide results; templates, styles and pictures only show them.
-"""
+"""Suffixes of data files that can change results; templates, styles and images cannot."""
 
 COMPANIES = Path("configs", "companies")
-"""Examples of configuration, which is part of every identity by what it says."""
+"""Example companies. Their configuration enters every identity through its content."""
 
 _BY_NAME = ("import_module", "__import__")
 _BODIES = ("body", "orelse", "finalbody", "handlers", "cases")
@@ -30,17 +29,17 @@ _BODIES = ("body", "orelse", "finalbody", "handlers", "cases")
 
 @cache
 def code_digest(*modules: str, source: Path = SOURCE) -> str:
-    """Return the identity of modules with all they import from this project, and of its data files.
+    """Return the identity of modules, of all they import from this project, and of its data files.
 
-    Bytes count, so a changed comment or docstring is a change, too. Libraries of others do not
-    count. Found once per process.
+    The digest covers bytes, so a changed comment or docstring is a change, too. Third-party
+    libraries are not covered. Computed once per process.
 
     Parameters
     ----------
     *modules : str
         Dotted names.
     source : pathlib.Path
-        The folder that holds the packages.
+        Folder of the packages.
     """
     files = files_of(import_closure(modules, source), source)
     return digest([(path.relative_to(source).as_posix(), file_digest(path)) for path in files])
@@ -54,7 +53,7 @@ def files_of(modules: Iterable[str], source: Path = SOURCE) -> list[Path]:
 
 
 def _data_in(folder: Path, source: Path) -> Iterator[Path]:
-    """Yield the data files of a folder and of the folders in it that are no packages."""
+    """Yield the data files of a folder and of its subfolders that are not packages."""
     for path in folder.iterdir():
         if path.is_file() and path.suffix in DATA:
             yield path
@@ -65,22 +64,22 @@ def _data_in(folder: Path, source: Path) -> Iterator[Path]:
 def import_closure(modules: Iterable[str], source: Path = SOURCE) -> set[str]:
     """Return modules and all they import from this project, at any depth, with their packages.
 
-    Imports inside functions count; those made for type checking alone do not. A module that imports
-    by name is taken to import every module of its package and of the packages in it.
+    Imports inside functions count; imports under ``TYPE_CHECKING`` do not. A module that uses
+    ``importlib`` counts as importing every module of its package and of its subpackages.
 
     Raises
     ------
     ModuleNotFoundError
-        A module is not there.
+        A module does not exist.
     """
     found: set[str] = set()
-    waiting = list(modules)
-    while waiting:
-        name = waiting.pop()
+    queue = list(modules)
+    while queue:
+        name = queue.pop()
         if name not in found:
             found.add(name)
             package = name.rpartition(".")[0]
-            waiting += [*_imports_of(name, source), *([package] if package else [])]
+            queue += [*_imports_of(name, source), *([package] if package else [])]
     return found
 
 
@@ -100,7 +99,7 @@ def _imports_of(name: str, source: Path) -> frozenset[str]:
 
 
 def _named_in(node: ast.AST) -> Iterator[str]:
-    """Yield everything that import statements below a node could mean by a module."""
+    """Yield every dotted name below a node that an import statement may refer to as a module."""
     for field in _BODIES:
         for item in getattr(node, field, ()):
             if isinstance(item, ast.Import):

@@ -1,4 +1,4 @@
-"""One family of errors: what is wrong, where, and what to do about it."""
+"""Error classes with a problem, a place and a fix; each has its own exit code."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import ClassVar
 
 
 class BellwetherError(Exception):
-    """Base of every error a person is meant to read.
+    """Base class of errors that are shown to the user without a traceback.
 
     Parameters
     ----------
     what : str
-        What is wrong, with the numbers.
+        The problem, with its numbers.
     where : str, optional
         File, key, table, column or rows.
     fix : str, optional
@@ -48,13 +48,13 @@ class SourceError(BellwetherError):
 
 
 class DataError(BellwetherError):
-    """The data is readable but not enough, or contradicts itself."""
+    """The data is readable but insufficient or contradictory."""
 
     exit_code = 4
 
 
 class StateError(BellwetherError):
-    """The state directory misses a step, is locked, or is damaged."""
+    """The state directory lacks a step, is locked or is damaged."""
 
     exit_code = 5
 
@@ -66,13 +66,13 @@ class ModelError(BellwetherError):
 
 
 class UnavailableError(BellwetherError):
-    """Something we depend on (a database, a store) does not answer."""
+    """A dependency (a database, a store) does not answer."""
 
     exit_code = 7
 
 
-def joined(errors: Sequence[BellwetherError]) -> BellwetherError:
-    """Return one error that says all of several, of the kind of the first.
+def combined_error(errors: Sequence[BellwetherError]) -> BellwetherError:
+    """Return one error that lists all of several, of the class of the first.
 
     >>> print(joined([ConfigError("a", fix="b"), ConfigError("c")]))
     2 mistakes:
@@ -80,12 +80,12 @@ def joined(errors: Sequence[BellwetherError]) -> BellwetherError:
       to do: b
     2. c
     """
-    said = {str(error): error for error in errors}
+    messages = {str(error): error for error in errors}
     first = errors[0]
-    if len(said) == 1:
+    if len(messages) == 1:
         return first
-    lines = [f"{number}. {text}" for number, text in enumerate(said, start=1)]
-    return type(first)("\n".join([f"{len(said)} mistakes:", *lines]))
+    lines = [f"{number}. {text}" for number, text in enumerate(messages, start=1)]
+    return type(first)("\n".join([f"{len(messages)} mistakes:", *lines]))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

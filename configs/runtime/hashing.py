@@ -1,4 +1,4 @@
-"""Content identities: the same inputs give the same short name."""
+"""Content hashes: the same inputs give the same digest."""
 
 from __future__ import annotations
 

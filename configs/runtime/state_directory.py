@@ -1,4 +1,4 @@
-"""The state directory: one company, everything derived, nothing half-written ever visible."""
+"""State directory of one company: paths, the writer lock and atomic writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from configs.runtime.hashing import canonical_json
 MANIFEST = "manifest.json"
 
 _RANDOM = "?" * 8
-"""What `tempfile` appends to a name."""
+"""Pattern of the suffix that `tempfile` appends to a name."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -33,8 +33,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class State:
     """Paths of one company's state directory.
 
-    Every derived artefact lives in a folder whose ``manifest.json`` is written last: a folder
-    without one does not exist as far as readers are concerned.
+    Every derived artefact is a folder whose ``manifest.json`` is written last; readers ignore a
+    folder without one.
     """
 
     root: Path
@@ -46,12 +46,12 @@ class State:
 
     @property
     def scratch(self) -> Path:
-        """Where the engine spills what does not fit into memory; empty between runs."""
+        """Spill files of the engine; empty between runs."""
         return self.root / ".scratch"
 
     @property
     def daily(self) -> Path:
-        """Day-keyed tables, the only scan of events: ``daily/<table>/``."""
+        """Daily tables, the only scan of events: ``daily/<table>/``."""
         return self.root / "daily"
 
     @property
@@ -96,29 +96,29 @@ class State:
 
     @property
     def scores(self) -> Path:
-        """The scored book, one folder per run: ``scores/<run>/``."""
+        """Scores of all accounts, one folder per score run: ``scores/<run>/``."""
         return self.root / "scores"
 
     @property
     def monitoring(self) -> Path:
-        """What was seen last of drift and performance: ``monitoring/latest.json``."""
+        """Latest drift and performance results: ``monitoring/latest.json``."""
         return self.root / "monitoring"
 
     @property
     def reports(self) -> Path:
-        """Reports for people: HTML and the same numbers as JSON."""
+        """Reports as HTML, and their numbers as JSON."""
         return self.root / "reports"
 
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
-        """Hold the one writer's lock of this directory; fail at once when somebody has it."""
-        held = self._acquire(purpose)
+        """Hold the writer lock of this directory; fail at once when another process holds it."""
+        acquired = self._acquire(purpose)
         try:
             # Spill files of a killed run; the lock is held, so no other run uses them.
             shutil.rmtree(self.scratch, ignore_errors=True)
             yield
         finally:
-            held.release()
+            acquired.release()
 
     def _acquire(self, purpose: str) -> FileLock:
         lock = FileLock(self.root / ".lock")
@@ -141,10 +141,10 @@ class State:
 
 
 def keep_private(root: Path) -> None:
-    """Make a state directory, and every file written from here on, readable to this user only.
+    """Restrict a state directory and all files written later to the current user.
 
-    It holds every score and what it was made from. What an earlier version left readable to others
-    is closed once; a directory of another user is left as it is.
+    The directory holds every score with its inputs. Files that an earlier version left readable to
+    other users are restricted, too; a directory owned by another user is left as it is.
     """
     os.umask(0o077)
     if not root.is_dir() or not stat.S_IMODE(root.stat().st_mode) & 0o077:
@@ -153,33 +153,33 @@ def keep_private(root: Path) -> None:
         root.chmod(0o700)
         for path in root.rglob("*"):
             if not path.is_symlink():
-                _close(path)
+                _restrict(path)
 
 
-def _close(path: Path) -> None:
-    with suppress(FileNotFoundError):  # a lock or a log that ended meanwhile
+def _restrict(path: Path) -> None:
+    with suppress(FileNotFoundError):  # a lock or log file that was removed meanwhile
         path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o077)
 
 
 def private_file(path: Path) -> None:
-    """Create a file readable to this user only, or make it so with what lies beside it.
+    """Create a file readable to the current user only, or restrict an existing one.
 
-    SQLite gives its log and its index the permissions of the database.
+    Covers SQLite's ``-wal`` and ``-shm`` files, which get the permissions of the database.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     for item in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
         with suppress(PermissionError):
-            _close(item)
+            _restrict(item)
 
 
 @contextmanager
 def work_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """Open a folder for work in progress and remove it afterwards, if it is still there.
+    """Open a temporary folder and remove it afterwards, unless it was moved.
 
-    It is locked while this process lives. Folders of the same prefix whose process was killed are
-    removed first: their lock went with it.
+    The folder is locked while this process lives. Folders of the same prefix without a lock were
+    left by killed processes and are removed first.
     """
     parent.mkdir(parents=True, exist_ok=True)
     sweep_work(parent, prefix)
@@ -194,7 +194,7 @@ def work_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def sweep_work(parent: Path, prefix: str) -> None:
-    """Remove the folders of `work_folder` whose process was killed."""
+    """Remove folders of `work_folder` that killed processes left."""
     for path in parent.glob(f"{glob.escape(prefix)}{_RANDOM}"):
         with suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -206,7 +206,13 @@ def sweep_work(parent: Path, prefix: str) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read one JSON file; a damaged one is an error that names it."""
+    """Read one JSON file.
+
+    Raises
+    ------
+    StateError
+        The file is damaged.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -218,7 +224,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Return the manifest of a finished folder, or None when it is absent or half-written."""
+    """Return the manifest of a finished folder, or None when it is absent or incomplete."""
     try:
         manifest = read_json(folder / MANIFEST)
     except (FileNotFoundError, StateError):
@@ -227,7 +233,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old or the new content, never a part."""
+    """Write a text file so that readers see the old or the new content, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -238,7 +244,7 @@ def write_text_atomically(path: Path, text: str) -> None:
         Path(name).replace(path)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
-        _tell_when_full(error, path)
+        _raise_if_full(error, path)
         raise
 
 
@@ -248,37 +254,37 @@ def write_json_atomically(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def new_folder(folder: Path, manifest: dict[str, Any]) -> Iterator[Path]:
-    """Build `folder` aside and rename it into place with its manifest written last.
+def new_folder(folder: Path, manifest: Mapping[str, object]) -> Iterator[Path]:
+    """Build `folder` in a temporary folder, write its manifest last and rename it into place.
 
-    Yields the temporary folder to write into. Whatever was at `folder` is replaced; on any error
-    it stays as it was and the temporary folder is removed.
+    Yields the temporary folder to write into. An existing `folder` is replaced; after an error it
+    is unchanged and the temporary folder is removed.
     """
     try:
-        with work_folder(folder.parent, f".{folder.name}.") as aside:
-            yield aside
-            write_json_atomically(aside / MANIFEST, manifest)
-            swap_folder(aside, folder)
+        with work_folder(folder.parent, f".{folder.name}.") as temporary:
+            yield temporary
+            write_json_atomically(temporary / MANIFEST, manifest)
+            swap_folder(temporary, folder)
     except BaseException as error:
-        _tell_when_full(error, folder)
+        _raise_if_full(error, folder)
         raise
 
 
-def _tell_when_full(error: BaseException, place: Path) -> None:
-    """Raise for a disk, quota or file size that is used up; what was half-written is gone."""
+def _raise_if_full(error: BaseException, place: Path) -> None:
+    """Raise for an exhausted disk, quota or file size limit; partial files are already removed."""
     is_full = isinstance(error, OSError) and (
         error.errno in _FULL or any(os.strerror(code) in str(error) for code in _FULL)
     )
     if is_full:
         raise StateError(
-            f"there is no room to write it: {error}; nothing half-written is kept",
+            f"the disk or quota is full: {error}; no partial file is kept",
             where=str(place),
-            fix="free the disk or raise the quota, then run the same command again",
+            fix="free disk space or raise the quota, then run the same command again",
         ) from error
 
 
 def swap_folder(new: Path, folder: Path) -> None:
-    """Put the folder `new` in the place of `folder`."""
+    """Replace `folder` by the folder `new`."""
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

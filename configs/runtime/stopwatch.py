@@ -1,4 +1,4 @@
-"""Stopwatch: when each named part of a training began, and how long it took in all."""
+"""Stopwatch for the named parts of a training: start time and total duration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 
 def wall_clock() -> datetime:
-    """Return the present moment, UTC."""
+    """Return the current time, UTC."""
     return datetime.now(UTC)
 
 
@@ -21,9 +21,9 @@ class Part:
     Attributes
     ----------
     began_at : datetime
-        When it was begun for the first time, UTC.
+        First start, UTC.
     seconds : float
-        How long it took, over all the times it was done.
+        Total duration of all its runs.
     """
 
     began_at: datetime
@@ -32,16 +32,16 @@ class Part:
 
 @dataclass
 class Stopwatch:
-    """Measures parts that are done several times, such as one fit per fold.
+    """Measures parts that run several times, such as one fit per fold.
 
     Attributes
     ----------
     clock : callable
-        Gives the wall clock, for the beginning of a part.
+        Returns the wall-clock time, for the start of a part.
     ticks : callable
-        Gives seconds that never run backwards, for durations.
+        Returns monotonic seconds, for durations.
     parts : dict of str to Part
-        What was measured, by name.
+        Measured parts by name.
 
     Examples
     --------

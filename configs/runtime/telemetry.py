@@ -1,4 +1,4 @@
-"""Telemetry of every library, switched off in code before it is imported."""
+"""Environment variables that switch off the telemetry of libraries before they are imported."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ SWITCHES = {
 
 
 def switch_off_telemetry() -> None:
-    """Set every switch; call before importing the libraries."""
+    """Set every variable of `SWITCHES`; call it before importing the libraries."""
     os.environ.update(SWITCHES)

@@ -1,1 +1,1 @@
-"""Typed models of what a company configures: company.yaml, plays, rules, environment."""
+"""Typed models of the configuration: company.yaml, plays, rules and environment."""

@@ -1,4 +1,4 @@
-"""What every part of the configuration is built on: the frozen base and the types of its keys."""
+"""Base model of the configuration and the common types of its keys."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ConfigModel(BaseModel):
-    """Frozen, strict about names, with defaults written in the class."""
+    """Frozen model that refuses unknown keys; defaults are declared in the class."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)

@@ -1,6 +1,6 @@
-"""The company folder's ``company.yaml`` as typed, frozen models.
+"""Typed, frozen models of ``company.yaml``.
 
-Behaviour lives here and is hashed into every model and score; places and secrets live in the
+Behaviour is configured here and hashed into every model and score; paths and secrets are set in the
 environment (`configs.schema.workspace`).
 """
 
@@ -22,17 +22,19 @@ from configs.schema.yaml_models import parse_model, read_yaml
 COMPANY_FILE = "company.yaml"
 
 SHIPPED = Path(__file__).parents[1] / "companies"
-"""The examples, by name."""
+"""Folder of the shipped examples."""
 
 
 class Input(ConfigModel):
-    """A raw table as it lies somewhere: a file, or a table of a named connection."""
+    """A raw table: a file, or a table of a named database connection."""
 
     file: str | None = Field(None, description="CSV or Parquet, relative to the data folder")
     connection: Name | None = Field(
-        None, description="its URL is the environment variable BELLWETHER_CONNECTION_<NAME>"
+        None,
+        description="name of a connection; its URL is BELLWETHER_CONNECTION_<NAME> in the "
+        "environment",
     )
-    table: str | None = Field(None, description="schema.table of that connection")
+    table: str | None = Field(None, description="schema.table in that connection")
 
     @model_validator(mode="before")
     @classmethod
@@ -49,140 +51,140 @@ class Input(ConfigModel):
 
 
 class TableMapping(ConfigModel):
-    """How a company's own table becomes one of ours."""
+    """Mapping of a source table to a canonical table."""
 
     source: str | None = Field(
-        None, alias="from", description="an input; by default the input of the same name"
+        None, alias="from", description="input; by default the input of the same name"
     )
     columns: dict[str, str] = Field(
-        default_factory=dict, description="our column: their column or SQL expression"
+        default_factory=dict, description="canonical column: source column or SQL expression"
     )
     sql: str | None = Field(
-        None, description="a SELECT over the inputs that yields our columns; instead of `from`"
+        None, description="SELECT over the inputs that yields canonical columns; instead of `from`"
     )
     known_at: str | None = Field(
-        None, description="their column or SQL expression for when the row became visible"
+        None, description="source column or SQL expression of the time a row became visible"
     )
     known_delay_days: Days = Field(
-        0, description="without `known_at`: days after it happened that a row becomes visible"
+        0, description="without `known_at`: days until a row becomes visible"
     )
-    timezone: str = Field("UTC", description="of timestamps written without a zone")
+    timezone: str = Field("UTC", description="time zone of timestamps without one")
     written: dict[str, Written] = Field(
         default_factory=dict,
-        description="our column: how its text is to be read where that cannot be seen: day_first, "
+        description="canonical column: format of its text where it is ambiguous: day_first, "
         "month_first, decimal_comma, decimal_point",
     )
     roll_up: bool = Field(
         False,
-        description="of accounts: an account with a parent is part of its topmost parent, for "
-        "which its rows count in every table",
+        description="accounts only: merge every account into its topmost parent, in all tables",
     )
     history: bool = Field(
         False,
-        description="the table keeps every version of a row (each with known_at), so attributes "
-        "may be used as features",
+        description="the table keeps every version of a row, each with known_at, so attributes may "
+        "be used as features",
     )
     unfold: Literal["year", "quarter", "month", "off"] | None = Field(
         None,
-        description="subscriptions only: the billing period of rows whose renewal date is "
-        "overwritten at each renewal; they become one row per period. Without it the pattern is "
-        "recognised and reported; `off` takes rows as they are",
+        description="subscriptions only: billing period of rows whose renewal date is overwritten "
+        "at each renewal; they are split into one row per period. By default the pattern is "
+        "detected and reported; `off` keeps the rows",
     )
 
 
 class Grid(ConfigModel):
-    """The moments of prediction: one grid feeds every model."""
+    """Prediction instants (as_of), shared by all models."""
 
     every: Literal["week", "month"] = "month"
     start_on: date | None = Field(
         None,
         description="first as_of; by default 182 days after the first row of usage_events (of "
-        "support_tickets, else of invoices, where there is none): before that, features would "
-        "tell how long the records go back, and not how accounts fare",
+        "support_tickets, else of invoices, where there is none): earlier features would reflect "
+        "the start of the records rather than the accounts",
     )
 
 
 class Cohort(ConfigModel):
-    """Who is scored."""
+    """Accounts that are scored."""
 
     min_tenure_days: Days = Field(28, description="younger accounts are `too_new`")
     active_within_days: Days = Field(
-        91, description="without contracts: no activity for this long is `closed`"
+        91, description="without contracts: days without activity until an account is `closed`"
     )
     grace_days: Days = Field(
-        45, description="an annual renewal this late is `pending_renewal`, not lost"
+        45, description="days an annual renewal may be late: `pending_renewal`, not lost"
     )
     monthly_grace_days: Days = Field(7, description="the same for terms under 45 days")
 
 
 class GrowthRoom(ConfigModel):
-    """When an account has no room to grow: it is then no example of, nor asked about, expansion.
+    """Accounts without room to grow, which are left out of expansion in training and scoring.
 
-    It has none when every term it holds is full: `seats` at `max_seats` where the source gives
-    that, and on a top plan where these are named here. What is not known counts as room; without
-    either, every account has room.
+    An account has no room when every term it holds is full: `seats` at `max_seats` where the source
+    has that column, and on a top plan where plans are named here. Unknown values count as room;
+    without either condition every account has room.
     """
 
-    top_plans: tuple[str, ...] = Field(
-        (), description="subscriptions.plan of the dearest tiers, above which nothing is sold"
-    )
+    top_plans: tuple[str, ...] = Field((), description="subscriptions.plan of the highest tiers")
     products: tuple[str, ...] = Field(
         (),
-        description="subscriptions.product of all that is sold: who lacks one has room; empty "
-        "when a further product does not count",
+        description="subscriptions.product of all products sold: an account that lacks one has "
+        "room; empty when a further product does not count",
     )
 
 
 class Growth(ConfigModel):
-    """When a chance of growth is something to sell, and how much of it is measured."""
+    """Expansion offers: minimum sample sizes and conditions of a recommendation."""
 
     min_events: Annotated[int, Field(ge=5)] = Field(
         20,
-        description="past growths of a kind (seats, tier, product, usage) from which its chance "
-        "and its amount are measured; with fewer a rule names the kind, without a chance",
+        description="past expansions of a kind (seats, tier, product, usage) from which its "
+        "probability and amount are estimated; with fewer a rule names the kind, without a "
+        "probability",
     )
     min_tested: Annotated[int, Field(ge=3)] = Field(
-        8, description="of these, growths in the test periods"
+        8, description="expansions of these in the test periods"
     )
-    nearly_full: Share = Field(0.85, description="share of an allowance used that is nearly full")
+    nearly_full: Share = Field(
+        0.85, description="used share of an allowance from which it is nearly full"
+    )
     full_weeks: Annotated[int, Field(ge=0, le=104)] = Field(
-        4, description="weeks an allowance is nearly full before the rule asks for more of it"
+        4, description="weeks an allowance is nearly full before the rule recommends more of it"
     )
     notice_window_days: Days = Field(
-        30, description="this long before the last day of notice nothing else is sold"
+        30, description="days before the notice deadline without a recommendation"
     )
 
 
 class Target(ConfigModel):
-    """One outcome to predict: a printed, versioned contract."""
+    """One outcome to predict: a versioned label definition."""
 
     outcome: Literal["churn", "contraction", "expansion"]
     observed_in: Literal["subscriptions", "activity", "outcomes", "labels", "table"] = Field(
-        description="subscriptions: terms end or change; activity: silence or spend; "
+        description="subscriptions: terms end or change; activity: inactivity or spend; "
         "outcomes: dated rows of the outcomes table; labels: rows of the labels table; "
         "table: the label column of a ready-made table"
     )
     horizon_days: Annotated[int, Field(ge=7, le=730)] = 91
     lead_time_days: Days = 0
     margin: Annotated[float, Field(ge=0, le=10)] = Field(
-        0.1, description="relative change of ARR or spend that counts as movement"
+        0.1, description="relative change of ARR or spend that counts as a movement"
     )
     until_renewal: bool = Field(
         True,
-        description="accounts under contract are asked about this renewal, whenever it is; "
-        "otherwise about the horizon",
+        description="predict the next renewal of accounts under contract, whenever it is; "
+        "otherwise the horizon",
     )
     end_reasons: tuple[Literal["churned", "payment_failure"], ...] = Field(
         ("churned", "payment_failure"),
-        description="churn in subscriptions: the reasons that count as this outcome. Accounts that "
-        "leave for another one are no example of it. Terms that end without a reason are churned",
+        description="churn in subscriptions: end reasons that count as this outcome. Accounts that "
+        "leave for another reason are left out. Terms that end without a reason are churned",
     )
     label_version: Annotated[int, Field(ge=1)] = 1
 
     @model_validator(mode="after")
     def _has_reasons(self) -> Target:
         if not self.end_reasons:
-            raise ValueError("end_reasons names no reason: nothing could ever happen")
+            raise ValueError("end_reasons is empty: the outcome could never occur")
         return self
 
 
@@ -205,11 +207,11 @@ SETTING_LIMITS: dict[str, tuple[float, float]] = {
     "bagging_fraction": (0.05, 1.0),
     "lambda_l2": (1e-6, 1e6),
 }
-"""Outside of these LightGBM refuses, or explaining a score takes too long."""
+"""Limits of LightGBM and of the time an explanation takes."""
 
 
 class Range(ConfigModel):
-    """Where a setting is searched; written ``[low, high]``."""
+    """Search range of a setting, written ``[low, high]``."""
 
     low: float
     high: float
@@ -232,16 +234,16 @@ class Tuning(ConfigModel):
 
     trials: Annotated[int, Field(ge=0, le=10_000)] = 20
     timeout_seconds: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="stop searching after this long, whatever trials are left"
+        None, description="time limit of the search"
     )
     inner_folds: Annotated[int, Field(ge=1, le=10)] = 3
     workers: Annotated[int, Field(ge=1, le=64)] = Field(
         1,
         description="processes that share the search on this machine; with BELLWETHER_OPTUNA_URL "
-        "on PostgreSQL, trainings on other machines share it too",
+        "on PostgreSQL, trainings on other machines share it, too",
     )
     space: dict[Setting, Range] = Field(
-        default={}, description="setting: [low, high], instead of the range usually searched"
+        default={}, description="setting: [low, high], instead of the default range"
     )
 
     @model_validator(mode="after")
@@ -254,7 +256,7 @@ class Tuning(ConfigModel):
 
 
 class Training(ConfigModel):
-    """How models are fitted and compared."""
+    """Fitting and comparison of models."""
 
     seed: int = 7
     folds: Annotated[int, Field(ge=1, le=24)] = 4
@@ -262,7 +264,7 @@ class Training(ConfigModel):
         91, description="length of one test period"
     )
     repeats: Annotated[int, Field(ge=1, le=50)] = Field(
-        3, description="times the accounts of a table without time are dealt into folds"
+        3, description="repetitions of the random folds of a table without time"
     )
     model_seeds: Annotated[int, Field(ge=1, le=25)] = Field(
         3, description="boosters averaged in logit space"
@@ -270,63 +272,63 @@ class Training(ConfigModel):
     bootstrap_draws: Annotated[int, Field(ge=100, le=10_000)] = 300
     threads: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="of LightGBM; 0 takes one for small tables and every core for large ones; the "
-        "model is the same with any number",
+        description="LightGBM threads; 0 uses one for small tables and every core for large ones; "
+        "the model does not depend on it",
     )
     tuning: Tuning = Tuning()
 
 
 class Gates(ConfigModel):
-    """What a challenger must show before it is promoted without the word provisional."""
+    """Requirements for promoting a challenger without the mark provisional."""
 
     min_events: Annotated[int, Field(ge=1)] = 100
     min_folds: Annotated[int, Field(ge=1)] = 3
     min_auc_lower: Share = Field(0.60, description="lower 95 % limit of AUC within test periods")
     no_signal_auc_lower: Share = Field(
-        0.50, description="a lower limit at or below this publishes the base rate"
+        0.50, description="lower AUC limit at or below which the base rate is published"
     )
     max_calibration_ratio: Annotated[float, Field(ge=1)] = Field(
-        1.25, description="observed/expected and slope lie within 1/x and x"
+        1.25, description="observed/expected and slope must lie within 1/x and x"
     )
-    max_auc: Share = Field(0.95, description="above this it is too good: look for a leak")
+    max_auc: Share = Field(0.95, description="AUC above which a leak is suspected")
     champion_tolerance: Share = Field(
         0.005,
-        description="log-loss a challenger may lose against the champion's recipe, and against the "
-        "published model itself on cohorts after its cut-off",
+        description="log loss a challenger may lose against the champion's configuration, and "
+        "against the published model on cohorts after its cut-off",
     )
     lead_days: Days = Field(
-        60, description="days before a decision at which it must still be seen coming"
+        60, description="days before a decision at which the model must still detect it"
     )
     min_lead_auc: Share = Field(
-        0.55, description="AUC that decisions at least `lead_days` ahead must reach"
+        0.55, description="minimum AUC for decisions at least `lead_days` ahead"
     )
     min_segment_auc: Share = Field(
-        0.50, description="no segment's AUC may surely (upper 95 % limit) lie below this"
+        0.50, description="minimum upper 95 % limit of every segment's AUC"
     )
     max_segment_ratio: Annotated[float, Field(ge=1)] = Field(
         1.5,
-        description="no segment's observed/expected may surely lie outside 1/x and x",
+        description="no segment's observed/expected may lie outside 1/x and x (95 % interval)",
     )
 
 
 class Serving(ConfigModel):
-    """How scores are shown."""
+    """Presentation of scores."""
 
     capacity_per_month: Annotated[int, Field(ge=1)] = Field(
         40,
-        description="accounts the whole team can work in a month: lift, alerts, bands and the week "
-        "all follow from it; owners.capacity shares it among CSMs",
+        description="accounts the whole team can work in a month; decides lift, alerts, bands and "
+        "the weekly list; owners.capacity decides the shares of the CSMs",
     )
     band_days: dict[Literal["elevated", "high"], Days] = Field(
         default={"elevated": 182, "high": 91},
-        description="the band and those above it hold as many accounts as the team can work in so "
-        "many days, counted when a release is published; its cuts are frozen there",
+        description="the band and those above it hold as many accounts as the team can work in "
+        "this many days; thresholds are fixed when a release is published",
     )
-    stale_after_days: Days = Field(10, description="features older than this are said to be stale")
+    stale_after_days: Days = Field(10, description="age from which features are marked as stale")
     online_by_name_up_to: Annotated[int, Field(ge=0)] = Field(
         10_000,
-        description="with more accounts, Feast's online store holds no features by name, only the "
-        "vectors that are served; 1,000 accounts take 1.6 s and 22 MB; changes no score",
+        description="number of accounts up to which Feast's online store also holds features by "
+        "name, not only the served vectors; 1,000 accounts take 1.6 s and 22 MB; changes no score",
     )
 
     @model_validator(mode="before")
@@ -335,7 +337,7 @@ class Serving(ConfigModel):
         if isinstance(raw, dict) and "bands" in raw:
             raise ValueError(
                 "`bands` (multiples of the base rate) is replaced by `band_days`: bands are sized "
-                "to what the team can work, such as band_days: {elevated: 182, high: 91}"
+                "by the capacity of the team, such as band_days: {elevated: 182, high: 91}"
             )
         return raw
 
@@ -343,41 +345,47 @@ class Serving(ConfigModel):
     def _in_order(self) -> Serving:
         days = self.band_days
         if set(days) != {"elevated", "high"} or days["high"] > days["elevated"]:
-            raise ValueError("band_days names elevated and high, and high holds no more days")
+            raise ValueError("band_days needs elevated and high, and high must not be larger")
         return self
 
 
 class Checks(ConfigModel):
-    """Methodological checks (`bellwether checks` lists them) that are not heeded, and why."""
+    """Methodological checks to ignore (`bellwether checks` lists them), with the reason."""
 
     ignore: dict[
         Annotated[str, Field(pattern=r"^BW-[A-Z]\d\d$")], Annotated[str, Field(min_length=1)]
-    ] = Field(default={}, description="code: the reason, which the model card repeats")
+    ] = Field(default={}, description="code: the reason, printed on the model card")
 
 
 class Person(ConfigModel):
-    """Somebody who signs in, where their groups or their name do not say enough."""
+    """Role and accounts of one user, where groups do not define them."""
 
     role: Literal["csm", "manager", "leader", "admin"] | None = None
-    owner_id: str = Field("", description="whose accounts they look after; default their name")
+    owner_id: str = Field(
+        "", description="owner of the accounts they look after; by default their name"
+    )
 
 
 class Access(ConfigModel):
-    """What people who sign in may see. Whom to trust is in the environment."""
+    """Permissions of users who sign in. The issuer or proxy is set in the environment."""
 
     groups: dict[str, Literal["csm", "manager", "leader", "admin"]] = Field(
-        default={}, description="group: role; who is in several has the one that sees most"
+        default={}, description="group: role; of several groups the widest role applies"
     )
-    people: dict[str, Person] = Field(default={}, description="by the name they sign in with")
-    user_claim: str = Field("email", description="claim of the token that names a person")
-    groups_claim: str = Field("groups", description="claim of the token with their groups")
+    people: dict[str, Person] = Field(default={}, description="by sign-in name")
+    user_claim: str = Field("email", description="token claim with the user's name")
+    groups_claim: str = Field("groups", description="token claim with the user's groups")
     require_email_verified: bool = Field(
         False,
-        description="refuse tokens that do not carry email_verified; one that says false is always "
-        "refused. Leave it off only where the issuer gives out addresses it has verified itself",
+        description="refuse tokens without email_verified; tokens with email_verified false are "
+        "always refused. Switch it off only for issuers that verify every address themselves",
     )
-    user_header: str = Field("X-Forwarded-Email", description="header of the trusted proxy")
-    groups_header: str = Field("X-Forwarded-Groups", description="separated by commas")
+    user_header: str = Field(
+        "X-Forwarded-Email", description="header of the trusted proxy with the user's name"
+    )
+    groups_header: str = Field(
+        "X-Forwarded-Groups", description="header with the user's groups, separated by commas"
+    )
 
 
 NewsKind = Literal[
@@ -386,69 +394,69 @@ NewsKind = Literal[
 
 
 class Webhook(ConfigModel):
-    """Where news is sent. Its secret is in the environment, BELLWETHER_WEBHOOK_SECRET_<NAME>."""
+    """Webhook endpoint. Its secret is BELLWETHER_WEBHOOK_SECRET_<NAME> in the environment."""
 
     url: str = Field(description="https, or http on this machine")
     events: tuple[NewsKind, ...] = Field(
         get_args(NewsKind),
-        description="a changed band is sent only when the move is larger than its uncertainty; an "
-        "escalation once, when its trigger fires",
+        description="events to send; a changed band only when the change exceeds its uncertainty, "
+        "an escalation once, when its trigger fires",
     )
 
 
 class Retention(ConfigModel):
-    """How long the ledger keeps scores. Nothing is removed whose outcome is open, unless told."""
+    """Retention of the ledger. Scores with an open outcome are kept unless `keep_open` is false."""
 
     compact_after_hours: Annotated[float, Field(ge=0)] = Field(
         24,
-        description="older scores keep what they share (vector, reasons, facts) with others once; "
-        "nothing is lost",
+        description="age from which identical vectors, reasons and facts of scores are stored "
+        "once; nothing is lost",
     )
     vectors_days: Annotated[int, Field(ge=100)] | None = Field(
         730,
-        description="vectors and reasons that no score gave for so long are removed; a score "
-        "without them can be judged by its outcome, and not be replayed",
+        description="age from which vectors and reasons are removed; a score without them can be "
+        "evaluated but not replayed",
     )
     scores_days: Annotated[int, Field(ge=1)] | None = Field(
-        1_095, description="scores are removed after so long, once their outcome is known"
+        1_095, description="age from which scores with a known outcome are removed"
     )
     max_scores: Annotated[int, Field(ge=1)] | None = Field(
         None,
-        description="more than these are removed, once their outcome is known: first what repeats "
-        "a score within a month, then the oldest",
+        description="number of scores above which those with a known outcome are removed: first "
+        "repetitions within a month, then the oldest",
     )
     keep_open: bool = Field(
-        True, description="false removes scores by age and number whether their outcome is known"
+        True, description="false also removes scores with an open outcome by age and number"
     )
 
 
 class Limits(ConfigModel):
-    """How much callers may ask. Each limit is for all workers of one machine together."""
+    """Rate limits. Each limit covers all workers of one machine together."""
 
     requests_per_minute: Annotated[int, Field(ge=1)] | None = Field(
         6_000,
-        description="of each key and of each person who signs in; null for no limit. As many may "
-        "come at once; who is at this machine while the service is open has no limit",
+        description="requests per key and per signed-in user, all at once if need be; null for no "
+        "limit. Local requests to an open service have no limit",
     )
     callers: dict[str, Annotated[int, Field(ge=1)]] = Field(
-        default={}, description="the same for single ones: key id, or the name they sign in with"
+        default={}, description="key id or sign-in name: its own limit"
     )
 
 
 class Company(ConfigModel):
-    """Everything a company decides. Hashes to `config_hash`."""
+    """Configuration of a company. Hashes to `config_hash`."""
 
     config_version: Literal[1] = 1
     name: Name
     title: str = ""
-    about: str = Field("", description="where the data comes from, licence")
-    now: datetime | None = Field(None, description="pins the clock, for data that has ended")
+    about: str = Field("", description="source and licence of the data")
+    now: datetime | None = Field(None, description="pinned clock, for data that has ended")
     reporting_currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
-    entity: Name = Field("account", description="what one row is about; its id is account_id")
+    entity: Name = Field("account", description="name of the entity; its id is account_id")
     data: str = Field(
         ".",
-        description="folder of the files, relative to this one; --data or "
-        "BELLWETHER_DATA override it",
+        description="folder of the files, relative to this one; overridden by --data or "
+        "BELLWETHER_DATA",
     )
     inputs: dict[Name, Input] = Field(default_factory=dict)
     tables: dict[str, TableMapping] = Field(default_factory=dict)
@@ -469,23 +477,24 @@ class Company(ConfigModel):
     ledger: Retention = Retention()
     webhooks: dict[Name, Webhook] = Field(default_factory=dict)
     exclude_features: tuple[str, ...] = Field(
-        (), description="features not to train on; shell patterns"
+        (), description="features left out of training; shell patterns"
     )
     rules: Rules = Field(
         Rules(),
-        description="what to look at while events are too few for a model (configs.schema.rules)",
+        description="expert rules while there are too few events for a model "
+        "(configs.schema.rules)",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _ready_table(cls, raw: Any) -> Any:
-        """Give a company with a ready-made table its input and its one target."""
+        """Derive the input and the target of a company with a ready-made table."""
         table = raw.get("table") if isinstance(raw, dict) else None
         if not isinstance(table, dict):
             return raw
         clash = [key for key in ("tables", "targets") if key in raw]
         if clash:
-            raise ValueError(f"`table` stands alone: remove {', '.join(clash)}")
+            raise ValueError(f"`table` replaces {' and '.join(clash)}: remove {', '.join(clash)}")
         inputs = raw.get("inputs") or {}
         if isinstance(table.get("file"), str):
             inputs = {**inputs, TABLE_INPUT: table["file"]}
@@ -500,7 +509,7 @@ class Company(ConfigModel):
 
     @property
     def config_hash(self) -> str:
-        """Identity of the behaviour: changes with any key but places, titles and the clock."""
+        """Identity of the behaviour: depends on every key except paths, titles and the clock."""
         places = dict.fromkeys(
             ("title", "about", "now", "data", "inputs", "access", "limits", "ledger", "webhooks"),
             True,
@@ -513,7 +522,7 @@ class Company(ConfigModel):
         return digest(behaviour)
 
     def clock(self) -> datetime:
-        """Return the pinned `now`, or the present, in UTC. Called at the edge only."""
+        """Return the pinned `now`, or the current time, in UTC. Called at the edge only."""
         if self.now is None:
             return datetime.now(UTC)
         return self.now.replace(tzinfo=UTC) if self.now.tzinfo is None else self.now.astimezone(UTC)
@@ -525,7 +534,7 @@ def company_folder(name: str) -> Path:
     Raises
     ------
     ConfigError
-        There is neither.
+        Neither exists.
     """
     if Path(name).exists():
         return Path(name)
@@ -546,7 +555,7 @@ def load_company(folder: Path) -> Company:
     Raises
     ------
     ConfigError
-        Naming the file, the key and the closest known key.
+        The file is missing or invalid; the error names the key and the closest known one.
     """
     path = folder if folder.suffix in {".yaml", ".yml"} else folder / COMPANY_FILE
     if not path.is_file():
@@ -557,12 +566,12 @@ def load_company(folder: Path) -> Company:
         )
     raw = read_yaml(path)
     if not isinstance(raw, dict):
-        raise ConfigError("the file holds no keys", where=str(path), fix="bellwether init FOLDER")
+        raise ConfigError("the file has no keys", where=str(path), fix="bellwether init FOLDER")
     return parse_company(raw, where=str(path))
 
 
 def parse_company(raw: dict[str, Any], *, where: str) -> Company:
-    """Check a parsed configuration; every mistake is named at once."""
+    """Validate a parsed configuration; the error lists every mistake."""
     return parse_model(
         Company,
         raw,

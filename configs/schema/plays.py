@@ -1,7 +1,7 @@
-"""Playbooks as typed, frozen models: which play for which account, and who hears of what is stuck.
+"""Playbooks: the play suggested for an account, and the escalation of open risks.
 
-A company that has ``plays.yaml`` beside its ``company.yaml`` uses its own; otherwise the shipped
-plays hold. Plays suggest work for people. They move no score and are no part of its identity.
+A ``plays.yaml`` next to ``company.yaml`` replaces the shipped plays. Plays suggest work; they
+change no score and are not part of its identity.
 """
 
 from __future__ import annotations
@@ -33,19 +33,21 @@ Theme = Literal[
 
 
 class When(ConfigModel):
-    """What an account must fit, all of it; an empty condition fits every account."""
+    """Conditions of a play, all required; an empty condition holds for every account."""
 
-    bands: tuple[Band, ...] = Field((), description="of the risk, or of growth for growth plays")
-    themes: tuple[Theme, ...] = Field((), description="one of its reasons is of one of these")
-    segments: tuple[str, ...] = Field((), description="one of these segments")
+    bands: tuple[Band, ...] = Field(
+        (), description="band of the risk, or of growth for expansion plays"
+    )
+    themes: tuple[Theme, ...] = Field((), description="theme of at least one of its reasons")
+    segments: tuple[str, ...] = Field((), description="segment of the account")
     arr_at_least: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="recurring revenue a year, reporting currency"
+        None, description="ARR in the reporting currency"
     )
     days_to_notice: tuple[int, int] | None = Field(
-        None, description="first and last day before the notice deadline, both included"
+        None, description="fewest and most days before the notice deadline, both included"
     )
     not_tried_days: Days = Field(
-        0, description="the same play was not recorded in so many days; 0 asks for nothing"
+        0, description="days without a record of the same play; 0 for no condition"
     )
 
     @model_validator(mode="after")
@@ -56,19 +58,19 @@ class When(ConfigModel):
 
 
 class Play(ConfigModel):
-    """Work that is suggested for an account."""
+    """Work suggested for an account."""
 
     id: Name
     title: str = Field(min_length=3, max_length=120)
     outcome: Literal["churn", "expansion"] = "churn"
     when: When = When()
-    steps: tuple[str, ...] = Field(min_length=1, description="what to do, in order")
+    steps: tuple[str, ...] = Field(min_length=1, description="actions, in order")
     owner: Role = "csm"
     due_days: Annotated[int, Field(ge=1, le=365)] = 7
 
 
 class Trigger(ConfigModel):
-    """When a named role hears of a risk that is open."""
+    """Condition under which an open risk is escalated to a role."""
 
     id: Name
     title: str = Field(min_length=3, max_length=120)
@@ -76,32 +78,32 @@ class Trigger(ConfigModel):
     arr_at_least: Annotated[float, Field(ge=0)] | None = None
     days_to_notice: tuple[int, int] | None = None
     overdue_days: Annotated[int, Field(ge=0, le=365)] | None = Field(
-        None, description="what was planned is this many days late"
+        None, description="days by which the planned action is late"
     )
     days_without_plan: Annotated[int, Field(ge=0, le=365)] | None = Field(
-        None, description="the risk has been open this long and nothing is planned"
+        None, description="days a risk has been open without a plan"
     )
     to: Role = "manager"
 
     @model_validator(mode="after")
     def _not_always(self) -> Trigger:
-        asked = self.model_dump(exclude={"id", "title", "to"}, exclude_none=True)
-        if not any(value != () for value in asked.values()):
+        conditions = self.model_dump(exclude={"id", "title", "to"}, exclude_none=True)
+        if not any(value != () for value in conditions.values()):
             raise ValueError("a trigger without a condition would fire for every risk")
         return self
 
 
 class Opening(ConfigModel):
-    """When a risk opens by itself, from a published book."""
+    """Condition under which a score run opens a risk."""
 
     bands: tuple[Band, ...] = ("high",)
     or_arr_at_least: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="also an elevated risk on revenue of at least this"
+        None, description="ARR from which an elevated risk opens a case, too"
     )
 
 
 class Plays(ConfigModel):
-    """All of it: plays in order of preference, triggers, and when a risk opens."""
+    """Content of ``plays.yaml``: plays in order of preference, escalations, opening of risks."""
 
     plays: tuple[Play, ...]
     escalations: tuple[Trigger, ...] = ()
@@ -112,8 +114,9 @@ class Plays(ConfigModel):
     def _no_capacity(cls, raw: Any) -> Any:
         if isinstance(raw, dict) and "workable_per_week" in raw:
             raise ValueError(
-                "`workable_per_week` is gone: the team's capacity is serving.capacity_per_month in "
-                "company.yaml, and owners.capacity shares it among CSMs"
+                "`workable_per_week` was replaced: the team's capacity is "
+                "serving.capacity_per_month in company.yaml, and owners.capacity shares it among "
+                "CSMs"
             )
         return raw
 
@@ -131,7 +134,7 @@ class Plays(ConfigModel):
         Raises
         ------
         ConfigError
-            There is none; the closest is named.
+            The play does not exist; the error names the closest id.
         """
         known = {play.id: play for play in self.plays}
         if play_id not in known:
@@ -145,7 +148,7 @@ def load_plays(folder: Path) -> Plays:
     Raises
     ------
     ConfigError
-        Naming the file, the key and the closest known key.
+        The file is invalid; the error names the key and the closest known one.
     """
     own = (folder if folder.is_dir() else folder.parent) / PLAYS_FILE
     path = own if own.is_file() else SHIPPED
@@ -153,7 +156,7 @@ def load_plays(folder: Path) -> Plays:
 
 
 def parse_plays(raw: Any, *, where: str) -> Plays:
-    """Check parsed plays; every mistake is named at once."""
+    """Validate parsed plays; the error lists every mistake."""
     return parse_model(
         Plays,
         raw,

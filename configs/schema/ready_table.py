@@ -13,23 +13,21 @@ from configs.schema.base import ConfigModel, Name
 ColumnKind = Literal["number", "flag", "category", "date", "drop"]
 Sign = Literal[-1, 0, 1]
 Written = Literal["day_first", "month_first", "decimal_comma", "decimal_point"]
-"""How a text is read that can be read in two ways: 01/02/2024, or 1,234."""
+"""Format of ambiguous text, such as 01/02/2024 or 1,234."""
 
 TABLE_INPUT: Name = "table"
-"""The input a `file` becomes."""
+"""Name of the input that `file` defines."""
 
 
 class LabelColumn(ConfigModel):
-    """The column that says what happened."""
+    """The label column and the meaning of its values."""
 
     column: str
-    positive: str | None = Field(
-        None, description="the value that means it happened; by default 1, true or yes"
-    )
+    positive: str | None = Field(None, description="value of an event; by default 1, true or yes")
     negative: tuple[str, ...] | None = Field(
         None,
-        description="the values that mean it did not happen, where there are more than two; rows "
-        "with any other value have no label",
+        description="values of a non-event, where the column has more than two; rows with any "
+        "other value have no label",
     )
 
     @model_validator(mode="before")
@@ -53,57 +51,57 @@ class LabelColumn(ConfigModel):
 
 
 class ReadyTable(ConfigModel):
-    """One table to learn from: one row per account, or per account and as_of."""
+    """One table to train on: one row per account, or per account and as_of."""
 
     file: str | None = Field(None, description="CSV or Parquet, relative to the data folder")
     source: str | None = Field(None, alias="from", description="an input, instead of `file`")
     id: str | None = Field(
-        None, description="column that names the account; without it every row is one of its own"
+        None, description="column of the account id; without it every row is an account of its own"
     )
-    label: LabelColumn = Field(description="the column that says what happened, and which value")
+    label: LabelColumn = Field(description="the label column, and which value is an event")
     outcome: Literal["churn", "contraction", "expansion"] = Field(
-        "churn", description="what the label tells: churn, contraction or expansion"
+        "churn", description="outcome the label describes: churn, contraction or expansion"
     )
     as_of: str | None = Field(
-        None, description="column of the moment a row describes; without it the table is static"
+        None, description="column of the instant a row describes; without it the table is static"
     )
     taken_on: date | None = Field(
-        None, description="of a static table: the day it describes; date columns need it"
+        None, description="day a static table describes; required with date columns"
     )
     horizon_days: Annotated[int, Field(ge=7, le=730)] | None = Field(
         None, description="days after as_of within which the label was decided"
     )
     label_known_at: str | None = Field(
-        None, description="column of when the label was known, instead of `horizon_days`"
+        None, description="column of the time the label was known, instead of `horizon_days`"
     )
     decided_at: str | None = Field(
-        None, description="column of when it was decided, empty when it was not: for lead times"
+        None, description="column of the time of the decision, empty for non-events: for lead times"
     )
-    segment: str | None = Field(None, description="column to compare segments by")
-    arr: str | None = Field(None, description="column of the yearly value of an account")
-    mrr: str | None = Field(None, description="column of its monthly value, instead of `arr`")
+    segment: str | None = Field(None, description="column of the segment")
+    arr: str | None = Field(None, description="column of the annual revenue of an account")
+    mrr: str | None = Field(None, description="column of its monthly revenue, instead of `arr`")
     health_score: str | None = Field(
-        None, description="column of the score used so far: compared with, never a feature"
+        None,
+        description="column of the health score in use: compared with the model, never a feature",
     )
     health_score_means: Literal["health", "risk"] = Field(
-        "health", description="what a higher health_score stands for"
+        "health", description="meaning of a higher health_score"
     )
     columns: dict[str, ColumnKind] = Field(
         default_factory=dict,
-        description="how a column is read, where that is not seen: number, flag, category, date, "
+        description="column: its kind, where it is not recognised: number, flag, category, date, "
         "drop",
     )
     written: dict[str, Written] = Field(
         default_factory=dict,
-        description="column: how its text is to be read where that cannot be seen: day_first, "
-        "month_first, decimal_comma, decimal_point",
+        description="column: format of its text where it is ambiguous: day_first, month_first, "
+        "decimal_comma, decimal_point",
     )
-    words: dict[str, str] = Field(
-        default_factory=dict, description="what a column is called in reasons"
-    )
+    words: dict[str, str] = Field(default_factory=dict, description="column: its name in reasons")
     signs: dict[str, Sign] = Field(
         default_factory=dict,
-        description="column: 1 when more of it should raise the outcome, -1 when lower it",
+        description="column: 1 when a higher value should raise the outcome, -1 when it should "
+        "lower it",
     )
 
     @model_validator(mode="after")
@@ -118,19 +116,19 @@ class ReadyTable(ConfigModel):
             raise ValueError("`label_known_at` needs `as_of`")
         if self.as_of is not None and (self.horizon_days is None) == (self.label_known_at is None):
             raise ValueError(
-                "a table with `as_of` needs `horizon_days` or `label_known_at`: until when a label "
-                "is open decides which rows a cut-off may learn from"
+                "a table with `as_of` needs `horizon_days` or `label_known_at`: they decide from "
+                "which day a label may be used for training"
             )
         return self
 
     @property
     def input_name(self) -> str:
-        """The input its rows come from."""
+        """Name of the input with its rows."""
         return self.source or TABLE_INPUT
 
     @property
     def named(self) -> dict[str, str]:
-        """Columns with a part of their own, by key."""
+        """Columns with a special role, by key."""
         keys = (
             "id", "as_of", "label_known_at", "decided_at", "segment", "arr", "mrr", "health_score",
         )  # fmt: skip
@@ -138,15 +136,15 @@ class ReadyTable(ConfigModel):
         return {"label": self.label.column, **{k: v for k, v in given.items() if v is not None}}
 
 
-def target_of(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the one target of a table as written; its mistakes are told where they stand.
+def target_of(table: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """Return the target of a ready-made table; invalid values are left to its own validation.
 
     >>> target_of({"outcome": "expansion", "horizon_days": 30})["expansion"]["horizon_days"]
     30
     """
     outcome, horizon = table.get("outcome"), table.get("horizon_days")
-    outcome = outcome if outcome in ("contraction", "expansion") else "churn"
-    target = {"outcome": outcome, "observed_in": "table", "until_renewal": False}
+    name = str(outcome) if outcome in ("contraction", "expansion") else "churn"
+    target: dict[str, object] = {"outcome": name, "observed_in": "table", "until_renewal": False}
     if isinstance(horizon, int) and 7 <= horizon <= 730:
         target["horizon_days"] = horizon
-    return {outcome: target}
+    return {name: target}

@@ -1,9 +1,9 @@
-"""What the team can work: the one definition, of which every number of accounts to work follows.
+"""Team capacity: the one definition behind every number of accounts to work.
 
-``serving.capacity_per_month`` in company.yaml is the whole team's capacity: the accounts it can
-take on in a month of 30.4375 days. Lift and capture, alerts, the sizes of the bands, the report and
-the week all read it through this module. ``owners.capacity`` (accounts a CSM can take on in a week)
-says how it is shared among CSMs, and never how much it is; `disagreement` compares the two.
+``serving.capacity_per_month`` in company.yaml is the capacity of the whole team: the accounts it
+can take on in a month of 30.4375 days. Lift and capture, alerts, band sizes, the report and the
+weekly page all use it through this module. ``owners.capacity`` (accounts a CSM can take on in a
+week) only decides the shares of the CSMs; `disagreement` compares the two.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ DAYS_PER_MONTH = 30.4375
 DAYS_PER_WEEK = 7.0
 
 TOLERANCE = 1.25
-"""The team's capacity and the sum of its CSMs may lie this many times apart."""
+"""Largest accepted ratio between the team's capacity and the sum of its CSMs."""
 
 
 def workable(per_month: float, days: float) -> float:
-    """Return how many accounts a team can work in some days.
+    """Return the number of accounts a team can work in a number of days.
 
     Parameters
     ----------
     per_month : float
-        Accounts a month, of ``serving.capacity_per_month``.
+        Accounts a month, from ``serving.capacity_per_month``.
     days : float
-        How long.
+        Length of the period.
 
     Examples
     --------
@@ -38,10 +38,10 @@ def workable(per_month: float, days: float) -> float:
 def weekly_slots(
     per_month: float, weights: Mapping[str, float], stakes: Mapping[str, float]
 ) -> dict[str, int]:
-    """Return how many accounts each CSM takes on this week; together, what the team can work.
+    """Return the number of accounts each CSM takes on this week; the sum is the team's capacity.
 
-    Each has the whole accounts of their share; what is left of the week goes, one account each, to
-    those who have most at stake.
+    Each CSM gets the whole accounts of their share. The remaining ones go, one each, to the CSMs
+    with the most revenue at stake.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def weekly_slots(
     weights : mapping of str to float
         Owner to their ``owners.capacity``; only the proportions count.
     stakes : mapping of str to float
-        Owner to what is expected to be lost in their open risks; absent is nothing.
+        Owner to the expected loss of their open risks; 0 where absent.
 
     Examples
     --------
@@ -59,19 +59,19 @@ def weekly_slots(
     >>> weekly_slots(4, dict.fromkeys("abc", 1), {"b": 5.0})
     {'a': 0, 'b': 1, 'c': 0}
     """
-    able = {owner: weight for owner, weight in weights.items() if weight > 0}
-    if not able:
+    working = {owner: weight for owner, weight in weights.items() if weight > 0}
+    if not working:
         return dict.fromkeys(weights, 0)
-    team, total = workable(per_month, DAYS_PER_WEEK), sum(able.values())
-    found = {owner: int(able.get(owner, 0.0) / total * team) for owner in weights}
-    left = max(round(team), 1) - sum(found.values())
-    for owner in sorted(able, key=lambda name: (-stakes.get(name, 0.0), name))[: max(left, 0)]:
-        found[owner] += 1
-    return found
+    team, total = workable(per_month, DAYS_PER_WEEK), sum(working.values())
+    slots = {owner: int(working.get(owner, 0.0) / total * team) for owner in weights}
+    left = max(round(team), 1) - sum(slots.values())
+    for owner in sorted(working, key=lambda name: (-stakes.get(name, 0.0), name))[: max(left, 0)]:
+        slots[owner] += 1
+    return slots
 
 
 def disagreement(per_month: float, capacities: Mapping[str, float]) -> str:
-    """Return in words how the team's capacity and the sum of its CSMs disagree; empty if not.
+    """Describe a disagreement between the team's capacity and its CSMs'; empty if there is none.
 
     >>> disagreement(40, {"ann": 5, "ben": 4})
     ''

@@ -1,4 +1,4 @@
-"""YAML into typed models: every mistake named at once, with its key and the closest known one."""
+"""YAML files as typed models; an error lists every mistake with its key and the closest one."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pydantic import BaseModel, ValidationError
 
 from configs.runtime.errors import ConfigError, did_you_mean
 
-Read = TypeVar("Read", bound=BaseModel)
+Model = TypeVar("Model", bound=BaseModel)
 
 MAX_DEPTH = 40
 MAX_VALUES = 100_000
-"""Deeper or larger than any configuration is."""
+"""Limits of nesting and size, far above those of any configuration."""
 
 
 def read_yaml(path: Path) -> Any:
-    """Return what a YAML (or JSON) file holds.
+    """Return the content of a YAML or JSON file.
 
     Raises
     ------
     ConfigError
-        It is not YAML, or not text; a key stands twice, or it is nested or repeated beyond reason.
+        The file is not YAML or not text, repeats a key, or exceeds `MAX_DEPTH` or `MAX_VALUES`.
     """
     try:
         return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)  # noqa: S506
@@ -34,12 +34,12 @@ def read_yaml(path: Path) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain values only; refuses a key that stands twice, and values that grow too large."""
+    """Loader of plain values; refuses repeated keys, deep nesting and expanding references."""
 
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Count how deep a value lies."""
+        """Refuse nesting deeper than `MAX_DEPTH`."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
@@ -51,19 +51,19 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def get_single_node(self) -> Any:
-        """Refuse a file that its own references make large, before anything is built of it."""
+        """Refuse a file whose references expand to more than `MAX_VALUES` values."""
         node = super().get_single_node()
         if node is not None and _size(node, {}) > MAX_VALUES:
             raise yaml.MarkedYAMLError(
                 None,
                 None,
-                f"its references (&, *) stand for more than {MAX_VALUES:,} values",
+                f"its references (&, *) expand to more than {MAX_VALUES:,} values",
                 node.start_mark,
             )
         return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        """Refuse a key that stands twice."""
+        """Refuse repeated keys."""
         seen: dict[Any, Any] = {}
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
@@ -71,7 +71,7 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str | int | float | bool) and key in seen:
                 raise yaml.MarkedYAMLError(
-                    f"the key {key!r} stands twice, first",
+                    f"the key {key!r} is repeated, first",
                     seen[key],
                     "and again",
                     key_node.start_mark,
@@ -82,11 +82,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def _size(node: Any, known: dict[int, int]) -> int:
-    """Return how many values a node stands for, its references counted each time."""
+    """Return the number of values of a node with all its references expanded."""
     if isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) not in known:
-        known[id(node)] = MAX_VALUES + 1  # what contains itself never ends
+        known[id(node)] = MAX_VALUES + 1  # a node that contains itself
         parts = (
             node.value
             if isinstance(node, yaml.SequenceNode)
@@ -96,21 +96,21 @@ def _size(node: Any, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def parse_model(model: type[Read], raw: Any, *, what: str, where: str, fix: str) -> Read:
-    """Check what was read against its model.
+def parse_model(model: type[Model], raw: Any, *, what: str, where: str, fix: str) -> Model:
+    """Validate parsed YAML against its model.
 
     Parameters
     ----------
     model : type of BaseModel
-        What it must become.
+        The model class.
     raw : object
-        As `read_yaml` returns it.
+        Content from `read_yaml`.
     what : str
-        Names it in the error: ``the plays have mistakes``.
+        First line of the error: ``the plays have mistakes``.
     where : str
         The file.
     fix : str
-        Where an example of every key is found.
+        Reference to an example with every key.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def _known_keys(root: type[BaseModel], location: tuple[int | str, ...]) -> list[
     for part in location:
         field = model.model_fields.get(str(part)) if model else None
         if field is None:
-            continue  # the key of a mapping, or a place in a list: its model is the current one
+            continue  # a key of a mapping or an index of a list: the model stays the same
         model = _model_of(field.annotation)
     if model is None:
         return []

@@ -1,4 +1,4 @@
-"""What the data is worth: a graded report that names every issue, its size and what to do."""
+"""Graded data-quality report: every issue with its size and a remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from features.quality import (
     file_reading,
     modelling_hazards,
     outages,
-    parents,
     relations,
     revenue_records,
     rows,
@@ -47,7 +46,7 @@ CHECKS: tuple[Callable[[QualityContext], Iterator[Issue]], ...] = (
     times.stale_issues,
     times.gap_issues,
     outages.partial_outage_issues,
-    parents.family_issues,
+    relations.family_issues,
     relations.currency_issues,
     relations.term_issues,
     relations.account_issues,
@@ -62,37 +61,16 @@ CHECKS: tuple[Callable[[QualityContext], Iterator[Issue]], ...] = (
     relations.capacity_issues,
 )
 
-FACTS = (
-    "rows_read",
-    "rows",
-    "rows_quarantined",
-    "rows_duplicate",
-    "rows_after_now",
-    "quarantined",
-    "noted",
-    "first_happened",
-    "last_happened",
-    "known_basis",
-    "history",
-    "inputs",
-)
-
 
 @contextmanager
-def _opened(workspace: Workspace, loaded: Loaded, now: datetime) -> Iterator[QualityContext]:
+def _open_context(workspace: Workspace, loaded: Loaded, now: datetime) -> Iterator[QualityContext]:
     clock = naive_utc(now)
     files = [info.path for info in loaded.tables.values()]
     with open_duckdb(files=files) as connection:
-        real = "true"
-        if "is_test" in loaded.info("accounts").columns:
-            path = literal(loaded.info("accounts").path)
-            tests = f"SELECT account_id FROM read_parquet({path}) WHERE is_test"
-            real = f"account_id NOT IN ({tests})"
         for name, info in loaded.tables.items():
-            has_own = name != "accounts" and "account_id" in info.columns
             connection.execute(
                 f"CREATE VIEW {name} AS SELECT * FROM read_parquet({literal(info.path)}) "
-                f"WHERE known_at <= TIMESTAMP '{clock}' AND {real if has_own else 'true'}"
+                f"WHERE known_at <= TIMESTAMP '{clock}'"
             )
         yield QualityContext(connection, workspace, loaded, clock)
 
@@ -100,16 +78,16 @@ def _opened(workspace: Workspace, loaded: Loaded, now: datetime) -> Iterator[Qua
 def company_revenue(
     workspace: Workspace, loaded: Loaded, now: datetime
 ) -> tuple[Understanding, pd.DataFrame]:
-    """Return what was understood of a company's revenue, and every movement of its ARR.
+    """Return the data summary of a company and every movement of its ARR.
 
     The frame has the columns of `features.revenue.retention.MOVEMENT_COLUMNS`.
 
     Raises
     ------
     DataError
-        There is no recurring revenue to show.
+        There is no recurring revenue.
     """
-    with _opened(workspace, loaded, now) as context:
+    with _open_context(workspace, loaded, now) as context:
         ledger = read_ledger(context)
         if isinstance(ledger, str):
             raise DataError(
@@ -123,7 +101,7 @@ def company_revenue(
 
 
 def check_quality(workspace: Workspace, loaded: Loaded, now: datetime) -> QualityReport:
-    """Grade the loaded tables and name every issue.
+    """Grade the loaded tables and list every issue.
 
     Parameters
     ----------
@@ -132,14 +110,14 @@ def check_quality(workspace: Workspace, loaded: Loaded, now: datetime) -> Qualit
     loaded : Loaded
         Its canonical tables (`features.sources.load_sources`).
     now : datetime
-        The clock, UTC; rows known later are counted and otherwise ignored.
+        The clock, UTC; rows known later are only counted.
 
     Returns
     -------
     QualityReport
         Issues worst first, and the grade of the worst: A to F.
     """
-    with _opened(workspace, loaded, now) as context:
+    with _open_context(workspace, loaded, now) as context:
         issues = [issue for check in CHECKS for issue in check(context)]
         ledger = read_ledger(context)
         issues += revenue_records.ledger_issues(context, ledger)
@@ -148,14 +126,7 @@ def check_quality(workspace: Workspace, loaded: Loaded, now: datetime) -> Qualit
         company=workspace.company.title or workspace.company.name,
         now=now.isoformat(),
         issues=worst_first(issues),
-        tables={
-            name: {
-                **{fact: getattr(info, fact) for fact in FACTS},
-                "columns": list(info.columns),
-                "read": info.read,
-            }
-            for name, info in loaded.tables.items()
-        },
+        tables=loaded.tables,
         gaps=loaded.gaps,
         understood=understood,
     )

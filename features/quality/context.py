@@ -1,4 +1,4 @@
-"""What a quality check is given, and how it reports."""
+"""Context of quality checks: loaded tables as views, and helpers for issues."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ SIGNALS: dict[str, str] = {
     "invoices": "payment signals",
     "touches": "relationship signals and the effect of plays",
     "milestones": "journey signals",
-    "health_scores": "the audit of the score in use",
+    "health_scores": "the audit of the health score",
     "outcomes": "recorded outcomes",
-    "labels": "given outcomes",
-    "owners": "how the team's capacity is shared",
+    "labels": "labels of the company",
+    "owners": "shares of the team's capacity",
     "rates": "money in other currencies",
 }
 
 
 @dataclass(frozen=True)
 class QualityContext:
-    """The loaded tables as views of one connection.
+    """Loaded tables as views of one connection.
 
     Attributes
     ----------
     connection : duckdb.DuckDBPyConnection
-        Has a view per loaded table with the rows known by `now`.
+        Connection with a view per loaded table of the rows known by `now`.
     workspace : Workspace
         The company.
     loaded : Loaded
@@ -56,12 +56,12 @@ class QualityContext:
     now: datetime
 
     def has(self, table: str, *columns: str) -> bool:
-        """Whether a table and its columns are there."""
+        """Whether a table and its columns are loaded."""
         info = self.loaded.tables.get(table)
         return info is not None and all(column in info.columns for column in columns)
 
-    def ask(self, query: str, *values: object) -> dict[str, Any]:
-        """Run a query that yields one row."""
+    def query_row(self, query: str, *values: object) -> dict[str, Any]:
+        """Run a query and return its one row by column name."""
         relation = self.connection.execute(query, list(values)) if values else None
         if relation is None:
             return one_row(self.connection, query)
@@ -71,12 +71,12 @@ class QualityContext:
     def issue(
         self, code: str, table: str, rows: int, whole: int | None, detail: str, advice: str = ""
     ) -> Issue:
-        """Report a finding; `whole` is what `rows` is a share of, `advice` what to do about it."""
+        """Return an issue; `whole` is the total of `rows`, `advice` its specific remedy."""
         share = min(1.0, rows / whole) if whole else None
         return Issue(code, table, rows, share, detail, self.affects(table), advice)
 
     def affects(self, table: str) -> tuple[str, ...]:
-        """Name the predictions that rest on a table."""
+        """Return the predictions that depend on a table."""
         if not table:
             return ("every score",)
         observed = {"subscriptions": "subscriptions", "outcomes": "outcomes", "labels": "labels"}
@@ -90,16 +90,16 @@ class QualityContext:
 
 
 def naive_utc(moment: datetime) -> datetime:
-    """Return a moment as the tables store it: UTC, without zone."""
+    """Return an instant as stored in tables: UTC without zone."""
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def count_of(rows: int, whole: int, what: str = "rows") -> str:
-    """Say a count and its share.
+def count_of(rows: int, whole: int, noun: str = "rows") -> str:
+    """Return a count and its share as text.
 
-    >>> counted(12, 400)
+    >>> count_of(12, 400)
     '12 of 400 rows (3.0 %)'
     """
     share = 100 * rows / whole if whole else 0.0
     shown = f"{share:.1f}" if rows == 0 or share >= 0.1 else "< 0.1"
-    return f"{rows:,} of {whole:,} {what} ({shown} %)"
+    return f"{rows:,} of {whole:,} {noun} ({shown} %)"

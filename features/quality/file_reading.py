@@ -1,4 +1,4 @@
-"""Issues of reading: lines, encodings, ways of writing, and rows that SQL loses or doubles."""
+"""Issues of reading files: lines, encodings, formats, and rows that SQL drops or repeats."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CURRENCIES = {
     "¥": {"JPY", "CNY"}, "₹": {"INR"}, "₩": {"KRW"}, "₽": {"RUB"}, "Fr.": {"CHF"},
     "kr": {"SEK", "NOK", "DKK"}, "zł": {"PLN"},
 }  # fmt: skip
-"""Currencies that a mark may stand for; a mark that is not here is a code of its own."""
+"""Currencies of each mark; other marks are currency codes."""
 
 
 def line_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report lines of files that are neither among the rows nor set aside; there may be none."""
+    """Report lines of files that are neither rows nor set aside."""
     for info in context.loaded.tables.values():
         for name, lines in info.read.get("lines", {}).items():
             lost = lines["total"] - lines["kept"] - lines["set_aside"]
@@ -33,7 +33,7 @@ def line_issues(context: QualityContext) -> Iterator[Issue]:
 
 
 def file_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report files in another encoding, and columns that are not written as computers do."""
+    """Report files in another encoding, and columns in a non-standard format."""
     for info in context.loaded.tables.values():
         for note in info.read.get("file_notes", []):
             yield context.issue("other_encoding", info.name, 0, None, note)
@@ -44,7 +44,7 @@ def file_issues(context: QualityContext) -> Iterator[Issue]:
 
 
 def mark_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report amounts whose mark is of another currency than the one they are taken for."""
+    """Report amounts with the mark of another currency than the assumed one."""
     home = context.workspace.company.reporting_currency
     for info in context.loaded.tables.values():
         if "currency" in info.columns:
@@ -52,50 +52,56 @@ def mark_issues(context: QualityContext) -> Iterator[Issue]:
         for column, marks in info.read.get("marks", {}).items():
             other = [mark for mark in marks if home not in CURRENCIES.get(mark, {mark})]
             if other:
-                detail = f"{column} carries {', '.join(other)}, and is taken for {home}"
+                detail = f"{column} has {', '.join(other)}, read as {home}"
                 yield context.issue("other_currency", info.name, info.rows, info.rows, detail)
 
 
 def sql_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report what the `sql` of a mapping loses or yields more than once, and whom it reaches."""
+    """Report rows that the `sql` of a mapping drops or repeats, and the accounts it covers."""
     for info in context.loaded.tables.values():
         rows = info.read.get("sql_rows")
         if rows is None:
             continue
-        told = f"{rows['input']}: {rows['rows_in']:,} rows in, {rows['rows_out']:,} out"
-        reached = _reached(context, info)
+        counts = f"{rows['input']}: {rows['rows_in']:,} rows in, {rows['rows_out']:,} out"
+        reached = _coverage(context, info)
         if not rows["is_followed"]:
             if rows["rows_in"] != rows["rows_out"]:
-                yield context.issue("sql_rows", info.name, 0, None, f"{told}{reached}")
+                yield context.issue("sql_rows", info.name, 0, None, f"{counts}{reached}")
             continue
-        parts = {"lost": "lost in a join", "doubled": "yielded again by a join"}
-        words = [f"{rows[key]:,} {text}" for key, text in parts.items() if rows[key]]
-        words += [f"{rows['filtered']:,} left out by WHERE"] if rows["filtered"] else []
-        detail = f"{told}; {', '.join(words)}{reached}"
-        for key, code in (("lost", "sql_loses_rows"), ("doubled", "sql_doubles_rows")):
-            if rows[key]:
-                yield context.issue(code, info.name, rows[key], rows["rows_in"], detail)
+        parts = {
+            "dropped by a join": rows["lost"],
+            "repeated by a join": rows["doubled"],
+            "left out by WHERE": rows["filtered"],
+        }
+        words = [f"{count:,} {text}" for text, count in parts.items() if count]
+        detail = f"{counts}; {', '.join(words)}{reached}"
+        for code, count in (
+            ("sql_loses_rows", rows["lost"]),
+            ("sql_doubles_rows", rows["doubled"]),
+        ):
+            if count:
+                yield context.issue(code, info.name, count, rows["rows_in"], detail)
         if rows["filtered"] and not rows["lost"] and not rows["doubled"]:
             yield context.issue("sql_rows", info.name, rows["filtered"], rows["rows_in"], detail)
 
 
-def _reached(context: QualityContext, info: TableInfo) -> str:
+def _coverage(context: QualityContext, info: TableInfo) -> str:
     if "account_id" not in TABLES[info.name].columns or info.name == "accounts":
         return ""
-    found = context.ask(
+    found = context.query_row(
         f"SELECT (SELECT count(DISTINCT account_id) FROM {info.name}) AS n, "
         f"(SELECT count(DISTINCT account_id) FROM accounts) AS whole"
     )
-    return f"; {found['n']:,} of {found['whole']:,} accounts reached"
+    return f"; {found['n']:,} of {found['whole']:,} accounts covered"
 
 
 def repeated_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report ids of events that come more than once while no `event_id` is mapped."""
+    """Report repeated event ids while no `event_id` is mapped."""
     for info in context.loaded.tables.values():
         for column, found in info.read.get("repeated_ids", {}).items():
             detail = (
-                f"message ids that come more than once: {found['repeated']:,} of {found['ids']:,} "
-                f"in column {column}; {count_of(found['rows'], info.rows_read)} count again"
+                f"repeated event ids: {found['repeated']:,} of {found['ids']:,} "
+                f"in column {column}; {count_of(found['rows'], info.rows_read)} counted again"
             )
             yield context.issue(
                 "repeated_events",
@@ -108,7 +114,7 @@ def repeated_issues(context: QualityContext) -> Iterator[Issue]:
 
 
 def label_day_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report days of the labels table that the grid does not have of itself."""
+    """Report days of the labels table outside the grid."""
     if not context.has("labels"):
         return
     found = context.connection.execute("SELECT DISTINCT as_of_on FROM labels ORDER BY 1").fetchall()

@@ -1,4 +1,4 @@
-"""Faults that make every measure of a model wrong: asked by the quality report and by training."""
+"""Data faults that invalidate a model, checked by the quality report and before training."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from features.sources.files.sql import ident, literal
 from features.tables.source_tables import TABLES
 
 MISSING_ACCOUNTS = "BW-L13"
-"""The methodological check that is ignored to train without the accounts that are missing."""
+"""Methodological check to ignore for training despite missing accounts."""
 
 UNKNOWN = "unknown_account"
 MISSING_SHARE, MISSING_LEAST = 0.05, 3
-"""Rows of a table whose account is not there: share and number from which training stops."""
+"""Share and number of rows with an unknown account from which training stops."""
 
 AHEAD = frozenset({"subscriptions", "entitlements", "milestones"})
-"""Tables whose rows are agreed before they begin."""
+"""Tables whose rows are agreed in advance."""
 
 UNCLOCKED = frozenset({"accounts", "owners", "rates"})
-"""Tables that are not asked whether their rows were known in time."""
+"""Tables without a check of ``known_at``."""
 
 EARLY_SHARE, MUCH_EARLY_SHARE, MUCH_EARLY_HOURS = 0.5, 0.05, 14
-"""Share of rows known before they happened, at all and by more than any time zone, from which
-``known_at`` does not say when rows became known."""
+"""Share of rows known before they happened (at all, and by more than a time zone difference) from
+which ``known_at`` is not the time rows became known."""
 
 AHEAD_DAYS = 400
-"""Days before its beginning from which even an agreement is not known in half of the rows."""
+"""Maximum number of days by which an agreement is known in advance in most rows."""
 
-TOLD_BY: Mapping[str, str] = {
+IDENTIFYING_TABLES: Mapping[str, str] = {
     "usage_events": "",
     "support_tickets": "",
     "touches": "",
@@ -44,30 +44,30 @@ TOLD_BY: Mapping[str, str] = {
     "invoices": "amount",
     "subscriptions": "arr",
 }
-"""Tables that tell accounts apart, and the amount that counts once where rows repeat by plan."""
+"""Tables whose rows identify an account, and the amount that counts once in recurring rows."""
 
 CERTAIN, LIKELY = 30.0, 3.0
-"""Surprise, in nats, from which two accounts with the same rows are one account, and are likely."""
+"""Surprise in nats from which two accounts with the same rows are certain or likely duplicates."""
 
 MANY, MANY_SHARE = 10, 0.6
-"""Likely pairs, and the share of accounts in them, from which all of them are copies: where plans
-and days meet by chance, at most 37 in 100 accounts have exactly one twin."""
+"""Number of likely pairs, and their share of accounts, from which all of them are duplicates: by
+chance at most 37 % of accounts have exactly one twin."""
 
 SHOWN = 3
 
 
 @dataclass(frozen=True)
 class MissingAccounts:
-    """Rows of a table whose accounts the accounts table does not have.
+    """Rows of a table whose accounts are missing from the accounts table.
 
     Attributes
     ----------
     table : str
-        The table that names them.
+        Table with the rows.
     rows, whole : int
-        Such rows, and all that were read.
+        Such rows, and all rows read.
     quarantine : Path
-        Where they are kept, with every value.
+        Quarantine file with these rows.
     """
 
     table: str
@@ -77,12 +77,12 @@ class MissingAccounts:
 
     @property
     def words(self) -> str:
-        """Say how many."""
-        return f"{self.table}: {count_of(self.rows, self.whole)} of accounts that are not there"
+        """Table and count as text."""
+        return f"{self.table}: {count_of(self.rows, self.whole)} with unknown accounts"
 
 
-def missing_accounts(loaded: Loaded) -> list[MissingAccounts]:
-    """Return the tables with many rows of accounts the accounts table lacks, worst first."""
+def tables_with_missing_accounts(loaded: Loaded) -> list[MissingAccounts]:
+    """Return the tables with many rows of unknown accounts, worst first."""
     found = [
         MissingAccounts(name, info.quarantined[UNKNOWN], info.rows_read, info.quarantine)
         for name, info in loaded.tables.items()
@@ -96,52 +96,52 @@ def missing_accounts(loaded: Loaded) -> list[MissingAccounts]:
     return sorted(many, key=lambda item: (-item.rows / item.whole, item.table))
 
 
-def refuse_missing_accounts(company: Company, loaded: Loaded) -> None:
-    """Refuse to train on accounts that are only a part of those with activity or terms.
+def require_all_accounts(company: Company, loaded: Loaded) -> None:
+    """Require that the accounts table has the accounts with activity or terms.
 
-    Accounts that left and were deleted take their outcomes with them: what is learned of those
-    that remain is wrong, and every measure of it too good or too bad.
+    Deleted former accounts remove their outcomes: a model of the remaining accounts is biased, and
+    so is its evaluation.
 
     Raises
     ------
     DataError
-        Many accounts are missing, and the company gives no reason under `checks.ignore`.
+        Many accounts are missing, without a reason under `checks.ignore`.
     """
-    found = missing_accounts(loaded)
+    found = tables_with_missing_accounts(loaded)
     if not found or MISSING_ACCOUNTS in company.checks.ignore:
         return
     raise DataError(
-        "the accounts table lacks accounts that have activity, terms or outcomes; a model of those "
-        "that remain would be wrong",
+        "the accounts table lacks accounts with activity, terms or outcomes; a model of the "
+        "remaining accounts would be wrong",
         where="; ".join(f"{item.words} ({item.quarantine})" for item in found),
-        fix="load all accounts, those that left too, and map account_id to the same ids in every "
-        f"table; where they are truly no accounts, say why: checks: {{ignore: {{{MISSING_ACCOUNTS}:"
-        " the reason}} in company.yaml",
+        fix=f"load all accounts, including former ones, and map account_id to the same ids in "
+        f"every table; if these are no accounts, set "
+        f"checks: {{ignore: {{{MISSING_ACCOUNTS}: the reason}}}} in company.yaml",
     )
 
 
 def missing_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report tables of which many accounts are not among the accounts."""
-    for item in missing_accounts(context.loaded):
+    """Report tables with many unknown accounts."""
+    for item in tables_with_missing_accounts(context.loaded):
         detail = count_of(item.rows, item.whole)
         yield context.issue("missing_accounts", item.table, item.rows, item.whole, detail)
 
 
 def clock_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report tables whose ``known_at`` does not say when rows became known."""
-    for name, rows, whole, words in clockless(context.connection, context.loaded):
+    """Report tables whose ``known_at`` is not the time rows became known."""
+    for name, rows, whole, words in tables_without_clock(context.connection, context.loaded):
         yield context.issue("known_at_no_clock", name, rows, whole, words)
 
 
-def clockless(
+def tables_without_clock(
     connection: duckdb.DuckDBPyConnection, loaded: Loaded
 ) -> Iterator[tuple[str, int, int, str]]:
-    """Yield tables whose rows are known before they happened: name, rows, all rows, words.
+    """Yield tables with rows known before they happened: name, rows, all rows, text.
 
     Parameters
     ----------
     connection : duckdb.DuckDBPyConnection
-        Has a view per loaded table.
+        Connection with a view per loaded table.
     loaded : Loaded
         Facts about the tables.
     """
@@ -173,17 +173,17 @@ def clockless(
 
 
 def copy_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report accounts that are there twice, under two ids."""
-    groups = copied_accounts(context.connection, context.loaded)
+    """Report duplicate accounts."""
+    groups = duplicate_accounts(context.connection, context.loaded)
     if groups:
         n = sum(len(group) - 1 for group in groups)
-        row = context.ask("SELECT count(DISTINCT account_id) AS whole FROM accounts")
-        detail = f"{count_of(n, row['whole'], 'accounts')}: {copies_words(groups)}"
+        row = context.query_row("SELECT count(DISTINCT account_id) AS whole FROM accounts")
+        detail = f"{count_of(n, row['whole'], 'accounts')}: {duplicates_text(groups)}"
         yield context.issue("duplicate_accounts", "accounts", n, row["whole"], detail)
 
 
-def copies_words(groups: Sequence[Sequence[str]]) -> str:
-    """Say some groups of ids that are one account.
+def duplicates_text(groups: Sequence[Sequence[str]]) -> str:
+    """Return some groups of duplicate ids as text.
 
     >>> copies_words([("A1", "B1"), ("A2", "B2")])
     'A1 = B1, A2 = B2'
@@ -192,20 +192,22 @@ def copies_words(groups: Sequence[Sequence[str]]) -> str:
     return ", ".join(shown) + (f" and {len(groups) - SHOWN:,} more" if len(groups) > SHOWN else "")
 
 
-def copied_accounts(connection: duckdb.DuckDBPyConnection, loaded: Loaded) -> list[tuple[str, ...]]:
-    """Return groups of accounts with the same history in some table, or in all of them.
+def duplicate_accounts(
+    connection: duckdb.DuckDBPyConnection, loaded: Loaded
+) -> list[tuple[str, ...]]:
+    """Return groups of accounts with the same history in one or all tables.
 
-    The rows of an account in the tables of `TOLD_BY`, without any id, are its history. Two equal
-    histories are a chance where many accounts share their rows (a news mail to all), so each row
-    counts by the surprise of it, ``ln(accounts / accounts with such a row)``, and each amount of
-    invoices and terms counts once: what two accounts pay that began a plan on one day is equal
-    for ever. From a sum of `CERTAIN` on they are one account. Where most accounts have one
-    twin, the many twins are the surprise, and `LIKELY` is enough for each.
+    The rows of an account in the tables of `IDENTIFYING_TABLES`, without ids, are its history.
+    Histories can agree by chance where many accounts share rows (a news mail to all), so each row
+    is weighted by its surprise, ``ln(accounts / accounts with such a row)``, and each amount of
+    invoices and terms counts once: two accounts that started a plan on the same day pay the same
+    amounts. From a sum of `CERTAIN` they are one account. Where most accounts have exactly one
+    twin, `LIKELY` is enough for each.
 
     Parameters
     ----------
     connection : duckdb.DuckDBPyConnection
-        Has a view per loaded table.
+        Connection with a view per loaded table.
     loaded : Loaded
         Facts about the tables.
     """
@@ -213,7 +215,7 @@ def copied_accounts(connection: duckdb.DuckDBPyConnection, loaded: Loaded) -> li
         f"SELECT {literal(name)} AS source, account_id, hash({literal(name)}, {told}) AS content, "
         f"{_counts_once(name, info.columns)} AS once FROM {ident(name)}"
         for name, info in loaded.tables.items()
-        if name in TOLD_BY and (told := ", ".join(_contents(name, info.columns)))
+        if name in IDENTIFYING_TABLES and (told := ", ".join(_contents(name, info.columns)))
     ]
     if not parts:
         return []
@@ -238,47 +240,47 @@ def copied_accounts(connection: duckdb.DuckDBPyConnection, loaded: Loaded) -> li
         "HAVING count(*) > 1 ORDER BY ids"
     ).fetchall()
     certain = [tuple(ids) for ids, surprise in found if surprise >= CERTAIN]
-    likely = _whole_groups([tuple(ids) for ids, _ in found if len(ids) == 2])
+    likely = _disjoint_groups([tuple(ids) for ids, _ in found if len(ids) == 2])
     n_all = connection.execute("SELECT count(DISTINCT account_id) FROM histories").fetchone()
     are_many = len(likely) >= MANY and sum(map(len, likely)) >= MANY_SHARE * (n_all or (0,))[0]
-    return likely if are_many else _whole_groups(certain)
+    return likely if are_many else _disjoint_groups(certain)
 
 
 def _contents(name: str, columns: Sequence[str]) -> list[str]:
-    """Return the columns that say what happened, no ids among them, quoted."""
+    """Return the quoted columns of a table without ids."""
     spec = TABLES[name]
     return [ident(item) for item in columns if spec.columns[item].kind != "id"]
 
 
 def _counts_once(name: str, columns: Sequence[str]) -> str:
-    """Return what counts once in an account however often it is there; NULL where each row does."""
-    amount = TOLD_BY[name]
+    """Return SQL of the value that counts once per account; NULL where each row counts."""
+    amount = IDENTIFYING_TABLES[name]
     if not amount:
         return "NULL::UBIGINT"
     return f"hash({ident(amount)})" if amount in columns else "0::UBIGINT"
 
 
-def _whole_groups(groups: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Return groups that share no account: the largest first, those within another left out.
+def _disjoint_groups(groups: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return disjoint groups, preferring larger ones.
 
-    >>> _whole_groups([("A", "B"), ("A", "B", "C"), ("D", "E")])
+    >>> _disjoint_groups([("A", "B"), ("A", "B", "C"), ("D", "E")])
     [('A', 'B', 'C'), ('D', 'E')]
     """
     seen: set[str] = set()
-    kept = []
+    chosen = []
     for group in sorted(groups, key=lambda item: (-len(item), item)):
         if not seen & set(group):
-            kept.append(group)
+            chosen.append(group)
             seen |= set(group)
-    return sorted(kept)
+    return sorted(chosen)
 
 
-def copies_of(loaded: Loaded) -> tuple[list[tuple[str, ...]], Mapping[str, str]]:
-    """Return the groups of copied accounts, and the tables without a clock with what is wrong."""
+def find_duplicates(loaded: Loaded) -> tuple[list[tuple[str, ...]], Mapping[str, str]]:
+    """Return groups of duplicate accounts, and tables with an invalid ``known_at``."""
     with duckdb.connect() as connection:
         for name, info in loaded.tables.items():
             connection.execute(
                 f"CREATE VIEW {ident(name)} AS SELECT * FROM read_parquet({literal(info.path)})"
             )
-        clocks = {name: words for name, _, _, words in clockless(connection, loaded)}
-        return copied_accounts(connection, loaded), clocks
+        clocks = {name: words for name, _, _, words in tables_without_clock(connection, loaded)}
+        return duplicate_accounts(connection, loaded), clocks

@@ -1,4 +1,4 @@
-"""Issues of a partial outage: many accounts fall silent at one time while the others go on."""
+"""Partial outages: many accounts become inactive at the same time while others continue."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from features.quality.report import Issue
 from features.tables.source_tables import TABLES
 
 REGULAR_DAYS = 8
-"""Days with activity from which an account's usual pause is known."""
+"""Minimum number of activity days for a usual gap."""
 SILENT_DAYS, SILENT_FACTOR = 7, 3
-"""A silence is longer than both, and than this many times the account's usual pause."""
+"""Minimum length of a silence in days, and as a multiple of the usual gap."""
 WINDOW_DAYS = 3
-"""Silences that begin within this many days, or one usual pause, begin together."""
+"""Maximum number of days between starts of silences that count as simultaneous."""
 OUTAGE_SHARE, OUTAGE_ACCOUNTS, OUTAGE_FACTOR = 0.15, 5, 5
-"""An outage takes this share of the active accounts, this many, and so much more than usual."""
+"""Minimum share and number of active accounts in an outage, and multiple of the usual number."""
 
 
 def partial_outage_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report days on which many accounts fall silent together and others do not.
+    """Report days on which many accounts become inactive and others do not.
 
-    Accounts whose last term ended about then are not counted: they left.
+    Accounts whose last term ended at that time are not counted.
     """
     for name, spec in TABLES.items():
         if not (spec.activity and context.has(name)) or name == "invoices":
@@ -32,20 +32,20 @@ def partial_outage_issues(context: QualityContext) -> Iterator[Issue]:
         day, silent, regular, back = worst
         detail = (
             f"{silent:,} of {regular:,} regularly active accounts ({100 * silent / regular:.0f} %) "
-            f"fall silent within days of {day}, {back:,} of them come back; the others go on"
+            f"become inactive around {day}, {back:,} of them return; the others continue"
         )
         yield context.issue("partial_outage", name, silent, regular, detail)
 
 
 def _worst(context: QualityContext, name: str, happened: str) -> tuple[str, int, int, int] | None:
-    """Return the day, accounts that fall silent, active accounts, and accounts that come back."""
+    """Return the day, inactive accounts, active accounts, and accounts that return."""
     ended = (
         "SELECT account_id, max(coalesce(ended_on, DATE '9999-12-31')) AS gone "
         "FROM subscriptions GROUP BY 1"
         if context.has("subscriptions", "ended_on")
         else "SELECT NULL::VARCHAR AS account_id, NULL::DATE AS gone WHERE false"
     )
-    found = context.ask(
+    found = context.query_row(
         f"WITH days AS (SELECT DISTINCT account_id, CAST({happened} AS DATE) AS day FROM {name} "
         f"WHERE {happened} <= $1), "
         f"steps AS (SELECT account_id, day, lead(day) OVER (PARTITION BY account_id ORDER BY day) "

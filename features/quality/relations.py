@@ -1,4 +1,4 @@
-"""Issues between tables: money, terms, accounts, and tables that contradict each other."""
+"""Issues between tables: money, terms, accounts and contradictions."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ from features.tables.source_tables import TABLES
 
 MONEY = {"subscriptions": "arr", "opportunities": "amount", "invoices": "amount"}
 SETTLED_DAYS = 30
-"""Terms and outcomes may differ by this many days before they contradict each other."""
+"""Tolerated difference in days between terms and outcomes."""
 
 NEW_DAYS = 28
-"""Younger accounts may have no activity yet."""
+"""Minimum age in days of accounts expected to have activity."""
 
 
 TESTS = r"(?i)(^|[^a-z])(test|demo|dummy|sandbox)([^a-z]|$)"
-"""What accounts nobody is behind are called."""
+"""Pattern of names and ids of test accounts."""
+
+DEPTH = 20
+"""Maximum length of a chain of parents."""
 
 SHOWN = 80
-"""Letters of a list of ids that are shown."""
+"""Maximum length of a list of ids."""
 
 
 def currency_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report amounts that cannot be put into the reporting currency."""
+    """Report amounts that cannot be converted to the reporting currency."""
     home = context.workspace.company.reporting_currency
     rated = "SELECT currency FROM rates" if context.has("rates") else "SELECT NULL WHERE false"
     for table, amount in MONEY.items():
         if not context.has(table, "currency", amount):
             continue
-        found = context.ask(
+        found = context.query_row(
             f"WITH strange AS (SELECT currency AS code FROM {table} "
             f"WHERE currency IS NOT NULL AND currency <> $1 "
             f"AND currency NOT IN ({rated}) AND {amount} IS NOT NULL) "
@@ -49,17 +52,17 @@ def currency_issues(context: QualityContext) -> Iterator[Issue]:
                 "currency_without_rate", table, found["rows"], found["whole"], detail
             )
         if found["missing"]:
-            detail = f"{count_of(found['missing'], found['whole'])}, taken for {home}"
+            detail = f"{count_of(found['missing'], found['whole'])}, treated as {home}"
             yield context.issue("currency_missing", table, found["missing"], found["whole"], detail)
 
 
 def term_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report terms that overlap, and usage before the first of them."""
+    """Report overlapping terms, and usage before the first term."""
     if not context.has("subscriptions"):
         return
     ended = "ended_on" if context.has("subscriptions", "ended_on") else "NULL"
     if not context.loaded.tables["subscriptions"].history:
-        found = context.ask(
+        found = context.query_row(
             f"SELECT count(*) AS whole, "
             f"count(*) FILTER (coalesce({ended}, DATE '9999-12-31') > next) AS rows "
             f"FROM (SELECT *, lead(started_on) OVER "
@@ -71,7 +74,7 @@ def term_issues(context: QualityContext) -> Iterator[Issue]:
                 "overlapping_terms", "subscriptions", found["rows"], found["whole"], detail
             )
     if context.has("usage_events"):
-        found = context.ask(
+        found = context.query_row(
             "SELECT count(*) AS whole, count(*) FILTER (CAST(occurred_at AS DATE) < first) AS rows "
             "FROM usage_events JOIN (SELECT account_id, min(started_on) AS first "
             "FROM subscriptions GROUP BY 1) USING (account_id)"
@@ -84,10 +87,10 @@ def term_issues(context: QualityContext) -> Iterator[Issue]:
 
 
 def account_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report accounts without activity, strange parents and unknown owners."""
+    """Report accounts without activity, unknown parents and unknown owners."""
     active = [n for n, s in TABLES.items() if s.activity and context.has(n)]
     seen = " UNION ALL ".join(f"SELECT account_id FROM {name}" for name in active)
-    found = context.ask(
+    found = context.query_row(
         f"SELECT count(*) AS whole, count(*) FILTER (account_id NOT IN (SELECT account_id "
         f"FROM ({seen}))) AS rows FROM (SELECT account_id FROM accounts GROUP BY 1 "
         f"HAVING min(created_at) <= $1 - INTERVAL {NEW_DAYS} DAY)",
@@ -104,7 +107,7 @@ def account_issues(context: QualityContext) -> Iterator[Issue]:
             continue
         key = "account_id" if known == "accounts" else "owner_id"
         itself = " OR parent_account_id = account_id" if known == "accounts" else ""
-        found = context.ask(
+        found = context.query_row(
             f"SELECT count({column}) AS whole, count(*) FILTER ({column} IS NOT NULL AND ("
             f"{column} NOT IN (SELECT {key} FROM {known}){itself})) AS rows FROM accounts"
         )
@@ -114,9 +117,9 @@ def account_issues(context: QualityContext) -> Iterator[Issue]:
 
 
 def test_account_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report accounts whose id or name says that nobody is behind them."""
+    """Report accounts whose id or name suggests a test account."""
     name = "coalesce(name, '')" if context.has("accounts", "name") else "''"
-    found = context.ask(
+    found = context.query_row(
         f"SELECT count(DISTINCT account_id) AS whole, count(DISTINCT account_id) FILTER (fake) "
         f"AS rows, string_agg(DISTINCT account_id, ', ' ORDER BY account_id) FILTER (fake) AS ids "
         f"FROM (SELECT account_id, regexp_matches(account_id || ' ' || {name}, {literal(TESTS)}) "
@@ -129,13 +132,13 @@ def test_account_issues(context: QualityContext) -> Iterator[Issue]:
 
 
 def contradiction_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report accounts that left by one table and stayed by another."""
+    """Report accounts with an end in one table and continued activity in another."""
     if not context.has("subscriptions", "ended_on"):
         return
     settled = f"INTERVAL {SETTLED_DAYS} DAY"
     if context.has("outcomes"):
         moment = "effective_on" if context.has("outcomes", "effective_on") else "NULL"
-        found = context.ask(
+        found = context.query_row(
             f"WITH lost AS (SELECT DISTINCT account_id, coalesce({moment}, decided_on) AS day "
             f"FROM outcomes WHERE outcome = 'churn' "
             f"AND coalesce({moment}, decided_on) <= $1 - {settled}), "
@@ -155,8 +158,8 @@ def contradiction_issues(context: QualityContext) -> Iterator[Issue]:
         rows = found["goes_on"] + found["unrecorded"]
         if rows:
             detail = (
-                f"{count_of(rows, found['whole'], 'accounts that left by either')}: "
-                f"{found['goes_on']:,} have an outcome but terms that run on, "
+                f"{count_of(rows, found['whole'], 'accounts with an end in either table')}: "
+                f"{found['goes_on']:,} have an outcome but continuing terms, "
                 f"{found['unrecorded']:,} have only ended terms and no outcome"
             )
             yield context.issue("contradicting_churn", "outcomes", rows, found["whole"], detail)
@@ -166,7 +169,7 @@ def contradiction_issues(context: QualityContext) -> Iterator[Issue]:
 def _activity_after_end(context: QualityContext, settled: str) -> Iterator[Issue]:
     if not context.has("usage_events"):
         return
-    found = context.ask(
+    found = context.query_row(
         f"WITH over AS (SELECT account_id, max(ended_on) AS day FROM subscriptions GROUP BY 1 "
         f"HAVING count(*) = count(ended_on) AND max(ended_on) <= $1 - {settled}) "
         f"SELECT (SELECT count(*) FROM over) AS whole, count(DISTINCT u.account_id) AS rows "
@@ -181,17 +184,49 @@ def _activity_after_end(context: QualityContext, settled: str) -> Iterator[Issue
         )
 
 
+def family_issues(context: QualityContext) -> Iterator[Issue]:
+    """Report parents with terms and activity only on child accounts."""
+    if not context.has("accounts", "parent_account_id") or not context.has("subscriptions"):
+        return
+    active = [name for name, spec in TABLES.items() if spec.activity and context.has(name)]
+    rows = " UNION ALL ".join(f"SELECT account_id FROM {name}" for name in active)
+    found = context.query_row(
+        f"WITH RECURSIVE linked AS (SELECT DISTINCT account_id, parent_account_id AS parent "
+        f"FROM accounts WHERE parent_account_id IS NOT NULL AND parent_account_id <> account_id), "
+        f"up AS (SELECT account_id, parent, 1 AS n FROM linked UNION ALL "
+        f"SELECT up.account_id, linked.parent, n + 1 FROM up "
+        f"JOIN linked ON linked.account_id = up.parent WHERE n < {DEPTH}), "
+        f"active AS (SELECT account_id, count(*) AS n FROM ({rows}) GROUP BY 1), "
+        f"idle AS (SELECT DISTINCT account_id FROM subscriptions "
+        f"ANTI JOIN active USING (account_id)), "
+        f"carried AS (SELECT DISTINCT up.parent, up.account_id, active.n FROM up "
+        f"JOIN active USING (account_id) JOIN idle ON idle.account_id = up.parent) "
+        f"SELECT count(DISTINCT parent) AS parents, count(DISTINCT account_id) AS children, "
+        f"coalesce(sum(n), 0) AS rows, min(parent) AS example, "
+        f"(SELECT count(DISTINCT account_id) FROM subscriptions) AS whole FROM carried"
+    )
+    if found["parents"]:
+        detail = (
+            f"{count_of(found['parents'], found['whole'], 'accounts with terms')} have no activity "
+            f"of their own, such as {found['example']}, while {found['children']:,} child accounts "
+            f"have {found['rows']:,} rows"
+        )
+        yield context.issue(
+            "activity_on_children", "accounts", found["parents"], found["whole"], detail
+        )
+
+
 def presence_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report empty and absent tables, and inputs nobody reads."""
+    """Report empty and missing tables, and unused inputs."""
     company = context.workspace.company
-    brought = {name for name in TABLES if name in company.tables or name in company.inputs}
+    mapped = {name for name in TABLES if name in company.tables or name in company.inputs}
     for name in context.loaded.gaps:
-        if name in brought:
+        if name in mapped:
             yield context.issue("empty_table", name, 0, None, context.loaded.gaps[name])
-    absent = [name for name in context.loaded.gaps if name not in brought]
+    absent = [name for name in context.loaded.gaps if name not in mapped]
     if absent:
         yield context.issue("absent_tables", "", len(absent), None, ", ".join(absent))
-    used = {item for name in brought for item in inputs_of(company, name)}
+    used = {item for name in mapped for item in inputs_of(company, name)}
     unused = [name for name in company.inputs if name not in used]
     if unused:
         hints = [did_you_mean(name, TABLES) for name in unused]
@@ -202,7 +237,7 @@ def presence_issues(context: QualityContext) -> Iterator[Issue]:
 
 
 def capacity_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report CSMs whose capacities do not add up to what the team works."""
+    """Report capacities of CSMs that do not add up to that of the team."""
     if not context.has("owners", "capacity"):
         return
     rows = context.connection.execute(

@@ -1,4 +1,4 @@
-"""The quality report: issues, a grade, JSON, and the terminal view."""
+"""Quality report: issues, grade, JSON and terminal view."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from features.quality.codes import CODES, Severity
 
 if TYPE_CHECKING:
     from features.quality.understanding import Understanding
+    from features.sources import TableInfo
 
 GRADES = "ABCDF"
 WARNING_STEPS = (0.01, 0.10)
@@ -24,7 +25,7 @@ STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "info":
 
 @dataclass(frozen=True)
 class Issue:
-    """One finding.
+    """One issue.
 
     Attributes
     ----------
@@ -33,15 +34,15 @@ class Issue:
     table : str
         The table concerned, empty when several are.
     rows : int
-        Rows (or accounts, or days: the detail says which) concerned.
+        Affected rows, accounts or days, as stated in the detail.
     share : float or None
-        Of all of them, 0 to 1; None when there is no whole to compare with.
+        Share of the total, 0 to 1; None without a total.
     detail : str
-        The numbers in words.
+        Counts and examples as text.
     affects : tuple of str
-        The predictions that rest on it.
+        Predictions that depend on the table.
     advice : str
-        What to do about this one; empty where the code's own advice says it.
+        Specific remedy; empty where that of the code applies.
     """
 
     code: str
@@ -54,7 +55,7 @@ class Issue:
 
     @property
     def to_do(self) -> str:
-        """What to do about it."""
+        """Remedy of the issue."""
         return self.advice or CODES[self.code].to_do
 
     @property
@@ -64,9 +65,9 @@ class Issue:
 
     @property
     def grade(self) -> str:
-        """The best grade data with this issue can have.
+        """Best possible grade of data with this issue.
 
-        An info costs nothing. A warning gives A below 1 %, B below 10 %, else C; an error B below
+        An info has no effect. A warning gives A below 1 %, B below 10 %, else C; an error B below
         1 %, C below 5 %, D below 25 %, else F. Without a share a warning gives B, an error D.
         """
         if self.severity == "info":
@@ -77,7 +78,7 @@ class Issue:
         return GRADES[best + sum(self.share >= step for step in steps)]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything a reader needs, title and advice included."""
+        """Return the issue with title and remedy as plain JSON values."""
         code = CODES[self.code]
         own = {key: value for key, value in asdict(self).items() if key != "advice"}
         return {
@@ -90,9 +91,31 @@ class Issue:
         }
 
 
+FACTS = (
+    "rows_read",
+    "rows",
+    "rows_quarantined",
+    "rows_duplicate",
+    "rows_after_now",
+    "quarantined",
+    "noted",
+    "first_happened",
+    "last_happened",
+    "known_basis",
+    "history",
+    "inputs",
+)
+
+
+def table_facts(info: TableInfo) -> dict[str, Any]:
+    """Return the facts of a table as plain JSON values."""
+    facts = {fact: getattr(info, fact) for fact in FACTS}
+    return {**facts, "columns": list(info.columns), "read": info.read}
+
+
 @dataclass(frozen=True)
 class QualityReport:
-    """What the data is worth.
+    """Grade, issues and summary of the data.
 
     Attributes
     ----------
@@ -103,23 +126,23 @@ class QualityReport:
     issues : tuple of Issue
         Worst first.
     tables : dict
-        Table → rows read, kept, set aside, copies, columns, span, basis of ``known_at``.
+        Loaded tables by name.
     gaps : dict of str to str
-        Absent tables and what their absence removes.
-    understood : Understood or None
-        The company in numbers.
+        Missing tables and the effect of their absence.
+    understood : Understanding or None
+        Summary of the data.
     """
 
     company: str
     now: str
     issues: tuple[Issue, ...]
-    tables: Mapping[str, Mapping[str, Any]]
+    tables: Mapping[str, TableInfo]
     gaps: Mapping[str, str]
     understood: Understanding | None = None
 
     @property
     def grade(self) -> str:
-        """The grade of the worst issue, A to F."""
+        """Grade of the worst issue, A to F."""
         return max((issue.grade for issue in self.issues), default="A")
 
     def with_issue(self, issue: Issue) -> QualityReport:
@@ -134,12 +157,12 @@ class QualityReport:
             "grade": self.grade,
             "understood": self.understood.as_dict() if self.understood else None,
             "issues": [issue.as_dict() for issue in self.issues],
-            "tables": {name: dict(facts) for name, facts in self.tables.items()},
+            "tables": {name: table_facts(info) for name, info in self.tables.items()},
             "gaps": dict(self.gaps),
         }
 
     def render(self, console: Console) -> None:
-        """Print what was understood, then tables, issues and gaps."""
+        """Print the summary, tables, issues and missing tables."""
         if self.understood:
             self.understood.render(console)
         console.print(Text(f"Data quality of {self.company}: grade {self.grade}", style="bold"))
@@ -158,13 +181,13 @@ class QualityReport:
             view.add_column(heading, justify="right", no_wrap=True)
         for heading in ("first", "last", "known by"):
             view.add_column(heading, no_wrap=True)
-        for name, facts in self.tables.items():
-            counts = ("rows_read", "rows", "rows_quarantined", "rows_duplicate")
+        for name, info in self.tables.items():
+            counts = (info.rows_read, info.rows, info.rows_quarantined, info.rows_duplicate)
             view.add_row(
                 name,
-                *(f"{facts[count]:,}" for count in counts),
-                *((facts[day] or "")[:10] for day in ("first_happened", "last_happened")),
-                "known_at" if facts["known_basis"] == "column" else "its date",
+                *(f"{count:,}" for count in counts),
+                *((day or "")[:10] for day in (info.first_happened, info.last_happened)),
+                "known_at" if info.known_basis == "column" else "its date",
             )
         return view
 

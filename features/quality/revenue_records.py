@@ -1,4 +1,4 @@
-"""Issues in how revenue and activity are recorded, which would make outcomes wrong."""
+"""Issues of revenue and activity records that would distort outcomes."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from features.revenue.terms import GOES_ON
 from features.snapshots.account_status import ACTIVITY, activity_table
 
 MASS_SHARE, MASS_ACCOUNTS = 0.2, 5
-"""Losses on one day, of the accounts there were, from which a cause of their own is likely."""
+"""Share and number of accounts lost on one day from which a technical cause is likely."""
 
 SHOWN = 5
-"""Accounts that an issue names."""
+"""Maximum number of accounts named in an issue."""
 
 
 def ledger_issues(context: QualityContext, ledger: RevenueTables | str) -> Iterator[Issue]:
-    """Report terms whose end cannot be what happened."""
+    """Report implausible ends of terms."""
     if isinstance(ledger, str):
         return
-    yield from _nothing_follows(context, ledger)
+    yield from _missing_renewals(context, ledger)
     yield from _lost_on_one_day(context, ledger)
-    yield from _moved_nowhere(context, ledger)
+    yield from _unknown_mergers(context, ledger)
 
 
-def _nothing_follows(context: QualityContext, ledger: RevenueTables) -> Iterator[Issue]:
+def _missing_renewals(context: QualityContext, ledger: RevenueTables) -> Iterator[Issue]:
     terms = ledger.terms
     expected = terms[terms["end_reason"].isin(GOES_ON) & terms["ended_day"].notna()]
     lost = expected[expected["fate"] == "lost"]
     if len(lost):
         detail = (
-            f"ended as renewed, nothing follows: {len(lost):,} of {len(expected):,} terms that "
+            f"without following terms: {len(lost):,} of {len(expected):,} terms that "
             f"ended as renewed or changed, counted as losses ({_named(lost)})"
         )
         yield context.issue(
@@ -58,22 +58,22 @@ def _lost_on_one_day(context: QualityContext, ledger: RevenueTables) -> Iterator
     back = later["entity_id"].nunique()
     detail = (
         f"{count_of(len(left), there, 'accounts with revenue')} are lost on {index_day(day - 1)}; "
-        f"{back:,} of them come back later"
+        f"{back:,} of them return later"
     )
     yield context.issue("lost_on_one_day", "subscriptions", len(left), there, detail)
 
 
-def _moved_nowhere(context: QualityContext, ledger: RevenueTables) -> Iterator[Issue]:
+def _unknown_mergers(context: QualityContext, ledger: RevenueTables) -> Iterator[Issue]:
     terms = ledger.terms
     moved = terms[(terms["fate"] == "moved") & (terms["end_reason"] == "merged")]
     arrived = terms[terms["moved_arr"] > 0]["subscription_id"]
-    nowhere = moved[~moved["subscription_id"].isin(arrived)]
-    if len(nowhere):
+    unknown = moved[~moved["subscription_id"].isin(arrived)]
+    if len(unknown):
         detail = (
-            f"{count_of(len(nowhere), len(moved), 'merged terms')}, "
-            f"{nowhere['arr'].sum():,.0f} {context.workspace.company.reporting_currency} a year"
+            f"{count_of(len(unknown), len(moved), 'merged terms')}, "
+            f"{unknown['arr'].sum():,.0f} {context.workspace.company.reporting_currency} a year"
         )
-        yield context.issue("merged_into_unknown", "subscriptions", len(nowhere), None, detail)
+        yield context.issue("merged_into_unknown", "subscriptions", len(unknown), None, detail)
 
 
 def _named(rows: pd.DataFrame) -> str:
@@ -88,7 +88,7 @@ def amount_issues(context: QualityContext) -> Iterator[Issue]:
         return
     ended = "ended_on" if context.has("subscriptions", "ended_on") else "NULL::DATE"
     live = f"started_on < $1 AND ({ended} IS NULL OR {ended} >= $1)"
-    found = context.ask(
+    found = context.query_row(
         f"SELECT count(*) FILTER ({live}) AS whole, "
         f"count(*) FILTER ({live} AND arr IS NULL) AS rows FROM subscriptions",
         context.now.date(),
@@ -101,7 +101,7 @@ def amount_issues(context: QualityContext) -> Iterator[Issue]:
         yield context.issue(
             "live_terms_without_arr", "subscriptions", found["rows"], found["whole"], detail
         )
-    free = context.ask(
+    free = context.query_row(
         "SELECT count(*) AS whole, count(*) FILTER (most = 0) AS rows FROM "
         "(SELECT account_id, max(coalesce(arr, 1)) AS most FROM subscriptions GROUP BY 1)"
     )
@@ -111,21 +111,21 @@ def amount_issues(context: QualityContext) -> Iterator[Issue]:
 
 
 def term_coverage_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report accounts that are active and in no subscription."""
+    """Report active accounts without subscription."""
     if not context.has("subscriptions"):
         return
     tables = [name for name in ACTIVITY if context.has(name)]
     seen = " UNION ".join(f"SELECT account_id FROM ({activity_days(context, t)})" for t in tables)
     if not tables:
         return
-    found = context.ask(
+    found = context.query_row(
         f"SELECT count(DISTINCT account_id) AS whole, count(DISTINCT account_id) FILTER "
         f"(account_id NOT IN (SELECT account_id FROM subscriptions)) AS rows FROM ({seen})"
     )
     if found["rows"]:
         detail = (
             f"accounts with activity and without any term: {found['rows']:,} of "
-            f"{found['whole']:,}; if these are the ones that left, models learn from survivors only"
+            f"{found['whole']:,}; if these are former accounts, models learn from survivors only"
         )
         yield context.issue(
             "activity_without_terms", "subscriptions", found["rows"], found["whole"], detail
@@ -139,30 +139,30 @@ def unfolded_issues(context: QualityContext) -> Iterator[Issue]:
     if info is None or done is None or not done.subscriptions:
         return
     detail = (
-        f"{count_of(done.subscriptions, info.rows)} last many billing intervals, so that their "
-        f"renewal was known years ahead; read as {done.rows:,} terms of one {done.period} each"
+        f"{count_of(done.subscriptions, info.rows)} span several billing periods, so their "
+        f"renewal would be known years ahead; split into {done.rows:,} terms of one {done.period}"
     )
     code = "overwritten_terms" if done.is_guess else "unfolded_terms"
     yield context.issue(code, "subscriptions", done.subscriptions, info.rows, detail)
 
 
 def rhythm_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report accounts that are usually silent for longer than silence is waited for."""
+    """Report accounts whose usual gap between activity exceeds the horizon."""
     company = context.workspace.company
-    asked = {n: t for n, t in company.targets.items() if t.observed_in == "activity"}
+    targets = {n: t for n, t in company.targets.items() if t.observed_in == "activity"}
     table = activity_table(context.loaded.tables)
-    if not asked or table is None:
+    if not targets or table is None:
         return
-    horizon = min(target.horizon_days for target in asked.values())
+    horizon = min(target.horizon_days for target in targets.values())
     limit = min(horizon, company.cohort.active_within_days)
-    found = context.ask(
+    found = context.query_row(
         f"WITH usual AS ({usual_pauses(context, table)}) SELECT count(*) AS whole, "
         f"count(*) FILTER (pause > {limit}) AS rows, "
         f"median(pause) FILTER (pause > {limit}) AS days FROM usual"
     )
     if found["rows"]:
         detail = (
-            f"{count_of(found['rows'], found['whole'], 'accounts')} are usually silent for longer "
+            f"{count_of(found['rows'], found['whole'], 'accounts')} have a longer usual gap "
             f"({found['days']:.0f} days) than horizon_days ({horizon}) and active_within_days "
             f"({company.cohort.active_within_days})"
         )
@@ -170,18 +170,17 @@ def rhythm_issues(context: QualityContext) -> Iterator[Issue]:
 
 
 def uncounted_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report rows that are kept and count neither as activity nor as revenue."""
-    for table, needs, words, what in (
+    """Report rows that count neither as activity nor as revenue."""
+    for table, column, condition, noun in (
         ("usage_events", "quantity", "quantity = 0", "events with a quantity of 0"),
         ("invoices", "is_failed_charge", "is_failed_charge", "failed charges"),
         ("invoices", "status", is_unbilled("status"), "drafts and voided invoices"),
-        ("accounts", "is_test", "is_test", "test accounts"),
     ):  # fmt: skip
-        if not context.has(table, needs):
+        if not context.has(table, column):
             continue
-        found = context.ask(
-            f"SELECT count(*) AS whole, count(*) FILTER ({words}) AS rows FROM {table}"
+        found = context.query_row(
+            f"SELECT count(*) AS whole, count(*) FILTER ({condition}) AS rows FROM {table}"
         )
         if found["rows"]:
-            detail = f"{count_of(found['rows'], found['whole'])}: {what}"
+            detail = f"{count_of(found['rows'], found['whole'])}: {noun}"
             yield context.issue("not_counted", table, found["rows"], found["whole"], detail)

@@ -1,4 +1,4 @@
-"""Issues the row rules found while loading: read from the manifests, no table is scanned."""
+"""Issues found by the row rules while loading, read from the manifests without a scan."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from features.quality.context import QualityContext, count_of
 from features.quality.report import Issue
 from features.sources import TableInfo
+from features.sources.demo_accounts import REASON as TEST_ACCOUNT
 
 SET_ASIDE = {
     "malformed_line": "malformed_lines",
@@ -21,6 +22,7 @@ SET_ASIDE = {
     "superseded": "duplicate_keys",
     "delivered_again": "delivered_again",
     "rolled_up": "rolled_up",
+    TEST_ACCOUNT: "not_counted",
 }
 """Reason in the quarantine → issue."""
 
@@ -40,7 +42,7 @@ SHOWN = 6
 
 
 def row_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report what was set aside, counted once, or kept in spite of something."""
+    """Report rows set aside, exact copies, rows after the clock, and rows kept with a note."""
     for info in context.loaded.tables.values():
         yield from _grouped(context, info, info.quarantined, SET_ASIDE, "set aside")
         yield from _grouped(context, info, info.noted, KEPT, "kept")
@@ -59,7 +61,7 @@ def _grouped(
     info: TableInfo,
     found: Mapping[str, int],
     codes: Mapping[str, str],
-    fate: str,
+    kept: str,
 ) -> Iterator[Issue]:
     grouped: dict[str, dict[str, int]] = {}
     for reason, rows in found.items():
@@ -70,15 +72,16 @@ def _grouped(
     for code, columns in grouped.items():
         rows = min(sum(columns.values()), info.rows_read)
         named = ", ".join(f"{column} {count:,}" for column, count in columns.items() if column)
-        detail = f"{count_of(rows, info.rows_read)} {fate}" + (f" ({named})" if named else "")
+        detail = f"{count_of(rows, info.rows_read)} {kept}" + (f" ({named})" if named else "")
         reasons = [reason for reason in found if codes[reason.partition(":")[0]] == code]
+        detail += ": test accounts" if TEST_ACCOUNT in reasons else ""
         detail += _examples(info, reasons)
         advice = "; ".join(_remedies(info, reasons))
         yield context.issue(code, info.name, rows, info.rows_read, detail, advice)
 
 
 def _examples(info: TableInfo, reasons: list[str]) -> str:
-    """Say some of the values as they came."""
+    """Return some of the values as written in the source."""
     values = [repr(v) for r in reasons for v in info.read.get("examples", {}).get(r, [])]
     return f": {', '.join(values[:SHOWN])}" if values else ""
 

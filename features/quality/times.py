@@ -1,4 +1,4 @@
-"""Issues of time: visibility, zones, staleness, gaps."""
+"""Issues of time: visibility, time zones, stale tables and gaps."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from features.tables.source_tables import TABLES
 EDITED = frozenset(
     {"subscriptions", "opportunities", "contacts", "entitlements", "milestones", "outcomes"}
 )
-"""Tables whose rows are commonly entered or corrected after the fact."""
+"""Tables whose rows are commonly entered or corrected later."""
 
 FLOWS = frozenset({"survey_responses", "touches", "health_scores"})
-"""Tables besides the activity tables whose silence reads as accounts going quiet."""
+"""Further tables in which missing rows look like inactive accounts."""
 
 NO_CADENCE = frozenset({"owners", "labels", "rates"})
 LATE_DAYS = 7
 LATE_SHARE = 0.01
 SHIFT_HOURS = 14
-"""The widest difference between two time zones that is plausible for a mapping mistake."""
+"""Maximum time zone difference of a mapping mistake."""
 
 STALE_FACTOR = 4
 STALE_MIN_DAYS = 7
 CADENCE_DAYS = 10
-"""From this many days with facts on, a table has a cadence."""
+"""Minimum number of days with rows for a cadence."""
 
 GAP_SHARE = 0.1
 GAP_MIN_ROWS = 20
@@ -34,20 +34,20 @@ GAP_WEEKS = 8
 
 
 def visibility_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report tables that do not say when their rows became visible."""
-    silent = [i.name for i in context.loaded.tables.values() if i.known_basis != "column"]
+    """Report tables without the time their rows became visible."""
+    undated = [i.name for i in context.loaded.tables.values() if i.known_basis != "column"]
     groups = {
-        "edits_unseen": [name for name in silent if name in EDITED],
-        "no_known_at": [name for name in silent if name not in EDITED],
+        "edits_unseen": [name for name in undated if name in EDITED],
+        "no_known_at": [name for name in undated if name not in EDITED],
     }
     for code, names in groups.items():
         if names:
-            detail = f"{', '.join(names)}: taken as known when it happened"
+            detail = f"{', '.join(names)}: rows count as known at their event time"
             yield context.issue(code, "", len(names), None, detail)
 
 
 def writing_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report columns whose times are written in more than one way."""
+    """Report columns with times in more than one format."""
     for info in context.loaded.tables.values():
         for column, counts in info.profile.items():
             given, dates, zoned = counts["given"], counts["dates"], counts["zoned"]
@@ -71,7 +71,7 @@ def arrival_issues(context: QualityContext) -> Iterator[Issue]:
             continue
         is_instant = spec.columns[spec.happened].kind == "instant"
         happened = f"CAST({spec.happened} AS TIMESTAMP)"
-        found = context.ask(
+        found = context.query_row(
             f"SELECT count(*) AS whole, "
             f"count(*) FILTER (known_at > {happened} + INTERVAL {LATE_DAYS + 1} DAY) AS late, "
             f"count(*) FILTER (known_at < {happened} "
@@ -87,16 +87,16 @@ def arrival_issues(context: QualityContext) -> Iterator[Issue]:
 
 
 def stale_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report tables whose last fact lies much further back than their usual pause.
+    """Report tables whose last row is much older than their usual gap.
 
-    Stale is silent for more than 7 days and more than 4 times the 95th percentile of the pauses
-    between days with facts, for tables with at least 10 such days.
+    A table is stale without rows for more than 7 days and more than 4 times the 95th percentile of
+    the gaps between days with rows, if it has at least 10 such days.
     """
     for info in context.loaded.tables.values():
         if info.name in NO_CADENCE:
             continue
         happened = TABLES[info.name].happened
-        found = context.ask(
+        found = context.query_row(
             f"WITH days AS (SELECT DISTINCT CAST({happened} AS DATE) AS day FROM {info.name} "
             f"WHERE {happened} <= $1), "
             f"pauses AS (SELECT day, day - lag(day) OVER (ORDER BY day) AS pause FROM days) "
@@ -109,8 +109,8 @@ def stale_issues(context: QualityContext) -> Iterator[Issue]:
         silent = (context.now.date() - found["last"]).days
         if silent > max(STALE_MIN_DAYS, STALE_FACTOR * found["usual"]):
             detail = (
-                f"nothing for {silent} days, since {found['last']}; "
-                f"usual pause up to {found['usual']:.0f} days"
+                f"no rows for {silent} days, since {found['last']}; "
+                f"usual gap up to {found['usual']:.0f} days"
             )
             is_flow = TABLES[info.name].activity or info.name in FLOWS
             code = "stale_table" if is_flow else "quiet_table"
@@ -118,7 +118,7 @@ def stale_issues(context: QualityContext) -> Iterator[Issue]:
 
 
 def gap_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report days on which company-wide usage falls below a tenth of its weekday's median.
+    """Report days on which company-wide usage falls below 10 % of its weekday's median.
 
     The median is taken over the same weekday within 8 weeks before and after, and only where it
     is at least 20 rows.
@@ -144,7 +144,7 @@ def gap_issues(context: QualityContext) -> Iterator[Issue]:
 
 
 def _spans(days: list[date], shown: int = 4) -> str:
-    """Say runs of days.
+    """Return runs of days as text.
 
     >>> _spans([date(2024, 1, 1), date(2024, 1, 2), date(2024, 3, 5)])
     '2024-01-01 to 2024-01-02, 2024-03-05'

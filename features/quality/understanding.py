@@ -1,15 +1,15 @@
-"""What was understood of a company, in numbers that anyone who knows it can compare with theirs.
+"""Data summary: key figures for comparison with the company's own.
 
-Shown before the issues: accounts and ARR today, ARR at past year ends, losses and growth per
-quarter, the usual term, billing cycle and activity, and the first and last day of each table.
+Printed before the issues: accounts and ARR today, ARR at past year ends, losses and expansion per
+quarter, median term, billing cycle and activity, and the first and last day of each table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 from rich.console import Console
@@ -35,28 +35,28 @@ from features.sources.files.sql import text_list
 from features.tables.source_tables import TABLES
 
 QUARTERS = 8
-"""Past quarters that are shown."""
+"""Number of past quarters shown."""
 
 YEARS = 3
-"""Past year ends that are shown."""
+"""Number of past year ends shown."""
 
 
 @dataclass(frozen=True)
 class Quarter:
-    """How the accounts of a quarter's start came through it.
+    """Retention of the accounts of one quarter.
 
     Attributes
     ----------
     quarter : str
-        Such as ``2026 Q2``; whole quarters only.
+        Name such as ``2026 Q2``; complete quarters only.
     start_arr, end_arr : float
         ARR at both ends, all accounts, in the reporting currency.
     lost, expanded, contracted, new, returned : int
         Accounts, each counted once by its net movement over the quarter.
     lost_arr, expansion_arr, contraction_arr, new_arr, returned_arr, moved_arr : float
-        What they add up to; losses are negative. ``start_arr`` and these add up to ``end_arr``.
+        Their ARR; losses are negative. ``start_arr`` and these add up to ``end_arr``.
     grr, nrr : float or None
-        Shares; None without ARR at the start.
+        Retention rates; None without ARR at the start.
     """
 
     quarter: str
@@ -77,34 +77,68 @@ class Quarter:
     nrr: float | None
 
 
+class Activity(TypedDict, total=False):
+    """Activity of accounts in the activity table; empty without one."""
+
+    table: str
+    active_28d: int
+    active_91d: int
+    median_per_28d: float
+
+
+class TermFacts(TypedDict):
+    """Counts of subscription terms."""
+
+    terms: int
+    live: int | None
+    median_term_days: float | None
+
+
+class BilledFacts(TypedDict):
+    """Amount billed in the last 364 days, and the number of billed accounts."""
+
+    billed: float | None
+    billed_accounts: int | None
+
+
+class RevenueFacts(TypedDict):
+    """Figures from the revenue ledger."""
+
+    paying: int
+    unpriced: int
+    arr: float
+    arr_at: dict[str, float]
+    quarters: tuple[Quarter, ...]
+
+
 @dataclass(frozen=True)
 class Understanding:
-    """What was understood of a company at one moment.
+    """Key figures of a company at one as_of.
 
     Attributes
     ----------
     as_of, currency : str
         The day (00:00 UTC), and the reporting currency of all money.
     accounts : int
-        All that are known, test accounts left out.
+        All known accounts, without test accounts.
     live, paying : int or None
-        Accounts with terms that hold, and those of them with ARR; None without subscriptions.
+        Accounts with active terms, and those of them with ARR; None without subscriptions.
     unpriced : int
-        Accounts that hold terms without an ARR: in no sum of ARR.
+        Accounts with terms without ARR, left out of all sums of ARR.
     arr : float or None
-        Today.
+        ARR today.
     billed : float or None
-        Amount invoiced in the last 364 days, credits taken off; None without amounts.
+        Amount invoiced in the last 364 days, less credits; None without amounts.
     billed_accounts : int or None
-        Accounts it was invoiced to.
+        Invoiced accounts.
     arr_at : dict of str to float
-        Day (a past year end, 31 December) to ARR on it; and the end of this year: ARR of terms
-        that run at least until then.
+        Day to ARR at past year ends; for the end of this year, ARR of terms that run at least
+        until then.
     terms : int
         Rows of subscriptions.
     median_term_days, median_billing_days : float or None
-        From the start of terms to their renewal; between the charges of an account.
-    activity : dict of str to Any
+        Median days from the start of terms to their renewal, and between charges of an account.
+    activity : Activity
         table, median_per_28d (rows per account with any in the last 91 days), active_28d and
         active_91d (accounts), median_pause_days (between days of activity).
     spans : dict of str to tuple
@@ -112,7 +146,7 @@ class Understanding:
     quarters : tuple of Quarter
         Oldest first.
     why_not : str
-        Why there is no ARR, in words; empty where there is.
+        Reason for a missing ARR; empty with ARR.
     """
 
     as_of: str
@@ -128,18 +162,18 @@ class Understanding:
     terms: int = 0
     median_term_days: float | None = None
     median_billing_days: float | None = None
-    activity: Mapping[str, Any] = field(default_factory=dict)
+    activity: Activity = field(default_factory=Activity)
     spans: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     quarters: tuple[Quarter, ...] = ()
     why_not: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
+        """Return the figures as plain JSON values."""
         return asdict(self)
 
     def render(self, console: Console) -> None:
         """Print one screen."""
-        console.print(Text(f"What was understood, as of {self.as_of}", style="bold"))
+        console.print(Text(f"Data summary as of {self.as_of}", style="bold"))
         for line in self.lines():
             console.print(Text(line), soft_wrap=True)
         if self.quarters:
@@ -147,7 +181,7 @@ class Understanding:
         console.print()
 
     def lines(self) -> list[str]:
-        """Return the numbers in sentences."""
+        """Return the figures as sentences."""
         lines = [f"{self.accounts:,} accounts" + self._live_words()]
         if self.arr is not None:
             lines.append(f"ARR today {self.arr:,.0f} {self.currency}" + self._year_words())
@@ -160,7 +194,7 @@ class Understanding:
             )
         if self.unpriced:
             lines.append(
-                f"{self.unpriced:,} accounts hold terms without an ARR and are in no sum of ARR"
+                f"{self.unpriced:,} accounts have terms without ARR; sums of ARR leave them out"
             )
         lines.append(self._rhythm_words())
         return [line for line in lines if line]
@@ -168,12 +202,12 @@ class Understanding:
     def _live_words(self) -> str:
         if self.live is None:
             return ""
-        return f", {self.live:,} with terms that hold, {self.paying:,} of them paying"
+        return f", {self.live:,} with active terms, {self.paying:,} of them paying"
 
     def _year_words(self) -> str:
         past = [f"{value:,.0f} on {day}" for day, value in self.arr_at.items() if day <= self.as_of]
         ahead = [
-            f"{value:,.0f} under terms that run beyond {day}"
+            f"{value:,.0f} under terms beyond {day}"
             for day, value in self.arr_at.items()
             if day > self.as_of
         ]
@@ -233,7 +267,7 @@ def _short(money: float) -> str:
 
 @dataclass(frozen=True)
 class RevenueTables:
-    """A company's revenue as the ledger reads it today, for the summary and the issues.
+    """Revenue ledger of a company today, for the summary and the issues.
 
     Attributes
     ----------
@@ -254,7 +288,7 @@ class RevenueTables:
 
 
 def read_ledger(context: QualityContext) -> RevenueTables | str:
-    """Return the revenue ledger of a company, or why there is none, in words."""
+    """Return the revenue ledger of a company, or the reason for its absence."""
     if "subscriptions" not in context.loaded.tables:
         return "there are no subscriptions"
     try:
@@ -267,47 +301,51 @@ def read_ledger(context: QualityContext) -> RevenueTables | str:
 
 
 def understand(context: QualityContext, ledger: RevenueTables | str) -> Understanding:
-    """Return what was understood of a company.
+    """Return the key figures of a company.
 
     Parameters
     ----------
-    context : Context
+    context : QualityContext
         The loaded tables and the clock.
-    ledger : Ledger or str
+    ledger : RevenueTables or str
         From `read_ledger`.
     """
     company = context.workspace.company
-    flag = "WHERE NOT coalesce(is_test, false)" if context.has("accounts", "is_test") else ""
-    accounts = context.ask(f"SELECT count(DISTINCT account_id) AS n FROM accounts {flag}")["n"]
-    facts: dict[str, Any] = {
-        "as_of": str(context.now.date()),
-        "currency": company.reporting_currency,
-        "accounts": accounts,
-        "median_billing_days": _billing_days(context),
-        "activity": _activity(context),
-        "spans": _spans(context),
-    }
+    accounts = context.query_row("SELECT count(DISTINCT account_id) AS n FROM accounts")["n"]
+    summary = Understanding(
+        as_of=str(context.now.date()),
+        currency=company.reporting_currency,
+        accounts=accounts,
+        median_billing_days=_billing_days(context),
+        activity=_activity(context),
+        spans=_spans(context),
+    )
     if context.has("subscriptions"):
-        facts |= _terms(context)
+        summary = replace(summary, **_terms(context))
     if context.has("invoices", "amount"):
-        facts |= _billed(context)
+        summary = replace(summary, **_billed(context))
     if isinstance(ledger, str):
-        return Understanding(**facts, why_not=ledger)
-    return Understanding(**facts, **_revenue(ledger))
+        return replace(summary, why_not=ledger)
+    return replace(summary, **_revenue(ledger))
 
 
-def _terms(context: QualityContext) -> dict[str, Any]:
+def _terms(context: QualityContext) -> TermFacts:
     renews = "renews_on" if context.has("subscriptions", "renews_on") else "NULL::DATE"
     ended = "ended_on" if context.has("subscriptions", "ended_on") else "NULL::DATE"
-    return context.ask(
+    row = context.query_row(
         f"SELECT count(*) AS terms, count(DISTINCT account_id) FILTER (started_on < $1 "
         f"AND ({ended} IS NULL OR {ended} >= $1)) AS live, "
         f"median(date_diff('day', started_on, {renews})) AS median_term_days FROM subscriptions",
         context.now.date(),
     )
+    return {
+        "terms": row["terms"],
+        "live": row["live"],
+        "median_term_days": row["median_term_days"],
+    }
 
 
-def _revenue(ledger: RevenueTables) -> dict[str, Any]:
+def _revenue(ledger: RevenueTables) -> RevenueFacts:
     steps, today = ledger.steps, ledger.today
     now = position(steps, today)
     ends = [date(index_day(today).year - back, 12, 31) for back in range(YEARS, 0, -1)]
@@ -315,7 +353,7 @@ def _revenue(ledger: RevenueTables) -> dict[str, Any]:
     arr_at = {str(end): float(position(steps, day_index(end) + 1).sum()) for end in ends}
     arr_at = {day: value for day, value in arr_at.items() if value}
     end = date(index_day(today).year, 12, 31)
-    arr_at[str(end)] = _lasting(ledger, day_index(end))
+    arr_at[str(end)] = _arr_beyond(ledger, day_index(end))
     return {
         "paying": int((now > 0).sum()),
         "unpriced": len(ledger.unpriced),
@@ -325,8 +363,8 @@ def _revenue(ledger: RevenueTables) -> dict[str, Any]:
     }
 
 
-def _lasting(ledger: RevenueTables, day: int) -> float:
-    """Return the ARR of terms that hold today and do not come up for renewal by a day."""
+def _arr_beyond(ledger: RevenueTables, day: int) -> float:
+    """Return the ARR of active terms without a renewal by a day."""
     held = ledger.terms[ledger.terms["fate"] == "held"]
     return float(held.loc[held["renews_day"] > day, "arr"].sum())
 
@@ -363,8 +401,8 @@ def _quarter(steps: pd.DataFrame, start: int, end: int) -> Quarter:
     )
 
 
-def _billed(context: QualityContext) -> dict[str, Any]:
-    """Return what the last 364 days were billed, at the rate of the day of each invoice."""
+def _billed(context: QualityContext) -> BilledFacts:
+    """Return the amount billed in the last 364 days, at the rate of each invoice's day."""
     rows = read_invoices(context.loaded, context.workspace.company.reporting_currency)
     today = day_index(context.now.date())
     recent = rows[(rows["day"] <= today) & (rows["known_day"] <= today)]
@@ -380,12 +418,12 @@ def _billing_days(context: QualityContext) -> float | None:
     if not context.has("invoices", "amount"):
         return None
     usual = usual_pauses(context, "invoices")
-    days = context.ask(f"SELECT median(pause) AS days FROM ({usual})")["days"]
+    days = context.query_row(f"SELECT median(pause) AS days FROM ({usual})")["days"]
     return None if days is None else float(days)
 
 
 def usual_pauses(context: QualityContext, table: str) -> str:
-    """Return SQL for the usual pause of accounts: account_id, pause (days between activity)."""
+    """Return SQL of the median gap between activity days: account_id, pause (days)."""
     return (
         f"SELECT account_id, median(gap) AS pause FROM (SELECT account_id, date_diff('day', "
         f"lag(day) OVER (PARTITION BY account_id ORDER BY day), day) AS gap "
@@ -393,13 +431,13 @@ def usual_pauses(context: QualityContext, table: str) -> str:
     )
 
 
-def _activity(context: QualityContext) -> dict[str, Any]:
-    """Return how active accounts are, by the table that says so."""
+def _activity(context: QualityContext) -> Activity:
+    """Return the activity of accounts in the activity table."""
     table = activity_table(context.loaded.tables)
     if table is None:
         return {}
     days = activity_days(context, table)
-    found = context.ask(
+    found = context.query_row(
         f"WITH days AS ({days}), "
         f"recent AS (SELECT account_id, sum(n) FILTER (day >= $1) AS n28, sum(n) AS n91 "
         f"FROM days WHERE day >= $2 GROUP BY 1) "
@@ -409,11 +447,16 @@ def _activity(context: QualityContext) -> dict[str, Any]:
         context.now.date() - timedelta(days=28),
         context.now.date() - timedelta(days=91),
     )
-    return {"table": table, **found, "median_per_28d": float(found["median_per_28d"] or 0.0)}
+    return {
+        "table": table,
+        "active_28d": found["active_28d"],
+        "active_91d": found["active_91d"],
+        "median_per_28d": float(found["median_per_28d"] or 0.0),
+    }
 
 
 def activity_days(context: QualityContext, table: str) -> str:
-    """Return SQL for the days on which accounts were active: account_id, day, n (rows)."""
+    """Return SQL of the activity days of accounts: account_id, day, n (rows)."""
     moment = TABLES[table].happened
     real = "true"
     if table == "usage_events" and context.has(table, "quantity"):
@@ -431,7 +474,7 @@ def activity_days(context: QualityContext, table: str) -> str:
 
 
 def is_unbilled(column: str) -> str:
-    """Return SQL that says whether a status is that of an invoice that asks for no money."""
+    """Return SQL for: an invoice status without a payment obligation."""
     return f"lower(trim({column})) IN (SELECT unnest({text_list(NOT_BILLED)}))"
 
 

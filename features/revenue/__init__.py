@@ -1,7 +1,8 @@
-"""The ledger of recurring revenue: what each account paid when, and how that moved.
+"""Ledger of recurring revenue: ARR of every account over time and its movements.
 
-`terms` decides which terms follow which and when revenue really stops. `changes` lists every change
-of an account's revenue. `retention` turns them into quarters with GRR and NRR. `spend` does the
-same job for companies that only have invoices. Labels, account status, expansion offers, forecast,
-report and `bellwether check` all read these. The rules in words: docs/revenue-rules.md.
+`terms` links subscription terms that continue each other and dates the end of revenue.
+`revenue_changes` lists every change of an account's revenue, and `revenue_growth` its kind.
+`retention` computes quarters with GRR and NRR. `usual_spend` covers companies that only have
+invoices. Labels, account status, expansion offers, forecast, report and `bellwether check` all use
+them. The rules are documented in docs/revenue-rules.md.
 """

@@ -2,9 +2,9 @@
 
 Days are whole days since 1970-01-01 as in `features.tables.daily_tables`: terms that start or end
 on a date count from the next midnight, so a quarter is ``(first midnight, first midnight of the
-next]``. Money is in the reporting currency. The terms of an account are put at the rate of the
-terms that continue them, so a currency rate that moves is no movement, and today's ARR is that of
-the scores.
+next]``. Money is in the reporting currency. Terms are converted at the rate of the terms that
+continue them, so changing currency rates cause no movement, and today's ARR equals that of the
+scores.
 """
 
 from __future__ import annotations
@@ -21,28 +21,29 @@ import pyarrow as pa
 
 from configs.runtime.errors import DataError
 from features.days import day_index, index_day
-from features.revenue.terms import COMEBACK_DAYS, one_state, resolve_terms
+from features.revenue.terms import COMEBACK_DAYS, announced_end, one_state, resolve_terms
 
 Kind = Literal["new", "reactivation", "expansion", "contraction", "churn", "merged"]
 
 KINDS: dict[Kind, str] = {
     "new": "ARR of an account that never paid before",
     "reactivation": "ARR of an account that had left",
-    "expansion": "more ARR of an account that was there, signed uplifts included",
-    "contraction": "less ARR of an account that stays",
+    "expansion": "additional ARR of an existing account, signed uplifts included",
+    "contraction": "lost ARR of an account that stays",
     "churn": "ARR of an account that left",
     "merged": "ARR that moved to or from another account: neither loss nor growth",
 }
 
 DEFINITIONS = {
     "ARR": "Annual recurring revenue of the terms that hold, in the reporting currency at the rate "
-    "of the day they began; earlier terms of the same contract are put at the same rate.",
+    "of the day they began; earlier terms of the same contract are converted at the same rate.",
     "GRR": "Gross revenue retention of a quarter: of the ARR at its start, the share that is still "
-    "there at its end, each account counted at most with what it paid at the start. It cannot "
+    "there at its end, each account counted up to its ARR at the start. It cannot "
     "exceed 100 %. ARR that moved between accounts counts with the account it moved to.",
     "NRR": "Net revenue retention: ARR at the end of the quarter of the accounts there at its "
     "start, over their ARR at the start. New and returning accounts are left out.",
-    "Interruption": f"Terms that go on within {COMEBACK_DAYS} days of their end never stopped.",
+    "Interruption": f"Terms that continue within {COMEBACK_DAYS} days of their end count as "
+    f"uninterrupted.",
 }
 
 TERM_COLUMNS = {
@@ -51,7 +52,7 @@ TERM_COLUMNS = {
     "day": "midnight after the first day of the terms",
     "known_day": "midnight from which the row is known",
     "ended_day": "midnight after the first day without them, NaN while they hold",
-    "end_reason": "why they ended, None while they hold",
+    "end_reason": "reason of the end, None while they hold",
     "renews_day": "day of the contractual renewal, NaN without",
     "notice_day": "midnight after notice was given, NaN without",
     "notice_period_days": "NaN without",
@@ -59,7 +60,7 @@ TERM_COLUMNS = {
     "arr": "annual value in the reporting currency, at the rate of the day the terms began; NaN "
     "unknown",
     "product": "the product, None without",
-    "currency": "the currency of the terms, None: the reporting one",
+    "currency": "the currency of the terms, None for the reporting currency",
     "currency_rate": "reporting currency per unit of it, on the day the terms began",
 }
 
@@ -75,21 +76,22 @@ _TYPES = {
 
 
 def known_terms(terms: pd.DataFrame, at: int) -> pd.DataFrame:
-    """Return the paid terms as they were known at a midnight, the latest version of each.
+    """Return the paid terms known at a midnight, each in its latest version.
 
     Parameters
     ----------
     terms : pandas.DataFrame
         One row per terms and version, columns of `TERM_COLUMNS`.
     at : int
-        Day index; nothing that happened or became known later shows.
+        Day index; later events and later known rows are left out.
 
     Returns
     -------
     pandas.DataFrame
         Columns of `TERM_COLUMNS`, and fate, stops_day, next_id, next_day and moved_arr of
-        `features.revenue.terms.resolve_terms`; arr at the rate of the terms that continue them;
-        arr_own in their own currency.
+        `features.revenue.terms.resolve_terms`; announced_day of
+        `features.revenue.terms.announced_end`, NaN without; arr at the rate of the terms that
+        continue them; arr_own in their own currency.
 
     Raises
     ------
@@ -99,7 +101,7 @@ def known_terms(terms: pd.DataFrame, at: int) -> pd.DataFrame:
     seen = terms[(terms["day"] <= at) & (terms["known_day"] <= at)]
     seen = seen.sort_values(["entity_id", "subscription_id", "day", "known_day"], kind="stable")
     seen = seen.drop_duplicates(["entity_id", "subscription_id", "day"], keep="last")
-    _refuse_negative(seen)
+    _check_not_negative(seen)
     is_over = seen["ended_day"] <= at
     visible = seen.assign(
         ended_day=seen["ended_day"].where(is_over),
@@ -130,18 +132,21 @@ def _resolved(terms: pd.DataFrame, at: int) -> pd.DataFrame:
 
 @cache
 def _query() -> str:
-    """Return the query that resolves a table ``terms``: compiled once, run at many moments."""
+    """Return the query that resolves a table ``terms``, compiled once for all instants."""
     table = ibis.table({**_TYPES, "at": "int64"}, name="terms")
     rows = resolve_terms(one_state(table), table["at"].max().as_scalar())
+    rows = rows.mutate(announced_day=announced_end(rows, rows["at"]))
     return str(ibis.to_sql(rows.order_by("entity_id", "day", "subscription_id"), dialect="duckdb"))
 
 
 def _at_last_rate(terms: pd.DataFrame) -> pd.DataFrame:
-    """Put terms at the rate of those that continue them, as far as the currency is the same."""
+    """Convert terms at the rate of the terms that continue them in the same currency."""
     key = ["entity_id", "subscription_id", "day"]
-    places = {row: place for place, row in enumerate(terms[key].itertuples(index=False, name=None))}
+    positions = {
+        row: place for place, row in enumerate(terms[key].itertuples(index=False, name=None))
+    }
     follows = terms[["entity_id", "next_id", "next_day"]].itertuples(index=False, name=None)
-    after = [places.get(row, place) for place, row in enumerate(follows)]
+    after = [positions.get(row, place) for place, row in enumerate(follows)]
     currency, rate = terms["currency"].tolist(), terms["currency_rate"].to_numpy(dtype=float)
     order = np.argsort(terms["day"].to_numpy(), kind="stable")[::-1]
     last = rate.copy()
@@ -152,7 +157,7 @@ def _at_last_rate(terms: pd.DataFrame) -> pd.DataFrame:
                                                      where=rate > 0))  # fmt: skip
 
 
-def _refuse_negative(terms: pd.DataFrame) -> None:
+def _check_not_negative(terms: pd.DataFrame) -> None:
     negative = terms.loc[terms["arr"] < 0, "entity_id"]
     if len(negative):
         raise DataError(
@@ -165,10 +170,10 @@ def _refuse_negative(terms: pd.DataFrame) -> None:
 MOVEMENT_COLUMNS = {
     "account_id": "the account",
     "product": "the product; empty where terms name none",
-    "on": "first day on which the ARR is another",
+    "on": "first day with the new ARR",
     "kind": "the account's movement on that day, a key of `KINDS`",
     "product_kind": "the same of the product alone",
-    "currency": "of the terms",
+    "currency": "currency of the terms",
     "change_own": "change of ARR in that currency",
     "change": "change of ARR in the reporting currency",
     "before": "ARR of the product before, in the reporting currency",
@@ -178,16 +183,16 @@ MOVEMENT_COLUMNS = {
 
 
 def product_movements(terms: pd.DataFrame, until: int, currency: str) -> pd.DataFrame:
-    """Return every movement by account and product: the ledger, as finance checks it.
+    """Return every ARR movement by account and product, for reconciliation with finance.
 
     Parameters
     ----------
     terms : pandas.DataFrame
         From `known_terms` at `until`.
     until : int
-        Day index of the last midnight looked at.
+        Day index of the last midnight included.
     currency : str
-        The reporting currency, of terms that name none.
+        The reporting currency, for terms without one.
 
     Returns
     -------
@@ -236,7 +241,7 @@ def levels(terms: pd.DataFrame, until: int) -> pd.DataFrame:
     terms : pandas.DataFrame
         From `known_terms` at `until`.
     until : int
-        Day index of the last midnight looked at.
+        Day index of the last midnight included.
 
     Returns
     -------
@@ -287,28 +292,27 @@ def movements(steps: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_moved(before: pd.Series, moved: pd.Series) -> pd.Series:
-    """Return ARR before a change as if what moved between accounts had moved before it."""
+    """Return ARR before a change, with transfers between accounts already applied."""
     return (before + moved).round(2).clip(lower=0.0)
 
 
 def position(steps: pd.DataFrame, day: int) -> pd.Series:
-    """Return the ARR of every account of the ledger at a midnight; 0 for those not there."""
+    """Return the ARR of every account of the ledger at a midnight; 0 where it has none."""
     last = steps[steps["day"] <= day].drop_duplicates("entity_id", keep="last")
     held = last.set_index("entity_id")["after"]
     return held.reindex(steps["entity_id"].unique(), fill_value=0.0).sort_index()
 
 
 def retained(steps: pd.DataFrame, start: int, end: int) -> pd.DataFrame:
-    """Return how each account came through a period: its one net movement.
+    """Return the net movement of each account over a period.
 
     Returns
     -------
     pandas.DataFrame
         Indexed by entity_id, accounts with ARR at either end: start, end, merged (moved in from
-        other accounts, less moved out), kind (None: unchanged), change, base (start + merged: what
-        the account is measured against), kept = min(base, end), is_cohort (base is ARR that was
-        there at the start). ``start + merged + change = end`` for each account, so sums over any
-        group reconcile.
+        other accounts, less moved out), kind (None: unchanged), change, base (start + merged, the
+        reference of the rates), kept = min(base, end), is_cohort (base is above 0). ``start +
+        merged + change = end`` for each account, so sums over any group reconcile.
     """
     first, last = position(steps, start), position(steps, end)
     earlier = steps[(steps["day"] <= start)].groupby("entity_id").size().reindex(first.index)
@@ -327,7 +331,7 @@ def retained(steps: pd.DataFrame, start: int, end: int) -> pd.DataFrame:
 
 
 def retention(accounts: pd.DataFrame) -> dict[str, float | None]:
-    """Return a period's bridge from start to end and its rates, from rows of `retained`.
+    """Return the ARR bridge of a period and its retention rates, from rows of `retained`.
 
     Returns
     -------
@@ -352,7 +356,7 @@ def retention(accounts: pd.DataFrame) -> dict[str, float | None]:
 
 
 def first_years(steps: pd.DataFrame) -> pd.Series:
-    """Return the cohort of every account: the year in which it first paid, as text."""
+    """Return the cohort of every account: the year of its first payment, as text."""
     first = steps.drop_duplicates("entity_id").set_index("entity_id")["day"]
     return first.map(lambda day: str(index_day(int(day) - 1).year))
 
@@ -380,7 +384,7 @@ def quarter_name(day: int) -> str:
 
 
 def quarters(first: int, until: int) -> list[tuple[int, int]]:
-    """Return the whole quarters from a day on that are over at another, oldest first."""
+    """Return the complete quarters between two days, oldest first."""
     start, end = quarter_of(first)
     if start < first:
         start, end = quarter_of(end)

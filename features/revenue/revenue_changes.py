@@ -1,7 +1,7 @@
-"""Every change of an account's recurring revenue, one row per account, product and day.
+"""Changes of recurring revenue, one row per account, product and day.
 
-Labels read these with hindsight. A change leaves out what is no decision of the customer: uplifts
-signed before, moving currency rates, and revenue that moved in from another account.
+Labels read them with hindsight. A change leaves out what the account did not decide: uplifts signed
+earlier, changing currency rates, and revenue transferred from another account.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ ROW = ["entity_id", "subscription_id", "day"]
 
 CHANGE_COLUMNS = {
     "entity_id": "the account",
-    "day": "day index from which the revenue is another",
+    "day": "day index of the first day with the new revenue",
     "change": "annual revenue gained (lost: negative), in the reporting currency at the rate of "
     "the terms that begin, or that end",
-    "kind": "what kind of growth it is (`features.revenue.growth_kinds`); null unless revenue rose",
+    "kind": "kind of expansion (`features.revenue.growth_kinds`); null unless revenue rose",
     "product": "the product that grew; null unless revenue rose",
 }
 
@@ -32,14 +32,14 @@ def revenue_changes(resolved: ir.Table, units: ir.Table | None = None) -> ir.Tab
     resolved : ibis.Table
         From `features.revenue.terms.resolve_terms`.
     units : ibis.Table, optional
-        Allowances over time (`features.revenue.revenue_growth.allowances`), which show growth by
-        use.
+        Allowances over time (`features.revenue.revenue_growth.allowances`), which show expansion by
+        usage.
 
     Notes
     -----
-    The change of terms that begin is their revenue less what the terms they continue paid (with
-    the uplift signed for a renewal), and less what moved in. The first terms of an account are no
-    change. Terms that are lost change revenue by all they paid.
+    The change of new terms is their revenue less that of the terms they continue (with the uplift
+    signed for a renewal), and less revenue transferred in. The first terms of an account are no
+    change. Lost terms change revenue by their full amount.
     """
     first = resolved.day.min().over(ibis.window(group_by="entity_id"))
     rows = _filled(resolved).mutate(first_day=first)
@@ -47,7 +47,7 @@ def revenue_changes(resolved: ir.Table, units: ir.Table | None = None) -> ir.Tab
 
 
 def _filled(resolved: ir.Table) -> ir.Table:
-    """Add what a source does not record, as unknown."""
+    """Add columns the source does not have, as nulls."""
     types = {"seats": "float64", "plan": "string", "currency": "string", "escalator": "float64"}
     absent = {n: ibis.null(kind) for n, kind in types.items() if n not in resolved.columns}
     return resolved.mutate(**absent)
@@ -76,7 +76,7 @@ def _first_of_product(rows: ir.Table) -> ir.Value:
 
 
 def _before(rows: ir.Table) -> ir.Table:
-    """Return what the terms that each row continues paid and were, added up over all of them."""
+    """Return revenue, seats, plan and end reason of the terms each row continues, summed up."""
     old = rows.filter(rows.fate == "continued")
     new = rows.select(
         "entity_id",
@@ -101,5 +101,5 @@ def _before(rows: ir.Table) -> ir.Table:
 
 def _lost(rows: ir.Table) -> ir.Table:
     lost = rows.filter(rows.fate == "lost")
-    nothing = {name: ibis.null("string") for name in MOVE_FACTS}
-    return lost.select("entity_id", day=lost.stops_day, change=-lost.arr, **nothing)
+    no_kind = {name: ibis.null("string") for name in MOVE_FACTS}
+    return lost.select("entity_id", day=lost.stops_day, change=-lost.arr, **no_kind)

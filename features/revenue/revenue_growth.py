@@ -1,8 +1,8 @@
-"""What kind of growth: of past rises of revenue, as far as the terms tell it.
+"""Kind of expansion behind each past rise of revenue, where the terms show it.
 
-The kinds are *seats* (more people), *tier* (a dearer plan of the same), *product* (one the account
-did not have) and *usage* (more units, or units beyond the allowance). What the terms do not tell is
-*unknown*, and stays it: a dearer price alone names no kind.
+The kinds are *seats* (more people), *tier* (a higher plan), *product* (a new product of the
+account) and *usage* (more units, or units beyond the allowance). Other rises, such as a higher
+price alone, are *unknown*.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from features.days import KEY
 from features.revenue.growth_kinds import UNKNOWN_KIND
 
 SETTLES_DAYS = 62
-"""Days within which a new allowance shows after the terms that bring it."""
+"""Days after the start of terms within which their new allowance appears."""
 
 MOVE_FACTS = ("kind", "product")
-"""Columns that tell a rise of revenue apart."""
+"""Columns that classify a rise of revenue."""
 
 KIND_COLUMNS = {
     "entity_id": "the entity",
     "as_of_day": "day index of as_of",
-    "growth_kind": "of the largest rise inside the label window: one of `KINDS`, or unknown",
-    "growth_uplift": "revenue gained inside the window over the revenue at as_of",
+    "growth_kind": "kind of the largest rise in the label window: one of `KINDS`, or unknown",
+    "growth_uplift": "revenue gained in the window over the revenue at as_of",
 }
 
 
 def allowances(daily: ir.Table) -> ir.Table:
-    """Return each state of an allowance as known last: entity_id, product, day, limit, used.
+    """Return the latest version of each allowance state: entity_id, product, day, limit, used.
 
     Parameters
     ----------
     daily : ibis.Table
-        Entitlements on days, what was known too late for the reader already left out.
+        Daily entitlements, already filtered by the time they were known.
     """
     absent = {n: ibis.null("float64") for n in ("limit", "used") if n not in daily.columns}
     daily = daily.mutate(**absent)
@@ -45,17 +45,17 @@ def allowances(daily: ir.Table) -> ir.Table:
 
 
 def with_kinds(rises: ir.Table, units: ir.Table | None) -> ir.Table:
-    """Say of each start of terms what kind of growth it was, should it be one.
+    """Add the kind of expansion to each start of terms.
 
     Parameters
     ----------
     rises : ibis.Table
-        One row per start of terms after others: entity_id, day, change, owed (revenue these terms
-        replace, at its due), is_new (no earlier terms of this subscription), reason_before (why
-        these ended), and, where the source has them, product, first_of_product, seats,
-        seats_before, plan, plan_before.
+        One row per start of terms after others: entity_id, day, change, owed (revenue of the
+        replaced terms with signed uplifts), is_new (no earlier terms of this subscription),
+        reason_before (their end reason), and, where the source has them, product, first_of_product,
+        seats, seats_before, plan, plan_before.
     units : ibis.Table, optional
-        Of `allowances`.
+        From `allowances`.
 
     Returns
     -------
@@ -75,12 +75,12 @@ def with_kinds(rises: ir.Table, units: ir.Table | None) -> ir.Table:
         (rows.is_metered.fill_null(False), "usage"),
         else_=UNKNOWN_KIND,
     )
-    told = rows.mutate(kind=kind)
-    return told.mutate(product=told.kind.notnull().ifelse(told["product"], ibis.null("string")))
+    rows = rows.mutate(kind=kind)
+    return rows.mutate(product=rows.kind.notnull().ifelse(rows["product"], ibis.null("string")))
 
 
 def _filled(rises: ir.Table) -> ir.Table:
-    """Add what a source does not record, as unknown."""
+    """Add columns the source does not have, as nulls."""
     types = {
         "product": "string",
         "first_of_product": "int64",
@@ -94,14 +94,14 @@ def _filled(rises: ir.Table) -> ir.Table:
 
 
 def _with_units(rises: ir.Table, units: ir.Table | None) -> ir.Table:
-    """Say where an allowance was used up before the terms began, or grew with them."""
+    """Add is_metered: the allowance was exceeded before the terms began, or grew with them."""
     if units is None:
         return rises.mutate(is_metered=ibis.null("boolean"))
     keys = ["entity_id", "product", "day"]
-    asked = rises.select(*keys).distinct()
-    pairs = asked.join(
+    starts = rises.select(*keys).distinct()
+    pairs = starts.join(
         units.rename(at="day"),
-        [asked.entity_id == units.entity_id, asked["product"] == units["product"]],
+        [starts.entity_id == units.entity_id, starts["product"] == units["product"]],
     )
     is_before = pairs["at"] <= pairs.day
     is_after = ~is_before & (pairs["at"] <= pairs.day + SETTLES_DAYS)
@@ -111,7 +111,7 @@ def _with_units(rises: ir.Table, units: ir.Table | None) -> ir.Table:
         _later=pairs["limit"].argmin(pairs["at"], where=is_after),
     )
     joined = rises.left_join(found, keys)
-    # At a renewal a dearer price is the seller's; within a term, use beyond the allowance pays.
+    # At a renewal the seller raises the price; within a term, use beyond the allowance does.
     is_renewed = (joined.reason_before == "renewed").fill_null(False)
     beyond = (joined._used > joined._limit).fill_null(False) & ~is_renewed
     more = (joined._later > joined._limit).fill_null(False)
@@ -119,7 +119,7 @@ def _with_units(rises: ir.Table, units: ir.Table | None) -> ir.Table:
 
 
 def kinds_of_rows(windows: ir.Table, moves: ir.Table) -> ir.Table:
-    """Return the kind and size of the growth inside each label window that saw revenue rise.
+    """Return kind and size of the expansion in each label window in which revenue rises.
 
     Parameters
     ----------

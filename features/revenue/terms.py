@@ -1,8 +1,8 @@
-"""Which subscription terms continue which others, and when their revenue stops.
+"""Continuation of subscription terms, and the end of their revenue.
 
-Billing systems number, split and overlap terms as they like. `one_state` closes terms that a later
-row replaces; `resolve_terms` follows each term to the one that continues it, whatever its id or
-product, and says of every other one whether its revenue was lost or moved to another account.
+Billing systems renumber, split and overlap terms. `one_state` closes terms that a later row
+replaces; `resolve_terms` links each term to the one that continues it, independent of id and
+product, and classifies all others as lost or moved to another account.
 """
 
 from __future__ import annotations
@@ -10,49 +10,49 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache, reduce
 from operator import or_
-from typing import Any
 
 import duckdb
 import ibis
+import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 import pyarrow as pa
 
 LOST = ("churned", "payment_failure")
-"""Reasons of an end that is a loss, unless other terms continue it."""
+"""End reasons of a loss, unless other terms continue it."""
 
 GOES_ON = ("renewed", "changed")
-"""Reasons of an end after which terms are expected to go on."""
+"""End reasons after which other terms are expected to follow."""
 
 COMEBACK_DAYS = 30
-"""Terms that begin within so many days of another's end continue it: nothing was interrupted."""
+"""Maximum gap in days between terms that continue each other."""
 
 EARLY_DAYS = 45
-"""Terms that begin at most this long before another's end, or its renewal, can replace it."""
+"""Maximum number of days by which terms may start before the end or renewal they replace."""
 
 UNCLOSED_DAYS = 7
-"""Terms that begin within so many days after the renewal of one without an end replace it."""
+"""Maximum number of days after a renewal date within which new terms replace open ones."""
 
 FATES = {
     "held": "the terms hold",
     "awaits": "ended as renewed or changed, and the terms that follow are not on record yet",
     "continued": "other terms of the account continue these",
-    "moved": "the revenue moved to another account",
+    "moved": "the revenue was transferred to another account",
     "lost": "the revenue stopped",
 }
 
 FAR = 2**40
-"""Stands for a day that never comes where days are compared."""
+"""Day index of no end, for comparisons."""
 
 
 def paid(terms: ir.Table) -> ir.BooleanValue:
-    """Terms with revenue, or whose revenue is not known; free plans and trials are not paid."""
+    """Whether terms have revenue or unknown revenue; free plans and trials do not."""
     if "arr" not in terms.columns:
         return ibis.literal(True)
     return terms.arr.isnull() | (terms.arr > 0)
 
 
-def lined(terms: ir.Table) -> ir.Table:
-    """Add ``line``, the product as a key: terms without a product are of one line."""
+def with_line(terms: ir.Table) -> ir.Table:
+    """Add ``line``, the product as a key; terms without a product share one line."""
     return terms.mutate(line=line_of(terms["product"] if "product" in terms.columns else None))
 
 
@@ -82,7 +82,7 @@ def one_state(terms: ir.Table, within: Sequence[str] = ()) -> ir.Table:
         The same rows and columns; ended_day and end_reason filled in where a row was replaced.
     """
     columns = terms.columns
-    rows = lined(terms)
+    rows = with_line(terms)
     chain = ibis.window(group_by=[*within, "entity_id", "subscription_id", "line"], order_by="day")
     rows = rows.mutate(_next=rows.day.lead().over(chain))
     overlaps = (rows._next < rows.ended_day.fill_null(FAR)).fill_null(False)
@@ -100,9 +100,9 @@ def one_state(terms: ir.Table, within: Sequence[str] = ()) -> ir.Table:
 
 
 def _renewed_elsewhere(rows: ir.Table, within: Sequence[str]) -> ir.Table:
-    """Return open terms that another subscription renews, with the day ``by`` which it does.
+    """Return open terms that another subscription renews, and ``by``, the day of the renewal.
 
-    Where fewer terms begin than could be renewed, no pairing is certain, and all stay open.
+    Where fewer terms begin than could be renewed, the pairing is ambiguous and all stay open.
     """
     keys = [*within, "entity_id", "line"]
     is_open = rows.filter(rows.ended_day.isnull() & rows.renews_day.notnull())
@@ -134,7 +134,7 @@ def resolve_terms(
     within: Sequence[str] = (),
     comeback_days: int = COMEBACK_DAYS,
 ) -> ir.Table:
-    """Follow every paid term to what became of its revenue.
+    """Classify the revenue of every paid term: held, continued, moved or lost.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def resolve_terms(
     within : sequence of str
         As in `one_state`.
     comeback_days : int
-        Interruptions up to this long are none.
+        Maximum interruption that does not count.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def resolve_terms(
         ``next_day``, the row that continues it (its subscription_id and day), else null; and
         ``moved_arr``, revenue that came with it from another account, else 0.
     """
-    rows = lined(terms.filter(paid(terms)))
+    rows = with_line(terms.filter(paid(terms)))
     arr = rows.arr if "arr" in rows.columns else ibis.null("float64")
     first = ibis.window(group_by=[*within, "entity_id", "subscription_id"])
     rows = rows.mutate(_arr=arr, _is_first=rows.day == rows.day.min().over(first), _at=at)
@@ -202,7 +202,7 @@ def _continuations(rows: ir.Table, within: Sequence[str], comeback_days: int) ->
 
     In this order: the same subscription; a new subscription to the same product; after an end as
     renewed, changed or merged, a new subscription to any product (merged: any terms); and, where
-    the account would hold nothing at all, whatever terms begin within the comeback days.
+    the account has no other terms, any terms that begin within the comeback days.
     """
     key = [*within, "entity_id", "subscription_id", "day", "line"]
     shared = [*within, "entity_id"]
@@ -262,9 +262,9 @@ def _continuations(rows: ir.Table, within: Sequence[str], comeback_days: int) ->
 
 
 def _transfers(rows: ir.Table, within: Sequence[str], comeback_days: int) -> ir.Table:
-    """Return ended rows whose subscription goes on under another account: to_entity, to_day.
+    """Return ended rows whose subscription continues under another account: to_entity, to_day.
 
-    Ids that several accounts use, such as the name of a plan, are no sign of a move.
+    Ids shared by several accounts, such as a plan name, do not indicate a transfer.
     """
     shared = [*within, "subscription_id"]
     owners = rows.group_by(shared).agg(_n_owners=rows.entity_id.nunique())
@@ -298,23 +298,32 @@ def _transfers(rows: ir.Table, within: Sequence[str], comeback_days: int) -> ir.
     return ranked.filter(ranked._place == 0).drop("_place")
 
 
-def with_announced_ends(
-    terms: ir.Table, today: ir.IntegerValue | int, comeback_days: int = COMEBACK_DAYS
-) -> ir.Table:
-    """Return terms with an end where notice was given and the end is not on record yet.
+def announced_end(
+    terms: ir.Table, at: ir.IntegerValue | int, comeback_days: int = COMEBACK_DAYS
+) -> ir.IntegerValue:
+    """Return the day from which terms under notice have no revenue; null without a valid notice.
 
-    They are taken to end at their renewal, or when the notice period is over. Once that lies
-    `comeback_days` back and they still hold, the notice did not stand.
+    Terms under notice end after their renewal date, or, where no renewal date follows the notice,
+    with the notice period. A notice is void once that end lies more than `comeback_days` before
+    `at` and the terms still hold.
     """
     served = terms.notice_day + terms.notice_period_days.fill_null(0.0).cast("int64")
-    end = ibis.ifelse(terms.renews_day >= terms.notice_day, terms.renews_day, served)
-    end = ibis.coalesce(end, served)
-    is_announced = terms.ended_day.isnull() & (end + comeback_days >= today)
-    return terms.mutate(ended_day=is_announced.fill_null(False).ifelse(end, terms.ended_day))
+    # An end on a date counts from the next midnight, as a recorded `ended_on` does.
+    end = (terms.renews_day >= terms.notice_day).ifelse(terms.renews_day + 1, served)
+    is_valid = terms.ended_day.isnull() & (end + comeback_days >= at)
+    return is_valid.fill_null(False).ifelse(end, ibis.null("int64"))
+
+
+def with_announced_ends(
+    terms: ir.Table, at: ir.IntegerValue | int, comeback_days: int = COMEBACK_DAYS
+) -> ir.Table:
+    """Return terms with the `announced_end` as their end where none is on record."""
+    end = announced_end(terms, at, comeback_days)
+    return terms.mutate(ended_day=ibis.coalesce(terms.ended_day, end))
 
 
 def departures(resolved: ir.Table) -> ir.Table:
-    """Return one row per time an account left: entity_id, decision_day, effective_day, reason.
+    """Return one row per departure of an account: entity_id, decision_day, effective_day, reason.
 
     Parameters
     ----------
@@ -323,8 +332,8 @@ def departures(resolved: ir.Table) -> ir.Table:
 
     Notes
     -----
-    An account leaves on the day terms are lost when it holds no other paid terms. It was decided
-    on the earliest notice given for what ended that day, else on the day itself.
+    An account leaves on the day terms are lost while it has no other paid terms. The decision day
+    is the earliest notice for the terms that ended that day, else the day itself.
     """
     ended = resolved.filter(resolved.fate == "lost")
     ends = ended.group_by("entity_id", "stops_day").agg(
@@ -354,7 +363,7 @@ def departures(resolved: ir.Table) -> ir.Table:
 def read_with_hindsight(
     terms: pa.Table, today: int, comeback_days: int = COMEBACK_DAYS
 ) -> pa.Table:
-    """Return terms as resolved by everything known at `today`, announced ends included.
+    """Return terms resolved by everything known at `today`, announced ends included.
 
     Parameters
     ----------
@@ -374,8 +383,8 @@ def read_with_hindsight(
 
 
 @cache
-def _hindsight(kinds: tuple[tuple[str, Any], ...], comeback_days: int) -> str:
-    """Return the query of `read_with_hindsight`: compiling takes longer than running it."""
+def _hindsight(kinds: tuple[tuple[str, dt.DataType], ...], comeback_days: int) -> str:
+    """Return the cached query of `read_with_hindsight`; compiling is slower than running it."""
     table = ibis.table({**dict(kinds), "_today": "int64"}, name="_terms")
     state = one_state(table)
     announced = with_announced_ends(state, state["_today"], comeback_days)

@@ -1,7 +1,4 @@
-"""What counts as a charge, and how often an account is billed.
-
-For companies without subscriptions: invoices are the only record of revenue.
-"""
+"""Charges and billing cycles, for companies whose only record of revenue is invoices."""
 
 from __future__ import annotations
 
@@ -13,21 +10,21 @@ import ibis
 import ibis.expr.types as ir
 
 NOT_BILLED = ("draft", "void", "voided", "deleted", "canceled", "cancelled", "uncollectible")
-"""Statuses of invoices that ask for no money."""
+"""Statuses of invoices without a payment obligation."""
 
 CYCLES = ((7, 1), (14, 2), (30, 3), (61, 4), (91, 5), (182, 8), (365, 15))
-"""Billing cycles, and by how many days the usual pause between charges may differ."""
+"""Billing cycles in days, and their tolerance around the median gap between charges."""
 
 LONGEST_CYCLE = 365
 
 REGULAR_SHARE = 0.75
-"""Share of an account's pauses that are close to the usual one where billing is regular."""
+"""Minimum share of gaps close to the median gap in regular billing."""
 
 
 def is_charge(invoices: ir.Table) -> ir.BooleanValue:
-    """Rows that ask for money; credit notes, refunds and charges of nothing do not.
+    """Whether a row is a charge; credit notes, refunds and charges of 0 are none.
 
-    Daily tables have no amount where a charge failed (`features.tables.daily_tables`).
+    Failed charges have no amount in daily tables (`features.tables.daily_tables`).
     """
     if "amount" not in invoices.columns:
         return ibis.literal(True)
@@ -35,12 +32,12 @@ def is_charge(invoices: ir.Table) -> ir.BooleanValue:
 
 
 def is_sale(invoices: ir.Table) -> ir.BooleanValue:
-    """Rows of the contract that ask for money or give it back: neither drafts nor failures."""
-    told = ibis.literal(True)
+    """Whether a row is a charge or a credit, not a draft or a voided invoice."""
+    is_valid = ibis.literal(True)
     if "status" in invoices.columns:
         status = invoices.status.strip().lower().fill_null("")
-        told = ~status.isin(NOT_BILLED)
-    return told
+        is_valid = ~status.isin(NOT_BILLED)
+    return is_valid
 
 
 def billing_cycles(invoices: ir.Table, within: Sequence[str] = ()) -> ir.Table:
@@ -49,7 +46,7 @@ def billing_cycles(invoices: ir.Table, within: Sequence[str] = ()) -> ir.Table:
     Parameters
     ----------
     invoices : ibis.Table
-        The daily table, or the rows known at each of several moments.
+        The daily table, or the rows known at each of several as_ofs.
     within : sequence of str
         Keys that separate several readings, such as as_of_day.
 
@@ -57,8 +54,8 @@ def billing_cycles(invoices: ir.Table, within: Sequence[str] = ()) -> ir.Table:
     -------
     ibis.Table
         One row per entity_id (× `within`) with charges: last_day, the day of the last one, and
-        cycle_days, a length of `CYCLES`, null where pauses are irregular or too few: two are
-        needed, one where it is a year.
+        cycle_days, a length of `CYCLES`, null where gaps are irregular or fewer than two (one
+        for yearly billing).
     """
     keys = [*within, "entity_id"]
     days = invoices.filter(is_charge(invoices)).select(*keys, "day").distinct()
@@ -83,12 +80,12 @@ def billing_cycles(invoices: ir.Table, within: Sequence[str] = ()) -> ir.Table:
 
 
 def usual_days(cycle_days: ir.Value) -> ir.Value:
-    """Return the days back over which an account's usual spend is measured: a year of charges."""
+    """Return the length of the window of an account's usual spend: a year of charges."""
     is_yearly = (cycle_days == LONGEST_CYCLE).fill_null(False)
     return is_yearly.ifelse(LONGEST_CYCLE + CYCLES[-1][1], 364)
 
 
 def expected_charges(cycle_days: ir.Value, horizon_days: int) -> ir.Value:
-    """Return the fewest charges of a regular cycle that a span of days holds, be they late."""
+    """Return the minimum number of charges of a cycle within a horizon, late ones included."""
     days = cycle_days.cast("float64")
     return ((horizon_days - days / 2.0) / days).floor()

@@ -1,4 +1,4 @@
-"""Signal families: one file each. Adding a feature is adding a few lines in one of them."""
+"""Signal families, one file each; a new feature is a few lines in one of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commercial: what they pay for, until when, how full it is, and what is on the table."""
+"""Commercial signals: terms, renewals, seats, allowances and open deals."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ CLOSED_STAGES = ("closed_won", "closed_lost", "won", "lost", "closed won", "clos
 
 
 def is_live(rows: ir.Table) -> ir.BooleanValue:
-    """Terms that hold at as_of, as far as was known then."""
+    """Whether terms hold at as_of, as known then."""
     return rows.ended_day.isnull()
 
 
 def held(rows: ir.Table, days_ago: int) -> ir.BooleanValue:
-    """Terms that held `days_ago` days before as_of."""
+    """Whether terms held `days_ago` days before as_of."""
     began = rows.age >= days_ago
     lasted = rows.ended_day.isnull() | ((rows.as_of_day - rows.ended_day) < days_ago)
     return began & lasted
 
 
 def is_contract(rows: ir.Table) -> ir.BooleanValue:
-    """Live terms with a renewal date ahead."""
+    """Whether terms are live with a renewal date ahead."""
     return is_live(rows) & rows.renews_day.notnull() & (rows.renews_day >= rows.as_of_day)
 
 
 def term_days(rows: ir.Table) -> ir.IntegerValue:
-    """Days from the start of the terms to their renewal."""
-    # `day` is the midnight after the first day, a planned date keeps its own
+    """Return the days from the start of terms to their renewal."""
+    # `day` is the midnight after the first day; planned dates keep their own day.
     return rows.renews_day - rows.day + 1
 
 
@@ -58,7 +58,7 @@ def _days_to_notice(rows: ir.Table) -> ir.Value:
 
 
 def _seats(counts: Callable[[ir.Table], ir.BooleanValue]) -> NestedAggregate:
-    """Seats of the product with most: people who use two products hold a seat in each."""
+    """Return the seats of the largest product, as users of two products have a seat in each."""
     of_product = {"_of_product": lambda r: r.seats.sum(where=counts(r))}
     return NestedAggregate(TERMS, "line", of_product, lambda k: k["_of_product"].max())
 
@@ -76,7 +76,7 @@ FAMILY = Family(
             "context",
             is_actionable=False,
         ),
-        # A change is told at one rate for both ends, or it would be the currency's.
+        # Both ends of a change use one rate, so currency movements do not count.
         Intermediate("_arr_now", Aggregate(TERMS, lambda r: r.arr_constant.sum(where=is_live(r)))),
         Intermediate(
             "_arr_before", Aggregate(TERMS, lambda r: r.arr_constant.sum(where=held(r, 364)))

@@ -1,11 +1,11 @@
-"""How a signal family says what its features are.
+"""Declaration of signal families and their features.
 
-A family is one file. It lists features; each says in one expression how it is computed, either
-over the *rows known at as_of* of one table (`Aggregate`), or from the account's own computed
-columns (`Derived`), or against its peers (`versus_peers`). Expressions are ibis: the same lines run
-on DuckDB and on Spark. `Intermediate` columns are computed and not emitted.
+A family is one file with a list of features. Each feature is one expression: over the *rows known
+at as_of* of one table (`Aggregate`), over other columns of the account (`Derived`), or relative to
+peers (`versus_peers`). Expressions are ibis and run on DuckDB and on Spark. `Intermediate` columns
+are computed but not emitted.
 
-Known-time correctness is not a family's business: the rows it is given are already those of
+Families need no point-in-time logic: their input rows come from
 `features.tables.point_in_time.as_known`.
 """
 
@@ -19,7 +19,7 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 from features.tables.catalog import THEMES, FeatureInfo, Sign, Unit
-from features.tables.daily_tables import MADE_FROM, daily_name, daily_schema
+from features.tables.daily_tables import DERIVED_FROM, daily_name, daily_schema
 from features.tables.source_tables import TABLES, VERSIONS
 
 GRID_SCHEMA = {
@@ -41,9 +41,9 @@ class Aggregate:
     table : str
         Source table.
     compute : callable
-        Takes the known rows, with ``age`` in days, and returns an aggregate.
+        Function of the known rows, with ``age`` in days, that returns an aggregate.
     empty : float or None
-        Value for an account with no rows at all: 0 for counts, None (unknown) for averages.
+        Value for accounts without rows: 0 for counts, None (unknown) for averages.
     """
 
     table: str
@@ -62,9 +62,9 @@ class NestedAggregate:
     inner : dict of str to callable
         Named aggregates over the known rows of one key.
     compute : callable
-        Takes the per-key table (with the inner names) and returns an aggregate.
+        Function of the per-key table (with the inner names) that returns an aggregate.
     empty : float or None
-        Value for an account with no rows at all.
+        Value for accounts without rows.
     """
 
     table: str
@@ -76,7 +76,7 @@ class NestedAggregate:
 
 @dataclass(frozen=True)
 class Derived:
-    """Computed from the account's own columns: other features, helpers, ``tenure_days``."""
+    """Expression over other columns of the account: features, intermediates, ``tenure_days``."""
 
     compute: Compute
 
@@ -86,7 +86,7 @@ Source = Aggregate | NestedAggregate | Derived
 
 @dataclass(frozen=True)
 class Intermediate:
-    """A column that features of the family are computed from, not itself a feature."""
+    """Intermediate column of a family, input of other columns and not a feature."""
 
     name: str
     value: Source
@@ -94,7 +94,7 @@ class Intermediate:
 
 @dataclass(frozen=True)
 class Feature:
-    """One feature: what it is in words, and how it is computed. See `FeatureInfo` for the words."""
+    """One feature: its computation and its catalogue entry (see `FeatureInfo`)."""
 
     name: str
     value: Source
@@ -133,12 +133,12 @@ class Family:
     ----------
     name : str
         Name of the family, of its file and of its Feast view.
-    columns : sequence of Feature or Helper
-        In an order where `Derived` columns come after what they are computed from.
+    columns : sequence of Feature or Intermediate
+        Columns, `Derived` ones after their inputs.
     lookback_days : int
-        Rows older than this cannot matter to any feature; bounds the work.
+        Maximum age of rows that any feature reads; bounds the work.
     shorter : dict of str to int
-        The same for single tables, where less is needed.
+        Shorter lookback of single tables.
     """
 
     name: str
@@ -157,29 +157,29 @@ class Family:
 
     @property
     def features(self) -> list[Feature]:
-        """The emitted columns."""
+        """Emitted columns."""
         return [column for column in self.columns if isinstance(column, Feature)]
 
     @property
     def tables(self) -> list[str]:
-        """The source tables the columns are computed from, in order of first use."""
+        """Source tables of the columns, in order of first use."""
         named = [c.value.table for c in self.columns if not isinstance(c.value, Derived)]
         return list(dict.fromkeys(named))
 
     def lookback(self, table: str) -> int:
-        """Days back from as_of within which rows of `table` can matter."""
+        """Return the lookback in days of a table."""
         return self.shorter.get(table, self.lookback_days)
 
     def available(self, tables: Mapping[str, set[str]]) -> Family:
-        """Return the family without what `tables` (daily table → columns) cannot support."""
+        """Return the family without columns that need more than `tables` (name → columns)."""
         return self.without(self.lacking(tables))
 
     def without(self, names: Collection[str]) -> Family:
-        """Return the family less some columns."""
+        """Return the family without some columns."""
         return replace(self, columns=tuple(c for c in self.columns if c.name not in names))
 
     def lacking(self, tables: Mapping[str, set[str]]) -> dict[str, list[str]]:
-        """Return, by column that cannot be computed, the source columns or tables it lacks."""
+        """Return the missing source columns or tables of each column that cannot be computed."""
         lacks: dict[str, list[str]] = {}
         for column in self.columns:
             if isinstance(column.value, Derived):
@@ -201,7 +201,7 @@ def _absent(value: Aggregate | NestedAggregate, tables: Mapping[str, set[str]]) 
     if value.table not in tables:
         return {value.table}
     spec = TABLES[value.table]
-    read = {MADE_FROM.get(name, name) for name in row_fields(value)}
+    read = {DERIVED_FROM.get(name, name) for name in row_fields(value)}
     missing = read - tables[value.table] - set(KNOWN_SCHEMA)
     return {
         f"{value.table}.{name}" + (" with history" if column.visible_from == VERSIONS else "")
@@ -236,28 +236,27 @@ def ratio(top: ir.NumericValue, bottom: ir.NumericValue) -> ir.Value:
 
 
 def weeks_observed(rows: ir.Table, window_days: int) -> ir.Value:
-    """Return the weeks of a window that an account has existed, at least one: scales the young."""
+    """Return the weeks of a window in which an account existed, at least one."""
     days = ibis.least(rows.tenure_days, ibis.literal(window_days))
     return ibis.greatest(days, ibis.literal(7)).cast("float64") / 7.0
 
 
 def versus_peers(name: str, smooth: float, among: Compute) -> Derived:
-    """Return the log-ratio to the median of peers: accounts of like age at the same as_of.
+    """Return the log ratio to the median of peers: accounts of similar age at the same as_of.
 
     Parameters
     ----------
     name : str
-        The column compared.
+        Column to compare.
     smooth : float
-        Added to both sides, in the column's unit.
+        Constant added to both sides, in the unit of the column.
     among : callable
-        Which accounts count as peers: those that still use what is compared, or the silent ones
-        would pull the median to 0.
+        Condition for peers; inactive accounts would pull the median to 0.
     """
 
     def compute(own: ir.Table) -> ir.Value:
         band = (own.tenure_days > 182).cast("int64") + (own.tenure_days > 728).cast("int64")
-        # Not median(where=...): ibis filters the percentile too, which Spark refuses.
+        # Not median(where=...): ibis also filters the percentile, which Spark refuses.
         counted = ibis.ifelse(among(own), own[name], ibis.null("float64"))
         peers = counted.median().over(ibis.window(group_by=[own.as_of_day, band]))
         return log_ratio(own[name], peers, smooth)

@@ -1,4 +1,4 @@
-"""Journey: how old the account is and how far onboarding came."""
+"""Journey signals: account age and onboarding progress."""
 
 from __future__ import annotations
 

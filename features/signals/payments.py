@@ -1,4 +1,4 @@
-"""Payments: what was invoiced, whether it was paid, and how late."""
+"""Payment signals: invoiced amounts, unpaid and late invoices."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def _is_unpaid(rows: ir.Table) -> ir.BooleanValue:
 
 
 def is_overdue(rows: ir.Table) -> ir.BooleanValue:
-    """Invoices past their due day that are not paid, as far as was known then."""
+    """Whether an invoice is past its due day and not paid, as known then."""
     return _is_unpaid(rows) & (rows.due_day < rows.as_of_day)
 
 
 def _days_late(rows: ir.Table) -> ir.Value:
-    # paid_day is the midnight after the day of payment, due_day the day itself
+    # paid_day is the midnight after the day of payment, due_day is the day itself.
     return (rows.paid_day - 1 - rows.due_day).clip(lower=0).cast("float64")
 
 

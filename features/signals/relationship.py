@@ -1,4 +1,4 @@
-"""Relationship: who we know there, who left, and how often we speak, by whose initiative."""
+"""Relationship signals: known contacts, departures, meetings and their initiator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from features.signals.declare import (
     log_ratio,
     ratio,
 )
-from features.signals.sentiment import complains
+from features.signals.sentiment import has_complaint
 
 TOUCHES = "touches"
 CONTACTS = "contacts"
@@ -102,7 +102,7 @@ FAMILY = Family(
             Aggregate(
                 TOUCHES,
                 lambda r: (
-                    ibis.coalesce(complains(r.text), False).cast("int64").sum(where=r.age < 182)
+                    ibis.coalesce(has_complaint(r.text), False).cast("int64").sum(where=r.age < 182)
                 ),
             ),
         ),

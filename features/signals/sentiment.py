@@ -1,4 +1,4 @@
-"""Sentiment: what people answer in surveys and write in tickets."""
+"""Sentiment signals: survey answers, and complaints in tickets and comments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COMPLAINT = (
 )
 
 NEGATIVE_WORDS = rf"\b{_COMPLAINT}"
-"""Words of plain complaint. Words about leaving are not here: they are the decision itself."""
+"""Words of complaint. Words about leaving are excluded: they express the decision itself."""
 
 _NO = (
     r"(?:not|no|no longer|never|nothing|none|nobody|without|hardly|neither|nor|used to be"
@@ -28,11 +28,11 @@ _BETWEEN = (
     r"|even|ever|yet|been|be|was|were|is|are|get|getting|feel|feeling|looks?|seems?|any|anything"
     r"|a|an|the least|in the least|one bit|of it|of them|or)"
 )
-DENIED = rf"\b{_NO}\s+(?:{_BETWEEN}\s+){{0,3}}{_COMPLAINT}\w*"
-"""A complaint that the writer denies: "not broken", "isn't really annoying"."""
+NEGATED = rf"\b{_NO}\s+(?:{_BETWEEN}\s+){{0,3}}{_COMPLAINT}\w*"
+"""Negated complaint: "not broken", "isn't really annoying"."""
 
-STRENGTHENED = r"\bnot (?:only|just|merely|simply)\b"
-"""What looks like a denial and is none: "not only broken"."""
+INTENSIFIED = r"\bnot (?:only|just|merely|simply)\b"
+"""Apparent negation that is none: "not only broken"."""
 
 
 def _is(rows: ir.Table, kind: str) -> ir.BooleanValue:
@@ -48,13 +48,13 @@ def _ces(rows: ir.Table) -> ir.BooleanValue:
 
 
 def _latest_lowest(rows: ir.Table) -> ir.Value:
-    # Without the score in the order, answers of one day would be picked from by chance.
+    # The score makes the order of answers of one day deterministic.
     return rows.age.cast("float64") * 100.0 + rows.score
 
 
-def complains(text: ir.StringValue) -> ir.BooleanValue:
-    """Say whether a text has words of plain complaint that it does not deny."""
-    plain = text.lower().re_replace(STRENGTHENED, " ").re_replace(DENIED, " ")
+def has_complaint(text: ir.StringValue) -> ir.BooleanValue:
+    """Whether a text has words of complaint that are not negated."""
+    plain = text.lower().re_replace(INTENSIFIED, " ").re_replace(NEGATED, " ")
     return plain.re_search(NEGATIVE_WORDS)
 
 
@@ -178,7 +178,7 @@ FAMILY = Family(
             Aggregate(
                 TICKETS,
                 lambda r: (
-                    ibis.coalesce(complains(r.text), False)
+                    ibis.coalesce(has_complaint(r.text), False)
                     .cast("int64")
                     .sum(where=(r.age < 84) & is_counted(r))
                 ),
@@ -203,7 +203,9 @@ FAMILY = Family(
             Aggregate(
                 SURVEYS,
                 lambda r: (
-                    ibis.coalesce(complains(r.comment), False).cast("int64").sum(where=r.age < 364)
+                    ibis.coalesce(has_complaint(r.comment), False)
+                    .cast("int64")
+                    .sum(where=r.age < 364)
                 ),
             ),
             "complaints in surveys",

@@ -1,4 +1,4 @@
-"""Support: how many tickets, how bad, how long, and the silence after a spike."""
+"""Support signals: number, urgency and duration of tickets, and silence after a spike."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from features.signals.declare import (
 
 TICKETS = "support_tickets"
 
-LEAVING_CATEGORIES = ("cancel", "cancellation", "offboarding", "data_export", "termination")
-"""Tickets about leaving are the decision itself, not a signal of it: never counted."""
+CANCELLATION_CATEGORIES = ("cancel", "cancellation", "offboarding", "data_export", "termination")
+"""Categories of tickets about cancellation. They express the decision and are never counted."""
 
 MONEY_CATEGORIES = (
     "billing", "billing_question", "contract", "discount", "invoice", "invoices", "invoicing",
     "payment", "price", "prices", "pricing", "quote",
 )  # fmt: skip
-"""Tickets about what it costs: what little of a budget under pressure is seen before it is cut."""
+"""Categories of tickets about price and billing, an early sign of budget pressure."""
 
 URGENT = ("urgent", "high", "critical", "p1", "p2")
 
 
 def is_counted(rows: ir.Table) -> ir.BooleanValue:
-    """Tickets that are a signal: all but those about leaving."""
-    return ~rows.category.lower().isin(LEAVING_CATEGORIES) | rows.category.isnull()
+    """Whether a ticket counts as a signal: all except those about cancellation."""
+    return ~rows.category.lower().isin(CANCELLATION_CATEGORIES) | rows.category.isnull()
 
 
 def _is_about_money(rows: ir.Table) -> ir.BooleanValue:
@@ -48,7 +48,7 @@ def _is_open(rows: ir.Table) -> ir.BooleanValue:
 
 
 def _days_until(rows: ir.Table, moment: str) -> ir.Value:
-    # A ticket opened on a date alone counts from the end of that date: its answer may come before.
+    # A ticket with an opening date only counts from the end of that day; its answer may be earlier.
     return (rows[moment] - rows.day).clip(lower=0).cast("float64")
 
 

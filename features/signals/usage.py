@@ -1,4 +1,4 @@
-"""Product usage: how much, by whom, how broadly, and how that changes."""
+"""Usage signals: amount, users, breadth and their changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from features.signals.declare import (
 
 EVENTS = "usage_events"
 
-# Counting different users, days or features is grouping by them first: one pass for all windows.
+# Distinct users, days and features are counted by grouping first: one pass for all windows.
 PER_USER = {
     "days": lambda r: r.day.nunique(where=r.age < 28),
     "recent": lambda r: r.quantity.sum(where=r.age < 28),
@@ -347,8 +347,8 @@ FAMILY = Family(
             churn_sign=-1,
             expansion_sign=1,
         ),
-        # How many features are used at all says mostly how much is used. How evenly use is spread
-        # over them does not, and it is what a poor fit shows in first.
+        # The number of features in use mostly reflects the amount of use. Its concentration does
+        # not, and a poor fit shows in it first.
         Feature(
             "top_feature_share_84d",
             NestedAggregate(

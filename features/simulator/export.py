@@ -1,4 +1,4 @@
-"""A world as the files a company would hand over: other people's names, formats and habits."""
+"""Export of a simulation as source files with the names and formats of other systems."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from features.simulator.simulate import Simulation
 from features.tables.source_tables import TABLES
 
 TRUTH = "truth"
-"""Subfolder of what no source may read."""
+"""Subfolder of the ground truth, which no source reads."""
 
 LOCAL_ZONE = "Europe/Berlin"
-"""The call log writes wall-clock times of this zone, without saying so."""
+"""Time zone of the call log, which writes local times without a zone."""
 
 _ARROW = {
     "id": pa.string(),
@@ -36,20 +36,20 @@ _ARROW = {
 
 @dataclass(frozen=True)
 class Export:
-    """How one table leaves the company.
+    """Export of one table.
 
     Attributes
     ----------
     file : str
-        File name; the ending says the format.
+        File name; its ending decides the format.
     names : dict of str to str
-        Our column: theirs, where they differ.
+        Canonical column: exported column, where they differ.
     where : tuple of (str, str) or None
-        Only rows with this value in this column, and without the column.
+        Filter: rows with this value in this column; the column is dropped.
     local : bool
-        Instants as wall-clock times of `LOCAL_ZONE` rather than UTC.
+        Write instants as local times of `LOCAL_ZONE` instead of UTC.
     in_percent : str or None
-        A share that is written as 0 to 100.
+        Share column written as 0 to 100.
     """
 
     file: str
@@ -134,14 +134,14 @@ EXPORTS: tuple[tuple[str, Export], ...] = (
 
 
 def write_tables(world: Simulation, folder: Path) -> None:
-    """Write a world as files, each of them atomically, and its truth into ``truth/``.
+    """Write a simulation as files, atomically, and its ground truth into ``truth/``.
 
     Parameters
     ----------
-    world : World
+    world : Simulation
         From `features.simulator.simulate`.
     folder : Path
-        Made when it is not there; files of the same names are replaced.
+        Created if needed; existing files of the same names are replaced.
     """
     (folder / TRUTH).mkdir(parents=True, exist_ok=True)
     for table, export in EXPORTS:
@@ -156,7 +156,7 @@ def write_tables(world: Simulation, folder: Path) -> None:
 
 
 def _as_arrow(frame: pd.DataFrame, table: str) -> pa.Table:
-    """Return a table with the contract's types, whatever pandas kept them in."""
+    """Return a table with the types of the contract."""
     spec = TABLES[table].columns
     columns = {}
     for name in frame:
@@ -178,7 +178,7 @@ def _plain_arrow(frame: pd.DataFrame) -> pa.Table:
 
 
 def _as_text(world: Simulation, table: str, export: Export) -> pd.DataFrame:
-    """Return a table as the text of its CSV file."""
+    """Return a table as the text cells of its CSV file."""
     frame, spec = world.tables[table], TABLES[table].columns
     columns = {}
     for name in frame:
@@ -218,14 +218,14 @@ def _parquet_writer(table: pa.Table) -> Callable[[Path], None]:
 
 
 def _replace(path: Path, writer: Callable[[Path], None]) -> None:
-    """Write aside and rename, so that a reader sees the old file or the new one."""
+    """Write a temporary file and rename it, so readers see the old or the new file."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(descriptor)
-    aside = Path(name)
+    temporary = Path(name)
     try:
-        writer(aside)
-        aside.chmod(0o644)  # mkstemp makes it private
-        aside.replace(path)
+        writer(temporary)
+        temporary.chmod(0o644)  # mkstemp makes it private
+        temporary.replace(path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

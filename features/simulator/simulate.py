@@ -1,4 +1,4 @@
-"""One call from a seed to all tables and the truth."""
+"""Simulation of all source tables and the ground truth from a seed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from configs.runtime.errors import ConfigError
-from features.simulator.data_errors import Unreadable, spoil
+from features.simulator.data_errors import Unreadable, add_errors
 from features.simulator.ground_truth import truth_table
 from features.simulator.mechanism.accounts import (
     accounts_table,
-    draw_book,
+    draw_accounts,
     owners_table,
     rates_table,
 )
 from features.simulator.mechanism.calendar import Calendar, calendar_until, dates, seconds
 from features.simulator.mechanism.context import SimulationContext, with_arr
-from features.simulator.mechanism.decisions import decisions_table, live, subscription_rows
-from features.simulator.mechanism.hidden_states import draw_latents
+from features.simulator.mechanism.decisions import (
+    decisions_table,
+    simulate_decisions,
+    subscription_rows,
+)
+from features.simulator.mechanism.hidden_states import draw_hidden_states
 from features.simulator.tables.billing import (
     invoices_table,
     opportunities_table,
@@ -47,23 +51,23 @@ FEWEST_ACCOUNTS, FEWEST_MONTHS = 20, 6
 
 @dataclass(frozen=True)
 class Simulation:
-    """A simulated company: what it exports, and what is true of it.
+    """A simulated company: source tables and ground truth.
 
     Attributes
     ----------
     seed, now
-        What it was made from; the export was taken at `now`.
+        Seed, and the time of the export.
     tables : dict of str to DataFrame
-        Source tables by their name in the contracts, in the contracts' columns, with ``known_at``
-        where a source would deliver late. Instants are UTC, days are midnights without a zone.
+        Source tables by canonical name and with canonical columns, with ``known_at`` for tables
+        that arrive late. Instants are UTC, days are midnights without a zone.
     truth : DataFrame
-        One row per account and first of a month: the true chances
+        One row per account and first of a month: the true probabilities
         (`features.simulator.ground_truth`).
     decisions : DataFrame
         One row per decision taken before `now`: account_id, decided_on, effective_on, outcome
         (churn, contraction, expansion), reason.
     unreadable : dict
-        Table → column → row positions whose cell is written as text that is no date.
+        Table → column → positions of rows whose date is exported as unreadable text.
     """
 
     seed: int
@@ -79,7 +83,7 @@ def simulate(
     n_accounts: int = 800,
     months: int = 30,
     now: datetime = NOW,
-    mess: bool = True,
+    with_errors: bool = True,
 ) -> Simulation:
     """Simulate a company.
 
@@ -88,13 +92,13 @@ def simulate(
     seed : int
         The same seed and sizes give the same tables.
     n_accounts : int
-        Accounts that ever were, at least 20.
+        Number of accounts, including former ones; at least 20.
     months : int
-        Calendar months of history, the last one being that of `now`; at least 6.
+        Calendar months of history up to the month of `now`; at least 6.
     now : datetime
-        The moment the export is taken, UTC; nothing later shows in any table.
+        Time of the export, UTC; no table has later rows.
     mess : bool
-        Add the bad rows and gaps of real exports.
+        Add the data errors of real exports.
 
     Raises
     ------
@@ -109,67 +113,67 @@ def simulate(
     """
     if n_accounts < FEWEST_ACCOUNTS or months < FEWEST_MONTHS:
         raise ConfigError(
-            f"a world of {n_accounts} accounts and {months} months is too small to simulate",
-            fix=f"ask for at least {FEWEST_ACCOUNTS} accounts and {FEWEST_MONTHS} months",
+            f"{n_accounts} accounts and {months} months are too few to simulate",
+            fix=f"use at least {FEWEST_ACCOUNTS} accounts and {FEWEST_MONTHS} months",
         )
-    scene = simulate_tables(seed, n_accounts, calendar_until(now, months))
-    tables = _tables(scene)
-    tables, unreadable = spoil(tables, scene) if mess else (tables, {})
-    truth = truth_table(scene.book, scene.latents, scene.life, scene.calendar)
+    context = simulate_tables(seed, n_accounts, calendar_until(now, months))
+    tables = _tables(context)
+    tables, unreadable = add_errors(tables, context) if with_errors else (tables, {})
+    truth = truth_table(context.traits, context.hidden_states, context.decisions, context.calendar)
     ordered = {name: tables[name] for name in TABLES if name in tables}
-    moment = pd.Timestamp(scene.calendar.now, unit="s", tz="UTC").to_pydatetime()
-    return Simulation(seed, moment, ordered, truth, _decisions(scene), unreadable)
+    moment = pd.Timestamp(context.calendar.now, unit="s", tz="UTC").to_pydatetime()
+    return Simulation(seed, moment, ordered, truth, _decisions(context), unreadable)
 
 
 def simulate_tables(seed: int, n_accounts: int, calendar: Calendar) -> SimulationContext:
-    """Settle everybody's fate: who the accounts are, their hidden states, what they decide."""
-    book = draw_book(seed, n_accounts, calendar)
-    latents = draw_latents(seed, book, calendar)
-    life = live(seed, book, latents, calendar)
-    rows = with_arr(subscription_rows(life, calendar), book)
-    return SimulationContext(seed, book, latents, life, rows, calendar)
+    """Simulate accounts, hidden states and decisions, the basis of all tables."""
+    traits = draw_accounts(seed, n_accounts, calendar)
+    hidden_states = draw_hidden_states(seed, traits, calendar)
+    decisions = simulate_decisions(seed, traits, hidden_states, calendar)
+    rows = with_arr(subscription_rows(decisions, calendar), traits)
+    return SimulationContext(seed, traits, hidden_states, decisions, rows, calendar)
 
 
-def _tables(scene: SimulationContext) -> dict[str, pd.DataFrame]:
-    """Draw every source table, as clean as a source can be."""
-    usage = draw_usage(scene)
-    tickets, tickets_by_month = tickets_table(scene)
-    surveys, nps = surveys_table(scene)
-    parts = health_parts(scene, usage.rows_by_month, tickets_by_month, nps)
+def _tables(context: SimulationContext) -> dict[str, pd.DataFrame]:
+    """Draw every source table without data errors."""
+    usage = draw_usage(context)
+    tickets, tickets_by_month = tickets_table(context)
+    surveys, nps = surveys_table(context)
+    parts = health_parts(context, usage.rows_by_month, tickets_by_month, nps)
     score = health_scores(parts)
-    since = int(scene.rows["started"].min())
+    since = int(context.rows["started"].min())
     tables = {
-        "accounts": accounts_table(scene.book),
-        "subscriptions": subscriptions_table(scene),
-        "usage_events": usage_table(usage, scene),
-        "entitlements": entitlements_table(scene),
+        "accounts": accounts_table(context.traits),
+        "subscriptions": subscriptions_table(context),
+        "usage_events": usage_table(usage, context),
+        "entitlements": entitlements_table(context),
         "support_tickets": tickets,
         "survey_responses": surveys,
-        "contacts": contacts_table(scene),
-        "opportunities": opportunities_table(scene),
-        "invoices": invoices_table(scene),
-        "touches": touches_table(scene, is_red(score)),
-        "milestones": milestones_table(scene),
-        "health_scores": health_table(scene, score, parts),
-        "owners": owners_table(scene.book, scene.calendar),
-        "rates": rates_table(scene.seed, since, scene.calendar),
+        "contacts": contacts_table(context),
+        "opportunities": opportunities_table(context),
+        "invoices": invoices_table(context),
+        "touches": touches_table(context, is_red(score)),
+        "milestones": milestones_table(context),
+        "health_scores": health_table(context, score, parts),
+        "owners": owners_table(context.traits, context.calendar),
+        "rates": rates_table(context.seed, since, context.calendar),
     }
-    return {name: _arrived(table, scene) for name, table in tables.items()}
+    return {name: _arrived(table, context) for name, table in tables.items()}
 
 
-def _arrived(table: pd.DataFrame, scene: SimulationContext) -> pd.DataFrame:
-    """Leave out the rows that had not arrived by `now`."""
+def _arrived(table: pd.DataFrame, context: SimulationContext) -> pd.DataFrame:
+    """Leave out rows that arrive after `now`."""
     moment = next((name for name in ("known_at", "created_at") if name in table), None)
     if moment is None:
         return table
-    return table[seconds(table[moment]) < scene.calendar.now].reset_index(drop=True)
+    return table[seconds(table[moment]) < context.calendar.now].reset_index(drop=True)
 
 
-def _decisions(scene: SimulationContext) -> pd.DataFrame:
-    events = decisions_table(scene.life, scene.calendar)
+def _decisions(context: SimulationContext) -> pd.DataFrame:
+    events = decisions_table(context.decisions, context.calendar)
     return pd.DataFrame(
         {
-            "account_id": scene.book.account_id[events["account"].to_numpy()],
+            "account_id": context.traits.account_id[events["account"].to_numpy()],
             "decided_on": dates(events["decided"].to_numpy()),
             "effective_on": dates(events["effective"].to_numpy()),
             "outcome": events["outcome"],

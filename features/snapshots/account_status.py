@@ -1,6 +1,6 @@
-"""Where an account stands at as_of: its status, its value, and the renewal ahead.
+"""Account status at as_of: status, ARR and next renewal.
 
-Every entity has a status and none vanishes. The same known-time rules hold as for features.
+Every entity has a status. The point-in-time rules of features apply.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from features.tables.point_in_time import as_known
 from features.tables.source_tables import TABLES
 
 SHORT_TERM_DAYS = 45
-"""Terms shorter than this are month to month: asked about the horizon, not about a renewal."""
+"""Length below which terms are month to month and predicted over the horizon."""
 
 ACTIVITY = tuple(name for name, spec in TABLES.items() if spec.activity)
 
@@ -31,32 +31,32 @@ COLUMNS = {
     "entity_id": "the entity",
     "as_of_day": "day index of as_of",
     "status": "a key of STATUSES",
-    "tenure_days": "days since the account began",
+    "tenure_days": "days since the start of the account",
     "arr": "annual value in the reporting currency, to the cent, null without live terms; "
     "without contracts the spend of the last 364 days",
-    "is_under_contract": "a renewal lies ahead",
+    "is_under_contract": "a renewal date lies ahead",
     "renews_day": "day index of the renewal of the largest contract, null without",
     "notice_day": "day index of the last day on which notice counts, null without",
     "last_active_days": "days since any activity, null when never",
-    "has_room": "True when more could be sold to it (`growth.room`)",
+    "has_room": "True when the account has room to grow (`room` in company.yaml)",
 }
 
 
 def activity_table(tables: Mapping[str, object]) -> str | None:
-    """Return the table whose rows say that an account is active: usage first."""
+    """Return the activity table of a company: usage, if present."""
     return next((name for name in ACTIVITY if name in tables), None)
 
 
 def activity_rows(name: str, daily: ir.Table) -> ir.Table:
-    """Return the rows of an activity table that show an account doing something.
+    """Return the rows of an activity table that count as activity.
 
-    A credit note, a refund, a failed charge and a charge of nothing do not; neither do events with
-    a quantity of zero, which daily tables leave out.
+    Credit notes, refunds, failed charges and charges of 0 do not count; events with a quantity of
+    zero are already left out of daily tables.
     """
     return daily.filter(is_charge(daily)) if name == "invoices" else daily
 
 
-def standing_table(
+def account_status_table(
     daily: Mapping[str, ir.Table],
     grid: ir.Table,
     cohort: Cohort,
@@ -68,7 +68,7 @@ def standing_table(
     Raises
     ------
     ConfigError
-        `room` rests on a column the company does not bring.
+        `room` needs a column that is not mapped.
     """
     result = _with_activity(grid, daily)
     if "subscriptions" in daily:
@@ -85,7 +85,7 @@ def standing_table(
 
 
 def grace_days(term_days: ir.Value, cohort: Cohort) -> ir.Value:
-    """Days a renewal may be late before it counts as lost."""
+    """Return the days a renewal may be late before it counts as lost."""
     is_short = term_days.fill_null(365) < SHORT_TERM_DAYS
     return is_short.ifelse(cohort.monthly_grace_days, cohort.grace_days)
 
@@ -120,7 +120,7 @@ def _with_terms(result: ir.Table, rows: ir.Table, cohort: Cohort) -> ir.Table:
     counts = ranked.fate.isin(("held", "awaits"))
     is_unknown = ranked.arr.isnull().any(where=counts).fill_null(False)
     facts = ranked.group_by(KEY).agg(
-        # One amount that is not known makes the sum unknown: a part is not the whole.
+        # One unknown amount makes the sum unknown.
         arr=is_unknown.ifelse(ibis.null("float64"), ranked.arr.sum(where=counts)),
         n_live=ranked.count(where=ranked.fate == "held"),
         _renews=ranked.renews_day.max(where=main),
@@ -154,17 +154,17 @@ def _with_terms(result: ir.Table, rows: ir.Table, cohort: Cohort) -> ir.Table:
 
 
 def _with_fates(rows: ir.Table) -> ir.Table:
-    """Return all terms with their fate: unpaid ones hold until they end, and are never lost."""
-    kept = [*rows.columns, "fate"]
-    resolved = resolve_terms(rows, rows.as_of_day, ["as_of_day"]).select(*kept)
+    """Return all terms with their fate; unpaid terms hold until they end and are never lost."""
+    columns = [*rows.columns, "fate"]
+    resolved = resolve_terms(rows, rows.as_of_day, ["as_of_day"]).select(*columns)
     free = rows.filter(~paid(rows))
     fate = free.ended_day.isnull().ifelse("held", "continued")
-    return ibis.union(resolved, free.mutate(fate=fate).select(*kept))
+    return ibis.union(resolved, free.mutate(fate=fate).select(*columns))
 
 
 def _with_room(result: ir.Table, rows: ir.Table, room: GrowthRoom) -> ir.Table:
-    """Say who has none: an account whose live terms are all full, and lacks no product."""
-    _require_told(rows, room)
+    """Add has_room: False for accounts whose live terms are all full and that lack no product."""
+    _check_room_columns(rows, room)
     checks = []
     if "max_seats" in rows.columns and "seats" in rows.columns:
         checks.append(rows.seats >= rows.max_seats)
@@ -188,25 +188,25 @@ def _with_room(result: ir.Table, rows: ir.Table, room: GrowthRoom) -> ir.Table:
     )
 
 
-def _require_told(rows: ir.Table, room: GrowthRoom) -> None:
+def _check_room_columns(rows: ir.Table, room: GrowthRoom) -> None:
     wanted = {"plan": room.top_plans, "product": room.products}
     for column, names in wanted.items():
         if names and column not in rows.columns:
             raise ConfigError(
-                f"room names {', '.join(names)}, and subscriptions has no {column} to tell by",
+                f"room names {', '.join(names)}, but subscriptions has no {column}",
                 where=f"room.{'top_plans' if column == 'plan' else 'products'}",
                 fix=f"map tables.subscriptions.columns.{column}, or leave it out",
             )
 
 
 def _in_cents(money: ir.Value) -> ir.Value:
-    """Round what is shown to cents: the last digits come from exact sums, not from prices."""
+    """Round an amount to cents."""
     return money.cast("float64").round(2)
 
 
 def _with_spend(result: ir.Table, daily: Mapping[str, ir.Table], cohort: Cohort) -> ir.Table:
-    """Return the standing without contracts: active or silent, worth what is spent."""
-    result = result.mutate(arr=ibis.null("float64"), _silent_days=cohort.active_within_days)
+    """Add the status of accounts without contracts: active or inactive, ARR from their spend."""
+    result = result.mutate(arr=ibis.null("float64"), _inactive_days=cohort.active_within_days)
     if "invoices" in daily and "amount" in daily["invoices"].columns:
         rows = as_known("invoices", daily["invoices"], result.select("entity_id", "as_of_day"))
         result = _with_billing(
@@ -214,7 +214,7 @@ def _with_spend(result: ir.Table, daily: Mapping[str, ir.Table], cohort: Cohort)
         )
     status = ibis.cases(
         (result.last_active_days.isnull(), "insufficient_data"),
-        (result.last_active_days > result._silent_days, "closed"),
+        (result.last_active_days > result._inactive_days, "closed"),
         (result.tenure_days < cohort.min_tenure_days, "too_new"),
         else_="scored",
     )
@@ -229,10 +229,10 @@ def _with_spend(result: ir.Table, daily: Mapping[str, ir.Table], cohort: Cohort)
 def _with_billing(
     result: ir.Table, rows: ir.Table, cohort: Cohort, *, is_activity: bool
 ) -> ir.Table:
-    """Add the spend of a year, and how long who is billed regularly may be silent.
+    """Add the spend of a year, and the allowed inactivity of regularly billed accounts.
 
-    A yearly charge counts until the next one is due and late: it comes a few days later than the
-    364 days that other charges are counted for.
+    A yearly charge counts until the next one is overdue, a few days longer than the 364 days of
+    other charges.
     """
     cycles = billing_cycles(rows, ["as_of_day"])
     due = attach(rows, cycles, KEY, "cycle_days", "last_day")
@@ -244,11 +244,11 @@ def _with_billing(
     )
     facts = due.group_by(KEY).agg(spent=due.amount.sum(where=counts), _late=late.max())
     joined = attach(result, facts, KEY, "spent", "_late")
-    # Accounts that were never invoiced spend nothing; credits beyond the charges are not worth.
+    # Accounts without invoices have 0; credits beyond the charges do not count.
     spend = ibis.coalesce(joined.spent, 0.0).clip(lower=0.0)
-    patience = ibis.greatest(joined._late.fill_null(0), cohort.active_within_days)
+    allowed_days = ibis.greatest(joined._late.fill_null(0), cohort.active_within_days)
     return joined.mutate(
-        arr=_in_cents(spend), _silent_days=patience if is_activity else joined._silent_days
+        arr=_in_cents(spend), _inactive_days=allowed_days if is_activity else joined._inactive_days
     )
 
 
@@ -259,5 +259,5 @@ __all__ = [
     "activity_rows",
     "activity_table",
     "grace_days",
-    "standing_table",
+    "account_status_table",
 ]

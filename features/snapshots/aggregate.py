@@ -1,4 +1,4 @@
-"""From declarations to one ibis expression per family: what the engine runs."""
+"""Compilation of a signal family to one ibis expression."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def family_table(
     Parameters
     ----------
     family : Family
-        Already reduced to what the data supports (`Family.available`).
+        Family reduced to the features the data supports (`Family.available`).
     daily : mapping of str to ibis.Table
         Daily tables by source name.
     grid : ibis.Table
@@ -51,13 +51,13 @@ def family_table(
             history=history.get(table, False),
         )
         result = _add_aggregates(result, family, table, rows)
-    result = _add_own(result, family)
+    result = _add_derived(result, family)
     emitted = {name: _finite(result[name]) for name in (item.name for item in family.features)}
     return result.select(*KEY, **emitted)
 
 
 def _recent(daily: ir.Table, grid: ir.Table, lookback_days: int) -> ir.Table:
-    """Leave out rows too old for any row of the grid."""
+    """Leave out rows that are too old for every row of the grid."""
     oldest = grid.as_of_day.min().as_scalar() - lookback_days
     return daily.filter(daily.day > oldest)
 
@@ -83,7 +83,7 @@ def _add_aggregates(result: ir.Table, family: Family, table: str, rows: ir.Table
 
 
 def _by_inner(keyed: dict[str, NestedAggregate]) -> list[dict[str, NestedAggregate]]:
-    """Group per-key features that share their first aggregation, so it is done once."""
+    """Group nested aggregates that share their inner aggregation, so it runs once."""
     groups: dict[tuple[str, int], dict[str, NestedAggregate]] = {}
     for name, value in keyed.items():
         groups.setdefault((value.key, id(value.inner)), {})[name] = value
@@ -92,7 +92,7 @@ def _by_inner(keyed: dict[str, NestedAggregate]) -> list[dict[str, NestedAggrega
 
 def _aggregate_twice(rows: ir.Table, group: dict[str, NestedAggregate]) -> ir.Table:
     first = next(iter(group.values()))
-    # What carries no key (an event without a user) is nobody's.
+    # Rows without a key, such as events without a user, are left out.
     named = rows.filter(rows[first.key].notnull())
     inner = named.group_by([*KEY, first.key]).agg(
         **{name: compute(named) for name, compute in first.inner.items()}
@@ -111,26 +111,26 @@ def _attach(result: ir.Table, sums: ir.Table, empty: dict[str, float | None]) ->
     return joined.select(*(joined[name] for name in result.columns), **columns)
 
 
-def _add_own(result: ir.Table, family: Family) -> ir.Table:
-    """Add computed columns in as few passes as their dependencies allow."""
-    waiting: list[Feature | Intermediate] = [
+def _add_derived(result: ir.Table, family: Family) -> ir.Table:
+    """Add derived columns in as few passes as their dependencies allow."""
+    pending: list[Feature | Intermediate] = [
         c for c in family.columns if isinstance(c.value, Derived)
     ]
     schema = {**GRID_SCHEMA, **{column.name: "float64" for column in family.columns}}
-    made = set(result.columns)
-    later = {column.name for column in waiting} - set(GRID_SCHEMA)
-    while waiting:
+    computed = set(result.columns)
+    later = {column.name for column in pending} - set(GRID_SCHEMA)
+    while pending:
         ready = [
             column
-            for column in waiting
-            if not (_needs(column, schema) & later) and _needs(column, schema) <= made
+            for column in pending
+            if not (_needs(column, schema) & later) and _needs(column, schema) <= computed
         ]
         result = result.mutate(
             **{c.name: c.value.compute(result) for c in ready if isinstance(c.value, Derived)}
         )
-        made |= {column.name for column in ready}
-        later -= made
-        waiting = [column for column in waiting if column not in ready]
+        computed |= {column.name for column in ready}
+        later -= computed
+        pending = [column for column in pending if column not in ready]
     return result
 
 
@@ -140,7 +140,7 @@ def _needs(column: Feature | Intermediate, schema: dict[str, str]) -> set[str]:
 
 
 def _finite(value: ir.Value) -> ir.Value:
-    """Infinite and not-a-number become unknown, −0 becomes 0: nothing downstream has to guess."""
+    """Return a number with infinite values and NaN as null, and −0 as 0."""
     number = value.cast("float64")
     return ibis.cases(
         (number.isnan() | number.isinf(), ibis.null("float64")),

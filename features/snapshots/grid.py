@@ -1,9 +1,8 @@
-"""The grid of (entity, as_of), and one immutable snapshot set per family and as_of.
+"""Grid of (entity, as_of), and immutable snapshots per family and as_of.
 
-``snapshots/<family>/<version>/<as_of>/part.parquet``: the version is the identity of the family's
-code and of the configuration it depends on, so changed code is a new version and never a restated
-row. Each as_of keeps the fingerprint of what was known by then; it is rebuilt only when that
-changes.
+``snapshots/<family>/<version>/<as_of>/part.parquet``: the version identifies the code of the family
+and its configuration, so changed code creates a new version and never changes stored rows. Each
+as_of stores the fingerprint of the facts known by then and is rebuilt only when that changes.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from configs.schema.workspace import Workspace
 from features.days import KEY, day_index, index_day
 from features.signals import FAMILIES
 from features.signals.declare import Family
-from features.snapshots.account_status import ACTIVITY, activity_table, standing_table
+from features.snapshots.account_status import ACTIVITY, account_status_table, activity_table
 from features.snapshots.aggregate import family_table
 from features.tables.catalog import FeatureInfo
 from features.tables.daily_tables import date_day, to_daily, visibility
@@ -44,17 +43,19 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 
-STANDING = "standing"
-NOT_SIGNALS = {"labels", "outcomes", "owners", "rates", "health_scores"}
-"""Source tables no signal reads: outcomes, and what is only shown or compared with."""
+ACCOUNT_STATUS = "standing"
+"""Name of the snapshot set with the account status."""
 
-STANDING_READS = {*ACTIVITY, "subscriptions"}
+NOT_SIGNALS = {"labels", "outcomes", "owners", "rates", "health_scores"}
+"""Source tables that no signal reads."""
+
+STATUS_TABLES = {*ACTIVITY, "subscriptions"}
 
 CHUNK = 26
-"""as_ofs computed in one query: bounds memory."""
+"""as_ofs per query: bounds memory."""
 
 DAY_PATTERN = "????-??-??"
-"""Matches the folders of finished snapshots; ``*`` would match what a killed run left behind."""
+"""Matches folders of finished snapshots, not the temporary folders of killed runs."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,13 @@ class SnapshotSet:
     Attributes
     ----------
     family : str
-        Name of the family, or ``standing``.
+        Name of the family, or `ACCOUNT_STATUS`.
     version : str
         Identity of code and configuration.
     folder : pathlib.Path
         ``snapshots/<family>/<version>``.
     info : tuple of FeatureInfo
-        The features, in column order; empty for ``standing``.
+        The features, in column order; empty for the account status.
     """
 
     family: str
@@ -90,16 +91,16 @@ class SnapshotSet:
 
 @dataclass(frozen=True)
 class Snapshots:
-    """What was built.
+    """Snapshots of all families over the grid.
 
     Attributes
     ----------
     days : tuple of date
-        The grid, ascending; the last one is the book: the latest moment that is scored.
+        The grid, ascending; the last as_of is the one that is scored.
     sets : dict of str to SnapshotSet
-        By family; ``standing`` among them.
+        Snapshot sets by family, including `ACCOUNT_STATUS`.
     dropped : dict of str to str
-        Declared features that the data cannot support, and what they lack.
+        Declared features without the data they need, and the missing columns.
     """
 
     days: tuple[date, ...]
@@ -108,7 +109,7 @@ class Snapshots:
 
     @property
     def book_on(self) -> date:
-        """The latest as_of: what is scored."""
+        """The latest as_of, which is scored."""
         return self.days[-1]
 
     @property
@@ -118,14 +119,14 @@ class Snapshots:
 
 
 def grid_days(workspace: Workspace, first_fact: date, now: datetime) -> list[date]:
-    """Return the grid: calendar moments since `start_on`, and today's midnight for the book.
+    """Return the grid: calendar days since `start_on`, and today.
 
     Parameters
     ----------
     workspace : Workspace
-        Its grid says how often, and from when.
+        Workspace with the grid configuration.
     first_fact : date
-        The first row of the table that says who is active; the default start is 182 days later.
+        First row of the activity table; the default start is 182 days later.
     now : datetime
         The clock.
     """
@@ -135,7 +136,7 @@ def grid_days(workspace: Workspace, first_fact: date, now: datetime) -> list[dat
         raise DataError(
             f"the first possible as_of, {start}, lies after now, {last}: there is no history",
             where="grid.start_on" if workspace.company.grid.start_on else "the activity tables",
-            fix="bring at least half a year of activity, or set grid.start_on in company.yaml",
+            fix="provide at least half a year of activity, or set grid.start_on in company.yaml",
         )
     days = grid_moments(workspace.company.grid.every, start, last)
     return days if days and days[-1] == last else [*days, last]
@@ -144,12 +145,12 @@ def grid_days(workspace: Workspace, first_fact: date, now: datetime) -> list[dat
 def build_snapshots(
     workspace: Workspace, loaded: Loaded, now: datetime, progress: Progress = lambda _: None
 ) -> Snapshots:
-    """Build what is missing of every family at every as_of, and return all of it.
+    """Build missing snapshots of every family and as_of, and return all snapshots.
 
     Raises
     ------
     DataError
-        When there is no history to build from.
+        There is no history to build from.
     """
     engine = connect(workspace.state.scratch)
     daily, history, identity = daily_tables(engine, workspace, loaded, progress)
@@ -171,32 +172,32 @@ def build_snapshots(
         if usable.features:
             version = digest(code, [item.name for item in usable.columns], identity)
             snapshots.sets[family.name] = _build_set(build, usable, version)
-    standing = digest(
+    version = digest(
         code,
         workspace.company.cohort.model_dump(),
         workspace.company.room.model_dump(),
         {name: sorted(columns[name]) for name in sorted(columns)},
         identity,
     )
-    snapshots.sets[STANDING] = _build_set(build, None, standing)
+    snapshots.sets[ACCOUNT_STATUS] = _build_set(build, None, version)
     return snapshots
 
 
-def standing_at(
+def account_status_at(
     engine: Backend, workspace: Workspace, loaded: Loaded, days: list[date]
 ) -> ir.Table:
-    """Return where each account stood at any past days, by what is known of them at present.
+    """Return the account status at any past days, from the current tables.
 
-    One row per (entity_id, as_of_day), as the snapshots of ``standing``; nothing is kept.
+    One row per (entity_id, as_of_day), as in the account status snapshots; nothing is cached.
     """
     daily, history, _ = daily_tables(engine, workspace, loaded, lambda _: None)
     grid = grid_at(daily["accounts"], days)
-    return standing_table(daily, grid, workspace.company.cohort, history)
+    return account_status_table(daily, grid, workspace.company.cohort, history)
 
 
 @dataclass(frozen=True)
 class _Build:
-    """What every set of one run is built from."""
+    """Inputs shared by all snapshot sets of one build."""
 
     workspace: Workspace
     daily: Mapping[str, ir.Table]
@@ -209,7 +210,7 @@ class _Build:
 def daily_tables(
     engine: Backend, workspace: Workspace, loaded: Loaded, progress: Progress
 ) -> tuple[dict[str, ir.Table], dict[str, bool], str]:
-    """Write the daily tables that are out of date; return all as engine tables."""
+    """Write outdated daily tables; return all daily tables, history flags and an identity."""
     company = workspace.company
     history = {
         name: company.tables[name].history for name in loaded.tables if name in company.tables
@@ -224,7 +225,7 @@ def daily_tables(
         target = workspace.state.daily / name
         wanted = {"identity": digest(info.identity, rates_print, identity, code)}
         if read_manifest(target) != wanted:
-            progress(f"putting {name} on days ({info.rows:,} rows)")
+            progress(f"{name}: daily table of {info.rows:,} rows")
             rates = engine.read_parquet(loaded.tables["rates"].path) if rates_print else None
             table = to_daily(
                 name,
@@ -246,7 +247,7 @@ def _days_with_labels(
     daily: Mapping[str, ir.Table],
     now: datetime,
 ) -> list[date]:
-    """Return the grid, with the moments of a labels table that have come added to it."""
+    """Return the grid, with the past as_ofs of the labels table added."""
     table = activity_table(daily)
     if table is None:
         raise DataError(
@@ -264,7 +265,7 @@ def _days_with_labels(
 
 
 def _fingerprints(daily: Mapping[str, ir.Table], days: list[date]) -> dict[date, dict[str, str]]:
-    """Return, per as_of and table, the identity of everything known by then."""
+    """Return the identity of all facts known by each as_of, per table."""
     prints: dict[date, dict[str, str]] = {day: {} for day in days}
     for name, table in sorted(daily.items()):
         facts = _facts(name, table)
@@ -283,10 +284,9 @@ def _fingerprints(daily: Mapping[str, ir.Table], days: list[date]) -> dict[date,
 
 
 def _facts(name: str, table: ir.Table) -> ir.Table:
-    """Return one number per fact and the day it was known.
+    """Return a hash per fact and the day it was known.
 
-    The values that a row is written with are one fact; each value that becomes visible later is
-    another, known when it does.
+    The initial values of a row are one fact; each value that becomes visible later is another one.
     """
     since = {c: day for c, day in visibility(name).items() if c in table.columns}
     written = [column for column in table.columns if column not in since]
@@ -304,17 +304,17 @@ def _facts(name: str, table: ir.Table) -> ir.Table:
 
 
 def _row_hash(table: ir.Table, columns: list[str], kind: str = "") -> ir.IntegerValue:
-    """Return a number under 2³¹ for each row as a whole: sums of it name a set of rows.
+    """Return a hash below 2³¹ of each whole row; sums of it identify a set of rows.
 
-    Hashing column by column would not notice values that change places between rows.
+    Hashing column by column would miss values swapped between rows.
     """
     values = {f"c{place}": table[column] for place, column in enumerate(columns)}
     return ibis.struct({"kind": ibis.literal(kind), **values}).hash() % 2147483647
 
 
 def _build_set(build: _Build, family: Family | None, version: str) -> SnapshotSet:
-    name = family.name if family else STANDING
-    reads = {"accounts", *(family.tables if family else STANDING_READS)}
+    name = family.name if family else ACCOUNT_STATUS
+    reads = {"accounts", *(family.tables if family else STATUS_TABLES)}
     info = tuple(item.info(name) for item in family.features) if family else ()
     folder = build.workspace.state.snapshots / name / version
     _sweep(folder)
@@ -329,7 +329,7 @@ def _build_set(build: _Build, family: Family | None, version: str) -> SnapshotSe
         table = (
             family_table(family, build.daily, grid, build.history)
             if family
-            else standing_table(
+            else account_status_table(
                 build.daily,
                 grid,
                 build.workspace.company.cohort,
@@ -348,7 +348,7 @@ def _known_identity(prints: Mapping[str, str], reads: set[str]) -> str:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed runs left behind; the caller holds the state directory's lock."""
+    """Remove temporary folders of killed runs; the caller holds the state lock."""
     for leftover in folder.glob(".*/"):
         shutil.rmtree(leftover)
 
@@ -358,7 +358,7 @@ def grid_at(accounts: ir.Table, days: list[date]) -> ir.Table:
     moments = ibis.memtable({"as_of_day": [day_index(day) for day in days]})
     pairs = accounts.cross_join(moments)
     known = pairs.filter(pairs.day <= pairs.as_of_day, pairs.known_day <= pairs.as_of_day)
-    # Only what was known by then: a beginning corrected later must not move an older row.
+    # A start date corrected later must not change older rows.
     began = known.group_by(KEY).agg(created_day=known.day.min())
     return began.select(*KEY, tenure_days=began.as_of_day - began.created_day)
 
@@ -369,8 +369,8 @@ def _by_day(table: pa.Table, days: list[date]) -> Iterator[tuple[date, pa.Table]
         part = table.filter(pc.equal(table["as_of_day"], day_index(day))).sort_by("entity_id")
         moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
         stamp = pa.array([moment] * len(part), pa.timestamp("us", tz="UTC"))
-        # The snapshot's created time is its as_of: a backfill stamped with today would be
-        # invisible to every earlier training row.
+        # created_at equals as_of: a backfill stamped with the current time would be invisible to
+        # every earlier training row.
         part = part.append_column("as_of", stamp).append_column("created_at", stamp)
         yield day, part
 

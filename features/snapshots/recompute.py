@@ -1,7 +1,7 @@
-"""A past as_of, computed again from today's tables: what the snapshots should hold.
+"""Recomputation of a past as_of from current tables, to check the stored snapshots.
 
-The daily tables are changed before anything is computed from them (cut to what was known by then,
-or without some rows), and the result is compared with what is stored. Nothing is written.
+The daily tables are changed first (cut to what was known by then, or without some rows), and the
+result is compared with the stored features. Nothing is written.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from features.days import day_index
 from features.signals import FAMILIES
 from features.signals.support import TICKETS, is_counted
 from features.snapshots.aggregate import family_table
-from features.snapshots.grid import STANDING, Snapshots, grid_at, read_snapshot
+from features.snapshots.grid import ACCOUNT_STATUS, Snapshots, grid_at, read_snapshot
 from features.tables.daily_tables import visibility
 from features.tables.duckdb_engine import connect
 
 Tables = Mapping[str, ir.Table]
 
 
-def daily_tables_at(workspace: Workspace, names: Sequence[str]) -> dict[str, ir.Table]:
-    """Return the daily tables that the last build wrote, of the sources named that have one."""
+def read_daily_tables(workspace: Workspace, names: Sequence[str]) -> dict[str, ir.Table]:
+    """Return the daily tables of the last build for the named sources."""
     engine = connect(workspace.state.scratch)
     paths = {name: workspace.state.daily / name / "data.parquet" for name in names}
     return {name: engine.read_parquet(path) for name, path in paths.items() if path.is_file()}
 
 
-def as_known_by(daily: Tables, day: date) -> dict[str, ir.Table]:
-    """Return the daily tables as they stood at 00:00 UTC of `day`, later rows and values gone."""
+def daily_tables_known_by(daily: Tables, day: date) -> dict[str, ir.Table]:
+    """Return the daily tables as known at 00:00 UTC of `day`."""
     return {name: _cut(name, table, day_index(day)) for name, table in daily.items()}
 
 
@@ -48,14 +48,14 @@ def _cut(name: str, table: ir.Table, upto: int) -> ir.Table:
     return kept.mutate(**hidden)
 
 
-def without_leaving_tickets(daily: Tables) -> dict[str, ir.Table]:
-    """Return the daily tables without the tickets that no feature may count."""
+def without_cancellation_tickets(daily: Tables) -> dict[str, ir.Table]:
+    """Return the daily tables without tickets about cancellation."""
     tickets = daily[TICKETS]
     return {**daily, TICKETS: tickets.filter(is_counted(tickets))}
 
 
 def ticket_categories(daily: Tables) -> dict[str, int]:
-    """Return the tickets of each category, lower case; empty where no ticket has one."""
+    """Return the number of tickets per lower-case category."""
     if TICKETS not in daily:
         return {}
     tickets = daily[TICKETS].filter(daily[TICKETS].category.notnull())
@@ -64,7 +64,7 @@ def ticket_categories(daily: Tables) -> dict[str, int]:
     return {str(row["category"]): int(row["n"]) for row in rows}
 
 
-def rebuilt(
+def recomputed(
     workspace: Workspace,
     snapshots: Snapshots,
     daily: Tables,
@@ -79,9 +79,9 @@ def rebuilt(
     workspace : Workspace
         The company.
     snapshots : Snapshots
-        Says which families were built.
+        Snapshots with the families that were built.
     daily : mapping of str to ibis.Table
-        From `daily_tables_at`, changed as one likes.
+        Daily tables from `read_daily_tables`, possibly changed.
     day : date
         The as_of.
     reading : str, optional
@@ -104,9 +104,9 @@ def rebuilt(
     return pd.concat(parts, axis=1) if parts else pd.DataFrame()
 
 
-def stored(snapshots: Snapshots, day: date) -> pd.DataFrame:
-    """Return the features of one as_of as the snapshots hold them, in the form of `rebuilt`."""
-    names = sorted(name for name in snapshots.sets if name != STANDING)
+def stored_features(snapshots: Snapshots, day: date) -> pd.DataFrame:
+    """Return the stored features of one as_of in the form of `recomputed`."""
+    names = sorted(name for name in snapshots.sets if name != ACCOUNT_STATUS)
     parts = [read_snapshot(snapshots, name, day).to_pandas() for name in names]
     return pd.concat([_framed(part) for part in parts], axis=1)
 

@@ -1,7 +1,7 @@
-"""Whether an entity is predicted, and if not, why: the words of its status. Light to import.
+"""Account statuses and their meaning. Light to import.
 
-``no_room_to_grow`` concerns one outcome: expansion is withheld with it, churn is predicted still.
-It is an account's whole status only where nothing but expansion is asked.
+``no_room_to_grow`` concerns expansion only: churn is still predicted. It is the status of an
+account only where expansion is the only target.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Status = Literal[
 ]
 
 NOT_CUSTOMERS = ("closed",)
-"""Statuses of accounts that are in no count of customers; they are counted apart."""
+"""Statuses of accounts that are not counted as customers."""
 
 STATUSES: dict[Status, str] = {
     "scored": "predicted",
     "too_new": "younger than the minimum tenure",
     "notice_given": "has already given notice",
-    "pending_renewal": "the renewal date has passed, the answer is awaited",
-    "no_room_to_grow": "holds all there is to sell: not asked about growth",
-    "insufficient_data": "nothing known to predict from",
-    "closed": "has left, or has been silent too long",
+    "pending_renewal": "renewal date passed, renewal not confirmed",
+    "no_room_to_grow": "has every product and tier: no expansion predicted",
+    "insufficient_data": "no data to predict from",
+    "closed": "left, or inactive for too long",
 }

@@ -1,4 +1,4 @@
-"""Reads a company's subscriptions into the frame the revenue ledger works on."""
+"""Subscriptions and invoices as frames for the revenue ledger."""
 
 from __future__ import annotations
 
@@ -18,25 +18,17 @@ if TYPE_CHECKING:
 
 
 def daily_frame(engine: Backend, loaded: Loaded, name: str, currency: str) -> pd.DataFrame:
-    """Return a canonical table on whole days, money in the reporting currency.
-
-    Rows of test accounts are left out.
-    """
+    """Return a canonical table on whole days, money in the reporting currency."""
     rates = engine.read_parquet(loaded.tables["rates"].path) if "rates" in loaded.tables else None
     info = loaded.tables[name]
     source = engine.read_parquet(info.path)
     rows = to_daily(name, source, rates, history=info.history, currency=currency)
-    accounts = loaded.info("accounts")
-    if "is_test" in accounts.columns:
-        people = engine.read_parquet(accounts.path)
-        tests = people.filter(people.is_test).select(entity_id=people.account_id)
-        rows = rows.anti_join(tests, "entity_id")
     frame: pd.DataFrame = rows.to_pandas()
     return frame
 
 
 def read_terms(loaded: Loaded, currency: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return a company's terms as the ledger reads them; see `priced_terms`."""
+    """Return the terms of a company; see `priced_terms`."""
     return priced_terms(_read(loaded, "subscriptions", currency), currency)
 
 
@@ -55,9 +47,9 @@ def _read(loaded: Loaded, name: str, currency: str) -> pd.DataFrame:
 
 
 def priced_terms(daily: pd.DataFrame, currency: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the terms the ledger reads, columns of `TERM_COLUMNS`, from the daily table.
+    """Return terms with columns of `TERM_COLUMNS` from the daily table, and the accounts left out.
 
-    The second value names the accounts left out: they hold terms whose ARR is not known.
+    Accounts that hold terms without a known ARR are left out.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Subscription rows that a billing system overwrites, unfolded into one row per billing period.
+"""Overwritten subscription rows, split into one row per billing period.
 
-Many exports keep one row per subscription and move its period end forward at every renewal. Read
-as they are, such rows say that a renewal in three years was agreed on the first day, and every
-subscription that renewed looks as if its first renewal were still ahead.
+Many exports keep one row per subscription and move its period end forward at every renewal. Such
+rows would imply that the latest renewal date was agreed on the first day, and that no subscription
+ever renewed.
 """
 
 from __future__ import annotations
@@ -14,27 +14,26 @@ from typing import Literal
 import duckdb
 
 from features.sources.files.sql import ident, literal, one_row
-
-Period = Literal["year", "quarter", "month"]
+from features.sources.manifest import Period
 
 MONTHS: dict[Period, int] = {"year": 12, "quarter": 3, "month": 1}
 
-FEWEST = 3
-"""Subscriptions from which a pattern is recognised."""
+MIN_SUBSCRIPTIONS = 3
+"""Minimum number of subscriptions to detect the pattern."""
 
 
 @dataclass(frozen=True)
 class BillingPeriods:
-    """What was done to the subscriptions.
+    """Result of splitting subscription rows.
 
     Attributes
     ----------
     period : str or None
-        Billing period of the rows that were unfolded; None when there are none.
+        Billing period of the split rows; None without any.
     subscriptions, rows : int
-        Source rows that were unfolded, and the rows they became.
+        Source rows that were split, and the resulting rows.
     is_guess : bool
-        Nothing was configured: the period was recognised from the dates.
+        The period was detected from the dates, not configured.
     """
 
     period: Period | None = None
@@ -54,13 +53,13 @@ def unfold_terms(
     Parameters
     ----------
     connection : duckdb.DuckDBPyConnection
-        Any connection that may write `path`.
+        Connection with write access to `path`.
     path : Path
         ``data.parquet`` of the subscriptions.
     columns : list of str
         Its canonical columns, without known_at.
     wanted : {"year", "quarter", "month", "off"} or None
-        ``tables.subscriptions.unfold``; None recognises the pattern.
+        ``tables.subscriptions.unfold``; None detects the pattern.
     """
     if wanted == "off" or not {"started_on", "renews_on"} <= set(columns):
         return BillingPeriods()
@@ -69,7 +68,7 @@ def unfold_terms(
         f"{'ended_on' if 'ended_on' in columns else 'NULL::DATE'} AS over_on "
         f"FROM read_parquet({literal(path)})"
     )
-    period = wanted or recognised(connection)
+    period = wanted or detect_period(connection)
     if period is None:
         return BillingPeriods()
     months = MONTHS[period]
@@ -81,12 +80,12 @@ def unfold_terms(
     return BillingPeriods(period, counts["n"], counts["n"] + rows - whole, is_guess=wanted is None)
 
 
-def recognised(connection: duckdb.DuckDBPyConnection) -> Period | None:
+def detect_period(connection: duckdb.DuckDBPyConnection) -> Period | None:
     """Return the billing period of overwritten rows in the table ``terms``, None without any.
 
-    Overwritten rows are the only ones of their account and product, last a whole number of
-    periods, end (if they do) on their renewal date, and those that hold all renew within one
-    period, however long ago they began. Contracts that really run for years renew at any time.
+    Overwritten rows are the only ones of their account and product, span a whole number of
+    periods, end only on their renewal date, and, while active, all renew within one period
+    independent of their start. Multi-year contracts renew at any time.
     """
     for period, months in MONTHS.items():
         found = one_row(
@@ -108,7 +107,7 @@ def recognised(connection: duckdb.DuckDBPyConnection) -> Period | None:
             f"(SELECT date_diff('day', min(renews_on), max(renews_on)) FROM held) AS span",
         )
         is_pattern = (
-            found["n_held"] >= FEWEST
+            found["n_held"] >= MIN_SUBSCRIPTIONS
             and found["n_lengths"] >= 2
             and found["n_odd"] + found["n_early"] == 0
             and found["span"] <= months * 31

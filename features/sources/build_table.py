@@ -1,18 +1,20 @@
-"""One source table, from mapped rows to canonical Parquet, quarantine and counts.
+"""Build of one source table: mapped rows to canonical Parquet, quarantine and counts.
 
-Everything is SQL inside DuckDB and out of core; no row becomes a Python object.
+All steps are SQL inside DuckDB and run out of core.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
 from configs.runtime.errors import DataError, SourceError
+from features.sources.demo_accounts import REASON as TEST_ACCOUNT
+from features.sources.demo_accounts import known_accounts, mark_test_accounts
 from features.sources.files.readers import RawInput
 from features.sources.files.sql import ROW, duckdb_errors, ident, literal, one_row
+from features.sources.manifest import Basis, BuiltTable, Profile, RowCounts
 from features.sources.mapping import KNOWN_AT, Mapped
 from features.sources.parent_accounts import mark_children, rolled_up, write_tops
 from features.sources.parsing import type_parsing
@@ -22,10 +24,22 @@ from features.sources.redelivered_events import (
     mark_delivered_again,
     repeated_ids,
 )
-from features.sources.remedies import QuarantinedRows, look_aside
-from features.sources.row_rules import RowRule, bad, is_date_rule, raw_value, rules_for, sentinel
-from features.sources.table_formats import MOMENT, format_words, marks_of, with_ways
-from features.sources.timestamp_profile import Profile, profile_of
+from features.sources.remedies import QuarantinedRows, describe_quarantine
+from features.sources.row_rules import (
+    RowRule,
+    is_date_flag,
+    raw_value,
+    rules_for,
+    sentinel,
+    unreadable,
+)
+from features.sources.table_formats import (
+    INSTANT,
+    currency_marks,
+    format_notes,
+    with_formats,
+)
+from features.sources.timestamp_profile import profile_of
 from features.tables.source_tables import TABLES, SourceTable
 
 DATA = "data.parquet"
@@ -38,31 +52,31 @@ def build_source_table(
     inputs: list[RawInput],
     accounts: Path | None,
     folder: Path,
-) -> dict[str, Any]:
-    """Write one canonical table into `folder` and return what its manifest says about the rows.
+) -> BuiltTable:
+    """Write one canonical table into `folder` and return the row facts of its manifest.
 
     Parameters
     ----------
     connection : duckdb.DuckDBPyConnection
-        Where the raw inputs are open.
+        Connection with the open inputs.
     mapped : Mapped
-        The expressions of the canonical columns.
+        The mapping of the table.
     inputs : list of RawInput
-        The inputs read, for their malformed lines.
+        Inputs of the table, for their malformed lines.
     accounts : Path or None
-        The canonical accounts, to know which accounts exist; None for accounts themselves.
+        The canonical accounts; None for the accounts table itself.
     folder : Path
         Receives ``data.parquet`` and ``quarantine.parquet``.
 
     Returns
     -------
-    dict
+    BuiltTable
         Counts (``rows_read`` = ``rows`` + ``rows_quarantined`` + ``rows_duplicate``), reasons,
-        columns, and what the times look like.
+        columns and formats.
     """
     with duckdb_errors(mapped.place):
         spec = TABLES[mapped.table]
-        mapped = with_ways(connection, mapped, spec)
+        mapped = with_formats(connection, mapped, spec)
         profile = profile_of(connection, mapped, spec)
         rules = rules_for(
             mapped.table, spec, list(mapped.expressions), known_at=mapped.known_at is not None
@@ -75,26 +89,29 @@ def build_source_table(
         if mapped.mapping.roll_up:
             mark_children(connection, mapped)
             write_tops(connection, folder)
+        if accounts is None:
+            mark_test_accounts(connection, mapped, folder)
         counts = _write(connection, mapped, spec, inputs, folder)
-        aside = look_aside(connection, mapped, counts["quarantined"], accounts)
-        _check_counts(mapped, counts, inputs, aside)
-        counts["repeated_ids"] = repeated_ids(connection, mapped, spec)
+        rejected = describe_quarantine(connection, mapped, counts["quarantined"], accounts)
+        _check_counts(mapped, counts, inputs, rejected)
+        repeated = repeated_ids(connection, mapped, spec)
         if counts["quarantined"].get("delivered_again"):
             counts["noted"]["other_event"] = different_events(connection, spec)
     return {
         **counts,
-        "examples": aside.examples,
-        "remedies": aside.remedies,
+        "repeated_ids": repeated,
+        "examples": rejected.examples,
+        "remedies": rejected.remedies,
         "columns": [name for name in mapped.expressions if name != EVENT_ID],
         "profile": profile,
-        "written": format_words(mapped.styles),
-        "marks": marks_of(mapped.styles),
+        "written": format_notes(mapped.styles),
+        "marks": currency_marks(mapped.styles),
         "known_basis": _known_basis(mapped),
         "history": mapped.mapping.history,
     }
 
 
-def _known_basis(mapped: Mapped) -> str:
+def _known_basis(mapped: Mapped) -> Basis:
     if mapped.known_at is not None:
         return "column"
     return "delay" if mapped.mapping.known_delay_days else "default"
@@ -108,15 +125,12 @@ def _stage(
     rules: list[RowRule],
     accounts: Path | None,
 ) -> None:
-    """Cast every row and say which rules it breaks, in the table ``staged``."""
-    known = "NULL" if accounts is None else "known.account_id"
-    day = "NULL" if accounts is None else "known.account_day"
-    owned = accounts is not None and "account_id" in spec.columns
-    join = (
-        f"LEFT JOIN (SELECT account_id, CAST(min(created_at) AS DATE) AS account_day "
-        f"FROM read_parquet({literal(accounts)}) GROUP BY ALL) AS known USING (account_id)"
-    )
-    extra = f", {known} AS known_account, {day} AS account_day" if owned else ""
+    """Write the table ``staged``: every row cast, with the rules it breaks."""
+    owner = accounts if "account_id" in spec.columns else None
+    extra, join = "", ""
+    if owner is not None:
+        extra = ", known.account_id AS known_account, account_day, is_test_account"
+        join = f"LEFT JOIN ({known_accounts(owner)}) AS known USING (account_id)"
     raw_query, types = _raw_query(mapped, spec)
     connection.execute(
         f"CREATE OR REPLACE TABLE staged AS WITH "
@@ -124,8 +138,8 @@ def _stage(
         f"cast_rows AS ({_cast_query(mapped, spec, profile, types)}), "
         f"clean_rows AS ({_clean_query(spec, types)}), "
         f"known_rows AS ({_known_query(mapped, spec)}), "
-        f"family_rows AS ({rolled_up('known_rows', accounts if owned else None)}), "
-        f"joined AS (SELECT family_rows.*{extra} FROM family_rows {join if owned else ''}) "
+        f"family_rows AS ({rolled_up('known_rows', owner)}), "
+        f"joined AS (SELECT family_rows.*{extra} FROM family_rows {join}) "
         f"SELECT *, {_broken(rules, sets_aside=True)} AS reasons, "
         f"{_broken(rules, sets_aside=False)} AS notes FROM joined"
     )
@@ -136,7 +150,10 @@ def _raw_query(mapped: Mapped, spec: SourceTable) -> tuple[str, dict[str, str]]:
     wanted = {**mapped.expressions, **({KNOWN_AT: mapped.known_at} if mapped.known_at else {})}
     done = {
         name: type_parsing.prepared(
-            spec.columns.get(name, MOMENT), text, mapped.types[name], mapped.styles.get(name)
+            spec.columns.get(name, INSTANT),
+            text,
+            mapped.types[name],
+            mapped.styles.get(name),
         )
         for name, text in wanted.items()
     }
@@ -147,35 +164,35 @@ def _raw_query(mapped: Mapped, spec: SourceTable) -> tuple[str, dict[str, str]]:
 
 
 def _cast_query(mapped: Mapped, spec: SourceTable, profile: Profile, types: dict[str, str]) -> str:
-    """Typed values, beside whether only a date was given."""
+    """Return SQL of the typed values, each with a flag for dates without a time."""
     parts: list[str] = []
     for name, kind in types.items():
-        column = spec.columns.get(name, MOMENT)
-        dressed = bool(profile.get(name, {}).get("as_dates"))
+        column = spec.columns.get(name, INSTANT)
+        at_midnight = bool(profile.get(name, {}).get("as_dates"))
         typed = type_parsing.value(
-            column, raw_value(name), kind, mapped.mapping.timezone, midnight_is_date=dressed
+            column, raw_value(name), kind, mapped.mapping.timezone, midnight_is_date=at_midnight
         )
         if name == "currency":
-            typed = f"upper({typed})"  # rates are joined by it
+            typed = f"upper({typed})"  # the join key of rates
         parts.append(f"{typed} AS {ident(name)}")
         if column.kind == "day":
-            parts.append(f"true AS {is_date_rule(name)}")
+            parts.append(f"true AS {is_date_flag(name)}")
         elif column.kind == "instant":
-            only_date = type_parsing.date_text(raw_value(name), kind, midnight_is_date=dressed)
-            parts.append(f"coalesce({only_date}, false) AS {is_date_rule(name)}")
+            only_date = type_parsing.date_text(raw_value(name), kind, midnight_is_date=at_midnight)
+            parts.append(f"coalesce({only_date}, false) AS {is_date_flag(name)}")
     return f"SELECT *, {', '.join(parts)} FROM raw_rows"
 
 
 def _clean_query(spec: SourceTable, types: dict[str, str]) -> str:
-    """Say what was given but not readable, and read dates that stand for never as empty."""
+    """Return SQL that flags unreadable values, and turns sentinel dates into nulls."""
     parts: list[str] = []
     values: list[str] = []
     for name, kind in types.items():
-        says = type_parsing.is_given(spec.columns.get(name, MOMENT), raw_value(name), kind)
-        unread = f"CASE WHEN {ident(name)} IS NULL THEN {says} ELSE false END"
-        parts.append(f"{unread} AS {bad(name)}")
-        if spec.columns.get(name, MOMENT).kind in type_parsing.TIMES:
-            never = type_parsing.stands_for_never(name)
+        given = type_parsing.is_given(spec.columns.get(name, INSTANT), raw_value(name), kind)
+        unread = f"CASE WHEN {ident(name)} IS NULL THEN {given} ELSE false END"
+        parts.append(f"{unread} AS {unreadable(name)}")
+        if spec.columns.get(name, INSTANT).kind in type_parsing.TIMES:
+            never = type_parsing.is_sentinel(name)
             parts.append(f"{never} AS {sentinel(name)}")
             values.append(f"CASE WHEN NOT {never} THEN {ident(name)} END AS {ident(name)}")
     raws = ", ".join(raw_value(name) for name in types)
@@ -184,23 +201,23 @@ def _clean_query(spec: SourceTable, types: dict[str, str]) -> str:
 
 
 def _known_query(mapped: Mapped, spec: SourceTable) -> str:
-    """Give every row its ``known_at``: said by the source, or when it happened plus the delay."""
+    """Return SQL of ``known_at``: from the source, or the time of the event plus the delay."""
     zone, happened = mapped.mapping.timezone, ident(spec.happened)
     if spec.happened in mapped.expressions:
         next_midnight = type_parsing.known_after(f"CAST({happened} AS DATE)", zone)
         default = (
-            f"CASE WHEN {is_date_rule(spec.happened)} THEN {next_midnight} ELSE {happened} END"
+            f"CASE WHEN {is_date_flag(spec.happened)} THEN {next_midnight} ELSE {happened} END"
         )
         default += f" + INTERVAL {mapped.mapping.known_delay_days} DAY"
     else:
-        default = "TIMESTAMP '1970-01-01'"  # rows without a time of their own were always known
+        default = "TIMESTAMP '1970-01-01'"  # rows without a time are always known
     if mapped.known_at is None:
         return f"SELECT *, {default} AS {KNOWN_AT} FROM clean_rows"
-    said_next = type_parsing.known_after(f"CAST({KNOWN_AT} AS DATE)", zone)
-    said = f"CASE WHEN {is_date_rule(KNOWN_AT)} THEN {said_next} ELSE {KNOWN_AT} END"
+    next_known = type_parsing.known_after(f"CAST({KNOWN_AT} AS DATE)", zone)
+    known = f"CASE WHEN {is_date_flag(KNOWN_AT)} THEN {next_known} ELSE {KNOWN_AT} END"
     return (
         f"SELECT * EXCLUDE ({KNOWN_AT}), {KNOWN_AT} AS given_known_at, "
-        f"{is_date_rule(KNOWN_AT)} AS known_is_date, coalesce({said}, {default}) AS {KNOWN_AT} "
+        f"{is_date_flag(KNOWN_AT)} AS known_is_date, coalesce({known}, {default}) AS {KNOWN_AT} "
         f"FROM clean_rows"
     )
 
@@ -215,7 +232,7 @@ def _broken(rules: list[RowRule], *, sets_aside: bool) -> str:
 
 
 def _mark_copies(connection: duckdb.DuckDBPyConnection, mapped: Mapped, profile: Profile) -> None:
-    """Find rows that repeat an earlier source row in every column, in the table ``copies``."""
+    """Write the table ``copies``: rows that repeat an earlier source row in every column."""
     if _repeats_are_events(mapped, profile):
         connection.execute(f"CREATE OR REPLACE TABLE copies ({ROW} BIGINT)")
         return
@@ -230,7 +247,7 @@ def _mark_copies(connection: duckdb.DuckDBPyConnection, mapped: Mapped, profile:
 
 
 def _repeats_are_events(mapped: Mapped, profile: Profile) -> bool:
-    """Whether equal rows are separate uses: usage by day, one row per use, without a quantity."""
+    """Whether equal rows are separate events: usage by day, one row per use, no quantity."""
     spec = TABLES[mapped.table]
     if spec.key or "quantity" not in spec.columns or "quantity" in mapped.expressions:
         return False
@@ -241,7 +258,7 @@ def _repeats_are_events(mapped: Mapped, profile: Profile) -> bool:
 def _mark_superseded(
     connection: duckdb.DuckDBPyConnection, spec: SourceTable, *, history: bool
 ) -> None:
-    """Find rows whose key comes again later known (or further down), in ``superseded``."""
+    """Write the table ``superseded``: rows with a later version of the same key."""
     connection.execute(f"CREATE OR REPLACE TABLE superseded ({ROW} BIGINT, reason VARCHAR)")
     if not spec.key:
         return
@@ -262,8 +279,8 @@ def _write(
     spec: SourceTable,
     inputs: list[RawInput],
     folder: Path,
-) -> dict[str, Any]:
-    # An event's own id has done its work: it is not written.
+) -> RowCounts:
+    # The event id only identifies repeated deliveries and is not written.
     names = [name for name in mapped.expressions if name != EVENT_ID]
     shown = ", ".join([*(ident(name) for name in names), KNOWN_AT])
     lead = [n for n in ("account_id", spec.happened) if n in mapped.expressions]
@@ -288,7 +305,7 @@ def _write(
 def _write_quarantine(
     connection: duckdb.DuckDBPyConnection, mapped: Mapped, inputs: list[RawInput], folder: Path
 ) -> None:
-    """Rows set aside: their number, the reasons, and every source value as text."""
+    """Write the rows set aside: row number, reasons and every source value as text."""
     values = ", ".join(f"CAST({ident(n)} AS VARCHAR) AS {ident(n)}" for n in mapped.source_columns)
     lines = "".join(
         f" UNION ALL BY NAME SELECT line AS quarantine_row, "
@@ -309,7 +326,7 @@ def _counts(
     spec: SourceTable,
     inputs: list[RawInput],
     kept: str,
-) -> dict[str, Any]:
+) -> RowCounts:
     happened = ident(spec.happened) if spec.happened in mapped.expressions else "NULL::DATE"
     counts = one_row(
         connection,
@@ -321,12 +338,18 @@ def _counts(
         f"CAST(max({KNOWN_AT}) AS VARCHAR) AS last_known {kept}",
     )
     malformed = sum(item.malformed for item in inputs)
-    counts["rows_read"] += malformed
-    counts["rows_quarantined"] += malformed
     reasons = _tally(connection, "SELECT unnest(reasons) AS code FROM aside")
-    counts["quarantined"] = {**({"malformed_line": malformed} if malformed else {}), **reasons}
-    counts["noted"] = _tally(connection, f"SELECT unnest(notes) AS code {kept}")
-    return counts
+    return {
+        "rows_read": counts["rows_read"] + malformed,
+        "rows": counts["rows"],
+        "rows_quarantined": counts["rows_quarantined"] + malformed,
+        "rows_duplicate": counts["rows_duplicate"],
+        "first_happened": counts["first_happened"],
+        "last_happened": counts["last_happened"],
+        "last_known": counts["last_known"],
+        "quarantined": {**({"malformed_line": malformed} if malformed else {}), **reasons},
+        "noted": _tally(connection, f"SELECT unnest(notes) AS code {kept}"),
+    }
 
 
 def _tally(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, int]:
@@ -337,37 +360,35 @@ def _tally(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, int]:
 
 
 def _check_counts(
-    mapped: Mapped, counts: dict[str, Any], inputs: list[RawInput], aside: QuarantinedRows
+    mapped: Mapped, counts: RowCounts, inputs: list[RawInput], rejected: QuarantinedRows
 ) -> None:
-    """Refuse a table that lost a row, or in which nothing is usable."""
+    """Require that every row is accounted for, and that some are usable."""
     accounted = counts["rows"] + counts["rows_quarantined"] + counts["rows_duplicate"]
     if counts["rows_read"] != accounted:
         raise DataError(
             f"{mapped.table}: {counts['rows_read']} rows read but {accounted} accounted for",
             where=mapped.place,
-            fix="please report this: no row may be lost silently",
+            fix="please report this as a bug",
         )
-    if counts["rows_read"] and not counts["rows"]:
+    is_all_tests = counts["quarantined"].get(TEST_ACCOUNT) == counts["rows_read"]
+    if counts["rows_read"] and not counts["rows"] and not is_all_tests:
         reasons = ", ".join(f"{code} {count}" for code, count in counts["quarantined"].items())
         raise SourceError(
-            f"{mapped.table}: none of its {counts['rows_read']} rows is usable ({reasons})",
+            f"{mapped.table}: none of the {counts['rows_read']} rows is usable ({reasons})",
             where=mapped.place,
-            fix=_advice(counts["quarantined"], inputs, aside),
+            fix=_advice(counts["quarantined"], inputs, rejected),
         )
 
 
-def _advice(quarantined: dict[str, int], inputs: list[RawInput], aside: QuarantinedRows) -> str:
+def _advice(quarantined: dict[str, int], inputs: list[RawInput], rejected: QuarantinedRows) -> str:
     worst = next(iter(quarantined), "")
-    what, _, column = worst.partition(":")
-    shown = ", ".join(repr(value) for value in aside.examples.get(worst, []))
-    remedy = aside.remedies.get(worst, "")
-    if what == "unparsable":
+    kind, _, column = worst.partition(":")
+    shown = ", ".join(repr(value) for value in rejected.examples.get(worst, []))
+    remedy = rejected.remedies.get(worst, "")
+    if kind == "unparsable":
         return f"{column} is {shown}; for such values map e.g. {remedy}"
-    if what == "unknown_account":
-        return (
-            f"its account ids are not those of the accounts table: they are called {shown}, "
-            f"{remedy}"
-        )
+    if kind == "unknown_account":
+        return f"its account ids do not match the accounts table: they are {shown}, {remedy}"
     names = ", ".join(item.name for item in inputs)
     seen = f"{column} is {shown}; " if shown else ""
     return f"{seen}correct the mapping or the input {names}".rstrip()

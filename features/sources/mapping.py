@@ -1,4 +1,4 @@
-"""From a company's own columns to ours: which SQL expression yields each canonical column."""
+"""Mapping of source columns to canonical columns, as SQL expressions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KNOWN_AT = "known_at"
 
 @dataclass(frozen=True)
 class Mapped:
-    """One table, mapped but not yet cast.
+    """A mapped table whose values are not yet cast.
 
     Attributes
     ----------
@@ -31,21 +31,21 @@ class Mapped:
     relation : str
         SQL name of the rows, with the row number `features.sources.files.sql.ROW`.
     place : str
-        Where the rows come from, for messages.
+        Origin of the rows, for messages.
     source_columns : tuple of str
-        Columns of the relation, without the row number.
+        Columns of the relation without the row number.
     expressions : dict of str to str
         Canonical column → SQL over the relation.
     types : dict of str to str
         Canonical column → DuckDB type of its expression.
     plain : frozenset of str
-        Canonical columns that are a source column as it is, not an expression.
+        Canonical columns that are a plain source column, not an expression.
     known_at : str or None
-        SQL over the relation for when a row became visible.
+        SQL over the relation of the time a row became visible.
     mapping : TableMapping
-        The rest of what the company says about this table.
+        Remaining configuration of this table.
     styles : dict of str to Style
-        How columns of text are written (`features.sources.table_formats`).
+        Formats of text columns (`features.sources.table_formats`).
     """
 
     table: str
@@ -61,7 +61,7 @@ class Mapped:
 
 
 def check_tables(company: Company) -> list[str]:
-    """Return the canonical tables to load, accounts first; refuse unknown names.
+    """Return the canonical tables to load, accounts first.
 
     A table is loaded when it is mapped, or when an input carries its name.
 
@@ -70,7 +70,7 @@ def check_tables(company: Company) -> list[str]:
     ConfigError
         An unknown table, column or time zone, with the closest known one.
     SourceError
-        No accounts at all.
+        There is no accounts table.
     """
     for name, mapping in company.tables.items():
         if name not in TABLES:
@@ -104,23 +104,24 @@ def _check_mapping(company: Company, name: str, mapping: TableMapping) -> None:
 
 
 def _unknown(
-    what: str, word: str, known: Mapping[str, object] | list[str] | set[str], where: str
+    kind: str, word: str, known: Mapping[str, object] | list[str] | set[str], where: str
 ) -> ConfigError:
     shown = ", ".join(sorted(known)[:24])
     return ConfigError(
-        f"unknown {what} {word!r}; {did_you_mean(word, known) or 'known: ' + shown}",
+        f"unknown {kind} {word!r}; {did_you_mean(word, known) or 'known: ' + shown}",
         where=f"{where} in company.yaml",
-        fix="correct the name; `bellwether init FOLDER` writes every table and column explained",
+        fix="correct the name; `bellwether init FOLDER` writes an example with every table and "
+        "column",
     )
 
 
 def mapping_of(company: Company, table: str) -> TableMapping:
-    """Return the mapping of a table; the input of the same name as it is when there is none."""
+    """Return the mapping of a table; by default the input of the same name without changes."""
     return company.tables.get(table) or TableMapping()
 
 
 def inputs_of(company: Company, table: str) -> list[str]:
-    """Return the inputs a table reads; for `sql`, every input whose name the text contains."""
+    """Return the inputs of a table; for `sql`, every input whose name is in the text."""
     mapping = mapping_of(company, table)
     if mapping.sql is None:
         return [mapping.source or table]
@@ -134,12 +135,12 @@ def map_table(
     mapping: TableMapping,
     inputs: Mapping[str, RawInput],
 ) -> Mapped:
-    """Find the expression of every canonical column of one table.
+    """Return the expression of every canonical column of one table.
 
     Raises
     ------
     SourceError
-        SQL that does not run, a column that is not there, or a required one that is missing.
+        Invalid SQL, an unknown source column, or a missing required column.
     """
     if mapping.sql is None:
         source = inputs[mapping.source or table]
@@ -150,7 +151,7 @@ def map_table(
         columns = _run_sql(connection, table, mapping.sql, relation, list(inputs))
     named = {
         ours: _column_or_sql(connection, theirs, columns, f"tables.{table}.{key}")
-        for key, ours, theirs in _written(mapping)
+        for key, ours, theirs in _mapped_columns(mapping)
     }
     known_at = named.pop("", None)
     expressions, plain = _expressions(table, named, columns)
@@ -174,7 +175,7 @@ def _run_sql(
     relation: str,
     inputs: list[str],
 ) -> dict[str, str]:
-    """Materialise a mapping's SELECT, so that its rows keep their numbers."""
+    """Materialise the SELECT of a mapping, so its rows have stable numbers."""
     place = f"tables.{table}.sql"
     text = one_select(connection, sql, f"{place} in company.yaml", inputs)
     fix = "CSV columns arrive as text: write TRY_CAST(amount AS DOUBLE), TRY_CAST(day AS DATE)"
@@ -185,14 +186,14 @@ def _run_sql(
         columns = columns_of(connection, f"SELECT * EXCLUDE ({ROW}) FROM {relation}")
     known = [*TABLES[table].columns, KNOWN_AT]
     for name in columns:
-        # A leading underscore marks a column that only tells rows apart, such as an event's own id.
+        # A leading underscore marks columns that only distinguish rows, such as an event id.
         if name.lower() not in known and not name.startswith("_"):
             raise _unknown(f"column of {table}", name, known, place)
     return columns
 
 
-def _written(mapping: TableMapping) -> Iterator[tuple[str, str, str]]:
-    """Yield key, our column (empty for the key `known_at`) and text of what a mapping says."""
+def _mapped_columns(mapping: TableMapping) -> Iterator[tuple[str, str, str]]:
+    """Yield key, canonical column (empty for the key `known_at`) and text of a mapping."""
     for ours, theirs in mapping.columns.items():
         yield f"columns.{ours}", ours, theirs
     if mapping.known_at is not None:
@@ -202,7 +203,7 @@ def _written(mapping: TableMapping) -> Iterator[tuple[str, str, str]]:
 def _expressions(
     table: str, named: dict[str, str], columns: dict[str, str]
 ) -> tuple[dict[str, str], frozenset[str]]:
-    """Take the columns the mapping names, then source columns that carry our name."""
+    """Return mapped columns, then source columns with a canonical name."""
     by_lower = {column.lower(): column for column in columns}
     same = {
         name: ident(by_lower[name])
@@ -218,7 +219,7 @@ def _expressions(
 def _column_or_sql(
     connection: duckdb.DuckDBPyConnection, text: str, columns: Mapping[str, str], key: str
 ) -> str:
-    """Return their column, quoted, when there is one of that name; otherwise the text is SQL."""
+    """Return the quoted source column of that name, if any; otherwise the text is SQL."""
     by_lower = {column.lower(): column for column in columns}
     found = text if text in columns else by_lower.get(text.strip().lower())
     if found is not None:
@@ -237,14 +238,14 @@ def _type_of(
     try:
         found = columns_of(connection, f"SELECT {text} AS value FROM {relation}")
     except duckdb.Error as error:
-        said_as = text.removeprefix("(").removesuffix(")")
-        hint = did_you_mean(said_as, columns)
-        said = hint or f"the source has: {', '.join(columns)}"
+        shown = text.removeprefix("(").removesuffix(")")
+        hint = did_you_mean(shown, columns)
+        known = hint or f"the source has: {', '.join(columns)}"
         raise SourceError(
-            f"{name}: {said_as!r} is neither a column nor SQL that runs; {said}\n"
+            f"{name}: {shown!r} is neither a column nor valid SQL; {known}\n"
             f"{str(error).splitlines()[0]}",
             where=where,
-            fix=f"write   {name}: THEIR_COLUMN   or a SQL expression over their columns",
+            fix=f"write   {name}: SOURCE_COLUMN   or a SQL expression over source columns",
         ) from error
     return found["value"]
 
@@ -256,7 +257,7 @@ def _require_columns(
     missing = [n for n, column in spec.columns.items() if column.required and n not in expressions]
     if not missing:
         return
-    hints = [f"{name}: {did_you_mean(name, columns) or 'nothing alike'}" for name in missing]
+    hints = [f"{name}: {did_you_mean(name, columns) or 'no similar column'}" for name in missing]
     raise SourceError(
         f"{table} has no column for {', '.join(missing)}; the source has: {', '.join(columns)}",
         where=where,

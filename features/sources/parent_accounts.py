@@ -1,4 +1,4 @@
-"""Accounts that belong to a parent, taken as part of it where the company asks for it."""
+"""Child accounts merged into their topmost parent (``roll_up``)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from features.sources.mapping import KNOWN_AT, Mapped
 
 PARENTS = "parents.parquet"
 DEPTH = 20
-"""Longest chain of parents that is followed; a longer one is a circle."""
+"""Maximum length of a chain of parents; longer ones are cycles."""
 
 
 def mark_children(connection: duckdb.DuckDBPyConnection, mapped: Mapped) -> None:
-    """Find the topmost parent of every account, in ``tops``, and set the children aside.
+    """Write the table ``tops`` (child → topmost parent), and set the child rows aside.
 
     Raises
     ------
     ConfigError
-        No parent is mapped.
+        `parent_account_id` is not mapped.
     """
     if "parent_account_id" not in mapped.expressions:
         raise ConfigError(
-            "`roll_up` needs to know the parents",
+            "`roll_up` needs parent_account_id",
             where="tables.accounts in company.yaml",
             fix="map parent_account_id under tables.accounts.columns, or leave `roll_up` out",
         )
@@ -53,14 +53,14 @@ def write_tops(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
 
 
 def rolled_up(rows: str, accounts: Path | None) -> str:
-    """Return the SQL of rows that count for the topmost parent of their account, if they have one.
+    """Return SQL of rows with the account id replaced by its topmost parent.
 
     Parameters
     ----------
     rows : str
         SQL name of the rows.
     accounts : Path or None
-        The canonical accounts; None for rows of no account.
+        The canonical accounts; None for tables without accounts.
     """
     parents = None if accounts is None else accounts.with_name(PARENTS)
     if parents is None or not parents.is_file():

@@ -1,26 +1,26 @@
-"""Events delivered again: counted once by their id, and looked for where none is mapped."""
+"""Redelivered events: counted once by their event id; detected where no id is mapped."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import duckdb
 
 from features.sources.files.sql import ROW, ident, one_row
+from features.sources.manifest import RepeatedIds
 from features.sources.mapping import KNOWN_AT, Mapped
 from features.tables.source_tables import SourceTable
 
 EVENT_ID = "event_id"
 _ID_NAME = re.compile(r"(?i)(?:^|[^a-z])_?(?:id|uuid|guid|key|hash)$|(?:uuid|guid|[a-z]Id|ID)$|id$")
 MOSTLY_NEW = 0.3
-"""Share of different values from which a column may be an id of the rows."""
+"""Share of distinct values from which a column may be an event id."""
 MOSTLY_SAME = 0.9
-"""Share of repeated ids that must repeat the account and the time too, to be one delivery again."""
+"""Share of repeated ids with the same account and time from which they are redeliveries."""
 
 
 def mark_delivered_again(connection: duckdb.DuckDBPyConnection, spec: SourceTable) -> None:
-    """Add later deliveries of an event that is there already to ``superseded``."""
+    """Add later deliveries of the same event to ``superseded``."""
     if spec.key or EVENT_ID not in spec.columns:
         return
     connection.execute(
@@ -35,7 +35,7 @@ def mark_delivered_again(connection: duckdb.DuckDBPyConnection, spec: SourceTabl
 
 
 def different_events(connection: duckdb.DuckDBPyConnection, spec: SourceTable) -> int:
-    """Return how many rows share the id of an event that happened at another time."""
+    """Return the number of rows with the id of an event at another time."""
     found = one_row(
         connection,
         f"SELECT count(*) AS n FROM (SELECT {ROW}, account_id, {EVENT_ID}, {spec.happened} "
@@ -49,14 +49,14 @@ def different_events(connection: duckdb.DuckDBPyConnection, spec: SourceTable) -
 
 def repeated_ids(
     connection: duckdb.DuckDBPyConnection, mapped: Mapped, spec: SourceTable
-) -> dict[str, dict[str, int]]:
-    """Return unmapped columns that look like the id of an event and hold values more than once.
+) -> dict[str, RepeatedIds]:
+    """Return unmapped columns that look like an event id and have repeated values.
 
     Returns
     -------
     dict
-        Column → ``ids`` (different ones), ``repeated`` (ids that come more than once) and ``rows``
-        (rows beyond the first of each id), where the rows of one id agree in account and time.
+        Column → ``ids`` (distinct), ``repeated`` (ids of more than one row) and ``rows`` (rows
+        beyond the first of each id), where rows with the same id have the same account and time.
     """
     if EVENT_ID not in spec.columns or EVENT_ID in mapped.expressions:
         return {}
@@ -66,7 +66,11 @@ def repeated_ids(
     ]
     found = {name: _counts(connection, mapped, spec, name) for name in names}
     return {
-        name: {key: int(counts[key]) for key in ("ids", "repeated", "rows")}
+        name: {
+            "ids": int(counts["ids"]),
+            "repeated": int(counts["repeated"]),
+            "rows": int(counts["rows"]),
+        }
         for name, counts in found.items()
         if counts["repeated"]
         and counts["ids"] >= MOSTLY_NEW * counts["given"]
@@ -76,7 +80,7 @@ def repeated_ids(
 
 def _counts(
     connection: duckdb.DuckDBPyConnection, mapped: Mapped, spec: SourceTable, name: str
-) -> dict[str, Any]:
+) -> dict[str, int]:
     return one_row(
         connection,
         f"WITH by_id AS (SELECT r.{ident(name)} AS id, count(*) AS n, "

@@ -1,4 +1,4 @@
-"""What to do about rows set aside: offending values, ids of both sides, and the line to write."""
+"""Examples and remedies for quarantined rows: offending values, and the mapping that fixes them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from features.sources.mapping import KNOWN_AT, Mapped
 from features.tables.source_tables import TABLES, SourceColumn
 
 SHOWN = 3
-"""Values shown of each kind of mistake."""
-LOOKED_AT = 5_000
-"""Unknown ids that are compared with the known ones."""
-AGREED = 0.5
-"""Share of them from which a way of writing is offered."""
+"""Examples shown per reason."""
+MAX_IDS = 5_000
+"""Maximum number of unknown ids compared with known ones."""
+MIN_AGREEMENT = 0.5
+"""Share of matching ids from which a conversion is suggested."""
 WITH_VALUES = ("unparsable", "out_of_bounds", "out_of_scale", "not_allowed", "unknown_account")
 
 CHANGES: Mapping[str, str] = {
@@ -32,40 +32,40 @@ CHANGES: Mapping[str, str] = {
     "split_part({0}, '.', 1)": "before their first point",
     "regexp_replace({0}, '^[^0-9]+', '')": "without the letters in front",
     "regexp_replace({0}, '[^A-Za-z0-9]', '', 'g')": "in their letters and digits",
-    "lower(regexp_replace({0}, '[^A-Za-z0-9]', '', 'g'))": "in their letters and digits, whatever "
-    "the case",
+    "lower(regexp_replace({0}, '[^A-Za-z0-9]', '', 'g'))": "in their letters and digits, ignoring "
+    "case",
 }
-"""What may be done to an id so that two sides agree, and in which words."""
+"""Conversions that may make the ids of two tables agree, and their descriptions."""
 
 
 @dataclass(frozen=True)
 class QuarantinedRows:
-    """What to say about rows set aside.
+    """Examples and remedies of quarantined rows.
 
     Attributes
     ----------
     examples : dict of str to list of str
-        Reason → some of the values as they came.
+        Reason → some of the source values.
     remedies : dict of str to str
-        Reason → what to write in the mapping.
+        Reason → the line to write in the mapping.
     """
 
     examples: dict[str, list[str]]
     remedies: dict[str, str]
 
 
-def look_aside(
+def describe_quarantine(
     connection: duckdb.DuckDBPyConnection,
     mapped: Mapped,
     quarantined: Mapping[str, int],
     accounts: Path | None,
 ) -> QuarantinedRows:
-    """Return offending values and remedies; the table ``aside`` says which rows have which reason.
+    """Return offending values and remedies of the rows in the table ``aside``.
 
     Parameters
     ----------
     connection : duckdb.DuckDBPyConnection
-        Where ``aside`` and the mapped relation are.
+        Connection with ``aside`` and the mapped relation.
     mapped : Mapped
         The mapping.
     quarantined : mapping of str to int
@@ -75,15 +75,15 @@ def look_aside(
     """
     examples, remedies = {}, {}
     for reason in quarantined:
-        what, _, name = reason.partition(":")
-        if what not in WITH_VALUES:
+        kind, _, name = reason.partition(":")
+        if kind not in WITH_VALUES:
             continue
         name = name or "account_id"
         examples[reason] = _values(connection, mapped, reason, name)
-        if what == "unparsable" and examples[reason]:
+        if kind == "unparsable" and examples[reason]:
             column = TABLES[mapped.table].columns.get(name, SourceColumn("instant", ""))
             remedies[reason] = conversion(column, name, _plain(mapped, name), examples[reason][0])
-        if what == "unknown_account" and accounts is not None:
+        if kind == "unknown_account" and accounts is not None:
             remedies[reason] = _agreement(connection, mapped, accounts)
     return QuarantinedRows(examples, {reason: text for reason, text in remedies.items() if text})
 
@@ -93,7 +93,7 @@ def _expression(mapped: Mapped, name: str) -> str:
 
 
 def _plain(mapped: Mapped, name: str) -> str:
-    """Return a column as a person writes it in the mapping."""
+    """Return a column as written in the mapping."""
     text = _expression(mapped, name)
     bare = text.removeprefix('"').removesuffix('"')
     is_bare = bare.isidentifier() and text == ident(bare)
@@ -111,21 +111,21 @@ def _values(
     return [str(row[0])[:60] for row in rows]
 
 
-def conversion(column: SourceColumn, name: str, theirs: str, example: str) -> str:
-    """Return the line of mapping that reads such a value.
+def conversion(column: SourceColumn, name: str, source: str, example: str) -> str:
+    """Return the mapping line that reads such a value.
 
-    >>> conversion(Column("number", ""), "arr", "Amount", "about $1,200")
+    >>> conversion(SourceColumn("number", ""), "arr", "Amount", "about $1,200")
     "arr: TRY_CAST(regexp_replace(Amount, '[^0-9.-]', '', 'g') AS DOUBLE)"
     """
     if column.kind in ("number", "count"):
-        return f"{name}: TRY_CAST(regexp_replace({theirs}, '[^0-9.-]', '', 'g') AS DOUBLE)"
+        return f"{name}: TRY_CAST(regexp_replace({source}, '[^0-9.-]', '', 'g') AS DOUBLE)"
     if column.kind == "flag":
-        return f"{name}: CASE {theirs} WHEN {literal(example)} THEN true … END"
-    return f"{name}: strptime({theirs}, '{_format_of(example)}')"
+        return f"{name}: CASE {source} WHEN {literal(example)} THEN true … END"
+    return f"{name}: strptime({source}, '{_format_of(example)}')"
 
 
 def _format_of(example: str) -> str:
-    """Return a format that may read a date of this look.
+    """Return a strptime format for a date like this one.
 
     >>> _format_of("31.03.2024"), _format_of("2024.03.31 10:00"), _format_of("March 2024")
     ('%d.%m.%Y', '%Y.%m.%d %H:%M', '%B %Y')
@@ -141,12 +141,12 @@ def _format_of(example: str) -> str:
 
 
 def _agreement(connection: duckdb.DuckDBPyConnection, mapped: Mapped, accounts: Path) -> str:
-    """Return how the unknown ids and those of the accounts can be made to agree."""
+    """Return the conversion that makes unknown ids match those of the accounts."""
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE bw_here AS SELECT DISTINCT "
         f"trim(CAST({mapped.expressions['account_id']} AS VARCHAR)) AS id FROM {mapped.relation} "
         f"JOIN aside USING ({ROW}) WHERE list_contains(reasons, 'unknown_account') "
-        f"LIMIT {LOOKED_AT}"
+        f"LIMIT {MAX_IDS}"
     )
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE bw_there AS SELECT DISTINCT account_id AS id "
@@ -156,17 +156,17 @@ def _agreement(connection: duckdb.DuckDBPyConnection, mapped: Mapped, accounts: 
         connection,
         f"SELECT list(id) AS ids FROM (SELECT id FROM bw_there ORDER BY 1 LIMIT {SHOWN})",
     )
-    known = f"accounts are called {', '.join(sample['ids'])}"
+    known = f"account ids are like {', '.join(sample['ids'])}"
     found = {(change, side): _share(connection, change, side)
              for side in ("here", "there", "both") for change in _changes(connection)}  # fmt: skip
     best, share = max(found.items(), key=lambda item: item[1], default=(None, 0.0))
-    if best is None or share < AGREED:
+    if best is None or share < MIN_AGREEMENT:
         return known
-    return f"{known}; {_said(mapped, *best, share)}"
+    return f"{known}; {_agreement_words(mapped, *best, share)}"
 
 
 def _changes(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return what may be done to ids, padding and a prefix that all accounts share included."""
+    """Return possible conversions of ids, including padding and a prefix shared by all accounts."""
     facts = one_row(
         connection,
         "SELECT min(length(id)) AS low, max(length(id)) AS high, "
@@ -183,9 +183,9 @@ def _changes(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def _share(connection: duckdb.DuckDBPyConnection, change: str, side: str) -> float:
-    """Return the share of unknown ids that a change of one side, or of both, makes known.
+    """Return the share of unknown ids that match after converting one side or both.
 
-    A change of the accounts counts only where it keeps them apart.
+    A conversion of the accounts counts only where their ids remain distinct.
     """
     here = change.format("id") if side in ("here", "both") else "id"
     there = change.format("id") if side in ("there", "both") else "id"
@@ -198,12 +198,12 @@ def _share(connection: duckdb.DuckDBPyConnection, change: str, side: str) -> flo
     return float(facts["share"] or 0.0) if facts["is_apart"] else 0.0
 
 
-def _said(mapped: Mapped, change: str, side: str, share: float) -> str:
-    words = f"{share:.0%} of the unknown ids agree with them {CHANGES.get(change, 'so changed')}"
-    ours = f"account_id: {change.format(_plain(mapped, 'account_id'))}"
-    theirs = f"account_id: {change.format('account_id')}"
+def _agreement_words(mapped: Mapped, change: str, side: str, share: float) -> str:
+    words = f"{share:.0%} of the unknown ids match them {CHANGES.get(change, 'after conversion')}"
+    here = f"account_id: {change.format(_plain(mapped, 'account_id'))}"
+    there = f"account_id: {change.format('account_id')}"
     if side == "here":
-        return f"{words}: map {ours}"
+        return f"{words}: map {here}"
     if side == "there":
-        return f"{words}: in tables.accounts map {theirs}"
-    return f"{words}: map {ours}, and in tables.accounts {theirs}"
+        return f"{words}: in tables.accounts map {there}"
+    return f"{words}: map {here}, and in tables.accounts {there}"

@@ -1,14 +1,15 @@
-"""Row rules of the contract as SQL: which rows are set aside, and which are kept and counted.
+"""Row rules of the contract as SQL: rows to quarantine, and rows to keep and count.
 
-A row is set aside (quarantined) when a value is impossible, or when it cannot be joined. A row
-that merely contradicts another table is kept and counted: dropping it would hide the contradiction
-from the quality report and thin out the data that predictions rest on.
+A row is quarantined when a value is impossible or the row cannot be joined. A row that merely
+contradicts another table is kept and counted: dropping it would hide the contradiction from the
+quality report and remove data from training.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from features.sources.demo_accounts import REASON as TEST_ACCOUNT
 from features.sources.files.sql import ident, literal
 from features.tables.source_tables import SourceTable
 
@@ -17,7 +18,7 @@ TOLERATED_ORDER = {
     ("subscriptions", "started_on", "notice_at"): "notice given under the terms before",
     ("contacts", "created_at", "left_at"): "entered after the person left",
 }
-"""Orders of the contract that real systems break honestly: counted, not set aside."""
+"""Orders of the contract with valid exceptions: violations are counted, not quarantined."""
 
 SCALES = {"nps": (0, 10), "csat": (1, 5), "ces": (1, 7)}
 """Scales of the survey kinds."""
@@ -30,9 +31,9 @@ class RowRule:
     Attributes
     ----------
     code : str
-        ``what`` or ``what:column``; what is written into quarantine and manifest.
+        ``kind`` or ``kind:column``, written into quarantine and manifest.
     broken : str
-        SQL over the cast row that is true where the rule is broken.
+        SQL over the cast row, true where the rule is broken.
     sets_aside : bool
         The row goes to quarantine; otherwise it is kept and counted.
     """
@@ -43,22 +44,22 @@ class RowRule:
 
 
 def raw_value(column: str) -> str:
-    """Name of the prepared value as it came."""
+    """Return the column of the prepared source value."""
     return ident(f"raw {column}")
 
 
-def bad(column: str) -> str:
-    """Name of the flag: something was given that cannot be read."""
+def unreadable(column: str) -> str:
+    """Return the flag column: the value is not empty and cannot be read."""
     return ident(f"bad {column}")
 
 
-def is_date_rule(column: str) -> str:
-    """Name of the flag: only a date was given."""
+def is_date_flag(column: str) -> str:
+    """Return the flag column: the value is a date without a time."""
     return ident(f"date {column}")
 
 
 def sentinel(column: str) -> str:
-    """Name of the flag: the date stands for never or unknown."""
+    """Return the flag column: the date means never or unknown."""
     return ident(f"never {column}")
 
 
@@ -72,15 +73,16 @@ def rules_for(
     table : str
         The canonical table.
     spec : SourceTable
-        Its contract.
+        Contract of the table.
     present : list of str
-        Columns the source has.
+        Columns of the source.
     known_at : bool
-        The source says when rows became visible.
+        The source has a time of visibility.
     """
     rules = [rule for name in present for rule in _column_rules(spec, name)]
     if "account_id" in spec.columns and table != "accounts":
         rules.append(RowRule("unknown_account", "account_id IS NOT NULL AND known_account IS NULL"))
+        rules.append(RowRule(TEST_ACCOUNT, "is_test_account"))
         rules.append(RowRule("before_account", f"{_day(spec.happened)} < account_day", False))
     rules += [
         _order_rule(table, earlier, later)
@@ -100,13 +102,15 @@ def _day(column: str) -> str:
 
 def _column_rules(spec: SourceTable, name: str) -> list[RowRule]:
     column, value = spec.columns[name], ident(name)
-    rules = [RowRule(f"unparsable:{name}", bad(name))]
+    rules = [RowRule(f"unparsable:{name}", unreadable(name))]
     is_time = column.kind in {"day", "instant"}
     if is_time:
         rules.append(RowRule(f"sentinel:{name}", sentinel(name), column.required))
     if column.required:
         given = f" AND NOT {sentinel(name)}" if is_time else ""
-        rules.append(RowRule(f"missing:{name}", f"{value} IS NULL AND NOT {bad(name)}{given}"))
+        rules.append(
+            RowRule(f"missing:{name}", f"{value} IS NULL AND NOT {unreadable(name)}{given}")
+        )
     bounds = [
         f"{value} {sign} {limit!r}"
         for sign, limit in (("<", column.low), (">", column.high))
@@ -121,8 +125,8 @@ def _column_rules(spec: SourceTable, name: str) -> list[RowRule]:
 
 
 def _order_rule(table: str, earlier: str, later: str) -> RowRule:
-    """Compare days; times of day only where both sides have one."""
-    timed = f"NOT {is_date_rule(earlier)} AND NOT {is_date_rule(later)}"
+    """Return the rule that compares days, and times where both sides have one."""
+    timed = f"NOT {is_date_flag(earlier)} AND NOT {is_date_flag(later)}"
     exact = f"{timed} AND {ident(later)} < {ident(earlier)}"
     broken = f"{_day(later)} < {_day(earlier)} OR ({exact})"
     return RowRule(f"time_order:{later}", broken, (table, earlier, later) not in TOLERATED_ORDER)
@@ -138,8 +142,10 @@ def _scale_rule() -> RowRule:
 
 def _known_rules(spec: SourceTable, *, is_dated: bool) -> list[RowRule]:
     rules = [
-        RowRule("unparsable:known_at", bad("known_at")),
-        RowRule("known_at_missing", f"given_known_at IS NULL AND NOT {bad('known_at')}", False),
+        RowRule("unparsable:known_at", unreadable("known_at")),
+        RowRule(
+            "known_at_missing", f"given_known_at IS NULL AND NOT {unreadable('known_at')}", False
+        ),
     ]
     return [*rules, _early_rule(spec)] if is_dated else rules
 
@@ -151,7 +157,7 @@ def _early_rule(spec: SourceTable) -> RowRule:
         early = f"CAST(given_known_at AS DATE) < {happened}"
     else:
         early = (
-            f"CASE WHEN {is_date_rule(spec.happened)} OR known_is_date "
+            f"CASE WHEN {is_date_flag(spec.happened)} OR known_is_date "
             f"THEN CAST(given_known_at AS DATE) < CAST({happened} AS DATE) ELSE {early} END"
         )
     return RowRule("known_before_happened", early, False)

@@ -1,4 +1,4 @@
-"""A commented company folder to start from; every table and key comes from the contract itself."""
+"""Commented company folder as a starting point, generated from the contract and the schema."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from configs.schema.company import (
     Training,
     Tuning,
 )
-from features.sources.missing_tables import GAPS
+from features.sources.loaded_tables import MISSING_TABLES
 from features.tables.source_tables import TABLES, VERSIONS, SourceColumn, SourceTable
 
 ACTIVE = ("accounts", "usage_events")
-"""Tables that are not commented out: the least a company needs."""
+"""Tables that are not commented out: the minimum."""
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "grid": Grid,
@@ -46,16 +46,16 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "ledger": Retention,
 }
 NOTE_AT = 30
-"""Width of a key and its value, before its note begins."""
+"""Column at which notes begin."""
 
 
 def scaffold(folder: Path) -> list[Path]:
-    """Write a company folder with every table and key explained.
+    """Write a company folder that documents every table and key.
 
     Parameters
     ----------
     folder : Path
-        Made when absent; its name becomes the company's.
+        Created when absent; its name becomes the company's name.
 
     Returns
     -------
@@ -65,15 +65,15 @@ def scaffold(folder: Path) -> list[Path]:
     Raises
     ------
     ConfigError
-        One of the files is already there; nothing is written.
+        One of the files exists; nothing is written.
     """
     files = {COMPANY_FILE: "company.yaml.j2", "README.md": "README.md.j2"}
     for name in files:
         if (folder / name).exists():
             raise ConfigError(
-                "there is a company here already; nothing was written",
+                "the company file already exists; nothing was written",
                 where=str(folder / name),
-                fix="name another folder, or delete the file first",
+                fix="choose another folder, or delete the file first",
             )
     values = _values(folder.resolve().name)
     environment = Environment(
@@ -90,7 +90,7 @@ def scaffold(folder: Path) -> list[Path]:
 
 
 def company_name(folder_name: str) -> str:
-    """Return a valid company name made of a folder's name.
+    """Return a valid company name derived from the name of a folder.
 
     >>> company_name("Acme GmbH & Co"), company_name("2024")
     ('acme_gmbh_co', 'company_2024')
@@ -121,7 +121,7 @@ def _table(name: str, spec: SourceTable) -> dict[str, Any]:
     return {
         "name": name,
         "grain": spec.grain,
-        "gap": GAPS.get(name, ""),
+        "gap": MISSING_TABLES.get(name, ""),
         "active": name in ACTIVE,
         "columns": [
             {"required": column.required, "line": _aligned(f"{key}: {key}", _note(column))}
@@ -131,14 +131,14 @@ def _table(name: str, spec: SourceTable) -> dict[str, Any]:
 
 
 def _note(column: SourceColumn) -> str:
-    said = [column.meaning]
+    notes = [column.meaning]
     if column.values:
-        said.append("one of " + ", ".join(column.values))
+        notes.append("one of " + ", ".join(column.values))
     if column.required:
-        said.append("required")
+        notes.append("required")
     if column.visible_from == VERSIONS:
-        said.append("a signal only with history: true")
-    return f"{column.kind}; " + "; ".join(said)
+        notes.append("a signal only with history: true")
+    return f"{column.kind}; " + "; ".join(notes)
 
 
 def _aligned(text: str, note: str) -> str:

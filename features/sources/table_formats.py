@@ -1,4 +1,4 @@
-"""How the mapped columns of one source table are written: what `written` says, or the columns."""
+"""Formats of the mapped text columns of one source table: configured in `written`, or detected."""
 
 from __future__ import annotations
 
@@ -17,36 +17,38 @@ from features.tables.source_tables import SourceColumn, SourceTable
 
 MONEY = frozenset({"arr", "amount", "list_price"})
 NUMBERS = frozenset({"number", "count"})
-MOMENT = SourceColumn("instant", "when the row became visible")
+INSTANT = SourceColumn("instant", "time the row became visible")
 
 
-def with_ways(connection: duckdb.DuckDBPyConnection, mapped: Mapped, spec: SourceTable) -> Mapped:
-    """Return the mapping with the way each of its columns of text is written.
+def with_formats(
+    connection: duckdb.DuckDBPyConnection, mapped: Mapped, spec: SourceTable
+) -> Mapped:
+    """Return the mapping with the format of each of its text columns.
 
     Raises
     ------
     ConfigError
-        `written` names a column that is not mapped, or that is neither a number nor a date.
+        `written` has a column that is not mapped, or that holds neither numbers nor dates.
     SourceError
-        Columns can be read in two ways, and nothing decides which; all of them at once.
+        The format of some columns is ambiguous; the error lists all of them.
     """
     wanted = {**mapped.expressions, **({KNOWN_AT: mapped.known_at} if mapped.known_at else {})}
-    questions = {}
+    queries = {}
     for name, text in wanted.items():
-        column = spec.columns.get(name, MOMENT)
+        column = spec.columns.get(name, INSTANT)
         trimmed, kind = type_parsing.prepared(column, text, mapped.types[name])
         if type_parsing.is_text_type(kind) and column.kind in NUMBERS | type_parsing.TIMES:
-            questions[name] = _question(mapped, name, column, trimmed)
-    _refuse_unknown(mapped, questions)
-    decided = decide(connection, mapped.relation, questions, where=mapped.place)
+            queries[name] = _query(mapped, name, column, trimmed)
+    _check_written(mapped, queries)
+    decided = decide(connection, mapped.relation, queries, where=mapped.place)
     return replace(mapped, styles=decided.sure())
 
 
-def _question(mapped: Mapped, name: str, column: SourceColumn, trimmed: str) -> ColumnQuery:
+def _query(mapped: Mapped, name: str, column: SourceColumn, trimmed: str) -> ColumnQuery:
     return ColumnQuery(
         trimmed,
         "number" if column.kind in NUMBERS else "time",
-        told=mapped.mapping.written.get(name),
+        configured=mapped.mapping.written.get(name),
         is_money=name in MONEY,
         is_whole=column.kind == "count",
         high=column.high,
@@ -54,24 +56,24 @@ def _question(mapped: Mapped, name: str, column: SourceColumn, trimmed: str) -> 
     )
 
 
-def _refuse_unknown(mapped: Mapped, questions: Mapping[str, ColumnQuery]) -> None:
+def _check_written(mapped: Mapped, queries: Mapping[str, ColumnQuery]) -> None:
     for name in mapped.mapping.written:
-        if name not in questions:
+        if name not in queries:
             raise ConfigError(
-                f"`written` names {name}, which is no column of text that holds numbers or dates; "
-                f"{did_you_mean(name, questions) or 'those are: ' + ', '.join(questions)}",
+                f"`written` has {name}, which is not a text column of numbers or dates; "
+                f"{did_you_mean(name, queries) or 'those are: ' + ', '.join(queries)}",
                 where=f"tables.{mapped.table}.written in company.yaml",
                 fix="correct the name, or leave it out",
             )
 
 
-def format_words(styles: Mapping[str, Style]) -> dict[str, str]:
-    """Return what a reader should know about each column."""
+def format_notes(styles: Mapping[str, Style]) -> dict[str, str]:
+    """Return the note on the format of each column, where it is not the standard one."""
     return {name: style.words for name, style in styles.items() if style.words}
 
 
-def marks_of(styles: Mapping[str, Style]) -> dict[str, list[str]]:
-    """Return the currency marks that amounts carry, by column."""
+def currency_marks(styles: Mapping[str, Style]) -> dict[str, list[str]]:
+    """Return the currency marks of amounts by column."""
     return {
         name: list(style.marks)
         for name, style in styles.items()

@@ -1,24 +1,23 @@
-"""How instants are written: with a zone, without, as dates, or as dates dressed as midnights."""
+"""Profile of instant columns: values with a zone, dates, and midnights."""
 
 from __future__ import annotations
 
 import duckdb
 
 from features.sources.files.sql import one_row
+from features.sources.manifest import Profile
 from features.sources.mapping import Mapped
 from features.sources.parsing import type_parsing
 from features.tables.source_tables import SourceColumn, SourceTable
 
 MIDNIGHT_ROWS = 10
-"""From this many values on, instants that all lie at midnight are taken for dates."""
+"""Number of values from which instants that all lie at midnight count as dates."""
 
 LABELS = ("given", "dates", "zoned", "midnights")
 
-Profile = dict[str, dict[str, int]]
-
 
 def profile_of(connection: duckdb.DuckDBPyConnection, mapped: Mapped, spec: SourceTable) -> Profile:
-    """Count, per instant column, the readable values and how they are written.
+    """Return the profile of every instant column.
 
     Returns
     -------
@@ -32,7 +31,7 @@ def profile_of(connection: duckdb.DuckDBPyConnection, mapped: Mapped, spec: Sour
         return {}
     found = {name: _tally(connection, mapped, spec.columns[name], name) for name in wanted}
     return {
-        # SQL in the mapping says what it means; a column taken as it is may be a dressed-up date.
+        # Only plain columns: a SQL expression defines its own meaning.
         name: {**tally, "as_dates": int(name in mapped.plain and midnight_is_date(tally))}
         for name, tally in found.items()
     }

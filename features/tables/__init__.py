@@ -1,1 +1,1 @@
-"""Definitions of the source tables, daily tables, point-in-time rules, and the DuckDB engine."""
+"""Source-table definitions, daily tables, point-in-time rules, catalogue and DuckDB engine."""

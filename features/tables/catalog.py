@@ -1,6 +1,6 @@
-"""What a feature is, in words: name, meaning, unit, window, theme, expected signs.
+"""Feature catalogue: name, meaning, unit, window, theme and expected signs.
 
-The catalogue is derived from the signal families (`features.signals`); nothing is kept beside them.
+The catalogue is derived from the signal families (`features.signals`).
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ Sign = Literal[-1, 0, 1]
 Unit = Literal["count", "days", "hours", "share", "money", "score", "ratio", "log_ratio", "flag"]
 
 THEMES: dict[str, str] = {
-    "adoption": "how much the product is used, by how many",
-    "breadth": "how much of the product is used",
-    "support": "the burden of tickets",
-    "sentiment": "what people there say",
-    "relationship": "who we know and how often we speak",
-    "commercial": "what they pay for and how",
-    "payments": "whether and when they pay",
-    "journey": "how far they came",
-    "context": "circumstances nobody acts on: age, size, calendar",
+    "adoption": "amount of usage and number of users",
+    "breadth": "breadth of product features in use",
+    "support": "number, urgency and duration of tickets",
+    "sentiment": "survey answers and complaints",
+    "relationship": "known contacts and frequency of contact",
+    "commercial": "terms, seats, plan and allowances",
+    "payments": "invoices, overdue and failed payments",
+    "journey": "progress of onboarding",
+    "context": "circumstances without an action: age, size, calendar",
 }
-"""Correlated features live in one theme; explanations roll up to these."""
+"""Themes group correlated features; reasons are aggregated by theme."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class FeatureInfo:
     family : str
         The signal family (one file) that declares it.
     label : str
-        A short noun phrase for people: "active users", no unit, no window.
+        Display name, a noun phrase without unit and window: "active users".
     meaning : str
-        One sentence: what is counted, over what.
+        Definition in one sentence.
     unit : Unit
         ``count`` things · ``days`` · ``hours`` · ``share`` 0–1 · ``money`` reporting currency ·
         ``score`` · ``ratio`` quotient · ``log_ratio`` natural log of a quotient · ``flag`` 0/1.
@@ -49,12 +49,12 @@ class FeatureInfo:
     theme : str
         A key of `THEMES`.
     churn_sign, expansion_sign : Sign
-        Where a higher value should move the outcome, all else equal: 1 up, −1 down, 0 left free.
+        Expected effect of a higher value on the outcome: 1 up, −1 down, 0 unconstrained.
     is_actionable : bool
-        False for context nobody can act on.
+        False for context without an action.
     per_day : Sign
-        What the calendar alone does to the value with each day that passes: 1 and −1 add and take
-        away a day, 0 leaves it. A silence that grows is news, so it is 0.
+        Daily change of the value by the calendar alone: 1 or −1 for a day more or less, else 0.
+        Growing inactivity is information, so its features have 0.
     """
 
     name: str
@@ -70,12 +70,12 @@ class FeatureInfo:
     per_day: Sign = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the plain mapping kept in bundles and shown by the printed catalogue."""
+        """Return the entry as stored in bundles and printed by the catalogue."""
         return asdict(self)
 
 
 def is_kept(name: str, exclude: Iterable[str]) -> bool:
-    """Say whether a feature may be trained on, given shell patterns of those that may not.
+    """Whether a feature may be trained on, given shell patterns of excluded ones.
 
     >>> is_kept("arr_change_91d", ["arr*"]), is_kept("seats", ["arr*"])
     (False, True)

@@ -1,9 +1,9 @@
-"""Source tables on whole days: the only scan of events, and the only place dates become integers.
+"""Daily tables: source tables on whole days, the only scan of events.
 
 Day ``k`` is the instant 00:00 UTC of day ``k`` since 1970-01-01. A fact at an instant belongs to
 the first midnight at or after it, so ``(as_of − w, as_of]`` is ``0 ≤ as_of_day − day < w``. A
-date-only fact becomes known at the next midnight, so it belongs to day ``date + 1``; a date that
-is only planned (``renews_on``, ``due_on``) keeps its own day.
+date-only fact becomes known at the next midnight, so it belongs to day ``date + 1``; planned dates
+(``renews_on``, ``due_on``) keep their own day.
 
 Every daily table has ``entity_id``, ``day`` (when it happened) and ``known_day`` (when it became
 visible, never before ``day``). Columns that are overwritten in place are left out unless the
@@ -23,32 +23,31 @@ from features.tables.source_tables import ROW, TABLES, VERSIONS, SourceColumn, S
 
 EPOCH = "1970-01-01"
 TERM_FACTS = ("renews_on", "ended_on", "end_reason", "notice_at", "notice_period_days")
-"""Facts of a subscription that a source may not record: unknown then, and read as such."""
+"""Optional facts of a subscription; unknown where the source does not record them."""
 
-SELDOM_RECORDED = {"subscriptions": TERM_FACTS, "support_tickets": ("category",)}
-"""Columns a source may not record, added as unknown, because features that need them can do
-without: an uncategorised ticket still is a ticket."""
+OPTIONAL_COLUMNS = {"subscriptions": TERM_FACTS, "support_tickets": ("category",)}
+"""Optional columns added as nulls, because the features that read them also work without them."""
 
 LATEST_BY: dict[str, tuple[str, ...]] = {
     "opportunities": ("opportunity_id",),
     "entitlements": ("product",),
 }
-"""Tables whose rows replace each other: only the latest known one per key counts at an as_of."""
+"""Tables of states: only the latest known row per key counts at an as_of."""
 
-ADDED_UP = {"arr", "amount", "quantity", "used", "limit", "csat", "score"}
+SUMMED = {"arr", "amount", "quantity", "used", "limit", "csat", "score"}
 STEP = 2.0**-20
-"""Numbers that are added up are whole multiples of this: their sums are exact (up to 8·10⁹) in any
-order, so the same rows give the same bytes on any number of threads."""
+"""Summed numbers are rounded to multiples of this step: sums up to 8·10⁹ are exact in any order, so
+results do not depend on the number of threads."""
 
-MADE_FROM = {"arr_constant": "arr"}
-"""Daily columns that are made from a source column, and lack where it does."""
+DERIVED_FROM = {"arr_constant": "arr"}
+"""Daily columns derived from a source column, absent without it."""
 
 MONEY = {"subscriptions": ("arr",), "opportunities": ("amount",), "invoices": ("amount",)}
-"""Amounts reported in one currency, at the rate of the day the row happened."""
+"""Amounts converted to the reporting currency at the rate of the day the row happened."""
 
 
 def stem_day(column: str) -> str:
-    """Return the day column a date or instant becomes.
+    """Return the name of the day column of a date or instant.
 
     >>> stem_day("resolved_at"), stem_day("paid_on")
     ('resolved_day', 'paid_day')
@@ -57,23 +56,23 @@ def stem_day(column: str) -> str:
 
 
 def date_day(value: ir.Value) -> ir.IntegerValue:
-    """Day index of a calendar date."""
+    """Return the day index of a calendar date."""
     return value.cast("date").delta(ibis.date(EPOCH), unit="day").cast("int64")
 
 
 def instant_day(value: ir.Value) -> ir.IntegerValue:
-    """Day index of the first midnight at or after an instant."""
+    """Return the day index of the first midnight at or after an instant."""
     floor = value.truncate("D")
     return date_day(floor) + (value > floor).cast("int64")
 
 
 def happened_day(value: ir.Value, column: SourceColumn) -> ir.IntegerValue:
-    """Day from which a fact that happened is known: the next midnight for a date."""
+    """Return the day of a fact: for a date the next midnight."""
     return date_day(value) + 1 if column.kind == "day" else instant_day(value)
 
 
 def usable_columns(table: str, present: Iterable[str], *, history: bool) -> list[str]:
-    """Columns of a source table that may reach a feature: present and with known visibility."""
+    """Return the columns of a source table usable for features: present, with known visibility."""
     spec = TABLES[table]
     given = set(present)
     visible = {ROW, *given, *({VERSIONS} if history else set())}
@@ -85,7 +84,7 @@ def usable_columns(table: str, present: Iterable[str], *, history: bool) -> list
 
 
 def version_key(table: str, *, history: bool) -> tuple[str, ...]:
-    """Return the daily columns that name what a row is a version of; empty when rows just add up.
+    """Return the daily columns that identify the versions of a row; empty for tables of events.
 
     >>> version_key("subscriptions", history=True)
     ('entity_id', 'subscription_id', 'day')
@@ -110,12 +109,12 @@ def visibility(table: str) -> dict[str, str]:
 
 
 def daily_name(name: str, column: SourceColumn) -> str:
-    """Return the name a source column carries on the day grid."""
+    """Return the name of a source column in the daily table."""
     return stem_day(name) if column.kind in {"day", "instant"} else name
 
 
 def daily_schema(table: str) -> dict[str, str]:
-    """Return every column a daily table can have, with ibis types: what signals may refer to."""
+    """Return every column a daily table can have, with its ibis type."""
     types = {
         "id": "string",
         "text": "string",
@@ -147,7 +146,7 @@ def daily_schema(table: str) -> dict[str, str]:
 def to_daily(
     table: str, source: ir.Table, rates: ir.Table | None, *, history: bool, currency: str
 ) -> ir.Table:
-    """Put one canonical source table on whole days.
+    """Convert one canonical source table to whole days.
 
     Parameters
     ----------
@@ -156,7 +155,7 @@ def to_daily(
     source : ibis.Table
         The canonical table, with ``known_at``.
     rates : ibis.Table or None
-        The canonical rates table, to report money in one currency.
+        The canonical rates table, for currency conversion.
     history : bool
         The table keeps every version of a row.
     currency : str
@@ -166,15 +165,15 @@ def to_daily(
     -------
     ibis.Table
         Columns of `daily_schema` that the source has; usage is summed per account, user, product,
-        feature, day and known day. ``currency_rate`` is reporting currency per unit of ``arr``'s,
-        ``arr_constant`` is ``arr`` at the first rate of its currency, whenever the terms began;
-        ``line`` is the product, empty where there is none.
-        Amounts in a currency without a rate are null, and so are those of failed charges. Test
-        accounts, events with a quantity of zero, and drafts and voided invoices are left out.
+        feature, day and known day. ``currency_rate`` is reporting currency per unit of the currency
+        of ``arr``; ``arr_constant`` is ``arr`` at the first rate of its currency; ``line`` is the
+        product, empty where there is none.
+        Amounts in a currency without a rate are null, and so are those of failed charges. Events
+        with a quantity of zero, and drafts and voided invoices are left out.
     """
     spec = TABLES[table]
     names = usable_columns(table, source.columns, history=history)
-    source = _counted(table, source)
+    source = _without_excluded(table, source)
     source = source.mutate(_rate=ibis.literal(1.0), _first_rate=ibis.literal(1.0))
     if "arr" in names:
         source = source.mutate(_unconverted=source["arr"])
@@ -188,7 +187,7 @@ def to_daily(
         for name in names
         if name not in {"account_id", spec.happened}
     }
-    columns |= _unrecorded(table, columns)
+    columns |= _absent_columns(table, columns)
     if table == "subscriptions":
         columns["currency_rate"] = source["_rate"]
         columns["line"] = line_of(columns.get("product"))
@@ -208,15 +207,13 @@ def to_daily(
     return _usage_per_day(rows) if table == "usage_events" else rows
 
 
-def _counted(table: str, source: ir.Table) -> ir.Table:
-    """Leave out what is neither activity nor revenue.
+def _without_excluded(table: str, source: ir.Table) -> ir.Table:
+    """Leave out rows that are neither activity nor revenue.
 
-    That is test accounts, invoices that ask for no money (drafts, voided ones), the amounts of
-    charges that failed, and events with a quantity of zero.
+    These are drafts and voided invoices, the amounts of failed charges, and events with a quantity
+    of zero.
     """
     present = set(source.columns)
-    if table == "accounts" and "is_test" in present:
-        return source.filter(~source.is_test.fill_null(False))
     if table == "usage_events" and "quantity" in present:
         return source.filter(source.quantity.isnull() | (source.quantity > 0))
     if table == "invoices":
@@ -228,7 +225,7 @@ def _counted(table: str, source: ir.Table) -> ir.Table:
 
 
 def _last_of_day(rows: ir.Table, table: str, *, history: bool) -> ir.Table:
-    """Keep one of the versions that became known on one day: on days, they could not be told."""
+    """Keep one of the versions that became known on the same day."""
     keys = version_key(table, history=history)
     if not keys:
         return rows
@@ -252,14 +249,14 @@ def _on_days(value: ir.Value, name: str, spec: SourceTable) -> ir.Value:
         return date_day(value) + (1 if is_fact else 0)
     if column.kind in {"number", "count"}:
         number = value.cast("float64")
-        return number - number % STEP if name in ADDED_UP else number
+        return number - number % STEP if name in SUMMED else number
     return value
 
 
-def _unrecorded(table: str, columns: dict[str, ir.Value]) -> dict[str, ir.Value]:
-    """Return typed nulls for the columns of `SELDOM_RECORDED` that a source does not have."""
+def _absent_columns(table: str, columns: dict[str, ir.Value]) -> dict[str, ir.Value]:
+    """Return typed nulls for the columns of `OPTIONAL_COLUMNS` that a source does not have."""
     types = daily_schema(table)
-    wanted = SELDOM_RECORDED.get(table, ())
+    wanted = OPTIONAL_COLUMNS.get(table, ())
     names = [daily_name(name, TABLES[table].columns[name]) for name in wanted]
     return {name: ibis.null(types[name]) for name in names if name not in columns}
 
@@ -287,7 +284,7 @@ def _in_reporting_currency(
 ) -> ir.Table:
     """Multiply money columns by ``_rate``: the last one on or before the day the row happened.
 
-    Without a rate an amount is unknown: pounds and yen that are added up are no money at all.
+    Amounts without a rate become null: sums over several currencies have no meaning.
     """
     joined = _with_factors(source, spec, rates)
     is_home = joined.currency.isnull() | (joined.currency == currency)
@@ -304,7 +301,7 @@ def _with_factors(source: ir.Table, spec: SourceTable, rates: ir.Table | None) -
     dated = source.mutate(_on=source[spec.happened].cast("date"))
     table = rates.select(currency=rates.currency, _rate_on=rates.as_of_on, _rate=rates.rate)
     pairs = dated.select("currency", "_on").distinct().join(table, "currency")
-    # Before the first known rate, the first one stands in.
+    # Before the first known rate, the first one is used.
     best = pairs.group_by("currency", "_on").agg(
         _before=pairs._rate.argmax(pairs._rate_on, where=pairs._rate_on <= pairs._on),
         _first=pairs._rate.argmin(pairs._rate_on),

@@ -1,4 +1,4 @@
-"""The engine that runs the declarations: DuckDB here, out of core, bounded."""
+"""DuckDB engine that runs feature declarations out of core with bounded memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ibis.backends.duckdb import Backend
 
 
 def connect(scratch: Path, *, threads: int = 2, memory: str = "8GB") -> Backend:
-    """Return an in-memory DuckDB engine that spills to `scratch` and speaks UTC."""
+    """Return an in-memory DuckDB engine that spills to `scratch` and uses UTC."""
     scratch.mkdir(parents=True, exist_ok=True)
     engine = ibis.duckdb.connect(
         threads=threads,

@@ -1,8 +1,7 @@
-"""Known-time correctness, written once: what was visible of each row at each as_of.
+"""Point-in-time rules: the rows and values visible at each as_of.
 
-Signals never see a source table; they see the rows this module lets through. A row appears at an
-as_of only if it happened *and* was known by then, and each mutable value is null until its own
-moment has come.
+Signals read source tables only through this module. A row is visible at an as_of only if it
+happened *and* was known by then, and each mutable value is null until its own time of visibility.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from features.revenue.terms import one_state
 from features.tables.daily_tables import LATEST_BY, version_key, visibility
 
 STATE = {"subscription_id", "ended_day", "end_reason", "renews_day"}
-"""What it takes to see that later terms replace earlier ones."""
+"""Columns needed to close terms that later ones replace."""
 
 
 def as_known(table: str, daily: ir.Table, grid: ir.Table, *, history: bool = False) -> ir.Table:
@@ -64,10 +63,10 @@ def as_known(table: str, daily: ir.Table, grid: ir.Table, *, history: bool = Fal
 def latest_versions(
     table: str, rows: ir.Table, within: Sequence[str] = (), *, history: bool
 ) -> ir.Table:
-    """Return, of rows that replace each other, the latest one per key and `within`.
+    """Return the latest row per key and `within` of rows that replace each other.
 
-    The latest state of what changes (`LATEST_BY`) is the one that happened last, however late an
-    older one was reported; of the versions of one row it is the one known last.
+    For tables of states (`LATEST_BY`) the latest row is the one that happened last, independent of
+    the time it was known; for versions of one row it is the one known last.
     """
     keys = version_key(table, history=history)
     if not keys:

@@ -1,15 +1,15 @@
-"""The source tables: what a company may bring, and when each value becomes visible.
+"""Source-table contract: tables, columns, kinds and the time each value becomes visible.
 
-A table is one row per *grain*. Each column says its kind, and, where it can change after the row
-was first written, from when it is visible: before that moment every reader sees null.
+A table has one row per *grain*. Each column has a kind and, where it can change after the row was
+first written, a time of visibility: before it every reader sees null.
 
 Kinds
 -----
 ``id`` text key · ``text`` · ``instant`` UTC timestamp, microseconds · ``day`` calendar date ·
 ``number`` float · ``count`` whole number ≥ 0 · ``flag`` boolean.
 
-A date-only fact becomes known at the next midnight; one that arrives where an instant is expected
-is stored as the last microsecond of its day, so that it reads as that day and is known after it.
+A date-only fact becomes known at the next midnight; a date where an instant is expected is stored
+as the last microsecond of its day, so it belongs to that day and is known after it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ROW = "row"
 """Visible with the row, from the row's ``known_at``."""
 
 MOST = 1e15
-"""No amount, quantity or limit is larger, in any currency: beyond, it is a mistake."""
+"""Upper bound of amounts, quantities and limits in any currency."""
 
 VERSIONS = "versions"
-"""Overwritten in place by most systems: visible only where the mapping says ``history: true``."""
+"""Overwritten in place by most systems: visible only with ``history: true`` in the mapping."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class SourceColumn:
     kind : Kind
         Type after loading.
     meaning : str
-        In words, with unit.
+        Meaning in words, with unit.
     required : bool
         A row without it is quarantined, a table without it is refused.
     visible_from : str
-        `ROW`, `VERSIONS`, or the name of the column whose moment makes this value visible.
+        `ROW`, `VERSIONS`, or the column with the time from which this value is visible.
     low, high : float or None
         Inclusive bounds; a row outside is quarantined.
     values : tuple of str
@@ -65,17 +65,17 @@ class SourceTable:
     Attributes
     ----------
     grain : str
-        One row per what.
+        Meaning of one row.
     key : tuple of str
-        Columns that together name a row; empty when rows have no identity of their own.
+        Columns that identify a row; empty for rows without identity.
     happened : str
-        The column saying when the row happened; the default of ``known_at``.
+        Column of the time the row happened; the default of ``known_at``.
     columns : dict of str to Column
-        All columns but ``known_at``, which every table may carry.
+        All columns except ``known_at``, which every table may have.
     activity : bool
         Counts as an activity table: at least one is needed.
     order : tuple of (str, str)
-        Pairs (earlier, later): rows where later lies before earlier travelled in time.
+        Pairs (earlier, later); rows with later before earlier are invalid.
     """
 
     grain: str
@@ -91,7 +91,7 @@ def _account() -> SourceColumn:
 
 
 def _event() -> SourceColumn:
-    return SourceColumn("id", "the event's own id: an event delivered again is counted once")
+    return SourceColumn("id", "event id: redeliveries of an event are counted once")
 
 
 TABLES: dict[str, SourceTable] = {
@@ -101,15 +101,18 @@ TABLES: dict[str, SourceTable] = {
         "created_at",
         {
             "account_id": _account(),
-            "created_at": SourceColumn("instant", "when the account began", required=True),
-            "name": SourceColumn("text", "name shown to people"),
+            "created_at": SourceColumn("instant", "start of the account", required=True),
+            "name": SourceColumn("text", "display name"),
             "segment": SourceColumn("text", "size class or tier", visible_from=VERSIONS),
             "plan": SourceColumn("text", "plan", visible_from=VERSIONS),
             "industry": SourceColumn("text", "industry", visible_from=VERSIONS),
             "region": SourceColumn("text", "region", visible_from=VERSIONS),
             "parent_account_id": SourceColumn("id", "the parent account", visible_from=VERSIONS),
             "owner_id": SourceColumn("id", "the CSM", visible_from=VERSIONS),
-            "is_test": SourceColumn("flag", "a test or demo account: left out everywhere"),
+            "is_test": SourceColumn(
+                "flag",
+                "a test or demo account: set aside when loading, with its rows in every table",
+            ),
         },
     ),
     "subscriptions": SourceTable(
@@ -127,7 +130,7 @@ TABLES: dict[str, SourceTable] = {
             ),
             "end_reason": SourceColumn(
                 "text",
-                "why the row ended",
+                "reason of the end",
                 visible_from="ended_on",
                 values=("renewed", "changed", "churned", "payment_failure", "merged"),
             ),
@@ -139,7 +142,7 @@ TABLES: dict[str, SourceTable] = {
             "currency": SourceColumn("text", "ISO 4217"),
             "seats": SourceColumn("count", "seats bought", high=MOST),
             "max_seats": SourceColumn(
-                "count", "most seats these terms could have: by contract, or people to seat"
+                "count", "maximum seats of these terms: by contract, or number of employees"
             ),
             "plan": SourceColumn("text", "price tier of these terms"),
             "auto_renew": SourceColumn("flag", "renews by itself", visible_from=VERSIONS),
@@ -161,10 +164,10 @@ TABLES: dict[str, SourceTable] = {
         {
             "account_id": _account(),
             "user_id": SourceColumn("id", "the user"),
-            "occurred_at": SourceColumn("instant", "when it happened", required=True),
+            "occurred_at": SourceColumn("instant", "time of the event", required=True),
             "product": SourceColumn("text", "product"),
-            "feature": SourceColumn("text", "what was used"),
-            "quantity": SourceColumn("number", "how much; 1 when absent", low=0, high=MOST),
+            "feature": SourceColumn("text", "product feature"),
+            "quantity": SourceColumn("number", "amount of use; 1 when absent", low=0, high=MOST),
             "event_id": _event(),
         },
         activity=True,
@@ -176,7 +179,7 @@ TABLES: dict[str, SourceTable] = {
         {
             "account_id": _account(),
             "product": SourceColumn("text", "product", required=True),
-            "occurred_on": SourceColumn("day", "from when these values hold", required=True),
+            "occurred_on": SourceColumn("day", "first day of these values", required=True),
             "limit": SourceColumn("number", "units included", low=0, high=MOST),
             "used": SourceColumn("number", "units used in the month before", low=0, high=MOST),
             "list_price": SourceColumn("number", "list price per unit and year", low=0, high=MOST),
@@ -195,7 +198,7 @@ TABLES: dict[str, SourceTable] = {
             ),
             "resolved_at": SourceColumn("instant", "resolved", visible_from="resolved_at"),
             "priority": SourceColumn("text", "low, normal, high or urgent"),
-            "category": SourceColumn("text", "what about"),
+            "category": SourceColumn("text", "category of the request"),
             "product": SourceColumn("text", "product"),
             "csat": SourceColumn(
                 "number", "satisfaction, 1 to 5", visible_from="resolved_at", low=1, high=5
@@ -214,8 +217,8 @@ TABLES: dict[str, SourceTable] = {
         "responded_at",
         {
             "account_id": _account(),
-            "respondent_id": SourceColumn("id", "who answered"),
-            "responded_at": SourceColumn("instant", "when", required=True),
+            "respondent_id": SourceColumn("id", "the respondent"),
+            "responded_at": SourceColumn("instant", "time of the response", required=True),
             "kind": SourceColumn(
                 "text", "kind of survey", required=True, values=("nps", "csat", "ces")
             ),
@@ -241,13 +244,13 @@ TABLES: dict[str, SourceTable] = {
         order=(("created_at", "left_at"),),
     ),
     "opportunities": SourceTable(
-        "renewal or expansion opportunity, as it stood: one row per change",
+        "renewal or expansion opportunity: one row per change",
         ("opportunity_id", "changed_at"),
         "changed_at",
         {
             "account_id": _account(),
             "opportunity_id": SourceColumn("id", "the opportunity", required=True),
-            "changed_at": SourceColumn("instant", "when it came to stand like this", required=True),
+            "changed_at": SourceColumn("instant", "time of the change", required=True),
             "kind": SourceColumn("text", "kind", values=("renewal", "expansion", "new")),
             "amount": SourceColumn("number", "annual amount in `currency`", low=-MOST, high=MOST),
             "currency": SourceColumn("text", "ISO 4217"),
@@ -288,9 +291,9 @@ TABLES: dict[str, SourceTable] = {
         "touched_at",
         {
             "account_id": _account(),
-            "touched_at": SourceColumn("instant", "when", required=True),
+            "touched_at": SourceColumn("instant", "time of the contact", required=True),
             "kind": SourceColumn("text", "call, email, meeting, review, training, play"),
-            "initiated_by": SourceColumn("text", "who began", values=("account", "us")),
+            "initiated_by": SourceColumn("text", "initiator", values=("account", "us")),
             "play": SourceColumn("text", "the play, when it is one"),
             "text": SourceColumn("text", "note"),
             "event_id": _event(),
@@ -303,50 +306,53 @@ TABLES: dict[str, SourceTable] = {
         {
             "account_id": _account(),
             "milestone": SourceColumn("text", "the step", required=True),
-            "occurred_on": SourceColumn("day", "when the step was planned", required=True),
+            "occurred_on": SourceColumn("day", "day the step was planned", required=True),
             "due_on": SourceColumn("day", "due"),
             "reached_on": SourceColumn("day", "reached", visible_from="reached_on"),
         },
     ),
     "health_scores": SourceTable(
-        "the score the company uses today, as it stood",
+        "health score in use today: one row per change",
         ("account_id", "scored_at"),
         "scored_at",
         {
             "account_id": _account(),
-            "scored_at": SourceColumn("instant", "when it stood", required=True),
+            "scored_at": SourceColumn("instant", "time of the score", required=True),
             "score": SourceColumn("number", "higher is healthier"),
             "band": SourceColumn("text", "band, when there is one"),
-            "components": SourceColumn("text", "its parts: a JSON object of name to number"),
+            "components": SourceColumn("text", "components: a JSON object of name to number"),
         },
     ),
     "outcomes": SourceTable(
-        "something decided: the company's own log of losses and gains",
+        "decision: the company's own log of losses and gains",
         (),
         "decided_on",
         {
             "account_id": _account(),
-            "decided_on": SourceColumn("day", "when it was decided", required=True),
-            "effective_on": SourceColumn("day", "when ARR stops or starts"),
+            "decided_on": SourceColumn("day", "day of the decision", required=True),
+            "effective_on": SourceColumn("day", "day ARR stops or starts"),
             "outcome": SourceColumn(
-                "text", "what", required=True, values=("churn", "contraction", "expansion")
+                "text",
+                "kind of outcome",
+                required=True,
+                values=("churn", "contraction", "expansion"),
             ),
-            "reason": SourceColumn("text", "their reason"),
+            "reason": SourceColumn("text", "stated reason"),
             "event_id": _event(),
         },
     ),
     "labels": SourceTable(
-        "account × as_of: an outcome the company defines itself",
+        "account × as_of: an outcome defined by the company",
         ("account_id", "as_of_on", "target"),
         "as_of_on",
         {
             "account_id": _account(),
             "as_of_on": SourceColumn(
-                "day", "the prediction moment, 00:00 UTC of this day", required=True
+                "day", "the prediction instant, 00:00 UTC of this day", required=True
             ),
-            "target": SourceColumn("text", "the target it belongs to", required=True),
-            "label": SourceColumn("flag", "what happened", required=True),
-            "label_known_on": SourceColumn("day", "when it was known"),
+            "target": SourceColumn("text", "name of the target", required=True),
+            "label": SourceColumn("flag", "whether it happened", required=True),
+            "label_known_on": SourceColumn("day", "day the label was known"),
         },
     ),
     "owners": SourceTable(
@@ -355,7 +361,7 @@ TABLES: dict[str, SourceTable] = {
         "created_at",
         {
             "owner_id": SourceColumn("id", "the CSM", required=True),
-            "created_at": SourceColumn("instant", "since when"),
+            "created_at": SourceColumn("instant", "start"),
             "name": SourceColumn("text", "name"),
             "team": SourceColumn("text", "team"),
             "manager_id": SourceColumn("id", "manager"),
@@ -370,7 +376,7 @@ TABLES: dict[str, SourceTable] = {
         "as_of_on",
         {
             "currency": SourceColumn("text", "ISO 4217", required=True),
-            "as_of_on": SourceColumn("day", "the day it holds", required=True),
+            "as_of_on": SourceColumn("day", "day of the rate", required=True),
             "rate": SourceColumn(
                 "number", "reporting currency per unit", required=True, low=1e-9, high=MOST
             ),

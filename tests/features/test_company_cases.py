@@ -12,7 +12,7 @@ import pytest
 import features.snapshots.grid
 from features.labels import build_labels
 from features.quality import check_quality, company_revenue
-from features.snapshots.grid import STANDING, build_snapshots
+from features.snapshots.grid import ACCOUNT_STATUS, build_snapshots
 from features.sources import load_sources
 
 NOW = datetime(2026, 9, 30, tzinfo=UTC)
@@ -30,7 +30,7 @@ class Company:
             loaded = load_sources(workspace, NOW)
             snapshots = build_snapshots(workspace, loaded, NOW)
             self._labels = build_labels(workspace, loaded, snapshots, NOW)
-            path = snapshots.sets[STANDING].path(snapshots.days[-1])
+            path = snapshots.sets[ACCOUNT_STATUS].path(snapshots.days[-1])
             self.today = pq.read_table(path).to_pandas().set_index("entity_id")
             self.quality = check_quality(workspace, loaded, NOW)
             self._read = (workspace, loaded, NOW)

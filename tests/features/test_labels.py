@@ -7,11 +7,10 @@ from datetime import UTC, date, datetime, timedelta
 import pandas as pd
 import pytest
 
-import features.labels as module
 import features.snapshots.grid
 from configs.runtime.errors import ConfigError, DataError
 from configs.schema.company import Target
-from features.labels import COLUMNS, build_labels, definition, labels_at, require_events
+from features.labels import COLUMNS, build, build_labels, definition, labels_at, require_events
 from features.snapshots.grid import build_snapshots
 from features.sources import load_sources
 
@@ -566,7 +565,7 @@ def test_too_little_to_tell_apart_is_an_error_that_counts(spending, company_of, 
     found = made(workspace)
     with pytest.raises(DataError, match="0 events in"):
         require_events(found["churn"])
-    with pytest.raises(DataError, match="nothing to tell apart") as all_left:
+    with pytest.raises(DataError, match="a model needs both outcomes") as all_left:
         require_events(found["silence"])
     contract = found["silence"].contract
     assert contract["event_rows"] == contract["used_rows"] > 0
@@ -707,7 +706,7 @@ def test_many_days_labelled_in_parts_are_labelled_as_in_one(workspace, monkeypat
     last = whole["as_of"].dt.date == days[-1]
     assert whole["reason"][~last].notna().any()
     assert whole["reason"][last].isna().all()
-    monkeypatch.setattr(module, "DAYS_AT_ONCE", 1)
+    monkeypatch.setattr(build, "DAYS_PER_QUERY", 1)
     parts = labels_at(workspace, loaded, name, target, days, NOW)
     pd.testing.assert_frame_equal(parts, whole)
 

@@ -18,7 +18,7 @@ from configs.schema.company import Cohort, load_company
 from configs.schema.workspace import Environment, Workspace
 from features.signals import FAMILIES
 from features.simulator import simulate, write_tables
-from features.snapshots.account_status import standing_table
+from features.snapshots.account_status import account_status_table
 from features.snapshots.aggregate import family_table
 from features.snapshots.grid import NOT_SIGNALS, grid_at
 from features.sources import Loaded, load_sources
@@ -95,7 +95,7 @@ def test_where_an_account_stands_is_equal(on_both, as_of):
     here, there = (
         in_order(
             engine,
-            standing_table(daily, grid_at(daily["accounts"], [as_of]), Cohort(), VERSIONS),
+            account_status_table(daily, grid_at(daily["accounts"], [as_of]), Cohort(), VERSIONS),
         ).astype(object)
         for engine, daily in on_both
     )

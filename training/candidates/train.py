@@ -12,7 +12,7 @@ import pandas as pd
 from configs.runtime.errors import ConfigError, DataError, did_you_mean
 from configs.runtime.stopwatch import Stopwatch
 from configs.schema.company import Company, Target
-from configs.schema.rules import in_force
+from configs.schema.rules import active_rules
 from features.signals import feature_catalogue
 from training.candidates.build_manifest import TrainingEvidence, build_manifest
 from training.candidates.gates import GateResult, apply_checks, evaluate_gates
@@ -332,7 +332,7 @@ def applied_rules_for(frame: TrainingFrame, company: Company, outcome: str) -> A
     refuse_unknown_features(company.rules.own, known)
     levels = fit_encoder(frame).levels
     numbers = numeric_names([item.name for item in frame.info], levels)
-    return AppliedRules.to(in_force(company.rules, outcome), numbers)
+    return AppliedRules.to(active_rules(company.rules, outcome), numbers)
 
 
 def with_rules(frame: TrainingFrame, rules: AppliedRules) -> TrainingFrame:

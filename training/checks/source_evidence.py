@@ -11,19 +11,19 @@ import pandas as pd
 from configs.schema.workspace import Workspace
 from features.online_vectors import matrix
 from features.pipeline import FeatureBuild
-from features.quality.modelling_hazards import copies_of, missing_accounts
+from features.quality.modelling_hazards import find_duplicates, missing_accounts
 from features.quality.times import EDITED
 from features.signals import FAMILIES
-from features.signals.support import LEAVING_CATEGORIES, TICKETS
-from features.snapshots.grid import STANDING, read_snapshot
+from features.signals.support import CANCELLATION_CATEGORIES, TICKETS
+from features.snapshots.grid import ACCOUNT_STATUS, read_snapshot
 from features.snapshots.recompute import (
     Tables,
-    as_known_by,
-    daily_tables_at,
-    rebuilt,
-    stored,
+    daily_tables_known_by,
+    read_daily_tables,
+    recomputed,
+    stored_features,
     ticket_categories,
-    without_leaving_tickets,
+    without_cancellation_tickets,
 )
 from training.checks.context import CancellationCategories, Evidence, Visibility
 from training.checks.ticket_crowding import crowded_categories
@@ -49,12 +49,13 @@ def gather_evidence(
     day = middle_day(built)
     progress(f"checks: rebuilding {day} from what was known then")
     # Rows known after the day of the training are excluded from checks.
-    daily = as_known_by(daily_tables_at(workspace, sorted(built.loaded.tables)), snapshots.book_on)
-    copies, clockless = copies_of(built.loaded)
+    tables = read_daily_tables(workspace, sorted(built.loaded.tables))
+    daily = daily_tables_known_by(tables, snapshots.book_on)
+    copies, clockless = find_duplicates(built.loaded)
     return Evidence(
         day=pd.Timestamp(day, tz="UTC").as_unit("us"),
-        stored=stored(snapshots, day),
-        rebuilt=rebuilt(workspace, snapshots, as_known_by(daily, day), day),
+        stored=stored_features(snapshots, day),
+        rebuilt=recomputed(workspace, snapshots, daily_tables_known_by(daily, day), day),
         leaving=_leaving(workspace, built, daily, day),
         sources=_sources(built),
         book=_book(built),
@@ -81,9 +82,9 @@ def _leaving(
     if TICKETS not in daily:
         return None
     categories = ticket_categories(daily)
-    listed = {name: n for name, n in categories.items() if name in LEAVING_CATEGORIES}
-    kept = without_leaving_tickets(daily)
-    without = rebuilt(workspace, built.snapshots, kept, day, reading=TICKETS)
+    listed = {name: n for name, n in categories.items() if name in CANCELLATION_CATEGORIES}
+    kept = without_cancellation_tickets(daily)
+    without = recomputed(workspace, built.snapshots, kept, day, reading=TICKETS)
     return CancellationCategories(
         sum(listed.values()), without, lookalikes(categories), _crowding(workspace, built, kept)
     )
@@ -132,7 +133,7 @@ def lookalikes(categories: dict[str, int]) -> dict[str, int]:
     return {
         name: n
         for name, n in categories.items()
-        if name not in LEAVING_CATEGORIES and any(word in name for word in SOUNDS_LIKE_LEAVING)
+        if name not in CANCELLATION_CATEGORIES and any(word in name for word in SOUNDS_LIKE_LEAVING)
     }
 
 
@@ -151,6 +152,6 @@ def _sources(built: FeatureBuild) -> dict[str, Visibility]:
 def _book(built: FeatureBuild) -> pd.DataFrame:
     snapshots = built.snapshots
     ids, values = matrix(snapshots, built.features, snapshots.book_on)
-    standing = read_snapshot(snapshots, STANDING, snapshots.book_on).to_pandas()
+    standing = read_snapshot(snapshots, ACCOUNT_STATUS, snapshots.book_on).to_pandas()
     scored = standing.loc[standing["status"] == "scored", "entity_id"]
     return pd.DataFrame(values[np.isin(ids, scored)], columns=built.features.names)

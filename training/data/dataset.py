@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from features.feast_store import FeastStore
 from features.labels import Labels, require_events
-from features.snapshots.grid import STANDING, Snapshots
+from features.snapshots.grid import ACCOUNT_STATUS, Snapshots
 from features.tables.catalog import FeatureInfo, is_kept
 from training.data.training_frame import (
     GROWTH_COLUMNS,
@@ -93,7 +93,7 @@ def _with_kinds(rows: pd.DataFrame, labels: Labels) -> pd.DataFrame:
 
 
 def _with_account_status(rows: pd.DataFrame, snapshots: Snapshots) -> pd.DataFrame:
-    folder = snapshots.sets[STANDING].folder
+    folder = snapshots.sets[ACCOUNT_STATUS].folder
     files = [str(folder / str(day) / "part.parquet") for day in snapshots.days]
     facts = ["arr", "is_under_contract", "renews_day", "notice_day"]
     columns = ["entity_id", "as_of", "as_of_day", *facts]

@@ -13,7 +13,7 @@ from configs.schema.workspace import Workspace
 from features.days import day_index, index_day
 from features.pipeline import FeatureBuild
 from features.revenue.retention import known_terms
-from features.snapshots.grid import STANDING
+from features.snapshots.grid import ACCOUNT_STATUS
 from features.snapshots.subscriptions import daily_frame, priced_terms
 from features.tables.duckdb_engine import connect
 
@@ -89,7 +89,7 @@ def read_inputs(workspace: Workspace, built: FeatureBuild) -> ForecastInputs:
             why_not = ""
         except DataError as error:
             why_not = error.what
-    files = built.snapshots.sets[STANDING]
+    files = built.snapshots.sets[ACCOUNT_STATUS]
     return ForecastInputs(
         terms=terms,
         deals=_deals(tables.get("opportunities")),

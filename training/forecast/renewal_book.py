@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from features.revenue.retention import levels, position
-from features.revenue.terms import COMEBACK_DAYS
 from training.forecast.inputs import UNASSIGNED, ForecastInputs
 from training.forecast.simulate import ForecastStep
 from training.forecast.size_distributions import SizeDistributions
@@ -129,14 +128,10 @@ def _with_chances(
 
 
 def _announced(terms: pd.DataFrame, at: int) -> pd.DataFrame:
-    """Return when terms under notice end: at the renewal, or when the notice period is over."""
-    given = terms[terms["notice_day"].notna() & (terms["fate"] == "held")]
-    served = given["notice_day"] + given["notice_period_days"].fillna(0.0)
-    renewal = given["renews_day"].where(given["renews_day"] >= given["notice_day"]) + 1
-    day = renewal.fillna(served)
-    # A notice whose end lies long past, with terms that still hold, evidently did not hold.
-    day = day.where(day + COMEBACK_DAYS >= at).where(~(day <= at), at + 1)
-    table = pd.DataFrame({"entity_id": given["entity_id"], "day": day, "arr": given["arr"]})
+    """Return the ends of terms under notice: entity_id, day (after `at`) and arr."""
+    ending = terms[terms["announced_day"].notna() & (terms["fate"] == "held")]
+    day = ending["announced_day"].clip(lower=at + 1)
+    table = pd.DataFrame({"entity_id": ending["entity_id"], "day": day, "arr": ending["arr"]})
     return table.dropna().reset_index(drop=True)
 
 

@@ -71,7 +71,7 @@ def read_dates(
         column = read_words(column)
     try:
         read = cells.parse_moments(
-            column.rename(name or str(column.name)), told=told, day_first=proven
+            column.rename(name or str(column.name)), configured=told, day_first=proven
         )
     except SourceError as error:
         fix = "--day-first or --month-first says which" if "two ways" in error.what else error.fix
@@ -109,7 +109,7 @@ def read_numbers(column: pd.Series, told: Written | None = None) -> pd.Series:
     [1234.5, 12.0, 900.0, 0.75, -40.0, nan]
     """
     try:
-        return cells.numbers(column, told=told, is_money=is_money(str(column.name))).values
+        return cells.numbers(column, configured=told, is_money=is_money(str(column.name))).values
     except SourceError as error:
         fix = "--decimal-comma or --decimal-point says which"
         raise SourceError(

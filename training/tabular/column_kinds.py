@@ -86,13 +86,13 @@ def table_format(table: ReadyTable | None, rows: pd.DataFrame) -> TableReading:
 
 def _numbers(column: pd.Series, how: TableReading) -> cells.ParsedColumn:
     name = str(column.name)
-    return cells.numbers(column, told=how.told.get(name), is_money=is_money(name))
+    return cells.numbers(column, configured=how.told.get(name), is_money=is_money(name))
 
 
 def dates_of(column: pd.Series, how: TableReading) -> cells.ParsedColumn:
     """Return a column as times, and its format; see `cells.moments`."""
     told = how.told.get(str(column.name))
-    return cells.parse_moments(column, told=told, day_first=how.day_first)
+    return cells.parse_moments(column, configured=told, day_first=how.day_first)
 
 
 def detect_kind(column: pd.Series, how: TableReading = PLAIN) -> ColumnSummary:

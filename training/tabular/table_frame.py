@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from configs.runtime.errors import BellwetherError, DataError, did_you_mean, joined
+from configs.runtime.errors import BellwetherError, DataError, combined_error, did_you_mean
 from configs.schema.company import Company
 from configs.schema.ready_table import ReadyTable
 from configs.schema.workspace import Workspace
@@ -317,7 +317,7 @@ def _detect_kinds(
                 mistakes.append(error)
     mistakes += _undated(table, seen)
     if mistakes:
-        raise joined(mistakes)
+        raise combined_error(mistakes)
     return seen
 
 

@@ -1,4 +1,4 @@
-"""Who the accounts are: names, sizes, contracts, owners. Nothing here changes later."""
+"""Constant traits of accounts: names, sizes, contracts and owners."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REGIONS = ("emea", "amer", "apac")
 REGION_SHARE = (0.5, 0.35, 0.15)
 CURRENCIES = ("EUR", "USD", "GBP")
 CURRENCY_SHARE = ((0.75, 0.05, 0.20), (0.05, 0.93, 0.02), (0.35, 0.60, 0.05))
-"""By region, then currency."""
+"""Share by region and currency."""
 
 FIRST_RATES = (1.0, 0.93, 1.17)
 PRODUCTS = ("core", "analytics", "automation")
@@ -46,7 +46,7 @@ ESCALATORS, ESCALATOR_SHARE = (0.0, 0.03, 0.05), (0.65, 0.20, 0.15)
 EXISTING_SHARE = 0.70
 ACCOUNTS_PER_OWNER = 40
 TEAM_PER_MONTH = 40
-"""Accounts all CSMs together can work in a month, as the example's company.yaml has it."""
+"""Team capacity in accounts a month, as in company.yaml of the example."""
 
 ONSETS = ("B", "Br", "D", "Dr", "F", "G", "Gl", "H", "K", "Kr", "L", "M", "N", "P", "Pl", "Qu")
 ENDINGS = ("alto", "enva", "ivor", "ondra", "ulme", "aveth", "ellow", "irune", "oskel", "umara")
@@ -64,7 +64,7 @@ ODD_NAMES = (
     "=SUM(1+1) Holdings",
     "Null",
 )
-"""Names that break careless pages, exports and readers."""
+"""Names that test escaping and encoding."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class AccountTraits:
 
     Attributes
     ----------
-    started : day the account began; before the world's first day for `EXISTING_SHARE`
+    started : day the account began; before the first simulated day for `EXISTING_SHARE`
     segment, region, currency : position in the module's tuples
     term_months : 12, 24 or 36; 0 when month to month
     owns : accounts × products, at the start
@@ -107,8 +107,8 @@ class AccountTraits:
         return self.term_months > 0
 
 
-def draw_book(seed: int, n_accounts: int, calendar: Calendar) -> AccountTraits:
-    """Draw the accounts of a world."""
+def draw_accounts(seed: int, n_accounts: int, calendar: Calendar) -> AccountTraits:
+    """Draw the accounts of a simulation."""
     rng = generator(seed, "book")
     segment = rng.choice(3, n_accounts, p=SEGMENT_SHARE)
     region = rng.choice(3, n_accounts, p=REGION_SHARE)
@@ -138,24 +138,24 @@ def draw_book(seed: int, n_accounts: int, calendar: Calendar) -> AccountTraits:
 
 
 def n_owners(n_accounts: int) -> int:
-    """Return how many CSMs look after a book of this size."""
+    """Return the number of CSMs for a number of accounts."""
     return max(2, n_accounts // ACCOUNTS_PER_OWNER)
 
 
-def accounts_table(book: AccountTraits) -> pd.DataFrame:
+def accounts_table(traits: AccountTraits) -> pd.DataFrame:
     """Return the accounts table: one row per account."""
-    has_parent = book.parent >= 0
+    has_parent = traits.parent >= 0
     return pd.DataFrame(
         {
-            "account_id": book.account_id,
-            "created_at": instants(book.started * DAY + 9 * 3600),
-            "name": book.name,
-            "segment": np.array(SEGMENTS, dtype=object)[book.segment],
-            "plan": np.array(PLANS, dtype=object)[book.owns.sum(axis=1) - 1],
-            "industry": np.array(INDUSTRIES, dtype=object)[book.industry],
-            "region": np.array(REGIONS, dtype=object)[book.region],
-            "parent_account_id": blank_unless(has_parent, book.account_id[book.parent]),
-            "owner_id": np.array([owner_id(i) for i in book.owner], dtype=object),
+            "account_id": traits.account_id,
+            "created_at": instants(traits.started * DAY + 9 * 3600),
+            "name": traits.name,
+            "segment": np.array(SEGMENTS, dtype=object)[traits.segment],
+            "plan": np.array(PLANS, dtype=object)[traits.owns.sum(axis=1) - 1],
+            "industry": np.array(INDUSTRIES, dtype=object)[traits.industry],
+            "region": np.array(REGIONS, dtype=object)[traits.region],
+            "parent_account_id": blank_unless(has_parent, traits.account_id[traits.parent]),
+            "owner_id": np.array([owner_id(i) for i in traits.owner], dtype=object),
         }
     )
 
@@ -165,9 +165,9 @@ def owner_id(number: int) -> str:
     return f"csm-{number + 1:02d}"
 
 
-def owners_table(book: AccountTraits, calendar: Calendar) -> pd.DataFrame:
+def owners_table(traits: AccountTraits, calendar: Calendar) -> pd.DataFrame:
     """Return the owners table: one row per CSM."""
-    number = np.arange(n_owners(len(book)))
+    number = np.arange(n_owners(len(traits)))
     team = number % len(REGIONS)
     share = workable(TEAM_PER_MONTH, DAYS_PER_WEEK) / len(number)
     return pd.DataFrame(
@@ -215,7 +215,7 @@ def _starts(rng: np.random.Generator, n: int, calendar: Calendar) -> Ints:
 
 
 def _parents(rng: np.random.Generator, n: int) -> Ints:
-    """Return each account's parent position, −1 for none; parents have no parent themselves."""
+    """Return the position of each account's parent, −1 for none; parents have no parent."""
     parent = np.full(n, -1, dtype=np.int64)
     children = rng.permutation(n)[: n // 10]
     heads = np.setdiff1d(np.arange(n), children)[: max(1, n // 25)]
@@ -224,7 +224,7 @@ def _parents(rng: np.random.Generator, n: int) -> Ints:
 
 
 def _names(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Return unique invented names, the odd ones spread among them."""
+    """Return unique invented names, including `ODD_NAMES`."""
     stems = [onset + ending for onset in ONSETS for ending in ENDINGS]
     plain = [f"{stem} {trade}" for trade in TRADES for stem in stems]
     rounds = -(-n // len(plain))

@@ -1,7 +1,7 @@
-"""Days and months as whole numbers, so that the world can be simulated with arrays.
+"""Days and months as integers, for simulation with arrays.
 
 A *day* is the number of days since 1970-01-01, a *moment* the number of seconds since then (UTC),
-a *month* counts from the world's first month. `NEVER` stands for "did not happen".
+a *month* counts from the first simulated month. `NEVER` means "did not happen".
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 NEVER = int(np.iinfo(np.int64).min)
-"""The integer numpy reads as NaT."""
+"""Integer that numpy reads as NaT."""
 
 FAR = 10**6
-"""A day after everything."""
+"""Day after every simulated day."""
 
 DAY = 86_400
 """Seconds in a day."""
 
 AHEAD = 48
-"""Months after the last one that a renewal date may lie in."""
+"""Maximum number of months from the last simulated month to a renewal date."""
 
 
 @dataclass(frozen=True)
 class Calendar:
-    """The months of a world.
+    """Months of a simulation.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Calendar:
     starts : array of int
         First day of each month, for months 0 to ``n_months + AHEAD``.
     now : int
-        The moment the export was taken: nothing after it is visible.
+        Time of the export; nothing later is visible.
     """
 
     n_months: int
@@ -51,11 +51,11 @@ class Calendar:
 
     @property
     def now_day(self) -> int:
-        """The first day that has not ended by `now`."""
+        """First day that has not ended by `now`."""
         return self.now // DAY
 
     def month_of(self, days: Ints) -> Ints:
-        """Return the month of each day; negative before the world, at most its last known one."""
+        """Return the month of each day, negative before the first simulated month."""
         return np.searchsorted(self.starts, days, side="right").astype(np.int64) - 1
 
     def length(self, month: int) -> int:
@@ -139,5 +139,5 @@ def blank_unless(shown: Bools, values: npt.NDArray[Any] | str) -> npt.NDArray[np
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
-    """Return the random numbers of one purpose: a new purpose never disturbs the others."""
+    """Return the random generator of one purpose, independent of all other purposes."""
     return np.random.default_rng([seed, *purpose.encode()])

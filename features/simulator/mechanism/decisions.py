@@ -1,4 +1,4 @@
-"""What accounts decide, month by month, and the subscription rows that come of it."""
+"""Monthly decisions of accounts, and the resulting subscription rows."""
 
 from __future__ import annotations
 
@@ -38,31 +38,31 @@ REST_MONTHS = 4
 """Months after a start or an expansion without another expansion."""
 
 SETTLING_MONTHS = 2
-"""First months of a month-to-month account, in which nobody leaves."""
+"""First months of a month-to-month account without churn."""
 
 RELIEF = 1.0
-"""How far demand falls when an expansion meets it."""
+"""Decrease of demand after an expansion."""
 
 DUNNING_DAYS = 30
-"""Days between a charge that fails for good and the end of the subscription."""
+"""Days from a final payment failure to the end of the subscription."""
 
 CROSS_SELL_SHARE = 0.2
 METERED = PRODUCTS.index("automation")
-"""The product that is sold by what it does, and not by who uses it."""
+"""The product sold by units rather than by seats."""
 
 LATE_RENEWAL_SHARE = 0.04
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What stands at 00:00 of the first day of a month, per account.
+    """State of each account at 00:00 of the first day of a month.
 
     Attributes
     ----------
-    is_open : started, and nothing decided yet
+    is_open : started, without a decision
     deadline, renews : days of the current contract; `NEVER` when month to month
-    is_secured : this renewal was settled before the world began
-    rests_until : first month in which an expansion is possible again
+    is_secured : this renewal was decided before the first simulated month
+    rests_until : first month in which another expansion is possible
     """
 
     is_open: Bools
@@ -74,14 +74,14 @@ class Snapshot:
 
 @dataclass
 class Decisions:
-    """The state of every account while the months pass, and the record of what happened.
+    """Current state of every account during the simulation, and the record of events.
 
-    Day arrays hold `FAR` for what has not happened. ``plan`` is a position in `PLANS`,
-    ``allowance`` how many times the usual units of `METERED` an account has bought, and
-    ``kind_dice`` (accounts × months) decides what a growing account buys.
+    Day arrays have `FAR` for events that have not happened. ``plan`` is a position in `PLANS`,
+    ``allowance`` the units of `METERED` relative to the usual number, and ``kind_dice`` (accounts ×
+    months) decides the kind of an expansion.
     """
 
-    book: AccountTraits
+    traits: AccountTraits
     seats: Ints
     owns: Bools
     unit_price: Floats
@@ -127,7 +127,7 @@ class Decisions:
                 "ended": ended,
                 "reason": reason,
                 "renews": self.renews[who],
-                # A notice stands on the row it ends, and on the open row while that runs out.
+                # A notice is recorded on the row it ends, and on the open row until then.
                 "notice": self.notice[who] if reason in {"churned", None} else NEVER,
                 "seats": self.seats[who],
                 "unit_price": self.unit_price[who, product],
@@ -136,11 +136,11 @@ class Decisions:
         )
 
     def reopen(self, who: Ints, day: Ints) -> None:
-        """Start new rows, for every product the accounts own, on those days."""
+        """Start new rows on those days for every product the accounts own."""
         self.open_since[who] = np.where(self.owns[who], day[:, None], NEVER)
 
     def record(self, who: Ints, day: Ints, effective: Ints, outcome: str, reason: str) -> None:
-        """Write down decisions, for the truth."""
+        """Record decisions for the ground truth."""
         self.events.append(
             pd.DataFrame(
                 {
@@ -154,37 +154,41 @@ class Decisions:
         )
 
 
-def live(seed: int, book: AccountTraits, latents: HiddenStates, calendar: Calendar) -> Decisions:
-    """Run every month of the world. Demand in `latents` falls after expansions, in place."""
+def simulate_decisions(
+    seed: int, traits: AccountTraits, hidden_states: HiddenStates, calendar: Calendar
+) -> Decisions:
+    """Simulate every month. Demand in `hidden_states` is lowered in place after expansions."""
     rng = generator(seed, "life")
-    life = _newborn(book, generator(seed, "kinds of growth").random((len(book), calendar.n_months)))
+    decisions = _initial_decisions(
+        traits, generator(seed, "kinds of growth").random((len(traits), calendar.n_months))
+    )
     first = int(calendar.starts[0])
-    before = np.flatnonzero(book.started < first)
-    _begin_before(life, before, first)
-    _plan(rng, life, before, latents, calendar)
-    life.rests_until[before] = 0
+    before = np.flatnonzero(traits.started < first)
+    _begin_before(decisions, before, first)
+    _plan(rng, decisions, before, hidden_states, calendar)
+    decisions.rests_until[before] = 0
     for month in range(calendar.n_months):
-        life.snapshots.append(_snapshot(life))
-        born = np.flatnonzero(calendar.month_of(book.started) == month)
-        _begin(life, born, month)
-        _plan(rng, life, born, latents, calendar)
-        z = lagged_states(latents, month)
-        _decide_contracts(life, calendar, month)
-        _decide_monthly(rng, life, calendar, month, z)
-        _change(rng, life, latents, calendar, month, z)
-        _renew(rng, life, latents, calendar, month, z)
-        life.seats_by_month.append(np.where(life.is_active, life.seats, 0))
-        life.owns_by_month.append(life.owns & life.is_active[:, None])
-        life.allowance_by_month.append(life.allowance.copy())
-        _end(life, calendar, month)
-    still = np.flatnonzero(life.is_active)
-    life.close(still, np.full(len(still), NEVER), None)
-    return life
+        decisions.snapshots.append(_snapshot(decisions))
+        started = np.flatnonzero(calendar.month_of(traits.started) == month)
+        _begin(decisions, started, month)
+        _plan(rng, decisions, started, hidden_states, calendar)
+        z = lagged_states(hidden_states, month)
+        _decide_contracts(decisions, calendar, month)
+        _decide_monthly(rng, decisions, calendar, month, z)
+        _change(rng, decisions, hidden_states, calendar, month, z)
+        _renew(rng, decisions, hidden_states, calendar, month, z)
+        decisions.seats_by_month.append(np.where(decisions.is_active, decisions.seats, 0))
+        decisions.owns_by_month.append(decisions.owns & decisions.is_active[:, None])
+        decisions.allowance_by_month.append(decisions.allowance.copy())
+        _end(decisions, calendar, month)
+    still = np.flatnonzero(decisions.is_active)
+    decisions.close(still, np.full(len(still), NEVER), None)
+    return decisions
 
 
-def subscription_rows(life: Decisions, calendar: Calendar) -> pd.DataFrame:
+def subscription_rows(decisions: Decisions, calendar: Calendar) -> pd.DataFrame:
     """Return all rows as of `now`, sorted by account, product and start; whole numbers for days."""
-    rows = pd.concat([part for part in life.rows if len(part)], ignore_index=True)
+    rows = pd.concat([part for part in decisions.rows if len(part)], ignore_index=True)
     rows = rows[(rows["started"] < calendar.now_day) & (rows["started"] != rows["ended"])]
     unseen = rows["ended"] >= calendar.now_day
     rows["reason"] = blank_unless(~unseen.to_numpy(), rows["reason"].to_numpy(dtype=object))
@@ -193,185 +197,195 @@ def subscription_rows(life: Decisions, calendar: Calendar) -> pd.DataFrame:
     return rows.sort_values(["account", "product", "started"], ignore_index=True)
 
 
-def decisions_table(life: Decisions, calendar: Calendar) -> pd.DataFrame:
+def decisions_table(decisions: Decisions, calendar: Calendar) -> pd.DataFrame:
     """Return the decisions taken before `now`, sorted by account and day; days as numbers."""
-    events = pd.concat([part for part in life.events if len(part)], ignore_index=True)
+    events = pd.concat([part for part in decisions.events if len(part)], ignore_index=True)
     seen = events[events["decided"] < calendar.now_day]
     return seen.sort_values(["account", "decided", "outcome"], ignore_index=True)
 
 
-def billing_days(book: AccountTraits, calendar: Calendar, month: int) -> Ints:
-    """Return the day of a month on which each account is charged: that of its beginning."""
-    day: Ints = calendar.starts[month] + book.started - month_start(book.started)
+def billing_days(traits: AccountTraits, calendar: Calendar, month: int) -> Ints:
+    """Return the day of a month on which each account is charged: that of its start."""
+    day: Ints = calendar.starts[month] + traits.started - month_start(traits.started)
     return day
 
 
-def _newborn(book: AccountTraits, kind_dice: Floats) -> Decisions:
-    n = len(book)
+def _initial_decisions(traits: AccountTraits, kind_dice: Floats) -> Decisions:
+    n = len(traits)
     return Decisions(
-        book=book,
-        seats=book.seats.copy(),
-        owns=book.owns.copy(),
-        unit_price=book.unit_price.copy(),
+        traits=traits,
+        seats=traits.seats.copy(),
+        owns=traits.owns.copy(),
+        unit_price=traits.unit_price.copy(),
         open_since=np.full((n, len(PRODUCTS)), NEVER),
         is_active=np.zeros(n, dtype=bool),
         decided=np.full(n, FAR),
         ends=np.full(n, FAR),
         notice=np.full(n, NEVER),
         reason=np.full(n, "", dtype=object),
-        term_start=book.started.copy(),
+        term_start=traits.started.copy(),
         renews=np.full(n, NEVER),
         deadline=np.full(n, NEVER),
         is_lost=np.zeros(n, dtype=bool),
         is_secured=np.zeros(n, dtype=bool),
         planned=np.full(n, FAR),
         rests_until=np.zeros(n, dtype=np.int64),
-        plan=book.owns.sum(axis=1) - 1,
+        plan=traits.owns.sum(axis=1) - 1,
         allowance=np.ones(n),
         kind_dice=kind_dice,
     )
 
 
-def _begin(life: Decisions, who: Ints, month: int) -> None:
-    life.is_active[who] = True
-    life.term_start[who] = life.book.started[who]
-    life.rests_until[who] = month + REST_MONTHS
-    life.reopen(who, life.term_start[who])
+def _begin(decisions: Decisions, who: Ints, month: int) -> None:
+    decisions.is_active[who] = True
+    decisions.term_start[who] = decisions.traits.started[who]
+    decisions.rests_until[who] = month + REST_MONTHS
+    decisions.reopen(who, decisions.term_start[who])
 
 
-def _begin_before(life: Decisions, who: Ints, first: int) -> None:
-    """Start the accounts older than the world, with the terms they had before it."""
-    _begin(life, who, 0)
-    book = life.book
+def _begin_before(decisions: Decisions, who: Ints, first: int) -> None:
+    """Start accounts that began before the first simulated month, with their earlier terms."""
+    _begin(decisions, who, 0)
+    traits = decisions.traits
     while True:
-        ends = add_months(life.term_start, np.maximum(book.term_months, 1))
-        over = np.flatnonzero(life.is_active & book.has_contract & (ends < first))
+        ends = add_months(decisions.term_start, np.maximum(traits.term_months, 1))
+        over = np.flatnonzero(decisions.is_active & traits.has_contract & (ends < first))
         if len(over) == 0:
             return
-        life.renews[over] = ends[over]
-        life.close(over, ends[over], "renewed")
-        life.unit_price[over] *= 1 + book.escalator[over, None]
-        life.term_start[over] = ends[over]
-        life.reopen(over, ends[over])
+        decisions.renews[over] = ends[over]
+        decisions.close(over, ends[over], "renewed")
+        decisions.unit_price[over] *= 1 + traits.escalator[over, None]
+        decisions.term_start[over] = ends[over]
+        decisions.reopen(over, ends[over])
 
 
 def _plan(
-    rng: np.random.Generator, life: Decisions, who: Ints, latents: HiddenStates, calendar: Calendar
+    rng: np.random.Generator,
+    decisions: Decisions,
+    who: Ints,
+    hidden_states: HiddenStates,
+    calendar: Calendar,
 ) -> None:
-    """Settle the dates and, unknown to anybody, the fate of the current contract terms."""
-    who = who[life.book.has_contract[who]]
-    book = life.book
-    life.renews[who] = add_months(life.term_start[who], book.term_months[who])
-    life.deadline[who] = life.renews[who] - book.notice_period[who]
-    life.planned[who] = _decision_days(rng, life, who)
-    life.is_secured[who] = life.deadline[who] - 45 < calendar.starts[0]
+    """Draw the dates and the outcome of the current contract terms."""
+    who = who[decisions.traits.has_contract[who]]
+    traits = decisions.traits
+    decisions.renews[who] = add_months(decisions.term_start[who], traits.term_months[who])
+    decisions.deadline[who] = decisions.renews[who] - traits.notice_period[who]
+    decisions.planned[who] = _decision_days(rng, decisions, who)
+    decisions.is_secured[who] = decisions.deadline[who] - 45 < calendar.starts[0]
     dice = rng.random(len(who))
-    month = calendar.month_of(life.deadline[who])
+    month = calendar.month_of(decisions.deadline[who])
     for decisive in np.unique(month[month < calendar.n_months + 3]):
         if decisive < 0:
-            continue  # secured: settled before the world began
+            continue  # secured: decided before the first simulated month
         now = month == decisive
-        z = lagged_states(latents, int(decisive))[who[now]]
-        chance = logistic(RENEWAL_LOSS.logit(z, book.segment[who[now]]))
-        life.is_lost[who[now]] = dice[now] < chance
-    life.is_lost[who[month >= calendar.n_months + 3]] = False
-    life.is_lost[who] &= ~life.is_secured[who]
+        z = lagged_states(hidden_states, int(decisive))[who[now]]
+        chance = logistic(RENEWAL_LOSS.logit(z, traits.segment[who[now]]))
+        decisions.is_lost[who[now]] = dice[now] < chance
+    decisions.is_lost[who[month >= calendar.n_months + 3]] = False
+    decisions.is_lost[who] &= ~decisions.is_secured[who]
 
 
-def _decision_days(rng: np.random.Generator, life: Decisions, who: Ints) -> Ints:
-    """Return the day on which each renewal is decided, should it be lost."""
+def _decision_days(rng: np.random.Generator, decisions: Decisions, who: Ints) -> Ints:
+    """Return the decision day of each renewal if it is lost."""
     days = np.zeros(len(who), dtype=np.int64)
-    period = life.book.notice_period[who]
+    period = decisions.traits.notice_period[who]
     for value in np.unique(period):
         offsets, chance = decision_offsets(int(value))
         days = np.where(period == value, rng.choice(offsets, len(who), p=chance), days)
-    lapses = ~life.book.auto_renew[who] & (rng.random(len(who)) < LAPSE_SHARE)
-    return np.where(lapses, life.renews[who], life.deadline[who] + days)
+    lapses = ~decisions.traits.auto_renew[who] & (rng.random(len(who)) < LAPSE_SHARE)
+    return np.where(lapses, decisions.renews[who], decisions.deadline[who] + days)
 
 
-def _snapshot(life: Decisions) -> Snapshot:
+def _snapshot(decisions: Decisions) -> Snapshot:
     return Snapshot(
-        life.is_active & (life.decided == FAR),
-        life.deadline.copy(),
-        life.renews.copy(),
-        life.is_secured.copy(),
-        life.rests_until.copy(),
+        decisions.is_active & (decisions.decided == FAR),
+        decisions.deadline.copy(),
+        decisions.renews.copy(),
+        decisions.is_secured.copy(),
+        decisions.rests_until.copy(),
     )
 
 
-def _decide_contracts(life: Decisions, calendar: Calendar, month: int) -> None:
+def _decide_contracts(decisions: Decisions, calendar: Calendar, month: int) -> None:
     """Give notice where the planned day of a lost renewal lies in this month."""
-    due = life.is_active & life.book.has_contract & life.is_lost & (life.decided == FAR)
+    due = (
+        decisions.is_active
+        & decisions.traits.has_contract
+        & decisions.is_lost
+        & (decisions.decided == FAR)
+    )
     start, end = calendar.starts[month], calendar.starts[month + 1]
-    who = np.flatnonzero(due & (life.planned >= start) & (life.planned < end))
-    life.decided[who], life.ends[who] = life.planned[who], life.renews[who]
-    life.reason[who] = "churned"
-    life.notice[who] = np.where(life.planned[who] < life.renews[who], life.planned[who], NEVER)
-    life.record(who, life.decided[who], life.ends[who], "churn", "churned")
+    who = np.flatnonzero(due & (decisions.planned >= start) & (decisions.planned < end))
+    decisions.decided[who], decisions.ends[who] = decisions.planned[who], decisions.renews[who]
+    decisions.reason[who] = "churned"
+    decisions.notice[who] = np.where(
+        decisions.planned[who] < decisions.renews[who], decisions.planned[who], NEVER
+    )
+    decisions.record(who, decisions.decided[who], decisions.ends[who], "churn", "churned")
 
 
 def _decide_monthly(
-    rng: np.random.Generator, life: Decisions, calendar: Calendar, month: int, z: Floats
+    rng: np.random.Generator, decisions: Decisions, calendar: Calendar, month: int, z: Floats
 ) -> None:
-    """Let month-to-month accounts leave, or fail for good to pay."""
-    book = life.book
-    settled = calendar.month_of(book.started) + SETTLING_MONTHS <= month
-    free = life.is_active & ~book.has_contract & (life.decided == FAR) & settled
-    leaves = free & (rng.random(len(book)) < logistic(MONTHLY_CHURN.logit(z, book.segment)))
-    fails = rng.random(len(book)) < logistic(PAYMENT_FAILURE.logit(z, book.segment))
-    day = calendar.starts[month] + rng.integers(0, calendar.length(month), len(book))
-    gives_notice = rng.random(len(book)) < 0.65
-    lag = rng.integers(10, 31, len(book))
+    """Draw churn and final payment failures of month-to-month accounts."""
+    traits = decisions.traits
+    settled = calendar.month_of(traits.started) + SETTLING_MONTHS <= month
+    free = decisions.is_active & ~traits.has_contract & (decisions.decided == FAR) & settled
+    leaves = free & (rng.random(len(traits)) < logistic(MONTHLY_CHURN.logit(z, traits.segment)))
+    fails = rng.random(len(traits)) < logistic(PAYMENT_FAILURE.logit(z, traits.segment))
+    day = calendar.starts[month] + rng.integers(0, calendar.length(month), len(traits))
+    gives_notice = rng.random(len(traits)) < 0.65
+    lag = rng.integers(10, 31, len(traits))
     for kind, chosen in (("churned", leaves), ("payment_failure", free & ~leaves & fails)):
         who = np.flatnonzero(chosen)
         noticed = gives_notice[who] & (kind == "churned")
-        decided = day[who] if kind == "churned" else billing_days(book, calendar, month)[who]
+        decided = day[who] if kind == "churned" else billing_days(traits, calendar, month)[who]
         wait = np.where(noticed, lag[who], 1) if kind == "churned" else DUNNING_DAYS
-        life.decided[who], life.ends[who] = decided, decided + wait
-        life.notice[who] = np.where(noticed, decided, NEVER)
-        life.reason[who] = kind
-        life.record(who, decided, life.ends[who], "churn", kind)
+        decisions.decided[who], decisions.ends[who] = decided, decided + wait
+        decisions.notice[who] = np.where(noticed, decided, NEVER)
+        decisions.reason[who] = kind
+        decisions.record(who, decided, decisions.ends[who], "churn", kind)
 
 
 def _change(
     rng: np.random.Generator,
-    life: Decisions,
-    latents: HiddenStates,
+    decisions: Decisions,
+    hidden_states: HiddenStates,
     calendar: Calendar,
     month: int,
     z: Floats,
 ) -> None:
-    """Let accounts buy more, or, month to month, less."""
-    book, n = life.book, len(life.book)
-    free = life.is_active & (life.decided == FAR)
-    grows = free & (life.rests_until <= month)
-    grows &= rng.random(n) < logistic(EXPANSION.logit(z, book.segment))
-    shrinks = free & ~grows & ~book.has_contract
-    shrinks &= rng.random(n) < logistic(CONTRACTION.logit(z, book.segment))
+    """Draw expansions, and contractions of month-to-month accounts."""
+    traits, n = decisions.traits, len(decisions.traits)
+    free = decisions.is_active & (decisions.decided == FAR)
+    grows = free & (decisions.rests_until <= month)
+    grows &= rng.random(n) < logistic(EXPANSION.logit(z, traits.segment))
+    shrinks = free & ~grows & ~traits.has_contract
+    shrinks &= rng.random(n) < logistic(CONTRACTION.logit(z, traits.segment))
     day = calendar.starts[month] + rng.integers(0, calendar.length(month), n)
     # An expansion in the month of a renewal is signed with it.
-    renewing = calendar.month_of(life.renews) == month
-    day = np.where(renewing & book.has_contract, life.renews - 1, day)
-    day = np.maximum(day, life.open_since.max(axis=1) + 1)
+    renewing = calendar.month_of(decisions.renews) == month
+    day = np.where(renewing & traits.has_contract, decisions.renews - 1, day)
+    day = np.maximum(day, decisions.open_since.max(axis=1) + 1)
     who = np.flatnonzero(grows)
-    _expand(rng, life, who, day[who], kinds_of_growth(life, z, month)[who])
-    life.rests_until[who] = month + REST_MONTHS
-    later = np.arange(latents.states.shape[1] - LEAD - month - 1)
-    latents.states[who, LEAD + month + 1 :, DEMAND] -= RELIEF * PERSISTENCE[DEMAND] ** later
-    less = np.flatnonzero(shrinks & (life.seats > 3))
-    life.close(less, day[less], "changed")
-    _shrink(rng, life, less)
-    life.reopen(less, day[less])
-    life.record(less, day[less], day[less], "contraction", "seats")
+    _expand(rng, decisions, who, day[who], kinds_of_growth(decisions, z, month)[who])
+    decisions.rests_until[who] = month + REST_MONTHS
+    later = np.arange(hidden_states.states.shape[1] - LEAD - month - 1)
+    hidden_states.states[who, LEAD + month + 1 :, DEMAND] -= RELIEF * PERSISTENCE[DEMAND] ** later
+    less = np.flatnonzero(shrinks & (decisions.seats > 3))
+    decisions.close(less, day[less], "changed")
+    _shrink(rng, decisions, less)
+    decisions.reopen(less, day[less])
+    decisions.record(less, day[less], day[less], "contraction", "seats")
 
 
-def kinds_of_growth(life: Decisions, z: Floats, month: int) -> np.ndarray:
-    """Return what each account would buy more of in a month, another product apart.
+def kinds_of_growth(decisions: Decisions, z: Floats, month: int) -> np.ndarray:
+    """Return the kind of expansion of each account in a month, except cross-sells.
 
-    Seats where demand is high, a higher tier where the fit is good and there is one, more units
-    where `METERED` is owned.
+    Seats where demand is high, a higher tier where the fit is good, more units of `METERED`.
     """
-    has_tier, is_metered = life.plan < len(PLANS) - 1, life.owns[:, METERED]
+    has_tier, is_metered = decisions.plan < len(PLANS) - 1, decisions.owns[:, METERED]
     weight = np.column_stack(
         [
             1.4 * np.exp(0.7 * z[:, DEMAND]),
@@ -380,80 +394,84 @@ def kinds_of_growth(life: Decisions, z: Floats, month: int) -> np.ndarray:
         ]
     )
     cut = np.cumsum(weight, axis=1) / weight.sum(axis=1, keepdims=True)
-    place = (life.kind_dice[:, month, None] > cut).sum(axis=1)
+    place = (decisions.kind_dice[:, month, None] > cut).sum(axis=1)
     return np.array(("seats", "tier", "usage"), dtype=object)[place]
 
 
 def _expand(
-    rng: np.random.Generator, life: Decisions, who: Ints, day: Ints, kinds: np.ndarray
+    rng: np.random.Generator, decisions: Decisions, who: Ints, day: Ints, kinds: np.ndarray
 ) -> None:
     """Add another product, seats on every product, a higher tier, or units of `METERED`."""
     growth = np.clip(rng.lognormal(-1.35, 0.5, len(who)), 0.13, 0.8)
-    cross = (rng.random(len(who)) < CROSS_SELL_SHARE) & ~life.owns[who].all(axis=1)
+    cross = (rng.random(len(who)) < CROSS_SELL_SHARE) & ~decisions.owns[who].all(axis=1)
     kinds = np.where(cross, "product", kinds)
     for kind in ("product", "seats", "tier", "usage"):
         here = kinds == kind
-        life.record(who[here], day[here], day[here], "expansion", kind)
-    new = np.argmin(life.owns[who[cross]], axis=1)
-    life.owns[who[cross], new] = True
-    life.open_since[who[cross], new] = day[cross]
-    _buy_units(life, who[kinds == "usage"], day[kinds == "usage"], growth[kinds == "usage"])
+        decisions.record(who[here], day[here], day[here], "expansion", kind)
+    new = np.argmin(decisions.owns[who[cross]], axis=1)
+    decisions.owns[who[cross], new] = True
+    decisions.open_since[who[cross], new] = day[cross]
+    _buy_units(decisions, who[kinds == "usage"], day[kinds == "usage"], growth[kinds == "usage"])
     wider = (kinds == "seats") | (kinds == "tier")
-    life.close(who[wider], day[wider], "changed")
+    decisions.close(who[wider], day[wider], "changed")
     seats, tier = who[kinds == "seats"], who[kinds == "tier"]
-    life.seats[seats] += np.ceil(life.seats[seats] * growth[kinds == "seats"]).astype(np.int64)
-    life.plan[tier] += 1
-    life.unit_price[tier] *= 1 + growth[kinds == "tier", None]
-    life.reopen(who[wider], day[wider])
+    decisions.seats[seats] += np.ceil(decisions.seats[seats] * growth[kinds == "seats"]).astype(
+        np.int64
+    )
+    decisions.plan[tier] += 1
+    decisions.unit_price[tier] *= 1 + growth[kinds == "tier", None]
+    decisions.reopen(who[wider], day[wider])
 
 
-def _buy_units(life: Decisions, who: Ints, day: Ints, growth: Floats) -> None:
-    """Raise what is bought of `METERED` so far that the whole revenue grows by `growth`."""
-    life.close_one(who, METERED, day, "changed")
-    price = life.unit_price[who]
-    factor = 1 + growth * (price * life.owns[who]).sum(axis=1) / price[:, METERED]
-    life.unit_price[who, METERED] *= factor
-    life.allowance[who] *= factor
-    life.open_since[who, METERED] = day
+def _buy_units(decisions: Decisions, who: Ints, day: Ints, growth: Floats) -> None:
+    """Raise the units of `METERED` so that total revenue grows by `growth`."""
+    decisions.close_one(who, METERED, day, "changed")
+    price = decisions.unit_price[who]
+    factor = 1 + growth * (price * decisions.owns[who]).sum(axis=1) / price[:, METERED]
+    decisions.unit_price[who, METERED] *= factor
+    decisions.allowance[who] *= factor
+    decisions.open_since[who, METERED] = day
 
 
-def _shrink(rng: np.random.Generator, life: Decisions, who: Ints) -> None:
+def _shrink(rng: np.random.Generator, decisions: Decisions, who: Ints) -> None:
     kept = rng.uniform(0.6, 0.85, len(who))
-    life.seats[who] = np.maximum(1, np.floor(life.seats[who] * kept)).astype(np.int64)
+    decisions.seats[who] = np.maximum(1, np.floor(decisions.seats[who] * kept)).astype(np.int64)
 
 
 def _renew(
     rng: np.random.Generator,
-    life: Decisions,
-    latents: HiddenStates,
+    decisions: Decisions,
+    hidden_states: HiddenStates,
     calendar: Calendar,
     month: int,
     z: Floats,
 ) -> None:
-    """Start new terms for the contracts that reach their renewal date undecided."""
-    book, n = life.book, len(life.book)
-    reached = life.is_active & book.has_contract & (calendar.month_of(life.renews) == month)
-    who = np.flatnonzero(reached & (life.decided == FAR))
-    chance = logistic(CONTRACTION.logit(z, book.segment) + CONTRACTION_AT_RENEWAL)
-    cuts = (rng.random(n) < chance)[who] & (life.seats[who] > 3)
+    """Renew contracts that reach their renewal date without a decision to leave."""
+    traits, n = decisions.traits, len(decisions.traits)
+    reached = (
+        decisions.is_active & traits.has_contract & (calendar.month_of(decisions.renews) == month)
+    )
+    who = np.flatnonzero(reached & (decisions.decided == FAR))
+    chance = logistic(CONTRACTION.logit(z, traits.segment) + CONTRACTION_AT_RENEWAL)
+    cuts = (rng.random(n) < chance)[who] & (decisions.seats[who] > 3)
     lag = rng.integers(3, 29, n) * (rng.random(n) < LATE_RENEWAL_SHARE)
     uplift = np.round(rng.uniform(0.02, 0.06, n), 3) * (rng.random(n) < 0.4)
-    day = life.renews[who] + lag[who]
-    life.close(who, life.renews[who], "renewed")
-    rise = np.where(book.escalator[who] > 0, book.escalator[who], uplift[who])
-    life.unit_price[who] *= 1 + rise[:, None]
-    _shrink(rng, life, who[cuts])
-    life.record(who[cuts], day[cuts], day[cuts], "contraction", "renewal")
-    life.term_start[who] = life.renews[who]
-    life.reopen(who, day)
-    _plan(rng, life, who, latents, calendar)
+    day = decisions.renews[who] + lag[who]
+    decisions.close(who, decisions.renews[who], "renewed")
+    rise = np.where(traits.escalator[who] > 0, traits.escalator[who], uplift[who])
+    decisions.unit_price[who] *= 1 + rise[:, None]
+    _shrink(rng, decisions, who[cuts])
+    decisions.record(who[cuts], day[cuts], day[cuts], "contraction", "renewal")
+    decisions.term_start[who] = decisions.renews[who]
+    decisions.reopen(who, day)
+    _plan(rng, decisions, who, hidden_states, calendar)
 
 
-def _end(life: Decisions, calendar: Calendar, month: int) -> None:
-    """Close the rows of the accounts whose last day has come."""
+def _end(decisions: Decisions, calendar: Calendar, month: int) -> None:
+    """Close the rows of accounts that end in this month."""
     end = calendar.starts[month + 1]
-    who = np.flatnonzero(life.is_active & (life.ends < end))
+    who = np.flatnonzero(decisions.is_active & (decisions.ends < end))
     for reason in ("churned", "payment_failure"):
-        gone = who[life.reason[who] == reason]
-        life.close(gone, life.ends[gone], reason)
-    life.is_active[who] = False
+        gone = who[decisions.reason[who] == reason]
+        decisions.close(gone, decisions.ends[gone], reason)
+    decisions.is_active[who] = False

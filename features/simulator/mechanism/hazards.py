@@ -1,4 +1,4 @@
-"""What the hidden states do to decisions, and what can be known of it beforehand."""
+"""Hazards of decisions as functions of hidden states, and their forecasts."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from features.simulator.mechanism.hidden_states import (
 )
 
 LAGS, FADE = (3, 4, 5), (0.5, 0.3, 0.2)
-"""Months between a state and the decisions it moves, and how much of it each lag carries.
+"""Lags in months between a state and the decisions it affects, and their weights.
 
-With no lag shorter than three months, the chances of the next three months are settled by the
-states up to today, which makes the truth exact rather than estimated.
+No lag is shorter than three months, so the probabilities of the next three months follow exactly
+from the states up to today.
 """
 
 THEME_OF = {
@@ -40,17 +40,17 @@ THEME_OF = {
     PRICE: "commercial",
     DEMAND: "commercial",
 }
-"""The catalogue's theme under which each state shows."""
+"""Catalogue theme of each state."""
 
 
 @dataclass(frozen=True)
 class Hazard:
-    """One kind of decision: ``logit = intercept + weights · z``, z the faded sum of lagged states.
+    """One kind of decision: ``logit = intercept + weights · z``, z a weighted sum of lagged states.
 
     Attributes
     ----------
     intercept : float
-        At average states.
+        Log-odds at average states.
     weights : array, states
         Change of the log-odds per unit of state.
     by_segment : tuple of float
@@ -76,23 +76,23 @@ LEAVING = _weights(
 )
 
 RENEWAL_LOSS = Hazard(-2.92, LEAVING, (0.25, 0.0, -0.35))
-"""Losing one renewal of a contract."""
+"""Loss of a renewal."""
 
 MONTHLY_CHURN = Hazard(-5.05, LEAVING, (0.1, 0.0, -0.2))
-"""Deciding to leave in one month, month to month."""
+"""Monthly decision to leave, for month-to-month accounts."""
 
 PAYMENT_FAILURE = Hazard(-6.4, _weights(payment=1.3))
-"""Being cut off for not paying in one month, month to month only."""
+"""Monthly final payment failure, for month-to-month accounts."""
 
 EXPANSION = Hazard(
     -3.75,
     _weights(demand=0.95, fit=0.45, sentiment=0.35, engagement=0.45, price=-0.35),
     (-0.1, 0.1, 0.2),
 )
-"""Buying at least a tenth more in one month."""
+"""Monthly expansion by at least 10 %."""
 
 CONTRACTION = Hazard(-5.4, _weights(engagement=-0.5, price=0.6, demand=-0.4))
-"""Buying at least a tenth less in one month, month to month; in contracts at the renewal."""
+"""Monthly contraction by at least 10 %; under contract at the renewal."""
 
 CONTRACTION_AT_RENEWAL = 2.4
 """Added to the log-odds of contraction at a renewal."""
@@ -101,16 +101,16 @@ CONTRACTION_AT_RENEWAL = 2.4
 def logistic(logit: Floats) -> Floats:
     """Return 1 / (1 + exp(−x)).
 
-    >>> float(sigmoid(np.array(0.0)))
+    >>> float(logistic(np.array(0.0)))
     0.5
     """
     odds: Floats = 1.0 / (1.0 + np.exp(-logit))
     return odds
 
 
-def lagged_states(latents: HiddenStates, month: int) -> Floats:
-    """Return z(month), accounts × states: what moves the decisions of that month."""
-    states = latents.states
+def lagged_states(hidden_states: HiddenStates, month: int) -> Floats:
+    """Return z(month), accounts × states: the lagged states behind decisions of that month."""
+    states = hidden_states.states
     z: Floats = sum(
         (fade * states[:, LEAD + month - lag] for lag, fade in zip(LAGS, FADE, strict=True)),
         start=np.zeros(states.shape[::2]),
@@ -118,26 +118,26 @@ def lagged_states(latents: HiddenStates, month: int) -> Floats:
     return z
 
 
-def hazard_outlook(latents: HiddenStates, month: int, horizon: int) -> Floats:
-    """Return what z will be, on average, given the states up to the end of ``month − 1``.
+def hazard_outlook(hidden_states: HiddenStates, month: int, horizon: int) -> Floats:
+    """Return the expected z given the states up to the end of ``month − 1``.
 
     Returns
     -------
     array, accounts × (horizon + 1) × states
         The mean of z(month), z(month + 1), …, exact where no lag reaches into the future.
-        Events that hit everyone (an outage) are taken as known.
+        Events that affect all accounts (an outage) count as known.
     """
-    law = latents.dynamics
-    known = latents.states[:, LEAD + month - max(LAGS) : LEAD + month]
+    law = hidden_states.dynamics
+    known = hidden_states.states[:, LEAD + month - max(LAGS) : LEAD + month]
     path = [known[:, i] for i in range(known.shape[1])]
     for ahead in range(horizon + 1 - min(LAGS)):
-        step = (path[-1] - latents.level) @ law.transition.T + law.drift
-        path.append(latents.level + step + latents.pushes.get(month + ahead, 0.0))
+        step = (path[-1] - hidden_states.level) @ law.transition.T + law.drift
+        path.append(hidden_states.level + step + hidden_states.pushes.get(month + ahead, 0.0))
     newest = max(LAGS)
     z = [
         sum(
             (f * path[newest + a - lag] for lag, f in zip(LAGS, FADE, strict=True)),
-            start=np.zeros_like(latents.level),
+            start=np.zeros_like(hidden_states.level),
         )
         for a in range(horizon + 1)
     ]
@@ -177,9 +177,9 @@ def expected_sigmoid(mean: Floats, variance: Floats) -> Floats:
 
 
 def decision_offsets(notice_period: int) -> tuple[Ints, Floats]:
-    """Return the days around the notice deadline on which a lost renewal is decided, with chances.
+    """Return decision days of lost renewals relative to the notice deadline, with probabilities.
 
-    A normal curve around ten days before the deadline, cut at 45 days before and 15 after.
+    A normal curve around ten days before the deadline, truncated at 45 days before and 15 after.
     """
     days = np.arange(-45, min(15, notice_period - 1) + 1)
     chance = np.exp(-0.5 * ((days + 10) / 14) ** 2)
@@ -187,22 +187,22 @@ def decision_offsets(notice_period: int) -> tuple[Ints, Floats]:
 
 
 LAPSE_SHARE = 0.3
-"""Lost renewals without auto-renewal that lapse on the renewal date, without a notice."""
+"""Share of lost renewals without auto-renewal that lapse on the renewal date without a notice."""
 
 
-def contract_undecided(book: AccountTraits, deadline: Ints, renews: Ints, day: Ints) -> Floats:
-    """Return, for a renewal that will be lost, the chance that it is undecided at 00:00 of `day`.
+def contract_undecided(traits: AccountTraits, deadline: Ints, renews: Ints, day: Ints) -> Floats:
+    """Return the probability that a lost renewal is still undecided at 00:00 of `day`.
 
     Parameters
     ----------
     deadline, renews, day : array of days
         One per account of `book`.
     """
-    late = np.where(book.auto_renew, 0.0, LAPSE_SHARE) * (day <= renews)
-    in_time = np.zeros(len(book))
-    for period in np.unique(book.notice_period):
+    late = np.where(traits.auto_renew, 0.0, LAPSE_SHARE) * (day <= renews)
+    in_time = np.zeros(len(traits))
+    for period in np.unique(traits.notice_period):
         offsets, chance = decision_offsets(int(period))
         tail = np.append(np.cumsum(chance[::-1])[::-1], 0.0)
         place = np.clip(day - deadline - offsets[0], 0, len(offsets))
-        in_time = np.where(book.notice_period == period, tail[place], in_time)
-    return late + np.where(book.auto_renew, 1.0, 1 - LAPSE_SHARE) * in_time
+        in_time = np.where(traits.notice_period == period, tail[place], in_time)
+    return late + np.where(traits.auto_renew, 1.0, 1 - LAPSE_SHARE) * in_time

@@ -1,4 +1,4 @@
-"""What goes on inside an account, month by month: the states nobody can see."""
+"""Hidden monthly states of accounts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ STATES = (
     "price",
     "demand",
 )
-"""Each has mean about 0 and standard deviation about 1 over accounts and months."""
+"""States with mean about 0 and standard deviation about 1 over accounts and months."""
 
 ENGAGEMENT, FIT, PAIN, CHAMPION, SENTIMENT, PAYMENT, PRICE, DEMAND = range(len(STATES))
 
 PERSISTENCE = (0.92, 0.96, 0.82, 0.88, 0.88, 0.82, 0.90, 0.88)
 LASTING = (0.60, 0.65, 0.45, 0.35, 0.50, 0.45, 0.45, 0.40)
-"""Standard deviation of an account's own lifelong level, per state."""
+"""Standard deviation of the constant level of an account, per state."""
 
 CARRY_OVER = (
     (ENGAGEMENT, CHAMPION, 0.08),
@@ -33,12 +33,12 @@ CARRY_OVER = (
     (SENTIMENT, PAIN, -0.10),
     (SENTIMENT, FIT, 0.04),
 )
-"""(state, moved by last month's state, how much)."""
+"""(affected state, state of the last month, effect)."""
 
 SHOCKS = ("champion_left", "incident", "budget_cut", "card_trouble")
 CHAMPION_LEFT, INCIDENT, BUDGET_CUT, CARD_TROUBLE = range(len(SHOCKS))
 SHOCK_RATES = (0.018, 0.030, 0.012, 0.015)
-"""Chance per account and month."""
+"""Probability per account and month."""
 
 SHOCK_EFFECTS = (
     (CHAMPION_LEFT, CHAMPION, -1.8),
@@ -52,16 +52,16 @@ SHOCK_EFFECTS = (
 OUTAGE = ((PAIN, 0.8), (SENTIMENT, -0.3))
 BAD_RELEASE = ((PAIN, 0.9), (ENGAGEMENT, -0.3))
 OUTAGE_AT, BAD_RELEASE_AT = 0.40, 0.65
-"""Share of the world's months after which each happens, once."""
+"""Share of the simulated months after which each happens once."""
 
 WARM_UP = 12
 LEAD = 6
-"""Months kept before the world's first one, for the lags of the hazards."""
+"""Months kept before the first simulated month, for the lags of the hazards."""
 
 
 @dataclass(frozen=True)
 class Dynamics:
-    """The law of motion ``x(m) = μ + A (x(m−1) − μ) + B s(m) + u(m) + ε(m)``.
+    """Dynamics of the states, ``x(m) = μ + A (x(m−1) − μ) + B s(m) + u(m) + ε(m)``.
 
     Attributes
     ----------
@@ -93,18 +93,18 @@ class Dynamics:
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """The states of all accounts over all months.
+    """States of all accounts over all months.
 
     Attributes
     ----------
     states : array, accounts × (LEAD + months) × states
-        x; month m lies at position ``LEAD + m``. Demand falls after an expansion, in place.
+        x; month m lies at position ``LEAD + m``. Demand is lowered in place after an expansion.
     level : array, accounts × states
-        μ, the account's own level.
+        μ, the constant level of the account.
     pushes : dict of int to array (accounts × states)
-        u, by month: events that hit many accounts at once.
+        u by month: events that affect many accounts at once.
     shocked : array, accounts × months × shocks
-        s, for the signals that show a shock.
+        s, for signals of shocks.
     """
 
     dynamics: Dynamics
@@ -118,12 +118,12 @@ class HiddenStates:
         return self.states[:, LEAD + month]
 
     def path(self, state: int) -> Floats:
-        """Return one state over the world's months, accounts × months."""
+        """Return one state over the simulated months, accounts × months."""
         return self.states[:, LEAD:, state]
 
 
 def dynamics() -> Dynamics:
-    """Return the law of motion from the constants of this module."""
+    """Return the dynamics from the constants of this module."""
     persistence, lasting = np.array(PERSISTENCE), np.array(LASTING)
     transition = np.diag(persistence)
     for moved, by, amount in CARRY_OVER:
@@ -135,14 +135,14 @@ def dynamics() -> Dynamics:
     return Dynamics(transition, effect, np.array(SHOCK_RATES), noise)
 
 
-def draw_latents(seed: int, book: AccountTraits, calendar: Calendar) -> HiddenStates:
-    """Draw the states of every account, before any decision."""
+def draw_hidden_states(seed: int, traits: AccountTraits, calendar: Calendar) -> HiddenStates:
+    """Draw the states of every account before any decision."""
     rng = generator(seed, "latents")
     law = dynamics()
-    n, length = len(book), WARM_UP + LEAD + calendar.n_months
+    n, length = len(traits), WARM_UP + LEAD + calendar.n_months
     level = rng.normal(0, np.array(LASTING), (n, len(STATES)))
     shocks = rng.random((length, n, len(SHOCKS))) < law.shock_rate
-    pushes = _pushes(book, calendar)
+    pushes = _pushes(traits, calendar)
     deviation = rng.normal(0, 0.7, (n, len(STATES)))
     kept = np.empty((n, LEAD + calendar.n_months, len(STATES)))
     for step in range(length):
@@ -155,12 +155,12 @@ def draw_latents(seed: int, book: AccountTraits, calendar: Calendar) -> HiddenSt
     return HiddenStates(law, kept, level, pushes, shocked)
 
 
-def _pushes(book: AccountTraits, calendar: Calendar) -> dict[int, Floats]:
-    outage = np.zeros((len(book), len(STATES)))
+def _pushes(traits: AccountTraits, calendar: Calendar) -> dict[int, Floats]:
+    outage = np.zeros((len(traits), len(STATES)))
     release = np.zeros_like(outage)
     for state, amount in OUTAGE:
         outage[:, state] = amount
     for state, amount in BAD_RELEASE:
-        release[:, state] = amount * book.owns[:, -1]
+        release[:, state] = amount * traits.owns[:, -1]
     months = (round(share * calendar.n_months) for share in (OUTAGE_AT, BAD_RELEASE_AT))
     return dict(zip(months, (outage, release), strict=True))

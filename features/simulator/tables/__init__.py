@@ -1,1 +1,1 @@
-"""The source tables of the simulated company, one module per table family."""
+"""Source tables of the simulated company, one module per table family."""

@@ -1,4 +1,4 @@
-"""What people at the accounts say and do with us: contacts, surveys, touches, milestones."""
+"""Contacts, surveys, touches and milestones."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from features.simulator.mechanism.hidden_states import CHAMPION, ENGAGEMENT, FIT
 
 ROLES = ("admin", "sponsor", "user", "finance")
 SUCCESSOR = 900
-"""Position of the user who follows a champion who left."""
+"""Position of the successor of a champion who left."""
 
 COMMENTS = (
     ("Too slow, and nobody answers.", "We are looking at alternatives.", "It broke twice."),
     ("Does the job.", "Good, could be faster", "OK für uns", ""),
     ("We love it!", "Makes our week easier 🎉", "Great support; great product.", ""),
 )
-"""For scores 0–6, 7–8, 9–10."""
+"""Comments for scores 0–6, 7–8 and 9–10."""
 
 TOUCH_KINDS = ("email", "call", "meeting", "review", "training")
 TOUCH_SHARE = (0.50, 0.22, 0.13, 0.08, 0.07)
@@ -37,19 +37,19 @@ STEPS = (("kickoff", 7), ("integration", 30), ("first_value", 45), ("rollout", 7
 """(onboarding step, days after the start on which it is due)."""
 
 
-def contacts_table(scene: SimulationContext) -> pd.DataFrame:
+def contacts_table(context: SimulationContext) -> pd.DataFrame:
     """Return the contacts table: one row per person; the first is the champion."""
-    rng = scene.rng("contacts")
-    n = len(scene.book)
+    rng = context.rng("contacts")
+    n = len(context.traits)
     count = rng.integers(2, len(ROLES) + 1, n)
     account = np.repeat(np.arange(n), count)
     person = np.arange(len(account)) - np.repeat(np.cumsum(count) - count, count)
-    created = scene.book.started[account] + rng.integers(0, 20, len(account)) * (person > 0)
+    created = context.traits.started[account] + rng.integers(0, 20, len(account)) * (person > 0)
     unnoticed = rng.random(n) < 0.2
-    left = np.where((person == 0) & ~unnoticed[account], scene.champion_left[account], FAR)
-    follows = np.flatnonzero((scene.champion_left < FAR) & (rng.random(n) < 0.6))
-    joined = scene.champion_left[follows] + rng.integers(15, 120, len(follows))
-    kept = scene.is_there(follows, joined)
+    left = np.where((person == 0) & ~unnoticed[account], context.champion_left[account], FAR)
+    follows = np.flatnonzero((context.champion_left < FAR) & (rng.random(n) < 0.6))
+    joined = context.champion_left[follows] + rng.integers(15, 120, len(follows))
+    kept = context.is_there(follows, joined)
     account = np.append(account, follows[kept])
     person = np.append(person, np.full(kept.sum(), SUCCESSOR))
     created = np.append(created, joined[kept])
@@ -58,29 +58,29 @@ def contacts_table(scene: SimulationContext) -> pd.DataFrame:
     return _visible(
         pd.DataFrame(
             {
-                "account_id": scene.book.account_id[account],
-                "contact_id": user_ids(scene.book, account, person),
+                "account_id": context.traits.account_id[account],
+                "contact_id": user_ids(context.traits, account, person),
                 "created_at": instants(created * DAY + 10 * 3600),
                 "role": np.array(ROLES, dtype=object)[role],
                 "is_champion": role == 0,
                 "left_at": instants(np.where(left == FAR, NEVER, left * DAY + 12 * 3600)),
             }
         ),
-        created < scene.calendar.now_day,
+        created < context.calendar.now_day,
     )
 
 
-def surveys_table(scene: SimulationContext) -> tuple[pd.DataFrame, np.ndarray]:
+def surveys_table(context: SimulationContext) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the survey_responses table, and the mean NPS score per account and month (or NaN).
 
-    NPS is asked of up to three people every third month; fewer answer where engagement is low.
+    Up to three people are surveyed every third month; fewer answer where engagement is low.
     """
-    rng = scene.rng("surveys")
-    account, month, person, day = _answering(rng, scene)
-    sentiment, pain = (scene.state(s, account, month) for s in (SENTIMENT, PAIN))
+    rng = context.rng("surveys")
+    account, month, person, day = _answering(rng, context)
+    sentiment, pain = (context.state(s, account, month) for s in (SENTIMENT, PAIN))
     score = np.clip(np.round(rng.normal(7.4 + 1.2 * sentiment - 0.3 * pain, 1.5)), 0, 10)
-    total = np.zeros(scene.presence.shape)
-    count = np.zeros(scene.presence.shape)
+    total = np.zeros(context.presence.shape)
+    count = np.zeros(context.presence.shape)
     np.add.at(total, (account, month), score)
     np.add.at(count, (account, month), 1)
     mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
@@ -88,8 +88,8 @@ def surveys_table(scene: SimulationContext) -> tuple[pd.DataFrame, np.ndarray]:
     delay = DAY * rng.integers(1, 21, len(moment)) * (rng.random(len(moment)) < 0.15)
     table = pd.DataFrame(
         {
-            "account_id": scene.book.account_id[account],
-            "respondent_id": user_ids(scene.book, account, person),
+            "account_id": context.traits.account_id[account],
+            "respondent_id": user_ids(context.traits, account, person),
             "responded_at": instants(moment),
             "kind": "nps",
             "score": score,
@@ -97,26 +97,30 @@ def surveys_table(scene: SimulationContext) -> tuple[pd.DataFrame, np.ndarray]:
             "known_at": instants(moment + 3600 + delay),
         }
     )
-    efforts = _effort_answers(rng, scene)
+    efforts = _effort_answers(rng, context)
     both = pd.concat([table, efforts], ignore_index=True)
     return both.sort_values(["responded_at", "respondent_id"], ignore_index=True), mean
 
 
-def _answering(rng: np.random.Generator, scene: SimulationContext) -> tuple[Ints, Ints, Ints, Ints]:
-    """Return who answers an NPS survey: account, month, position of the person, day."""
-    phase = rng.integers(0, 3, len(scene.book))
-    asked = (np.arange(scene.calendar.n_months) % 3 == phase[:, None]) & (scene.presence == 1)
+def _answering(
+    rng: np.random.Generator, context: SimulationContext
+) -> tuple[Ints, Ints, Ints, Ints]:
+    """Return NPS answers: account, month, position of the person, day."""
+    phase = rng.integers(0, 3, len(context.traits))
+    asked = (np.arange(context.calendar.n_months) % 3 == phase[:, None]) & (context.presence == 1)
     account, month = (np.repeat(part, 3).astype(np.int64) for part in np.nonzero(asked))
     person = np.tile(np.arange(3), len(account) // 3)
-    appetite = 0.45 * scene.state(ENGAGEMENT, account, month)
-    appetite = appetite + 0.2 * scene.state(SENTIMENT, account, month) - 0.5
-    day = scene.calendar.starts[month] + rng.integers(0, 26, len(account))
+    appetite = 0.45 * context.state(ENGAGEMENT, account, month)
+    appetite = appetite + 0.2 * context.state(SENTIMENT, account, month) - 0.5
+    day = context.calendar.starts[month] + rng.integers(0, 26, len(account))
     answers = rng.random(len(account)) < logistic(appetite)
-    answers &= scene.is_there(account, day) & (day < scene.champion_left[account] + FAR * person)
+    answers &= context.is_there(account, day) & (
+        day < context.champion_left[account] + FAR * person
+    )
     return account[answers], month[answers], person[answers], day[answers]
 
 
-def touches_table(scene: SimulationContext, is_red: Bools) -> pd.DataFrame:
+def touches_table(context: SimulationContext, is_red: Bools) -> pd.DataFrame:
     """Return the touches table: one row per contact or play.
 
     Parameters
@@ -125,20 +129,22 @@ def touches_table(scene: SimulationContext, is_red: Bools) -> pd.DataFrame:
         Months at whose end the company's own score was red: the next month may see a play,
         which changes nothing.
     """
-    rng = scene.rng("touches")
-    ours = np.array([0.35, 0.7, 1.6])[scene.book.segment][:, None] * np.ones(scene.presence.shape)
-    champion = scene.latents.path(CHAMPION)
-    theirs = 0.35 * np.exp(0.50 * champion + 0.15 * scene.latents.path(ENGAGEMENT))
-    plays = np.zeros(scene.presence.shape)
+    rng = context.rng("touches")
+    ours = np.array([0.35, 0.7, 1.6])[context.traits.segment][:, None] * np.ones(
+        context.presence.shape
+    )
+    champion = context.hidden_states.path(CHAMPION)
+    theirs = 0.35 * np.exp(0.50 * champion + 0.15 * context.hidden_states.path(ENGAGEMENT))
+    plays = np.zeros(context.presence.shape)
     plays[:, 1:] = 0.35 * is_red[:, :-1]
-    drawn = [scene.cells(rng, mean) for mean in (ours, theirs, plays)]
+    drawn = [context.cells(rng, mean) for mean in (ours, theirs, plays)]
     account = np.concatenate([part[0] for part in drawn])
     day = np.concatenate([part[2] for part in drawn])
     source = np.repeat(np.arange(3), [len(part[0]) for part in drawn])
     kind = rng.choice(np.array(TOUCH_KINDS, dtype=object), len(account), p=TOUCH_SHARE)
     table = pd.DataFrame(
         {
-            "account_id": scene.book.account_id[account],
+            "account_id": context.traits.account_id[account],
             "touched_at": instants(day_time(rng, day)),
             "kind": np.where(source == 2, "play", kind),
             "initiated_by": np.where(source == 1, "account", "us"),
@@ -149,40 +155,40 @@ def touches_table(scene: SimulationContext, is_red: Bools) -> pd.DataFrame:
     return table.sort_values(["touched_at", "account_id"], ignore_index=True)
 
 
-def milestones_table(scene: SimulationContext) -> pd.DataFrame:
+def milestones_table(context: SimulationContext) -> pd.DataFrame:
     """Return the milestones table: one row per account and onboarding step."""
-    rng = scene.rng("milestones")
-    n = len(scene.book)
+    rng = context.rng("milestones")
+    n = len(context.traits)
     account = np.repeat(np.arange(n), len(STEPS))
     step = np.tile(np.arange(len(STEPS)), n)
-    start = scene.book.started[account]
+    start = context.traits.started[account]
     plan = np.array([days for _, days in STEPS])[step]
-    slow = rng.normal(0.05 - 0.25 * scene.latents.level[:, FIT], 0.3)
+    slow = rng.normal(0.05 - 0.25 * context.hidden_states.level[:, FIT], 0.3)
     took = plan * np.exp(slow[account] + rng.normal(0, 0.2, len(account)))
     day = start + np.maximum(1, took).astype(np.int64)
-    reached = scene.is_there(account, day) & (rng.random(len(account)) < 0.94)
+    reached = context.is_there(account, day) & (rng.random(len(account)) < 0.94)
     return _visible(
         pd.DataFrame(
             {
-                "account_id": scene.book.account_id[account],
+                "account_id": context.traits.account_id[account],
                 "milestone": np.array([name for name, _ in STEPS], dtype=object)[step],
                 "occurred_on": dates(start),
                 "due_on": dates(start + plan),
                 "reached_on": dates(np.where(reached, day, NEVER)),
             }
         ),
-        start < scene.calendar.now_day,
+        start < context.calendar.now_day,
     )
 
 
-def _effort_answers(rng: np.random.Generator, scene: SimulationContext) -> pd.DataFrame:
-    """Return a few customer-effort answers, which say nothing about anything."""
-    account, _, day = scene.cells(rng, np.full(scene.presence.shape, 0.03))
+def _effort_answers(rng: np.random.Generator, context: SimulationContext) -> pd.DataFrame:
+    """Return a few customer-effort answers, independent of all states."""
+    account, _, day = context.cells(rng, np.full(context.presence.shape, 0.03))
     moment = day_time(rng, day)
     return pd.DataFrame(
         {
-            "account_id": scene.book.account_id[account],
-            "respondent_id": user_ids(scene.book, account, rng.integers(0, 3, len(account))),
+            "account_id": context.traits.account_id[account],
+            "respondent_id": user_ids(context.traits, account, rng.integers(0, 3, len(account))),
             "responded_at": instants(moment),
             "kind": "ces",
             "score": rng.integers(1, 8, len(account)).astype(np.float64),

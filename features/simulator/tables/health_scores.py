@@ -1,4 +1,4 @@
-"""The score the company made by hand: plausible, and partly wrong."""
+"""Hand-made health score of the company: plausible and partly wrong."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from features.simulator.mechanism.hazards import LEAVING
 from features.simulator.mechanism.hidden_states import LEAD
 
 WEIGHTS = {"usage": 0.25, "nps": 0.30, "tickets": 0.10, "tenure": 0.10, "pulse": 0.25}
-"""Tenure says nothing here, tickets come from the engaged as much as from the troubled, and a
-month's usage trend is mostly noise."""
+"""Tenure carries no information, tickets come from engaged and unhappy accounts alike, and the
+monthly usage trend is mostly noise."""
 
 RED_BELOW, GREEN_FROM = 56.0, 67.0
 BEFORE_MONTH_END = 4 * 3600
-"""Seconds before the end of a month at which the score is taken down."""
+"""Seconds before the end of a month at which the score is recorded."""
 
 
 def health_parts(
-    scene: SimulationContext, usage: Ints, tickets: Ints, nps: Floats
+    context: SimulationContext, usage: Ints, tickets: Ints, nps: Floats
 ) -> dict[str, Floats]:
     """Return the parts of the score at the end of each month, 0 to 100, accounts × months.
 
@@ -33,25 +33,25 @@ def health_parts(
     nps : array, accounts × months
         Mean NPS score of each month, NaN without answers.
     """
-    rng = scene.rng("health")
-    months = np.arange(scene.calendar.n_months)
+    rng = context.rng("health")
+    months = np.arange(context.calendar.n_months)
     before = np.stack([usage[:, np.maximum(months - k, 0)] for k in (1, 2, 3)]).mean(axis=0)
     trend = np.log((usage + 3) / (before + 3))
     last = pd.DataFrame(nps).ffill(axis=1).fillna(7.5).to_numpy()
-    felt = scene.latents.states[:, LEAD:] @ LEAVING
-    tenure = (scene.calendar.starts[1 : len(months) + 1] - scene.book.started[:, None]) / 365
+    felt = context.hidden_states.states[:, LEAD:] @ LEAVING
+    tenure = (context.calendar.starts[1 : len(months) + 1] - context.traits.started[:, None]) / 365
     parts: dict[str, Floats] = {
         "usage": np.clip(60 + 45 * trend, 0, 100),
         "nps": 10 * last,
         "tickets": np.clip(90 - 15 * tickets, 0, 100),
         "tenure": np.clip(35 + 20 * tenure, 0, 100),
-        "pulse": np.clip(70 - 5 * felt + scene.wobble(rng, 16), 0, 100),
+        "pulse": np.clip(70 - 5 * felt + context.noise(rng, 16), 0, 100),
     }
     return parts
 
 
 def health_scores(parts: dict[str, Floats]) -> Floats:
-    """Return the score of its parts, 0 to 100, accounts × months."""
+    """Return the weighted score, 0 to 100, accounts × months."""
     score: Floats = sum(
         (WEIGHTS[name] * value for name, value in parts.items()),
         start=np.zeros(parts["usage"].shape),
@@ -64,17 +64,19 @@ def is_red(score: Floats) -> Bools:
     return score < RED_BELOW
 
 
-def health_table(scene: SimulationContext, score: Floats, parts: dict[str, Floats]) -> pd.DataFrame:
-    """Return the health_scores table: one row per account and month end, as it stood."""
-    account, month = np.nonzero(scene.presence > 0)
-    moment = scene.calendar.starts[month + 1] * 86_400 - BEFORE_MONTH_END
-    there = scene.is_there(account, scene.calendar.starts[month + 1] - 1)
+def health_table(
+    context: SimulationContext, score: Floats, parts: dict[str, Floats]
+) -> pd.DataFrame:
+    """Return the health_scores table: one row per account and month end."""
+    account, month = np.nonzero(context.presence > 0)
+    moment = context.calendar.starts[month + 1] * 86_400 - BEFORE_MONTH_END
+    there = context.is_there(account, context.calendar.starts[month + 1] - 1)
     account, month, moment = account[there], month[there], moment[there]
     value = score[account, month]
     band = np.where(value < RED_BELOW, "red", np.where(value < GREEN_FROM, "yellow", "green"))
     return pd.DataFrame(
         {
-            "account_id": scene.book.account_id[account],
+            "account_id": context.traits.account_id[account],
             "scored_at": instants(moment),
             "score": value,
             "band": band.astype(object),

@@ -1,4 +1,4 @@
-"""What accounts ask for help with: tickets."""
+"""Support tickets."""
 
 from __future__ import annotations
 
@@ -63,32 +63,32 @@ TEXTS = {
     ),
 }
 
-ABOUT_SHARE = 0.13
+TICKET_RATE = 0.13
 """Tickets per month of an average account, per square root of seats."""
 
 
-def tickets_table(scene: SimulationContext) -> tuple[pd.DataFrame, Ints]:
+def tickets_table(context: SimulationContext) -> tuple[pd.DataFrame, Ints]:
     """Return the support_tickets table, and tickets per account and month."""
-    rng = scene.rng("tickets")
-    habit = rng.lognormal(0, 0.35, len(scene.book))[:, None]
-    pain, engagement = scene.latents.path(PAIN), scene.latents.path(ENGAGEMENT)
-    mean = ABOUT_SHARE * habit * np.sqrt(scene.seats) * np.exp(0.45 * pain + 0.20 * engagement)
-    account, month, day = scene.cells(rng, mean)
-    by_month = np.zeros(scene.presence.shape, dtype=np.int64)
+    rng = context.rng("tickets")
+    habit = rng.lognormal(0, 0.35, len(context.traits))[:, None]
+    pain, engagement = context.hidden_states.path(PAIN), context.hidden_states.path(ENGAGEMENT)
+    mean = TICKET_RATE * habit * np.sqrt(context.seats) * np.exp(0.45 * pain + 0.20 * engagement)
+    account, month, day = context.cells(rng, mean)
+    by_month = np.zeros(context.presence.shape, dtype=np.int64)
     np.add.at(by_month, (account, month), 1)
-    category = _categories(rng, scene, account, month)
-    goodbye, when = _cancellations(rng, scene)
-    account, day = np.append(account, goodbye), np.append(day, when)
-    category = np.append(category, np.full(len(goodbye), CANCELLATION))
-    return _table(rng, scene, account, day, category), by_month
+    category = _categories(rng, context, account, month)
+    leaving, when = _cancellations(rng, context)
+    account, day = np.append(account, leaving), np.append(day, when)
+    category = np.append(category, np.full(len(leaving), CANCELLATION))
+    return _table(rng, context, account, day, category), by_month
 
 
 def _categories(
-    rng: np.random.Generator, scene: SimulationContext, account: Ints, month: Ints
+    rng: np.random.Generator, context: SimulationContext, account: Ints, month: Ints
 ) -> Ints:
-    """Return what each ticket is about: pain makes bugs, price pressure makes billing."""
-    pain = scene.state(PAIN, account, month)
-    price = scene.state(PRICE, account, month)
+    """Return the category of each ticket: pain raises bugs, price pressure raises billing."""
+    pain = context.state(PAIN, account, month)
+    price = context.state(PRICE, account, month)
     ones = np.ones(len(account))
     appeal = np.column_stack(
         [
@@ -105,39 +105,39 @@ def _categories(
     return chosen
 
 
-def _cancellations(rng: np.random.Generator, scene: SimulationContext) -> tuple[Ints, Ints]:
-    """Return tickets that only exist because notice was given: (account, day)."""
-    who = np.flatnonzero(scene.life.notice != NEVER)
+def _cancellations(rng: np.random.Generator, context: SimulationContext) -> tuple[Ints, Ints]:
+    """Return cancellation tickets after a notice: (account, day)."""
+    who = np.flatnonzero(context.decisions.notice != NEVER)
     who = who[rng.random(len(who)) < 0.6]
-    day = scene.life.decided[who] + rng.integers(0, 8, len(who))
-    kept = scene.is_there(who, day)
+    day = context.decisions.decided[who] + rng.integers(0, 8, len(who))
+    kept = context.is_there(who, day)
     return who[kept], day[kept]
 
 
 def _table(
-    rng: np.random.Generator, scene: SimulationContext, account: Ints, day: Ints, category: Ints
+    rng: np.random.Generator, context: SimulationContext, account: Ints, day: Ints, category: Ints
 ) -> pd.DataFrame:
     order = np.lexsort((account, day))
     account, day, category = account[order], day[order], category[order]
-    month = scene.calendar.month_of(day)
-    pain = scene.state(PAIN, account, month)
+    month = context.calendar.month_of(day)
+    pain = context.state(PAIN, account, month)
     priority = np.clip(np.round(rng.normal(1.1 + 0.35 * pain, 0.8)), 0, 3).astype(np.int64)
     opened = day_time(rng, day)
     hours = np.array(HOURS_TO_RESOLVE)[priority] * np.exp(rng.normal(0.30 * pain, 0.8))
     answered = opened + (hours * 3600 * rng.uniform(0.02, 0.4, len(day))).astype(np.int64)
     resolved = opened + (hours * 3600).astype(np.int64)
-    csat = _csat(rng, pain, scene.state(SENTIMENT, account, month))
-    open_yet = resolved >= scene.calendar.now
+    csat = _csat(rng, pain, context.state(SENTIMENT, account, month))
+    open_yet = resolved >= context.calendar.now
     reopened = rng.random(len(day)) < logistic(-2.3 + 0.5 * pain)
-    product = np.where(rng.random(len(day)) < 0.75, 0, _any_product(rng, scene, account))
+    product = np.where(rng.random(len(day)) < 0.75, 0, _any_product(rng, context, account))
     names = np.array(CATEGORIES, dtype=object)[category]
     return pd.DataFrame(
         {
-            "account_id": scene.book.account_id[account],
+            "account_id": context.traits.account_id[account],
             "ticket_id": [f"T-{i + 1:06d}" for i in range(len(day))],
             "opened_at": instants(opened),
             "first_response_at": instants(
-                np.where(answered >= scene.calendar.now, NEVER, answered)
+                np.where(answered >= context.calendar.now, NEVER, answered)
             ),
             "resolved_at": instants(np.where(open_yet, NEVER, resolved)),
             "priority": np.array(PRIORITIES, dtype=object)[priority],
@@ -152,13 +152,13 @@ def _table(
 
 
 def _csat(rng: np.random.Generator, pain: Floats, sentiment: Floats) -> Floats:
-    """Return satisfaction from 1 to 5, NaN where nobody answered."""
+    """Return satisfaction from 1 to 5, NaN without an answer."""
     value = np.clip(np.round(rng.normal(4.0 - 0.4 * pain + 0.35 * sentiment, 0.9)), 1, 5)
     return np.where(rng.random(len(pain)) < 0.4, value, np.nan)
 
 
-def _any_product(rng: np.random.Generator, scene: SimulationContext, account: Ints) -> Ints:
-    owned = scene.book.owns[account] * rng.random((len(account), len(PRODUCTS)))
+def _any_product(rng: np.random.Generator, context: SimulationContext, account: Ints) -> Ints:
+    owned = context.traits.owns[account] * rng.random((len(account), len(PRODUCTS)))
     product: Ints = np.argmax(owned, axis=1)
     return product
 

@@ -1,1 +1,1 @@
-"""Opens inputs: CSV and Parquet files, databases, and the SQL a company writes over them."""
+"""Readers of inputs: CSV and Parquet files, databases, and SQL over them."""

@@ -1,7 +1,8 @@
-"""CSV files of any common make, as DuckDB can read them: text of one encoding, one record per line.
+"""CSV files of any common dialect, prepared for DuckDB: UTF-8, one header line, whole records.
 
-A plain file is read as it lies. Another encoding, other line ends, an open quote or a line without
-end is first written out as a clean copy; what fits no record is kept aside with its line number.
+Plain files are read directly. Files with another encoding, other line ends, an unclosed quote or
+overlong lines are first rewritten as a clean copy; lines that fit no record are kept with their
+line number.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ DELIMITERS = (",", ";", "\t", "|")
 HEAD_BYTES = 1_000_000
 BLOCK = 1 << 24
 MAX_LINE = 2_000_000
-"""Characters of the longest line, or record of several lines, that is read."""
+"""Maximum number of characters of a line, or of a record over several lines."""
 MAX_RECORD_LINES = 2_000
 SHOWN = 10_000
-"""Characters of a line set aside that are kept."""
+"""Characters kept of a rejected line."""
 SHAPES_KEPT = 200
 
 _SPREADSHEET = "PK\x03\x04"
@@ -38,29 +39,29 @@ _NAMES = {"utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "utf
           "cp1252": "Windows-1252 (Latin-1)", "latin-1": "Latin-1"}  # fmt: skip
 _SPECIAL, _UNDEFINED = re.compile(r"[^\x00-\x7f]"), re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 MOSTLY_UTF8 = 0.5
-"""Share of broken characters up to which a file is UTF-8 all the same."""
+"""Share of broken characters up to which a file still counts as UTF-8."""
 _DATED = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([T ].*)?|\d{1,2}[./-]\d{1,2}[./-]\d{2,4}.*")
 _COUNTED = re.compile(r"[-+]?\d+([.,]\d+)*")
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a file is made of.
+    """Encoding, size and quoting of a file.
 
     Attributes
     ----------
     encoding : str
-        Python's name of it.
+        Python name of the encoding.
     lines : int
-        Lines with anything in them.
+        Lines that are not empty.
     longest : int
         Bytes of the longest line.
     has_quotes : bool
-        There are double quotes.
+        The file has double quotes.
     is_plain : bool
-        UTF-8 with the line ends of Unix or Windows.
+        UTF-8 with Unix or Windows line ends.
     broken : int
-        Characters of a file in UTF-8 that are none: they are replaced.
+        Invalid characters of a UTF-8 file; they are replaced.
     """
 
     encoding: str
@@ -72,9 +73,9 @@ class Scan:
 
     @property
     def note(self) -> str:
-        """What a reader should know about the encoding; empty for UTF-8."""
+        """Note on the encoding; empty for UTF-8."""
         if self.broken:
-            return f"UTF-8 with {self.broken:,} broken characters, which read as \ufffd"
+            return f"UTF-8 with {self.broken:,} broken characters, replaced by \ufffd"
         name = _NAMES.get(self.encoding)
         return f"not UTF-8: read as {name}" if name else ""
 
@@ -86,13 +87,13 @@ class Head:
     Attributes
     ----------
     delimiter : str
-        What parts the cells.
+        Separator of the cells.
     columns : tuple of str
-        Their names.
+        Column names.
     skipped : int
         Lines before the header, such as ``sep=;``.
     lines : int
-        Lines of the header itself.
+        Lines of the header.
     """
 
     delimiter: str
@@ -102,13 +103,13 @@ class Head:
 
     @property
     def is_plain(self) -> bool:
-        """The first line is the whole header."""
+        """The first line is the complete header."""
         return self.skipped == 0 and self.lines == 1
 
 
 @dataclass(frozen=True)
 class Reject:
-    """A line that fits no record."""
+    """A line that fits no record, with the reason."""
 
     line: int
     text: str
@@ -117,20 +118,20 @@ class Reject:
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file, unpacked where its name ends in ``.gz``.
+    """Open a file, decompressed where its name ends in ``.gz``.
 
     Raises
     ------
     SourceError
-        The file is not what its name says, or it is cut short.
+        The file is not compressed as its name says, or is truncated.
     """
-    is_packed = path.suffix.lower() == ".gz"
+    is_compressed = path.suffix.lower() == ".gz"
     try:
-        with gzip.open(path) if is_packed else path.open("rb") as handle:
+        with gzip.open(path) if is_compressed else path.open("rb") as handle:
             yield handle  # type: ignore[misc]  # both read bytes
     except EOFError as error:
         raise SourceError(
-            "the gzip file is cut short: it ends before its end",
+            "the gzip file is truncated",
             where=str(path),
             fix="copy or export it again; `gzip -t FILE` tests it",
         ) from error
@@ -142,33 +143,33 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
             where=str(path),
             fix="copy or export it again; `gzip -t FILE` tests it"
             if is_gzip
-            else f"name it as what it is, for example {path.with_suffix('').name}",
+            else f"correct its name, for example {path.with_suffix('').name}",
         ) from error
 
 
 def scan(path: Path) -> Scan:
-    """Read a file once and say what it is made of.
+    """Read a file once and return its encoding, size and quoting.
 
     Raises
     ------
     SourceError
-        It is no text, or cannot be unpacked.
+        The file is not text, or cannot be decompressed.
     """
     with opened(path) as handle:
         head = handle.read(HEAD_BYTES)
     encoding = _encoding(path, head)
     if encoding not in ("utf-8", "utf-8-sig") or (b"\n" not in head and b"\r" in head):
         return Scan(encoding, 0, 0, True, False)
-    return _measured(path, encoding)
+    return _scan_lines(path, encoding)
 
 
 def _encoding(path: Path, head: bytes) -> str:
-    """Return the encoding that the first bytes say; UTF-8 until a byte says otherwise."""
+    """Return the encoding found in the first bytes; UTF-8 by default."""
     found = next((name for bom, name in _BOMS if head.startswith(bom)), None)
     if found is not None:
         return found
-    is_workbook, is_packed = head.startswith(_SPREADSHEET.encode("latin-1")), head[:2] == _GZIP
-    if is_workbook or is_packed:
+    is_workbook, is_compressed = head.startswith(_SPREADSHEET.encode("latin-1")), head[:2] == _GZIP
+    if is_workbook or is_compressed:
         raise SourceError(
             f"{path.name} is {'a workbook' if is_workbook else 'compressed with gzip'}",
             where=str(path),
@@ -182,14 +183,14 @@ def _encoding(path: Path, head: bytes) -> str:
         if zeros.count(0) > 0.7 * len(zeros) and len(head) > 3:
             return name
     raise SourceError(
-        f"{path.name} is no text file: there are NUL bytes in it",
+        f"{path.name} is not a text file: it has NUL bytes",
         where=str(path),
-        fix="save it as UTF-8 CSV with one header line, or as Parquet; where only a few such bytes "
-        "are in it:  tr -d '\\000' < OLD > NEW",
+        fix="save it as UTF-8 CSV with one header line, or as Parquet; to remove "
+        "a few such bytes:  tr -d '\\000' < OLD > NEW",
     )
 
 
-def _measured(path: Path, encoding: str) -> Scan:
+def _scan_lines(path: Path, encoding: str) -> Scan:
     lines = longest = quotes = lone = broken = special = 0
     is_1252 = True
     with opened(path) as handle:
@@ -210,7 +211,7 @@ def _measured(path: Path, encoding: str) -> Scan:
 
 
 def _is_utf8(block: bytes) -> bool:
-    """Whether whole lines are UTF-8."""
+    """Whether a block of whole lines is UTF-8."""
     try:
         block.decode("utf-8")
     except UnicodeDecodeError:
@@ -232,10 +233,9 @@ def csv_head(path: Path, encoding: str | None = None) -> Head:
     text = raw.decode("utf-8-sig" if used == "utf-8" else used, errors="replace")
     if not text.strip():
         raise SourceError(
-            "the file is empty, it has not even a header",
+            "the file is empty: it has no header",
             where=str(path),
-            fix="export it again; a table without rows still has its header, or is left out of "
-            "`inputs`",
+            fix="export it again; a table without rows needs a header, or is left out of `inputs`",
         )
     return _head_of(text, str(path))
 
@@ -250,16 +250,16 @@ def _head_of(text: str, place: str) -> Head:
     first, skipped = lines.readline(), 0
     while not first.strip():
         first, skipped = lines.readline(), skipped + 1
-    told = first.strip().removeprefix("sep=")
-    if told != first.strip() and (told in DELIMITERS or not told):
-        first, skipped, delimiter = lines.readline(), skipped + 1, told or "\t"
+    declared = first.strip().removeprefix("sep=")
+    if declared != first.strip() and (declared in DELIMITERS or not declared):
+        first, skipped, delimiter = lines.readline(), skipped + 1, declared or "\t"
     else:
         delimiter = max(DELIMITERS, key=first.count)
     records = csv.reader(_from(first, lines), delimiter=delimiter)
     names = [name.strip() for name in next(records)]
     n_lines = records.line_num
     header = tuple(name or f"column_{number}" for number, name in enumerate(names, start=1))
-    _refuse_headless(header, next(records, []), place)
+    _check_header(header, next(records, []), place)
     return Head(delimiter, header, skipped, n_lines)
 
 
@@ -268,26 +268,26 @@ def _from(first: str, rest: Iterable[str]) -> Iterator[str]:
     yield from rest
 
 
-def _refuse_headless(header: tuple[str, ...], second: list[str], place: str) -> None:
-    """Refuse a first line of values, and names that occur twice."""
+def _check_header(header: tuple[str, ...], second: list[str], place: str) -> None:
+    """Refuse a first line of values, and repeated column names."""
     kinds, below = ([_kind(cell) for cell in line] for line in (header, second))
-    # Columns may be numbered, or be years.
+    # Numbers and years are valid column names.
     counts = {str(number) for number in (*range(len(header) + 1), *range(1990, 2100))}
     is_counted = all(name in counts for name, kind in zip(header, kinds, strict=True) if kind)
     if any(kinds) and kinds == below and not is_counted:
         raise SourceError(
-            f"the first line is no header but holds values: {', '.join(header[:6])}",
+            f"the first line is not a header but values: {', '.join(header[:6])}",
             where=place,
-            fix="put a line with the names of the columns in front",
+            fix="add a header line with the column names",
         )
     lower = [name.lower() for name in header]
     twice = sorted({name for name in header if lower.count(name.lower()) > 1})
     if twice:
         raise SourceError(
-            f"the header names a column twice: {', '.join(twice)}",
+            f"the header repeats column names: {', '.join(twice)}",
             where=place,
-            fix="give each column a name of its own; where the first line holds values, put a line "
-            "with the names of the columns in front",
+            fix="rename the columns; if the first line has values, add a header line with the "
+            "column names",
         )
 
 
@@ -297,20 +297,19 @@ def _kind(cell: str) -> str:
 
 
 class Cleaner:
-    """Writes the records of a file as a clean copy, and keeps what fits none.
+    """Writes the records of a file as a clean copy, and keeps the lines that fit none.
 
     Parameters
     ----------
     head : Head
         The header.
     delimiter : str
-        What parts the cells of the copy.
+        Separator of the cells of the copy.
 
     Attributes
     ----------
     lines, records, record_lines : int
-        Lines with anything in them, without those up to the header; records written, and the lines
-        they took.
+        Non-empty lines below the header; records written, and the lines they span.
     rejects : list of Reject
         Lines that fit no record.
     """
@@ -319,7 +318,7 @@ class Cleaner:
         self.head, self.delimiter = head, delimiter
         self.lines = self.records = self.record_lines = 0
         self.rejects: list[Reject] = []
-        self._waiting: deque[tuple[int, str]] = deque()
+        self._pushed_back: deque[tuple[int, str]] = deque()
         self._shapes: set[str] = set()
 
     def write(self, path: Path, encoding: str, copy: Path) -> None:
@@ -328,13 +327,13 @@ class Cleaner:
         Raises
         ------
         SourceError
-            The file is cut short in the middle of a character.
+            The file ends inside a character.
         """
         try:
             self._write(path, encoding, copy)
         except UnicodeDecodeError as error:
             raise SourceError(
-                f"the file is not whole {_NAMES.get(encoding, encoding)}: {error}",
+                f"the file is not valid {_NAMES.get(encoding, encoding)}: {error}",
                 where=str(path),
                 fix=f"export it again as UTF-8, or try: iconv -f {encoding} -t utf-8 -c OLD > NEW",
             ) from error
@@ -355,9 +354,9 @@ class Cleaner:
                 self._take(*item, source, writer)
 
     def _next(self, source: Iterator[tuple[int, str]]) -> tuple[int, str] | None:
-        """Return the next line that has anything in it."""
-        if self._waiting:
-            return self._waiting.popleft()
+        """Return the next line that is not empty."""
+        if self._pushed_back:
+            return self._pushed_back.popleft()
         for number, line in source:
             if line.strip():
                 self.lines += 1
@@ -380,7 +379,7 @@ class Cleaner:
             self._keep(cells, 1, writer)
 
     def _cells(self, text: str) -> tuple[list[str] | None, bool]:
-        """Return the cells of a record, None when it is not one, and whether a quote is open."""
+        """Return the cells of a record or None, and whether a quote is open."""
         if '"' not in text:
             return text.split(self.head.delimiter), False
         lines = text.split("\n")
@@ -409,15 +408,15 @@ class Cleaner:
             cells, is_open = self._cells(text)
             if is_open:
                 continue
-            if cells and len(cells) == len(self.head.columns) and not self._swallows(more):
+            if cells and len(cells) == len(self.head.columns) and not self._encloses_records(more):
                 self._keep(cells, 1 + len(more), writer)
                 return
             break
-        self._waiting.extendleft(reversed(more))
+        self._pushed_back.extendleft(reversed(more))
         self.rejects.append(Reject(number, line[:SHOWN], "a quote is opened and not closed"))
 
-    def _swallows(self, more: list[tuple[int, str]]) -> bool:
-        """Whether the following lines are records of their own that an open quote swallowed."""
+    def _encloses_records(self, more: list[tuple[int, str]]) -> bool:
+        """Whether an open quote encloses lines that are records of their own."""
         n = len(self.head.columns) - 1
         alike = [
             line.count(self.head.delimiter) == n
@@ -435,7 +434,7 @@ class Cleaner:
 
 
 def _shape(text: str) -> str:
-    """Return what a cell looks like: letters as a, digits as 9, runs as one.
+    """Return the shape of a cell: letters as a, digits as 9, runs as one character.
 
     >>> _shape("ACME-0042"), _shape("dear all")
     ('a-9', 'a a')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,23 +30,23 @@ PG_TYPES = {
     "timestamp": "TIMESTAMP",
     "timestamptz": "TIMESTAMPTZ",
 }
-"""PostgreSQL types that keep their type; every other arrives as text."""
+"""PostgreSQL types that are kept; all others are read as text."""
 
 
 def connection_url(workspace: Workspace, name: str, item: Input) -> str:
-    """Return the address of an input's connection.
+    """Return the URL of an input's connection.
 
     Raises
     ------
     ConfigError
-        The environment does not say it.
+        The environment has no URL for it, or one with another scheme.
     """
     connections = workspace.places.connections
     address = connections.get(str(item.connection))
     if address is None:
         hint = did_you_mean(str(item.connection), connections)
         raise ConfigError(
-            f"input {name} uses the connection {item.connection}, which has no address; "
+            f"input {name} uses the connection {item.connection}, which has no URL; "
             f"known: {', '.join(sorted(connections)) or 'none'}" + (f"; {hint}" if hint else ""),
             where=f"inputs.{name}.connection",
             fix=f"export BELLWETHER_CONNECTION_{str(item.connection).upper()}="
@@ -63,7 +64,7 @@ def connection_url(workspace: Workspace, name: str, item: Input) -> str:
 
 
 def database_paths(workspace: Workspace, name: str, item: Input) -> list[Path]:
-    """Return the files of an input's database: a DuckDB file and its log, none of PostgreSQL."""
+    """Return the files of an input's database: a DuckDB file and its log, none for PostgreSQL."""
     url = connection_url(workspace, name, item)
     if not url.startswith("duckdb"):
         return []
@@ -71,8 +72,17 @@ def database_paths(workspace: Workspace, name: str, item: Input) -> list[Path]:
     return [file, file.with_name(f"{file.name}.wal")]
 
 
-def database_fingerprint(workspace: Workspace, name: str, item: Input) -> dict[str, Any]:
-    """Return row count and an order-free hash of a database table: one scan where it lies."""
+@dataclass(frozen=True)
+class TableFingerprint:
+    """Row count and order-independent hash of a database table."""
+
+    table: str | None
+    rows: int
+    hash: str
+
+
+def database_fingerprint(workspace: Workspace, name: str, item: Input) -> TableFingerprint:
+    """Return the row count and an order-independent hash of a database table."""
     url = connection_url(workspace, name, item)
     if url.startswith("duckdb"):
         files = database_paths(workspace, name, item)
@@ -90,7 +100,7 @@ def database_fingerprint(workspace: Workspace, name: str, item: Input) -> dict[s
                 ).format(_pg_table(item))
             ).fetchone()
     assert row is not None
-    return {"table": item.table, "rows": int(row[0]), "hash": str(row[1])}
+    return TableFingerprint(item.table, int(row[0]), str(row[1]))
 
 
 def stage_database(
@@ -146,12 +156,12 @@ def _attach(
 
 def _file_of(workspace: Workspace, item: Input, url: str) -> Path:
     rest = url.removeprefix("duckdb:///")
-    looked = [Path(rest).expanduser(), workspace.data / rest, Path("/") / rest]
-    file = next((path for path in looked if path.is_file()), None)
+    candidates = [Path(rest).expanduser(), workspace.data / rest, Path("/") / rest]
+    file = next((path for path in candidates if path.is_file()), None)
     if file is None:
         raise SourceError(
-            f"the DuckDB file of connection {item.connection} is not there",
-            where="looked at, in order: " + ", ".join(str(path) for path in looked),
+            f"the DuckDB file of connection {item.connection} does not exist",
+            where="looked at, in order: " + ", ".join(str(path) for path in candidates),
             fix=f"correct BELLWETHER_CONNECTION_{str(item.connection).upper()}",
         )
     return file
@@ -178,7 +188,7 @@ def _pg_table(item: Input) -> pg.Identifier:
 
 @contextmanager
 def _postgres(url: str, name: str, item: Input) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-    """Open a read-only session on one snapshot of the database; close it whatever happens."""
+    """Open a read-only session on one snapshot of the database."""
     session = _connect(url, name, item)
     try:
         session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -191,7 +201,7 @@ def _postgres(url: str, name: str, item: Input) -> Iterator[psycopg.Connection[t
             f"table {item.table} of connection {item.connection} cannot be read: "
             f"{str(error).strip().splitlines()[0]}",
             where=f"inputs.{name}",
-            fix="give the connection's user the right to SELECT from it",
+            fix="grant SELECT on it to the user of the connection",
         ) from error
     finally:
         session.close()
@@ -201,15 +211,15 @@ def _connect(url: str, name: str, item: Input) -> psycopg.Connection[tuple[Any, 
     try:
         return psycopg.connect(url.replace("+psycopg", "", 1), connect_timeout=10)
     except psycopg.ProgrammingError:
-        # Not chained: the driver's words repeat the address, password included.
+        # Not chained: the driver's message repeats the URL with its password.
         raise ConfigError(
-            f"the address of connection {item.connection} is not readable",
+            f"the URL of connection {item.connection} is not valid",
             where=f"BELLWETHER_CONNECTION_{str(item.connection).upper()}",
             fix="write it as postgresql://USER@HOST/DATABASE",
         ) from None
     except psycopg.OperationalError as error:
         raise UnavailableError(
-            # The driver's own words name host and user but never the password.
+            # The driver's message names host and user but never the password.
             f"connection {item.connection} does not answer: {str(error).strip().splitlines()[0]}",
             where=f"inputs.{name}.connection",
             fix=f"check BELLWETHER_CONNECTION_{str(item.connection).upper()} and the server",
@@ -228,7 +238,7 @@ def _require_table(session: psycopg.Connection[tuple[Any, ...]], name: str, item
 
 
 def _copy_from_postgres(url: str, name: str, item: Input, file: Path) -> dict[str, str]:
-    """Stream a table into a CSV file; return column → DuckDB type. No row becomes an object."""
+    """Stream a table into a CSV file and return column → DuckDB type."""
     table = _pg_table(item)
     with _postgres(url, name, item) as session:
         _require_table(session, name, item)
@@ -238,7 +248,7 @@ def _copy_from_postgres(url: str, name: str, item: Input, file: Path) -> dict[st
         for column in description or []:
             known = registry.get(column.type_code)
             types[column.name] = PG_TYPES.get(known.name if known else "", "VARCHAR")
-        # The last column keeps a row of one empty value from being an empty line.
+        # The additional column prevents empty lines for rows of one empty value.
         copy = pg.SQL("COPY (SELECT *, 1 FROM {}) TO STDOUT (FORMAT csv)").format(table)
         with session.cursor().copy(copy) as stream, file.open("wb") as handle:
             for block in stream:

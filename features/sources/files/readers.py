@@ -1,7 +1,7 @@
-"""Raw inputs as they lie somewhere: files opened or staged in DuckDB, text first.
+"""Raw inputs opened or staged in DuckDB.
 
-CSV is read with every column as text, so that no guessed type can lose a row; lines that do not
-fit the header are kept aside as malformed. Parquet and database tables keep their types.
+Every CSV column is read as text, so no guessed type can lose a row; lines that do not fit the
+header are kept as malformed lines. Parquet and database tables keep their types.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
@@ -21,6 +20,7 @@ from configs.schema.workspace import Workspace
 from features.sources.files import databases
 from features.sources.files.csv_files import MAX_LINE, Cleaner, Head, Scan, csv_head, scan
 from features.sources.files.sql import ROW, columns_of, duckdb_errors, ident, literal, text_list
+from features.sources.manifest import FileFacts, Fingerprint, LineTotals
 
 PARQUET_ENDINGS = (".parquet", ".pq")
 CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
@@ -28,14 +28,14 @@ CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 
 @dataclass(frozen=True)
 class LineCounts:
-    """What became of the lines of CSV files, below their headers; empty lines do not count.
+    """Line counts of CSV files below their headers, without empty lines.
 
     Attributes
     ----------
     total : int
         Lines in the files.
     kept : int
-        Lines whose records are among the rows; a record may have several.
+        Lines of records that became rows; a record may span several lines.
     set_aside : int
         Lines that fit no record.
     """
@@ -46,8 +46,12 @@ class LineCounts:
 
     @property
     def lost(self) -> int:
-        """Lines that are neither kept nor set aside: there may be none."""
+        """Lines that are neither kept nor set aside; must be 0."""
         return self.total - self.kept - self.set_aside
+
+    def as_dict(self) -> LineTotals:
+        """Return the counts as plain JSON values."""
+        return {"total": self.total, "kept": self.kept, "set_aside": self.set_aside}
 
 
 @dataclass(frozen=True)
@@ -59,17 +63,17 @@ class RawInput:
     name : str
         Its name in ``inputs``.
     place : str
-        File or connection and table, for messages.
+        File, or connection and table, for messages.
     columns : dict of str to str
         Column → DuckDB type.
     rows : int
         Rows read, without malformed lines.
     malformed : int
         Lines that do not fit the header.
-    lines : Lines
-        What became of the lines of CSV files.
+    lines : LineCounts
+        Line counts of CSV files.
     notes : tuple of str
-        What a reader should know about how the files are written.
+        Notes on the format of the files.
     """
 
     name: str
@@ -82,17 +86,17 @@ class RawInput:
 
     @property
     def relation(self) -> str:
-        """The SQL name of its rows with their row number."""
+        """SQL name of its rows with their row number."""
         return f"raw.{ident(self.name)}"
 
     @property
     def rejects(self) -> str:
-        """The SQL name of its malformed lines: ``line``, ``text``, ``why``."""
+        """SQL name of its malformed lines: ``line``, ``text``, ``why``."""
         return f"rejects.{ident(self.name)}"
 
 
 def place_of(name: str, item: Input) -> str:
-    """Say where an input lies, without any address or secret."""
+    """Return the place of an input for messages, without URL or secret."""
     if item.file is not None:
         return f"input {name}: file {item.file}"
     return f"input {name}: table {item.table} of connection {item.connection}"
@@ -104,7 +108,7 @@ def input_files(workspace: Workspace, name: str) -> list[Path]:
     Raises
     ------
     SourceError
-        No file there, naming the closest one in its folder.
+        The file does not exist; the error names the closest one in its folder.
     """
     pattern = str(workspace.company.inputs[name].file)
     path = workspace.data / pattern
@@ -116,44 +120,49 @@ def input_files(workspace: Workspace, name: str) -> list[Path]:
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     hint = did_you_mean(path.name, siblings)
     raise SourceError(
-        f"the file of input {name} is not there" + (f"; {hint}" if hint else ""),
+        f"the file of input {name} does not exist" + (f"; {hint}" if hint else ""),
         where=str(path),
         fix="correct `inputs` in company.yaml, or name the data folder with --data FOLDER",
     )
 
 
 def paths_of(workspace: Workspace, name: str) -> list[Path]:
-    """Return every file the engine opens to read an input."""
+    """Return the files the engine opens to read an input."""
     if workspace.company.inputs[name].file is None:
         return databases.database_paths(workspace, name, workspace.company.inputs[name])
     return input_files(workspace, name)
 
 
-def fingerprint(
-    workspace: Workspace, name: str, known: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Return what identifies the content of an input.
+def fingerprint(workspace: Workspace, name: str, known: Mapping[str, Fingerprint]) -> Fingerprint:
+    """Return the identity of the content of an input.
 
     Parameters
     ----------
     workspace : Workspace
-        The company and its places.
+        The company and its folders.
     name : str
         The input.
     known : mapping
-        Fingerprints of the last run by input; a file of the same size and modification time is
+        Fingerprints of the last run by input; files with the same size and modification time are
         not read again.
 
     Returns
     -------
-    dict
-        ``content`` (the identity), and what it was computed from.
+    Fingerprint
+        ``content`` (the identity) and the facts behind it.
     """
     item = workspace.company.inputs[name]
     if item.file is None:
         facts = databases.database_fingerprint(workspace, name, item)
-        return {"content": digest(facts), **facts}
-    before = {str(file["file"]): file for file in known.get(name, {}).get("files", [])}
+        content = digest({"table": facts.table, "rows": facts.rows, "hash": facts.hash})
+        return {
+            "content": content,
+            "table": facts.table,
+            "rows": facts.rows,
+            "hash": facts.hash,
+        }
+    earlier = known[name].get("files", []) if name in known else []
+    before = {file["file"]: file for file in earlier}
     files = [
         _file_facts(path, workspace.data, before.get(_relative(path, workspace.data)))
         for path in input_files(workspace, name)
@@ -165,12 +174,19 @@ def _relative(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
 
 
-def _file_facts(path: Path, folder: Path, before: Mapping[str, Any] | None) -> dict[str, Any]:
+def _file_facts(path: Path, folder: Path, before: FileFacts | None) -> FileFacts:
     stat = path.stat()
-    facts = {"file": _relative(path, folder), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    if before is not None and all(before.get(key) == value for key, value in facts.items()):
-        return dict(before)
-    return {**facts, "sha256": file_digest(path)}
+    if before is not None and (before["size"], before["mtime_ns"]) == (
+        stat.st_size,
+        stat.st_mtime_ns,
+    ):
+        return before
+    return {
+        "file": _relative(path, folder),
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "sha256": file_digest(path),
+    }
 
 
 def open_input(connection: duckdb.DuckDBPyConnection, workspace: Workspace, name: str) -> RawInput:
@@ -198,9 +214,9 @@ def open_files(
     Parameters
     ----------
     connection : duckdb.DuckDBPyConnection
-        Where they are opened.
+        Connection to open them in.
     name : str
-        Of the input.
+        Name of the input.
     files : sequence of Path
         CSV or Parquet.
     place : str
@@ -211,9 +227,9 @@ def open_files(
     Raises
     ------
     ConfigError
-        They are neither CSV nor Parquet.
+        A file is neither CSV nor Parquet.
     SourceError
-        They cannot be read, or have different headers.
+        A file cannot be read, or the headers differ.
     """
     _prepare(connection, name)
     lines = LineCounts()
@@ -240,9 +256,9 @@ def _open_parquet(connection: duckdb.DuckDBPyConnection, name: str, files: Seque
         )
     except (duckdb.InvalidInputException, duckdb.IOException) as error:
         raise SourceError(
-            f"{files[0].name} is no readable Parquet file: {str(error).splitlines()[0]}",
+            f"{files[0].name} is not a readable Parquet file: {str(error).splitlines()[0]}",
             where=str(files[0]),
-            fix="export it again; a file that is cut short has lost its end",
+            fix="export it again; it may be truncated",
         ) from error
 
 
@@ -279,7 +295,7 @@ def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
 def _stage_csv(
     connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Path]
 ) -> tuple[LineCounts, tuple[str, ...]]:
-    """Read CSV files into ``raw.<name>``; what fits no record goes to ``rejects.<name>``."""
+    """Read CSV files into ``raw.<name>``, and lines that fit no record into ``rejects.<name>``."""
     parts = [_part(path) for path in files]
     first = parts[0].head
     for part in parts:
@@ -290,13 +306,13 @@ def _stage_csv(
                 where=str(part.path),
                 fix="give each its own input and join them with `sql`",
             )
-    aside = Path(
+    scratch = Path(
         str(connection.execute("SELECT current_setting('temp_directory')").fetchall()[0][0])
     )
-    with tempfile.TemporaryDirectory(dir=aside if aside.is_dir() else None) as folder:
-        odd = {part.path for part in parts if not part.is_plain_as(first)}
+    with tempfile.TemporaryDirectory(dir=scratch if scratch.is_dir() else None) as folder:
+        odd = {part.path for part in parts if not part.is_plain_like(first)}
         lines = _read_parts(connection, name, parts, odd, Path(folder))
-        if len(odd) < len(parts) and (lines.lost or _is_torn(lines, parts)):
+        if len(odd) < len(parts) and (lines.lost or _may_be_split(lines, parts)):
             connection.execute(f"DELETE FROM rejects.{ident(name)}")
             every = {part.path for part in parts}
             lines = _read_parts(connection, name, parts, every, Path(folder))
@@ -311,8 +327,8 @@ class _Part:
     scan: Scan
     head: Head
 
-    def is_plain_as(self, first: Head) -> bool:
-        """Whether DuckDB can read the file as it lies, with the header of the first one."""
+    def is_plain_like(self, first: Head) -> bool:
+        """Whether DuckDB can read the file directly with the header of the first one."""
         is_short = self.scan.longest < MAX_LINE
         return self.scan.is_plain and is_short and self.head == first and first.is_plain
 
@@ -322,8 +338,8 @@ def _part(path: Path) -> _Part:
     return _Part(path, found, csv_head(path, found.encoding))
 
 
-def _is_torn(lines: LineCounts, parts: Sequence[_Part]) -> bool:
-    """Whether an open quote may have torn records: some lines fit none, and there are quotes."""
+def _may_be_split(lines: LineCounts, parts: Sequence[_Part]) -> bool:
+    """Whether an open quote may have split records: rejected lines in a file with quotes."""
     return bool(lines.set_aside) and any(part.scan.has_quotes for part in parts)
 
 
@@ -334,7 +350,7 @@ def _read_parts(
     odd: set[Path],
     folder: Path,
 ) -> LineCounts:
-    """Read files as they lie, but the odd ones as clean copies; count what became of each line."""
+    """Read plain files directly and the odd ones as clean copies; return the line counts."""
     head, paths, copies = parts[0].head, [], []
     for number, part in enumerate(parts):
         if part.path not in odd:
@@ -360,7 +376,7 @@ def _read_parts(
 def _read_csv(
     connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path], head: Head
 ) -> int:
-    """Read files of one header into ``raw.<name>`` and return how many lines fit no record."""
+    """Read files of one header into ``raw.<name>``; return the number of rejected lines."""
     columns = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in head.columns)
     rejects = f"bw_rejects_{name}"
     for table in (rejects, f"{rejects}_scan"):

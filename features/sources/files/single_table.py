@@ -1,4 +1,4 @@
-"""One table as it lies somewhere, whole, for a table that is ready to learn from or to score."""
+"""A single ready-made table read into memory, for training and scoring."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class SingleTable:
     Attributes
     ----------
     rows : pandas.DataFrame
-        As read: every column of a CSV as text, others with the types they have.
+        Columns of a CSV as text, of other inputs with their types.
     place : str
         File, or connection and table, for messages.
     malformed : int
-        Lines of a CSV that do not fit its header; they are not among the rows.
+        Lines of a CSV that do not fit its header; they are not part of the rows.
     notes : tuple of str
-        What a reader should know about how the file is written.
+        Notes on the format of the file.
     """
 
     rows: pd.DataFrame
@@ -43,12 +43,12 @@ class SingleTable:
 
 
 def read_input(workspace: Workspace, name: str) -> SingleTable:
-    """Read an input of the company whole.
+    """Read an input of the company into memory.
 
     Raises
     ------
     SourceError
-        It is not there, or cannot be read.
+        The input does not exist or cannot be read.
     """
     with _engine(paths_of(workspace, name)) as connection:
         return _whole(connection, open_input(connection, workspace, name))
@@ -56,7 +56,7 @@ def read_input(workspace: Workspace, name: str) -> SingleTable:
 
 @contextmanager
 def _engine(files: list[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open an engine that reaches these files, and a folder for clean copies of odd ones."""
+    """Open an engine with access to these files and to a folder for clean copies."""
     with TemporaryDirectory(prefix="bellwether-") as folder:
         connection = open_duckdb(Path(folder) / "work.duckdb", files=files, folders=[Path(folder)])
         try:
@@ -79,24 +79,24 @@ def _whole(connection: duckdb.DuckDBPyConnection, opened: RawInput) -> SingleTab
 
 
 def read_path(path: Path) -> SingleTable:
-    """Read a CSV or Parquet file whole; files without a Parquet ending are read as CSV.
+    """Read a CSV or Parquet file into memory; other endings are read as CSV.
 
     Raises
     ------
     SourceError
-        It cannot be read.
+        The file cannot be read.
     """
     with _engine([path]) as connection:
         return _whole(connection, open_files(connection, NAME, [path], str(path), any_ending=True))
 
 
 def read_single_table(workspace: Workspace, path: Path) -> SingleTable:
-    """Read any CSV or Parquet file whole.
+    """Read any CSV or Parquet file into memory.
 
     Raises
     ------
     SourceError
-        It is not there, or cannot be read.
+        The input does not exist or cannot be read.
     """
     item = Input(file=str(path.absolute()))
     company = workspace.company.model_copy(update={"inputs": {NAME: item}})

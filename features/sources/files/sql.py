@@ -1,4 +1,4 @@
-"""Small pieces of SQL: quoting, and turning DuckDB's errors into ours."""
+"""SQL helpers: quoting, locked DuckDB connections and error conversion."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import duckdb
 from configs.runtime.errors import SourceError
 
 ROW = "_bw_row"
-"""Number of a row in the relation it was read from, from 1."""
+"""Row number in the source relation, from 1."""
 
 
-_CLOSED: Mapping[str, Any] = {
+_LOCKED_DOWN: Mapping[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "allow_community_extensions": False,
     "python_enable_replacements": False,
 }
-"""Nothing is downloaded, and no name in a query stands for a variable of this program."""
+"""Settings that forbid downloads and access to Python variables from queries."""
 
 
 def open_duckdb(
@@ -31,22 +31,25 @@ def open_duckdb(
     folders: Iterable[Path] = (),
     threads: int | None = None,
 ) -> duckdb.DuckDBPyConnection:
-    """Open a DuckDB that speaks UTC, reaches the named files and folders only, and is locked.
+    """Open a locked DuckDB in UTC with access to the named files and folders only.
 
-    No statement can open anything else, load an extension or change a setting afterwards.
+    Statements cannot open other files, load extensions or change settings.
 
     Parameters
     ----------
     place : Path or None
-        Its database file; None keeps it in memory. What does not fit there spills beside it.
+        Database file; None for a database in memory. Spill files go to its folder.
     files : iterable of Path
-        Files it may open, named as the queries name them.
+        Files it may open, with the paths used in queries.
     folders : iterable of Path
         Folders it may read and write.
     threads : int or None
-        How many it uses; None is one per core.
+        Number of threads; None for one per core.
     """
-    config: dict[str, Any] = {**_CLOSED, **({"threads": threads} if threads else {})}
+    config: dict[str, str | bool | int | float | list[str]] = {
+        **_LOCKED_DOWN,
+        **({"threads": threads} if threads else {}),
+    }
     connection = duckdb.connect(str(place or ":memory:"), config=config)
     if place is not None:
         connection.execute(f"SET temp_directory = {literal(place.parent)}")
@@ -100,7 +103,7 @@ def one_row(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, Any]
 
 @contextmanager
 def duckdb_errors(where: str, fix: str = "") -> Iterator[None]:
-    """Turn an error of DuckDB into a `SourceError` that says where it happened."""
+    """Convert errors of DuckDB into a `SourceError` with the place of the error."""
     try:
         yield
     except duckdb.Error as error:

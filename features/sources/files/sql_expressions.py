@@ -1,9 +1,8 @@
-"""SQL that a company writes into its configuration, checked before any of it runs.
+"""Validation of the SQL in company.yaml before it runs.
 
-The text is parsed, not searched: a mapping is one expression over the columns of its input, `sql`
-is one SELECT over the inputs. Neither may read a file, the environment, the settings or a table
-that is not an input. The engine that runs them is locked as well
-(`features.sources.files.sql.lock`).
+The SQL is parsed: a mapping is one expression over the columns of its input, `sql` is one SELECT
+over the inputs. Neither may read a file, the environment, settings or a table that is not an input.
+The engine that runs them is locked as well (`features.sources.files.sql.open_duckdb`).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from configs.runtime.errors import ConfigError, SourceError, did_you_mean
 TABLE_FUNCTIONS = frozenset(
     {"unnest", "range", "generate_series", "json_each", "json_tree", "regexp_split_to_table"}
 )
-"""Functions that may stand where a table does: they compute rows from values."""
+"""Allowed table functions: they compute rows from values."""
 
 FORBIDDEN = re.compile(
     r"read_.*|.*_scan|glob|sniff_csv|query|query_table|getenv|getvariable|current_setting"
@@ -29,15 +28,15 @@ FORBIDDEN = re.compile(
     r"|json_(de)?serialize_.*|json_execute_.*|(pg|has|inet|duckdb|pragma|parquet|__).*_.*"
     r"|in_search_path|txid_current|.*_description"
 )
-"""Functions that read files, settings or the session, or that act instead of computing."""
+"""Functions that read files, settings or the session, or have side effects."""
 
 NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
-"""Kinds of query that only read."""
+"""Query nodes that only read."""
 
 RELATIONS = frozenset(
     {"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "PIVOT"}
 )
-"""What may stand after FROM."""
+"""Allowed nodes after FROM."""
 
 PLAIN_NODE: Mapping[str, Any] = {
     "modifiers": [],
@@ -48,20 +47,20 @@ PLAIN_NODE: Mapping[str, Any] = {
     "sample": None,
     "qualify": None,
 }
-"""A SELECT of one expression has none of these clauses."""
+"""Clauses that a SELECT of one expression does not have."""
 
 
 def one_expression(
     connection: duckdb.DuckDBPyConnection, text: str, where: str, columns: Collection[str] = ()
 ) -> str:
-    """Return a company's expression in parentheses, ready to be part of a larger query.
+    """Return a configured expression in parentheses, safe to embed in a larger query.
 
     Parameters
     ----------
     connection : duckdb.DuckDBPyConnection
-        Parses the text; nothing runs.
+        Parses the text; nothing is executed.
     text : str
-        As written in ``company.yaml``.
+        Text from ``company.yaml``.
     where : str
         The key, for messages.
     columns : collection of str
@@ -72,34 +71,34 @@ def one_expression(
     SourceError
         The text is not one expression.
     ConfigError
-        It reads something other than its row.
+        The expression reads something other than its row.
     """
     fix = "write a column of the input, or one SQL expression over its columns"
     hint = did_you_mean(text, columns)
-    said = f"{text!r} is neither a column nor one SQL expression" + (f"; {hint}" if hint else "")
-    # A comment at the end must not swallow the parenthesis.
+    message = f"{text!r} is neither a column nor one SQL expression" + (f"; {hint}" if hint else "")
+    # A comment at the end must not hide the parenthesis.
     wrapped = f"({text}\n)" if "--" in text else f"({text})"
     for query in (f"SELECT {text}", f"SELECT {wrapped}"):
         tree, problem = _parsed(connection, query)
         if tree is None:
-            raise SourceError(f"{said}\n{problem}".rstrip(), where=where, fix=fix)
+            raise SourceError(f"{message}\n{problem}".rstrip(), where=where, fix=fix)
         if not _is_one_expression(tree):
-            raise SourceError(said, where=where, fix=fix)
-        _refuse(tree, text, where, frozenset())
+            raise SourceError(message, where=where, fix=fix)
+        _check_access(tree, text, where, frozenset())
     return wrapped
 
 
 def one_select(
     connection: duckdb.DuckDBPyConnection, text: str, where: str, inputs: Collection[str]
 ) -> str:
-    """Return a company's SELECT over its inputs, ready to stand in parentheses.
+    """Return a configured SELECT over the inputs, safe to embed in parentheses.
 
     Raises
     ------
     SourceError
-        It cannot be parsed.
+        The SQL cannot be parsed.
     ConfigError
-        It is not one SELECT, or reads something other than the inputs.
+        The SQL is not one SELECT, or reads something other than the inputs.
     """
     try:
         statements = connection.extract_statements(text)
@@ -109,25 +108,25 @@ def one_select(
         raise _not_one_select(where)
     query = text.strip()
     ends = [len(query), *(at for at in range(len(query) - 1, 0, -1) if query[at] == ";")]
-    for end in ends:  # a semicolon and the comments behind it cannot stand in parentheses
+    for end in ends:  # a final semicolon and comments after it are not allowed in parentheses
         inner = f"{query[:end]}\n"
         tree, _ = _parsed(connection, f"FROM ({inner})")
         if tree is not None and _parsed(connection, inner)[0] is not None:
-            _refuse(tree, text, where, frozenset(name.lower() for name in inputs))
+            _check_access(tree, text, where, frozenset(name.lower() for name in inputs))
             return inner
     raise _not_one_select(where)
 
 
 def _not_one_select(where: str) -> ConfigError:
     return ConfigError(
-        "`sql` holds something other than one SELECT",
+        "`sql` is not a single SELECT",
         where=where,
-        fix="write one SELECT over the inputs; nothing else is run",
+        fix="write one SELECT over the inputs",
     )
 
 
 def _parsed(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, str]:
-    """Return the tree of a single SELECT and an empty text; otherwise None and what is wrong."""
+    """Return the tree of a single SELECT and an empty text, or None and the problem."""
     try:
         if len(connection.extract_statements(query)) != 1:
             return None, ""
@@ -152,46 +151,46 @@ def _is_one_expression(tree: Any) -> bool:
     return is_plain and is_value
 
 
-def _refuse(tree: Any, text: str, where: str, inputs: frozenset[str]) -> None:
-    found = sorted(set(_reaches(tree, inputs)))
+def _check_access(tree: Any, text: str, where: str, inputs: frozenset[str]) -> None:
+    found = sorted(set(_violations(tree, inputs)))
     if found:
         raise ConfigError(
-            f"{text.strip()!r} is not run: {'; '.join(found)}",
+            f"{text.strip()!r} is not allowed: {'; '.join(found)}",
             where=where,
-            fix="compute from the rows of the inputs only; what lies elsewhere becomes an input: "
-            "name its file or table under `inputs`, and select from it with `sql`",
+            fix="use only the rows of the inputs; to read another file or table, add it under "
+            "`inputs` and select from it with `sql`",
         )
 
 
-def _reaches(item: Any, tables: frozenset[str]) -> Iterator[str]:
-    """Yield what a parsed query reaches beyond values and the tables it may read."""
+def _violations(item: Any, tables: frozenset[str]) -> Iterator[str]:
+    """Yield the violations of a parsed query: access beyond values and allowed tables."""
     if isinstance(item, list):
         for part in item:
-            yield from _reaches(part, tables)
+            yield from _violations(part, tables)
     if not isinstance(item, dict):
         return
     ctes = (item.get("cte_map") or {}).get("map", [])
     known = tables | {str(entry["key"]).lower() for entry in ctes}
-    yield from _own_reach(item, known)
+    yield from _node_violations(item, known)
     for part in item.values():
-        yield from _reaches(part, known)
+        yield from _violations(part, known)
 
 
-def _own_reach(item: dict[str, Any], tables: frozenset[str]) -> Iterator[str]:
+def _node_violations(item: dict[str, Any], tables: frozenset[str]) -> Iterator[str]:
     kind = str(item.get("type", ""))
     if kind.endswith("_NODE") and kind not in NODES:
         yield "it changes data"
     if "sample" in item and "alias" in item:
-        yield from _relation_reach(item, kind, tables)
+        yield from _relation_violations(item, kind, tables)
     elif item.get("class") == "PARAMETER":
-        yield "it holds a placeholder for a value (? or $)"
+        yield "it has a placeholder for a value (? or $)"
     elif item.get("class") in {"FUNCTION", "WINDOW"}:
-        yield from _function_reach(item)
+        yield from _function_violations(item)
 
 
-def _relation_reach(item: dict[str, Any], kind: str, tables: frozenset[str]) -> Iterator[str]:
+def _relation_violations(item: dict[str, Any], kind: str, tables: frozenset[str]) -> Iterator[str]:
     if kind not in RELATIONS:
-        yield "it asks about the engine instead of selecting rows"
+        yield "it queries the engine instead of selecting rows"
     elif kind == "TABLE_FUNCTION":
         name = str(item["function"].get("function_name", ""))
         if name.lower() not in TABLE_FUNCTIONS:
@@ -201,10 +200,10 @@ def _relation_reach(item: dict[str, Any], kind: str, tables: frozenset[str]) -> 
         if len(path) > 1 or path[0].lower() not in tables:
             name = ".".join(path)
             hint = did_you_mean(name, tables)
-            yield f"{name} is none of the inputs it may read" + (f", {hint}" if hint else "")
+            yield f"{name} is not one of its inputs" + (f", {hint}" if hint else "")
 
 
-def _function_reach(item: dict[str, Any]) -> Iterator[str]:
+def _function_violations(item: dict[str, Any]) -> Iterator[str]:
     name = str(item["function_name"])
     if FORBIDDEN.fullmatch(name.lower()):
         yield f"the function {name}() may not be used"

@@ -1,42 +1,43 @@
-"""Which rows of an input the `sql` of a mapping loses, and which it yields more than once.
+"""Row trace of the `sql` of a mapping: input rows that a join loses or repeats.
 
-The statement is run again with the number of each input row carried through its joins, sub-queries
-and WITH clauses. What groups or removes duplicates cannot be followed; then only counts are known.
+The statement runs again with the number of each input row carried through joins, sub-queries and
+WITH clauses. Rows cannot be traced through GROUP BY or DISTINCT; then only counts are known.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 
 from features.sources.files.readers import RawInput
 from features.sources.files.sql import ROW, one_row
+from features.sources.manifest import SqlRows
 
-VIEW, NUMBER = "bw_followed", "bw_followed_row"
+VIEW, NUMBER = "bw_traced", "bw_traced_row"
 
 Node = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class RowTrace:
-    """What became of the rows of the input that a statement is about.
+    """Trace of the rows of the main input of a statement.
 
     Attributes
     ----------
     input : str
-        The input: of the table's name, else the one with the most rows.
+        The input with the name of the table, else the one with the most rows.
     rows_in, rows_out : int
         Its rows, and the rows of the result.
     is_followed : bool
-        The rows could be followed; otherwise the numbers below are 0.
+        The rows could be traced; otherwise the counts below are 0.
     lost : int
-        Input rows that a join leaves out.
+        Input rows that a join drops.
     filtered : int
-        Input rows that WHERE or QUALIFY leaves out.
+        Input rows that WHERE or QUALIFY drops.
     doubled : int
         Rows of the result beyond the first of each input row.
     """
@@ -49,9 +50,17 @@ class RowTrace:
     filtered: int = 0
     doubled: int = 0
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the plain mapping."""
-        return asdict(self)
+    def as_dict(self) -> SqlRows:
+        """Return the trace as plain JSON values."""
+        return {
+            "input": self.input,
+            "rows_in": self.rows_in,
+            "rows_out": self.rows_out,
+            "is_followed": self.is_followed,
+            "lost": self.lost,
+            "filtered": self.filtered,
+            "doubled": self.doubled,
+        }
 
 
 def trace(
@@ -61,12 +70,12 @@ def trace(
     relation: str,
     inputs: Mapping[str, RawInput],
 ) -> RowTrace | None:
-    """Follow the rows of an input through a statement that has run into `relation`.
+    """Trace the rows of an input through a statement that was materialised as `relation`.
 
     Parameters
     ----------
     connection : duckdb.DuckDBPyConnection
-        Where the inputs are open.
+        Connection with the open inputs.
     table : str
         The canonical table.
     sql : str
@@ -78,8 +87,8 @@ def trace(
 
     Returns
     -------
-    Traced or None
-        None for a statement that reads no input.
+    RowTrace or None
+        None for a statement without inputs.
     """
     if not inputs:
         return None
@@ -92,7 +101,7 @@ def trace(
         if kept is not None and kept < plain.rows_in:
             joined = _rows_kept(connection, sql, name, inputs[name], with_filters=False)
     except duckdb.Error:
-        return plain  # it groups, or the parser's tree has a part that cannot be followed
+        return plain  # the statement groups, or its tree has a part that cannot be traced
     if kept is None or joined is None:
         return plain
     lost = plain.rows_in - joined
@@ -113,10 +122,10 @@ def _rows_kept(
     *,
     with_filters: bool,
 ) -> int | None:
-    """Return how many rows of an input reach the result; None where they cannot be followed."""
-    said = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()
-    tree = json.loads(said[0][0])
-    if tree["error"] or not _Follower(name, with_filters).follow(
+    """Return the number of input rows that reach the result; None if they cannot be traced."""
+    parsed = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()
+    tree = json.loads(parsed[0][0])
+    if tree["error"] or not _RowNumberRewriter(name, with_filters).rewrite(
         tree["statements"][0]["node"], frozenset()
     ):
         return None
@@ -129,19 +138,19 @@ def _rows_kept(
     return _number(connection, query)
 
 
-class _Follower:
-    """Changes a parsed statement so that the number of each row of one input reaches its result."""
+class _RowNumberRewriter:
+    """Rewrites a parsed statement so that its result has the row numbers of one input."""
 
     def __init__(self, name: str, with_filters: bool) -> None:
         self.name, self.with_filters = name.lower(), with_filters
 
-    def follow(self, node: Node, known: frozenset[str]) -> bool:
-        """Carry the number through a query; return whether that can be done."""
+    def rewrite(self, node: Node, known: frozenset[str]) -> bool:
+        """Carry the row number through a query; return whether this is possible."""
         for entry in node.get("cte_map", {}).get("map", []):
-            if self.follow(entry["value"]["query_node"], known):
+            if self.rewrite(entry["value"]["query_node"], known):
                 known |= {entry["key"].lower()}
         if node["type"] == "SET_OPERATION_NODE":
-            done = [self.follow(child, known) for child in node["children"]]
+            done = [self.rewrite(child, known) for child in node["children"]]
             return node["setop_type"] == "UNION" and node["setop_all"] and all(done)
         return node["type"] == "SELECT_NODE" and self._select(node, known)
 
@@ -162,9 +171,9 @@ class _Follower:
         return True
 
     def _source(self, item: Node, known: frozenset[str]) -> str | None:
-        """Return the alias under which a source carries the number, None where it does not."""
+        """Return the alias of a source with the row number, None for others."""
         if item["type"] == "SUBQUERY":
-            return item["alias"] if self.follow(item["subquery"]["node"], known) else None
+            return item["alias"] if self.rewrite(item["subquery"]["node"], known) else None
         if item["type"] != "BASE_TABLE":
             return None
         name = item["table_name"].lower()

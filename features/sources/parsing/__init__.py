@@ -1,1 +1,1 @@
-"""Parses text columns into dates, numbers, booleans and categories."""
+"""Parsers of text columns: dates, numbers, flags and categories."""

@@ -1,4 +1,4 @@
-"""Cells of a table in memory, read by the same rules as the source tables."""
+"""Parsing of columns in memory by the rules of the source tables."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ PLAIN_DATE = (
     r"^\d{1,2}/\d{1,2}/\d{2}$|^\d{1,2}(?:st|nd|rd|th)?[\s-]+[A-Za-z]{3,9}\.?,?[\s-]+\d{4}.*$|"
     r"^[A-Za-z]{3,9}\.?\s+\d{1,2}(?:st|nd|rd|th)?,?\s+\d{4}.*$|^\d{4}-\d{2}$"
 )
-"""Texts that can be nothing but a date."""
+"""Text that is certainly a date."""
 
 SLASHED = r"^\d{1,2}[./-]\d{1,2}[./-]\d{2,4}"
 PROBED, MOSTLY = 200, 0.8
-"""Cells of a column looked at first, and the share of them that makes it one of slashed dates."""
+"""Cells sampled first, and the share from which a column holds slashed dates."""
 
 Dtype = Literal["float64", "datetime64[us]"]
 FLAGS: Mapping[str, float] = {**dict.fromkeys(TRUE, 1.0), **dict.fromkeys(FALSE, 0.0)}
@@ -44,14 +44,14 @@ FLAGS: Mapping[str, float] = {**dict.fromkeys(TRUE, 1.0), **dict.fromkeys(FALSE,
 
 @dataclass(frozen=True)
 class ParsedColumn:
-    """A column, read.
+    """A parsed column.
 
     Attributes
     ----------
     values : pandas.Series
-        float64, or datetime64[us, UTC]; missing where a cell says nothing or cannot be read.
+        float64, or datetime64[us, UTC]; missing for empty or unreadable cells.
     words : str
-        How it is written, where it is not as computers do.
+        Note on the format, where it is not the standard one.
     """
 
     values: pd.Series
@@ -59,13 +59,13 @@ class ParsedColumn:
 
     @property
     def is_day(self) -> bool:
-        """All moments are days, without a time."""
+        """All instants lie at midnight."""
         known = self.values.dropna()
         return bool((known == known.dt.normalize()).all())
 
 
 def is_text_column(column: pd.Series) -> bool:
-    """Return whether a column holds words rather than numbers, flags or moments."""
+    """Whether a column holds text rather than numbers, flags or instants."""
     return not (
         pd.api.types.is_numeric_dtype(column)
         or pd.api.types.is_bool_dtype(column)
@@ -74,7 +74,7 @@ def is_text_column(column: pd.Series) -> bool:
 
 
 def texts(column: pd.Series, missing: frozenset[str] = WORDS_MISSING) -> pd.Series:
-    """Return a column as stripped text, None where nothing stands."""
+    """Return a column as stripped text, None for empty cells."""
     return column.astype("object").map(lambda value: _stripped(value, missing))
 
 
@@ -86,53 +86,51 @@ def _stripped(value: Any, missing: frozenset[str]) -> str | None:
 
 
 def given(column: pd.Series) -> pd.Series:
-    """Return the stripped texts that say something among numbers, dates and flags."""
+    """Return the stripped non-empty texts of a column of numbers, dates or flags."""
     found = texts(column, MISSING | UNKNOWN | INFINITE)
     return found.dropna()
 
 
 def numbers(
-    column: pd.Series, *, told: Written | None = None, is_money: bool = False
+    column: pd.Series, *, configured: Written | None = None, is_money: bool = False
 ) -> ParsedColumn:
-    """Return a column as float64; what is no finite number is missing.
+    """Return a column as float64; anything but finite numbers is missing.
 
     Raises
     ------
     SourceError
-        Values can be read in two ways, and nothing decides.
+        The format of the numbers is ambiguous.
     """
     if not is_text_column(column):
         values = column.astype("float64")
         return ParsedColumn(values.where(np.isfinite(values)))
-    question = ColumnQuery("t", "number", told=told, is_money=is_money)
-    return _read(
-        column, question, lambda style: number_sql("t", _as(NumberFormat, style)), "float64"
-    )
+    query = ColumnQuery("t", "number", configured=configured, is_money=is_money)
+    return _read(column, query, lambda style: number_sql("t", _as(NumberFormat, style)), "float64")
 
 
 def parse_moments(
-    column: pd.Series, *, told: Written | None = None, day_first: bool | None = None
+    column: pd.Series, *, configured: Written | None = None, day_first: bool | None = None
 ) -> ParsedColumn:
-    """Return a column as moments in UTC; what is none is missing.
+    """Return a column as instants in UTC; unreadable values are missing.
 
     Raises
     ------
     SourceError
-        Dates can be read in two ways, and nothing decides.
+        The order of day and month is ambiguous.
     """
     if pd.api.types.is_datetime64_any_dtype(column):
         zoned = (
             column.dt.tz_localize("UTC") if column.dt.tz is None else column.dt.tz_convert("UTC")
         )
         return ParsedColumn(zoned.astype("datetime64[us, UTC]"))
-    question = ColumnQuery("t", "time", told=told)
-    read = _read(column, question, _moment_sql, "datetime64[us]", day_first)
+    query = ColumnQuery("t", "time", configured=configured)
+    read = _read(column, query, _moment_sql, "datetime64[us]", day_first)
     return ParsedColumn(read.values.dt.tz_localize("UTC"), read.words)
 
 
 def _moment_sql(style: Style) -> str:
     text = iso_sql("t", _as(DateFormat, style))
-    # Words such as "epoch" are no moments, though DuckDB reads them as such.
+    # DuckDB reads words such as "epoch" as instants.
     return (
         f"CASE WHEN (t >= '0' AND t < ':') OR regexp_matches(t, {literal(PLAIN_DATE)}) "
         f"THEN timezone('UTC', TRY_CAST({text} AS TIMESTAMPTZ)) END"
@@ -144,18 +142,18 @@ def _as(kind: Any, style: Style) -> Any:
 
 
 def _read(
-    column: pd.Series, question: ColumnQuery, sql: Any, dtype: Dtype, day_first: bool | None = None
+    column: pd.Series, query: ColumnQuery, sql: Any, dtype: Dtype, day_first: bool | None = None
 ) -> ParsedColumn:
-    """Decide how the distinct texts are written, read them, and put them back in their rows."""
+    """Decide the format of the distinct texts, parse them and map them back to rows."""
     found = given(column)
     codes, distinct = pd.factorize(found)
     name = str(column.name)
-    plain = plain_values(name, question, list(distinct)) if question.kind == "number" else None
+    plain = plain_values(name, query, list(distinct)) if query.kind == "number" else None
     if plain is not None:
         rows, words = pd.Series(plain, dtype="float64"), ""
     else:
         with _table(distinct) as connection:
-            style = decide(connection, "cells", {name: question}, day_first=day_first).sure()[name]
+            style = decide(connection, "cells", {name: query}, day_first=day_first).sure()[name]
             rows = connection.execute(f"SELECT {sql(style)} AS v FROM cells").df()["v"]
         words = style.words
     values = rows.astype(dtype).reindex(codes).set_axis(found.index).reindex(column.index)
@@ -171,7 +169,7 @@ def _table(distinct: Any) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def proven_order(frame: pd.DataFrame) -> bool | None:
-    """Return whether the day stands first in the slashed dates of a table; None without proof."""
+    """Return whether slashed dates of a table have the day first; None if it is ambiguous."""
     found = [_proof(frame[name]) for name in frame if is_text_column(frame[name])]
     proofs = {proof for proof in found if proof is not None}
     return proofs.pop() if len(proofs) == 1 else None
@@ -188,10 +186,10 @@ def _proof(column: pd.Series) -> bool | None:
 
 
 def _are_slashed(found: pd.Series) -> bool:
-    """Whether texts are mostly dates whose order must be known."""
+    """Whether texts are mostly slashed dates."""
     return bool(len(found) and found.str.contains(SLASHED).mean() >= MOSTLY)
 
 
 def look_like_dates(column: pd.Series) -> pd.Series:
-    """Return which of some texts can be nothing but dates."""
+    """Return which texts are certainly dates."""
     return column.str.contains(PLAIN_DATE).astype(bool)

@@ -1,4 +1,4 @@
-"""How the columns of a table of text are written, decided over each whole column."""
+"""Formats of text columns, decided over whole columns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from configs.runtime.errors import BellwetherError, SourceError, joined
+from configs.runtime.errors import BellwetherError, SourceError, combined_error
 from features.sources.files.sql import ident, one_row
 from features.sources.parsing import dates, numbers
 from features.sources.parsing.dates import DateFormat
@@ -20,16 +20,16 @@ Style = NumberFormat | DateFormat
 
 @dataclass(frozen=True)
 class ColumnFormat:
-    """What was decided about the columns of one table.
+    """Formats of the columns of one table.
 
     Attributes
     ----------
     styles : dict of str to Style
-        By column.
+        Format by column.
     open : dict of str to BellwetherError
-        Columns that can be read in two ways, and what to say.
+        Ambiguous columns and their errors.
     day_first : bool or None
-        The order that slashed dates of these columns prove; None when they prove none.
+        Order proven by the slashed dates of these columns; None without proof.
     """
 
     styles: dict[str, Style] = field(default_factory=dict)
@@ -37,42 +37,48 @@ class ColumnFormat:
     day_first: bool | None = None
 
     def sure(self) -> dict[str, Style]:
-        """Return the styles; columns that nothing decides are an error, all of them at once."""
+        """Return the formats.
+
+        Raises
+        ------
+        BellwetherError
+            Some columns are ambiguous; the error lists all of them.
+        """
         if self.open:
-            raise joined(list(self.open.values()))
+            raise combined_error(list(self.open.values()))
         return self.styles
 
 
 def decide(
     connection: duckdb.DuckDBPyConnection,
     relation: str,
-    questions: Mapping[str, ColumnQuery],
+    queries: Mapping[str, ColumnQuery],
     *,
     day_first: bool | None = None,
     where: str = "",
 ) -> ColumnFormat:
-    """Decide how every column is written, in one or two scans of their relation.
+    """Decide the format of every column in one or two scans of their relation.
 
     Parameters
     ----------
     connection : duckdb.DuckDBPyConnection
-        Where the relation is.
+        Connection with the relation.
     relation : str
-        SQL of it.
-    questions : mapping of str to Question
-        The columns of text.
+        SQL name of the relation.
+    queries : mapping of str to ColumnQuery
+        The text columns.
     day_first : bool or None
-        The order that another file or table proves, for columns that prove none themselves.
+        Order proven by another file or table, for columns without proof of their own.
     where : str
         File or mapping, for messages.
     """
-    if not questions:
+    if not queries:
         return ColumnFormat()
-    texts = ", ".join(f"{item.expression} AS {ident(name)}" for name, item in questions.items())
+    texts = ", ".join(f"{item.expression} AS {ident(name)}" for name, item in queries.items())
     source = f"(SELECT {texts} FROM {relation})"
-    odd = _odd_columns(connection, source, questions)
+    odd = _odd_columns(connection, source, queries)
     tallies = {
-        name: _tally(connection, source, name, questions[name].kind)
+        name: _tally(connection, source, name, queries[name].kind)
         for name, is_odd in odd.items()
         if is_odd
     }
@@ -81,7 +87,7 @@ def decide(
     shared = agreed.pop() if len(agreed) == 1 else day_first
     styles: dict[str, Style] = {}
     unclear: dict[str, BellwetherError] = {}
-    for name, item in questions.items():
+    for name, item in queries.items():
         try:
             styles[name] = _style(name, item, tallies.get(name), shared)
         except SourceError as error:
@@ -91,17 +97,17 @@ def decide(
 
 
 def _odd_columns(
-    connection: duckdb.DuckDBPyConnection, source: str, questions: Mapping[str, ColumnQuery]
+    connection: duckdb.DuckDBPyConnection, source: str, queries: Mapping[str, ColumnQuery]
 ) -> dict[str, bool]:
-    """Return which columns are not simply as computers write them."""
+    """Return which columns have values outside the standard format."""
     parts = []
-    for name, item in questions.items():
+    for name, item in queries.items():
         text = ident(name)
         if item.kind == "time":
             plain = f"(TRY_CAST({text} AS TIMESTAMP) IS NOT NULL AND right({text}, 1) NOT IN "
             plain += "('m', 'M', '.'))"
         else:
-            # A point and three digits may be a thousand: looked at more closely.
+            # A point and three digits may be a thousand.
             dotted = f"(contains({text}, '.') AND left(right({text}, 4), 1) = '.')"
             plain = f"(TRY_CAST({text} AS DOUBLE) IS NOT NULL AND NOT {dotted} "
             plain += f"AND NOT contains({text}, '_'))"

@@ -1,7 +1,7 @@
-"""Dates and times as people write them, as SQL that turns trimmed text into ISO 8601.
+"""Formats of dates and times, and SQL that converts trimmed text to ISO 8601.
 
-Which of 01/02/2024 is the day is decided by the rest of the column, by the other columns of its
-table, or by what the company says; where nothing decides, an error asks.
+The order of day and month in 01/02/2024 is decided by the rest of the column, by the other columns
+of its table, or by the configuration; otherwise an error requests it.
 """
 
 from __future__ import annotations
@@ -35,32 +35,32 @@ _SHAPES = {
     "iso": _ISO, "slashed": _SLASHED, "named": _NAMED, "compact": _COMPACT, "monthly": _MONTHLY,
     "serial": _SERIAL, **{f"unix{digits}": shape for digits, shape in _UNIX.items()},
 }  # fmt: skip
-_SAID = {
-    "named": "month names", "compact": "dates without signs (20240131)",
-    "monthly": "months, read as their first day", "serial": "days as spreadsheets count them",
+_SHAPE_NAMES = {
+    "named": "month names", "compact": "dates without separators (20240131)",
+    "monthly": "months, read as their first day", "serial": "spreadsheet day numbers",
     "unix10": "Unix seconds", "unix13": "Unix milliseconds", "unix16": "Unix microseconds",
     "unix19": "Unix nanoseconds",
 }  # fmt: skip
 
 
 STRAY = 0.05
-"""Share of a column below which dates that can be read in two ways do not stop its reading."""
+"""Share of ambiguous dates in a column up to which it is read, with those rows set aside."""
 
 
 @dataclass(frozen=True)
 class DateFormat:
-    """How dates and times are written.
+    """Format of dates and times.
 
     Attributes
     ----------
     shapes : tuple of str
-        Ways of writing besides ISO 8601 that occur; empty when all is ISO 8601.
+        Formats other than ISO 8601 that occur; empty when all values are ISO 8601.
     is_day_first : bool
         In 01/02/2024 the day is the 1st.
     at_midnight : bool
-        All Unix times lie at midnight: they are dates.
+        All Unix times lie at midnight and are dates.
     words : str
-        What a reader should know; empty for ISO 8601.
+        Note on the format; empty for ISO 8601.
     """
 
     shapes: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class DateFormat:
 
 
 def date_tally_sql(given: str) -> str:
-    """Return the SQL that counts the ways in which given texts are dates, with an example each."""
+    """Return SQL that counts the date formats of texts, with an example of each."""
     counts = ", ".join(
         f"count(*) FILTER (regexp_matches(t, {literal(shape)})) AS {name}, "
         f"any_value(t) FILTER (regexp_matches(t, {literal(shape)})) AS eg_{name}"
@@ -98,7 +98,7 @@ def date_tally_sql(given: str) -> str:
 
 
 def proof_of(tally: Mapping[str, Any]) -> bool | None:
-    """Return the order that slashed dates prove, None without proof."""
+    """Return the order proven by slashed dates, None without proof."""
     if not tally["slashed"] or (tally["first_day"] and tally["second_day"]):
         return None
     if tally["first_day"] or tally["second_day"]:
@@ -109,36 +109,40 @@ def proof_of(tally: Mapping[str, Any]) -> bool | None:
 def decide_dates(
     name: str, item: ColumnQuery, tally: Mapping[str, Any], day_first: bool | None
 ) -> DateFormat:
-    """Return how a column is written; `day_first` is the order that other columns prove.
+    """Return the format of a column; `day_first` is the order proven by other columns.
 
     Raises
     ------
     SourceError
-        Days and months stand in both orders, or nothing says in which.
+        The column has both orders, or its order is ambiguous.
     """
     shapes = tuple(shape for shape in _SHAPES if shape != "iso" and tally[shape])
     if tally["odd_iso"]:
         shapes = (*shapes, "iso")
-    said = [f"{_SAID[shape]}, such as {tally[f'eg_{shape}']}" for shape in shapes if shape in _SAID]
+    notes = [
+        f"{_SHAPE_NAMES[shape]}, such as {tally[f'eg_{shape}']}"
+        for shape in shapes
+        if shape in _SHAPE_NAMES
+    ]
     order = False
     if "slashed" in shapes and _is_stray(tally, item, day_first):
         shapes = tuple(shape for shape in shapes if shape != "slashed")
     if "slashed" in shapes:
         order = _order(name, item, tally, day_first)
         eg = tally["eg_first"] or tally["eg_second"] or tally["eg_slashed"]
-        said.append(f"{eg} is read {'day' if order else 'month'} first")
-    return DateFormat(shapes, order, bool(tally["midnight"]), "; ".join(said))
+        notes.append(f"{eg} is read {'day' if order else 'month'} first")
+    return DateFormat(shapes, order, bool(tally["midnight"]), "; ".join(notes))
 
 
 def _is_stray(tally: Mapping[str, Any], item: ColumnQuery, day_first: bool | None) -> bool:
-    """Whether few dates among others can be read in two ways: those rows are set aside."""
-    is_open = item.told is None and proof_of(tally) is None and day_first is None
+    """Whether only few dates are ambiguous; their rows are set aside."""
+    is_open = item.configured is None and proof_of(tally) is None and day_first is None
     return is_open and bool(tally["slashed"] < STRAY * tally["given"])
 
 
 def _order(name: str, item: ColumnQuery, tally: Mapping[str, Any], day_first: bool | None) -> bool:
-    if item.told in ("day_first", "month_first"):
-        return item.told == "day_first"
+    if item.configured in ("day_first", "month_first"):
+        return item.configured == "day_first"
     if tally["first_day"] and tally["second_day"]:
         raise SourceError(
             f"column {name!r} writes both day/month and month/day: {tally['eg_first']} and "
@@ -149,7 +153,7 @@ def _order(name: str, item: ColumnQuery, tally: Mapping[str, Any], day_first: bo
     order = day_first if proof is None else proof
     if order is None:
         raise SourceError(
-            f"the dates of column {name!r} can be read in two ways, for example "
+            f"the dates of column {name!r} are ambiguous, for example "
             f"{tally['eg_slashed']}: no day is above 12",
             fix=ask(name, "day_first", "month_first"),
         )
@@ -157,7 +161,7 @@ def _order(name: str, item: ColumnQuery, tally: Mapping[str, Any], day_first: bo
 
 
 def iso_sql(text: str, style: DateFormat) -> str:
-    """Return the SQL of a trimmed text as ISO 8601; a text of no known shape stays as it is."""
+    """Return SQL that converts a trimmed text to ISO 8601; unknown formats are unchanged."""
     if not style.shapes:
         return text
     cases = " ".join(
@@ -231,7 +235,7 @@ def _year(text: str) -> str:
 
 
 def _time_of(rest: str) -> str:
-    """Return what follows a date as ISO 8601: nothing, a time of day of 24 hours, and its zone."""
+    """Return SQL of the text after a date as ISO 8601: a 24-hour time and its zone, or nothing."""
     clock, half, zone = (
         f"regexp_extract({rest}, {literal(_TIME)}, {group})" for group in (1, 2, 3)
     )

@@ -1,8 +1,7 @@
-"""Numbers as people write them: amounts, thousands, decimals, shares; as SQL over trimmed text.
+"""Formats of numbers (amounts, thousands, decimals, percentages) as SQL over trimmed text.
 
-A value that can be read in one way only is read so. ``1,234`` and ``1.234`` are decided by the rest
-of their column, by what the column holds, or by what the company says; where nothing decides, an
-error asks.
+The meaning of ``1,234`` and ``1.234`` is decided by the rest of the column, by the kind of the
+column, or by the configuration; otherwise an error requests it.
 """
 
 from __future__ import annotations
@@ -33,27 +32,27 @@ _NUMBER = (
 _GROUPS = "['open', 'sign', 'mark', 'sign2', 'body', 'times', 'after', 'minus', 'close']"
 _PLAIN = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 _EITHER = r"[1-9]\d{{0,2}}{mark}\d{{3}}"
-"""One mark and three digits: a decimal, or a thousand."""
+"""One separator and three digits: a decimal or a thousand."""
 
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """How numbers are written.
+    """Format of numbers.
 
     Attributes
     ----------
     is_plain : bool
-        As computers write them: a cast reads them.
+        Standard format that a cast reads.
     comma, dot : {"thousand", "decimal"}
-        What the mark in ``1,234`` and in ``1.234`` is.
+        Meaning of the separator in ``1,234`` and in ``1.234``.
     scale : float
-        Of a value with a percent sign.
+        Factor of values with a percent sign.
     is_money : bool
-        12m is twelve millions; otherwise only where a currency mark says so, as it may be months.
+        12m is twelve millions; otherwise only next to a currency mark, since it may be months.
     marks : tuple of str
-        Currency marks seen.
+        Currency marks found.
     words : str
-        What a reader should know; empty for plain numbers.
+        Note on the format; empty for plain numbers.
     """
 
     is_plain: bool = True
@@ -66,16 +65,16 @@ class NumberFormat:
 
 
 def plain_values(name: str, item: ColumnQuery, texts: Sequence[str]) -> list[float] | None:
-    """Return numbers that all are as computers write them, without a database; None otherwise.
+    """Return numbers in the standard format without a database query; None for other formats.
 
     Raises
     ------
     SourceError
-        A point may part thousands or decimals, and nothing decides.
+        A point may separate thousands or decimals.
 
-    >>> plain_values("x", Question("t", "number"), ["1", "-2.5", "1e3", "1.234"])
+    >>> plain_values("x", ColumnQuery("t", "number"), ["1", "-2.5", "1e3", "1.234"])
     [1.0, -2.5, 1000.0, 1.234]
-    >>> plain_values("x", Question("t", "number"), ["1,5"]) is None
+    >>> plain_values("x", ColumnQuery("t", "number"), ["1,5"]) is None
     True
     """
     if not all(re.match(_PLAIN, text) for text in texts):
@@ -96,7 +95,7 @@ def plain_values(name: str, item: ColumnQuery, texts: Sequence[str]) -> list[flo
 
 
 def number_tally_sql(given: str) -> str:
-    """Return the SQL that counts how given texts are written as numbers, with examples."""
+    """Return SQL that counts the number formats of texts, with examples."""
     extracted = f"regexp_extract(t, {literal(_NUMBER)}, {_GROUPS})"
     either = {name: _EITHER.format(mark=mark) for name, mark in (("comma", ","), ("dot", r"\."))}
     commas, dots = (f"(length(b) - length(replace(b, '{mark}', '')))" for mark in ",.")
@@ -138,12 +137,12 @@ def number_tally_sql(given: str) -> str:
 
 
 def decide_numbers(name: str, item: ColumnQuery, tally: Mapping[str, Any]) -> NumberFormat:
-    """Return how a column is written.
+    """Return the format of a column.
 
     Raises
     ------
     SourceError
-        A mark may part thousands or decimals, or values are of different currencies or scales.
+        The format is ambiguous, or values have different currencies or scales.
     """
     comma, dot = _comma(name, item, tally), _dot(name, item, tally)
     scale = 0.01 if item.high is not None and item.high <= 1 else 1.0
@@ -155,29 +154,30 @@ def decide_numbers(name: str, item: ColumnQuery, tally: Mapping[str, Any]) -> Nu
 
 
 def _number_words(tally: Mapping[str, Any], comma: str, dot: str, scale: float) -> str:
-    said = []
+    notes = []
     if tally["either_comma"]:
         eg = tally["eg_either_comma"]
-        said.append(f"the comma of {eg} parts {'thousands' if comma == 'thousand' else 'decimals'}")
+        meaning = "thousands" if comma == "thousand" else "decimals"
+        notes.append(f"the comma of {eg} separates {meaning}")
     elif tally["comma"]:
-        said.append(f"the comma of {tally['eg_comma']} parts decimals")
+        notes.append(f"the comma of {tally['eg_comma']} separates decimals")
     elif tally["point"] and "," in str(tally["eg_point"]):
-        said.append(f"the comma of {tally['eg_point']} parts thousands")
+        notes.append(f"the comma of {tally['eg_point']} separates thousands")
     if tally["either_dot"] and dot == "thousand":
-        said.append(f"the point of {tally['eg_either_dot']} parts thousands")
+        notes.append(f"the point of {tally['eg_either_dot']} separates thousands")
     if tally["percent"]:
-        said.append(f"{tally['eg_percent']} is read as {'a share' if scale < 1 else 'its number'}")
+        notes.append(f"{tally['eg_percent']} is read as {'a share' if scale < 1 else 'its number'}")
     if tally["marks"]:
-        said.append(f"amounts carry {', '.join(tally['marks'])}")
-    return "; ".join(said)
+        notes.append(f"amounts carry {', '.join(tally['marks'])}")
+    return "; ".join(notes)
 
 
 def _comma(
     name: str, item: ColumnQuery, tally: Mapping[str, Any]
 ) -> Literal["thousand", "decimal"]:
-    """Return what the comma of 1,234 is."""
-    if item.told in ("decimal_comma", "decimal_point"):
-        return "decimal" if item.told == "decimal_comma" else "thousand"
+    """Return the meaning of the comma in 1,234."""
+    if item.configured in ("decimal_comma", "decimal_point"):
+        return "decimal" if item.configured == "decimal_comma" else "thousand"
     if not tally["either_comma"] or item.is_whole:
         return "thousand"
     if bool(tally["comma"]) != bool(tally["point"]):
@@ -187,13 +187,13 @@ def _comma(
     is_thousand = item.is_money or tally["bare_small"]
     if not tally["comma"] and is_thousand and not tally["bare_large"]:
         return "thousand"
-    raise _two_ways(name, str(tally["eg_either_comma"]))
+    raise _ambiguous(name, str(tally["eg_either_comma"]))
 
 
 def _dot(name: str, item: ColumnQuery, tally: Mapping[str, Any]) -> Literal["thousand", "decimal"]:
-    """Return what the point of 1.234 is."""
-    if item.told in ("decimal_comma", "decimal_point"):
-        return "thousand" if item.told == "decimal_comma" else "decimal"
+    """Return the meaning of the point in 1.234."""
+    if item.configured in ("decimal_comma", "decimal_point"):
+        return "thousand" if item.configured == "decimal_comma" else "decimal"
     if not tally["either_dot"] or (item.high is not None and item.high < 1000):
         return "decimal"
     if item.is_whole:
@@ -201,20 +201,20 @@ def _dot(name: str, item: ColumnQuery, tally: Mapping[str, Any]) -> Literal["tho
     if bool(tally["comma"]) != bool(tally["point"]):
         return "thousand" if tally["comma"] else "decimal"
     if tally["comma"]:
-        raise _two_ways(name, str(tally["eg_either_dot"]))
+        raise _ambiguous(name, str(tally["eg_either_dot"]))
     if item.is_money and not tally["bare_large"]:
         return "thousand"
     if item.is_money or (
         tally["bare_small"] and tally["either_dot"] > 2 and not tally["bare_large"]
     ):
-        raise _two_ways(name, str(tally["eg_either_dot"]))
+        raise _ambiguous(name, str(tally["eg_either_dot"]))
     return "decimal"
 
 
-def _two_ways(name: str, example: str) -> SourceError:
+def _ambiguous(name: str, example: str) -> SourceError:
     return SourceError(
-        f"the numbers of column {name!r} can be read in two ways, for example {example}: a decimal "
-        "or a thousand",
+        f"the numbers of column {name!r} are ambiguous, for example {example}: a decimal or a "
+        "thousand",
         fix=ask(name, "decimal_comma", "decimal_point"),
     )
 
@@ -229,14 +229,14 @@ def _refuse_mixed(name: str, item: ColumnQuery, tally: Mapping[str, Any], scale:
     plain = tally["numbers"] - tally["percent"]
     if scale == 1.0 and tally["percent"] and plain and 0 < (tally["most"] or 0) <= 1:
         raise SourceError(
-            f"column {name!r} holds percentages such as {tally['eg_percent']} and shares up to "
+            f"column {name!r} has percentages such as {tally['eg_percent']} and shares up to "
             f"{tally['most']:g}",
             fix="export one of them only",
         )
 
 
 def number_sql(text: str, style: NumberFormat) -> str:
-    """Return the SQL of the number that a trimmed text says; null where it says none."""
+    """Return SQL of the number in a trimmed text; null where there is none."""
     if style.is_plain:
         return f"CASE WHEN NOT contains({text}, '_') THEN TRY_CAST({text} AS DOUBLE) END"
     p = f"regexp_extract({text}, {literal(_NUMBER)}, {_GROUPS})"
@@ -256,7 +256,7 @@ def _is_either(text: str, style: NumberFormat) -> str:
 
 
 def _decimal(body: str, style: NumberFormat) -> str:
-    """Return the body with a point before its decimals and nothing between its thousands."""
+    """Return SQL of the digits with a decimal point and without thousands separators."""
     comma, dot = (literal("^" + _EITHER.format(mark=mark) + "$") for mark in (",", r"\."))
     commas, dots = (f"(length({body}) - length(replace({body}, '{mark}', '')))" for mark in ",.")
     is_comma = (
@@ -274,7 +274,7 @@ def _decimal(body: str, style: NumberFormat) -> str:
 
 
 def _is_unit(p: str, style: NumberFormat) -> str:
-    """Whether a letter behind a number may be a unit rather than a multiple."""
+    """Return SQL for: a letter after the number may be a unit rather than a multiple."""
     return f"({not style.is_money} AND {p}.times <> '' AND {p}.mark = '' AND {p}.after = '')"
 
 

@@ -1,4 +1,4 @@
-"""Texts of raw columns: which mean nothing, yes or no, and what is asked about a column of them."""
+"""Words for missing values, yes and no in raw text, and the query of a column's format."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ MISSING = frozenset(
         "#value!", "#ref!", "#div/0!", "#name?", "#num!",
     }
 )  # fmt: skip
-"""Texts that mean nothing is there, in lower case, in every kind of column and every reader."""
+"""Words for a missing value, in lower case, in every kind of column."""
 
 WORDS_MISSING = MISSING - {"na"}
-"""The same in a column of words, where NA may be North America or Namibia."""
+"""Words for a missing value in a text column, where NA may be North America or Namibia."""
 
 UNKNOWN = frozenset({"unknown", "unk", "n/k", "not known", "tbd", "not available", "not set"})
-"""Words that are missing among numbers, dates and flags; among words they are a word."""
+"""Words for a missing value among numbers, dates and flags, but not in text columns."""
 
 MONEY = frozenset(
     {
@@ -31,10 +31,10 @@ MONEY = frozenset(
         "invoice", "budget", "sales", "turnover",
     }
 )  # fmt: skip
-"""Words of a column's name by which it holds amounts of money."""
+"""Words in a column name that mark amounts of money."""
 
 INFINITE = frozenset({"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"})
-"""Words that stand for never among dates, and among numbers for what is none."""
+"""Words for never among dates, and for a missing number."""
 
 TRUE = ("true", "t", "yes", "y", "1", "1.0", "on", "x", "wahr", "ja", "vrai", "oui", "si", "sí")
 FALSE = ("false", "f", "no", "n", "0", "0.0", "off", "falsch", "nein", "faux", "non")
@@ -42,27 +42,27 @@ FALSE = ("false", "f", "no", "n", "0", "0.0", "off", "falsch", "nein", "faux", "
 
 @dataclass(frozen=True)
 class ColumnQuery:
-    """One column of text whose way of writing is to be decided.
+    """One text column whose format is to be decided.
 
     Attributes
     ----------
     expression : str
         SQL of the trimmed text.
     kind : {"time", "number"}
-        What it holds.
-    told : str or None
-        What the company says.
+        Kind of its values.
+    configured : str or None
+        Configured format.
     is_money, is_whole : bool
-        Amounts have at most two decimals, and counts none: three digits are a thousand.
+        Amounts have at most two decimals and counts none, so three digits are a thousand.
     high : float or None
-        The highest value there can be.
+        Highest possible value.
     has_currency : bool
-        Another column says the currency, so marks may differ.
+        Another column has the currency, so marks may differ.
     """
 
     expression: str
     kind: Literal["time", "number"]
-    told: Written | None = None
+    configured: Written | None = None
     is_money: bool = False
     is_whole: bool = False
     high: float | None = None
@@ -70,23 +70,23 @@ class ColumnQuery:
 
 
 def words_in(values: frozenset[str] | tuple[str, ...]) -> str:
-    """Return texts as the right side of an SQL ``IN``."""
+    """Return texts as the right side of a SQL ``IN``."""
     return "(" + ", ".join(literal(value) for value in sorted(values)) + ")"
 
 
 def is_missing(text: str, *, with_infinite: bool = True) -> str:
-    """Return whether a trimmed text says nothing, among numbers, dates and flags."""
+    """Return SQL for: a trimmed text is a missing number, date or flag."""
     words = MISSING | UNKNOWN | (INFINITE if with_infinite else frozenset())
     return f"(lower({text}) IN {words_in(words)})"
 
 
 def ask(name: str, *answers: str) -> str:
-    """Return the line of configuration that decides how a column is read."""
-    return f"say which:  written: {{{name}: {' or '.join(answers)}}}"
+    """Return the configuration line that sets the format of a column."""
+    return f"set one:  written: {{{name}: {' or '.join(answers)}}}"
 
 
 def is_money(name: str) -> bool:
-    """Return whether a column is named for amounts of money.
+    """Whether the name of a column suggests amounts of money.
 
     >>> is_money("MonthlyCharges"), is_money("ARR"), is_money("seats_used"), is_money("carrier")
     (True, True, False, False)

@@ -1,9 +1,9 @@
-"""From whatever type arrives to the contract's kinds, as SQL: a value, or 'given but not readable'.
+"""SQL that converts source values of any type to the kinds of the contract.
 
-Dates and times of other shapes are first written as ISO 8601, and numbers as a cast reads them
-(`features.sources.parsing.column_formats`). A date where an instant is expected is the last
-microsecond of its day. Everything is stored in UTC without a zone. The connection's own time zone
-must be UTC.
+Dates, times and numbers of other formats are first normalised
+(`features.sources.parsing.column_formats`). A date where an instant is expected becomes the last
+microsecond of its day. All instants are stored in UTC without a zone. The time zone of the
+connection must be UTC.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SENTINEL = (
     "({0} < TIMESTAMP '1950-01-01' OR {0} >= TIMESTAMP '2200-01-01' "
     "OR ({0} >= TIMESTAMP '1970-01-01' AND {0} < TIMESTAMP '1970-01-02'))"
 )
-"""Dates that systems write for 'never' or 'unknown'."""
+"""Dates that systems use for 'never' or 'unknown'."""
 
 TIMES = frozenset({"day", "instant"})
 
@@ -48,43 +48,43 @@ def is_naive(duckdb_type: str) -> bool:
 
 
 def is_native_time(duckdb_type: str) -> bool:
-    """Whether a DuckDB type is a date or an instant, so that nothing needs parsing."""
+    """Whether a DuckDB type is a date or an instant, which needs no parsing."""
     return duckdb_type == "DATE" or duckdb_type.startswith("TIMESTAMP")
 
 
 def prepared(
     column: SourceColumn, expression: str, duckdb_type: str, style: Style | None = None
 ) -> tuple[str, str]:
-    """Return the SQL and the DuckDB type that the other functions read: trimmed, of one kind.
+    """Return SQL and DuckDB type of a trimmed value, the input of the other functions.
 
     Parameters
     ----------
-    column : Column
+    column : SourceColumn
         The contract.
     expression : str
         SQL of the raw value.
     duckdb_type : str
         Its DuckDB type.
-    style : Numbers, Dates or None
-        How a column of text is written, where it is not as computers write it.
+    style : NumberFormat, DateFormat or None
+        Format of a text column, where it is not the standard one.
     """
     if column.kind in {"id", "text"} and duckdb_type in {"FLOAT", "DOUBLE"}:
-        # Ids that went through a float: 17850.0 is 17850.
+        # Ids stored as floats: 17850.0 is 17850.
         whole = f"{expression} = floor({expression}) AND abs({expression}) < 9e15"
         number = f"CAST(CAST({expression} AS BIGINT) AS VARCHAR)"
         return f"CASE WHEN {whole} THEN {number} ELSE CAST({expression} AS VARCHAR) END", "VARCHAR"
     if column.kind in TIMES and is_native_time(duckdb_type):
-        # Nanoseconds are no type that can be calculated with: microseconds are kept.
+        # Nanosecond types have no arithmetic; microseconds are kept.
         exact = "TIMESTAMPTZ" if is_zoned(duckdb_type) else "TIMESTAMP"
         is_fine = duckdb_type in {"DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"}
         return (expression, duckdb_type) if is_fine else (f"CAST({expression} AS {exact})", exact)
     if column.kind in {"number", "count"} and not is_text_type(duckdb_type):
         return f"TRY_CAST({expression} AS DOUBLE)", "DOUBLE"
-    return _as_written(f"trim(CAST({expression} AS VARCHAR))", style), "VARCHAR"
+    return _normalised(f"trim(CAST({expression} AS VARCHAR))", style), "VARCHAR"
 
 
-def _as_written(text: str, style: Style | None) -> str:
-    """Return a text as ISO 8601, or as a number that a cast reads; the rest stays as it is."""
+def _normalised(text: str, style: Style | None) -> str:
+    """Return SQL of a text as ISO 8601 or as a standard number; other texts are unchanged."""
     if isinstance(style, DateFormat):
         return iso_sql(text, style)
     if isinstance(style, NumberFormat) and not style.is_plain:
@@ -93,7 +93,7 @@ def _as_written(text: str, style: Style | None) -> str:
 
 
 def is_given(column: SourceColumn, raw: str, duckdb_type: str) -> str:
-    """Return whether a prepared value says anything."""
+    """Return SQL for: a prepared value is not empty."""
     if is_text_type(duckdb_type):
         if column.kind == "text":
             return f"coalesce(lower({raw}) NOT IN {words_in(WORDS_MISSING)}, false)"
@@ -115,20 +115,20 @@ def value(
     *,
     midnight_is_date: bool = False,
 ) -> str:
-    """Return the SQL of the typed value of a prepared one, null when it is not readable.
+    """Return SQL of the typed value of a prepared one, null when it is not readable.
 
     Parameters
     ----------
-    column : Column
+    column : SourceColumn
         The contract.
     raw : str
         A prepared column.
     duckdb_type : str
         Its DuckDB type.
     timezone : str
-        IANA name, for instants written without a zone.
+        IANA name of the zone of instants without one.
     midnight_is_date : bool
-        Every value of this column lies at midnight as written: they are dates.
+        Every value of the column lies at midnight, so the values are dates.
     """
     if column.kind == "flag":
         low = f"lower({raw})"
@@ -172,7 +172,7 @@ def _instant(raw: str, duckdb_type: str, timezone: str, *, midnight_is_date: boo
     if is_zoned(duckdb_type):
         return f"CASE WHEN isfinite({raw}) THEN timezone('UTC', {raw}) END"
     day = end_of_day(f"CAST(TRY_CAST({raw} AS TIMESTAMP) AS DATE)")
-    # The session's zone is UTC, so one cast reads times with a zone and times of UTC without one.
+    # The session zone is UTC, so one cast reads times with a zone and UTC times without one.
     exact = f"timezone('UTC', TRY_CAST({raw} AS TIMESTAMPTZ))"
     if timezone != "UTC":
         local = to_utc(f"TRY_CAST({raw} AS TIMESTAMP)", timezone)
@@ -182,12 +182,12 @@ def _instant(raw: str, duckdb_type: str, timezone: str, *, midnight_is_date: boo
 
 
 def _readable(raw: str, value: str) -> str:
-    """Guard against words that DuckDB reads as moments, such as `epoch` and `infinity`."""
+    """Return SQL that ignores words DuckDB reads as instants, such as `epoch` and `infinity`."""
     return f"CASE WHEN {raw} >= '0' AND {raw} < ':' THEN {value} END"
 
 
 def date_text(raw: str, duckdb_type: str, *, midnight_is_date: bool = False) -> str:
-    """Return whether a prepared instant is only a date."""
+    """Return SQL for: a prepared instant is only a date."""
     if not is_text_type(duckdb_type):
         at_midnight = midnight_is_date and is_naive(duckdb_type)
         return str(duckdb_type == "DATE" or at_midnight).lower()
@@ -196,20 +196,20 @@ def date_text(raw: str, duckdb_type: str, *, midnight_is_date: bool = False) -> 
 
 
 def zoned_text(raw: str) -> str:
-    """Return whether a prepared text has a zone: more than digits after its date.
+    """Return SQL for: a prepared text has a time zone.
 
     >>> import duckdb
     >>> texts = ["2024-03-01", "2024-03-01 9:30:00.5", "2024-03-01T09:30Z", "2024-03-01 09:30-05"]
     >>> connection = duckdb.connect()
-    >>> asked = f"SELECT {zoned_text('$1')}"
-    >>> [connection.execute(asked, [text]).fetchall() for text in texts]
+    >>> query = f"SELECT {zoned_text('$1')}"
+    >>> [connection.execute(query, [text]).fetchall() for text in texts]
     [[(False,)], [(False,)], [(True,)], [(True,)]]
     """
     return f"(translate(substr({raw}, 12), '0123456789:. ', '') <> '')"
 
 
 def end_of_day(day: str) -> str:
-    """Return the last microsecond of a date.
+    """Return SQL of the last microsecond of a date.
 
     >>> end_of_day("d")
     '(CAST(d AS TIMESTAMP) + INTERVAL 1 DAY - INTERVAL 1 MICROSECOND)'
@@ -218,7 +218,7 @@ def end_of_day(day: str) -> str:
 
 
 def to_utc(naive: str, timezone: str) -> str:
-    """Return a wall-clock time of a zone in UTC.
+    """Return SQL of a local time of a zone in UTC.
 
     >>> to_utc("t", "UTC")
     't'
@@ -229,13 +229,13 @@ def to_utc(naive: str, timezone: str) -> str:
 
 
 def known_after(day: str, timezone: str) -> str:
-    """Return when a date-only fact is known: the next midnight, in UTC and in its own zone."""
+    """Return SQL of the time a date-only fact is known: next midnight in UTC and in its zone."""
     midnight = f"(CAST({day} AS TIMESTAMP) + INTERVAL 1 DAY)"
     if timezone == "UTC":
         return midnight
     return f"greatest({midnight}, {to_utc(midnight, timezone)})"
 
 
-def stands_for_never(name: str) -> str:
-    """Return whether a typed day or instant is one that systems write for never."""
+def is_sentinel(name: str) -> str:
+    """Return SQL for: a typed day or instant is one that systems use for never."""
     return f"coalesce({SENTINEL.format(ident(name))}, false)"

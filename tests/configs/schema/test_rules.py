@@ -6,7 +6,7 @@ import pytest
 
 from configs.runtime.errors import ConfigError
 from configs.schema.company import parse_company
-from configs.schema.rules import Rules, in_force, shipped
+from configs.schema.rules import Rules, active_rules, shipped
 from features.signals import feature_catalogue
 
 ALONE = {
@@ -45,10 +45,10 @@ def test_a_company_leaves_out_replaces_and_adds():
         },
         where="company.yaml",
     )
-    found = in_force(company.rules, "churn")
+    found = active_rules(company.rules, "churn")
     assert "no_meeting" not in found
     assert found["detractor"].text == found["reports"].text == OWN["text"]
-    assert "limit_near" in in_force(company.rules, "expansion")
+    assert "limit_near" in active_rules(company.rules, "expansion")
     assert "limit_near" not in found
     assert company.config_hash != parse_company(ALONE, where="").config_hash
 
@@ -78,5 +78,5 @@ def test_a_mistake_is_named_with_its_place(rules, words):
 
 
 def test_without_a_word_of_the_company_the_shipped_ones_hold():
-    both = {**in_force(Rules(), "churn"), **in_force(Rules(), "expansion")}
+    both = {**active_rules(Rules(), "churn"), **active_rules(Rules(), "expansion")}
     assert both == dict(shipped())

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from configs.runtime.errors import DataError
 from features.quality import CODES, check_quality
-from features.quality.modelling_hazards import refuse_missing_accounts
+from features.quality.modelling_hazards import require_all_accounts
 from features.quality.report import Issue
 from features.sources import load_sources
 
@@ -276,7 +276,7 @@ class TestMissingAccounts:
         workspace = small.workspace({"accounts": ACCOUNTS, **PLANTED["missing_accounts"]})
         loaded = load_sources(workspace, NOW)
         with pytest.raises(DataError, match="accounts table lacks accounts") as refused:
-            refuse_missing_accounts(workspace.company, loaded)
+            require_all_accounts(workspace.company, loaded)
         assert "usage_events: 40 of 221 rows (18.1 %)" in refused.value.where
         assert "quarantine.parquet" in refused.value.where
         assert "BW-L13" in refused.value.fix
@@ -286,11 +286,11 @@ class TestMissingAccounts:
             {"accounts": ACCOUNTS, **PLANTED["missing_accounts"]},
             checks={"ignore": {"BW-L13": "resellers, who are no customers"}},
         )
-        refuse_missing_accounts(workspace.company, load_sources(workspace, NOW))
+        require_all_accounts(workspace.company, load_sources(workspace, NOW))
 
     def test_a_few_strays_do_not_stop_it(self, small):
         workspace = small.workspace({"accounts": ACCOUNTS, **PLANTED["unknown_accounts"]})
-        refuse_missing_accounts(workspace.company, load_sources(workspace, NOW))
+        require_all_accounts(workspace.company, load_sources(workspace, NOW))
 
 
 def test_an_outage_is_named_by_its_days(small):

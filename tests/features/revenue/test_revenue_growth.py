@@ -117,7 +117,7 @@ def test_a_window_has_the_kind_of_its_largest_rise_and_the_size_of_all():
 
 
 def test_kinds_agree_with_the_truth_of_the_simulated_company():
-    world = simulate(n_accounts=300, mess=False)
+    world = simulate(n_accounts=300, with_errors=False)
     terms = to_daily("subscriptions", _source(world, "subscriptions"), _source(world, "rates"),
                      history=False, currency="EUR")  # fmt: skip
     states = to_daily("entitlements", _source(world, "entitlements"), None, history=False,

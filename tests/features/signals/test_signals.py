@@ -15,8 +15,8 @@ import pytest
 from features.days import day_index
 from features.signals import FAMILIES, MODULES, feature_catalogue
 from features.signals.declare import Aggregate, Derived, Family, Feature, Intermediate
-from features.signals.sentiment import complains
-from features.signals.support import LEAVING_CATEGORIES
+from features.signals.sentiment import has_complaint
+from features.signals.support import CANCELLATION_CATEGORIES
 from features.snapshots.aggregate import family_table
 from features.snapshots.grid import NOT_SIGNALS
 from features.tables.catalog import THEMES, Unit
@@ -401,7 +401,7 @@ def test_tickets_about_leaving_move_no_feature(found, features_at):
         | {"resolved_at": ago(0) if days % 2 else None, "first_response_at": ago(0)}
         | {"reopened": True}
         for days in (0, 5, 30, 83, 84, 150, 363)
-        for place, category in enumerate(LEAVING_CATEGORIES)
+        for place, category in enumerate(CANCELLATION_CATEGORIES)
     ]
     ledger = LEDGER | {"support_tickets": LEDGER["support_tickets"] + more}
     pd.testing.assert_series_equal(features_at(tables_of(**ledger), AS_OF).loc["a"], found)
@@ -570,4 +570,4 @@ def test_a_value_computed_from_what_is_lacking_is_lacking_too():
 )
 def test_a_denied_complaint_is_none(text, is_complaint):
     row = ibis.memtable([{"text": text}])
-    assert complains(row.text).as_scalar().to_pyarrow().as_py() is is_complaint
+    assert has_complaint(row.text).as_scalar().to_pyarrow().as_py() is is_complaint

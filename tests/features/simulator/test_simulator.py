@@ -43,7 +43,7 @@ def world() -> Simulation:
 
 @pytest.fixture(scope="module")
 def clean() -> Simulation:
-    return simulate(mess=False)
+    return simulate(with_errors=False)
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +55,11 @@ def crowd() -> SimulationContext:
 @pytest.fixture(scope="module")
 def judged(crowd):
     """True chances beside what then happened."""
-    truth = truth_table(crowd.book, crowd.latents, crowd.life, crowd.calendar)
-    events = decisions_table(crowd.life, crowd.calendar)
+    truth = truth_table(crowd.traits, crowd.hidden_states, crowd.decisions, crowd.calendar)
+    events = decisions_table(crowd.decisions, crowd.calendar)
     days = {name: pd.to_datetime(events[name], unit="D") for name in ("decided", "effective")}
     events = events.assign(
-        account_id=crowd.book.account_id[events["account"]],
+        account_id=crowd.traits.account_id[events["account"]],
         decided_on=days["decided"].astype("datetime64[us]"),
         effective_on=days["effective"].astype("datetime64[us]"),
     )
@@ -165,18 +165,18 @@ def test_chances_are_chances(judged):
 def test_forecast_of_states_has_the_stated_mean_and_variance(crowd):
     """Against the simulated states themselves, nine months on."""
     month, ahead = 12, 9
-    mean = hazard_outlook(crowd.latents, month, ahead)[:, ahead] @ LEAVING
-    happened = lagged_states(crowd.latents, month + ahead) @ LEAVING
+    mean = hazard_outlook(crowd.hidden_states, month, ahead)[:, ahead] @ LEAVING
+    happened = lagged_states(crowd.hidden_states, month + ahead) @ LEAVING
     error = happened - mean
-    variance = uncertainty(crowd.latents.dynamics, LEAVING, ahead)[ahead]
+    variance = uncertainty(crowd.hidden_states.dynamics, LEAVING, ahead)[ahead]
     assert abs(error.mean()) < 4 * np.sqrt(variance / len(error))
     assert error.var() == pytest.approx(variance, rel=0.08)
 
 
 def test_the_next_three_months_are_settled(crowd):
-    assert (uncertainty(crowd.latents.dynamics, LEAVING, 2) == 0).all()
-    known = hazard_outlook(crowd.latents, 9, 2)[:, 2]
-    np.testing.assert_allclose(known, lagged_states(crowd.latents, 11), atol=1e-12)
+    assert (uncertainty(crowd.hidden_states.dynamics, LEAVING, 2) == 0).all()
+    known = hazard_outlook(crowd.hidden_states, 9, 2)[:, 2]
+    np.testing.assert_allclose(known, lagged_states(crowd.hidden_states, 11), atol=1e-12)
 
 
 NOT_KEPT = {
@@ -264,18 +264,24 @@ def test_base_rates_are_realistic(crowd, judged):
     free = judged[~judged["is_under_contract"] & judged["seen"]]
     assert 0.045 < free["churn"].mean() < 0.075
     assert 0.06 < judged.loc[judged["seen"], "expansion"].mean() < 0.10
-    assert 0.35 < (~crowd.book.has_contract).mean() < 0.43
+    assert 0.35 < (~crowd.traits.has_contract).mean() < 0.43
 
 
 def test_losses_gather_at_the_notice_deadline(crowd):
-    lost = np.flatnonzero((crowd.life.decided < crowd.calendar.now_day) & crowd.book.has_contract)
-    ahead = crowd.life.ends[lost] - crowd.book.notice_period[lost] - crowd.life.decided[lost]
-    lapsed = crowd.life.decided[lost] == crowd.life.ends[lost]
+    lost = np.flatnonzero(
+        (crowd.decisions.decided < crowd.calendar.now_day) & crowd.traits.has_contract
+    )
+    ahead = (
+        crowd.decisions.ends[lost]
+        - crowd.traits.notice_period[lost]
+        - crowd.decisions.decided[lost]
+    )
+    lapsed = crowd.decisions.decided[lost] == crowd.decisions.ends[lost]
     assert lapsed.mean() < 0.15
     assert np.quantile(ahead[~lapsed], 0.05) > -16
     assert np.quantile(ahead[~lapsed], 0.95) < 46
-    assert (crowd.life.notice[lost][lapsed] == NEVER).all()
-    assert (crowd.life.notice[lost][~lapsed] != NEVER).all()
+    assert (crowd.decisions.notice[lost][lapsed] == NEVER).all()
+    assert (crowd.decisions.notice[lost][~lapsed] != NEVER).all()
 
 
 def test_an_oracle_ranks_as_well_as_it_should(world, judged):
@@ -502,6 +508,6 @@ def test_expansions_are_seen_in_the_subscriptions(clean):
 
 
 def test_states_begin_before_the_world(crowd):
-    assert crowd.latents.states.shape[1] == LEAD + crowd.calendar.n_months
-    spread = crowd.latents.states.std(axis=(0, 1))
+    assert crowd.hidden_states.states.shape[1] == LEAD + crowd.calendar.n_months
+    spread = crowd.hidden_states.states.std(axis=(0, 1))
     assert ((spread > 0.8) & (spread < 1.4)).all()

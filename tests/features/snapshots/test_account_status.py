@@ -11,7 +11,7 @@ import pytest
 from configs.runtime.errors import ConfigError
 from configs.schema.company import Cohort, GrowthRoom
 from features.days import day_index
-from features.snapshots.account_status import COLUMNS, activity_table, standing_table
+from features.snapshots.account_status import COLUMNS, account_status_table, activity_table
 from features.snapshots.grid import NOT_SIGNALS
 from features.snapshots.statuses import STATUSES
 from features.tables.daily_tables import to_daily
@@ -51,7 +51,7 @@ def stand(engine, canonical):
                 if row["created_at"].date() <= moment
             ]
         )
-        found = standing_table(daily, grid, Cohort(**(BOUNDS | cohort)), {}, room)
+        found = account_status_table(daily, grid, Cohort(**(BOUNDS | cohort)), {}, room)
         frame = engine.execute(found)
         frame["as_of"] = [str(date.fromordinal(int(day) + 719163)) for day in frame["as_of_day"]]
         return frame.set_index(["entity_id", "as_of"]).sort_index()
@@ -295,7 +295,7 @@ def test_no_account_is_lost_whatever_the_tables_hold(engine, make_tables, canoni
                 for moment in moments
             ]
         )
-        rows = engine.execute(standing_table(daily, grid, Cohort(), {}))
+        rows = engine.execute(account_status_table(daily, grid, Cohort(), {}))
         assert list(rows.columns) == list(COLUMNS)
         assert len(rows) == 7 * len(moments)
         assert not rows.duplicated(["entity_id", "as_of_day"]).any()

@@ -23,7 +23,13 @@ from configs.schema.company import parse_company
 from configs.schema.workspace import Workspace
 from features.signals import FAMILIES, feature_catalogue
 from features.signals.declare import Aggregate, Feature
-from features.snapshots.grid import STANDING, Snapshots, build_snapshots, grid_days, read_snapshot
+from features.snapshots.grid import (
+    ACCOUNT_STATUS,
+    Snapshots,
+    build_snapshots,
+    grid_days,
+    read_snapshot,
+)
 from features.sources import load_sources
 from features.tables.source_tables import ROW, TABLES, VERSIONS
 
@@ -137,7 +143,7 @@ def test_new_data_landed(landed):
     first, _, second, _ = landed
     for name in FAMILIES[0].tables:
         assert second.loaded.tables[name].rows > first.loaded.tables[name].rows
-    assert set(first.snapshots.sets) == {family.name for family in FAMILIES} | {STANDING}
+    assert set(first.snapshots.sets) == {family.name for family in FAMILIES} | {ACCOUNT_STATUS}
     assert not any("superseded" in info.quarantined for info in second.loaded.tables.values())
 
 
@@ -191,7 +197,7 @@ def test_a_new_day_builds_only_itself(ledger):
     held = files(Run(ledger).snapshots)
     later = Run(ledger, NOW + timedelta(days=1))
     assert later.built == [
-        f"{name}: building 1 of 5 snapshots" for name in (*(f.name for f in FEW), STANDING)
+        f"{name}: building 1 of 5 snapshots" for name in (*(f.name for f in FEW), ACCOUNT_STATUS)
     ]
     assert files(later.snapshots).items() >= held.items()
     assert later.snapshots.book_on == date(2025, 3, 2)
@@ -224,10 +230,10 @@ def test_what_was_known_and_changed_is_rebuilt_and_nothing_else(ledger, company_
         said = Run(company_of(tmp_path / name, tables, grid=GRID)).built
         built[name] = {words.split(":")[0]: words.split()[2] for words in said}
     assert built == {
-        "corrected": {"payments": "2", STANDING: "2"},  # an amount of January
-        "swapped": {"payments": "4", STANDING: "4"},  # every column holds what it held
-        "paid": {"payments": "2", STANDING: "2"},  # a payment is news from its own day on
-        "used": {STANDING: "4"},  # neither of the families reads usage
+        "corrected": {"payments": "2", ACCOUNT_STATUS: "2"},  # an amount of January
+        "swapped": {"payments": "4", ACCOUNT_STATUS: "4"},  # every column holds what it held
+        "paid": {"payments": "2", ACCOUNT_STATUS: "2"},  # a payment is news from its own day on
+        "used": {ACCOUNT_STATUS: "4"},  # neither of the families reads usage
     }
 
 
@@ -247,7 +253,7 @@ def test_an_account_that_came_to_be_known_late_is_in_no_older_snapshot(company_o
     by_day = {
         day: dict(
             zip(
-                *read_snapshot(run.snapshots, STANDING, day)
+                *read_snapshot(run.snapshots, ACCOUNT_STATUS, day)
                 .select(["entity_id", "tenure_days"])
                 .to_pydict()
                 .values(),
@@ -272,7 +278,7 @@ def test_configuration_that_matters_is_a_new_version(ledger):
     plain = versions()
     assert versions(title="Another title") == plain
     other = versions(cohort={"min_tenure_days": 7})
-    assert {name for name in plain if plain[name] != other[name]} == {STANDING}
+    assert {name for name in plain if plain[name] != other[name]} == {ACCOUNT_STATUS}
     other = versions(reporting_currency="CHF")
     assert {name for name in plain if plain[name] != other[name]} == set(plain)
 
@@ -422,7 +428,7 @@ def test_absent_tables_drop_features_and_say_so_never_zeros(company_of, tmp_path
     bare = {name: LEDGER[name] for name in ("accounts", "invoices")}
     bare["invoices"] = [{k: v for k, v in row.items() if k != "paid_on"} for row in BILLS]
     run = Run(company_of(tmp_path, bare, grid=GRID))
-    assert set(run.snapshots.sets) == {"payments", "journey", STANDING}
+    assert set(run.snapshots.sets) == {"payments", "journey", ACCOUNT_STATUS}
     dropped = run.snapshots.dropped
     built = {item.name for item in run.snapshots.info}
     assert built == {item.name for item in feature_catalogue()} - set(dropped)
@@ -447,7 +453,7 @@ def test_money_in_other_currencies_is_reported_in_one(company_of, tmp_path, few)
         tmp_path, LEDGER | {"invoices": bills, "rates": rates}, grid=GRID, reporting_currency="EUR"
     )
     run = Run(workspace)
-    arr = read_snapshot(run.snapshots, STANDING, run.snapshots.book_on)["arr"].to_pylist()
+    arr = read_snapshot(run.snapshots, ACCOUNT_STATUS, run.snapshots.book_on)["arr"].to_pylist()
     assert arr == [40.0, 30.0, 0.0]
     # a rate that comes later changes what was invoiced after it, and nothing else
     later = [*rates, {"currency": "USD", "as_of_on": "2025-02-01", "rate": 1.0}]
@@ -455,6 +461,8 @@ def test_money_in_other_currencies_is_reported_in_one(company_of, tmp_path, few)
         tmp_path, LEDGER | {"invoices": bills, "rates": later}, grid=GRID, reporting_currency="EUR"
     )
     again = Run(more)
-    assert again.built == [f"{name}: building 1 of 4 snapshots" for name in ("payments", STANDING)]
-    arr = read_snapshot(again.snapshots, STANDING, again.snapshots.book_on)["arr"].to_pylist()
+    assert again.built == [
+        f"{name}: building 1 of 4 snapshots" for name in ("payments", ACCOUNT_STATUS)
+    ]
+    arr = read_snapshot(again.snapshots, ACCOUNT_STATUS, again.snapshots.book_on)["arr"].to_pylist()
     assert arr == [40.0, 50.0, 0.0]

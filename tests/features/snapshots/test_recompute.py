@@ -11,12 +11,12 @@ from features.pipeline import build_features
 from features.signals import support
 from features.snapshots.grid import build_snapshots
 from features.snapshots.recompute import (
-    as_known_by,
-    daily_tables_at,
-    rebuilt,
-    stored,
+    daily_tables_known_by,
+    read_daily_tables,
+    recomputed,
+    stored_features,
     ticket_categories,
-    without_leaving_tickets,
+    without_cancellation_tickets,
 )
 from features.sources import load_sources
 from features.tables.point_in_time import as_known
@@ -59,9 +59,9 @@ def company(company_of, tmp_path):
 def compared(workspace):
     loaded = load_sources(workspace, NOW)
     snapshots = build_snapshots(workspace, loaded, NOW)
-    daily = daily_tables_at(workspace, list(loaded.tables))
-    before = stored(snapshots, DAY)
-    again = rebuilt(workspace, snapshots, as_known_by(daily, DAY), DAY)
+    daily = read_daily_tables(workspace, list(loaded.tables))
+    before = stored_features(snapshots, DAY)
+    again = recomputed(workspace, snapshots, daily_tables_known_by(daily, DAY), DAY)
     return before, again, daily, snapshots
 
 
@@ -85,8 +85,8 @@ def test_a_reader_that_looks_ahead_is_seen(company, monkeypatch):
 
 def test_no_feature_counts_tickets_about_leaving(company):
     before, _, daily, snapshots = compared(company)
-    without = rebuilt(
-        company, snapshots, without_leaving_tickets(daily), DAY, reading="support_tickets"
+    without = recomputed(
+        company, snapshots, without_cancellation_tickets(daily), DAY, reading="support_tickets"
     )
     assert ticket_categories(daily)["cancellation"] > 0
     assert "tickets_84d" in without
@@ -98,8 +98,8 @@ def test_a_feature_that_counts_them_is_seen(company, monkeypatch):
     monkeypatch.setattr(support, "is_counted", lambda rows: rows.day.notnull())
     before, _, daily, snapshots = compared(company)
     monkeypatch.setattr("features.snapshots.recompute.is_counted", listed)
-    without = rebuilt(
-        company, snapshots, without_leaving_tickets(daily), DAY, reading="support_tickets"
+    without = recomputed(
+        company, snapshots, without_cancellation_tickets(daily), DAY, reading="support_tickets"
     )
     assert moved(before[without.columns], without)["tickets_84d"]
 

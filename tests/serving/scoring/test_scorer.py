@@ -11,7 +11,7 @@ import pytest
 
 from configs.runtime.errors import ModelError
 from configs.runtime.state_directory import new_folder, read_manifest
-from configs.schema.rules import in_force
+from configs.schema.rules import active_rules
 from features.feast_store import OnlineRows
 from serving.api.schemas import Answer
 from serving.batch.score_book import _ranked
@@ -244,7 +244,7 @@ def ruled(world, scorer, ids, rows) -> list[dict]:
     model = scorer.models[0]
     rate = constant_rate(no_rows(model.bundle), model.bundle.encoder)
     rung = {"name": "rates", "kind": "rates", "n_events": 9, "reason": "9 events, below 40"}
-    rules = rules_to_json(in_force(world.workspace.company.rules, "churn"))
+    rules = rules_to_json(active_rules(world.workspace.company.rules, "churn"))
     manifest = {
         **model.bundle.manifest.to_dict(),
         "verdict": "no_signal",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs.runtime.errors import ConfigError
-from configs.schema.rules import Rules, in_force, shipped
+from configs.schema.rules import Rules, active_rules, shipped
 from features.signals import feature_catalogue
 from training.model.reasons import ReasonWriter
 from training.model.rule_model import (
@@ -23,7 +23,7 @@ NAMES = [item.name for item in INFO]
 
 @pytest.fixture(scope="module")
 def applied() -> AppliedRules:
-    return AppliedRules.to(in_force(Rules(), "churn"), NAMES)
+    return AppliedRules.to(active_rules(Rules(), "churn"), NAMES)
 
 
 def rows(**values) -> np.ndarray:
@@ -68,7 +68,7 @@ def test_a_flag_shows_the_values_behind_it_and_moves_nothing(applied):
 
 def test_a_company_without_the_data_is_not_asked():
     lacking = [name for name in NAMES if not name.startswith("nps")]
-    found = AppliedRules.to(in_force(Rules(), "churn"), lacking)
+    found = AppliedRules.to(active_rules(Rules(), "churn"), lacking)
     assert "detractor" in found.without
     assert "detractor" not in found.rules
     assert found.matches(np.zeros((2, len(lacking)))).shape == (2, len(found.rules))

@@ -86,14 +86,14 @@ def world(seed: int) -> pd.DataFrame:
     """
     calendar = calendar_until(NOW, MONTHS)
     scene = simulate_tables(seed, OF_A_WORLD, calendar)
-    rows = truth_table(scene.book, scene.latents, scene.life, calendar)
+    rows = truth_table(scene.traits, scene.hidden_states, scene.decisions, calendar)
     as_of = pd.to_datetime(rows["as_of_on"], utc=True)
     rows = rows.assign(as_of=as_of, entity_id=rows["account_id"], p=rows["p_leave_91d"])
     window = pd.Timedelta(days=HORIZON_DAYS)
     rows = rows[as_of.dt.month.isin([1, 4, 7, 10]) & (as_of + window <= NOW)]
-    events = decisions_table(scene.life, calendar)
+    events = decisions_table(scene.decisions, calendar)
     events = events[events["outcome"] == "churn"].drop_duplicates("account")
-    names = np.asarray(scene.book.account_id)
+    names = np.asarray(scene.traits.account_id)
     left = pd.Series(
         pd.to_datetime(events["decided"].to_numpy(), unit="D", utc=True),
         index=names[events["account"].to_numpy()],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from features.quality.modelling_hazards import copies_words
+from features.quality.modelling_hazards import duplicates_text
 from training.checks.base import Check, Finding, Severity, issue_finding, passed, skipped
 from training.checks.context import CheckContext
 
@@ -30,6 +30,6 @@ class DuplicateAccounts(Check):
         if copies:
             n = sum(len(group) for group in copies)
             return issue_finding(
-                f"{n:,} accounts have the history of another: {copies_words(copies)}"
+                f"{n:,} accounts have the history of another: {duplicates_text(copies)}"
             )
         return passed("no two accounts have the same history")

@@ -1,0 +1,143 @@
+"""Types of the manifest that accompanies every canonical table."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired, TypedDict
+
+Basis = Literal["column", "delay", "default"]
+Period = Literal["year", "quarter", "month"]
+
+Profile = dict[str, dict[str, int]]
+"""Column → counts of value formats (`features.sources.timestamp_profile`)."""
+
+
+class LineTotals(TypedDict):
+    """Lines of a CSV file below its header."""
+
+    total: int
+    kept: int
+    set_aside: int
+
+
+class RepeatedIds(TypedDict):
+    """Repeated values of a column that looks like an event id."""
+
+    ids: int
+    repeated: int
+    rows: int
+
+
+class SqlRows(TypedDict):
+    """Rows of the main input of a `sql` mapping (`features.sources.files.sql_row_trace`)."""
+
+    input: str
+    rows_in: int
+    rows_out: int
+    is_followed: bool
+    lost: int
+    filtered: int
+    doubled: int
+
+
+class InputFacts(TypedDict, total=False):
+    """How the inputs of a table were read.
+
+    Attributes
+    ----------
+    lines : dict of str to LineTotals
+        Input → lines of its CSV files.
+    file_notes : list of str
+        Notes on encodings.
+    sql_rows : SqlRows or None
+        Row trace of a `sql` mapping.
+    """
+
+    lines: dict[str, LineTotals]
+    file_notes: list[str]
+    sql_rows: SqlRows | None
+
+
+class ColumnFacts(TypedDict, total=False):
+    """How the columns of a table were read.
+
+    Attributes
+    ----------
+    written : dict of str to str
+        Column → note on its format.
+    marks : dict of str to list of str
+        Column → currency marks.
+    examples, remedies : dict
+        Reason in the quarantine → example values, and → mapping line that fixes them.
+    repeated_ids : dict of str to RepeatedIds
+        Unmapped columns that look like an event id.
+    """
+
+    written: dict[str, str]
+    marks: dict[str, list[str]]
+    examples: dict[str, list[str]]
+    remedies: dict[str, str]
+    repeated_ids: dict[str, RepeatedIds]
+
+
+class ReadingFacts(InputFacts, ColumnFacts):
+    """How a table was read; facts without content are absent."""
+
+
+class RowCounts(TypedDict):
+    """Row counts and time span of a table."""
+
+    rows_read: int
+    rows: int
+    rows_quarantined: int
+    rows_duplicate: int
+    first_happened: str | None
+    last_happened: str | None
+    last_known: str | None
+    quarantined: dict[str, int]
+    noted: dict[str, int]
+
+
+class FileFacts(TypedDict):
+    """Identity of one input file."""
+
+    file: str
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
+class Fingerprint(TypedDict):
+    """Identity of the content of an input: of its files, or of a database table."""
+
+    content: str
+    files: NotRequired[list[FileFacts]]
+    table: NotRequired[str | None]
+    rows: NotRequired[int]
+    hash: NotRequired[str]
+
+
+class SplitTerms(TypedDict, total=False):
+    """Fields of `features.sources.billing_periods.BillingPeriods`."""
+
+    period: Period | None
+    subscriptions: int
+    rows: int
+    is_guess: bool
+
+
+class BuiltTable(RowCounts, ColumnFacts):
+    """Facts about a table from `features.sources.build_table`."""
+
+    columns: list[str]
+    profile: Profile
+    known_basis: Basis
+    history: bool
+
+
+class TableManifest(BuiltTable, InputFacts):
+    """Manifest of a canonical table."""
+
+    identity: str
+    fingerprints: dict[str, Fingerprint]
+    inputs: dict[str, int]
+    unfolded: SplitTerms
