@@ -212,23 +212,23 @@ def duplicate_accounts(
         Facts about the tables.
     """
     parts = [
-        f"SELECT {literal(name)} AS source, account_id, hash({literal(name)}, {told}) AS content, "
+        f"SELECT {literal(name)} AS source, account_id, hash({literal(name)}, {content}) AS content, "
         f"{_counts_once(name, info.columns)} AS once FROM {ident(name)}"
         for name, info in loaded.tables.items()
-        if name in IDENTIFYING_TABLES and (told := ", ".join(_contents(name, info.columns)))
+        if name in IDENTIFYING_TABLES and (content := ", ".join(_contents(name, info.columns)))
     ]
     if not parts:
         return []
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE histories AS WITH "
-        f"told AS (SELECT source, account_id, content, any_value(once) AS once, count(*) AS times "
+        f"contents AS (SELECT source, account_id, content, any_value(once) AS once, count(*) AS times "
         f"FROM ({' UNION ALL '.join(parts)}) WHERE account_id IS NOT NULL "
         f"GROUP BY source, account_id, content), "
-        f"shared AS (SELECT content, count(*) AS n FROM told GROUP BY content), "
-        f"whole AS (SELECT count(DISTINCT account_id) AS n FROM told), "
-        f"valued AS (SELECT told.*, ln(whole.n / shared.n) AS surprise, "
+        f"shared AS (SELECT content, count(*) AS n FROM contents GROUP BY content), "
+        f"whole AS (SELECT count(DISTINCT account_id) AS n FROM contents), "
+        f"valued AS (SELECT contents.*, ln(whole.n / shared.n) AS surprise, "
         f"row_number() OVER (PARTITION BY source, account_id, coalesce(once, content) "
-        f"ORDER BY shared.n DESC) AS place FROM told JOIN shared USING (content), whole) "
+        f"ORDER BY shared.n DESC) AS place FROM contents JOIN shared USING (content), whole) "
         f"SELECT source, account_id, sum(hash(content, times)::HUGEINT) AS print, "
         f"sum(surprise) FILTER (place = 1) AS surprise FROM valued GROUP BY source, account_id"
     )

@@ -198,7 +198,7 @@ def attach(left: ir.Table, right: ir.Table, keys: Sequence[str], *names: str) ->
 
 
 def _continuations(rows: ir.Table, within: Sequence[str], comeback_days: int) -> ir.Table:
-    """Return what continues each ended row: next_id, next_day, and is_covered.
+    """Return the continuation of each ended row: next_id, next_day, and is_covered.
 
     In this order: the same subscription; a new subscription to the same product; after an end as
     renewed, changed or merged, a new subscription to any product (merged: any terms); and, where

@@ -40,7 +40,7 @@ class SqlRows(TypedDict):
 
 
 class InputFacts(TypedDict, total=False):
-    """How the inputs of a table were read.
+    """Reading facts of the inputs of a table.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class InputFacts(TypedDict, total=False):
 
 
 class ColumnFacts(TypedDict, total=False):
-    """How the columns of a table were read.
+    """Reading facts of the columns of a table.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class ColumnFacts(TypedDict, total=False):
 
 
 class ReadingFacts(InputFacts, ColumnFacts):
-    """How a table was read; facts without content are absent."""
+    """Reading facts of a table; facts without content are absent."""
 
 
 class RowCounts(TypedDict):

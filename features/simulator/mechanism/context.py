@@ -89,8 +89,8 @@ class SimulationContext:
         left = self.hidden_states.shocked[:, :, CHAMPION_LEFT] & (self.presence > 0)
         month = np.argmax(left, axis=1)
         day = self.calendar.starts[month] + rng.integers(0, 28, len(month))
-        gone = left.any(axis=1) & (day > self.traits.started + 30) & (day < self.decisions.decided)
-        return np.where(gone & (day < self.calendar.now_day), day, FAR)
+        ended = left.any(axis=1) & (day > self.traits.started + 30) & (day < self.decisions.decided)
+        return np.where(ended & (day < self.calendar.now_day), day, FAR)
 
     def noise(self, rng: np.random.Generator, sd: float) -> Floats:
         """Return noise between a state and its signal, accounts × months."""
@@ -106,13 +106,13 @@ class SimulationContext:
         account, month = np.divmod(cell, count.shape[1])
         length = np.diff(self.calendar.starts)[month]
         day = self.calendar.starts[month] + (rng.random(len(cell)) * length).astype(np.int64)
-        kept = self.is_there(account, day)
-        return account[kept], month[kept], day[kept]
+        remaining = self.is_there(account, day)
+        return account[remaining], month[remaining], day[remaining]
 
     def is_there(self, account: Ints, day: Ints) -> np.ndarray:
         """Return whether each account is active on that day, and the day has ended by `now`."""
-        there = (day >= self.traits.started[account]) & (day < self.decisions.ends[account])
-        return np.asarray(there & (day < self.calendar.now_day))
+        is_present = (day >= self.traits.started[account]) & (day < self.decisions.ends[account])
+        return np.asarray(is_present & (day < self.calendar.now_day))
 
     def arr_at(self, account: Ints, day: Ints) -> Floats:
         """Return the ARR of each account on that day, in its currency."""

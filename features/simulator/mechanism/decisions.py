@@ -108,43 +108,43 @@ class Decisions:
     owns_by_month: list[Bools] = field(default_factory=list)
     allowance_by_month: list[Floats] = field(default_factory=list)
 
-    def close(self, who: Ints, ended: Ints, reason: str | None) -> None:
-        """Write the open rows of the accounts `who` as ended on those days."""
+    def close(self, selected: Ints, ended: Ints, reason: str | None) -> None:
+        """Write the open rows of the accounts `selected` as ended on those days."""
         for product in range(len(PRODUCTS)):
-            has = self.owns[who, product]
-            self.close_one(who[has], product, ended[has], reason)
+            has = self.owns[selected, product]
+            self.close_one(selected[has], product, ended[has], reason)
 
-    def close_one(self, who: Ints, product: int, ended: Ints, reason: str | None) -> None:
-        """Write the open rows of one product, which all of `who` own."""
-        self.rows.append(self._rows(who, product, ended, reason))
+    def close_one(self, selected: Ints, product: int, ended: Ints, reason: str | None) -> None:
+        """Write the open rows of one product, which all of `selected` own."""
+        self.rows.append(self._rows(selected, product, ended, reason))
 
-    def _rows(self, who: Ints, product: int, ended: Ints, reason: str | None) -> pd.DataFrame:
+    def _rows(self, selected: Ints, product: int, ended: Ints, reason: str | None) -> pd.DataFrame:
         return pd.DataFrame(
             {
-                "account": who,
+                "account": selected,
                 "product": product,
-                "started": self.open_since[who, product],
+                "started": self.open_since[selected, product],
                 "ended": ended,
                 "reason": reason,
-                "renews": self.renews[who],
+                "renews": self.renews[selected],
                 # A notice is recorded on the row it ends, and on the open row until then.
-                "notice": self.notice[who] if reason in {"churned", None} else NEVER,
-                "seats": self.seats[who],
-                "unit_price": self.unit_price[who, product],
-                "plan": self.plan[who],
+                "notice": self.notice[selected] if reason in {"churned", None} else NEVER,
+                "seats": self.seats[selected],
+                "unit_price": self.unit_price[selected, product],
+                "plan": self.plan[selected],
             }
         )
 
-    def reopen(self, who: Ints, day: Ints) -> None:
+    def reopen(self, selected: Ints, day: Ints) -> None:
         """Start new rows on those days for every product the accounts own."""
-        self.open_since[who] = np.where(self.owns[who], day[:, None], NEVER)
+        self.open_since[selected] = np.where(self.owns[selected], day[:, None], NEVER)
 
-    def record(self, who: Ints, day: Ints, effective: Ints, outcome: str, reason: str) -> None:
+    def record(self, selected: Ints, day: Ints, effective: Ints, outcome: str, reason: str) -> None:
         """Record decisions for the ground truth."""
         self.events.append(
             pd.DataFrame(
                 {
-                    "account": who,
+                    "account": selected,
                     "decided": day,
                     "effective": effective,
                     "outcome": outcome,
@@ -236,16 +236,16 @@ def _initial_decisions(traits: AccountTraits, kind_dice: Floats) -> Decisions:
     )
 
 
-def _begin(decisions: Decisions, who: Ints, month: int) -> None:
-    decisions.is_active[who] = True
-    decisions.term_start[who] = decisions.traits.started[who]
-    decisions.rests_until[who] = month + REST_MONTHS
-    decisions.reopen(who, decisions.term_start[who])
+def _begin(decisions: Decisions, selected: Ints, month: int) -> None:
+    decisions.is_active[selected] = True
+    decisions.term_start[selected] = decisions.traits.started[selected]
+    decisions.rests_until[selected] = month + REST_MONTHS
+    decisions.reopen(selected, decisions.term_start[selected])
 
 
-def _begin_before(decisions: Decisions, who: Ints, first: int) -> None:
+def _begin_before(decisions: Decisions, selected: Ints, first: int) -> None:
     """Start accounts that began before the first simulated month, with their earlier terms."""
-    _begin(decisions, who, 0)
+    _begin(decisions, selected, 0)
     traits = decisions.traits
     while True:
         ends = add_months(decisions.term_start, np.maximum(traits.term_months, 1))
@@ -262,39 +262,41 @@ def _begin_before(decisions: Decisions, who: Ints, first: int) -> None:
 def _plan(
     rng: np.random.Generator,
     decisions: Decisions,
-    who: Ints,
+    selected: Ints,
     hidden_states: HiddenStates,
     calendar: Calendar,
 ) -> None:
     """Draw the dates and the outcome of the current contract terms."""
-    who = who[decisions.traits.has_contract[who]]
+    selected = selected[decisions.traits.has_contract[selected]]
     traits = decisions.traits
-    decisions.renews[who] = add_months(decisions.term_start[who], traits.term_months[who])
-    decisions.deadline[who] = decisions.renews[who] - traits.notice_period[who]
-    decisions.planned[who] = _decision_days(rng, decisions, who)
-    decisions.is_secured[who] = decisions.deadline[who] - 45 < calendar.starts[0]
-    dice = rng.random(len(who))
-    month = calendar.month_of(decisions.deadline[who])
+    decisions.renews[selected] = add_months(
+        decisions.term_start[selected], traits.term_months[selected]
+    )
+    decisions.deadline[selected] = decisions.renews[selected] - traits.notice_period[selected]
+    decisions.planned[selected] = _decision_days(rng, decisions, selected)
+    decisions.is_secured[selected] = decisions.deadline[selected] - 45 < calendar.starts[0]
+    dice = rng.random(len(selected))
+    month = calendar.month_of(decisions.deadline[selected])
     for decisive in np.unique(month[month < calendar.n_months + 3]):
         if decisive < 0:
             continue  # secured: decided before the first simulated month
         now = month == decisive
-        z = lagged_states(hidden_states, int(decisive))[who[now]]
-        chance = logistic(RENEWAL_LOSS.logit(z, traits.segment[who[now]]))
-        decisions.is_lost[who[now]] = dice[now] < chance
-    decisions.is_lost[who[month >= calendar.n_months + 3]] = False
-    decisions.is_lost[who] &= ~decisions.is_secured[who]
+        z = lagged_states(hidden_states, int(decisive))[selected[now]]
+        chance = logistic(RENEWAL_LOSS.logit(z, traits.segment[selected[now]]))
+        decisions.is_lost[selected[now]] = dice[now] < chance
+    decisions.is_lost[selected[month >= calendar.n_months + 3]] = False
+    decisions.is_lost[selected] &= ~decisions.is_secured[selected]
 
 
-def _decision_days(rng: np.random.Generator, decisions: Decisions, who: Ints) -> Ints:
+def _decision_days(rng: np.random.Generator, decisions: Decisions, selected: Ints) -> Ints:
     """Return the decision day of each renewal if it is lost."""
-    days = np.zeros(len(who), dtype=np.int64)
-    period = decisions.traits.notice_period[who]
+    days = np.zeros(len(selected), dtype=np.int64)
+    period = decisions.traits.notice_period[selected]
     for value in np.unique(period):
         offsets, chance = decision_offsets(int(value))
-        days = np.where(period == value, rng.choice(offsets, len(who), p=chance), days)
-    lapses = ~decisions.traits.auto_renew[who] & (rng.random(len(who)) < LAPSE_SHARE)
-    return np.where(lapses, decisions.renews[who], decisions.deadline[who] + days)
+        days = np.where(period == value, rng.choice(offsets, len(selected), p=chance), days)
+    lapses = ~decisions.traits.auto_renew[selected] & (rng.random(len(selected)) < LAPSE_SHARE)
+    return np.where(lapses, decisions.renews[selected], decisions.deadline[selected] + days)
 
 
 def _snapshot(decisions: Decisions) -> Snapshot:
@@ -316,13 +318,18 @@ def _decide_contracts(decisions: Decisions, calendar: Calendar, month: int) -> N
         & (decisions.decided == FAR)
     )
     start, end = calendar.starts[month], calendar.starts[month + 1]
-    who = np.flatnonzero(due & (decisions.planned >= start) & (decisions.planned < end))
-    decisions.decided[who], decisions.ends[who] = decisions.planned[who], decisions.renews[who]
-    decisions.reason[who] = "churned"
-    decisions.notice[who] = np.where(
-        decisions.planned[who] < decisions.renews[who], decisions.planned[who], NEVER
+    selected = np.flatnonzero(due & (decisions.planned >= start) & (decisions.planned < end))
+    decisions.decided[selected], decisions.ends[selected] = (
+        decisions.planned[selected],
+        decisions.renews[selected],
     )
-    decisions.record(who, decisions.decided[who], decisions.ends[who], "churn", "churned")
+    decisions.reason[selected] = "churned"
+    decisions.notice[selected] = np.where(
+        decisions.planned[selected] < decisions.renews[selected], decisions.planned[selected], NEVER
+    )
+    decisions.record(
+        selected, decisions.decided[selected], decisions.ends[selected], "churn", "churned"
+    )
 
 
 def _decide_monthly(
@@ -338,14 +345,16 @@ def _decide_monthly(
     gives_notice = rng.random(len(traits)) < 0.65
     lag = rng.integers(10, 31, len(traits))
     for kind, chosen in (("churned", leaves), ("payment_failure", free & ~leaves & fails)):
-        who = np.flatnonzero(chosen)
-        noticed = gives_notice[who] & (kind == "churned")
-        decided = day[who] if kind == "churned" else billing_days(traits, calendar, month)[who]
-        wait = np.where(noticed, lag[who], 1) if kind == "churned" else DUNNING_DAYS
-        decisions.decided[who], decisions.ends[who] = decided, decided + wait
-        decisions.notice[who] = np.where(noticed, decided, NEVER)
-        decisions.reason[who] = kind
-        decisions.record(who, decided, decisions.ends[who], "churn", kind)
+        selected = np.flatnonzero(chosen)
+        noticed = gives_notice[selected] & (kind == "churned")
+        decided = (
+            day[selected] if kind == "churned" else billing_days(traits, calendar, month)[selected]
+        )
+        wait = np.where(noticed, lag[selected], 1) if kind == "churned" else DUNNING_DAYS
+        decisions.decided[selected], decisions.ends[selected] = decided, decided + wait
+        decisions.notice[selected] = np.where(noticed, decided, NEVER)
+        decisions.reason[selected] = kind
+        decisions.record(selected, decided, decisions.ends[selected], "churn", kind)
 
 
 def _change(
@@ -368,11 +377,13 @@ def _change(
     renewing = calendar.month_of(decisions.renews) == month
     day = np.where(renewing & traits.has_contract, decisions.renews - 1, day)
     day = np.maximum(day, decisions.open_since.max(axis=1) + 1)
-    who = np.flatnonzero(grows)
-    _expand(rng, decisions, who, day[who], kinds_of_growth(decisions, z, month)[who])
-    decisions.rests_until[who] = month + REST_MONTHS
+    selected = np.flatnonzero(grows)
+    _expand(rng, decisions, selected, day[selected], kinds_of_growth(decisions, z, month)[selected])
+    decisions.rests_until[selected] = month + REST_MONTHS
     later = np.arange(hidden_states.states.shape[1] - LEAD - month - 1)
-    hidden_states.states[who, LEAD + month + 1 :, DEMAND] -= RELIEF * PERSISTENCE[DEMAND] ** later
+    hidden_states.states[selected, LEAD + month + 1 :, DEMAND] -= (
+        RELIEF * PERSISTENCE[DEMAND] ** later
+    )
     less = np.flatnonzero(shrinks & (decisions.seats > 3))
     decisions.close(less, day[less], "changed")
     _shrink(rng, decisions, less)
@@ -399,43 +410,47 @@ def kinds_of_growth(decisions: Decisions, z: Floats, month: int) -> np.ndarray:
 
 
 def _expand(
-    rng: np.random.Generator, decisions: Decisions, who: Ints, day: Ints, kinds: np.ndarray
+    rng: np.random.Generator, decisions: Decisions, selected: Ints, day: Ints, kinds: np.ndarray
 ) -> None:
     """Add another product, seats on every product, a higher tier, or units of `METERED`."""
-    growth = np.clip(rng.lognormal(-1.35, 0.5, len(who)), 0.13, 0.8)
-    cross = (rng.random(len(who)) < CROSS_SELL_SHARE) & ~decisions.owns[who].all(axis=1)
+    growth = np.clip(rng.lognormal(-1.35, 0.5, len(selected)), 0.13, 0.8)
+    cross = (rng.random(len(selected)) < CROSS_SELL_SHARE) & ~decisions.owns[selected].all(axis=1)
     kinds = np.where(cross, "product", kinds)
     for kind in ("product", "seats", "tier", "usage"):
-        here = kinds == kind
-        decisions.record(who[here], day[here], day[here], "expansion", kind)
-    new = np.argmin(decisions.owns[who[cross]], axis=1)
-    decisions.owns[who[cross], new] = True
-    decisions.open_since[who[cross], new] = day[cross]
-    _buy_units(decisions, who[kinds == "usage"], day[kinds == "usage"], growth[kinds == "usage"])
+        matches = kinds == kind
+        decisions.record(selected[matches], day[matches], day[matches], "expansion", kind)
+    new = np.argmin(decisions.owns[selected[cross]], axis=1)
+    decisions.owns[selected[cross], new] = True
+    decisions.open_since[selected[cross], new] = day[cross]
+    _buy_units(
+        decisions, selected[kinds == "usage"], day[kinds == "usage"], growth[kinds == "usage"]
+    )
     wider = (kinds == "seats") | (kinds == "tier")
-    decisions.close(who[wider], day[wider], "changed")
-    seats, tier = who[kinds == "seats"], who[kinds == "tier"]
+    decisions.close(selected[wider], day[wider], "changed")
+    seats, tier = selected[kinds == "seats"], selected[kinds == "tier"]
     decisions.seats[seats] += np.ceil(decisions.seats[seats] * growth[kinds == "seats"]).astype(
         np.int64
     )
     decisions.plan[tier] += 1
     decisions.unit_price[tier] *= 1 + growth[kinds == "tier", None]
-    decisions.reopen(who[wider], day[wider])
+    decisions.reopen(selected[wider], day[wider])
 
 
-def _buy_units(decisions: Decisions, who: Ints, day: Ints, growth: Floats) -> None:
+def _buy_units(decisions: Decisions, selected: Ints, day: Ints, growth: Floats) -> None:
     """Raise the units of `METERED` so that total revenue grows by `growth`."""
-    decisions.close_one(who, METERED, day, "changed")
-    price = decisions.unit_price[who]
-    factor = 1 + growth * (price * decisions.owns[who]).sum(axis=1) / price[:, METERED]
-    decisions.unit_price[who, METERED] *= factor
-    decisions.allowance[who] *= factor
-    decisions.open_since[who, METERED] = day
+    decisions.close_one(selected, METERED, day, "changed")
+    price = decisions.unit_price[selected]
+    factor = 1 + growth * (price * decisions.owns[selected]).sum(axis=1) / price[:, METERED]
+    decisions.unit_price[selected, METERED] *= factor
+    decisions.allowance[selected] *= factor
+    decisions.open_since[selected, METERED] = day
 
 
-def _shrink(rng: np.random.Generator, decisions: Decisions, who: Ints) -> None:
-    kept = rng.uniform(0.6, 0.85, len(who))
-    decisions.seats[who] = np.maximum(1, np.floor(decisions.seats[who] * kept)).astype(np.int64)
+def _shrink(rng: np.random.Generator, decisions: Decisions, selected: Ints) -> None:
+    remaining = rng.uniform(0.6, 0.85, len(selected))
+    decisions.seats[selected] = np.maximum(
+        1, np.floor(decisions.seats[selected] * remaining)
+    ).astype(np.int64)
 
 
 def _renew(
@@ -451,27 +466,27 @@ def _renew(
     reached = (
         decisions.is_active & traits.has_contract & (calendar.month_of(decisions.renews) == month)
     )
-    who = np.flatnonzero(reached & (decisions.decided == FAR))
+    selected = np.flatnonzero(reached & (decisions.decided == FAR))
     chance = logistic(CONTRACTION.logit(z, traits.segment) + CONTRACTION_AT_RENEWAL)
-    cuts = (rng.random(n) < chance)[who] & (decisions.seats[who] > 3)
+    cuts = (rng.random(n) < chance)[selected] & (decisions.seats[selected] > 3)
     lag = rng.integers(3, 29, n) * (rng.random(n) < LATE_RENEWAL_SHARE)
     uplift = np.round(rng.uniform(0.02, 0.06, n), 3) * (rng.random(n) < 0.4)
-    day = decisions.renews[who] + lag[who]
-    decisions.close(who, decisions.renews[who], "renewed")
-    rise = np.where(traits.escalator[who] > 0, traits.escalator[who], uplift[who])
-    decisions.unit_price[who] *= 1 + rise[:, None]
-    _shrink(rng, decisions, who[cuts])
-    decisions.record(who[cuts], day[cuts], day[cuts], "contraction", "renewal")
-    decisions.term_start[who] = decisions.renews[who]
-    decisions.reopen(who, day)
-    _plan(rng, decisions, who, hidden_states, calendar)
+    day = decisions.renews[selected] + lag[selected]
+    decisions.close(selected, decisions.renews[selected], "renewed")
+    rise = np.where(traits.escalator[selected] > 0, traits.escalator[selected], uplift[selected])
+    decisions.unit_price[selected] *= 1 + rise[:, None]
+    _shrink(rng, decisions, selected[cuts])
+    decisions.record(selected[cuts], day[cuts], day[cuts], "contraction", "renewal")
+    decisions.term_start[selected] = decisions.renews[selected]
+    decisions.reopen(selected, day)
+    _plan(rng, decisions, selected, hidden_states, calendar)
 
 
 def _end(decisions: Decisions, calendar: Calendar, month: int) -> None:
     """Close the rows of accounts that end in this month."""
     end = calendar.starts[month + 1]
-    who = np.flatnonzero(decisions.is_active & (decisions.ends < end))
+    selected = np.flatnonzero(decisions.is_active & (decisions.ends < end))
     for reason in ("churned", "payment_failure"):
-        gone = who[decisions.reason[who] == reason]
-        decisions.close(gone, decisions.ends[gone], reason)
-    decisions.is_active[who] = False
+        ended = selected[decisions.reason[selected] == reason]
+        decisions.close(ended, decisions.ends[ended], reason)
+    decisions.is_active[selected] = False

@@ -49,11 +49,11 @@ def contacts_table(context: SimulationContext) -> pd.DataFrame:
     left = np.where((person == 0) & ~unnoticed[account], context.champion_left[account], FAR)
     follows = np.flatnonzero((context.champion_left < FAR) & (rng.random(n) < 0.6))
     joined = context.champion_left[follows] + rng.integers(15, 120, len(follows))
-    kept = context.is_there(follows, joined)
-    account = np.append(account, follows[kept])
-    person = np.append(person, np.full(kept.sum(), SUCCESSOR))
-    created = np.append(created, joined[kept])
-    left = np.append(left, np.full(kept.sum(), FAR))
+    remaining = context.is_there(follows, joined)
+    account = np.append(account, follows[remaining])
+    person = np.append(person, np.full(remaining.sum(), SUCCESSOR))
+    created = np.append(created, joined[remaining])
+    left = np.append(left, np.full(remaining.sum(), FAR))
     role = np.where(person == SUCCESSOR, 0, person)
     return _visible(
         pd.DataFrame(
@@ -107,8 +107,8 @@ def _answering(
 ) -> tuple[Ints, Ints, Ints, Ints]:
     """Return NPS answers: account, month, position of the person, day."""
     phase = rng.integers(0, 3, len(context.traits))
-    asked = (np.arange(context.calendar.n_months) % 3 == phase[:, None]) & (context.presence == 1)
-    account, month = (np.repeat(part, 3).astype(np.int64) for part in np.nonzero(asked))
+    queried = (np.arange(context.calendar.n_months) % 3 == phase[:, None]) & (context.presence == 1)
+    account, month = (np.repeat(part, 3).astype(np.int64) for part in np.nonzero(queried))
     person = np.tile(np.arange(3), len(account) // 3)
     appetite = 0.45 * context.state(ENGAGEMENT, account, month)
     appetite = appetite + 0.2 * context.state(SENTIMENT, account, month) - 0.5
@@ -126,18 +126,18 @@ def touches_table(context: SimulationContext, is_red: Bools) -> pd.DataFrame:
     Parameters
     ----------
     is_red : array, accounts × months
-        Months at whose end the company's own score was red: the next month may see a play,
-        which changes nothing.
+        Months with a red health score at their end: the next month may have a play, which has no
+        effect.
     """
     rng = context.rng("touches")
-    ours = np.array([0.35, 0.7, 1.6])[context.traits.segment][:, None] * np.ones(
+    vendor = np.array([0.35, 0.7, 1.6])[context.traits.segment][:, None] * np.ones(
         context.presence.shape
     )
     champion = context.hidden_states.path(CHAMPION)
-    theirs = 0.35 * np.exp(0.50 * champion + 0.15 * context.hidden_states.path(ENGAGEMENT))
+    customer = 0.35 * np.exp(0.50 * champion + 0.15 * context.hidden_states.path(ENGAGEMENT))
     plays = np.zeros(context.presence.shape)
     plays[:, 1:] = 0.35 * is_red[:, :-1]
-    drawn = [context.cells(rng, mean) for mean in (ours, theirs, plays)]
+    drawn = [context.cells(rng, mean) for mean in (vendor, customer, plays)]
     account = np.concatenate([part[0] for part in drawn])
     day = np.concatenate([part[2] for part in drawn])
     source = np.repeat(np.arange(3), [len(part[0]) for part in drawn])
@@ -208,5 +208,5 @@ def _comments(rng: np.random.Generator, score: np.ndarray) -> np.ndarray:
     return text
 
 
-def _visible(table: pd.DataFrame, kept: Ints | Bools) -> pd.DataFrame:
-    return table[kept].reset_index(drop=True)
+def _visible(table: pd.DataFrame, remaining: Ints | Bools) -> pd.DataFrame:
+    return table[remaining].reset_index(drop=True)

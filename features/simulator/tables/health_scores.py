@@ -70,8 +70,8 @@ def health_table(
     """Return the health_scores table: one row per account and month end."""
     account, month = np.nonzero(context.presence > 0)
     moment = context.calendar.starts[month + 1] * 86_400 - BEFORE_MONTH_END
-    there = context.is_there(account, context.calendar.starts[month + 1] - 1)
-    account, month, moment = account[there], month[there], moment[there]
+    is_present = context.is_there(account, context.calendar.starts[month + 1] - 1)
+    account, month, moment = account[is_present], month[is_present], moment[is_present]
     value = score[account, month]
     band = np.where(value < RED_BELOW, "red", np.where(value < GREEN_FROM, "yellow", "green"))
     return pd.DataFrame(

@@ -107,11 +107,11 @@ def _categories(
 
 def _cancellations(rng: np.random.Generator, context: SimulationContext) -> tuple[Ints, Ints]:
     """Return cancellation tickets after a notice: (account, day)."""
-    who = np.flatnonzero(context.decisions.notice != NEVER)
-    who = who[rng.random(len(who)) < 0.6]
-    day = context.decisions.decided[who] + rng.integers(0, 8, len(who))
-    kept = context.is_there(who, day)
-    return who[kept], day[kept]
+    selected = np.flatnonzero(context.decisions.notice != NEVER)
+    selected = selected[rng.random(len(selected)) < 0.6]
+    day = context.decisions.decided[selected] + rng.integers(0, 8, len(selected))
+    remaining = context.is_there(selected, day)
+    return selected[remaining], day[remaining]
 
 
 def _table(

@@ -89,8 +89,8 @@ def draw_usage(context: SimulationContext) -> Usage:
     reach = rng.lognormal(0, 0.20, n)
     engagement = context.hidden_states.path(ENGAGEMENT) + context.noise(rng, 0.30)
     breadth = context.hidden_states.path(FIT) + context.noise(rng, 0.30) + taste[:, None]
-    wanted = 0.5 * reach[:, None] * context.seats_before * np.exp(0.25 * engagement)
-    pool = np.clip(wanted.round().astype(np.int64), 1, context.seats_before * 11 // 10 + 1)
+    expected = 0.5 * reach[:, None] * context.seats_before * np.exp(0.25 * engagement)
+    pool = np.clip(expected.round().astype(np.int64), 1, context.seats_before * 11 // 10 + 1)
     parts = [
         _usage_of(
             rng, context, month, pool[:, month], habit, engagement[:, month], breadth[:, month]
@@ -105,8 +105,8 @@ def draw_usage(context: SimulationContext) -> Usage:
 def usage_table(usage: Usage, context: SimulationContext) -> pd.DataFrame:
     """Return the usage_events table; text columns are categories, as there are few of each."""
     rng = context.rng("usage arrival")
-    who, code = np.unique(usage.account * MOST_USERS + usage.user, return_inverse=True)
-    users = user_ids(context.traits, *np.divmod(who, MOST_USERS))
+    selected, code = np.unique(usage.account * MOST_USERS + usage.user, return_inverse=True)
+    users = user_ids(context.traits, *np.divmod(selected, MOST_USERS))
     products = np.array([PRODUCTS.index(product) for product, _ in FEATURES])
     moment = usage.day * DAY + rng.integers(6 * 3600, 20 * 3600, len(usage.day))
     return pd.DataFrame(
@@ -138,7 +138,7 @@ def entitlements_table(context: SimulationContext) -> pd.DataFrame:
     limit = np.where(is_metered, np.round(limit * context.allowance[account, month]), limit)
     by_product = share[account, month] + rng.normal(0, 0.03, len(account))
     day = context.calendar.starts[month + 1]
-    kept = context.is_there(account, day)
+    remaining = context.is_there(account, day)
     table = pd.DataFrame(
         {
             "account_id": context.traits.account_id[account],
@@ -149,7 +149,7 @@ def entitlements_table(context: SimulationContext) -> pd.DataFrame:
             "list_price": np.array(LIST_PRICE)[product],
         }
     )
-    return table[kept].reset_index(drop=True)
+    return table[remaining].reset_index(drop=True)
 
 
 def _usage_of(
@@ -167,8 +167,8 @@ def _usage_of(
     mean = ROWS_PER_USER * pool * habit * np.exp(0.25 * engagement) * season
     account = np.repeat(np.arange(len(pool)), rng.poisson(mean * (context.seats[:, month] > 0)))
     day = start + (rng.random(len(account)) * length).astype(np.int64)
-    kept = rng.random(len(account)) < _kept_share(context, account, day)
-    account, day = account[kept], day[kept]
+    remaining = rng.random(len(account)) < _kept_share(context, account, day)
+    account, day = account[remaining], day[remaining]
     user = (pool[account] * rng.random(len(account)) ** 1.5).astype(np.int64)
     is_gone = (user == 0) & (day >= context.champion_left[account])
     user = np.where(is_gone, 1, user)
@@ -210,11 +210,13 @@ def _export_spike(
     """Return the exports of accounts that gave notice in a month: (account, user, day, feature)."""
     start, end = context.calendar.starts[month], context.calendar.starts[month + 1]
     decided = context.decisions.decided
-    who = np.flatnonzero((context.decisions.notice != NEVER) & (decided >= start) & (decided < end))
-    account = np.repeat(who, rng.integers(1, 5, len(who)))
+    selected = np.flatnonzero(
+        (context.decisions.notice != NEVER) & (decided >= start) & (decided < end)
+    )
+    account = np.repeat(selected, rng.integers(1, 5, len(selected)))
     day = decided[account] + rng.integers(1, 12, len(account))
-    kept = context.is_there(account, day)
-    account, day = account[kept], day[kept]
+    remaining = context.is_there(account, day)
+    account, day = account[remaining], day[remaining]
     zero = np.zeros(len(account), dtype=np.int64)
     return account, zero + rng.integers(0, 2, len(zero)), day, zero + BULK_EXPORT
 
@@ -225,8 +227,8 @@ def _category(codes: Ints, names: Sequence[str] | np.ndarray) -> pd.Categorical:
 
 def _unpack(key: Ints, quantity: Ints, context: SimulationContext) -> Usage:
     rest, feature = np.divmod(key, 100)
-    who, day = np.divmod(rest, 100_000)
-    account, user = np.divmod(who, MOST_USERS)
+    selected, day = np.divmod(rest, 100_000)
+    account, user = np.divmod(selected, MOST_USERS)
     n, months = context.presence.shape
     cell = account * months + np.clip(context.calendar.month_of(day), 0, months - 1)
     by_month = np.bincount(cell, minlength=n * months).reshape(n, months)
