@@ -212,7 +212,8 @@ def duplicate_accounts(
         Facts about the tables.
     """
     parts = [
-        f"SELECT {literal(name)} AS source, account_id, hash({literal(name)}, {content}) AS content, "
+        f"SELECT {literal(name)} AS source, account_id, "
+        f"hash({literal(name)}, {content}) AS content, "
         f"{_counts_once(name, info.columns)} AS once FROM {ident(name)}"
         for name, info in loaded.tables.items()
         if name in IDENTIFYING_TABLES and (content := ", ".join(_contents(name, info.columns)))
@@ -221,7 +222,8 @@ def duplicate_accounts(
         return []
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE histories AS WITH "
-        f"contents AS (SELECT source, account_id, content, any_value(once) AS once, count(*) AS times "
+        f"contents AS (SELECT source, account_id, content, any_value(once) AS once, "
+        f"count(*) AS times "
         f"FROM ({' UNION ALL '.join(parts)}) WHERE account_id IS NOT NULL "
         f"GROUP BY source, account_id, content), "
         f"shared AS (SELECT content, count(*) AS n FROM contents GROUP BY content), "

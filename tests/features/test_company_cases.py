@@ -179,7 +179,7 @@ def test_a_period_end_that_is_overwritten_is_unfolded_and_named(company, configu
     if configured:
         assert "unfolded_terms" in found.codes()
     else:
-        assert "last many billing intervals" in found.detail("overwritten_terms")
+        assert "span several billing periods" in found.detail("overwritten_terms")
 
 
 def test_contracts_that_really_run_for_years_stay_as_they_are(company):
@@ -218,7 +218,7 @@ def test_terms_that_ended_as_renewed_and_nothing_follows_are_losses(company):
     lost = frame[frame["label"] == 1]
     assert set(lost["entity_id"]) == set(NAMES[:4])
     assert set(lost["effective_at"]) == {pd.Timestamp("2025-02-11", tz="UTC")}
-    assert "ended as renewed, nothing follows: 4 of 20" in found.detail("renewed_into_nothing")
+    assert "without following terms: 4 of 20" in found.detail("renewed_into_nothing")
 
 
 def bills(step: dict[str, int] | int, amount: dict[int, float], first=date(2024, 1, 3)) -> Rows:
@@ -377,7 +377,7 @@ def test_a_gap_between_two_billing_systems_is_named(company):
     found = company(subscriptions=rows, usage_events=use())
     detail = found.detail("lost_on_one_day")
     assert "12 of 12 accounts with revenue (100.0 %) are lost on 2025-03-31" in detail
-    assert "12 of them come back later" in detail
+    assert "12 of them return later" in detail
 
 
 def test_a_merger_whose_new_account_is_not_known_is_named(company):

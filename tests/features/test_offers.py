@@ -182,7 +182,7 @@ def test_seats_that_are_not_nearly_full_are_not_offered(growth):
 def test_seats_that_will_soon_be_full_are_offered(growth):
     """33 of 50 on 1 November, 40 on 1 February: at that pace the last ten are gone in 19 weeks."""
     assert growth["filling"]["kinds"]["seats"]["text"] == (
-        "40 of 50 seats used, full in about 19 weeks at its pace"
+        "40 of 50 seats used, full in about 19 weeks at the current growth"
     )
     assert growth["filling"]["rules"] == []
 
@@ -237,7 +237,7 @@ def test_what_is_owed_and_what_is_being_sold_stand_in_the_way(growth):
     assert growth["dealing"]["blockers"] == [
         {
             "code": "open_opportunity",
-            "text": "an expansion over 12,000 EUR is open (proposal), to close 2026-05-02",
+            "text": "an expansion over 12,000 EUR is open (proposal), expected close 2026-05-02",
         }
     ]
     assert growth["full"]["blockers"] == growth["alone"]["blockers"] == []

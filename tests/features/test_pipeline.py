@@ -140,7 +140,7 @@ def test_a_large_book_is_not_loaded_by_name(copied):
     assert company.config_hash == copied.company.config_hash  # changes no score
     large = replace(copied, company=company)
     said = steps(large)
-    assert said[-1].endswith("nothing by name: 4 accounts, serving.online_by_name_up_to is 3")
+    assert said[-1].endswith("no features by name: 4 accounts, serving.online_by_name_up_to is 3")
     views = FeastStore(large)._feast.list_feature_views()
     assert [view.name.split("_")[0] for view in views if view.online] == ["vector"]
     assert steps(large) == []

@@ -196,7 +196,7 @@ def quality() -> dict[str, Any]:
             issue | {"code": "unknown_accounts", "table": "support_tickets", "grade": "B",
                      "severity": "error", "title": "rows of accounts that do not exist",
                      "detail": "212 of 48,209 rows (0.4 %)",
-                     "to_do": "load all accounts, those that left too"},
+                     "to_do": "load all accounts, including former ones"},
             issue,
             issue | {"severity": "info", "title": "to know"},
         ],

@@ -40,6 +40,6 @@ def test_what_is_gone_from_the_configuration_says_what_stands_for_it():
         company(bands={"elevated": 1.5, "high": 3.0})
     with pytest.raises(ConfigError, match=r"serving\.capacity_per_month"):
         parse_plays({"plays": [], "workable_per_week": 8}, where="plays.yaml")
-    with pytest.raises(ConfigError, match="high holds no more days"):
+    with pytest.raises(ConfigError, match="high must not be larger"):
         company(band_days={"elevated": 30, "high": 91})
     assert company(band_days={"elevated": 91, "high": 30}).serving.band_days["high"] == 30

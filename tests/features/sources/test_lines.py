@@ -119,12 +119,12 @@ def test_no_mixture_of_broken_lines_loses_one(tmp_path, pieces):
         ("u.csv.gz", usage(lines(3)).encode(), "not compressed with gzip", "u.csv"),
         ("u.csv", gzip.compress(b"a"), "compressed with gzip", "u.csv.gz"),
         ("u.csv", b"PK\x03\x04rest", "is a workbook", "UTF-8 CSV"),
-        ("u.csv", b"a,b\n\0\1\2,x\n", "no text file", "tr -d"),
-        ("u.csv", b"A1,2024-03-01,5\nA2,2024-03-02,6\n", "no header but holds values", "names"),
-        ("u.csv", b"A1,5,5\nA2,6,6\n", "no header but holds values: A1, 5, 5", "names"),
-        ("u.csv", b"a,b,A\n1,2,3\n", "names a column twice: A, a", "a name of its own"),
-        ("u.csv", "a,b\nx,é\n".encode("utf-16")[:-1], "not whole UTF-16", "iconv -f utf-16"),
-        ("u.parquet", b"not parquet", "no readable Parquet", "export it again"),
+        ("u.csv", b"a,b\n\0\1\2,x\n", "not a text file", "tr -d"),
+        ("u.csv", b"A1,2024-03-01,5\nA2,2024-03-02,6\n", "not a header but values", "header line"),
+        ("u.csv", b"A1,5,5\nA2,6,6\n", "not a header but values: A1, 5, 5", "header line"),
+        ("u.csv", b"a,b,A\n1,2,3\n", "repeats column names: A, a", "rename the columns"),
+        ("u.csv", "a,b\nx,é\n".encode("utf-16")[:-1], "not valid UTF-16", "iconv -f utf-16"),
+        ("u.parquet", b"not parquet", "not a readable Parquet", "export it again"),
     ],
 )
 def test_files_that_cannot_be_read_say_why(tmp_path, name, content, words, fix):

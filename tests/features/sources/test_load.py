@@ -226,7 +226,7 @@ def test_a_table_with_no_usable_row_is_refused_with_the_line_that_fixes_it(small
     with pytest.raises(SourceError) as caught:
         small.load({"usage_events": usage})
     text = str(caught.value)
-    assert "none of its 2 rows is usable (unparsable:occurred_at 2)" in text
+    assert "none of the 2 rows is usable (unparsable:occurred_at 2)" in text
     assert "occurred_at is '31/03/2024?', '28/02/2024?'" in text
     assert "occurred_at: strptime(occurred_at, '%d/%m/%Y')" in text
 

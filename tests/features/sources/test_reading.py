@@ -72,8 +72,8 @@ def test_rows_that_a_join_loses_and_doubles_are_counted(small):
     n_second = sum(",Company A2," in line for line in TICKETS.splitlines())
     assert (lost.rows, doubled.rows) == (10 + n_second, n_first)
     assert lost.detail == (
-        f"support_tickets: 60 rows in, {50 - n_second + n_first} out; {10 + n_second} lost in a "
-        f"join, {n_first} yielded again by a join; 4 of 20 accounts reached"
+        f"support_tickets: 60 rows in, {50 - n_second + n_first} out; {10 + n_second} dropped "
+        f"by a join, {n_first} repeated by a join; 4 of 20 accounts covered"
     )
     assert "LEFT JOIN" in lost.to_do
 
@@ -116,7 +116,7 @@ def test_sql_that_groups_says_its_rows(small):
     sql = JOIN.replace("t.Id", "min(t.Id)").replace("t.created", "min(t.created)")
     report = sql_report(small, f"{sql} GROUP BY a.account_id")
     assert issue_of(report, "sql_rows").detail == (
-        "support_tickets: 60 rows in, 5 out; 5 of 20 accounts reached"
+        "support_tickets: 60 rows in, 5 out; 5 of 20 accounts covered"
     )
 
 
@@ -136,7 +136,7 @@ def test_events_delivered_again_are_named_while_their_id_is_not_mapped(small):
     report = report_on(small, {"usage_events": delivered(lambda i: i >= 150)})
     issue = issue_of(report, "repeated_events")
     n_twice, n_all = 4 * 31, 4 * 181
-    assert f"message ids that come more than once: {n_twice:,} of {n_all:,}" in issue.detail
+    assert f"repeated event ids: {n_twice:,} of {n_all:,}" in issue.detail
     assert (issue.rows, issue.severity) == (n_twice, "error")
     assert issue.to_do.endswith("event_id: message_id")
 
@@ -232,8 +232,8 @@ def silent(names, since, until=DAYS[-1]):
 def test_two_fifths_silent_from_one_day_on_are_an_outage(small, back):
     text = silent(NAMES[:8], DAYS[110], back)
     issue = issue_of(report_on(small, {"usage_events": text}), "partial_outage")
-    assert "8 of 20 regularly active accounts (40 %) fall silent" in issue.detail
-    assert f"{8 if back != DAYS[-1] else 0} of them come back" in issue.detail
+    assert "8 of 20 regularly active accounts (40 %) become inactive" in issue.detail
+    assert f"{8 if back != DAYS[-1] else 0} of them return" in issue.detail
     assert DAYS[110] - date.fromisoformat(issue.detail.split("days of ")[1][:10]) <= timedelta(3)
 
 
@@ -269,7 +269,7 @@ def test_terms_on_parents_with_activity_on_children_are_named(small):
     issue = issue_of(report, "activity_on_children")
     assert issue.rows == 10
     n_rows = len(family_files()["usage_events"].splitlines()) - 1
-    assert f"10 accounts below them have {n_rows} rows" in issue.detail
+    assert f"10 child accounts have {n_rows} rows" in issue.detail
     assert "roll_up: true under tables.accounts" in issue.to_do
 
 
@@ -301,7 +301,7 @@ def test_parents_in_a_circle_stay_as_they_are(small, rows):
 
 
 def test_rolling_up_needs_parents(small):
-    with pytest.raises(ConfigError, match="needs to know the parents"):
+    with pytest.raises(ConfigError, match="needs parent_account_id"):
         small.load(tables={"accounts": {"roll_up": True}})
 
 

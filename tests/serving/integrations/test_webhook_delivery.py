@@ -435,4 +435,4 @@ def test_a_webhook_written_twice_is_a_mistake(tmp_path, monkeypatch):
     text = WRITTEN.format(url="https://a.example/", more="").replace(
         "targets:", '  crm: {url: "https://b.example/"}\ntargets:'
     )
-    assert "the key 'crm' stands twice" in checked(tmp_path, monkeypatch, text, CRM=SECRET)
+    assert "the key 'crm' is repeated" in checked(tmp_path, monkeypatch, text, CRM=SECRET)

@@ -85,11 +85,11 @@ def test_scores_of_a_time_to_come_are_left_out():
     ("name", "content", "words"),
     [
         ("book.csv", "PK\x03\x04rest", "is a workbook"),
-        ("other.csv", "a\0b", "is no text file"),
+        ("other.csv", "a\0b", "is not a text file"),
         ("none.csv", None, "there is no file"),
         ("empty.csv", "", "the file is empty"),
         ("header.csv", "account,score\n", "has no rows"),
-        ("bad.parquet", "x", "no readable Parquet"),
+        ("bad.parquet", "x", "not a readable Parquet"),
     ],
 )
 def test_unreadable(tmp_path, name, content, words):

@@ -77,7 +77,7 @@ def test_amounts_and_dates_as_spreadsheets_write_them(bring, world):
     made = build_table_frame(bring("static", table, {"mrr": "spend"}, name="other"), world.now)
     assert made.frame.fingerprint() == plain.frame.fingerprint()
     told = {column.name: column.words for column in made.columns}
-    assert "parts thousands" in told["spend"]
+    assert "separates thousands" in told["spend"]
     assert told["signed_on"].endswith("is read day first")
 
 

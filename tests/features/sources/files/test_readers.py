@@ -93,7 +93,7 @@ def test_a_missing_file_names_the_closest_one(small):
 
 
 def test_an_empty_file_is_refused(small):
-    with pytest.raises(SourceError, match="not even a header"):
+    with pytest.raises(SourceError, match="it has no header"):
         small.load({"usage_events": ""})
 
 
