@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from pydantic import BaseModel
@@ -99,7 +99,44 @@ def company_name(folder_name: str) -> str:
     return name if name[0].isalpha() else f"company_{name}"
 
 
-def _values(folder_name: str) -> dict[str, Any]:
+class ColumnTemplate(TypedDict):
+    """Line of a column in the template."""
+
+    required: bool
+    line: str
+
+
+class TableTemplate(TypedDict):
+    """Table section of the template."""
+
+    name: str
+    grain: str
+    gap: str
+    active: bool
+    columns: list[ColumnTemplate]
+
+
+class SectionTemplate(TypedDict):
+    """Configuration section of the template."""
+
+    name: str
+    about: str
+    lines: list[str]
+
+
+class TemplateValues(TypedDict):
+    """Values of the templates."""
+
+    name: str
+    title: str
+    activity: str
+    tables: list[TableTemplate]
+    optional: list[TableTemplate]
+    sections: list[SectionTemplate]
+    target_keys: list[str]
+
+
+def _values(folder_name: str) -> TemplateValues:
     tables = [_table(name, spec) for name, spec in TABLES.items()]
     return {
         "name": company_name(folder_name),
@@ -117,7 +154,7 @@ def _values(folder_name: str) -> dict[str, Any]:
     }
 
 
-def _table(name: str, spec: SourceTable) -> dict[str, Any]:
+def _table(name: str, spec: SourceTable) -> TableTemplate:
     return {
         "name": name,
         "grain": spec.grain,

@@ -11,6 +11,9 @@ import duckdb
 
 from configs.runtime.errors import SourceError
 
+SqlNode = dict[str, Any]
+"""Node of the JSON syntax tree of DuckDB."""
+
 ROW = "_bw_row"
 """Row number in the source relation, from 1."""
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import duckdb
 
 from configs.runtime.errors import ConfigError, SourceError, did_you_mean
+from features.sources.files.sql import SqlNode
 
 TABLE_FUNCTIONS = frozenset(
     {"unnest", "range", "generate_series", "json_each", "json_tree", "regexp_split_to_table"}
@@ -38,7 +39,7 @@ RELATIONS = frozenset(
 )
 """Allowed nodes after FROM."""
 
-PLAIN_NODE: Mapping[str, Any] = {
+PLAIN_NODE: SqlNode = {
     "modifiers": [],
     "where_clause": None,
     "group_expressions": [],
@@ -133,7 +134,7 @@ def _parsed(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, str
     except duckdb.Error as error:
         return None, str(error).splitlines()[0]
     row = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
-    tree: dict[str, Any] = json.loads(row[0]) if row else {"error": True}
+    tree: SqlNode = json.loads(row[0]) if row else {"error": True}
     if tree["error"]:
         return None, str(tree.get("error_message", ""))
     return tree["statements"], ""
@@ -176,7 +177,7 @@ def _violations(item: Any, tables: frozenset[str]) -> Iterator[str]:
         yield from _violations(part, known)
 
 
-def _node_violations(item: dict[str, Any], tables: frozenset[str]) -> Iterator[str]:
+def _node_violations(item: SqlNode, tables: frozenset[str]) -> Iterator[str]:
     kind = str(item.get("type", ""))
     if kind.endswith("_NODE") and kind not in NODES:
         yield "it changes data"
@@ -188,7 +189,7 @@ def _node_violations(item: dict[str, Any], tables: frozenset[str]) -> Iterator[s
         yield from _function_violations(item)
 
 
-def _relation_violations(item: dict[str, Any], kind: str, tables: frozenset[str]) -> Iterator[str]:
+def _relation_violations(item: SqlNode, kind: str, tables: frozenset[str]) -> Iterator[str]:
     if kind not in RELATIONS:
         yield "it queries the engine instead of selecting rows"
     elif kind == "TABLE_FUNCTION":
@@ -203,7 +204,7 @@ def _relation_violations(item: dict[str, Any], kind: str, tables: frozenset[str]
             yield f"{name} is not one of its inputs" + (f", {hint}" if hint else "")
 
 
-def _function_violations(item: dict[str, Any]) -> Iterator[str]:
+def _function_violations(item: SqlNode) -> Iterator[str]:
     name = str(item["function_name"])
     if FORBIDDEN.fullmatch(name.lower()):
         yield f"the function {name}() may not be used"

@@ -9,17 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import duckdb
 
 from features.sources.files.readers import RawInput
-from features.sources.files.sql import ROW, one_row
+from features.sources.files.sql import ROW, SqlNode, one_row
 from features.sources.manifest import SqlRows
 
 VIEW, NUMBER = "bw_traced", "bw_traced_row"
-
-Node = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,7 @@ class _RowNumberRewriter:
     def __init__(self, name: str, with_filters: bool) -> None:
         self.name, self.with_filters = name.lower(), with_filters
 
-    def rewrite(self, node: Node, known: frozenset[str]) -> bool:
+    def rewrite(self, node: SqlNode, known: frozenset[str]) -> bool:
         """Carry the row number through a query; return whether this is possible."""
         for entry in node.get("cte_map", {}).get("map", []):
             if self.rewrite(entry["value"]["query_node"], known):
@@ -154,7 +151,7 @@ class _RowNumberRewriter:
             return node["setop_type"] == "UNION" and node["setop_all"] and all(done)
         return node["type"] == "SELECT_NODE" and self._select(node, known)
 
-    def _select(self, node: Node, known: frozenset[str]) -> bool:
+    def _select(self, node: SqlNode, known: frozenset[str]) -> bool:
         modifiers = {item["type"] for item in node["modifiers"]}
         if node["group_expressions"] or "DISTINCT_MODIFIER" in modifiers:
             return False
@@ -170,7 +167,7 @@ class _RowNumberRewriter:
             node["where_clause"] = node["qualify"] = None
         return True
 
-    def _source(self, item: Node, known: frozenset[str]) -> str | None:
+    def _source(self, item: SqlNode, known: frozenset[str]) -> str | None:
         """Return the alias of a source with the row number, None for others."""
         if item["type"] == "SUBQUERY":
             return item["alias"] if self.rewrite(item["subquery"]["node"], known) else None
@@ -187,13 +184,13 @@ class _RowNumberRewriter:
         return alias
 
 
-def _sources(item: Node) -> list[Node]:
+def _sources(item: SqlNode) -> list[SqlNode]:
     if item["type"] == "JOIN":
         return [*_sources(item["left"]), *_sources(item["right"])]
     return [item]
 
 
-def _has_implicit(item: Node) -> bool:
+def _has_implicit(item: SqlNode) -> bool:
     """Whether tables are joined by commas, with the condition in WHERE."""
     if item["type"] != "JOIN":
         return False
@@ -201,7 +198,7 @@ def _has_implicit(item: Node) -> bool:
     return is_implicit or _has_implicit(item["left"]) or _has_implicit(item["right"])
 
 
-def _column(alias: str) -> Node:
+def _column(alias: str) -> SqlNode:
     return {
         "class": "COLUMN_REF",
         "type": "COLUMN_REF",

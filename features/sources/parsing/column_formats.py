@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import duckdb
 
@@ -13,7 +12,7 @@ from features.sources.files.sql import ident, one_row
 from features.sources.parsing import dates, numbers
 from features.sources.parsing.dates import DateFormat
 from features.sources.parsing.numbers import NumberFormat
-from features.sources.parsing.text_values import ColumnQuery, is_missing
+from features.sources.parsing.text_values import ColumnQuery, Tally, is_missing
 
 Style = NumberFormat | DateFormat
 
@@ -116,9 +115,7 @@ def _odd_columns(
     return one_row(connection, f"SELECT {', '.join(parts)} FROM {source}")
 
 
-def _tally(
-    connection: duckdb.DuckDBPyConnection, source: str, name: str, kind: str
-) -> dict[str, Any]:
+def _tally(connection: duckdb.DuckDBPyConnection, source: str, name: str, kind: str) -> Tally:
     text = ident(name)
     given = (
         f"(SELECT {text} AS t FROM {source} WHERE {text} IS NOT NULL AND NOT {is_missing(text)})"
@@ -127,9 +124,7 @@ def _tally(
     return one_row(connection, query)
 
 
-def _style(
-    name: str, item: ColumnQuery, tally: Mapping[str, Any] | None, day_first: bool | None
-) -> Style:
+def _style(name: str, item: ColumnQuery, tally: Tally | None, day_first: bool | None) -> Style:
     if item.kind == "time":
         return dates.decide_dates(name, item, tally, day_first) if tally else DateFormat()
     return numbers.decide_numbers(name, item, tally) if tally else NumberFormat()

@@ -6,13 +6,11 @@ of its table, or by the configuration; otherwise an error requests it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from configs.runtime.errors import SourceError
 from features.sources.files.sql import literal
-from features.sources.parsing.text_values import ColumnQuery, ask
+from features.sources.parsing.text_values import ColumnQuery, Tally, ask
 
 _TIME = (
     r"^[\s,T]*(\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s*([AaPp]\.?[Mm]\.?)?\s*"
@@ -97,7 +95,7 @@ def date_tally_sql(given: str) -> str:
     )
 
 
-def proof_of(tally: Mapping[str, Any]) -> bool | None:
+def proof_of(tally: Tally) -> bool | None:
     """Return the order proven by slashed dates, None without proof."""
     if not tally["slashed"] or (tally["first_day"] and tally["second_day"]):
         return None
@@ -106,9 +104,7 @@ def proof_of(tally: Mapping[str, Any]) -> bool | None:
     return True if tally["dotted"] == tally["slashed"] else None
 
 
-def decide_dates(
-    name: str, item: ColumnQuery, tally: Mapping[str, Any], day_first: bool | None
-) -> DateFormat:
+def decide_dates(name: str, item: ColumnQuery, tally: Tally, day_first: bool | None) -> DateFormat:
     """Return the format of a column; `day_first` is the order proven by other columns.
 
     Raises
@@ -134,13 +130,13 @@ def decide_dates(
     return DateFormat(shapes, order, bool(tally["midnight"]), "; ".join(notes))
 
 
-def _is_stray(tally: Mapping[str, Any], item: ColumnQuery, day_first: bool | None) -> bool:
+def _is_stray(tally: Tally, item: ColumnQuery, day_first: bool | None) -> bool:
     """Whether only few dates are ambiguous; their rows are set aside."""
     is_open = item.configured is None and proof_of(tally) is None and day_first is None
     return is_open and bool(tally["slashed"] < STRAY * tally["given"])
 
 
-def _order(name: str, item: ColumnQuery, tally: Mapping[str, Any], day_first: bool | None) -> bool:
+def _order(name: str, item: ColumnQuery, tally: Tally, day_first: bool | None) -> bool:
     if item.configured in ("day_first", "month_first"):
         return item.configured == "day_first"
     if tally["first_day"] and tally["second_day"]:

@@ -7,13 +7,13 @@ column, or by the configuration; otherwise an error requests it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from configs.runtime.errors import SourceError
 from features.sources.files.sql import literal
-from features.sources.parsing.text_values import ColumnQuery, ask
+from features.sources.parsing.text_values import ColumnQuery, Tally, ask
 
 _CODES = (
     "USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|RON|TRY|ZAR|BRL|MXN|SGD|HKD|"
@@ -136,7 +136,7 @@ def number_tally_sql(given: str) -> str:
     )
 
 
-def decide_numbers(name: str, item: ColumnQuery, tally: Mapping[str, Any]) -> NumberFormat:
+def decide_numbers(name: str, item: ColumnQuery, tally: Tally) -> NumberFormat:
     """Return the format of a column.
 
     Raises
@@ -153,7 +153,7 @@ def decide_numbers(name: str, item: ColumnQuery, tally: Mapping[str, Any]) -> Nu
     return NumberFormat(is_plain, comma, dot, scale, item.is_money, marks, words)
 
 
-def _number_words(tally: Mapping[str, Any], comma: str, dot: str, scale: float) -> str:
+def _number_words(tally: Tally, comma: str, dot: str, scale: float) -> str:
     notes = []
     if tally["either_comma"]:
         eg = tally["eg_either_comma"]
@@ -172,9 +172,7 @@ def _number_words(tally: Mapping[str, Any], comma: str, dot: str, scale: float) 
     return "; ".join(notes)
 
 
-def _comma(
-    name: str, item: ColumnQuery, tally: Mapping[str, Any]
-) -> Literal["thousand", "decimal"]:
+def _comma(name: str, item: ColumnQuery, tally: Tally) -> Literal["thousand", "decimal"]:
     """Return the meaning of the comma in 1,234."""
     if item.configured in ("decimal_comma", "decimal_point"):
         return "decimal" if item.configured == "decimal_comma" else "thousand"
@@ -190,7 +188,7 @@ def _comma(
     raise _ambiguous(name, str(tally["eg_either_comma"]))
 
 
-def _dot(name: str, item: ColumnQuery, tally: Mapping[str, Any]) -> Literal["thousand", "decimal"]:
+def _dot(name: str, item: ColumnQuery, tally: Tally) -> Literal["thousand", "decimal"]:
     """Return the meaning of the point in 1.234."""
     if item.configured in ("decimal_comma", "decimal_point"):
         return "thousand" if item.configured == "decimal_comma" else "decimal"
@@ -219,7 +217,7 @@ def _ambiguous(name: str, example: str) -> SourceError:
     )
 
 
-def _refuse_mixed(name: str, item: ColumnQuery, tally: Mapping[str, Any], scale: float) -> None:
+def _refuse_mixed(name: str, item: ColumnQuery, tally: Tally, scale: float) -> None:
     marks = tally["marks"] or []
     if len(marks) > 1 and not item.has_currency:
         raise SourceError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from configs.schema.ready_table import Written
 from features.sources.files.sql import literal
@@ -38,6 +39,10 @@ INFINITE = frozenset({"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity
 
 TRUE = ("true", "t", "yes", "y", "1", "1.0", "on", "x", "wahr", "ja", "vrai", "oui", "si", "sí")
 FALSE = ("false", "f", "no", "n", "0", "0.0", "off", "falsch", "nein", "faux", "non")
+
+
+Tally = Mapping[str, Any]
+"""Row of a tally query: the number of texts per format, and examples (``eg_…``)."""
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def test_no_mixture_of_broken_lines_loses_one(tmp_path, pieces):
 @pytest.mark.parametrize(
     ("name", "content", "words", "fix"),
     [
-        ("u.csv.gz", gzip.compress(usage(lines(9000)).encode())[:-900], "cut short", "gzip -t"),
+        ("u.csv.gz", gzip.compress(usage(lines(9000)).encode())[:-900], "truncated", "gzip -t"),
         ("u.csv.gz", usage(lines(3)).encode(), "not compressed with gzip", "u.csv"),
         ("u.csv", gzip.compress(b"a"), "compressed with gzip", "u.csv.gz"),
         ("u.csv", b"PK\x03\x04rest", "is a workbook", "UTF-8 CSV"),

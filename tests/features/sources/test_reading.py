@@ -305,6 +305,29 @@ def test_rolling_up_needs_parents(small):
         small.load(tables={"accounts": {"roll_up": True}})
 
 
+def test_test_accounts_are_set_aside_once_with_their_rows_in_every_table(small, rows):
+    header, *lines = ACCOUNTS.splitlines()
+    marked = [f"{header},is_test", *(f"{line},{line.startswith('A7,')}" for line in lines)]
+    files = {"accounts": "\n".join(marked) + "\n", "usage_events": usage()}
+    n_events = files["usage_events"].count("\nA7,")
+    loaded = small.load(files)
+    accounts, events = loaded.tables["accounts"], loaded.tables["usage_events"]
+    assert accounts.quarantined == {"test_account": 1}
+    assert events.quarantined == {"test_account": n_events}
+    assert "A7" not in {row["account_id"] for row in rows(accounts.path)}
+    assert "A7" not in {row["account_id"] for row in rows(events.path)}
+    report = report_on(small, files)
+    assert report.understood.accounts == 19
+    assert issue_of(report, "not_counted", "accounts").detail == (
+        "1 of 20 rows (5.0 %) set aside: test accounts"
+    )
+    assert issue_of(report, "not_counted", "usage_events").rows == n_events
+    assert "missing_accounts" not in codes_of(report)
+    # A later load without the flag has the account and its rows again.
+    assert small.load().tables["accounts"].rows == 3
+    assert small.load({**files, "accounts": ACCOUNTS}).tables["usage_events"].quarantined == {}
+
+
 def test_files_in_another_encoding_are_named(small):
     text = ACCOUNTS.replace("Company A1", "Café A1").encode("cp1252")
     assert issue_of(report_on(small, {"accounts": text}), "other_encoding").detail == (

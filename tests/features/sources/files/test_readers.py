@@ -109,7 +109,7 @@ def test_a_file_in_another_encoding_is_read_and_said(small, rows, encoding, note
 
 
 def test_a_header_with_a_column_twice_is_refused(small):
-    with pytest.raises(SourceError, match="names a column twice: Account_ID, account_id"):
+    with pytest.raises(SourceError, match="repeats column names: Account_ID, account_id"):
         small.load({"usage_events": "account_id,Account_ID,occurred_at\nA1,A1,2024-01-01\n"})
 
 

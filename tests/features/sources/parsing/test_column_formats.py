@@ -51,8 +51,8 @@ NUMBERS = {
     "decimals prove the comma": (["1,234", "0,5"], {}, [1.234, 0.5]),
     "decimals prove the point": (["1.234", "0.5"], {}, [1.234, 0.5]),
     "thousands prove the point": (["1.234", "1,234.5"], {}, [1.234, 1234.5]),
-    "told": (["1,234"], {"told": "decimal_comma"}, [1.234]),
-    "told otherwise": (["1.234"], {"told": "decimal_comma"}, [1234]),
+    "configured": (["1,234"], {"configured": "decimal_comma"}, [1.234]),
+    "configured otherwise": (["1.234"], {"configured": "decimal_comma"}, [1234]),
     "bounds decide": (["4,125", "3,500"], {"high": 5.0}, [4.125, 3.5]),
 }
 
@@ -68,8 +68,8 @@ def test_numbers(case):
     [
         (["12,345", "1,200"], {}, "ambiguous, for example 12,345"),
         (["1.234", "1.250", "1.300", "950"], {}, "ambiguous, for example 1.2"),
-        (["1,234", "1234"], {}, "two ways"),
-        (["1,234.5", "1.234,5", "1,234"], {}, "two ways"),
+        (["1,234", "1234"], {}, "ambiguous"),
+        (["1,234.5", "1.234,5", "1,234"], {}, "ambiguous"),
         (["$5", "€6"], {}, r"different currencies: \$, €"),
         (["45%", "0.5"], {}, "percentages such as 45% and shares up to 0.5"),
     ],
@@ -100,7 +100,8 @@ DATES = {
     "Unix days": (["1714521600", "1714608000"], ["2024-05-01", "2024-05-02"]),
     "milliseconds": (["1714521600500"], ["2024-05-01 00:00:00.500000Z"]),
     "spreadsheets": (["45413", "45413.5"], ["2024-05-01", "2024-05-01 12:00:00"]),
-    "without separators": (["20240501", "20240501T101500Z"], ["2024-05-01", "2024-05-01 10:15:00Z"]),
+    "without separators": (["20240501", "20240501T101500Z"],
+                           ["2024-05-01", "2024-05-01 10:15:00Z"]),
     "months": (["2024-05"], ["2024-05-01"]),
     "no dates": (["Q1 2024", "soon"], ["Q1 2024", "soon"]),
 }  # fmt: skip
