@@ -31,6 +31,7 @@ __all__ = ["CODES", "Issue", "QualityReport", "Understanding", "check_quality", 
 
 CHECKS: tuple[Callable[[QualityContext], Iterator[Issue]], ...] = (
     rows.row_issues,
+    rows.excluded_account_issues,
     file_reading.line_issues,
     file_reading.file_issues,
     file_reading.mark_issues,

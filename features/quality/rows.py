@@ -22,7 +22,6 @@ SET_ASIDE = {
     "superseded": "duplicate_keys",
     "delivered_again": "delivered_again",
     "rolled_up": "rolled_up",
-    TEST_ACCOUNT: "not_counted",
 }
 """Reason in the quarantine → issue."""
 
@@ -44,7 +43,8 @@ SHOWN = 6
 def row_issues(context: QualityContext) -> Iterator[Issue]:
     """Report rows set aside, exact copies, rows after the clock, and rows kept with a note."""
     for info in context.loaded.tables.values():
-        yield from _grouped(context, info, info.quarantined, SET_ASIDE, "set aside")
+        set_aside = {reason: n for reason, n in info.quarantined.items() if reason != TEST_ACCOUNT}
+        yield from _grouped(context, info, set_aside, SET_ASIDE, "set aside")
         yield from _grouped(context, info, info.noted, KEPT, "kept")
         if info.rows_duplicate:
             detail = count_of(info.rows_duplicate, info.rows_read)
@@ -54,6 +54,21 @@ def row_issues(context: QualityContext) -> Iterator[Issue]:
         if info.rows_after_now:
             detail = f"{count_of(info.rows_after_now, info.rows)}, up to {info.last_happened}"
             yield context.issue("after_now", info.name, info.rows_after_now, info.rows, detail)
+
+
+def excluded_account_issues(context: QualityContext) -> Iterator[Issue]:
+    """Report test accounts, and their rows in all other tables."""
+    counts = {
+        name: info.quarantined.get(TEST_ACCOUNT, 0) for name, info in context.loaded.tables.items()
+    }
+    n_accounts = counts.pop("accounts", 0)
+    if n_accounts:
+        whole = context.loaded.info("accounts").rows_read
+        detail = (
+            f"{count_of(n_accounts, whole)}: test accounts, set aside with their "
+            f"{sum(counts.values()):,} rows in other tables"
+        )
+        yield context.issue("not_counted", "accounts", n_accounts, whole, detail)
 
 
 def _grouped(
@@ -74,7 +89,6 @@ def _grouped(
         named = ", ".join(f"{column} {count:,}" for column, count in columns.items() if column)
         detail = f"{count_of(rows, info.rows_read)} {kept}" + (f" ({named})" if named else "")
         reasons = [reason for reason in found if codes[reason.partition(":")[0]] == code]
-        detail += ": test accounts" if TEST_ACCOUNT in reasons else ""
         detail += _examples(info, reasons)
         advice = "; ".join(_remedies(info, reasons))
         yield context.issue(code, info.name, rows, info.rows_read, detail, advice)

@@ -207,7 +207,7 @@ def test_monthly_rows_that_are_overwritten_are_recognised(company):
         for place, name in enumerate(NAMES)
     ]
     found = company(subscriptions=rows, usage_events=use())
-    assert "one month each" in found.detail("overwritten_terms")
+    assert "of one month" in found.detail("overwritten_terms")
 
 
 def test_terms_that_ended_as_renewed_and_nothing_follows_are_losses(company):
@@ -284,7 +284,7 @@ def test_customers_billed_once_a_year_neither_leave_nor_grow(company):
     assert (found.today["status"] == "scored").all()
     assert (found.today["arr"] == [1300.0, 1200.0] * 6).all()
     detail = found.detail("silent_by_habit")
-    assert "6 of 12 accounts (50.0 %) are usually silent for longer (365 days)" in detail
+    assert "6 of 12 accounts (50.0 %) have a longer usual gap (365 days)" in detail
     assert "horizon_days (91) and active_within_days (91)" in detail
 
 

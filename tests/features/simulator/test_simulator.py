@@ -449,9 +449,9 @@ def test_csv_files_carry_text_as_other_peoples_do(world, tmp_path):
 
 
 def test_too_small_a_world_is_refused():
-    with pytest.raises(ConfigError, match="too small"):
+    with pytest.raises(ConfigError, match="too few"):
         simulate(n_accounts=5)
-    with pytest.raises(ConfigError, match="too small"):
+    with pytest.raises(ConfigError, match="too few"):
         simulate(months=3)
 
 
