@@ -74,7 +74,7 @@ class UnavailableError(BellwetherError):
 def combined_error(errors: Sequence[BellwetherError]) -> BellwetherError:
     """Return one error that lists all of several, of the class of the first.
 
-    >>> print(joined([ConfigError("a", fix="b"), ConfigError("c")]))
+    >>> print(combined_error([ConfigError("a", fix="b"), ConfigError("c")]))
     2 mistakes:
     1. a
       to do: b

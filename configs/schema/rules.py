@@ -80,9 +80,9 @@ def shipped() -> Mapping[str, Rule]:
 def active_rules(rules: Rules, outcome: str) -> dict[str, Rule]:
     """Return the rules of a company for an outcome by name, shipped ones first.
 
-    >>> "use_halved" in in_force(Rules(), "churn")
+    >>> "use_halved" in active_rules(Rules(), "churn")
     True
-    >>> "use_halved" in in_force(Rules(leave_out=("use_halved",)), "churn")
+    >>> "use_halved" in active_rules(Rules(leave_out=("use_halved",)), "churn")
     False
     """
     remaining = {name: rule for name, rule in shipped().items() if name not in rules.leave_out}

@@ -185,7 +185,7 @@ def copy_issues(context: QualityContext) -> Iterator[Issue]:
 def duplicates_text(groups: Sequence[Sequence[str]]) -> str:
     """Return some groups of duplicate ids as text.
 
-    >>> copies_words([("A1", "B1"), ("A2", "B2")])
+    >>> duplicates_text([("A1", "B1"), ("A2", "B2")])
     'A1 = B1, A2 = B2'
     """
     shown = [" = ".join(group[:SHOWN]) for group in groups[:SHOWN]]

@@ -107,7 +107,7 @@ def simulate(
 
     Examples
     --------
-    >>> world = simulate(seed=1, n_accounts=20, months=6, mess=False)
+    >>> world = simulate(seed=1, n_accounts=20, months=6, with_errors=False)
     >>> len(world.tables["accounts"])
     20
     """

@@ -342,5 +342,5 @@ def test_without_a_limit_on_record_everybody_has_room(stand):
     bare = [{k: v for k, v in row.items() if k not in {"max_seats", "plan"}} for row in ROOM]
     tables = ROOMS | {"subscriptions": [{"product": None} | row for row in bare]}
     assert stand(tables, [date(2025, 3, 1)])["has_room"].all()
-    with pytest.raises(ConfigError, match=r"no plan to tell by"):
+    with pytest.raises(ConfigError, match=r"but subscriptions has no plan"):
         stand(tables, [date(2025, 3, 1)], GrowthRoom(top_plans=("top",)))
