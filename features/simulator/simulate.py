@@ -97,7 +97,7 @@ def simulate(
         Calendar months of history up to the month of `now`; at least 6.
     now : datetime
         Time of the export, UTC; no table has later rows.
-    mess : bool
+    with_errors : bool
         Add the data errors of real exports.
 
     Raises

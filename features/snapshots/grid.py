@@ -225,7 +225,7 @@ def daily_tables(
         target = workspace.state.daily / name
         wanted = {"identity": digest(info.identity, rates_print, identity, code)}
         if read_manifest(target) != wanted:
-            progress(f"{name}: daily table of {info.rows:,} rows")
+            progress(f"daily table {name} ({info.rows:,} rows)")
             rates = engine.read_parquet(loaded.tables["rates"].path) if rates_print else None
             table = to_daily(
                 name,

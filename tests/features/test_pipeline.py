@@ -81,7 +81,7 @@ def test_everything_is_there(template):
     joined = built.store.historical(frame, "churn", built.features.info)
     assert len(joined) == len(frame) == 4 * len(built.snapshots.days)
     assert joined["tenure_days"].notna().all()
-    order = ["accounts:", "putting", "journey:", "standing:", "feature store: declaring"]
+    order = ["accounts:", "daily table", "journey:", "standing:", "feature store: declaring"]
     order += ["feature store: loading", "labelling churn"]
     places = [next(i for i, words in enumerate(said) if words.startswith(start)) for start in order]
     assert places == sorted(places)

@@ -103,7 +103,7 @@ def test_dates_by_either_order():
     said = read_dates(pd.Series(["25/03/2025", "04/03/2025"]))
     assert said.at.dt.strftime("%m-%d").tolist() == ["03-25", "03-04"]
     assert said.is_day
-    with pytest.raises(SourceError, match="two ways.*03/04/2025") as asking:
+    with pytest.raises(SourceError, match="ambiguous.*03/04/2025") as asking:
         read_dates(pd.Series(["03/04/2025"]), name="when")
     assert "--day-first or --month-first" in asking.value.fix
     other = read_dates(pd.Series(["03/04/2025"]), name="when", proven=True)

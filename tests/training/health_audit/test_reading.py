@@ -45,7 +45,7 @@ def test_the_other_file_proves_that_the_day_stands_first(made, tmp_path):
 def test_what_no_file_proves_is_asked_about(made, tmp_path):
     scores, outcomes = first_of_months(made)
     scores = written(scores, "scored_on", "%d/%m/%Y")
-    with pytest.raises(SourceError, match="'scored_on' can be read in two ways") as caught:
+    with pytest.raises(SourceError, match="'scored_on' are ambiguous") as caught:
         made.run(tmp_path, scores, outcomes)
     assert caught.value.fix == "--day-first or --month-first says which"
     assert made.run(tmp_path, scores, outcomes, day_first=True).content is not None

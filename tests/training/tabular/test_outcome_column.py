@@ -65,7 +65,7 @@ def test_every_column_of_dates_is_named_at_once(bring, world):
     text = str(caught.value)
     assert "columns signed_on, first_seen, last_seen hold dates" in text
     assert "columns: {signed_on: drop, first_seen: drop, last_seen: drop}" in text
-    assert "the numbers of column 'odd' can be read in two ways" in text
+    assert "the numbers of column 'odd' are ambiguous" in text
 
 
 def test_amounts_and_dates_as_spreadsheets_write_them(bring, world):
