@@ -11,7 +11,7 @@ import pandas as pd
 from configs.schema.workspace import Workspace
 from features.online_vectors import matrix
 from features.pipeline import FeatureBuild
-from features.quality.modelling_hazards import find_duplicates, missing_accounts
+from features.quality.modelling_hazards import find_duplicates, tables_with_missing_accounts
 from features.quality.times import EDITED
 from features.signals import FAMILIES
 from features.signals.support import CANCELLATION_CATEGORIES, TICKETS
@@ -60,7 +60,7 @@ def gather_evidence(
         sources=_sources(built),
         book=_book(built),
         copies=copies,
-        missing=[item.words for item in missing_accounts(built.loaded)],
+        missing=[item.words for item in tables_with_missing_accounts(built.loaded)],
         clockless=clockless,
     )
 
