@@ -74,7 +74,7 @@ def read_dates(
             column.rename(name or str(column.name)), configured=given, day_first=proven
         )
     except SourceError as error:
-        fix = "set --day-first or --month-first" if "two ways" in error.what else error.fix
+        fix = "set --day-first or --month-first" if "ambiguous" in error.what else error.fix
         raise SourceError(error.what, where=error.where, fix=fix) from error
     at = read.values
     at = at.where((at >= EARLIEST) & (at < LATEST))
@@ -113,7 +113,7 @@ def read_numbers(column: pd.Series, given: Written | None = None) -> pd.Series:
     except SourceError as error:
         fix = "set --decimal-comma or --decimal-point"
         raise SourceError(
-            error.what, where=error.where, fix=fix if "two ways" in error.what else error.fix
+            error.what, where=error.where, fix=fix if "ambiguous" in error.what else error.fix
         ) from error
 
 
