@@ -93,9 +93,9 @@ def test_labels_that_contradict_themselves_are_refused(frame):
     rows = frame.rows[["entity_id", "as_of", "label"]]
     check_unique(rows, "here", fix="there")
     other = rows.iloc[:2].assign(label=1 - rows["label"].iloc[:2])
-    with pytest.raises(DataError, match="contradict themselves: 2 accounts.*a00000, a00001"):
+    with pytest.raises(DataError, match="contradictory labels: 2 accounts.*a00000, a00001"):
         check_unique(pd.concat([rows, other]), "here", fix="there")
-    with pytest.raises(DataError, match="4 rows share their account and moment"):
+    with pytest.raises(DataError, match="4 rows have the same account and as_of"):
         check_unique(pd.concat([rows, rows.iloc[:2]]), "here", fix="there")
 
 

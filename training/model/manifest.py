@@ -143,4 +143,5 @@ class ModelManifest(ManifestPart):
 
     def changed(self, **values: Any) -> ModelManifest:
         """Return a copy with other values, by attribute or by key on disk."""
-        return ModelManifest.from_dict({**self.to_dict(), **ModelManifest(**values).to_dict()})
+        new = ModelManifest(**values)
+        return self.model_copy(update={name: getattr(new, name) for name in new.model_fields_set})

@@ -40,7 +40,7 @@ class ManifestPart(BaseModel):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON content under the keys on disk: exactly the keys that were given."""
-        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True, warnings=False)
 
 
 @dataclass(frozen=True)

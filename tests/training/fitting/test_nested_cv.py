@@ -62,7 +62,7 @@ def test_what_a_fold_is_tested_on_chooses_nothing(snapshot, small):
     assert chosen[0] == chosen[1]
     raw = np.linspace(-3, 0, len(fold.test))
     inside = [
-        nested_cv.calibration_inside(one.take(fold.train), LINEAR, seed=1)(raw)
+        nested_cv.inner_calibration(one.take(fold.train), LINEAR, seed=1)(raw)
         for one in (snapshot, turned)
     ]
     np.testing.assert_array_equal(inside[0], inside[1])
@@ -74,7 +74,7 @@ def test_each_fold_is_calibrated_by_its_own_training_rows(snapshot, small):
     found = scored_forward(snapshot, folds, plan)
     for fold in folds.folds:
         here = (found["fold"] == fold.number).to_numpy()
-        inside = nested_cv.calibration_inside(snapshot.take(fold.train), LINEAR, LINEAR.seeds[0])
+        inside = nested_cv.inner_calibration(snapshot.take(fold.train), LINEAR, LINEAR.seeds[0])
         wanted = sigmoid(inside(found.loc[here, "raw"].to_numpy()))
         np.testing.assert_allclose(found.loc[here, "p_model"], wanted, rtol=1e-12)
 
