@@ -22,7 +22,7 @@ from serving.ledger.score_rows import ScoreRow
 from serving.ledger.shadow_scoring import shadow_rows
 from serving.online.release_loader import LoadedRelease
 from serving.scoring.answer import Answer
-from serving.scoring.scorer import Scorer
+from serving.scoring.scorer import Scorer, status_answer
 
 logger = logging.getLogger("bellwether.serving")
 
