@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
@@ -16,8 +17,11 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SHIPPED = ("configs", "features", "training", "serving", "bellwether.py")
-BENCHES = ("training/bench", "serving/bench")
+BENCHES = ("tests/benchmarks",)
 OWN = {"configs", "features", "training", "serving", "bellwether", "tests"}
+
+NEEDED_BY = {"python-multipart": ("serving/pages", "Form")}
+"""Declared packages that another library imports, and where ours asks for it."""
 
 THROUGH = {"cryptography": "pyjwt", "jsonschema-rs": "schemathesis"}
 """Imported by tests, and brought by an extra or the interface of a declared package."""
@@ -54,9 +58,18 @@ def named(requirements: Iterable[str]) -> set[str]:
     return {plain(item) for item in requirements}
 
 
-RUNTIME = named(DECLARED["project"]["dependencies"])
-DEV = named(DECLARED["project"]["optional-dependencies"]["dev"])
-AUDIT = named(DECLARED["dependency-groups"]["audit"])
+def extra(name: str) -> set[str]:
+    """Return what an extra installs, with the dependencies of every installation."""
+    found = named(DECLARED["project"]["dependencies"])
+    for line in DECLARED["project"]["optional-dependencies"][name]:
+        inner = re.fullmatch(r"bellwether-cs\[(\w+)\]", line)
+        found |= extra(inner[1]) if inner else {plain(line)}
+    return found
+
+
+AUDIT, SERVE, RUNTIME = extra("audit"), extra("serve"), extra("train")
+DEV = extra("dev") - RUNTIME
+TRAINING_ONLY = RUNTIME - SERVE
 EXTRA = named(
     line
     for line in (ROOT / "requirements-extra.in").read_text().splitlines()
@@ -103,11 +116,7 @@ def _provider(top: str, module: str) -> str:
     return plain(top) if plain(top) in providers else providers[0]
 
 
-def is_bench(path: Path) -> bool:
-    return any(path.is_relative_to(ROOT / bench) for bench in BENCHES)
-
-
-SHIPPED_USE = used(path for path in files(*SHIPPED) if not is_bench(path))
+SHIPPED_USE = used(files(*SHIPPED))
 BENCH_USE = used(files(*BENCHES))
 TEST_USE = used(files("tests"))
 
@@ -128,8 +137,9 @@ def test_benchmarks_and_tests_import_only_what_a_developer_has():
 
 
 def test_what_is_declared_is_imported_by_what_is_shipped():
-    unused = RUNTIME - set(SHIPPED_USE)
-    assert unused == set()
+    for place, word in NEEDED_BY.values():
+        assert any(word in path.read_text(encoding="utf-8") for path in files(place))
+    assert RUNTIME - set(SHIPPED_USE) - set(NEEDED_BY) == set()
 
 
 def test_what_developers_install_is_used():
@@ -155,10 +165,10 @@ def test_what_developers_install_is_used():
     assert unused == set()
 
 
-def test_the_light_install_declares_what_an_audit_imports():
-    """Modules that `bellwether audit` reaches, followed through our own imports."""
+def reached(*starts: str) -> set[Path]:
+    """Return modules with all of ours that are imported when they are, at any depth."""
     seen: set[Path] = set()
-    waiting = [ROOT / "training/health_audit/run.py"]
+    waiting = [ROOT / start for start in starts]
     while waiting:
         path = waiting.pop()
         if path in seen:
@@ -167,9 +177,36 @@ def test_the_light_install_declares_what_an_audit_imports():
         for module in _of_ours(path.read_text(encoding="utf-8")):
             base = ROOT / module.replace(".", "/")
             waiting += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
-    lacking = set(used(seen, _at_the_top)) - AUDIT
+    return seen
+
+
+def test_the_base_install_declares_what_an_audit_imports():
+    seen = reached("training/health_audit/run.py")
     assert len(seen) > 10
-    assert lacking == set()
+    assert set(used(seen, _at_the_top)) - AUDIT == set()
+
+
+def test_the_serve_extra_declares_what_the_service_imports():
+    seen = reached("serving/service.py", "serving/api/app.py", "serving/pages/routes.py")
+    assert len(seen) > 60
+    assert set(used(seen, _at_the_top)) - SERVE == set()
+
+
+def test_the_service_runs_without_the_packages_of_training():
+    code = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"mlflow", "optuna", "sklearn", "shap", "matplotlib", "pandera"}:
+            raise ImportError(f"{name} is not in the serve extra")
+sys.meta_path.insert(0, Blocked())
+import serving.api.app, serving.pages.routes, serving.service
+"""
+    assert {"mlflow", "optuna", "scikit-learn", "shap"} <= TRAINING_ONLY
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def _at_the_top(source: str) -> Iterator[tuple[str, str]]:

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 from urllib.parse import urlsplit
 
 import duckdb
-import psycopg
-from psycopg import sql as pg
 
-from configs.runtime.errors import ConfigError, SourceError, UnavailableError, did_you_mean
+from configs.runtime.errors import ConfigError, SourceError, did_you_mean
 from configs.schema.company import Input
 from configs.schema.workspace import Workspace
 from features.sources.files.sql import ROW, duckdb_errors, ident, literal, open_duckdb
-
-PG_TYPES = {
-    "bool": "BOOLEAN",
-    "int2": "BIGINT",
-    "int4": "BIGINT",
-    "int8": "BIGINT",
-    "float4": "DOUBLE",
-    "float8": "DOUBLE",
-    "numeric": "DOUBLE",
-    "date": "DATE",
-    "timestamp": "TIMESTAMP",
-    "timestamptz": "TIMESTAMPTZ",
-}
-"""PostgreSQL types that are kept; all others are read as text."""
 
 
 def connection_url(workspace: Workspace, name: str, item: Input) -> str:
@@ -91,14 +73,7 @@ def database_fingerprint(workspace: Workspace, name: str, item: Input) -> TableF
             query = f"SELECT count(*), coalesce(sum(hash(t)::HUGEINT), 0)::VARCHAR FROM {table} t"
             row = connection.execute(query).fetchone()
     else:
-        with _postgres(url, name, item) as session:
-            _require_table(session, name, item)
-            row = session.execute(
-                pg.SQL(
-                    "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)), 0)::text "
-                    "FROM {} t"
-                ).format(_pg_table(item))
-            ).fetchone()
+        row = _postgres().fingerprint(url, name, item)
     assert row is not None
     return TableFingerprint(item.table, int(row[0]), str(row[1]))
 
@@ -117,7 +92,7 @@ def stage_database(
         str(connection.execute("SELECT current_setting('temp_directory')").fetchall()[0][0])
     )
     file = folder / f"{name}.csv"
-    types = _copy_from_postgres(url, name, item, file)
+    types = _postgres().copy_table(url, name, item, file)
     columns = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in (*types, f"{ROW}_end"))
     shown = ", ".join(f"CAST({ident(c)} AS {t}) AS {ident(c)}" for c, t in types.items())
     connection.execute(
@@ -148,9 +123,9 @@ def _attach(
             [alias],
         ).fetchall()
     ]
-    schema, table = _schema_and_table(item, "main")
+    schema, table = schema_and_table(item, "main")
     if f"{schema}.{table}" not in known:
-        raise _no_table(name, item, f"{schema}.{table}", known)
+        raise no_table(name, item, f"{schema}.{table}", known)
     return f"{ident(alias)}.{ident(schema)}.{ident(table)}"
 
 
@@ -167,12 +142,14 @@ def _file_of(workspace: Workspace, item: Input, url: str) -> Path:
     return file
 
 
-def _schema_and_table(item: Input, default: str) -> tuple[str, str]:
+def schema_and_table(item: Input, default: str) -> tuple[str, str]:
+    """Return the schema and the table of an input; the schema is `default` if it names none."""
     schema, _, table = str(item.table).rpartition(".")
     return schema or default, table
 
 
-def _no_table(name: str, item: Input, wanted: str, known: list[str]) -> SourceError:
+def no_table(name: str, item: Input, wanted: str, known: list[str]) -> SourceError:
+    """Return the error for a table that a connection does not have, with the tables it has."""
     hint = did_you_mean(wanted, known)
     return SourceError(
         f"connection {item.connection} has no table {wanted}; "
@@ -182,75 +159,13 @@ def _no_table(name: str, item: Input, wanted: str, known: list[str]) -> SourceEr
     )
 
 
-def _pg_table(item: Input) -> pg.Identifier:
-    return pg.Identifier(*_schema_and_table(item, "public"))
-
-
-@contextmanager
-def _postgres(url: str, name: str, item: Input) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-    """Open a read-only session on one snapshot of the database."""
-    session = _connect(url, name, item)
+def _postgres() -> ModuleType:
+    """Import the PostgreSQL reader, whose driver is in the extra ``postgres``."""
     try:
-        session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        session.read_only = True
-        session.execute("SET TIME ZONE 'UTC'")
-        session.execute("SET DateStyle = 'ISO, YMD'")
-        yield session
-    except psycopg.Error as error:
-        raise SourceError(
-            f"table {item.table} of connection {item.connection} cannot be read: "
-            f"{str(error).strip().splitlines()[0]}",
-            where=f"inputs.{name}",
-            fix="grant SELECT on it to the user of the connection",
-        ) from error
-    finally:
-        session.close()
-
-
-def _connect(url: str, name: str, item: Input) -> psycopg.Connection[tuple[Any, ...]]:
-    try:
-        return psycopg.connect(url.replace("+psycopg", "", 1), connect_timeout=10)
-    except psycopg.ProgrammingError:
-        # Not chained: the driver's message repeats the URL with its password.
+        from features.sources.files import postgres
+    except ModuleNotFoundError as error:
         raise ConfigError(
-            f"the URL of connection {item.connection} is not valid",
-            where=f"BELLWETHER_CONNECTION_{str(item.connection).upper()}",
-            fix="write it as postgresql://USER@HOST/DATABASE",
-        ) from None
-    except psycopg.OperationalError as error:
-        raise UnavailableError(
-            # The driver's message names host and user but never the password.
-            f"connection {item.connection} does not answer: {str(error).strip().splitlines()[0]}",
-            where=f"inputs.{name}.connection",
-            fix=f"check BELLWETHER_CONNECTION_{str(item.connection).upper()} and the server",
+            f"PostgreSQL connections need the package {error.name}, which is not installed",
+            fix="pip install 'bellwether-cs[postgres]'",
         ) from error
-
-
-def _require_table(session: psycopg.Connection[tuple[Any, ...]], name: str, item: Input) -> None:
-    rows = session.execute(
-        "SELECT table_schema || '.' || table_name FROM information_schema.tables "
-        "WHERE table_schema NOT IN ('pg_catalog', 'information_schema') ORDER BY 1"
-    ).fetchall()
-    known = [str(row[0]) for row in rows]
-    wanted = ".".join(_schema_and_table(item, "public"))
-    if wanted not in known:
-        raise _no_table(name, item, wanted, known)
-
-
-def _copy_from_postgres(url: str, name: str, item: Input, file: Path) -> dict[str, str]:
-    """Stream a table into a CSV file and return column → DuckDB type."""
-    table = _pg_table(item)
-    with _postgres(url, name, item) as session:
-        _require_table(session, name, item)
-        description = session.execute(pg.SQL("SELECT * FROM {} LIMIT 0").format(table)).description
-        registry = psycopg.adapters.types
-        types = {}
-        for column in description or []:
-            known = registry.get(column.type_code)
-            types[column.name] = PG_TYPES.get(known.name if known else "", "VARCHAR")
-        # The additional column prevents empty lines for rows of one empty value.
-        copy = pg.SQL("COPY (SELECT *, 1 FROM {}) TO STDOUT (FORMAT csv)").format(table)
-        with session.cursor().copy(copy) as stream, file.open("wb") as handle:
-            for block in stream:
-                handle.write(block)
-    return types
+    return postgres

@@ -1,0 +1,116 @@
+"""PostgreSQL tables as inputs: fingerprint and copy, each in one read-only snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql as pg
+
+from configs.runtime.errors import ConfigError, SourceError, UnavailableError
+from configs.schema.company import Input
+from features.sources.files.databases import no_table, schema_and_table
+
+PG_TYPES = {
+    "bool": "BOOLEAN",
+    "int2": "BIGINT",
+    "int4": "BIGINT",
+    "int8": "BIGINT",
+    "float4": "DOUBLE",
+    "float8": "DOUBLE",
+    "numeric": "DOUBLE",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP",
+    "timestamptz": "TIMESTAMPTZ",
+}
+"""PostgreSQL types that are kept; all others are read as text."""
+
+
+def fingerprint(url: str, name: str, item: Input) -> tuple[int, str]:
+    """Return the row count and an order-independent hash of a table."""
+    with _session(url, name, item) as session:
+        _require_table(session, name, item)
+        row = session.execute(
+            pg.SQL(
+                "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)), 0)::text FROM {} t"
+            ).format(_pg_table(item))
+        ).fetchone()
+    assert row is not None
+    return int(row[0]), str(row[1])
+
+
+def copy_table(url: str, name: str, item: Input, file: Path) -> dict[str, str]:
+    """Stream a table into a CSV file and return column → DuckDB type."""
+    table = _pg_table(item)
+    with _session(url, name, item) as session:
+        _require_table(session, name, item)
+        description = session.execute(pg.SQL("SELECT * FROM {} LIMIT 0").format(table)).description
+        registry = psycopg.adapters.types
+        types = {}
+        for column in description or []:
+            known = registry.get(column.type_code)
+            types[column.name] = PG_TYPES.get(known.name if known else "", "VARCHAR")
+        # The additional column prevents empty lines for rows of one empty value.
+        copy = pg.SQL("COPY (SELECT *, 1 FROM {}) TO STDOUT (FORMAT csv)").format(table)
+        with session.cursor().copy(copy) as stream, file.open("wb") as handle:
+            for block in stream:
+                handle.write(block)
+    return types
+
+
+def _pg_table(item: Input) -> pg.Identifier:
+    return pg.Identifier(*schema_and_table(item, "public"))
+
+
+@contextmanager
+def _session(url: str, name: str, item: Input) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    """Open a read-only session on one snapshot of the database."""
+    session = _connect(url, name, item)
+    try:
+        session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        session.read_only = True
+        session.execute("SET TIME ZONE 'UTC'")
+        session.execute("SET DateStyle = 'ISO, YMD'")
+        yield session
+    except psycopg.Error as error:
+        raise SourceError(
+            f"table {item.table} of connection {item.connection} cannot be read: "
+            f"{str(error).strip().splitlines()[0]}",
+            where=f"inputs.{name}",
+            fix="grant SELECT on it to the user of the connection",
+        ) from error
+    finally:
+        session.close()
+
+
+def _connect(url: str, name: str, item: Input) -> psycopg.Connection[tuple[Any, ...]]:
+    try:
+        return psycopg.connect(url.replace("+psycopg", "", 1), connect_timeout=10)
+    except psycopg.ProgrammingError:
+        # Not chained: the driver's message repeats the URL with its password.
+        raise ConfigError(
+            f"the URL of connection {item.connection} is not valid",
+            where=f"BELLWETHER_CONNECTION_{str(item.connection).upper()}",
+            fix="write it as postgresql://USER@HOST/DATABASE",
+        ) from None
+    except psycopg.OperationalError as error:
+        raise UnavailableError(
+            # The driver's message names host and user but never the password.
+            f"connection {item.connection} does not answer: {str(error).strip().splitlines()[0]}",
+            where=f"inputs.{name}.connection",
+            fix=f"check BELLWETHER_CONNECTION_{str(item.connection).upper()} and the server",
+        ) from error
+
+
+def _require_table(session: psycopg.Connection[tuple[Any, ...]], name: str, item: Input) -> None:
+    rows = session.execute(
+        "SELECT table_schema || '.' || table_name FROM information_schema.tables "
+        "WHERE table_schema NOT IN ('pg_catalog', 'information_schema') ORDER BY 1"
+    ).fetchall()
+    known = [str(row[0]) for row in rows]
+    wanted = ".".join(schema_and_table(item, "public"))
+    if wanted not in known:
+        raise no_table(name, item, wanted, known)
