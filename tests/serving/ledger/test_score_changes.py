@@ -176,7 +176,7 @@ def test_an_earlier_model_that_was_tampered_with_splits_nothing(
 
 def test_the_page_tells_what_changed(serving, client_for, earlier):
     page = client_for(serving).get(f"/accounts/{earlier[0].entity_id}").text
-    assert "What changed" in page
+    assert "Change since the previous score" in page
     assert "Up from" in page
 
 
