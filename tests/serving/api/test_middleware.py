@@ -95,7 +95,7 @@ def test_an_answer_that_does_not_begin_is_a_problem(monkeypatch):
     answer = asyncio.run(ask())
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
-    assert "no answer within" in answer.json()["detail"]
+    assert "no response within" in answer.json()["detail"]
 
 
 def test_a_long_answer_may_go_on_once_it_has_begun(monkeypatch):

@@ -71,10 +71,10 @@ def test_a_key_is_shown_once_and_kept_hashed(store):
 
 def test_a_wrong_an_unknown_and_an_expired_key_are_refused(store):
     key = store.create("crm", ["read"], NOW, 30)
-    assert "none of ours" in refused(store, key[:-2] + "zz", NOW)
-    assert "none of ours" in refused(store, "bw_nobody_x", NOW)
-    assert "none of ours" in refused(store, "bw_", NOW)
-    assert "ended at" in refused(store, key, NOW + timedelta(days=31))
+    assert "unknown API key" in refused(store, key[:-2] + "zz", NOW)
+    assert "unknown API key" in refused(store, "bw_nobody_x", NOW)
+    assert "unknown API key" in refused(store, "bw_", NOW)
+    assert "expired at" in refused(store, key, NOW + timedelta(days=31))
 
 
 def test_a_rotated_key_works_beside_its_successor_for_a_while(store):
@@ -92,7 +92,7 @@ def test_a_revoked_key_ends_at_once_and_the_door_stays_shut(store):
     store.revoke(key.split("_")[1], NOW)
     refused(store, key, NOW)
     assert not ApiKeys(store.every()).is_empty
-    with pytest.raises(StateError, match="over already"):
+    with pytest.raises(StateError, match="expired or revoked"):
         store.revoke(key, NOW)
     with pytest.raises(StateError, match="does not exist"):
         store.rotate("nobody", NOW)
@@ -533,7 +533,7 @@ def test_a_browser_that_is_not_signed_in_is_told_what_to_do(guarded, client):
         assert page.status_code == 401, path
         assert page.headers["content-type"].startswith("text/html"), path
         assert page.headers["www-authenticate"].startswith("Bearer"), path
-        assert "Open the address your company gave you" in page.text
+        assert "Open the Bellwether address of your company" in page.text
         assert "Small" not in page.text, "nobody outside is told which company it is"
         assert "/portfolio" not in page.text
     assert client.get("/v1/scores", headers=BROWSER).json()["status"] == 401
@@ -543,10 +543,10 @@ def test_a_browser_without_a_role_or_a_scope_is_told_whom_to_ask(guarded, client
     named = {"X-Forwarded-Email": "eve", "X-Forwarded-Groups": "sales"}
     page = client.get("/", headers={**BROWSER, **named, "X-Bellwether-Proxy-Secret": PROXY})
     assert page.status_code == 403
-    assert "nobody has given you a role here" in page.text
+    assert "you have no role" in page.text
     page = client.get("/week", headers={**BROWSER, **bearer(guarded[1]["metrics"])})
     assert page.status_code == 403
-    assert "ask whoever runs the service for another role" in page.text
+    assert "ask your administrator for another role" in page.text
 
 
 def test_another_sites_page_may_not_send_anything(guarded, client):

@@ -176,7 +176,7 @@ def test_an_earlier_model_that_was_tampered_with_splits_nothing(
 
 def test_the_page_tells_what_changed(serving, client_for, earlier):
     page = client_for(serving).get(f"/accounts/{earlier[0].entity_id}").text
-    assert "What changed" in page
+    assert "Change since the previous score" in page
     assert "Up from" in page
 
 
@@ -251,4 +251,4 @@ def test_a_book_without_its_earlier_model_is_published_all_the_same(fresh, world
         run = score_book(fresh, world.release, ledger, later, told.append)
     table = read_table(run)
     assert pc.sum(pc.is_valid(table["churn_change"])).as_py() == 0
-    assert any("what changed cannot be told" in words for words in told)
+    assert any("no changes since the previous run" in words for words in told)

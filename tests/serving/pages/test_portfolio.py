@@ -156,7 +156,7 @@ def test_the_page_and_its_twin_say_the_same(client, shown):
     page = client.get("/portfolio").text
     body = client.get("/portfolio.json").json()
     assert body["total"]["lost"] == pytest.approx(shown["total"].lost)
-    assert "An account counts in every product it holds." in page
+    assert "An account counts in each of its products." in page
     lines = list(csv.DictReader(io.StringIO(client.get("/portfolio.csv").text)))
     told = [line for line in lines if line["dimension"] == "segment"]
     assert [line["name"] for line in told] == [item["name"] for item in body["groups"]["segment"]]

@@ -73,7 +73,7 @@ def test_renewals_models_and_outcomes_are_marked_where_they_fell(written):
     assert [(str(mark.day), mark.kind, mark.text) for mark in found.marks] == [
         ("2025-12-20", "renewal", "renewed"),
         ("2026-01-10", "outcome", "grew"),
-        ("2026-02-01", "model", "a new model, release release-b"),
+        ("2026-02-01", "model", "new model, release release-b"),
     ]
     assert (found.points[0].x, found.points[-1].x, found.top) == (0.0, WIDTH, 50)
     assert found.points[0].y == round(HEIGHT * (1 - 10 / 50), 1)
