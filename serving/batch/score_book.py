@@ -102,7 +102,7 @@ class RecordedScore(TypedDict):
     logit: float
     band: str
     reasons: list[LedgerReason]
-    beside: LedgerExtras
+    extras: LedgerExtras
 
 
 @dataclass(frozen=True)
@@ -418,7 +418,7 @@ def _recorded(answer: Answer, part: Score) -> RecordedScore:
         "logit": part["logit"],
         "band": part["band"],
         "reasons": compact_reasons(part),
-        "beside": ledger_extras(answer, part),
+        "extras": ledger_extras(answer, part),
     }
 
 
@@ -534,7 +534,7 @@ def _keep(
                 features=vectors.rows.values[[position[entity] for entity in ids]],
                 reasons=[row["reasons"] for row in rows],
                 facts=[
-                    kept_facts(vectors.rows.facts[position[row["account_id"]]]) | row["beside"]
+                    kept_facts(vectors.rows.facts[position[row["account_id"]]]) | row["extras"]
                     for row in rows
                 ],
             )

@@ -47,7 +47,7 @@ def ledger_rows(
         part["score_id"] = score_id
         as_of = rows.as_of[i]
         assert as_of is not None  # a scored account has one
-        beside = ledger_extras(answers[i], part)
+        extras = ledger_extras(answers[i], part)
         made.append(
             ScoreRow(
                 score_id=score_id,
@@ -66,7 +66,7 @@ def ledger_rows(
                 feature_set=scorer.feature_hash,
                 reasons=compact_reasons(part),
                 channel=channel,
-                facts={**facts[i], **beside} if beside else facts[i],
+                facts={**facts[i], **extras} if extras else facts[i],
                 clock=now,
             )
         )

@@ -133,7 +133,7 @@ def account_router(answered: Answered) -> PageRouter:
         who = caller_of(request).name
         work = partial(context.account_context, answer, live, who, sees_all=sees_all)
         aside = await loop.run_in_executor(live.singles, work)
-        return page("account.html", **common(live, ""), **view(answer, changes), beside=aside)
+        return page("account.html", **common(live, ""), **view(answer, changes), around=aside)
 
     return router
 

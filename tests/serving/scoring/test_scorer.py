@@ -294,7 +294,7 @@ def test_the_page_says_that_rules_are_judgement(ruled):
         ("release_id", "listings", "weeks", "precedents", "history", "levels", "case")
     )
     nothing |= dict.fromkeys(("stage_words", "known_on", "is_old", "is_outside"))
-    around = {"company": "Small", "currency": "GBP", "notes": [], "here": "", "beside": nothing}
+    around = {"company": "Small", "currency": "GBP", "notes": [], "here": "", "around": nothing}
     around |= nothing
     shown = environment().get_template("account.html").render(**account_page(answer), **around)
     assert "the rules are not measured on your data" in shown
