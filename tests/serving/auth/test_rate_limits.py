@@ -50,7 +50,8 @@ def test_as_many_as_allowed_pass_in_a_minute_and_then_at_that_rate(limiter_of):
     limiter = limiter_of(requests_per_minute=30)
     assert n_allowed(limiter, CRM, 50, NOW) == 30
     assert n_allowed(limiter, ADA, 50, NOW) == 30, "each has their own"
-    with pytest.raises(ProblemError, match="the key 0a1b2c may send 30 requests per minute") as caught:
+    limit = "the key 0a1b2c may send 30 requests per minute"
+    with pytest.raises(ProblemError, match=limit) as caught:
         limiter.check(CRM, NOW)
     document = of_error(caught.value)
     assert (document["status"], document["type"]) == (429, "/v1/problems/rate-limited")
