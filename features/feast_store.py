@@ -42,7 +42,7 @@ REGISTRY, ONLINE = "registry.db", "online.db"
 """The embedded registry and online store, below the state's ``feast``: both can be made again."""
 
 CONFIG = "feature_store.yaml"
-"""What Feast's own tools read, below the state's ``feast``."""
+"""The file that Feast's own tools read, below the state's ``feast``."""
 
 CONFIG_HEAD = """\
 # The feature store of this company, for notebooks and the `feast` command:
@@ -55,20 +55,20 @@ CONFIG_HEAD = """\
 """
 
 CACHE_SECONDS = 60
-"""How long Feast's own tools may hold the registry: a load notes its beginning and end there."""
+"""Longest time Feast's own tools cache the registry: loads note their start and end there."""
 
 JOIN_KEY = "entity_id"
 FOREVER = timedelta(days=36500)
 RETRY_AFTER_SECONDS = (0.01, 0.03, 0.1, 0.3)
 
 VECTOR = "vector_"
-"""How names of vector views begin; no family is called so."""
+"""Prefix of the names of vector views; no family has it."""
 
 VECTOR_FIELDS = ("values", "past", "facts", "answer")
 """Fields of the vector view. Loading a book empties `answer`; a score run fills it."""
 
 _Found = tuple[datetime | None, dict[str, Any] | None]
-"""What Feast's online stores answer per entity: when, and Feast's values by field."""
+"""Answer of Feast's online stores per entity: the moment, and Feast's values by field."""
 
 
 class OnlineRow(NamedTuple):
@@ -77,7 +77,7 @@ class OnlineRow(NamedTuple):
     Attributes
     ----------
     as_of : datetime
-        The moment the values stand for, UTC.
+        The moment the values describe, UTC.
     values, past : bytes
         Little-endian float64.
     facts : bytes
@@ -95,18 +95,18 @@ class OnlineRow(NamedTuple):
 
 @dataclass(frozen=True)
 class OnlineRows:
-    """What the online store knows of some entities, in the order asked.
+    """Rows of the online store for some entities, in the order asked.
 
     Attributes
     ----------
     is_known : numpy.ndarray
         bool, whether the entity is in the store.
     values, past : numpy.ndarray
-        float64 (n, features), NaN where unknown; `past` as it stood about 12 weeks before.
+        float64 (n, features), NaN where unknown; `past` is about 12 weeks older.
     facts : list of dict
-        What is shown beside a score; empty for unknown entities.
+        Facts shown with a score; empty for unknown entities.
     as_of : list of datetime or None
-        The moment the values stand for, UTC.
+        The moment the values describe, UTC.
     """
 
     is_known: np.ndarray
@@ -361,7 +361,7 @@ class FeastStore:
                 f"the service {training_service(target)} returned {len(found):,} rows for "
                 f"{len(rows):,}, without {len(set(names) - set(found.columns))} features",
                 where=str(self._workspace.state.feast),
-                fix="delete this folder and run the same command again: it is made anew",
+                fix="delete this folder and run the same command again: it is rebuilt",
             )
         ordered = found.sort_values("_row")[names]
         return ordered.astype("float64").set_index(rows.index)
@@ -372,7 +372,7 @@ class FeastStore:
         is_embedded = not self._workspace.places.redis_url
         with _telling("the online store"):
             if is_embedded:
-                # Feast leaves it at a journal: while a large book is loaded, nobody reads then.
+                # Feast keeps the rollback journal, which blocks reads while a large book is loaded
                 _order(self._workspace.state.feast / ONLINE, "journal_mode=WAL")
             self._feast.materialize(
                 start_date=moment - timedelta(hours=1),
@@ -424,7 +424,7 @@ class FeastStore:
         answers : mapping of str to bytes
             Entity to its answer, of entities the online store holds as of `as_of`.
         as_of : datetime
-            The moment the vectors stand for, UTC.
+            The moment the vectors describe, UTC.
 
         Raises
         ------
@@ -507,7 +507,7 @@ class FeastStore:
         """Say whether the registry can be read and has a service for each target."""
         try:
             names = {item.name for item in self._feast.list_feature_services()}
-        except Exception:  # whatever is wrong with it is told when it is declared anew
+        except Exception:  # the next declaration reports the error
             return False
         return names >= {training_service(target) for target in targets}
 
@@ -545,7 +545,7 @@ def _patient_for_seconds(connection: str) -> str:
     limits = {
         "socket_connect_timeout": "1",
         "socket_timeout": "2",
-        "retry": "null",  # its own policy takes seconds to say that nobody listens
+        "retry": "null",  # its own policy takes seconds to report that no server answers
     }
     given = {part.split("=", 1)[0] for part in connection.split(",")}
     added = [f"{name}={value}" for name, value in limits.items() if name not in given]
@@ -554,7 +554,7 @@ def _patient_for_seconds(connection: str) -> str:
 
 @contextmanager
 def _telling(what: str) -> Iterator[None]:
-    """Silence what Feast prints, and tell what failed below it in our words."""
+    """Silence what Feast prints, and raise failures below it as errors of this package."""
     import redis
     import sqlalchemy
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -577,8 +577,8 @@ def _telling(what: str) -> Iterator[None]:
     except (DecodeError, sqlite3.DatabaseError) as error:
         raise StateError(
             f"{what} is damaged: {error}",
-            where="the folder feast of the state directory, or what stands in for it",
-            fix="delete the folder STATE/feast and run the same command again: it is made anew",
+            where="the folder feast of the state directory, or the store configured in its place",
+            fix="delete the folder STATE/feast and run the same command again: it is rebuilt",
         ) from error
 
 
@@ -605,7 +605,7 @@ def _is_database(path: Path) -> bool:
     try:
         with closing(sqlite3.connect(path, timeout=30)) as database:
             return database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
-    except sqlite3.OperationalError:  # somebody else has it: it is in use, and so no wreck
+    except sqlite3.OperationalError:  # another process uses it, so it is not damaged
         return True
     except sqlite3.DatabaseError:
         return False

@@ -1,7 +1,7 @@
-"""The book as vectors: what the online store serves for one account in one read.
+"""The book as vectors, which the online store serves for one account in one read.
 
-One row per entity at the book's as_of: the feature values in a fixed order, the same values as
-they stood before, and the facts that are shown beside a score. Peers are kept apart, one small
+One row per entity at the book's as_of: the feature values in a fixed order, the same values
+at an earlier moment, and the facts that are shown with a score. Peers are kept apart, one small
 table for the whole book.
 """
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from features.sources import Loaded
 
 PAST_DAYS = 84
-"""How long ago "before" is, in explanations."""
+"""Age in days of the earlier values in explanations."""
 
 LEAST_LIFE_DAYS = 28
 """Days an account must have lived for what has no window of its own to be compared with."""
@@ -54,7 +54,7 @@ SEAT_USE = "seat_use_28d"
 """The feature that says how full seats are where no allowance is recorded."""
 
 ACCOUNT_FACTS = ("name", "segment", "plan", "industry", "region", "parent_account_id", "owner_id")
-"""Attributes shown beside a score; without history they are never features."""
+"""Attributes shown with a score; without history they are never features."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def lived_through(values: np.ndarray, features: FeatureSet) -> np.ndarray:
     Parameters
     ----------
     values : numpy.ndarray
-        (accounts, features) as they stood at the earlier moment.
+        (accounts, features) at the earlier moment.
     features : FeatureSet
         Their windows; ``tenure_days`` among them says how old each account was.
     """
@@ -245,7 +245,7 @@ def _aligned_past(snapshots: Snapshots, features: FeatureSet, ids: np.ndarray) -
 
 
 def account_facts(snapshots: Snapshots, loaded: Loaded, ids: np.ndarray) -> pd.DataFrame:
-    """Return what is shown beside a score: one row per entity of `ids`, in that order.
+    """Return the facts shown with a score: one row per entity of `ids`, in that order.
 
     Columns: entity_id, status, tenure_days, arr, is_under_contract, renews_on, notice_on,
     days_to_notice, last_active_days, those of `ACCOUNT_FACTS` that the company has, and with an

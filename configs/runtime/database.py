@@ -29,11 +29,11 @@ from sqlalchemy.types import String, TypeDecorator, TypeEngine
 from configs.runtime.errors import ConfigError, UnavailableError
 
 BUSY_SECONDS = 30
-"""How long one writer waits for another before it gives up."""
+"""Longest wait of one writer for another; then it gives up."""
 
 _PATIENCE_MS = 1_000 * BUSY_SECONDS
 _LOOK_MS = 2
-"""How long SQLite itself waits for the write lock before it is asked again."""
+"""Wait of SQLite itself for the write lock, before it is asked again."""
 
 _WRITES = "bellwether_writes"
 

@@ -86,7 +86,7 @@ upkeep_table = Table(
     Column("due_at", UtcTime, nullable=False),
     PrimaryKeyConstraint("company", "step"),
 )
-"""How far compaction came, and when the service tidies next."""
+"""Progress of compaction, and the next time at which the service tidies."""
 
 books_table = Table(
     "score_books",

@@ -109,7 +109,7 @@ class Locations(Settings):
 
 
 class SignIn(Settings):
-    """How people sign in to the service: through a trusted proxy or an OpenID Connect issuer."""
+    """Sign-in of people to the service: through a trusted proxy or an OpenID Connect issuer."""
 
     proxy_secret: SecretStr = Field(
         SecretStr(""),

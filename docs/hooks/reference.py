@@ -46,7 +46,7 @@ HELP_NOISE = (
     r"\*\*Options\*\*:\n\n(?=\n)",
     r"\*\*Commands\*\*:\n\n(\* .*\n)+\n",
 )
-"""What Typer repeats for every command: the help option, and lists of shortened help texts."""
+"""Text that Typer repeats for every command: the help option, and lists of shortened help texts."""
 
 SIGNS = {1: "raises", -1: "lowers", 0: "free"}
 

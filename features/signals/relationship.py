@@ -157,7 +157,7 @@ FAMILY = Family(
                 lambda r: (r.as_of_day - r.left_day).min().cast("float64"),
                 empty=None,
             ),
-            "days since someone left",
+            "days since a contact left",
             "Days since a known person left.",
             "days",
             "relationship",

@@ -41,7 +41,7 @@ AccountId = Annotated[
 ]
 
 COMMIT_SECONDS = 10.0
-"""How long an answer waits for the ledger before it is withheld."""
+"""Longest wait of an answer for the ledger; then it is withheld."""
 
 
 def scores(get_live: GetLive, get_metrics: GetMetrics) -> APIRouter:

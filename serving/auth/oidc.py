@@ -1,7 +1,7 @@
 """People who sign in: named by a trusted proxy, or by an OpenID Connect token.
 
-Passwords are nobody's business here. Who they are comes from outside; what they may see is the
-company's to say (``access`` in company.yaml).
+The service stores no passwords. Identities come from outside; the company decides what each person
+may see (``access`` in company.yaml).
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ logger = logging.getLogger("bellwether.serving")
 
 PROXY_SECRET = "x-bellwether-proxy-secret"  # noqa: S105  the name of a header
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA")
-"""Signatures with a private key only: a shared secret could be made by whoever checks it."""
+"""Signatures with a private key only: with a shared secret, every verifier could sign."""
 
 _FAMILIES = {"RSA": ("RS", "PS"), "EC": ("ES",), "OKP": ("EdDSA",)}
 
 _MALFORMED = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
-"""What reading a token raises: the library checks signatures, not the types of every claim."""
+"""Errors of reading a token: the library checks signatures, not the types of every claim."""
 
 LEEWAY_SECONDS = 60
 FETCH_SECONDS = 5.0
 KEEP_SECONDS, AGAIN_SECONDS = 300.0, 15.0
-"""How long signing keys are trusted unasked, and how soon after a look an unknown key is a reason
-for another."""
+"""Lifetime of fetched signing keys, and the shortest pause before an unknown key causes another
+fetch."""
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -84,12 +84,12 @@ class SignInSessions:
         return ""
 
     def of_headers(self, headers: Headers) -> Caller | None:
-        """Return whom a trusted proxy names; None when no proxy speaks.
+        """Return the person a trusted proxy names; None when the request is not from the proxy.
 
         Raises
         ------
         ProblemError
-            The proxy's secret is wrong, or it names nobody.
+            The proxy's secret is wrong, or it names no user.
         """
         given, expected = once(headers, PROXY_SECRET), self._proxy_secret
         if given is None or not expected:
@@ -98,7 +98,7 @@ class SignInSessions:
             raise ProblemError("unauthenticated", "the proxy's secret is wrong")
         user = (once(headers, self._access.user_header) or "").strip()
         if not user:
-            raise ProblemError("unauthenticated", "the proxy names nobody")
+            raise ProblemError("unauthenticated", "the proxy names no user")
         if "," in user:  # two headers, joined on the way
             raise ProblemError(
                 "unauthenticated",
@@ -168,7 +168,7 @@ class SignInSessions:
             raise ProblemError("unauthenticated", "this is neither a key nor a token") from error
         if not self._places.oidc_jwks or key_id not in self._keys:
             self._is_wanting = True
-            raise ProblemError("unauthenticated", "the token is signed by nobody we know")
+            raise ProblemError("unauthenticated", "the token is signed with an unknown key")
         return self._keys[key_id]
 
     def _person(self, user: str, groups: Sequence[str]) -> Caller:

@@ -142,7 +142,7 @@ def caller_of(request: Request) -> Caller:
 def once(headers: Headers, name: str) -> str | None:
     """Return a header that says who asks; None when it is absent.
 
-    A proxy that adds a header beside the caller's own leaves two; which one is true cannot be told.
+    A proxy that adds its header to the caller's own leaves two; the true one is unknown.
 
     Raises
     ------

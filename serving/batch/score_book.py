@@ -306,7 +306,7 @@ def _as_text(row: ExportRow) -> str:
         rule: It fell
     >>> print(_as_text(row | {"reasons": [], "renews_on": None, "churn_verdict": "promotable"}))
      1. Acme (A-1): 31\xa0% (22 to 40\xa0%), high; expected loss £26,040 of £84,000 by 12 Mar 2026
-        no single reason stands out
+        no single reason is dominant
     """
     known = "".join(c if c.isprintable() else " " for c in str(row["name"] or ""))
     who = f"{known} ({row['account_id']})" if known else row["account_id"]
@@ -321,7 +321,7 @@ def _as_text(row: ExportRow) -> str:
     lines += [f"    rule: {text}" for text in row["churn_rules"] or ()]
     has_reasons = row["reasons"] or row["protections"] or row["churn_rung"] == "rates"
     if row["churn_risk"] is not None and not has_reasons and row["churn_verdict"] != "no_signal":
-        lines.append("    no single reason stands out")
+        lines.append("    no single reason is dominant")
     return "\n".join(lines)
 
 

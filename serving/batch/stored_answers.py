@@ -36,7 +36,7 @@ ROW_VALUES = (
     "reasons",
     "facts",
 )
-"""What is stored of a ledger row; the rest is of the request, the release or the vector."""
+"""Stored fields of a ledger row; the others come from the request, the release or the vector."""
 
 
 class StoredAnswer(NamedTuple):
@@ -150,7 +150,7 @@ class AnswerPublisher:
     now : datetime
         When it is scored.
     progress : callable
-        Is told of an outage.
+        Receives a message about an outage.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How results show themselves in a notebook: HTML tables, and charts by matplotlib."""
+"""Display of results in a notebook: HTML tables, and charts by matplotlib."""
 
 from __future__ import annotations
 

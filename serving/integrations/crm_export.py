@@ -38,7 +38,7 @@ class MappedField(BaseModel):
     is_key : bool
         Rows are matched by it.
     empty : str or None
-        Stands for what is not known; None takes the mapping's.
+        Text for unknown values; None takes the mapping's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,6 +1,6 @@
 """News sent to other systems: signed after Standard Webhooks, at least once, never lost.
 
-What is to be sent is kept in the ledger's database before the book that it tells of is published;
+Messages are stored in the ledger's database before the book they describe is published;
 workers send it (`serving.integrations.webhook_delivery`), again and again with growing pauses,
 until it is taken or given up as dead. Each endpoint is served by itself: one that is slow or broken
 holds up no other. A band that changed is news only when the move is larger than what is uncertain
@@ -51,7 +51,7 @@ AT_ONCE = 50
 """Messages to one endpoint that are read from the database together."""
 
 KEPT_DAYS = 90
-"""For so long what was delivered or given up is kept, so that the same book is told of once."""
+"""Days that delivered and dead messages are kept, so that each book is announced only once."""
 
 SECRET_BYTES = 24
 WAITING, DELIVERED, DEAD = "waiting", "delivered", "dead"
@@ -67,16 +67,16 @@ _HOST = re.compile(
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where news goes. The secret is hidden in its repr.
+    """One webhook endpoint. The secret is hidden in its repr.
 
     Attributes
     ----------
     name, url : str
-        Which; https, or http on this machine.
+        Its name and address; https, or http on this machine.
     events : tuple of str
-        What is sent.
+        Events that are sent.
     secret : bytes
-        What messages are signed with.
+        Key that signs the messages.
     """
 
     name: str
@@ -273,7 +273,7 @@ def announce_escalations(
         Everything escalated and still open, each with its ``event_id``: one that was kept before
         is left as it is, so that none is lost and none is sent twice.
     now : datetime
-        When they are told.
+        Time of the messages.
     """
     return _keep(workspace, lambda: [(ESCALATED, item) for item in escalations], "", now)
 
@@ -369,7 +369,7 @@ def _band_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[st
 
 
 class Outbox:
-    """What is to be sent for one company; `close` it."""
+    """Messages to be sent for one company; `close` it."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.company = workspace.company.name

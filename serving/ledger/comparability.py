@@ -1,8 +1,8 @@
-"""What a score was asked, and whether two scores may be compared: only if they were asked the same.
+"""Questions of scores: two scores may be compared only if they answer the same question.
 
 The chance that one renewal is lost and the chance that the next one is are answers to different
-questions, as are a renewal and the next 91 days. Their difference is no change of anything, so it
-is neither shown, nor sent, nor exported.
+questions, as are a renewal and the next 91 days. Their difference is not a change of the
+account, so it is neither shown, nor sent, nor exported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class ScoreQuestion:
-    """What a probability is the probability of.
+    """The event whose probability a score gives.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
-"""What others tell the service: what became of accounts, and whether a reason was any good.
+"""Outcomes of accounts and feedback on reasons, as callers report them.
 
-Kept in the ledger's database. Saying the same twice changes nothing; saying something else about
-the same thing is a conflict, told per item. `reported_outcomes` has the columns of the source table
+Kept in the ledger's database. A repeated report changes nothing; a different report of the same
+item is a conflict, returned per item. `reported_outcomes` has the columns of the source table
 ``outcomes``, so training's labels can be built from it like from any other table.
 """
 
@@ -24,29 +24,29 @@ from configs.schema.workspace import Workspace
 from serving.http.problems import ProblemError
 
 OUTCOMES = {"churned": "churn", "contracted": "contraction", "expanded": "expansion", "renewed": ""}
-"""What can be reported, and the outcome of the source contract it stands for; a renewal is none."""
+"""Outcomes that can be reported, with those of the source contract; a renewal has none."""
 
 VERDICTS = ("useful", "wrong", "known")
 KEPT = timedelta(days=7)
-"""How long an Idempotency-Key is remembered."""
+"""Lifetime of an Idempotency-Key."""
 
 RECORDED, KNOWN, CONFLICT = "recorded", "known", "conflict"
 
 
 @dataclass(frozen=True)
 class ReportedOutcome:
-    """What became of an account. One per (account_id, outcome, decided_on).
+    """Reported outcome of an account. One per (account_id, outcome, decided_on).
 
     Attributes
     ----------
     account_id : str
-        Who.
+        The account.
     outcome : str
         A key of `OUTCOMES`.
     decided_on, effective_on : str
         ISO 8601 days: when it was decided, and when revenue stops or starts.
     reason : str or None
-        Theirs, in their words.
+        The customer's reason, in their words.
     """
 
     account_id: str
@@ -58,16 +58,16 @@ class ReportedOutcome:
 
 @dataclass(frozen=True)
 class Feedback:
-    """What somebody who knows the account says of a reason.
+    """Verdict of a person who knows the account on a reason.
 
     Attributes
     ----------
     score_id, account_id, reason_code : str
-        Which reason of which score.
+        The reason, and its score.
     verdict : str
         One of `VERDICTS`.
     note : str or None
-        Why.
+        Explanation of the verdict.
     """
 
     score_id: str
@@ -78,7 +78,7 @@ class Feedback:
 
 
 class FeedbackStore:
-    """What was told of one company; threads share it, `close` it."""
+    """Reports and feedback of one company; threads share it, `close` it."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.company = workspace.company.name
@@ -119,7 +119,7 @@ class FeedbackStore:
     def record_outcomes(
         self, items: Sequence[ReportedOutcome], by: str, now: datetime
     ) -> list[str]:
-        """Keep what became of accounts; return per item `RECORDED`, `KNOWN` or `CONFLICT`."""
+        """Keep outcomes of accounts; return per item `RECORDED`, `KNOWN` or `CONFLICT`."""
         records = [
             {"company": self.company, **asdict(item), "reported_by": by, "known_at": now}
             for item in items
@@ -128,7 +128,7 @@ class FeedbackStore:
         return self._record(outcomes_table, key, records, but=("reported_by", "known_at"))
 
     def record_feedback(self, items: Sequence[Feedback], by: str, now: datetime) -> list[str]:
-        """Keep what somebody says of reasons; return per item `RECORDED` or `KNOWN`."""
+        """Keep verdicts on reasons; return per item `RECORDED` or `KNOWN`."""
         records = [
             {"company": self.company, **asdict(item), "given_by": by[:200], "given_at": now}
             for item in items
@@ -157,7 +157,7 @@ class FeedbackStore:
         return [dict(row) for row in rows]
 
     def said(self, account_id: str, by: str) -> dict[str, tuple[str, datetime]]:
-        """Return what somebody last said of an account's reasons: code → verdict and when."""
+        """Return a person's last verdicts on an account's reasons: code → verdict and its time."""
         table = feedback_table
         query = select(table.c.reason_code, table.c.verdict, table.c.given_at).where(
             table.c.company == self.company,
@@ -215,4 +215,4 @@ class FeedbackStore:
 
 
 _BY_RACE = ("effective_on", "reason", "account_id")
-"""Where two callers report the same at the same moment, the first one's words are kept."""
+"""Columns kept from the first caller where two report the same at the same moment."""

@@ -19,7 +19,7 @@ KEPT_BUNDLES = 8
 
 
 class ModelArchive:
-    """What answered earlier. Threads may share one.
+    """Releases and bundles of earlier scores. Threads may share one.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What became of past scores: labelled under the contract they were made under, once it is known.
+"""Outcomes of past scores: labelled under the contract of each score, once they are known.
 
 A score is judged by the definition of its own release, which the company may have changed since:
 horizon, margin, grace. A row is labelled only when its whole window is observed, leavers included.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from features.sources import Loaded
 
 OPEN_DAYS = 800
-"""Books older than this are not asked about again: who has no label by then gets none."""
+"""Books older than this are not labelled again: an account without a label by then gets none."""
 
 Progress = Callable[[str], None]
 
@@ -52,7 +52,7 @@ def join_outcomes(
     now: datetime,
     progress: Progress = lambda _: None,
 ) -> int:
-    """Label the accounts of past books whose windows are over, and record it beside the scores.
+    """Label the accounts of past books whose windows are over, and record the labels.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def join_outcomes(
     now : datetime
         The clock.
     progress : callable
-        Is told what could not be labelled, and what was.
+        Receives messages about what was labelled and what could not be.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def join_outcomes(
         try:
             frame = _labels(workspace, loaded, target, contracts[identity], books, now)
         except BellwetherError as error:
-            progress(f"{target}: outcomes of past scores cannot be told: {error.what}")
+            progress(f"{target}: outcomes of past scores cannot be determined: {error.what}")
             continue
         n_new += _record(ledger, identity, books, frame, now)
     if n_new:

@@ -55,7 +55,7 @@ class Replay:
 
     @property
     def words(self) -> str:
-        """What came of it, for people."""
+        """The result of the replay in words."""
         if self.mistakes:
             return "NOT reproduced: " + "; ".join(self.mistakes)
         if self.is_identical:

@@ -1,10 +1,10 @@
-"""How the ledger stays small: what scores share is kept once, and what is old enough is removed.
+"""Retention in the ledger: content that scores share is kept once, and old content is removed.
 
 A score asked for ten times a second has ten rows a second, and all but their ids and instants is
 the same. Compaction moves vectors, reasons and facts of older scores to where each is kept once and
-compressed; nothing is lost by it. What is removed, and when, the company decides
-(`configs.schema.company.Retention`); a score whose outcome is open stays, unless it is told
-otherwise.
+compressed; nothing is lost by it. The company decides what is removed, and
+when (`configs.schema.company.Retention`); a score whose outcome is open stays, unless the company
+chooses otherwise.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ SETTLING_DAYS = 31
 """After the end of a score's window and the grace of a late renewal: outcomes come in late."""
 
 EVERY = timedelta(hours=1)
-"""How often the service tidies the ledger; one worker of all that share it does."""
+"""Pause between two tidyings of the ledger; one of the workers that share it does them."""
 
 TIDY, COMPACTED = "tidy", "compacted"
 
 
 @dataclass(frozen=True)
 class RetentionResult:
-    """What tidying did to a ledger.
+    """Counts of what one tidying changed in a ledger.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class RetentionResult:
 
     @property
     def words(self) -> str:
-        """What was done, for people."""
+        """The counts in words."""
         return (
             f"{self.compacted:,} scores compacted, {self.vectors:,} vectors and reasons removed, "
             f"{self.removed:,} scores removed, {self.kept_open:,} kept because their outcome is "

@@ -35,7 +35,7 @@ class RunReader:
 
     @property
     def company(self) -> str:
-        """Whose runs."""
+        """Name of the company whose runs are read."""
         return self.scores.company
 
     def every(self, *, channel: str | None = None) -> list[BookEntry]:

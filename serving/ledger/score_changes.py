@@ -1,4 +1,4 @@
-"""What changed since an account's last score: the exact parts, in numbers and in words."""
+"""Changes since an account's last score: the exact parts, in numbers and in words."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PART_WORDS = {
     "model": "another version of the model",
     "calibration": "another calibration of the model",
 }
-"""What moves a score beside themes, in words."""
+"""Parts of a change that are not themes, in words."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ class CurrentScore:
     Attributes
     ----------
     bundle, sha : Bundle, str
-        What gave them.
+        The bundle that computed them.
     matrix : numpy.ndarray
         (rows, features) encoded.
     logit : numpy.ndarray
         (rows,) as served.
     as_of : sequence of datetime
         The prediction moments.
-    questions : sequence of Question
-        What was asked.
+    questions : sequence of ScoreQuestion
+        The question of each score.
     """
 
     bundle: Bundle
@@ -63,7 +63,7 @@ class CurrentScore:
 
 
 def asked_of(archive: ModelArchive, row: ScoreRow, contract: Mapping[str, Any]) -> ScoreQuestion:
-    """Return what a score in the ledger was asked.
+    """Return the question of a score in the ledger.
 
     Parameters
     ----------
@@ -72,8 +72,8 @@ def asked_of(archive: ModelArchive, row: ScoreRow, contract: Mapping[str, Any]) 
     row : ScoreRow
         Its facts say whether there was a renewal ahead.
     contract : mapping
-        The present label contract: it fills what the score's own release does not say, and stands
-        for a release that is no longer kept.
+        The present label contract: it fills gaps in that of the score's own release, and replaces
+        that of a release that is no longer kept.
     """
     if not row.facts:
         return ScoreQuestion("unknown", row.as_of.date())
@@ -109,7 +109,7 @@ def present_of(archive: ModelArchive, rows: Sequence[ScoreRow]) -> CurrentScore:
 
 @dataclass(frozen=True)
 class ComparedScores:
-    """Some present scores beside earlier ones of one release.
+    """Some present scores compared with earlier ones of one release.
 
     Attributes
     ----------
@@ -261,7 +261,7 @@ def change_text(changes: ScoreChange, row: int, since: datetime) -> str:
     if not changes.is_clear[row]:
         return (
             f"no clear change since {since_day}: {then} then, {now} now, "
-            "within what the model can tell apart"
+            "within the precision of the model"
         )
     sizes = printed_sizes(changes, row)
     strongest = sorted(sizes, key=lambda part: -abs(part[1]))
@@ -345,7 +345,7 @@ class _Facts:
         )
 
     def circumstances(self) -> list[dict[str, Any]]:
-        """Return the strongest that nobody acts on."""
+        """Return the strongest that no action can change."""
         return self._strongest(
             i for i, item in enumerate(self.bundle.info) if is_circumstance(item)
         )

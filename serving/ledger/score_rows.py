@@ -135,14 +135,14 @@ class BookScores:
 
 @dataclass(frozen=True, slots=True)
 class RecordedOutcome:
-    """What became of one prediction moment.
+    """Outcome at one prediction moment.
 
     One row per (entity, target, as_of, contract, known_at).
 
     Attributes
     ----------
     entity_id, target : str
-        Whose outcome.
+        The entity and the target it belongs to.
     as_of : datetime
         The prediction moment it answers.
     label : int
@@ -191,7 +191,7 @@ class BookEntry:
 
 @dataclass(frozen=True)
 class JudgedScore:
-    """Scores of books beside what became of them: columns of equal length.
+    """Scores of books with their outcomes: columns of equal length.
 
     One row per entity, moment and bundle: where a moment was scored twice, the last counts.
 

@@ -29,7 +29,7 @@ NO_FACTS = "kept by an earlier version, without the facts its window follows fro
 def served_record(
     workspace: Workspace, loaded: Loaded, now: datetime, progress: Progress = lambda _: None
 ) -> Plain:
-    """Judge every score served by the contract it was made under, as it stood when it was served.
+    """Judge every score served by its own contract, with its facts of that time.
 
     The caller holds the state directory's lock.
 
@@ -84,7 +84,7 @@ def contracted(workspace: Workspace, release_id: str, target: str) -> Company:
     try:
         contract = get(open_store(workspace), release_id).label_contracts[target]
     except (BellwetherError, KeyError):
-        return company  # a release that is gone: the configuration of today stands for it
+        return company  # a release that is gone: the configuration of today replaces it
     fields = {name: contract[name] for name in Target.model_fields if name in contract}
     grace = {"grace_days": contract.get("grace_days", company.cohort.grace_days)}
     return company.model_copy(
@@ -126,7 +126,7 @@ def _typed(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def moments_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return where each account stood when it was scored, as its score was kept with it."""
+    """Return the state of each account when it was scored, from the facts kept with its score."""
     once = rows.drop_duplicates(["entity_id", "as_of"])
     facts = list(once["facts"])
     return pd.DataFrame(

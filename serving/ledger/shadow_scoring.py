@@ -33,11 +33,11 @@ def shadow_rows(
     scorer : Scorer
         The release in the shadow; it takes the vectors of the published one.
     shown : sequence of ScoreRow
-        What the published release gave.
+        Scores of the published release.
     rows : OnlineRows
-        The vectors it gave them for.
+        The vectors they were computed from.
     positions : dict of str to int
-        Where each account stands in `rows`.
+        Position of each account in `rows`.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def score_shadow_book(
     now: datetime,
     progress: Progress = lambda _: None,
 ) -> None:
-    """Score the book in the shadow, when a release is there; trouble is told and costs nothing.
+    """Score the book in the shadow, when a release is there; errors are only reported.
 
     Parameters
     ----------
@@ -88,11 +88,11 @@ def score_shadow_book(
     read : callable
         Returns entities, vectors and as_of of the newest book in the features of a scorer.
     run_id : str
-        Of the published book beside it.
+        Run of the published book.
     now : datetime
         When it is scored, with a zone.
     progress : callable
-        Is told what happened.
+        Receives messages about the result.
     """
     try:
         scorer = load_shadow(workspace)

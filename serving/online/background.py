@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bellwether.serving")
 
 JOB_SECONDS = 1.0
-"""How often a worker looks for a score job, and for webhook messages that are due."""
+"""Pause between two looks of a worker for a score job and for webhook messages that are due."""
 
 TIDY_SECONDS, BREATH_SECONDS = 60.0, 0.05
-"""How often a worker looks whether the ledger is to be tidied; its pause between two writes."""
+"""Pause between two looks of a worker at whether the ledger is due; its pause between writes."""
 
 CLOSE_SECONDS = 30.0
-"""How long work in the background may take to come to a stop."""
+"""Longest time that work in the background may take to stop."""
 
 
 class BackgroundWorkers:

@@ -1,7 +1,7 @@
 """Score jobs: a whole book, scored in the background, its results as files.
 
 A job is a row in the ledger's database and a folder in the state directory. Any worker takes one
-that nobody works on; what a killed worker left behind is taken up where it stopped.
+that is free; the job of a killed worker continues at the point where it stopped.
 """
 
 from __future__ import annotations
@@ -56,23 +56,23 @@ FORMATS = {
     "csv": "text/csv",
     "parquet": "application/vnd.apache.parquet",
 }
-"""What results come as, and their media types."""
+"""Formats of results, and their media types."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job as it stands.
+    """The present state of one job.
 
     Attributes
     ----------
     job_id, caller : str
-        Which, and who asked.
+        The job, and the caller who started it.
     request_sha256 : str
-        Of what was asked.
+        Digest of the request.
     state : str
         `QUEUED`, `RUNNING`, `DONE` or `FAILED`.
     n_accounts, n_done : int
-        How many, and how many are scored.
+        Accounts of the job, and accounts scored so far.
     release_id : str or None
         What answers.
     created_at, finished_at : datetime
@@ -157,7 +157,7 @@ class Jobs:
         return next(iter(self._read(jobs_table.c.job_id == job_id)), None)
 
     def of(self, caller: str | None) -> list[Job]:
-        """Return the jobs of a caller, newest first; None is everybody's."""
+        """Return the jobs of a caller, newest first; None is every caller."""
         return self._read(jobs_table.c.caller == caller[:200] if caller is not None else True)
 
     def results(self, job: Job, kind: str) -> Path:
@@ -176,7 +176,7 @@ class Jobs:
         return path
 
     def run_next(self, live: ServerState, now: datetime) -> Job | None:
-        """Take a job that nobody works on and do it; None when there is none."""
+        """Take a job that is free and do it; None when there is none."""
         claim = self._claim(now)
         if claim is None:
             return None

@@ -49,7 +49,7 @@ class LoadedRelease:
 
     @property
     def release(self) -> Release:
-        """What is published."""
+        """The published release."""
         return self.scorer.release
 
 

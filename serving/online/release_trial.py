@@ -35,7 +35,7 @@ COMPUTE_SECONDS, WAIT_SECONDS = 20, 180
 """Time of a processor, and time on the clock, that a trial may take."""
 
 AGAIN_SECONDS = 600.0
-"""What failed is tried again after so long: the machine may have been too busy."""
+"""Pause before a failed release is tried again: the machine may have been too busy."""
 
 N_DRAWN, N_ACCOUNTS, N_EXPLAINED = 256, 256, 8
 SUM_TOLERANCE = 1e-6
@@ -45,12 +45,12 @@ _TREE = re.compile(r"^Tree=\d+$", re.MULTILINE)
 
 
 class ReleaseTrials:
-    """What was tried, and how it went; threads may share one.
+    """Trials of releases and their results; threads may share one.
 
     Parameters
     ----------
     state : State
-        Holds ``bundles/`` and ``releases/``, where is noted what passed.
+        Holds ``bundles/`` and ``releases/``, where passed trials are noted.
     """
 
     def __init__(self, state: State) -> None:

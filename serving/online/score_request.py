@@ -100,8 +100,8 @@ class ScoreRequest:
     request_id, channel : str
         For the ledger (`ScoreRow`).
     owners : frozenset of str or None
-        Whose accounts are seen; accounts of other owners are as good as unknown. None is
-        everybody's.
+        Owners whose accounts are visible; other accounts are treated as unknown. None is all
+        owners.
     """
 
     request_id: str
@@ -248,7 +248,7 @@ def _scored_in_shadow(
     computed: Sequence[ScoredBatch],
     rows: OnlineRows,
 ) -> list[ScoreRow]:
-    """Score the same accounts in the shadow; trouble there costs nobody an answer."""
+    """Score the same accounts in the shadow; an error there affects no answer."""
     if shadow is None:
         return []
     positions = {account_id: i for i, account_id in enumerate(account_ids)}

@@ -1,4 +1,4 @@
-"""What one serving process serves: a release, the last published book, the open stores.
+"""State of one serving process: a release, the last published book, the open stores.
 
 Everything a request needs of a release is one immutable `LoadedRelease`; a refresh builds the next
 one aside and puts it in place with a single assignment, so a request never sees two releases.
@@ -49,7 +49,7 @@ from training.registry.releases import Release, read_current, read_served
 logger = logging.getLogger("bellwether.serving")
 
 CHECK_SECONDS = 5.0
-"""How often a refresh looks for a new release, new vectors and a new book."""
+"""Pause between two looks for a new release, new vectors and a new book."""
 
 NO_RANKS: dict[str, np.ndarray] = {}
 
@@ -61,7 +61,7 @@ class CurrentBook:
     Attributes
     ----------
     run : ScoreRun
-        Which.
+        Its score run.
     table : pyarrow.Table
         Canonical rows, ranked.
     ranks : dict of str to numpy.ndarray
@@ -73,12 +73,12 @@ class CurrentBook:
     ranks: dict[str, np.ndarray]
 
     def seen_by(self, owners: frozenset[str] | None) -> CurrentBook:
-        """Return what somebody sees who looks after some owners' accounts; None is everything."""
+        """Return the part of the book with the accounts of some owners; None is the whole book."""
         return self if owners is None else replace(self, table=seen(self.table, owners))
 
 
 class ServerState:
-    """What is served at present.
+    """The release, book and stores served at present.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ class ServerState:
 
     @property
     def door(self) -> Authenticator:
-        """Who is let in, as read last."""
+        """The authenticator, with the keys as read last."""
         if self._door is None:
             raise UnavailableError("API keys could not be loaded; all requests are rejected")
         return self._door
@@ -148,7 +148,7 @@ class ServerState:
     def intake(self) -> FeedbackStore:
         """Outcomes and feedback that were sent in."""
         if self.stores.intake is None:
-            raise UnavailableError("nothing that is told can be kept")
+            raise UnavailableError("outcomes and feedback cannot be stored")
         return self.stores.intake
 
     @property

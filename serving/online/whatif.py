@@ -1,7 +1,7 @@
-"""Suppositions: what the model would say of an account if some features were different.
+"""Suppositions: scores of an account as if some features were different.
 
 A supposition is no score of an account: it is not kept in the ledger, and it says what differs in
-the model, not what would happen if somebody changed a number.
+the model, not what would happen if a number were changed.
 """
 
 from __future__ import annotations
@@ -60,23 +60,23 @@ def suppose(
     account_id: str | None,
     owners: frozenset[str] | None,
 ) -> dict[str, Any]:
-    """Return what would be said of an account with other features, or of features alone.
+    """Return the score of an account with other features, or of features alone.
 
     Parameters
     ----------
-    live : Live
-        What is served.
+    live : ServerState
+        The release, book and stores served at present.
     features : mapping of str to float or None
         Values by feature name; None is "not known".
     account_id : str or None
-        Whose present values stand for all others; without it they are not known.
+        Account whose present values fill all others; without it they are unknown.
     owners : frozenset of str or None
-        Whose accounts are seen.
+        Owners whose accounts are visible.
 
     Raises
     ------
     ProblemError
-        A feature nobody knows, an unknown account, or one that is not predicted.
+        An unknown feature, an unknown account, or one that is not predicted.
     """
     if account_id is not None:
         return suppose_of(present(live, account_id, owners), features)
@@ -89,18 +89,18 @@ def suppose(
 
 @dataclass(frozen=True)
 class AccountState:
-    """What a supposition starts from.
+    """Start of a supposition.
 
     Attributes
     ----------
-    stage : Stage
-        What answers.
+    stage : LoadedRelease
+        The release that scores.
     account_id : str or None
-        Whose values; None for nobody's.
+        Account of the values; None without an account.
     rows : OnlineRows
         One row.
     answer : Answer or None
-        What is said of the account at present; None for nobody.
+        The present answer for the account; None without an account.
     now : datetime
         The clock.
     """
@@ -113,7 +113,7 @@ class AccountState:
 
 
 def present(live: ServerState, account_id: str, owners: frozenset[str] | None) -> AccountState:
-    """Return what is said of an account at present, for suppositions to start from.
+    """Return the present state of an account, from which suppositions start.
 
     Raises
     ------
@@ -128,12 +128,12 @@ def present(live: ServerState, account_id: str, owners: frozenset[str] | None) -
 
 
 def suppose_of(start: AccountState, features: Mapping[str, float | None]) -> dict[str, Any]:
-    """Return what would be said with other features (`suppose`).
+    """Return the score with other features (`suppose`).
 
     Raises
     ------
     ProblemError
-        A feature nobody knows.
+        An unknown feature.
     """
     stage, rows, account_id, before = start.stage, start.rows, start.account_id, start.answer
     names = [str(name) for name in stage.release.feature_set["names"]]

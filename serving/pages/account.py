@@ -209,7 +209,7 @@ def steps_of(part: Score) -> list[tuple[str, float]]:
 
 
 def waterfall(part: Score) -> Waterfall:
-    """Return the steps from the base to the estimate with their bars, in points of 100.
+    """Return the steps from the base to the estimate with their bars, in percentage points.
 
     The printed numbers add up to the printed estimate: see `rounded_to_sum`.
     """

@@ -1,4 +1,4 @@
-"""What-if page: the score for other values of actionable facts."""
+"""Page of what-if scores: the score for other values of actionable facts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What leadership is told beside the verdict: forecast, what was served, interventions.
+"""Sections of the leadership report after the verdict: forecast, served scores, interventions.
 
-The numbers are worked out in `training.validation`; here they are read from state and ledger.
+The numbers are computed in `training.validation`; here they are read from state and ledger.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def sections_of(
     now: datetime,
     progress: Progress,
 ) -> Plain:
-    """Return the parts of the report beside the targets (`training.report.report.SECTIONS`)."""
+    """Return the parts of the report other than the targets (`training.report.report.SECTIONS`)."""
     found = {
         "forecast": forecast(workspace, built, trained, release, rows, progress),
         "growth": growth_section(_manifests(workspace, trained)),

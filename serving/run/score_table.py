@@ -35,7 +35,7 @@ Progress = Callable[[str], None]
 
 SCORES, SCORES_CSV, POINTS = "scores.parquet", "scores.csv", "points.parquet"
 
-NO_ROWS = "every row of the table has a label, so there is nobody to score"
+NO_ROWS = "every row of the table has a label, so there is no row to score"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def score_table(
     now : datetime
         The clock, UTC.
     progress : callable
-        Is told what happened.
+        Receives messages about the result.
 
     Raises
     ------
