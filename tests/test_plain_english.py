@@ -15,28 +15,37 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 CLEAN = (
-    "configs/runtime/formatting.py",
-    "training/forecast",
-    "training/health_audit",
-    "training/report",
-    "training/reporting",
-    "training/validation",
+    "configs",
+    "features",
+    "training",
+    "serving",
+    "bellwether.py",
+    "README.md",
+    "docs",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
 )
 """Files and folders whose texts are checked: Python, templates and Markdown."""
 
 IDIOMS = re.compile(
-    r"\b(?:nobody|no one|whoever|whomever|somebody|someone|everybody|anew|besides?|"
-    r"tells?|told|telling|stands?|stood|anything|by lot|dearest|earns? its place|"
+    r"\b(?:nobody|no one|whoever|whomever|somebody|someone|everybody|anew|beside|"
+    r"tells?|told|telling|stands?|stood|by lot|dearest|earns? its place|"
     r"in 100|of 100|in 1,000|\d+ in 10|out of 100|at (?:its|their) word|on its own account|"
-    r"the (?:wrong|other) way round|cannot be told|set beforehand|learnt?)\b",
+    r"the (?:wrong|other) way round|cannot be told|set beforehand|learnt)\b",
     re.IGNORECASE,
 )
 """Persons where programs act, old words, and numbers that should be percentages."""
 
 ALLOWED = {
+    "features/signals/sentiment.py": {"nobody"},  # words of customers
+    "features/simulator/tables/contacts.py": {"nobody"},  # words of simulated customers
+    "serving/monitoring/monitor.py": {"tell"},  # the stored verdict "too few to tell"
+    "serving/monitoring/report.py": {"tell"},
+    "training/evaluation/drift.py": {"tell"},
     "training/report/limits.py": {"of 100"},
+    "training/tabular/column_kinds.py": {"told"},  # a field of saved label contracts
 }
-"""Per file, idioms that are used correctly there."""
+"""Per file, idioms that are used correctly there or are not ours to change."""
 
 QUESTION = re.compile(r"(?:What|Who|Whose|Where|When|Why|How|Which)\b")
 """Openings of docstrings that put a question in place of a noun."""

@@ -182,7 +182,7 @@ def test_tokens_that_are_not_for_us_are_refused(people, private_key, issuer):
     stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     bad = {
         "of another": token(stranger, issuer),
-        "signed by nobody": token(private_key, issuer, kid="k2"),
+        "signed with an unknown key": token(private_key, issuer, kid="k2"),
         "expired": token(private_key, issuer, exp=datetime.now(UTC) - timedelta(minutes=5)),
         "without end": token(private_key, issuer, exp=None),
         "for another": token(private_key, issuer, aud="other"),
