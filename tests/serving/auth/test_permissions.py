@@ -343,7 +343,7 @@ def test_an_unknown_signing_key_is_looked_for_but_not_at_every_request(people, p
 
 @pytest.mark.parametrize("path", ["moved", "list"])
 def test_signing_keys_that_are_moved_or_malformed_are_not_trusted(private_key, issuer, path):
-    made = SignInSessions(Access(), SignIn("", issuer, "bellwether", f"{issuer}/{path}"))
+    made = SignInSessions(Access(), signing_in("", issuer, f"{issuer}/{path}"))
     assert "cannot be read" in made.refresh(0.0)
     assert said_of(made, token(private_key, issuer))[0] == 401
 
