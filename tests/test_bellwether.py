@@ -230,7 +230,7 @@ def nobody_leaves(tiny):
 BAD_COMPANIES = [
     (lambda tiny: (tiny.folder / "accounts.csv").unlink(), 3, r"accounts\.csv"),
     (absent_column, 3, "usage_events.*occurred_at"),
-    (wrong_type, 3, "accounts: none of its 60 rows.*created_at"),
+    (wrong_type, 3, "accounts: none of the 60 rows.*created_at"),
     (empty_table, 4, "usage_events"),
     (no_rows_no_header, 3, r"usage_events\.csv"),
     (one_account, 4, "accounts: 1"),
@@ -391,7 +391,7 @@ def test_init_writes_what_loads_and_never_writes_over_it(tmp_path, run_command):
     assert run_command("init", folder).code == 0
     assert load_company(folder).name == "acme"
     before = (folder / "company.yaml").read_bytes()
-    assert_told(run_command("init", folder), 2, "the folder already contains a company")
+    assert_told(run_command("init", folder), 2, "the company file already exists")
     assert (folder / "company.yaml").read_bytes() == before
 
 
@@ -474,9 +474,9 @@ TWO_TARGETS = {
     ("options", "words"),
     [
         (["--target", "slow_churm"], "no target 'slow_churm'.*did you mean \"slow_churn\""),
-        (["--trials", "-1"], "-1 trials cannot be searched.*--trials"),
-        (["--trials", "10001"], "10001 trials cannot be searched"),
-        (["--as-of", "2031-01-01"], "2031-01-01 lies after the company's present, 2026-03-02"),
+        (["--trials", "-1"], "-1 trials are out of range.*--trials"),
+        (["--trials", "10001"], "10001 trials are out of range"),
+        (["--as-of", "2031-01-01"], "2031-01-01 is after the company's present day, 2026-03-02"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_read(

@@ -147,7 +147,7 @@ def history_of(
 def stretches(questions: Sequence[ScoreQuestion]) -> list[list[int]]:
     """Return the indices of consecutive scores with the same question, one list per stretch.
 
-    >>> june, next_june = (Question("renewal", date(year, 6, 27)) for year in (2026, 2027))
+    >>> june, next_june = (ScoreQuestion("renewal", date(year, 6, 27)) for year in (2026, 2027))
     >>> stretches([june, june, next_june])
     [[0, 1], [2]]
     """

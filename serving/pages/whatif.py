@@ -215,8 +215,10 @@ def shown(value: float, unit: str) -> float:
 def raw_value_of(value: float, unit: str) -> float:
     """Return a displayed value in the unit of the feature; `unit` is the display unit.
 
-    >>> round(raw(34.6, "%"), 6), round(raw(-40.0, "% change"), 4), raw(12.0, "days")
-    (0.346, -0.5108, 12.0)
+    >>> round(raw_value_of(34.6, "%"), 6), round(raw_value_of(-40.0, "% change"), 4)
+    (0.346, -0.5108)
+    >>> raw_value_of(12.0, "days")
+    12.0
     """
     if unit == SCALES["share"]:
         return value / 100.0

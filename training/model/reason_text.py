@@ -118,7 +118,7 @@ def column_reason(outcome: str, theme: str, direction: Direction, label: str) ->
 def capitalize(phrase: str) -> str:
     """Return `phrase` with its first letter in upper case, the rest as it is.
 
-    >>> capital("NPS of users")
+    >>> capitalize("NPS of users")
     'NPS of users'
     """
     return phrase[:1].upper() + phrase[1:]

@@ -105,11 +105,10 @@ def detect_kind(column: pd.Series, how: TableReading = PLAIN) -> ColumnSummary:
 
     Examples
     --------
-    >>> see(pd.Series(["1", "2.5", " "])).kind, see(pd.Series(["yes", "no", None])).kind
-    ('number', 'flag')
-    >>> see(pd.Series(["basic", "pro", "pro"])).kind, see(pd.Series(["2024-01-31", "n/a"])).kind
-    ('category', 'date')
-    >>> see(pd.Series([None, ""]))
+    >>> columns = (["1", "2.5", " "], ["yes", "no"], ["basic", "pro", "pro"], ["2024-01-31", "n/a"])
+    >>> [detect_kind(pd.Series(values)).kind for values in columns]
+    ['number', 'flag', 'category', 'date']
+    >>> detect_kind(pd.Series([None, ""]))
     ColumnSummary(kind=None, words='no value is known')
     """
     if _INDEX.fullmatch(str(column.name)):

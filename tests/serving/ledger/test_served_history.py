@@ -82,5 +82,5 @@ def test_judging_again_changes_nothing(workspace, world):
 def test_an_empty_ledger_has_no_record(world, tmp_path):
     empty = replace(world.workspace, state=State(tmp_path / "empty"))
     content = served_record(empty, load_sources(world.workspace, world.now), world.now)
-    assert content["words"] == ["No score has been served yet, so there is no record."]
+    assert content["words"] == ["No score has been served yet."]
     assert content["targets"] == {}

@@ -80,7 +80,7 @@ def test_growth_is_withheld_from_who_has_no_room_and_the_risk_is_not(scorer, wor
     row = flat_row(answer)
     assert (row["churn_risk"], row["expansion_propensity"]) == (before["churn_risk"], None)
     assert row["expansion_withheld"] == "no_room_to_grow"
-    assert account_page(answer)["withheld"][0]["status_text"].startswith("holds all")
+    assert account_page(answer)["withheld"][0]["status_text"].startswith("has every product")
 
 
 def test_where_only_growth_is_asked_no_room_is_the_status(scorer, world, ids, rows):

@@ -15,6 +15,7 @@ from configs.runtime.state_directory import State, read_json
 from training.evaluation.evaluate import evaluate
 from training.evaluation.metrics import AUC_POOLED, AUC_WITHIN
 from training.model.bundle import logit_of, sigmoid
+from training.model.manifest import ModelManifest
 from training.registry.model_card import model_card
 from training.report.content import report_bootstrap
 from training.report.report import build_report
@@ -98,7 +99,7 @@ def test_the_health_score_has_one_auc_fitted_or_not(shown, seasonal):
 
 def test_the_card_tells_the_same(shown):
     found, _, _ = shown
-    lines = model_card("churn", {}, found, []).splitlines()
+    lines = model_card("churn", ModelManifest(), found).splitlines()
     for key, words in (("auc", AUC_WITHIN), ("auc_pooled", AUC_POOLED)):
         value, low, high = (
             found["models"]["model"][key][part] for part in ("value", "low", "high")
