@@ -659,7 +659,7 @@ def test_a_refresh_that_fails_keeps_yesterdays_results_and_says_so(finished, run
     before = files_of(finished.folder / "state" / "scores")
     (finished.folder / "usage_events.csv").unlink()
     done = run_command("refresh", *finished.options)
-    assert_told(done, 3, r"file of input usage_events is not there")
+    assert_told(done, 3, "file of input usage_events does not exist")
     assert "refresh failed; the results as of 2026-03-02" in done.err
     assert str(book_of(finished).folder) in done.err
     assert files_of(finished.folder / "state" / "scores") == before
@@ -670,7 +670,7 @@ def test_a_damaged_book_does_not_hide_why_a_refresh_failed(finished, run_command
     (finished.folder / "state" / "scores" / "latest.json").write_text("{")
     (finished.folder / "usage_events.csv").unlink()
     done = run_command("refresh", *finished.options)
-    assert_told(done, 3, r"file of input usage_events is not there")
+    assert_told(done, 3, "file of input usage_events does not exist")
     assert "the earlier results cannot be read" in done.err
 
 
@@ -756,8 +756,8 @@ def test_a_damaged_feature_store_is_made_again(finished, run_command):
     (feast / "online.db").write_bytes(random.Random(3).randbytes(8192))
     done = run_command("score", *finished.options)
     assert done.code == 0, done
-    assert "registry.db was damaged, it is made again" in done.out
-    assert "online.db was damaged, it is made again" in done.out
+    assert "registry.db was damaged and is recreated" in done.out
+    assert "online.db was damaged and is recreated" in done.out
     assert book_of(finished).run_id == wanted.run_id
     assert "feature store: unchanged" in run_command("features", *finished.options).out
 

@@ -319,8 +319,8 @@ def test_low_confidence_in_the_data_goes_with_larger_errors(line, built):
 
 def test_drift_and_performance_are_looked_at(line):
     said = call("monitor", *line.options)
-    assert "to be expected of this book" in said
-    assert "too few to say how the model did" in said
+    assert "harder to rank" in said
+    assert "too few to measure performance" in said
     report = json.loads(call("monitor", *line.options, "--json"))
     for told in report["targets"].values():
         assert told["scores"] is None or told["scores"]["n"] > 200
@@ -359,7 +359,7 @@ def kinds_of(notebook: nbformat.NotebookNode) -> list[set[str]]:
 
 ENDS_WITH = {
     "explain_an_account": "log-odds",
-    "model_quality": "to be expected of this book",
+    "model_quality": "harder to rank",
     "health_score_validity": "BW-L01",
     "retrain_and_compare": "champion",
     "tour": "at similar accounts",
@@ -455,7 +455,7 @@ def test_a_leak_of_each_kind_is_caught_in_the_simulated_company(trained, leak):
         features=trained.frame.features.assign(planted=values),
         info=(*trained.frame.info, info),
     )
-    found = {check.code: check.look(replace(trained, frame=frame)) for check in CHECKS}
+    found = {check.code: check.run(replace(trained, frame=frame)) for check in CHECKS}
     for code in PLANTED[leak]:
         assert (code, found[code].outcome) == (code, "issue"), found[code].words
         assert "planted" in found[code].words
@@ -463,10 +463,10 @@ def test_a_leak_of_each_kind_is_caught_in_the_simulated_company(trained, leak):
 
 def test_without_a_leak_the_same_checks_are_quiet(trained):
     for check in CHECKS:
-        found = check.look(trained)
+        found = check.run(trained)
         assert found.outcome != "issue", (check.code, found.words)
     for code in ("BW-L01", "BW-L08"):
-        found = BY_CODE[code].look(trained)
+        found = BY_CODE[code].run(trained)
         assert found.outcome in ("passed", "tip"), (code, found.words)
 
 
@@ -485,7 +485,7 @@ def test_rows_that_arrive_late_and_a_reader_that_counts_them(line, built, traine
 
     monkeypatch.setattr(features.snapshots.aggregate, "as_known", ahead)
     leaking = replace(trained.evidence, stored=rebuilt_now(line, built, day))
-    found = BY_CODE["BW-L01"].look(replace(trained, evidence=leaking))
+    found = BY_CODE["BW-L01"].run(replace(trained, evidence=leaking))
     assert found.outcome == "issue", found.words
 
 
@@ -494,7 +494,7 @@ def test_tickets_tagged_cancel_and_a_feature_that_counts_them(line, built, train
     monkeypatch.setattr(support, "is_counted", lambda rows: rows.day.notnull())
     day = trained.evidence.day.date()
     leaking = replace(trained.evidence, stored=rebuilt_now(line, built, day))
-    found = BY_CODE["BW-L08"].look(replace(trained, evidence=leaking))
+    found = BY_CODE["BW-L08"].run(replace(trained, evidence=leaking))
     assert found.outcome == "issue", found.words
 
 

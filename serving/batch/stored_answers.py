@@ -178,7 +178,9 @@ class AnswerPublisher:
         packed = {
             entity: self._packed(answers[i], made.get(entity, []), row)
             for i, (entity, row) in enumerate(zip(ids, held, strict=True))
-            if row is not None and _is_source(row, rows, i)
+            if row is not None
+            and _is_source(row, rows, i)
+            and valid_answer(self._scorer, row, self._now) is None  # stored by an earlier run
         }
         if packed:
             as_of = next(moment for moment in rows.as_of if moment is not None)
