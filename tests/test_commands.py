@@ -15,7 +15,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import bellwether
-from serving.commands.app import app
+from serving.commands.app import _unexpected, app
 
 ROOT = Path(bellwether.__file__).resolve().parent
 SHIPPED = (
@@ -176,3 +176,11 @@ def test_help_is_plain_english_for_every_command_and_option(name):
         assert not ODD_WORDS.search(text), text
     shown = CliRunner().invoke(app, [*name.split(), "--help"], terminal_width=80).output
     assert "…" not in shown, "nothing is cut"
+
+
+def test_a_missing_package_names_its_extra():
+    for package, extra in (("optuna.study", "train"), ("orjson", "serve")):
+        text, code = _unexpected(ModuleNotFoundError("missing", name=package))
+        assert code == 2
+        assert f"bellwether-cs\\[{extra}]" in text
+        assert package.partition(".")[0] in text

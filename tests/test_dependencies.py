@@ -200,7 +200,8 @@ class Blocked:
         if name.split(".")[0] in {"mlflow", "optuna", "sklearn", "shap", "matplotlib", "pandera"}:
             raise ImportError(f"{name} is not in the serve extra")
 sys.meta_path.insert(0, Blocked())
-import serving.api.app, serving.pages.routes, serving.service
+import serving.api.app, serving.commands.app, serving.pages.routes, serving.service
+import serving.run.servers, serving.run.score
 """
     assert {"mlflow", "optuna", "scikit-learn", "shap"} <= TRAINING_ONLY
     done = subprocess.run(

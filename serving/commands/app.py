@@ -12,6 +12,9 @@ from configs.runtime.errors import BellwetherError
 from serving.commands import admin, data, prove, score, train
 from serving.commands.console import error_console, escape
 
+TRAINING_PACKAGES = frozenset({"matplotlib", "mlflow", "optuna", "pandera", "shap", "sklearn"})
+"""Import names of the packages that only the extra ``train`` installs."""
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -69,6 +72,14 @@ def _unexpected(error: Exception) -> tuple[str, int]:
             f"  where: {escape(str(error.filename))}\n"
             "  to do: correct the path, its permissions or the disk, then run the command again",
             74,
+        )
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        extra = "train" if package in TRAINING_PACKAGES else "serve"
+        return (
+            f"error:[/] this command needs the package {package}, which is not installed\n"
+            f"  to do: pip install 'bellwether-cs\\[{extra}]'",
+            2,
         )
     return (
         f"unexpected error:[/] {escape(f'{type(error).__name__}: {error}')}\n"

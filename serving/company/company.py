@@ -77,7 +77,7 @@ class Company:
     @property
     def tracking_uri(self) -> str:
         """Address of the MLflow store with the company's trainings and registered models."""
-        from training.registry.mlflow_registry import tracking_uri
+        from training.registry.tracking_store import tracking_uri
 
         return tracking_uri(self.workspace)
 

@@ -17,7 +17,7 @@ from serving.auth.oidc import SignInSessions
 from serving.run.release import published
 from training.registry.mlflow_artifacts import FOLDER as ARTIFACTS
 from training.registry.mlflow_artifacts import artifacts_folder
-from training.registry.mlflow_registry import DATABASE, tracking_uri
+from training.registry.tracking_store import DATABASE, tracking_uri
 
 SERVICE = "serving.service:Bellwether"
 

@@ -36,9 +36,9 @@ from training.registry.mlflow_artifacts import SCHEME, artifact_repository, arti
 from training.registry.mlflow_model import ExampleRows, dataset_input, save_model
 from training.registry.model_card import FIGURES
 from training.registry.releases import Release, check_bundle, plain_json
+from training.registry.tracking_store import tracking_uri
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-DATABASE = "mlflow.db"
 PENDING = "pending"
 
 MAX_PARAM = 500
@@ -262,12 +262,6 @@ def flat_metrics(summary: Mapping[str, object]) -> dict[str, float | None]:
 def model_name(workspace: Workspace, target: str) -> str:
     """Return the name of the registered model of a target."""
     return f"{workspace.company.name}-{target}"
-
-
-def tracking_uri(workspace: Workspace) -> str:
-    """Return the tracking URI: the configured server, or SQLite in the state directory."""
-    embedded = workspace.state.mlflow.resolve() / DATABASE
-    return workspace.places.tracking_url or f"sqlite:///{embedded}"
 
 
 def _client(workspace: Workspace) -> Any:

@@ -51,6 +51,7 @@ from training.registry.releases import (
     open_store,
     read_current,
 )
+from training.registry.tracking_store import DATABASE
 
 
 def workspace(root: Path, tracking_url: str | None = None, name: str = "acme") -> Workspace:
@@ -63,7 +64,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tracking database after its migrations, to copy: they take seconds."""
     root = tmp_path_factory.mktemp("mlflow")
     module._client(workspace(root))
-    return State(root).mlflow / module.DATABASE
+    return State(root).mlflow / DATABASE
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def company(migrated: Path, tmp_path: Path) -> Workspace:
     """A company in a folder with a space, whose tracking database is migrated and empty."""
     opened = workspace(tmp_path / "state of acme")
     opened.state.mlflow.mkdir(parents=True)
-    shutil.copy(migrated, opened.state.mlflow / module.DATABASE)
+    shutil.copy(migrated, opened.state.mlflow / DATABASE)
     return opened
 
 
@@ -430,7 +431,7 @@ def test_the_model_holds_the_bundle_and_no_pickle(company: Workspace, client: An
         assert (kept / path.name).read_bytes() == path.read_bytes()
     assert {path.suffix for path in files} == {"", ".json", ".txt", ".yaml"}
     for path in company.state.mlflow.rglob("*"):
-        if path.is_file() and path.suffix != ".png" and path.name != module.DATABASE:
+        if path.is_file() and path.suffix != ".png" and path.name != DATABASE:
             path.read_text(encoding="utf-8")  # text throughout: nothing to unpickle
 
 
@@ -518,7 +519,7 @@ def test_a_server_that_is_away_costs_no_model(
     assert trained.sha in str(caught.value)
     assert trained.bundle.is_dir()
     back = workspace(tmp_path)
-    shutil.copy(migrated, back.state.mlflow / module.DATABASE)
+    shutil.copy(migrated, back.state.mlflow / DATABASE)
     assert [logged.sha for logged in relog(back)] == [trained.sha]
 
 
@@ -717,7 +718,7 @@ def test_a_moved_state_directory_is_loaded_by_mlflow_alone(
     logged = log_training(moved, record(moved, "after the move"))
     assert logged.version == "2"
     assert not company.state.root.exists()
-    database = (moved.state.mlflow / module.DATABASE).read_bytes()
+    database = (moved.state.mlflow / DATABASE).read_bytes()
     assert str(tmp_path / "state of acme").encode() not in database
 
 
