@@ -21,9 +21,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 # The packages have plain names. Packages of other projects with the same names, found first, are
 # reported before anything is imported from them.
@@ -42,23 +43,21 @@ if _others := [
     sys.exit(2)
 
 from configs.runtime.telemetry import switch_off_telemetry
-from serving.company import (
-    AuditSummary,
-    Company,
-    Explanation,
-    MonitoringResult,
-    QualityResult,
-    RevenueResult,
-    Scores,
-    TargetTraining,
-    TrainingSummary,
-)
-from serving.company import audit as _audit
-from serving.company import open_company as _open
-from serving.company import simulate as _simulate
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from serving.company import (
+        AuditSummary,
+        Company,
+        Explanation,
+        MonitoringResult,
+        QualityResult,
+        RevenueResult,
+        Scores,
+        TargetTraining,
+        TrainingSummary,
+    )
 
 switch_off_telemetry()
 
@@ -76,6 +75,17 @@ __all__ = [
     "open",
     "simulate",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the classes of results when they are asked for.
+
+    `bentoml serve bellwether:latest` imports this module before the packed code, so it must not
+    import ``serving`` by itself.
+    """
+    if name in __all__:
+        return getattr(import_module("serving.company"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def open(  # noqa: A001  `bellwether.open`, as `PIL.Image.open` and `netCDF4` have it
@@ -115,9 +125,11 @@ def open(  # noqa: A001  `bellwether.open`, as `PIL.Image.open` and `netCDF4` ha
       where: ...
       to do: did you mean "simulated"?
     """
+    from serving.company import open_company
+
     if progress is None:
-        return _open(company, data=data, state=state)
-    return _open(company, data=data, state=state, progress=progress)
+        return open_company(company, data=data, state=state)
+    return open_company(company, data=data, state=state, progress=progress)
 
 
 def simulate(folder: str | Path, *, accounts: int = 1000, months: int = 30, seed: int = 7) -> Path:
@@ -143,7 +155,9 @@ def simulate(folder: str | Path, *, accounts: int = 1000, months: int = 30, seed
     >>> (folder / "crm_accounts.csv").is_file()
     True
     """
-    return _simulate(folder, accounts=accounts, months=months, seed=seed)
+    from serving.company import simulate as simulate_company
+
+    return simulate_company(folder, accounts=accounts, months=months, seed=seed)
 
 
 def audit(
@@ -219,7 +233,9 @@ def audit(
     >>> summary.verdicts.loc["churn", "word"]
     'NOT PROVEN'
     """
-    return _audit(
+    from serving.company import audit as audit_scores
+
+    return audit_scores(
         scores,
         outcomes,
         folder=folder,
