@@ -15,6 +15,10 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
+from configs.runtime.telemetry import switch_off_telemetry
+
+switch_off_telemetry()  # before a test imports a library that would send it
+
 ROOT = Path(__file__).resolve().parent.parent
 IS_CI = os.environ.get("CI", "").lower() == "true"
 
