@@ -654,7 +654,7 @@ def _held(found: _Found) -> OnlineRow | None:
 
 
 def _float64(value: Any) -> bytes:
-    """Return a list of doubles as it lies in memory.
+    """Return a list of doubles in their memory layout.
 
     Serialised, it is a head and then the doubles: taken over whole, it costs less than reading the
     numbers one by one.

@@ -140,7 +140,7 @@ def caller_of(request: Request) -> Caller:
 
 
 def once(headers: Headers, name: str) -> str | None:
-    """Return a header that says who asks; None when it is absent.
+    """Return a header that identifies the caller; None when it is absent.
 
     A proxy that adds its header to the caller's own leaves two; the true one is unknown.
 

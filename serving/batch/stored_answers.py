@@ -175,30 +175,31 @@ class AnswerPublisher:
         for row in ledger_rows(self._scorer, answers, rows, self._now, "", ""):
             made.setdefault(row.entity_id, []).append(row)
         held = self._store.held(self._scorer.feature_hash, ids)
-        packed = {
-            entity: self._packed(answers[i], made.get(entity, []), row)
-            for i, (entity, row) in enumerate(zip(ids, held, strict=True))
-            if row is not None
-            and _is_source(row, rows, i)
-            and valid_answer(self._scorer, row, self._now) is None  # stored by an earlier run
-        }
+        packed: dict[str, bytes] = {}
+        for i, (entity, online) in enumerate(zip(ids, held, strict=True)):
+            if online is None or not _is_source(online, rows, i):
+                continue
+            key = answer_key(self._scorer, online, self._now)
+            if not online.answer.startswith(key.encode()):  # not stored by an earlier run
+                packed[entity] = _packed(key, answers[i], made.get(entity, []))
         if packed:
             as_of = next(moment for moment in rows.as_of if moment is not None)
             self._store.store_answers(self._scorer.feature_hash, packed, as_of)
 
-    def _packed(self, answer: Answer, made: Sequence[ScoreRow], row: OnlineRow) -> bytes:
-        names = ("score_id", *ROW_VALUES)
-        return StoredAnswer(
-            answer_key(self._scorer, row, self._now),
-            answer["status"],
-            answer.get("owner_id"),
-            [{name: getattr(item, name) for name in names} for item in made],
-            orjson.dumps(answer),
-        ).pack()
+
+def _packed(key: str, answer: Answer, made: Sequence[ScoreRow]) -> bytes:
+    names = ("score_id", *ROW_VALUES)
+    return StoredAnswer(
+        key,
+        answer["status"],
+        answer.get("owner_id"),
+        [{name: getattr(item, name) for name in names} for item in made],
+        orjson.dumps(answer),
+    ).pack()
 
 
 def _is_source(row: OnlineRow, rows: OnlineRows, i: int) -> bool:
-    """Say whether the online store holds of an account what its answer was computed from."""
+    """Return whether the online row equals the row that the answer was computed from."""
     return (
         row.as_of == rows.as_of[i]
         and row.values == np.ascontiguousarray(rows.values[i], dtype="<f8").tobytes()

@@ -1,8 +1,8 @@
 """Every score served, with what is needed to replay it, and what became of it.
 
-A score is committed before it is acknowledged. Callers do not each pay for a commit: a writer
-thread takes whatever is waiting and commits it as one group, and every caller waits for the group
-it is in. Several processes may write at once. Light to import.
+A score is committed before it is acknowledged. One writer thread commits the waiting scores in
+groups, one transaction per group; each caller returns after the commit of its group.
+Several processes may write at once. Light to import.
 """
 
 from __future__ import annotations

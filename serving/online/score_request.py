@@ -125,7 +125,7 @@ def score_accounts(
     account_ids : sequence of str
         Repeats are scored once.
     request : ScoreRequest
-        Who asks.
+        Request id, channel and visible owners.
     now : datetime
         The clock.
     keep : callable

@@ -6,7 +6,7 @@ without scaling its text. Vertical positions are pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -243,31 +243,12 @@ def own_band_chart(
     table: Content, order: Sequence[str], base_rate: float, outcome: OutcomeText
 ) -> BarChart:
     """Return the chart of observed rates for any set of bands, riskiest first."""
-    rows = list(reversed(table["rows"]))
-    axis = Axis(0.0, rate_ceiling([item["high"] for item in rows] + [base_rate]))
-    bars: list[Bar] = [
-        {
-            **bar_row(
-                position,
-                axis,
-                item["rate"],
-                tone(item["band"], order),
-                item["band"][:1].upper() + item["band"][1:],
-                f"{percent(item['rate'])} of {count(item['n'])} ({interval(item, 'percent')})",
-            ),
-            "x1": axis(item["low"]),
-            "x2": axis(item["high"]),
-        }
-        for position, item in enumerate(rows)
-    ]
-    ticks = [
-        tick(axis, 0.0, "0"),
-        tick(axis, base_rate, "", f"all: {percent(base_rate)}"),
-        tick(axis, axis.high, percent(axis.high)),
-    ]
-    summary = "; ".join(f"{bar['label']} {bar['text']}" for bar in bars)
-    about = f"Share of accounts that {outcome.did}, by band. {summary}."
-    return _bars(bars, ticks, about, [axis(base_rate)])
+    return _rate_chart(
+        table,
+        base_rate,
+        outcome,
+        lambda band: (tone(band, order), band[:1].upper() + band[1:]),
+    )
 
 
 def part_chart(parts: Sequence[Content]) -> DotChart:
@@ -366,6 +347,16 @@ def band_title(band: str, outcome: OutcomeText) -> str:
 
 def band_chart(table: Content, base_rate: float, outcome: OutcomeText) -> BarChart:
     """Return the chart of observed rates by band with Wilson intervals, and the overall rate."""
+    return _rate_chart(table, base_rate, outcome, lambda band: (band, band_title(band, outcome)))
+
+
+def _rate_chart(
+    table: Content,
+    base_rate: float,
+    outcome: OutcomeText,
+    look: Callable[[str], tuple[str, str]],
+) -> BarChart:
+    """Return the chart of observed rates by band; `look` gives the tone and title of a band."""
     rows = list(reversed(table["rows"]))
     axis = Axis(0.0, rate_ceiling([item["high"] for item in rows] + [base_rate]))
     bars: list[Bar] = [
@@ -374,8 +365,7 @@ def band_chart(table: Content, base_rate: float, outcome: OutcomeText) -> BarCha
                 position,
                 axis,
                 item["rate"],
-                item["band"],
-                band_title(item["band"], outcome),
+                *look(item["band"]),
                 f"{percent(item['rate'])} of {count(item['n'])} ({interval(item, 'percent')})",
             ),
             "x1": axis(item["low"]),

@@ -310,7 +310,7 @@ def _snapshot(decisions: Decisions) -> Snapshot:
 
 
 def _decide_contracts(decisions: Decisions, calendar: Calendar, month: int) -> None:
-    """Give notice where the planned day of a lost renewal lies in this month."""
+    """Give notice for lost renewals whose planned day is in this month."""
     due = (
         decisions.is_active
         & decisions.traits.has_contract

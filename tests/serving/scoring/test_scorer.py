@@ -299,7 +299,7 @@ def test_the_page_says_that_rules_are_judgement(ruled):
     shown = environment().get_template("account.html").render(**account_page(answer), **around)
     assert "the rules are not measured on your data" in shown
     assert answer["scores"]["churn"]["rules"][0]["text"] in shown
-    assert "Nothing stands out" not in shown
+    assert "No theme moves the estimate" not in shown
 
 
 def no_rows(bundle) -> TrainingFrame:
