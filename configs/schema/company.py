@@ -15,80 +15,15 @@ from pydantic import Field, model_validator
 from configs.runtime.errors import ConfigError, did_you_mean
 from configs.runtime.hashing import digest
 from configs.schema.base import ConfigModel, Days, Name, Share
-from configs.schema.ready_table import TABLE_INPUT, ReadyTable, Written, target_of
+from configs.schema.ready_table import TABLE_INPUT, ReadyTable, target_of
 from configs.schema.rules import Rules
+from configs.schema.source_mapping import Guess, Input, TableParts
 from configs.schema.yaml_models import parse_model, read_yaml
 
 COMPANY_FILE = "company.yaml"
 
 SHIPPED = Path(__file__).parents[1] / "companies"
 """Folder of the shipped examples."""
-
-
-class Input(ConfigModel):
-    """A raw table: a file, or a table of a named database connection."""
-
-    file: str | None = Field(None, description="CSV or Parquet, relative to the data folder")
-    connection: Name | None = Field(
-        None,
-        description="name of a connection; its URL is BELLWETHER_CONNECTION_<NAME> in the "
-        "environment",
-    )
-    table: str | None = Field(None, description="schema.table in that connection")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, value: Any) -> Any:
-        return {"file": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Input:
-        if (self.file is None) == (self.connection is None):
-            raise ValueError("an input has either `file`, or `connection` and `table`")
-        if self.connection is not None and self.table is None:
-            raise ValueError("an input with `connection` also needs `table`")
-        return self
-
-
-class TableMapping(ConfigModel):
-    """Mapping of a source table to a canonical table."""
-
-    source: str | None = Field(
-        None, alias="from", description="input; by default the input of the same name"
-    )
-    columns: dict[str, str] = Field(
-        default_factory=dict, description="canonical column: source column or SQL expression"
-    )
-    sql: str | None = Field(
-        None, description="SELECT over the inputs that yields canonical columns; instead of `from`"
-    )
-    known_at: str | None = Field(
-        None, description="source column or SQL expression of the time a row became visible"
-    )
-    known_delay_days: Days = Field(
-        0, description="without `known_at`: days until a row becomes visible"
-    )
-    timezone: str = Field("UTC", description="time zone of timestamps without one")
-    written: dict[str, Written] = Field(
-        default_factory=dict,
-        description="canonical column: format of its text where it is ambiguous: day_first, "
-        "month_first, decimal_comma, decimal_point",
-    )
-    roll_up: bool = Field(
-        False,
-        description="accounts only: merge every account into its topmost parent, in all tables",
-    )
-    history: bool = Field(
-        False,
-        description="the table keeps every version of a row, each with known_at, so attributes may "
-        "be used as features",
-    )
-    unfold: Literal["year", "quarter", "month", "off"] | None = Field(
-        None,
-        description="subscriptions only: billing period of rows whose renewal date is overwritten "
-        "at each renewal; they are split into one row per period. By default the pattern is "
-        "detected and reported; `off` keeps the rows",
-    )
 
 
 class Grid(ConfigModel):
@@ -459,7 +394,15 @@ class Company(ConfigModel):
         "BELLWETHER_DATA",
     )
     inputs: dict[Name, Input] = Field(default_factory=dict)
-    tables: dict[str, TableMapping] = Field(default_factory=dict)
+    tables: dict[str, TableParts] = Field(
+        default_factory=dict,
+        description="table: its mapping, or a list of mappings where several sources fill it",
+    )
+    guesses: dict[str, Guess] = Field(
+        default_factory=dict,
+        description="key of this file: why it was guessed. Guesses count as unconfirmed until "
+        "their entry here is removed; `bellwether confirm` does that",
+    )
     table: ReadyTable | None = Field(
         None, description="one ready-made table with a label column, instead of `tables`"
     )
@@ -511,7 +454,18 @@ class Company(ConfigModel):
     def config_hash(self) -> str:
         """Identity of the behaviour: depends on every key except paths, titles and the clock."""
         places = dict.fromkeys(
-            ("title", "about", "now", "data", "inputs", "access", "limits", "ledger", "webhooks"),
+            (
+                "title",
+                "about",
+                "now",
+                "data",
+                "inputs",
+                "guesses",
+                "access",
+                "limits",
+                "ledger",
+                "webhooks",
+            ),
             True,
         )
         behaviour = self.model_dump(
@@ -520,6 +474,11 @@ class Company(ConfigModel):
             exclude={**places, "table": {"file", "source"}, "serving": {"online_by_name_up_to"}},
         )
         return digest(behaviour)
+
+    def keeps_history(self, table: str) -> bool:
+        """Whether every source of a table keeps every version of its rows."""
+        parts = self.tables.get(table, ())
+        return bool(parts) and all(part.history for part in parts)
 
     def clock(self) -> datetime:
         """Return the pinned `now`, or the current time, in UTC. Called at the edge only."""

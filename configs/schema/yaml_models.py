@@ -120,20 +120,32 @@ def parse_model(model: type[Model], raw: Any, *, what: str, where: str, fix: str
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        lines = "\n".join(_explain(error, model))
+        lines = "\n".join(_explain(error, model, raw))
         raise ConfigError(f"{what}:\n{lines}", where=where, fix=fix) from error
 
 
-def _explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
+def _explain(error: ValidationError, root: type[BaseModel], raw: Any) -> list[str]:
     lines = []
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
+        key = ".".join(_written_parts(item["loc"], raw))
         words = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             known = _known_keys(root, item["loc"][:-1])
             words = f"unknown key; {did_you_mean(str(item['loc'][-1]), known) or 'leave it out'}"
         lines.append(f"  {key}: {words}" if key else f"  {words}")
     return lines
+
+
+def _written_parts(location: tuple[int | str, ...], raw: Any) -> list[str]:
+    """Return the keys of a place as they are written: without the index of a list of one."""
+    parts = []
+    for part in location:
+        if isinstance(part, int) and not isinstance(raw, list | tuple):
+            continue
+        parts.append(str(part))
+        is_inside = isinstance(raw, list) and isinstance(part, int) and part < len(raw)
+        raw = raw.get(part) if isinstance(raw, dict) else raw[part] if is_inside else None
+    return parts
 
 
 def _known_keys(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -24,6 +24,7 @@ from features.revenue.retention import (
     levels,
     position,
     quarter_name,
+    quarter_of,
     quarters,
     retained,
     retention,
@@ -52,7 +53,8 @@ class Quarter:
     start_arr, end_arr : float
         ARR at both ends, all accounts, in the reporting currency.
     lost, expanded, contracted, new, returned : int
-        Accounts, each counted once by its net movement over the quarter.
+        Accounts, each counted once by its net movement over the quarter. An account that came and
+        left within the quarter counts as new and as lost, but not in the rates.
     lost_arr, expansion_arr, contraction_arr, new_arr, returned_arr, moved_arr : float
         Their ARR; losses are negative. ``start_arr`` and these add up to ``end_arr``.
     grr, nrr : float or None
@@ -109,6 +111,7 @@ class RevenueFacts(TypedDict):
     arr: float
     arr_at: dict[str, float]
     quarters: tuple[Quarter, ...]
+    so_far: Quarter | None
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,9 @@ class Understanding:
     spans : dict of str to tuple
         Table to its first and last day.
     quarters : tuple of Quarter
-        Oldest first.
+        Complete quarters, oldest first.
+    so_far : Quarter or None
+        The quarter that is still running; None on its first day.
     why_not : str
         Reason for a missing ARR; empty with ARR.
     """
@@ -165,6 +170,7 @@ class Understanding:
     activity: Activity = field(default_factory=Activity)
     spans: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     quarters: tuple[Quarter, ...] = ()
+    so_far: Quarter | None = None
     why_not: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -235,9 +241,10 @@ class Understanding:
         view.add_column("quarter", no_wrap=True)
         for heading in ("at start", "lost", "shrank", "grew", "new, back", "GRR", "NRR"):
             view.add_column(heading, justify="right", no_wrap=True)
-        for item in self.quarters:
+        running = [] if self.so_far is None else [self.so_far]
+        for item in [*self.quarters, *running]:
             view.add_row(
-                item.quarter,
+                item.quarter + (" so far" if item is self.so_far else ""),
                 _short(item.start_arr),
                 _moved(item.lost, item.lost_arr),
                 _moved(item.contracted, item.contraction_arr),
@@ -360,6 +367,7 @@ def _revenue(ledger: RevenueTables) -> RevenueFacts:
         "arr": float(now.sum()),
         "arr_at": arr_at,
         "quarters": tuple(_quarters(ledger)),
+        "so_far": _so_far(ledger),
     }
 
 
@@ -377,28 +385,45 @@ def _quarters(ledger: RevenueTables) -> list[Quarter]:
     return [_quarter(ledger.steps, start, end) for start, end in spans]
 
 
+def _so_far(ledger: RevenueTables) -> Quarter | None:
+    start, _ = quarter_of(ledger.today)
+    if ledger.steps.empty or start >= ledger.today:
+        return None
+    return _quarter(ledger.steps, start, ledger.today)
+
+
 def _quarter(steps: pd.DataFrame, start: int, end: int) -> Quarter:
     accounts = retained(steps, start, end)
     sums = retention(accounts)
     counts = accounts["kind"].value_counts()
+    passing, passing_arr = _came_and_left(steps, start, end)
     return Quarter(
         quarter=quarter_name(start),
         start_arr=float(sums["start"] or 0.0),
         end_arr=float(sums["end"] or 0.0),
-        lost=int(counts.get("churn", 0)),
+        lost=int(counts.get("churn", 0)) + passing,
         expanded=int(counts.get("expansion", 0)),
         contracted=int(counts.get("contraction", 0)),
-        new=int(counts.get("new", 0)),
+        new=int(counts.get("new", 0)) + passing,
         returned=int(counts.get("reactivation", 0)),
-        lost_arr=float(sums["churn"] or 0.0),
+        lost_arr=float(sums["churn"] or 0.0) - passing_arr,
         expansion_arr=float(sums["expansion"] or 0.0),
         contraction_arr=float(sums["contraction"] or 0.0),
-        new_arr=float(sums["new"] or 0.0),
+        new_arr=float(sums["new"] or 0.0) + passing_arr,
         returned_arr=float(sums["reactivation"] or 0.0),
         moved_arr=float(sums["merged"] or 0.0),
         grr=sums["grr"],
         nrr=sums["nrr"],
     )
+
+
+def _came_and_left(steps: pd.DataFrame, start: int, end: int) -> tuple[int, float]:
+    """Return accounts whose only ARR began and ended within a quarter, and their highest ARR."""
+    inside = steps[(steps["day"] > start) & (steps["day"] <= end) & (steps["after"] > 0)]
+    ends = position(steps, start).add(position(steps, end), fill_value=0.0)
+    highest = inside.groupby("entity_id")["after"].max()
+    passing = highest[ends.reindex(highest.index, fill_value=0.0) == 0]
+    return len(passing), float(passing.sum())
 
 
 def _billed(context: QualityContext) -> BilledFacts:

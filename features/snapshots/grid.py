@@ -212,9 +212,7 @@ def daily_tables(
 ) -> tuple[dict[str, ir.Table], dict[str, bool], str]:
     """Write outdated daily tables; return all daily tables, history flags and an identity."""
     company = workspace.company
-    history = {
-        name: company.tables[name].history for name in loaded.tables if name in company.tables
-    }
+    history = {name: company.keeps_history(name) for name in loaded.tables}
     rates_print = loaded.tables["rates"].identity if "rates" in loaded.tables else ""
     identity = digest(company.reporting_currency, sorted(history.items()))
     code = code_digest(__name__)

@@ -92,8 +92,7 @@ def recomputed(
     pandas.DataFrame
         One row per entity (the index, sorted), one float64 column per feature.
     """
-    tables = workspace.company.tables
-    history = {name: name in tables and tables[name].history for name in daily}
+    history = {name: workspace.company.keeps_history(name) for name in daily}
     columns = {name: set(table.columns) for name, table in daily.items()}
     grid = grid_at(daily["accounts"], [day])
     parts = [

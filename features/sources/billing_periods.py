@@ -34,12 +34,16 @@ class BillingPeriods:
         Source rows that were split, and the resulting rows.
     is_guess : bool
         The period was detected from the dates, not configured.
+    shape : str
+        Shape of the billing export the rows come from (`configs.schema.source_mapping.Billing`);
+        empty without one.
     """
 
     period: Period | None = None
     subscriptions: int = 0
     rows: int = 0
     is_guess: bool = False
+    shape: str = ""
 
 
 def unfold_terms(

@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 
 from configs.runtime.errors import DataError, SourceError
+from features.sources.account_links import write_keys
 from features.sources.demo_accounts import REASON as TEST_ACCOUNT
 from features.sources.demo_accounts import known_accounts, mark_test_accounts
 from features.sources.files.readers import RawInput
@@ -26,6 +27,7 @@ from features.sources.redelivered_events import (
 )
 from features.sources.remedies import QuarantinedRows, describe_quarantine
 from features.sources.row_rules import (
+    LEFT_OUT,
     RowRule,
     is_date_flag,
     raw_value,
@@ -40,7 +42,7 @@ from features.sources.table_formats import (
     with_formats,
 )
 from features.sources.timestamp_profile import profile_of
-from features.tables.source_tables import TABLES, SourceTable
+from features.tables.source_tables import SourceTable
 
 DATA = "data.parquet"
 QUARANTINE = "quarantine.parquet"
@@ -75,11 +77,15 @@ def build_source_table(
         columns and formats.
     """
     with duckdb_errors(mapped.place):
-        spec = TABLES[mapped.table]
+        spec = mapped.spec
         mapped = with_formats(connection, mapped, spec)
         profile = profile_of(connection, mapped, spec)
         rules = rules_for(
-            mapped.table, spec, list(mapped.expressions), known_at=mapped.known_at is not None
+            mapped.table,
+            spec,
+            list(mapped.expressions),
+            known_at=mapped.known_at is not None,
+            leaves_out=mapped.left_out is not None,
         )
         _stage(connection, mapped, spec, profile, rules, accounts)
         _mark_copies(connection, mapped, profile)
@@ -91,6 +97,7 @@ def build_source_table(
             write_tops(connection, folder)
         if accounts is None:
             mark_test_accounts(connection, mapped, folder)
+            write_keys(connection, mapped.relation, mapped.source_columns, folder)
         counts = _write(connection, mapped, spec, inputs, folder)
         rejected = describe_quarantine(connection, mapped, counts["quarantined"], accounts)
         _check_counts(mapped, counts, inputs, rejected)
@@ -159,6 +166,8 @@ def _raw_query(mapped: Mapped, spec: SourceTable) -> tuple[str, dict[str, str]]:
     }
     parts = [f"{text} AS {raw_value(name)}" for name, (text, _) in done.items()]
     source = ", ".join(ident(name) for name in mapped.source_columns)
+    if mapped.left_out:
+        parts.append(f"coalesce({mapped.left_out}, false) AS {LEFT_OUT}")
     query = f"SELECT {ROW}, hash({source}) AS row_hash, {', '.join(parts)} FROM {mapped.relation}"
     return query, {name: kind for name, (_, kind) in done.items()}
 
@@ -248,8 +257,13 @@ def _mark_copies(connection: duckdb.DuckDBPyConnection, mapped: Mapped, profile:
 
 def _repeats_are_events(mapped: Mapped, profile: Profile) -> bool:
     """Whether equal rows are separate events: usage by day, one row per use, no quantity."""
-    spec = TABLES[mapped.table]
-    if spec.key or "quantity" not in spec.columns or "quantity" in mapped.expressions:
+    spec = mapped.spec
+    if (
+        spec.key
+        or "quantity" not in spec.columns
+        or mapped.mapping.billing
+        or "quantity" in mapped.expressions
+    ):
         return False
     counts = profile.get(spec.happened, {"given": 0, "dates": 0})
     return counts["given"] > 0 and counts["dates"] == counts["given"]
@@ -370,8 +384,8 @@ def _check_counts(
             where=mapped.place,
             fix="please report this as a bug",
         )
-    is_all_tests = counts["quarantined"].get(TEST_ACCOUNT) == counts["rows_read"]
-    if counts["rows_read"] and not counts["rows"] and not is_all_tests:
+    on_purpose = sum(counts["quarantined"].get(code, 0) for code in (TEST_ACCOUNT, LEFT_OUT))
+    if counts["rows_read"] and not counts["rows"] and on_purpose < counts["rows_read"]:
         reasons = ", ".join(f"{code} {count}" for code, count in counts["quarantined"].items())
         raise SourceError(
             f"{mapped.table}: none of the {counts['rows_read']} rows is usable ({reasons})",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
@@ -25,14 +25,22 @@ from configs.runtime.state_directory import (
     work_folder,
     write_json_atomically,
 )
+from configs.schema.source_mapping import TableMapping
 from configs.schema.workspace import Workspace
-from features.sources import billing_periods, build_table
+from features.sources import billing, billing_periods, build_table, table_parts
 from features.sources.files import sql_row_trace
 from features.sources.files.readers import RawInput, fingerprint, open_input, paths_of
 from features.sources.files.sql import open_duckdb
 from features.sources.loaded_tables import Loaded, read_loaded, read_manifests
-from features.sources.manifest import Fingerprint, InputFacts, TableManifest
-from features.sources.mapping import Mapped, check_tables, inputs_of, map_table, mapping_of
+from features.sources.manifest import Fingerprint, InputFacts, TableFacts, TableManifest
+from features.sources.mapping import (
+    Mapped,
+    check_tables,
+    inputs_of,
+    map_table,
+    mappings_of,
+    part_inputs,
+)
 from features.tables.source_tables import TABLES
 
 MIN_ACCOUNTS = 2
@@ -78,7 +86,7 @@ def load_sources(
     sweep_work(workspace.state.sources, WORK)
     before = read_manifests(workspace)
     prints = _fingerprints(workspace, names, before)
-    identities = _identities(workspace, names, prints)
+    identities = _identities(workspace, names, prints, now)
     stale = [
         name for name in names if name not in before or before[name]["identity"] != identities[name]
     ]
@@ -86,7 +94,7 @@ def load_sources(
         _refresh_times(workspace, name, before[name], prints)
         progress(f"{name}: unchanged, {before[name]['rows']:,} rows")
     if stale:
-        _build(workspace, stale, identities, prints, progress)
+        _build(workspace, stale, identities, prints, now, progress)
     for name in set(TABLES) - set(names):
         shutil.rmtree(workspace.state.sources / name, ignore_errors=True)
     loaded = read_loaded(workspace, now)
@@ -108,7 +116,7 @@ def _fingerprints(
 
 
 def _identities(
-    workspace: Workspace, names: list[str], prints: Mapping[str, Fingerprint]
+    workspace: Workspace, names: list[str], prints: Mapping[str, Fingerprint], now: datetime
 ) -> dict[str, str]:
     """Return the identity of each table; all others also depend on the accounts table."""
     code = code_digest(__name__)
@@ -116,8 +124,13 @@ def _identities(
         name: digest(
             code,
             name,
-            mapping_of(workspace.company, name).model_dump(mode="json", by_alias=True),
+            [
+                part.model_dump(mode="json", by_alias=True)
+                for part in mappings_of(workspace.company, name)
+            ],
             {i: prints[i]["content"] for i in inputs_of(workspace.company, name)},
+            # Subscriptions are unfolded up to the day of the run.
+            str(now.date()) if _is_unfolded(mappings_of(workspace.company, name)) else "",
         )
         for name in names
     }
@@ -127,6 +140,10 @@ def _identities(
         else digest(identity, own["accounts"])
         for name, identity in own.items()
     }
+
+
+def _is_unfolded(parts: Iterable[TableMapping]) -> bool:
+    return any(part.billing is not None and part.billing.rows == "subscription" for part in parts)
 
 
 def _refresh_times(
@@ -147,6 +164,7 @@ def _build(
     names: list[str],
     identities: Mapping[str, str],
     prints: Mapping[str, Fingerprint],
+    now: datetime,
     progress: Progress,
 ) -> None:
     wanted = dict.fromkeys(i for name in names for i in inputs_of(workspace.company, name))
@@ -161,7 +179,7 @@ def _build(
                         opened[used_input] = open_input(connection, workspace, used_input)
                 used = {i: opened[i] for i in inputs_of(workspace.company, name)}
                 own = {i: prints[i] for i in used}
-                manifest = _build_one(connection, workspace, name, used, identities[name], own)
+                manifest = _build_one(connection, workspace, name, used, identities[name], own, now)
             except (ConfigError, SourceError) as error:
                 mistakes.append(error)
                 if name == "accounts":
@@ -181,44 +199,76 @@ def _build_one(
     used: dict[str, RawInput],
     identity: str,
     prints: dict[str, Fingerprint],
+    now: datetime,
 ) -> TableManifest:
-    mapped = map_table(connection, name, mapping_of(workspace.company, name), used)
+    """Build a table from its source, or from each of its sources and merge them."""
     accounts = (
         workspace.state.sources / "accounts" / build_table.DATA if name != "accounts" else None
     )
-    target = workspace.state.sources / name
+    parts = mappings_of(workspace.company, name)
     written: dict[str, object] = {}
-    with new_folder(target, written) as folder:
+    with new_folder(workspace.state.sources / name, written) as folder:
+        alone = len(parts) == 1
+        places = [folder if alone else folder / f"source_{n}" for n in range(len(parts))]
+        facts: list[TableFacts] = []
+        for mapping, place in zip(parts, places, strict=True):
+            place.mkdir(exist_ok=True)
+            own = {i: used[i] for i in part_inputs(workspace.company, name, mapping)}
+            mapped = map_table(connection, name, mapping, own, accounts)
+            facts.append(_build_part(connection, mapped, own, accounts, place, now))
+        merged = facts[0]
+        if not alone:
+            labels = [", ".join(part_inputs(workspace.company, name, part)) for part in parts]
+            merged = table_parts.merge(connection, name, facts, places, labels, folder)
         manifest: TableManifest = {
             "identity": identity,
             "fingerprints": prints,
             "inputs": {i: item.rows for i, item in used.items()},
-            "unfolded": {},
-            **_reading_facts(connection, name, mapped, used),
-            **build_table.build_source_table(
-                connection, mapped, list(used.values()), accounts, folder
-            ),
+            **merged,
         }
-        if name == "subscriptions":
-            wanted = mapping_of(workspace.company, name).unfold
-            path = folder / build_table.DATA
-            done = billing_periods.unfold_terms(connection, path, manifest["columns"], wanted)
-            manifest["unfolded"] = {
-                "period": done.period,
-                "subscriptions": done.subscriptions,
-                "rows": done.rows,
-                "is_guess": done.is_guess,
-            }
         written.update(manifest)
     return manifest
 
 
+def _build_part(
+    connection: duckdb.DuckDBPyConnection,
+    mapped: Mapped,
+    used: dict[str, RawInput],
+    accounts: Path | None,
+    folder: Path,
+    now: datetime,
+) -> TableFacts:
+    """Build one source of a table; overwritten terms and billing rows become terms."""
+    built = build_table.build_source_table(
+        connection, mapped, list(used.values()), accounts, folder
+    )
+    facts: TableFacts = {"unfolded": {}, **_reading_facts(connection, mapped, used), **built}
+    if mapped.table != "subscriptions":
+        return facts
+    path = folder / build_table.DATA
+    if mapped.mapping.billing is None:
+        wanted = mapped.mapping.unfold
+        done = billing_periods.unfold_terms(connection, path, facts["columns"], wanted)
+    else:
+        done, columns = billing.to_terms(connection, path, mapped.mapping.billing, now.date())
+        facts["columns"] = columns
+    facts["unfolded"] = {
+        "period": done.period,
+        "subscriptions": done.subscriptions,
+        "rows": done.rows,
+        "is_guess": done.is_guess,
+        "shape": done.shape,
+    }
+    return facts
+
+
 def _reading_facts(
-    connection: duckdb.DuckDBPyConnection, name: str, mapped: Mapped, used: dict[str, RawInput]
+    connection: duckdb.DuckDBPyConnection, mapped: Mapped, used: dict[str, RawInput]
 ) -> InputFacts:
     """Return lines, notes and row trace of the inputs of a table."""
     sql = mapped.mapping.sql
-    traced = sql_row_trace.trace(connection, name, sql, mapped.relation, used) if sql else None
+    table, relation = mapped.table, mapped.relation
+    traced = sql_row_trace.trace(connection, table, sql, relation, used) if sql else None
     return {
         "lines": {i: item.lines.as_dict() for i, item in used.items() if item.lines.total},
         "file_notes": [note for item in used.values() for note in item.notes],

@@ -123,6 +123,7 @@ class SplitTerms(TypedDict, total=False):
     subscriptions: int
     rows: int
     is_guess: bool
+    shape: str
 
 
 class BuiltTable(RowCounts, ColumnFacts):
@@ -134,10 +135,15 @@ class BuiltTable(RowCounts, ColumnFacts):
     history: bool
 
 
-class TableManifest(BuiltTable, InputFacts):
+class TableFacts(BuiltTable, InputFacts):
+    """Facts about one source of a table, or about all of them together."""
+
+    unfolded: SplitTerms
+
+
+class TableManifest(TableFacts):
     """Manifest of a canonical table."""
 
     identity: str
     fingerprints: dict[str, Fingerprint]
     inputs: dict[str, int]
-    unfolded: SplitTerms

@@ -7,10 +7,10 @@ from pathlib import Path
 import duckdb
 
 from configs.runtime.errors import ConfigError
+from features.sources.account_links import PARENTS
 from features.sources.files.sql import ROW, literal
 from features.sources.mapping import KNOWN_AT, Mapped
 
-PARENTS = "parents.parquet"
 DEPTH = 20
 """Maximum length of a chain of parents; longer ones are cycles."""
 

@@ -7,11 +7,14 @@ quality report and remove data from training.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from features.sources.demo_accounts import REASON as TEST_ACCOUNT
 from features.sources.files.sql import ident, literal
 from features.tables.source_tables import SourceTable
+
+LEFT_OUT = "left_out"
+"""Reason of rows that `leave_out` names, and the flag column."""
 
 TOLERATED_ORDER = {
     ("invoices", "issued_on", "paid_on"): "paid in advance",
@@ -64,7 +67,12 @@ def sentinel(column: str) -> str:
 
 
 def rules_for(
-    table: str, spec: SourceTable, present: list[str], *, known_at: bool
+    table: str,
+    spec: SourceTable,
+    present: list[str],
+    *,
+    known_at: bool,
+    leaves_out: bool = False,
 ) -> list[RowRule]:
     """Return every rule that applies to the columns a table has.
 
@@ -78,6 +86,8 @@ def rules_for(
         Columns of the source.
     known_at : bool
         The source has a time of visibility.
+    leaves_out : bool
+        The mapping leaves some rows out.
     """
     rules = [rule for name in present for rule in _column_rules(spec, name)]
     if "account_id" in spec.columns and table != "accounts":
@@ -93,6 +103,10 @@ def rules_for(
         rules.append(_scale_rule())
     if known_at:
         rules += _known_rules(spec, is_dated=spec.happened in present)
+    if leaves_out:
+        # The other rules do not matter for rows that are left out on purpose.
+        rules = [replace(rule, broken=f"NOT {LEFT_OUT} AND ({rule.broken})") for rule in rules]
+        rules.append(RowRule(LEFT_OUT, LEFT_OUT))
     return rules
 
 

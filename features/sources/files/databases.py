@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import duckdb
 
 from configs.runtime.errors import ConfigError, SourceError, did_you_mean
-from configs.schema.company import Input
+from configs.schema.source_mapping import Input
 from configs.schema.workspace import Workspace
 from features.sources.files.sql import ROW, duckdb_errors, ident, literal, open_duckdb
 

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql as pg
 
 from configs.runtime.errors import ConfigError, SourceError, UnavailableError
-from configs.schema.company import Input
+from configs.schema.source_mapping import Input
 from features.sources.files.databases import no_table, schema_and_table
 
 PG_TYPES = {

@@ -15,7 +15,7 @@ import duckdb
 
 from configs.runtime.errors import ConfigError, SourceError, did_you_mean
 from configs.runtime.hashing import digest, file_digest
-from configs.schema.company import Input
+from configs.schema.source_mapping import Input
 from configs.schema.workspace import Workspace
 from features.sources.files import databases
 from features.sources.files.csv_files import MAX_LINE, Cleaner, Head, Scan, csv_head, scan

@@ -12,7 +12,7 @@ import duckdb
 import pandas as pd
 
 from configs.runtime.errors import DataError
-from configs.schema.company import Input
+from configs.schema.source_mapping import Input
 from configs.schema.workspace import Workspace
 from features.sources.files.readers import RawInput, open_files, open_input, paths_of
 from features.sources.files.sql import duckdb_errors, ident, open_duckdb
