@@ -54,6 +54,7 @@ CHECKS: tuple[Callable[[QualityContext], Iterator[Issue]], ...] = (
     relations.test_account_issues,
     relations.contradiction_issues,
     relations.presence_issues,
+    relations.guess_issues,
     revenue_records.amount_issues,
     revenue_records.term_coverage_issues,
     revenue_records.unfolded_issues,

@@ -90,6 +90,16 @@ CODES: dict[str, Code] = {
         "info",
         "nothing: configured with roll_up",
     ),
+    "left_out": Code(
+        "rows that the mapping leaves out",
+        "info",
+        "nothing, if `leave_out` in the mapping names the right rows",
+    ),
+    "in_another_source": Code(
+        "rows with a key that an earlier source of the table has",
+        "info",
+        "nothing, if both sources mean the same; the first one in company.yaml counts",
+    ),
     "missing_values": Code(
         "rows without a required value",
         "error",
@@ -341,6 +351,22 @@ CODES: dict[str, Code] = {
         "subscriptions split into one row per billing period, as configured",
         "info",
         "nothing",
+    ),
+    "billing_rows": Code(
+        "billing rows read as terms, as configured",
+        "info",
+        "compare ARR and losses per quarter with finance",
+    ),
+    "prices_overwritten": Code(
+        "subscriptions with the price of today for all their past",
+        "warning",
+        "export changes of the amount or invoices as well: earlier expansions and contractions "
+        "cannot be seen",
+    ),
+    "unconfirmed_guesses": Code(
+        "values of company.yaml that were guessed and not confirmed",
+        "warning",
+        "correct what is wrong, then run  bellwether confirm FOLDER  or remove the lines",
     ),
     "silent_by_habit": Code(
         "accounts whose usual gap between activity exceeds the horizon",

@@ -236,6 +236,16 @@ def presence_issues(context: QualityContext) -> Iterator[Issue]:
         yield context.issue("unused_inputs", "", len(unused), None, ", ".join(named))
 
 
+def guess_issues(context: QualityContext) -> Iterator[Issue]:
+    """Report values of ``company.yaml`` that `bellwether init` guessed."""
+    guesses = context.workspace.company.guesses
+    if guesses:
+        order = {"low": 0, "medium": 1, "high": 2}
+        shown = sorted(guesses.items(), key=lambda item: order[item[1].sure])
+        detail = "; ".join(f"{key}: {guess.why}" for key, guess in shown)
+        yield context.issue("unconfirmed_guesses", "", len(guesses), None, detail)
+
+
 def capacity_issues(context: QualityContext) -> Iterator[Issue]:
     """Report capacities of CSMs that do not add up to that of the team."""
     if not context.has("owners", "capacity"):

@@ -133,10 +133,22 @@ def term_coverage_issues(context: QualityContext) -> Iterator[Issue]:
 
 
 def unfolded_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report subscriptions whose renewal date is overwritten at each renewal."""
+    """Report subscriptions whose renewal date is overwritten, and other shapes of billing rows."""
     info = context.loaded.tables.get("subscriptions")
     done = info.unfolded if info else None
     if info is None or done is None or not done.subscriptions:
+        return
+    whole = max(info.rows, done.subscriptions)
+    if done.shape:
+        detail = (
+            f"{done.subscriptions:,} rows, each {SHAPE_WORDS[done.shape]}, read as "
+            f"{done.rows:,} terms"
+        )
+        yield context.issue("billing_rows", "subscriptions", done.subscriptions, whole, detail)
+        if done.shape == "subscription":
+            detail = "the export overwrites the amount, so past terms show the latest one"
+            n = done.subscriptions
+            yield context.issue("prices_overwritten", "subscriptions", n, whole, detail)
         return
     detail = (
         f"{count_of(done.subscriptions, info.rows)} span several billing periods, so their "
@@ -144,6 +156,16 @@ def unfolded_issues(context: QualityContext) -> Iterator[Issue]:
     )
     code = "overwritten_terms" if done.is_guess else "unfolded_terms"
     yield context.issue(code, "subscriptions", done.subscriptions, info.rows, detail)
+
+
+SHAPE_WORDS = {
+    "term": "a contract term",
+    "period": "a billing period",
+    "subscription": "a subscription whose current period is overwritten",
+    "change": "a change of the amount",
+    "invoice_line": "an invoice line with a service period",
+}
+"""Shape of a billing export in words."""
 
 
 def rhythm_issues(context: QualityContext) -> Iterator[Issue]:

@@ -22,6 +22,8 @@ SET_ASIDE = {
     "superseded": "duplicate_keys",
     "delivered_again": "delivered_again",
     "rolled_up": "rolled_up",
+    "left_out": "left_out",
+    "in_another_source": "in_another_source",
 }
 """Reason in the quarantine → issue."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +29,8 @@ from serving.commands.options import (
 
 if TYPE_CHECKING:
     from configs.schema.workspace import Workspace
+    from features.sources.proposal import Proposal
+    from features.sources.proposal.draft import Choice
 
 PANEL = "Data"
 
@@ -49,21 +53,133 @@ def simulate(
 
 @app.command(rich_help_panel=PANEL)
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder to write.")],
+    folder: Annotated[Path, typer.Argument(help="Company folder to write.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the exports, where they are not in the company folder."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Take the best guess for everything.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A value to use instead of the guess: KEY=VALUE, repeatable."),
+    ] = None,
     table: Annotated[
         Path | None,
         typer.Option(help="CSV or Parquet file of a ready-made table; its columns are guessed."),
     ] = None,
 ) -> None:
-    """Create a company folder with a commented company.yaml."""
+    """Propose a company.yaml from a folder of exports, or write a commented template."""
+    from features.sources.proposal.propose import data_files
     from features.sources.scaffold import scaffold
 
     if table is not None:
         _init_table(folder, table)
-        return
-    for path in scaffold(folder):
-        print_text(f"wrote {path}")
-    print_text(f"next: edit company.yaml, then  bellwether check {folder}")
+    elif data is not None or (folder.is_dir() and data_files(folder)):
+        _init_exports(folder, data or folder, parse_answers(set_ or []), ask=not yes)
+    else:
+        for path in scaffold(folder):
+            print_text(f"wrote {path}")
+        print_text(f"next: edit company.yaml, then  bellwether check {folder}")
+
+
+def parse_answers(texts: list[str]) -> dict[str, str]:
+    """Return the answers of ``--set KEY=VALUE``.
+
+    Raises
+    ------
+    ConfigError
+        A text has no ``=``.
+    """
+    from configs.runtime.errors import ConfigError
+
+    wrong = [text for text in texts if "=" not in text]
+    if wrong:
+        raise ConfigError(
+            f"--set {wrong[0]!r} has no value",
+            fix="write  --set tables.subscriptions.columns.arr=Amount",
+        )
+    return {key.strip(): value.strip() for key, _, value in (t.partition("=") for t in texts)}
+
+
+def _init_exports(folder: Path, data: Path, answers: dict[str, str], *, ask: bool) -> None:
+    from datetime import UTC, datetime
+
+    from features.sources.proposal import propose
+    from features.sources.proposal.company_file import refuse_existing, write_company
+
+    refuse_existing(folder)
+    now = datetime.now(UTC)
+    proposal = propose(data, now, answers)
+    _show_files(proposal)
+    if ask and sys.stdin.isatty() and proposal.questions():
+        answers |= _ask(proposal.questions())
+        proposal = propose(data, now, answers)
+    path = write_company(folder, data, proposal)
+    guesses = proposal.guesses()
+    print_text(f"wrote {path}")
+    if guesses:
+        print_text(f"{len(guesses)} guesses to confirm; they are listed at the end of the file:")
+        _show_guesses(guesses)
+    print_text("")
+    open_company(str(folder), None, None, steps_unless(False)).check().report.render(console)
+    print_text(
+        f"next: compare ARR and losses with finance, correct company.yaml, then\n"
+        f"  bellwether confirm {folder}   bellwether run {folder}"
+    )
+
+
+def _show_files(proposal: Proposal) -> None:
+    shown = lines_of("file", "table", "recognised by", "rows", "account found by")
+    for draft in proposal.drafts:
+        links = [f"{choice.value} = {matches}" for choice, matches, _ in draft.links]
+        own = draft.columns.get("account_id")
+        found = ", ".join(links) or (own.value if own else "")
+        shown.add_row(
+            escape(proposal.inputs[draft.file.name]),
+            draft.table,
+            escape(draft.origin),
+            f"{draft.file.source.rows:,}",
+            escape(found),
+        )
+    for pattern, why in proposal.unused.items():
+        shown.add_row(escape(pattern), "not used", escape(why), "", "")
+    console.print(shown)
+
+
+def _show_guesses(guesses: Mapping[str, Choice]) -> None:
+    shown = lines_of("key", "value", "sure", "why", "or")
+    for key, choice in guesses.items():
+        others = ", ".join(choice.others[:3])
+        value = escape(choice.value)
+        shown.add_row(escape(key), value, choice.sure, escape(choice.why), escape(others))
+    console.print(shown)
+
+
+def _ask(questions: Mapping[str, Choice]) -> dict[str, str]:
+    """Ask for the values that the data does not decide."""
+    answers = {}
+    for key, choice in questions.items():
+        others = f"; or: {', '.join(choice.others)}" if choice.others else ""
+        print_text(f"{key}: {choice.why}{others}")
+        answers[key] = str(typer.prompt("  value", default=choice.value))
+    return answers
+
+
+@app.command(rich_help_panel=PANEL)
+def confirm(
+    folder: Annotated[Path, typer.Argument(help="Company folder.")],
+    keys: Annotated[
+        list[str] | None, typer.Argument(help="Guesses to confirm; all when none is named.")
+    ] = None,
+) -> None:
+    """Confirm the guesses in company.yaml, so that they no longer count as open."""
+    from features.sources.proposal.company_file import confirm_guesses
+
+    done = confirm_guesses(folder, keys or [])
+    for key in done:
+        print_text(f"confirmed {key}")
+    if not done:
+        print_text("no open guesses")
 
 
 def _init_table(folder: Path, table: Path) -> None:
