@@ -64,7 +64,13 @@ NO_MINOR_UNIT = ("BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", 
 TOLERANCE = 0.005
 """Amounts below half a cent are zero."""
 
-CHANGE_TO_MONTHS = {"change_in_arr": 12, "change_in_mrr": 1}
+SHORT_DAYS = 45
+GRACE_DAYS = (7, 45)
+"""Days a period under `SHORT_DAYS`, and a longer one, may be renewed late before it has ended."""
+
+NOISE = 0.005
+"""Relative difference of ARR up to which a part of a period equals the period after it."""
+
 WHOLE_MONTHS = 0.12
 """Distance from a whole number of months up to which a service period counts as whole months."""
 
@@ -148,11 +154,11 @@ _TYPES = {
 }
 
 _ADDED = {
-    "term": ("arr",),
-    "period": ("arr", "renews_on"),
+    "term": ("arr", "renews_on", "ended_on"),
+    "period": ("arr", "renews_on", "ended_on"),
     "subscription": ("arr", "renews_on", "ended_on", "end_reason"),
     "change": ("arr", "ended_on", "end_reason"),
-    "invoice_line": ("arr", "renews_on"),
+    "invoice_line": ("arr", "renews_on", "ended_on"),
 }
 
 
@@ -238,15 +244,38 @@ def _shaped(billing: Billing, today: date) -> str:
     """Return SQL that turns the table ``priced`` into terms."""
     match billing.rows:
         case "term":
-            return "SELECT *, price AS arr FROM priced"
+            return _lapsed("SELECT *, price AS arr FROM priced", today)
         case "period":
-            return _period()
+            return _lapsed(_period(), today)
         case "subscription":
             return _subscription(today)
         case "change":
             return _change(billing)
         case "invoice_line":
-            return _invoice_line(billing)
+            return _lapsed(_invoice_line(billing), today)
+
+
+def _lapsed(terms: str, today: date) -> str:
+    """Return SQL of terms that end where their period does and nothing follows in time.
+
+    An end that the export itself states comes first. A later period of the subscription or of the
+    account, or a period that ended only just now, may still be the renewal.
+    """
+    grace = (
+        f"CASE WHEN date_diff('day', started_on, renews_on) < {SHORT_DAYS} THEN {GRACE_DAYS[0]} "
+        f"ELSE {GRACE_DAYS[1]} END"
+    )
+    return (
+        f"WITH terms AS ({terms}), spans AS (SELECT *, {grace} AS grace, min(started_on) OVER "
+        f"(PARTITION BY account_id ORDER BY started_on RANGE BETWEEN INTERVAL 1 DAY FOLLOWING AND "
+        f"UNBOUNDED FOLLOWING) AS follows FROM terms) "
+        f"SELECT * REPLACE (CASE WHEN ended_on IS NULL AND end_reason IS NULL "
+        f"AND renews_on + to_days(grace) < least(coalesce(follows, {_day(today)}), {_day(today)}) "
+        f"AND NOT EXISTS (SELECT 1 FROM terms AS other WHERE other.account_id = spans.account_id "
+        f"AND other.started_on > spans.started_on "
+        f"AND other.started_on <= spans.renews_on + to_days(grace)) "
+        f"THEN renews_on ELSE ended_on END AS ended_on) FROM spans"
+    )
 
 
 def _period() -> str:
@@ -351,16 +380,21 @@ def _invoice_line(billing: Billing) -> str:
     )
     rest = ("place", "known_at", "started_on", "renews_on")
     return (
-        f"WITH lines AS (SELECT *, {money} AS worth FROM (SELECT *, {usual} AS usual FROM priced) "
+        f"WITH lines AS (SELECT *, {money} AS worth, {is_whole} AS is_whole "
+        f"FROM (SELECT *, {usual} AS usual FROM priced) "
         f"WHERE {span} > 0), "
         f"days AS (SELECT {own}, started_on AS day FROM lines UNION SELECT {own}, renews_on "
         f"FROM lines), "
         f"spans AS (SELECT {own}, day AS from_on, lead(day) OVER (PARTITION BY {own} ORDER BY day) "
         f"AS until FROM days), "
-        f"sums AS (SELECT {own}, from_on, until, sum(worth) AS arr, "
+        f"parts AS (SELECT {own}, from_on, until, sum(worth) AS arr, "
+        f"bool_or(NOT is_whole) AS is_part, "
         f"max(known_at) FILTER (started_on = from_on) AS new_at, min(known_at) AS first_at, "
         f"arg_max(place, worth) AS place FROM spans JOIN lines USING ({own}) "
-        f"WHERE started_on <= from_on AND renews_on >= until GROUP BY ALL) "
+        f"WHERE started_on <= from_on AND renews_on >= until GROUP BY ALL), "
+        f"sums AS (SELECT * REPLACE (CASE WHEN is_part AND abs(later - arr) <= {NOISE} * arr "
+        f"THEN later ELSE arr END AS arr) FROM (SELECT *, lead(arr) OVER (PARTITION BY {own} "
+        f"ORDER BY from_on) AS later FROM parts)) "
         f"SELECT priced.* EXCLUDE ({', '.join(rest)}), priced.place, "
         f"coalesce(new_at, greatest(first_at, CAST(from_on AS TIMESTAMP))) AS known_at, "
         f"from_on AS started_on, until AS renews_on, round(sums.arr, 2) AS arr "
