@@ -10,7 +10,7 @@ from features.sources.account_links import normalised
 from features.sources.files.sql import ident, one_row
 from features.sources.proposal.column_names import ACCOUNT_NAMES
 from features.sources.proposal.draft import Choice, Sure, TableDraft
-from features.sources.proposal.file_profile import ColumnProfile, plain_name
+from features.sources.proposal.file_profile import ColumnProfile, common_form, plain_name
 
 FEW = 0.5
 """Share of rows below which a column does not identify the account."""
@@ -118,7 +118,7 @@ def _documented(draft: TableDraft, item: Overlap) -> int:
 
 
 def _is_named(header: str) -> bool:
-    return plain_name(header) in ACCOUNT_NAMES
+    return common_form(plain_name(header)) in {common_form(name) for name in ACCOUNT_NAMES}
 
 
 def _overlaps(

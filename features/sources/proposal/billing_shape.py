@@ -35,7 +35,8 @@ def add_billing(connection: duckdb.DuckDBPyConnection, draft: TableDraft) -> Non
         return
     header, what, sure = found
     rows, why = _shape(connection, draft, what)
-    if what == "arr" and rows == "term":
+    # Without an end of its own, a contract that is not renewed ends with its term (`rows: term`).
+    if what == "arr" and rows == "term" and "ended_on" in draft.columns:
         draft.columns["arr"] = Choice(header, "usual name of ARR", sure)
         return
     draft.columns.pop("arr", None)

@@ -6,7 +6,13 @@ import re
 
 from features.sources.proposal.column_names import COLUMN_NAMES, FILE_WORDS
 from features.sources.proposal.draft import BY_NAMES, Choice, Sure, TableDraft
-from features.sources.proposal.file_profile import ColumnProfile, FileProfile, plain_name, words_of
+from features.sources.proposal.file_profile import (
+    ColumnProfile,
+    FileProfile,
+    common_form,
+    plain_name,
+    words_of,
+)
 from features.sources.proposal.starters import is_overwritten_name
 from features.sources.proposal.value_words import translated
 from features.tables.source_tables import TABLES, SourceColumn
@@ -43,10 +49,22 @@ def named_drafts(file: FileProfile) -> list[TableDraft]:
     return sorted(drafts, key=lambda draft: -draft.score)
 
 
-def named_draft(file: FileProfile, table: str) -> TableDraft | None:
-    """Return the draft of a file as one table; None where a required column is missing."""
+def named_draft(
+    file: FileProfile, table: str, known: dict[str, Choice] | None = None
+) -> TableDraft | None:
+    """Return the draft of a file as one table; None where a required column is missing.
+
+    Parameters
+    ----------
+    file : FileProfile
+        The file.
+    table : str
+        The canonical table.
+    known : dict of str to Choice, optional
+        Columns that are decided already.
+    """
     spec, names = TABLES[table], COLUMN_NAMES[table]
-    draft = TableDraft(file, table, BY_NAMES, 0.0)
+    draft = TableDraft(file, table, BY_NAMES, 0.0, columns=dict(known or {}))
     pairs = sorted(
         (
             (score, name, header)
@@ -85,6 +103,9 @@ def _similarity(header: str, names: tuple[str, ...]) -> float:
     plain = plain_name(header)
     if plain in names:
         return 1.0 - 0.015 * names.index(plain)
+    alike = [place for place, name in enumerate(names) if common_form(name) == common_form(plain)]
+    if alike:
+        return 0.9 - 0.015 * alike[0]
     words = words_of(header)
     for place, name in enumerate(names):
         # A longer header that contains the whole name: account_renewal_date.
@@ -125,7 +146,8 @@ def _text_fits(table: str, name: str, spec: SourceColumn, column: ColumnProfile)
         return all(re.fullmatch(r"[A-Za-z]{3}", text) for text in column.examples)
     if name == "text" and column.distinct <= 1:
         return False  # the same words everywhere
-    if column.is_time or (column.is_flag and spec.kind == "text" and name != "priority"):
+    is_yes_or_no = column.is_flag and column.distinct > 1 and spec.kind == "text"
+    if column.is_time or (is_yes_or_no and name != "priority"):
         return False
     if name in TABLES[table].key:
         return column.fill > 0.98 and (column.is_unique or table not in _UNIQUE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import duckdb
 
@@ -39,6 +39,21 @@ def plain_name(header: str) -> str:
     name = re.sub(r"__(c|gc|r|pc)$", "", name)
     name = re.sub(r"^(hs|ic|cf|custom)_", "", name)
     return re.sub(r"[^a-z0-9]+", "", name.lower())
+
+
+_ACCOUNT = re.compile(r"customer|client|company|organi[sz]ation|tenant|workspace|merchant|kunde")
+_ID = re.compile(r"(ref|reference|number|no|nr|key|code|uuid|guid|identifier)$")
+_TIME = re.compile(r"(datetime|date|timestamp|time|day|on|at)$")
+
+
+@cache
+def common_form(plain: str) -> str:
+    """Return a plain name with one word for account, id and time, for a looser comparison.
+
+    >>> [common_form(n) for n in ("clientref", "customerid", "createdon", "creationdate")]
+    ['accountid', 'accountid', 'createdat', 'creationat']
+    """
+    return _TIME.sub("at", _ID.sub("id", _ACCOUNT.sub("account", plain)))
 
 
 def words_of(header: str) -> frozenset[str]:

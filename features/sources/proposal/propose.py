@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 import duckdb
 
 from configs.runtime.errors import BellwetherError, SourceError
+from features.sources.files.csv_files import csv_head
 from features.sources.files.readers import CSV_ENDINGS, PARQUET_ENDINGS, open_files
 from features.sources.files.sql import ident, one_row, open_duckdb
 from features.sources.parsing import type_parsing
@@ -191,7 +192,7 @@ def _grouped(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
     groups: dict[tuple[str, str, str], list[Path]] = {}
     for path in files:
         stem, _, ending = path.name.partition(".")
-        base = re.sub(r"[-_ ]?\d[\d-]*$", "", stem)
+        base = re.sub(r"\d[\d-]*$", "", stem)
         groups.setdefault((path.parent.relative_to(folder).as_posix(), base, ending), []).append(
             path
         )
@@ -206,8 +207,13 @@ def _grouped(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
 
 
 def _same_kind(paths: list[Path]) -> bool:
-    heads = {path.open("rb").readline() for path in paths}
-    return len(heads) == 1
+    """Whether files have one header, so that they can be read as one input."""
+    if not all(path.name.lower().endswith(CSV_ENDINGS) for path in paths):
+        return False
+    try:
+        return len({csv_head(path) for path in paths}) == 1
+    except SourceError:
+        return False
 
 
 def _input_name(pattern: str, taken: dict[str, str]) -> str:
@@ -283,14 +289,12 @@ def _add_from_accounts(accounts: TableDraft, drafts: list[TableDraft]) -> None:
     """Add the terms that the list of accounts itself holds, where no other file has any."""
     if any(draft.table == "subscriptions" for draft in drafts):
         return
-    draft = named_draft(accounts.file, "subscriptions")
+    key = accounts.columns["account_id"]
+    own = replace(key, why="one subscription per account", sure="medium")
+    known = {"account_id": key, "subscription_id": own}
+    draft = named_draft(accounts.file, "subscriptions", known)
     if draft is None or not {"renews_on", "ended_on", "arr"} & draft.columns.keys():
         return
-    key = accounts.columns["account_id"]
-    draft.columns["subscription_id"] = replace(
-        key, why="one subscription per account", sure="medium"
-    )
-    draft.columns["account_id"] = key
     drafts.append(draft)
 
 
