@@ -176,7 +176,7 @@ TableParts = Annotated[tuple[TableMapping, ...], BeforeValidator(_as_parts)]
 
 
 class Guess(ConfigModel):
-    """Why `bellwether init` chose a value, for a person to confirm."""
+    """Evidence for a value that `bellwether init` chose, for a person to confirm."""
 
     why: str = Field(description="evidence for the choice")
     sure: Literal["high", "medium", "low"] = Field("medium", description="confidence of the guess")

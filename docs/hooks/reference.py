@@ -166,6 +166,12 @@ def models_in(annotation: Any, suffix: str = "") -> Iterator[tuple[type[BaseMode
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         yield annotation, suffix
         return
+    if hasattr(annotation, "__metadata__"):
+        # A list that may also be written as its only item has the path of the item.
+        whole = annotation.__origin__
+        single = get_args(whole)[0] if get_origin(whole) is tuple else whole
+        yield from models_in(single, suffix)
+        return
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is dict:
         yield from models_in(inner[1], f"{suffix}.NAME")

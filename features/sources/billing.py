@@ -296,7 +296,8 @@ def _subscription(today: date) -> str:
     Each is known from its first day on. The price is the one of today: an export that overwrites
     it does not say what earlier periods cost.
     """
-    n_before = "greatest(1, round(date_diff('day', started_on, renews_on) / (months * 30.4375)))"
+    periods = "round(date_diff('day', started_on, renews_on) / (months * 30.4375))"
+    n_before = f"CASE WHEN renews_on IS NOT NULL THEN greatest(1, {periods}) END"
     n_all = (
         f"ceil(date_diff('day', started_on, coalesce(ended_on, {_day(today)})) "
         f"/ (months * 30.4375))"

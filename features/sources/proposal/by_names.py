@@ -168,14 +168,14 @@ def _in_range(table: str, name: str, spec: SourceColumn, column: ColumnProfile) 
 
 
 def _score(draft: TableDraft, file: FileProfile, table: str) -> float:
-    """Return the strength of a recognition: matched columns, telling ones, and the file's name."""
+    """Return the strength of a recognition: matched columns, typical ones, and the file's name."""
     weights = {"high": 1.0, "medium": 0.6, "low": 0.3}
     matched = sum(weights[choice.sure] for choice in draft.columns.values())
-    telling = sum(1.0 for name in draft.columns if name in MARKS[table])
+    typical = sum(1.0 for name in draft.columns if name in MARKS[table])
     words = words_of(file.name)
     is_named = any(word in words or word == plain_name(file.name) for word in FILE_WORDS[table])
     unused = len(file.columns) - len(draft.columns)
-    return matched + telling + FILE_WORD * is_named - 0.15 * unused
+    return matched + typical + FILE_WORD * is_named - 0.15 * unused
 
 
 def _set_kind(draft: TableDraft) -> None:

@@ -284,7 +284,7 @@ AMOUNT_NAMES: Mapping[str, tuple[str, ...]] = {
     "change_in_mrr": ("mrrchange", "changeinmrr", "mrrdelta", "deltamrr", "mrrmovement",
                       "movementamount", "mrrmovementamount"),
 }  # fmt: skip
-"""What an amount pays for, to its names."""
+"""Kind of amount to its names."""
 
 SEAT_WORDS = frozenset({"unit", "seat", "user", "license", "licence", "per"})
 """Words of an amount that is a price per unit."""

@@ -93,7 +93,7 @@ class ColumnProfile:
     values : tuple of str
         All values, where there are at most `MAX_VALUES` different ones.
     is_ambiguous : bool
-        The order of day and month, or the decimal mark, cannot be told from the values.
+        The values leave open the order of day and month, or the decimal mark.
     """
 
     name: str

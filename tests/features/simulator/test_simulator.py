@@ -471,7 +471,7 @@ def test_the_company_configuration_fits_the_files(tmp_path):
     files = {item.file for item in company.inputs.values()}
     assert files == {export.file for _, export in EXPORTS}
     assert not any(str(file).startswith(TRUTH) for file in files)
-    for name, mapping in company.tables.items():
+    for name, (mapping,) in company.tables.items():
         if mapping.sql is None:
             file = tmp_path / str(company.inputs[mapping.source or name].file)
             for text in mapping.columns.values():

@@ -1,4 +1,4 @@
-"""Proposals from folders of exports: which file is what, which column, which account, which time."""
+"""Proposals from exports: which file is what, which column, which account, which time."""
 
 from __future__ import annotations
 
@@ -192,7 +192,8 @@ def test_a_known_time_is_proposed_only_where_the_data_supports_it(folder, header
     chosen = draft_of(proposal, "usage_events").known_at
     assert (chosen is not None) == accepted
     if accepted:
-        assert chosen.value == header and "tables.usage_events.known_at" in proposal.guesses()
+        assert chosen.value == header
+        assert "tables.usage_events.known_at" in proposal.guesses()
 
 
 def test_numbered_files_are_one_input_and_other_tools_a_second_source(folder, tmp_path):
@@ -276,7 +277,8 @@ def test_guesses_stay_open_until_they_are_confirmed(folder, tmp_path):
     workspace = Workspace(company, home, place, State(tmp_path / "state"), Environment())
     report = check_quality(workspace, load_sources(workspace, company.clock()), company.clock())
     issue = next(item for item in report.issues if item.code == "unconfirmed_guesses")
-    assert issue.rows == 3 and "tables.usage_events.timezone: event_time has no" in issue.detail
+    assert issue.rows == 3
+    assert "tables.usage_events.timezone: event_time has no" in issue.detail
 
     before = path.read_text()
     with pytest.raises(ConfigError, match='did you mean "reporting_currency"'):
@@ -286,8 +288,10 @@ def test_guesses_stay_open_until_they_are_confirmed(folder, tmp_path):
     assert set(load_company(home).guesses) == {"reporting_currency", "tables.usage_events.timezone"}
     assert confirm_guesses(home) == ["reporting_currency", "tables.usage_events.timezone"]
     after = load_company(home)
-    assert after.guesses == {} and after.config_hash == company.config_hash
-    assert "\nguesses:" not in path.read_text() and path.read_text().startswith(before[:900])
+    assert after.guesses == {}
+    assert after.config_hash == company.config_hash
+    assert "\nguesses:" not in path.read_text()
+    assert path.read_text().startswith(before[:900])
 
 
 def test_a_company_is_never_overwritten(folder):
