@@ -46,8 +46,9 @@ notebooks: .venv/.ready ## the committed notebooks, executed on the simulated co
 strip: .venv/.ready ## remove volatile metadata from the notebooks
 	$(V)/nbstripout --keep-output --keep-count --extra-keys "metadata.language_info.version cell.metadata.execution" notebooks/*.ipynb
 
+# Longest files first (tests/conftest.py). Tests start many processes, which find bytecode ready.
 test: .venv/.ready ## run every test
-	$(V)/pytest --numprocesses auto --dist loadfile
+	env -u PYTHONDONTWRITEBYTECODE $(V)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 docs: .venv/.ready ## the documentation site in build/site, its reference generated from the code
 	NO_MKDOCS_2_WARNING=1 $(V)/python -m mkdocs build --strict

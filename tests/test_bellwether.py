@@ -511,22 +511,23 @@ def trained(tiny: Tiny, target: str = "churn") -> dict:
 
 
 @pytest.mark.slow
-def test_one_target_is_trained_alone_with_the_trials_asked_for(tiny, run_command):
-    tiny.configure(targets=TWO_TARGETS)
-    done = run_command("train", *tiny.options, "--target", "slow_churn", "--trials", 3)
+def test_one_target_is_trained_alone_with_the_trials_asked_for(finished, run_command):
+    finished.configure(targets=TWO_TARGETS)
+    shutil.rmtree(finished.folder / "state" / "training")
+    done = run_command("train", *finished.options, "--target", "slow_churn", "--trials", 3)
     assert done.code == 0, done
-    assert not (tiny.folder / "state" / "training" / "churn").exists()
-    kept = trained(tiny, "slow_churn")["inputs"]["company"]
+    assert not (finished.folder / "state" / "training" / "churn").exists()
+    kept = trained(finished, "slow_churn")["inputs"]["company"]
     assert kept["training"]["tuning"]["trials"] == 3
-    again = run_command("train", *tiny.options, "--target", "slow_churn", "--trials", 3)
+    again = run_command("train", *finished.options, "--target", "slow_churn", "--trials", 3)
     assert "slow_churn: nothing changed since the last training" in again.out
 
 
 @pytest.mark.slow
-def test_training_as_of_a_day_is_training_on_what_was_known_then(tiny, run_command, tmp_path):
+def test_training_as_of_a_day_is_training_on_what_was_known_then(finished, run_command, tmp_path):
     """The same bundle, to the byte, as on files that end on that day."""
     day = date(2026, 1, 1)
-    done = run_command("train", *tiny.options, "--as-of", day)
+    done = run_command("train", *finished.options, "--as-of", day)
     assert done.code == 0, done
     frames = tables()
     ended = frames["subscriptions"]["ended_on"]
@@ -543,9 +544,9 @@ def test_training_as_of_a_day_is_training_on_what_was_known_then(tiny, run_comma
         }
     )
     assert run_command("train", *then.options).code == 0
-    assert trained(tiny)["sha"] == trained(then)["sha"]
-    assert run_command("train", *tiny.options).code == 0
-    assert trained(tiny)["sha"] != trained(then)["sha"]
+    assert trained(finished)["sha"] == trained(then)["sha"]
+    assert run_command("train", *finished.options).code == 0
+    assert trained(finished)["sha"] != trained(then)["sha"]
 
 
 @pytest.mark.slow

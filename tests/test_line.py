@@ -17,12 +17,10 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from nbclient import NotebookClient
 
 import bellwether
 import features.snapshots.aggregate
-from configs.schema.company import SHIPPED
 from configs.schema.workspace import Workspace, open_workspace
 from features.pipeline import FeatureBuild, build_features
 from features.signals import support
@@ -97,13 +95,11 @@ class Line:
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory) -> Line:
+def line(simulated_company, tmp_path_factory) -> Line:
     root = tmp_path_factory.mktemp("line")
-    call("simulate", root / "data", "--accounts", 400, "--months", 24)
-    shipped = yaml.safe_load((SHIPPED / "simulated" / "company.yaml").read_text())
-    quick = {**shipped, "training": QUICK, "grid": {"every": "month", "start_on": "2024-11-01"}}
-    (root / "company.yaml").write_text(yaml.safe_dump(quick))
-    folder, state, data = str(root), str(root / "state"), str(root / "data")
+    config = {**simulated_company.config(), "training": QUICK}
+    simulated_company.copy_into(root, config)
+    folder, state, data = str(root), str(root / "state"), str(simulated_company.data)
     options = (folder, "--state", state, "--data", data)
     said = call("run", *options)
     return Line(open_workspace(folder, state=state, data=data), options, said)

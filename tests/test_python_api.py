@@ -14,11 +14,9 @@ from typing import Any
 import matplotlib
 import pandas as pd
 import pytest
-import yaml
 
 import bellwether
 from configs.runtime.errors import ConfigError, DataError, StateError
-from configs.schema.company import SHIPPED
 
 matplotlib.use("Agg")
 
@@ -44,13 +42,12 @@ class Opened:
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory) -> Opened:
+def opened(simulated_company, tmp_path_factory) -> Opened:
     root = tmp_path_factory.mktemp("api")
-    data = bellwether.simulate(root / "data", accounts=400, months=24)
-    shipped = yaml.safe_load((SHIPPED / "simulated" / "company.yaml").read_text())
-    del shipped["targets"]["expansion"]
-    (root / "company.yaml").write_text(yaml.safe_dump({**shipped, "training": QUICK}))
-    said: list[str] = []
+    config = {**simulated_company.config(), "training": QUICK}
+    del config["targets"]["expansion"]
+    simulated_company.copy_into(root, config)
+    data, said = simulated_company.data, []
     company = bellwether.open(root, data=data, state=root / "state", progress=said.append)
     company.train()
     company.promote("first")

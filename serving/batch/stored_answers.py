@@ -9,8 +9,9 @@ demand. Every time it is served, its scores get new ids and are rows of their ow
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from configs.runtime.code_identity import code_digest
 from configs.runtime.errors import BellwetherError
 from features.feast_store import FeastStore, OnlineRow, OnlineRows
 from serving.ledger.answer_rows import ledger_rows
-from serving.ledger.score_rows import ScoreRow, new_score_ids
+from serving.ledger.score_rows import Json, ScoreRow, as_json
 from serving.scoring.answer import Answer
 from serving.scoring.scorer import Scorer
 
@@ -49,7 +50,8 @@ class StoredAnswer(NamedTuple):
     status, owner_id : str
         Of the account; no owner is None.
     rows : list of dict
-        Per score its id in `body` (``score_id``), and `ROW_VALUES`.
+        Per score its id in `body` (``score_id``), and `ROW_VALUES`; reasons as the ledger writes
+        them.
     body : bytes
         The response as JSON.
     """
@@ -74,46 +76,48 @@ class StoredAnswer(NamedTuple):
 
     def serve(
         self,
-        scorer: Scorer,
-        row: OnlineRow,
         account_id: str,
-        now: datetime,
-        request_id: str,
-        channel: str,
+        row: OnlineRow,
+        score_ids: Iterator[str],
+        new_row: Callable[..., ScoreRow],
     ) -> tuple[bytes, list[ScoreRow]]:
         """Return the response and its ledger rows under new score ids.
 
         Parameters
         ----------
-        scorer, row : Scorer, OnlineRow
-            What its key was compared with.
         account_id : str
             Of the account.
-        now : datetime
-            The clock.
-        request_id, channel : str
-            On what occasion it is shown (`ScoreRow`).
+        row : OnlineRow
+            What its key was compared with.
+        score_ids : iterator of str
+            One is taken per score.
+        new_row : callable
+            Makes a ledger row from its other values (`served_row`).
         """
-        served_at = datetime.now(UTC)
         body, made = self.body, []
-        score_ids = new_score_ids(served_at, len(self.rows))
-        for stored, score_id in zip(self.rows, score_ids, strict=True):
+        for stored in self.rows:
+            score_id = next(score_ids)
             body = body.replace(stored["score_id"].encode(), score_id.encode())
+            own = {"score_id": score_id, "reasons": Json(stored["reasons"])}
             made.append(
-                ScoreRow(
-                    **stored | {"score_id": score_id},
-                    request_id=request_id,
-                    served_at=served_at,
-                    entity_id=account_id,
-                    as_of=row.as_of,
-                    release_id=scorer.release.release_id,
-                    features=row.values,
-                    feature_set=scorer.feature_hash,
-                    channel=channel,
-                    clock=now,
-                )
+                new_row(**stored | own, entity_id=account_id, as_of=row.as_of, features=row.values)
             )
         return body, made
+
+
+def served_row(
+    scorer: Scorer, now: datetime, request_id: str, channel: str, served_at: datetime
+) -> Callable[..., ScoreRow]:
+    """Return `ScoreRow` with the values that all scores of a request share."""
+    return partial(
+        ScoreRow,
+        request_id=request_id,
+        served_at=served_at,
+        release_id=scorer.release.release_id,
+        feature_set=scorer.feature_hash,
+        channel=channel,
+        clock=now,
+    )
 
 
 def answer_key(scorer: Scorer, row: OnlineRow, now: datetime) -> str:
@@ -189,11 +193,12 @@ class AnswerPublisher:
 
 def _packed(key: str, answer: Answer, made: Sequence[ScoreRow]) -> bytes:
     names = ("score_id", *ROW_VALUES)
+    told = [item._replace(reasons=as_json(item.reasons)) for item in made]
     return StoredAnswer(
         key,
         answer["status"],
         answer.get("owner_id"),
-        [{name: getattr(item, name) for name in names} for item in made],
+        [{name: getattr(item, name) for name in names} for item in told],
         orjson.dumps(answer),
     ).pack()
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
 
@@ -15,10 +15,10 @@ import orjson
 from configs.runtime.errors import BellwetherError
 from features.feast_store import OnlineRow, OnlineRows, online_row_frame
 from serving.auth.permissions import sees
-from serving.batch.stored_answers import valid_answer
+from serving.batch.stored_answers import served_row, valid_answer
 from serving.http.score_text import FAILED
 from serving.ledger.answer_rows import ledger_rows
-from serving.ledger.score_rows import ScoreRow
+from serving.ledger.score_rows import ScoreRow, new_score_ids
 from serving.ledger.shadow_scoring import shadow_rows
 from serving.online.release_loader import LoadedRelease
 from serving.scoring.answer import Answer
@@ -173,11 +173,7 @@ def _score(
 ) -> ScoredBatch:
     """Read the accounts, serve the stored answers that are valid, and compute the rest."""
     held = stage.store.held(stage.scorer.feature_hash, account_ids)
-    found = {
-        account_id: stored
-        for account_id, row in zip(account_ids, held, strict=True)
-        if (stored := _stored(stage, account_id, row, request, now)) is not None
-    }
+    found = _served(stage, dict(zip(account_ids, held, strict=True)), request, now)
     missing = [i for i, account_id in enumerate(account_ids) if account_id not in found]
     shadow: list[ScoreRow] = []
     if missing:
@@ -197,26 +193,33 @@ def _joined(parts: Sequence[ScoredBatch]) -> ScoredBatch:
     )
 
 
-def _stored(
+def _served(
     stage: LoadedRelease,
-    account_id: str,
-    row: OnlineRow | None,
+    held: Mapping[str, OnlineRow | None],
     request: ScoreRequest,
     now: datetime,
-) -> ScoredBatch | None:
-    """Return the stored answer under new score ids; None when it has to be computed.
+) -> dict[str, ScoredBatch]:
+    """Return the stored answers that are valid under new score ids; the others are computed.
 
     While a release is in the shadow all are computed: it scores what the published one does.
     """
-    if row is None or stage.shadow is not None:
-        return None
-    stored = valid_answer(stage.scorer, row, now)
-    if stored is None or not sees(request.owners, {"owner_id": stored.owner_id}):
-        return None
-    body, rows = stored.serve(
-        stage.scorer, row, account_id, now, request.request_id, request.channel
-    )
-    return ScoredBatch([EncodedAnswer(body=body, status=stored.status)], rows)
+    if stage.shadow is not None:
+        return {}
+    scorer, served_at = stage.scorer, datetime.now(UTC)
+    valid = [
+        (account_id, row, stored)
+        for account_id, row in held.items()
+        if row is not None
+        and (stored := valid_answer(scorer, row, now)) is not None
+        and sees(request.owners, {"owner_id": stored.owner_id})
+    ]
+    score_ids = iter(new_score_ids(served_at, sum(len(stored.rows) for *_, stored in valid)))
+    new_row = served_row(scorer, now, request.request_id, request.channel, served_at)
+    found = {}
+    for account_id, row, stored in valid:
+        body, rows = stored.serve(account_id, row, score_ids, new_row)
+        found[account_id] = ScoredBatch([EncodedAnswer(body=body, status=stored.status)], rows)
+    return found
 
 
 def _seen(rows: OnlineRows, request: ScoreRequest) -> OnlineRows:

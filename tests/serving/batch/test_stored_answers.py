@@ -17,6 +17,7 @@ from serving.batch.stored_answers import StoredAnswer, answer_key, valid_answer
 from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.replay import replay
+from serving.ledger.score_rows import as_json
 from serving.online.server_state import ServerState
 from serving.scoring.scorer import Scorer
 from training.registry.releases import open_store, publish, rollback
@@ -131,6 +132,7 @@ def test_stored_answers_and_their_ledger_rows_are_those_computed(stored, nothing
     assert len(served.rows) == len(expected.rows) == 2 * len(IDS)
     for one, other in zip(served.rows, expected.rows, strict=True):
         same = {name: value for name, value in one._asdict().items() if name not in of_request}
+        same["reasons"] = orjson.loads(str(as_json(one.reasons)))
         assert_alike(same, {name: getattr(other, name) for name in same})
         assert (one.request_id, one.channel) == ("served", "batch")
 
