@@ -16,6 +16,9 @@ SURE = 0.5
 LIKELY = 0.2
 """Probability above which the statistics decide when known words do not."""
 
+READ_AS = {"pcm": "en"}
+"""Languages that share the words of a supported one; short English texts are taken for them."""
+
 READ = 400
 """Characters that are read for the language."""
 
@@ -35,13 +38,14 @@ def language_of(prepared: Prepared) -> str | None:
     words = prepared.words
     if not words:
         return None
-    language, probability = _identifier().classify(prepared.text[:READ])
+    found, probability = _identifier().classify(prepared.text[:READ])
+    language = READ_AS.get(found, str(found))
     if probability >= SURE:
-        return str(language)
+        return language
     known = _knowing(words)
     if len(known) == 1:
         return known[0]
-    return str(language) if probability >= LIKELY or language in known else None
+    return language if probability >= LIKELY or language in known else None
 
 
 def _knowing(words: Sequence[str]) -> list[str]:
