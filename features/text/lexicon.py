@@ -59,7 +59,7 @@ class LexiconFile(BaseModel):
 
 
 class Word(NamedTuple):
-    """What a lexicon says about one word.
+    """Entry of one word in a lexicon.
 
     Attributes
     ----------

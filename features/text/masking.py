@@ -45,7 +45,7 @@ _SIGNATURE = re.compile(
     rf"(?P<name>{_NAMES})(?=[ \t]{{0,4}}(?:[.,!]?[ \t]{{0,4}}(?:\n|$)|,|\())"
 )
 _ADDRESSED = (
-    "team all everyone everybody there support together zusammen alle tous todos equipo équipe "
+    "team all everyone there support together zusammen alle tous todos equipo équipe "
     "folks guys sir madam leute kolleginnen kollegen damen sirs"
 )
 _NOT_NAMES = frozenset(_ADDRESSED.split())
