@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from features.signals import commercial, journey, payments, relationship, sentiment, support, usage
+from features.signals import (
+    commercial,
+    journey,
+    payments,
+    relationship,
+    sentiment,
+    support,
+    texts,
+    usage,
+)
 from features.signals.declare import Family
 from features.tables.catalog import FeatureInfo
 
-MODULES = (usage, support, sentiment, commercial, payments, relationship, journey)
+MODULES = (usage, support, sentiment, texts, commercial, payments, relationship, journey)
 FAMILIES: tuple[Family, ...] = tuple(module.FAMILY for module in MODULES)
 
 

@@ -19,7 +19,7 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 from features.tables.catalog import THEMES, FeatureInfo, Sign, Unit
-from features.tables.daily_tables import DERIVED_FROM, daily_name, daily_schema
+from features.tables.daily_tables import DERIVED_FROM, daily_schema, source_column
 from features.tables.source_tables import TABLES, VERSIONS
 
 GRID_SCHEMA = {
@@ -203,10 +203,12 @@ def _absent(value: Aggregate | NestedAggregate, tables: Mapping[str, set[str]]) 
     spec = TABLES[value.table]
     read = {DERIVED_FROM.get(name, name) for name in row_fields(value)}
     missing = read - tables[value.table] - set(KNOWN_SCHEMA)
+    names = {source_column(value.table, name) for name in missing}
     return {
-        f"{value.table}.{name}" + (" with history" if column.visible_from == VERSIONS else "")
-        for name, column in spec.columns.items()
-        if daily_name(name, column) in missing
+        f"{value.table}.{name}"
+        + (" with history" if spec.columns[name].visible_from == VERSIONS else "")
+        for name in names
+        if name in spec.columns
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ibis
 import ibis.expr.types as ir
 
 from features.signals.declare import (
@@ -14,7 +13,6 @@ from features.signals.declare import (
     log_ratio,
     ratio,
 )
-from features.signals.sentiment import has_complaint
 
 TOUCHES = "touches"
 CONTACTS = "contacts"
@@ -95,30 +93,6 @@ FAMILY = Family(
             "Days since the account began a contact.",
             "days",
             "relationship",
-            churn_sign=1,
-        ),
-        Intermediate(
-            "_touch_complaints_182d",
-            Aggregate(
-                TOUCHES,
-                lambda r: (
-                    ibis.coalesce(has_complaint(r.text), False).cast("int64").sum(where=r.age < 182)
-                ),
-            ),
-        ),
-        Intermediate(
-            "_touch_notes_182d",
-            Aggregate(TOUCHES, lambda r: r.text.count(where=r.age < 182)),
-        ),
-        Feature(
-            "complaining_touches_share_182d",
-            Derived(lambda o: ratio(o["_touch_complaints_182d"], o["_touch_notes_182d"])),
-            "share of complaining calls and mails",
-            "Share of the calls, mails and meetings of the last 182 days with a note whose note "
-            "has words of plain complaint.",
-            "share",
-            "relationship",
-            182,
             churn_sign=1,
         ),
         Feature(

@@ -1,38 +1,12 @@
-"""Sentiment signals: survey answers, and complaints in tickets and comments."""
+"""Sentiment signals: scores of survey answers."""
 
 from __future__ import annotations
 
-import ibis
 import ibis.expr.types as ir
 
-from features.signals.declare import Aggregate, Derived, Family, Feature, Intermediate, ratio
-from features.signals.support import is_counted
+from features.signals.declare import Aggregate, Derived, Family, Feature, Intermediate
 
 SURVEYS = "survey_responses"
-TICKETS = "support_tickets"
-
-_COMPLAINT = (
-    r"(?:frustrat|disappoint|unacceptabl|terribl|useless|broken|angr|awful|worst|unusable"
-    r"|too slow|not working|waste|poor|fed up|unhapp|annoy)"
-)
-
-NEGATIVE_WORDS = rf"\b{_COMPLAINT}"
-"""Words of complaint. Words about leaving are excluded: they express the decision itself."""
-
-_NO = (
-    r"(?:not|no|no longer|never|nothing|none|nobody|without|hardly|neither|nor|used to be"
-    r"|(?:is|was|are|were|do|does|did|has|have|had|would|wo|ai)n['’]?t)"
-)
-_BETWEEN = (
-    r"(?:really|actually|at all|so|that|very|too|quite|completely|totally|entirely|particularly"
-    r"|even|ever|yet|been|be|was|were|is|are|get|getting|feel|feeling|looks?|seems?|any|anything"
-    r"|a|an|the least|in the least|one bit|of it|of them|or)"
-)
-NEGATED = rf"\b{_NO}\s+(?:{_BETWEEN}\s+){{0,3}}{_COMPLAINT}\w*"
-"""Negated complaint: "not broken", "isn't really annoying"."""
-
-INTENSIFIED = r"\bnot (?:only|just|merely|simply)\b"
-"""Apparent negation that is none: "not only broken"."""
 
 
 def _is(rows: ir.Table, kind: str) -> ir.BooleanValue:
@@ -50,12 +24,6 @@ def _ces(rows: ir.Table) -> ir.BooleanValue:
 def _latest_lowest(rows: ir.Table) -> ir.Value:
     # The score makes the order of answers of one day deterministic.
     return rows.age.cast("float64") * 100.0 + rows.score
-
-
-def has_complaint(text: ir.StringValue) -> ir.BooleanValue:
-    """Whether a text has words of complaint that are not negated."""
-    plain = text.lower().re_replace(INTENSIFIED, " ").re_replace(NEGATED, " ")
-    return plain.re_search(NEGATIVE_WORDS)
 
 
 FAMILY = Family(
@@ -172,48 +140,6 @@ FAMILY = Family(
             "sentiment",
             364,
             churn_sign=-1,
-        ),
-        Intermediate(
-            "_complaints_84d",
-            Aggregate(
-                TICKETS,
-                lambda r: (
-                    ibis.coalesce(has_complaint(r.text), False)
-                    .cast("int64")
-                    .sum(where=(r.age < 84) & is_counted(r))
-                ),
-            ),
-        ),
-        Intermediate(
-            "_written_84d",
-            Aggregate(TICKETS, lambda r: r.text.count(where=(r.age < 84) & is_counted(r))),
-        ),
-        Feature(
-            "complaining_tickets_share_84d",
-            Derived(lambda o: ratio(o["_complaints_84d"], o["_written_84d"])),
-            "share of complaining tickets",
-            "Share of tickets of the last 84 days whose text has words of plain complaint.",
-            "share",
-            "sentiment",
-            84,
-            churn_sign=1,
-        ),
-        Feature(
-            "complaining_comments_364d",
-            Aggregate(
-                SURVEYS,
-                lambda r: (
-                    ibis.coalesce(has_complaint(r.comment), False)
-                    .cast("int64")
-                    .sum(where=r.age < 364)
-                ),
-            ),
-            "complaints in surveys",
-            "Survey comments of the last 364 days with words of plain complaint.",
-            "count",
-            "sentiment",
-            364,
-            churn_sign=1,
         ),
     ],
 )

@@ -35,6 +35,8 @@ from features.snapshots.aggregate import family_table
 from features.tables.catalog import FeatureInfo
 from features.tables.daily_tables import date_day, to_daily, visibility
 from features.tables.duckdb_engine import connect
+from features.text.columns import TEXT_COLUMNS, with_text_scores
+from features.text.score import scores_version
 
 if TYPE_CHECKING:
     from ibis.backends.duckdb import Backend
@@ -221,13 +223,14 @@ def daily_tables(
         if name in NOT_SIGNALS:
             continue
         target = workspace.state.daily / name
-        wanted = {"identity": digest(info.identity, rates_print, identity, code)}
+        words = scores_version() if name in TEXT_COLUMNS else ""
+        wanted = {"identity": digest(info.identity, rates_print, identity, code, words)}
         if read_manifest(target) != wanted:
             progress(f"daily table {name} ({info.rows:,} rows)")
             rates = engine.read_parquet(loaded.tables["rates"].path) if rates_print else None
             table = to_daily(
                 name,
-                engine.read_parquet(info.path),
+                with_text_scores(name, engine.read_parquet(info.path)),
                 rates,
                 history=history.get(name, False),
                 currency=company.reporting_currency,

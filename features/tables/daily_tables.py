@@ -20,6 +20,7 @@ import ibis.expr.types as ir
 from features.revenue.terms import line_of
 from features.revenue.usual_spend import is_sale
 from features.tables.source_tables import ROW, TABLES, VERSIONS, SourceColumn, SourceTable
+from features.text.columns import SENTIMENT, TEXT_COLUMNS, THEME_COLUMNS
 
 EPOCH = "1970-01-01"
 TERM_FACTS = ("renews_on", "ended_on", "end_reason", "notice_at", "notice_period_days")
@@ -34,7 +35,7 @@ LATEST_BY: dict[str, tuple[str, ...]] = {
 }
 """Tables of states: only the latest known row per key counts at an as_of."""
 
-SUMMED = {"arr", "amount", "quantity", "used", "limit", "csat", "score"}
+SUMMED = {"arr", "amount", "quantity", "used", "limit", "csat", "score", "sentiment"}
 STEP = 2.0**-20
 """Summed numbers are rounded to multiples of this step: sums up to 8·10⁹ are exact in any order, so
 results do not depend on the number of threads."""
@@ -108,6 +109,19 @@ def visibility(table: str) -> dict[str, str]:
     }
 
 
+def source_column(table: str, name: str) -> str:
+    """Return the source column of a daily column; sentiment and themes come from the text.
+
+    >>> source_column("support_tickets", "about_price"), source_column("invoices", "paid_day")
+    ('text', 'paid_on')
+    """
+    text = TEXT_COLUMNS.get(table)
+    if text and name in {SENTIMENT, *THEME_COLUMNS.values()}:
+        return text
+    columns = TABLES[table].columns.items()
+    return next((own for own, column in columns if daily_name(own, column) == name), name)
+
+
 def daily_name(name: str, column: SourceColumn) -> str:
     """Return the name of a source column in the daily table."""
     return stem_day(name) if column.kind in {"day", "instant"} else name
@@ -128,8 +142,9 @@ def daily_schema(table: str) -> dict[str, str]:
     columns = {
         daily_name(name, column): types[column.kind]
         for name, column in spec.columns.items()
-        if name not in {"account_id", spec.happened}
+        if name not in {"account_id", spec.happened, TEXT_COLUMNS.get(table)}
     }
+    flags = dict.fromkeys(THEME_COLUMNS.values(), "boolean") if table in TEXT_COLUMNS else {}
     extra = {
         "usage_events": {"events": "float64"},
         "subscriptions": {"currency_rate": "float64", "arr_constant": "float64", "line": "string"},
@@ -139,6 +154,7 @@ def daily_schema(table: str) -> dict[str, str]:
         "day": "int64",
         "known_day": "int64",
         **columns,
+        **flags,
         **extra.get(table, {}),
     }
 
@@ -153,7 +169,8 @@ def to_daily(
     table : str
         Name in `features.tables.source_tables.TABLES`.
     source : ibis.Table
-        The canonical table, with ``known_at``.
+        The canonical table, with ``known_at``; free texts scored by
+        `features.text.columns.with_text_scores`.
     rates : ibis.Table or None
         The canonical rates table, for currency conversion.
     history : bool
@@ -169,7 +186,7 @@ def to_daily(
         of ``arr``; ``arr_constant`` is ``arr`` at the first rate of its currency; ``line`` is the
         product, empty where there is none.
         Amounts in a currency without a rate are null, and so are those of failed charges. Events
-        with a quantity of zero, and drafts and voided invoices are left out.
+        with a quantity of zero, and drafts and voided invoices are left out. Texts are not kept.
     """
     spec = TABLES[table]
     names = usable_columns(table, source.columns, history=history)
@@ -185,8 +202,9 @@ def to_daily(
     columns = {
         daily_name(name, spec.columns[name]): _on_days(source[name], name, spec)
         for name in names
-        if name not in {"account_id", spec.happened}
+        if name not in {"account_id", spec.happened, TEXT_COLUMNS.get(table)}
     }
+    columns |= {name: source[name] for name in THEME_COLUMNS.values() if name in source.columns}
     columns |= _absent_columns(table, columns)
     if table == "subscriptions":
         columns["currency_rate"] = source["_rate"]

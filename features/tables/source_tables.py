@@ -90,6 +90,15 @@ def _account() -> SourceColumn:
     return SourceColumn("id", "the account", required=True)
 
 
+def _sentiment() -> SourceColumn:
+    return SourceColumn(
+        "number",
+        "sentiment of the text from your own tool, -1 (very unhappy) to 1; used instead of ours",
+        low=-1,
+        high=1,
+    )
+
+
 def _event() -> SourceColumn:
     return SourceColumn("id", "event id: redeliveries of an event are counted once")
 
@@ -207,6 +216,7 @@ TABLES: dict[str, SourceTable] = {
                 "flag", "opened again after resolution", visible_from="resolved_at"
             ),
             "text": SourceColumn("text", "first message"),
+            "sentiment": _sentiment(),
         },
         activity=True,
         order=(("opened_at", "first_response_at"), ("opened_at", "resolved_at")),
@@ -226,6 +236,7 @@ TABLES: dict[str, SourceTable] = {
                 "number", "nps 0 to 10, csat 1 to 5, ces 1 to 7 (7: easiest)", required=True, low=0
             ),
             "comment": SourceColumn("text", "free text"),
+            "sentiment": _sentiment(),
             "event_id": _event(),
         },
     ),
@@ -296,6 +307,7 @@ TABLES: dict[str, SourceTable] = {
             "initiated_by": SourceColumn("text", "initiator", values=("account", "us")),
             "play": SourceColumn("text", "the play, when it is one"),
             "text": SourceColumn("text", "note"),
+            "sentiment": _sentiment(),
             "event_id": _event(),
         },
     ),

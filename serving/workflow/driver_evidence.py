@@ -1,7 +1,8 @@
 """Evidence for the reasons of one account: its tickets, survey answers, invoices and usage.
 
 Read from the source tables of the features, so that a number can be traced to its rows. Only rows
-and values known at the as_of of the score are shown; later values are blank.
+and values known at the as_of of the score are shown; later values are blank. Free texts are cut to
+snippets of 200 characters with personal data masked.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from configs.runtime.errors import UnavailableError
 from configs.runtime.state_directory import State
 from features.sources.files.sql import open_duckdb
 from features.tables.source_tables import TABLES
+from features.text.columns import TEXT_COLUMNS
+from features.text.masking import snippet
 
 WEEKS = 13
 ROWS = 12
@@ -73,7 +76,7 @@ class Weeks:
 class _Query:
     """Query for one kind of rows: `moment` in the last `days` before as_of.
 
-    `cells` are the column headings with their SQL.
+    `cells` are the column headings with their SQL; without the column `needs` there is no listing.
     """
 
     theme: str
@@ -82,6 +85,7 @@ class _Query:
     title: str
     days: int
     cells: tuple[tuple[str, str], ...]
+    needs: str | None = None
 
 
 def _since(moment: str, value: str | None = None) -> str:
@@ -102,7 +106,17 @@ QUERIES = (
             ("Priority", "priority"),
             ("About", "category"),
             ("Resolved", _since("resolved_at")),
+            ("Text", "text"),
         ),
+    ),
+    _Query(
+        "sentiment",
+        "support_tickets",
+        "opened_at",
+        "What tickets of the last 26 weeks say",
+        182,
+        (("Opened", "opened_at"), ("Ticket", "ticket_id"), ("Text", "text")),
+        needs="text",
     ),
     _Query(
         "sentiment",
@@ -143,6 +157,7 @@ QUERIES = (
             ("Kind", "kind"),
             ("Initiated by", "initiated_by"),
             ("Play", "play"),
+            ("Note", "text"),
         ),
     ),
     _Query(
@@ -218,11 +233,13 @@ class DriverEvidence:
         UnavailableError
             A source table cannot be read.
         """
+        wanted = [q for theme in dict.fromkeys(themes) for q in QUERIES if q.theme == theme]
+        # Tickets belong to two themes and are listed once.
+        first = {query.table: query for query in reversed(wanted)}
         found = [
             self._listing(query, entity_id, as_of)
-            for theme in dict.fromkeys(themes)
-            for query in QUERIES
-            if query.theme == theme
+            for query in wanted
+            if first[query.table] is query
         ]
         return [listing for listing in found if listing is not None]
 
@@ -256,6 +273,8 @@ class DriverEvidence:
         if query.moment not in known:
             return None
         cells = [(name, sql) for name, sql in query.cells if _column(sql) in known]
+        if query.needs is not None and query.needs not in known:
+            return None
         rows = self._run(
             f"SELECT {', '.join(sql for _, sql in cells)} FROM read_parquet($path)"
             f" WHERE account_id = $entity AND known_at <= $now AND {query.moment} <= $now"
@@ -265,7 +284,14 @@ class DriverEvidence:
         )
         if not rows:
             return None
-        shown = tuple(tuple(_text(value) for value in row) for row in rows[:ROWS])
+        text = TEXT_COLUMNS.get(query.table)
+        shown = tuple(
+            tuple(
+                snippet(value) if sql == text else _text(value)
+                for value, (_, sql) in zip(row, cells, strict=True)
+            )
+            for row in rows[:ROWS]
+        )
         return Listing(query.theme, query.title, tuple(name for name, _ in cells), shown, len(rows))
 
     def _path(self, table: str) -> Path | None:

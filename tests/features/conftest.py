@@ -24,6 +24,7 @@ from features.snapshots.aggregate import family_table
 from features.snapshots.grid import NOT_SIGNALS
 from features.tables.daily_tables import to_daily
 from features.tables.source_tables import TABLES, SourceColumn
+from features.text.columns import with_text_scores
 
 ACCOUNTS = tuple("abcdef")
 START, END = date(2023, 1, 1), date(2026, 1, 1)
@@ -37,6 +38,7 @@ WORDS = {
     "product": ("core", "more"),
     "user_id": ("u1", "u2", "u3"),
     "text": ("it is broken", "thank you"),
+    "comment": ("we love it", "the price is too high", "missing features"),
 }
 ARROW = {
     "id": pa.string(),
@@ -105,6 +107,8 @@ def _value(rng: np.random.Generator, name: str, column: SourceColumn, at: dateti
         return str(rng.choice(column.values or WORDS.get(name, ("x", "y"))))
     if column.kind == "flag":
         return bool(rng.random() < 0.5)
+    if name == "sentiment" and rng.random() < 0.5:
+        return None  # ours is used
     low = 0.0 if column.low is None else column.low
     # A bound against absurd amounts is not how large amounts are.
     high = 10.0 if column.high is None or column.high > 1e6 else column.high
@@ -158,7 +162,8 @@ def _engine(tables: Tables) -> Backend:
     engine = ibis.duckdb.connect(threads=1)
     engine.raw_sql("SET TimeZone = 'UTC'")
     for name, frame in tables.items():
-        engine.con.register(f"raw_{name}", arrow(name, frame))
+        given = with_text_scores(name, ibis.memtable(arrow(name, frame)))
+        engine.con.register(f"raw_{name}", given.to_pyarrow())
     return engine
 
 

@@ -25,6 +25,7 @@ from features.sources import Loaded, load_sources
 from features.tables.daily_tables import to_daily
 from features.tables.duckdb_engine import connect
 from features.tables.source_tables import TABLES
+from features.text.columns import with_text_scores
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.filterwarnings("ignore:::pyspark")]
 
@@ -55,7 +56,9 @@ def daily_of(engine: BaseBackend, sources: Loaded) -> dict[str, ir.Table]:
     """Every table a signal reads, put on days by one engine."""
     read = {name: engine.read_parquet(info.path) for name, info in sources.tables.items()}
     return {
-        name: to_daily(name, table, read["rates"], history=True, currency="EUR")
+        name: to_daily(
+            name, with_text_scores(name, table), read["rates"], history=True, currency="EUR"
+        )
         for name, table in read.items()
         if name not in NOT_SIGNALS
     }

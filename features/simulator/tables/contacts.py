@@ -10,6 +10,7 @@ from features.simulator.mechanism.calendar import (
     FAR,
     NEVER,
     Bools,
+    Floats,
     Ints,
     blank_unless,
     dates,
@@ -18,17 +19,14 @@ from features.simulator.mechanism.calendar import (
 from features.simulator.mechanism.context import SimulationContext, arrival, day_time, user_ids
 from features.simulator.mechanism.hazards import logistic
 from features.simulator.mechanism.hidden_states import CHAMPION, ENGAGEMENT, FIT, PAIN, SENTIMENT
+from features.simulator.tables.remarks import survey_comments, touch_notes
 
 ROLES = ("admin", "sponsor", "user", "finance")
 SUCCESSOR = 900
 """Position of the successor of a champion who left."""
 
-COMMENTS = (
-    ("Too slow, and nobody answers.", "We are looking at alternatives.", "It broke twice."),
-    ("Does the job.", "Good, could be faster", "OK für uns", ""),
-    ("We love it!", "Makes our week easier 🎉", "Great support; great product.", ""),
-)
-"""Comments for scores 0–6, 7–8 and 9–10."""
+COMMENT_DRAWS = (3, 4, 4)
+"""Draws per comment for scores 0–6, 7–8 and 9–10; the fourth of four leaves it empty."""
 
 TOUCH_KINDS = ("email", "call", "meeting", "review", "training")
 TOUCH_SHARE = (0.50, 0.22, 0.13, 0.08, 0.07)
@@ -93,7 +91,7 @@ def surveys_table(context: SimulationContext) -> tuple[pd.DataFrame, np.ndarray]
             "responded_at": instants(moment),
             "kind": "nps",
             "score": score,
-            "comment": _comments(rng, score),
+            "comment": _comments(rng, context, account, month, score),
             "known_at": instants(moment + 3600 + delay),
         }
     )
@@ -142,14 +140,20 @@ def touches_table(context: SimulationContext, is_red: Bools) -> pd.DataFrame:
     day = np.concatenate([part[2] for part in drawn])
     source = np.repeat(np.arange(3), [len(part[0]) for part in drawn])
     kind = rng.choice(np.array(TOUCH_KINDS, dtype=object), len(account), p=TOUCH_SHARE)
+    shown = np.where(source == 2, "play", kind)
     table = pd.DataFrame(
         {
             "account_id": context.traits.account_id[account],
             "touched_at": instants(day_time(rng, day)),
-            "kind": np.where(source == 2, "play", kind),
+            "kind": shown,
             "initiated_by": np.where(source == 1, "account", "us"),
             "play": blank_unless(source == 2, SAVE_PLAY),
-            "text": blank_unless(kind == "review", "Went through goals and open points"),
+            "text": touch_notes(
+                context,
+                np.where(source == 2, "play", kind),
+                account,
+                context.calendar.month_of(day),
+            ),
         }
     )
     return table.sort_values(["touched_at", "account_id"], ignore_index=True)
@@ -198,14 +202,15 @@ def _effort_answers(rng: np.random.Generator, context: SimulationContext) -> pd.
     )
 
 
-def _comments(rng: np.random.Generator, score: np.ndarray) -> np.ndarray:
+def _comments(
+    rng: np.random.Generator, context: SimulationContext, account: Ints, month: Ints, score: Floats
+) -> np.ndarray:
     mood = np.where(score <= 6, 0, np.where(score <= 8, 1, 2))
-    text = np.full(len(score), None, dtype=object)
-    for value, choices in enumerate(COMMENTS):
+    is_written = np.zeros(len(score), dtype=bool)
+    for value, draws in enumerate(COMMENT_DRAWS):
         place = np.flatnonzero((mood == value) & (rng.random(len(score)) < 0.45))
-        drawn = np.array(choices, dtype=object)[rng.integers(0, len(choices), len(place))]
-        text[place] = blank_unless(drawn != "", drawn)
-    return text
+        is_written[place] = rng.integers(0, draws, len(place)) < 3
+    return blank_unless(is_written, survey_comments(context, mood, account, month))
 
 
 def _visible(table: pd.DataFrame, remaining: Ints | Bools) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from features.simulator.mechanism.calendar import DAY, NEVER, Floats, Ints, blan
 from features.simulator.mechanism.context import SimulationContext, arrival, day_time
 from features.simulator.mechanism.hazards import logistic
 from features.simulator.mechanism.hidden_states import ENGAGEMENT, PAIN, PRICE, SENTIMENT
+from features.simulator.tables.remarks import ticket_texts
 
 CATEGORIES = (
     "bug",
@@ -24,7 +25,7 @@ CANCELLATION = 6
 PRIORITIES = ("low", "normal", "high", "urgent")
 HOURS_TO_RESOLVE = (60.0, 36.0, 20.0, 10.0)
 
-TEXTS = {
+SUBJECTS = {
     "bug": (
         "The export stops halfway, every time.",
         "Saving a record shows an error 500 – since this morning.",
@@ -145,7 +146,9 @@ def _table(
             "product": np.array(PRODUCTS, dtype=object)[product],
             "csat": np.where(open_yet, np.nan, csat),
             "reopened": pd.Series(blank_unless(~open_yet, reopened)).astype("boolean"),
-            "text": _texts(rng, names),
+            "text": ticket_texts(
+                context, _subjects(rng, names), account, month, category == CANCELLATION
+            ),
             "known_at": instants(arrival(rng, opened, usual=60, late=3 * DAY)),
         }
     )
@@ -163,9 +166,9 @@ def _any_product(rng: np.random.Generator, context: SimulationContext, account: 
     return product
 
 
-def _texts(rng: np.random.Generator, category: np.ndarray) -> np.ndarray:
+def _subjects(rng: np.random.Generator, category: np.ndarray) -> np.ndarray:
     texts = np.empty(len(category), dtype=object)
-    for name, choices in TEXTS.items():
+    for name, choices in SUBJECTS.items():
         place = np.flatnonzero(category == name)
         texts[place] = np.array(choices, dtype=object)[rng.integers(0, len(choices), len(place))]
     return texts

@@ -15,13 +15,13 @@ import pytest
 from features.days import day_index
 from features.signals import FAMILIES, MODULES, feature_catalogue
 from features.signals.declare import Aggregate, Derived, Family, Feature, Intermediate
-from features.signals.sentiment import has_complaint
 from features.signals.support import CANCELLATION_CATEGORIES
 from features.snapshots.aggregate import family_table
 from features.snapshots.grid import NOT_SIGNALS
 from features.tables.catalog import THEMES, Unit
 from features.tables.daily_tables import daily_schema, to_daily
 from features.tables.source_tables import TABLES
+from features.text.columns import THEME_COLUMNS
 
 AS_OF = date(2025, 3, 1)
 
@@ -75,9 +75,9 @@ def ticket(number: int, opened: int, category: str | None, priority: str, **othe
     return named | {"category": category, "priority": priority} | others
 
 
-def answer(days: int, kind: str, score: float, comment: str | None = None) -> dict:
+def answer(days: int, kind: str, score: float, comment: str | None = None, **more: float) -> dict:
     moment = {"account_id": "a", "responded_at": ago(days)}
-    return moment | {"kind": kind, "score": score, "comment": comment}
+    return moment | {"kind": kind, "score": score, "comment": comment} | more
 
 
 def terms(name: str, started: date, **others: object) -> dict:
@@ -101,22 +101,25 @@ LEDGER = {
         used("u9", 392, 999, "f9"),  # too old for every window
     ],
     "support_tickets": [
-        ticket(1, 3, "bug", "Urgent", first_response_at=ago(2), text="This is BROKEN again"),
+        ticket(1, 3, "bug", "Urgent", first_response_at=ago(2))
+        | {"text": "This is BROKEN again", "sentiment": -0.75},
         ticket(2, 30, None, "low", first_response_at=ago(30), resolved_at=ago(20), csat=4.0)
-        | {"reopened": False, "text": "thank you"},
-        ticket(3, 90, "Billing", "high", resolved_at=ago(78), csat=2.0, reopened=True),
+        | {"reopened": False, "text": "thanks, we need an integration", "sentiment": 0.5},
+        ticket(3, 90, "Billing", "high", resolved_at=ago(78), csat=2.0, reopened=True)
+        | {"text": "The price went up and nobody answers", "sentiment": -0.25},
         # about leaving: in no feature at all
         ticket(4, 1, "Cancellation", "urgent", text="useless, we cancel", first_response_at=ago(1)),
         ticket(5, 40, "data_export", "urgent", resolved_at=ago(10), csat=1.0, reopened=True),
         ticket(6, 364, "bug", "urgent"),  # too old
     ],
     "survey_responses": [
-        answer(200, "nps", 9, "lovely"),
-        answer(10, "nps", 7, "so frustrating"),
-        answer(10, "nps", 3),
-        answer(181, "csat", 2, "awful"),
+        answer(200, "nps", 9, "lovely", sentiment=1.0),
+        answer(10, "nps", 7, "so frustrating", sentiment=-0.5),
+        answer(10, "nps", 3, "great, but the price; missing charts; we compare alternatives")
+        | {"sentiment": 0.0},
+        answer(181, "csat", 2, "awful", sentiment=-1.0),
         answer(182, "csat", 5),
-        answer(20, "ces", 6, "not broken any more"),
+        answer(20, "ces", 6, "not broken any more", sentiment=0.25),
         answer(20, "ces", 2),
         answer(364, "ces", 1),
     ],
@@ -156,11 +159,14 @@ LEDGER = {
     ],
     "touches": [
         {"touched_at": ago(2), "kind": "email", "initiated_by": "us"},
-        {"touched_at": ago(12), "kind": "Call", "initiated_by": "account", "text": "Very ANGRY"},
-        {"touched_at": ago(83), "kind": "email", "initiated_by": "account", "text": "all is well"},
+        {"touched_at": ago(12), "kind": "Call", "initiated_by": "account"}
+        | {"text": "Very ANGRY", "sentiment": -1.0},
+        {"touched_at": ago(83), "kind": "email", "initiated_by": "account"}
+        | {"text": "all is well", "sentiment": 0.5},
         {"touched_at": ago(84), "kind": "meeting", "initiated_by": "account"}
-        | {"text": "they are no longer unhappy"},
-        {"touched_at": ago(182), "kind": "email", "initiated_by": "us", "text": "awful"},
+        | {"text": "they spoke to a competitor", "sentiment": 0.25},
+        {"touched_at": ago(182), "kind": "email", "initiated_by": "us"}
+        | {"text": "awful", "sentiment": -1.0},
     ],
     "contacts": [
         {"contact_id": "c1", "created_at": ago(700), "is_champion": True, "left_at": ago(181)},
@@ -231,8 +237,26 @@ GOLDEN = {
     "csat_mean_182d": 2.0,
     "ces_last": 2,
     "ces_mean_364d": 4.0,
-    "complaining_tickets_share_84d": 1 / 2,
-    "complaining_comments_364d": 2,
+    # texts
+    "ticket_sentiment_28d": -0.75,
+    "ticket_sentiment_84d": (-0.75 + 0.5) / 2,
+    "ticket_sentiment_182d": (-0.75 + 0.5 - 0.25) / 3,
+    "ticket_sentiment_change_84d": (-0.75 + 0.5) / 2 + 0.25,
+    "unhappy_tickets_share_84d": 1 / 2,
+    "defect_tickets_84d": 1,
+    "price_tickets_182d": 1,
+    "gap_tickets_182d": 1,
+    "service_complaints_182d": 1,
+    "comment_sentiment_182d": (-0.5 + 0.0 - 1.0 + 0.25) / 4,
+    "unhappy_comments_182d": 2,
+    "praise_comments_182d": 1,
+    "price_comments_182d": 1,
+    "gap_comments_182d": 1,
+    "competitor_comments_182d": 1,
+    "touch_sentiment_84d": (-1.0 + 0.5) / 2,
+    "touch_sentiment_182d": (-1.0 + 0.5 + 0.25) / 3,
+    "unhappy_touches_share_182d": 1 / 3,
+    "competitor_touches_182d": 1,
     # commercial: 200 + 25 now; 100 + 40 on 2024-03-02; 200 + 50 on 2024-11-30
     "arr": 225.0,
     "arr_change_364d": log(325 / 240),
@@ -280,7 +304,6 @@ GOLDEN = {
     "meetings_84d": 1,
     "days_since_meeting": 12,
     "days_since_they_reached_out": 12,
-    "complaining_touches_share_182d": 1 / 3,
     "contacts_known": 2,
     "contacts_left_182d": 1,
     "contacts_left_share": 1 / 2,
@@ -334,8 +357,8 @@ def test_nothing_else_is_computed(found):
 
 UNKNOWN_WITHOUT_ROWS = {
     "usage_gap_ratio", "invoice_gap_ratio", "seat_use_28d", "steps_reached_share",
-    "contacts_left_share", "credit_share_364d", "complaining_tickets_share_84d", "nps_change_182d",
-    "complaining_touches_share_182d",
+    "contacts_left_share", "credit_share_364d", "unhappy_tickets_share_84d", "nps_change_182d",
+    "unhappy_touches_share_182d", "ticket_sentiment_change_84d",
 }  # fmt: skip
 
 
@@ -363,7 +386,8 @@ def test_the_young_are_measured_over_their_own_life(features_at):
     assert rows.loc["days", "usage_per_week_28d"] == 6.0  # at least one week
     assert rows.loc["weeks", "tickets_per_month_364d"] == 1 / 2 * 4
     assert rows.loc["weeks", "spend_per_week_84d"] == 6 / 2
-    changes = [name for name in rows if "_change_" in name and not name.startswith("nps")]
+    of_answers = ("nps", "ticket_sentiment")  # unknown without answers and texts
+    changes = [name for name in rows if "_change_" in name and not name.startswith(of_answers)]
     assert len(changes) >= 12
     assert rows.loc[["weeks", "days"], changes].isna().all(axis=None)
     assert rows.loc["a", changes].notna().all()
@@ -460,7 +484,15 @@ OF_USERS = {
 }  # fmt: skip
 OF_SURVEYS = {"ces_last", "ces_mean_364d"} | {
     "nps_last", "nps_mean_364d", "nps_change_182d", "nps_age_days", "nps_answers_364d",
-    "nps_detractors_364d", "csat_mean_182d", "complaining_comments_364d",
+    "nps_detractors_364d", "csat_mean_182d",
+}  # fmt: skip
+OF_COMMENT_THEMES = {
+    "praise_comments_182d", "price_comments_182d", "gap_comments_182d", "competitor_comments_182d",
+}  # fmt: skip
+OF_COMMENTS = OF_COMMENT_THEMES | {"comment_sentiment_182d", "unhappy_comments_182d"}
+OF_TICKET_SENTIMENT = {
+    "ticket_sentiment_28d", "ticket_sentiment_84d", "ticket_sentiment_182d",
+    "ticket_sentiment_change_84d", "unhappy_tickets_share_84d", "service_complaints_182d",
 }  # fmt: skip
 
 
@@ -471,9 +503,9 @@ OF_SURVEYS = {"ces_last", "ces_mean_364d"} | {
         ("usage_events", "user_id", OF_USERS),
         ("support_tickets", "priority", {"urgent_tickets_84d", "urgent_share_364d"}),
         ("support_tickets", "csat", {"ticket_csat_84d"}),
-        ("support_tickets", "text", {"complaining_tickets_share_84d"}),
-        ("survey_responses", "comment", {"complaining_comments_364d"}),
-        ("survey_responses", None, OF_SURVEYS),
+        ("support_tickets", "sentiment", OF_TICKET_SENTIMENT),
+        ("support_tickets", "about_price", {"price_tickets_182d"}),
+        ("survey_responses", None, OF_SURVEYS | OF_COMMENTS),
         ("invoices", "due_day", {"invoices_overdue", "days_overdue", "days_paid_late_364d"}),
         ("invoices", "is_failed_charge", {"failed_charges_84d"}),
         ("subscriptions", "seats", {"seats", "seats_change_182d", "seat_use_28d"}),
@@ -547,27 +579,41 @@ def test_a_value_computed_from_what_is_lacking_is_lacking_too():
     assert family.lacking({"touches": set(daily_schema("touches"))}) == {}
 
 
-@pytest.mark.parametrize(
-    ("text", "is_complaint"),
-    [
-        ("It is broken", True),
-        ("We are so annoyed: too slow", True),
-        ("Export not working", True),
-        ("It is not broken", False),
-        ("It isn't really annoying", False),
-        ("It isn’t broken", False),
-        ("nothing is broken", False),
-        ("we are no longer unhappy", False),
-        ("never disappointed", False),
-        ("without any frustration", False),
-        ("not too slow at all", False),
-        ("the sync is unbroken", False),
-        ("not broken, but terrible support", True),
-        ("not only broken", True),
-        ("no answer, and it is broken", True),
-        ("it does not help that it is broken", True),
-    ],
-)
-def test_a_denied_complaint_is_none(text, is_complaint):
-    row = ibis.memtable([{"text": text}])
-    assert has_complaint(row.text).as_scalar().to_pyarrow().as_py() is is_complaint
+def test_without_texts_only_what_they_support_is_missing_and_own_scores_need_no_text():
+    columns = daily_columns()
+    for flag in THEME_COLUMNS.values():
+        columns["survey_responses"].remove(flag)  # scored by the company, without the comments
+    lacks = {name: words for family in FAMILIES for name, words in family.lacking(columns).items()}
+    assert set(lacks) == OF_COMMENT_THEMES
+    columns["survey_responses"].remove("sentiment")
+    lacks = {name: words for family in FAMILIES for name, words in family.lacking(columns).items()}
+    assert set(lacks) == OF_COMMENTS
+    assert all(words == ["survey_responses.comment"] for words in lacks.values())
+
+
+def test_texts_of_an_unread_language_are_left_out_and_not_neutral(features_at):
+    tables = tables_of(
+        accounts=[account("a", 790)],
+        support_tickets=[
+            ticket(1, 3, "bug", "low", text="エクスポートが途中で止まります"),
+            ticket(2, 3, "bug", "low", text="Exporten stannar halvvägs varje gång"),
+            ticket(3, 3, "bug", "low"),
+        ],
+    )
+    row = features_at(tables, AS_OF).loc["a"]
+    assert row["tickets_28d"] == 3
+    assert isnan(row["ticket_sentiment_28d"])
+    assert isnan(row["unhappy_tickets_share_84d"])
+    written = [ticket(4, 3, "bug", "low", text="This is unusable")]
+    more = tables_of(accounts=[account("a", 790)], support_tickets=written)
+    row = features_at(more, AS_OF).loc["a"]
+    assert row["ticket_sentiment_28d"] < -0.5
+    assert row["unhappy_tickets_share_84d"] == 1
+
+
+def test_a_text_counts_from_the_moment_its_row_is_known(features_at):
+    late = ticket(1, 30, "bug", "low", text="This is unusable", known_at=ago(2))
+    tables = tables_of(accounts=[account("a", 790)], support_tickets=[late])
+    before = features_at(tables, AS_OF - timedelta(days=3)).loc["a"]
+    assert isnan(before["ticket_sentiment_84d"])
+    assert features_at(tables, AS_OF).loc["a", "ticket_sentiment_84d"] < -0.5

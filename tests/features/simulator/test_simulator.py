@@ -30,6 +30,7 @@ from features.simulator.mechanism.hidden_states import LEAD
 from features.simulator.simulate import NOW, simulate_tables
 from features.sources import load_sources
 from features.tables.source_tables import TABLES
+from features.text.score import score_texts
 
 COMPANY = Path(configs.__file__).parent / "companies" / "simulated"
 WINDOW = pd.Timedelta(days=91)
@@ -183,7 +184,11 @@ NOT_KEPT = {
     "accounts": {"is_test"},
     "invoices": {"status"},
     "subscriptions": {"max_seats"},
-    **{name: {"event_id"} for name, spec in TABLES.items() if "event_id" in spec.columns},
+    **{
+        name: kept
+        for name, spec in TABLES.items()
+        if (kept := {"event_id", "sentiment"} & set(spec.columns))
+    },
 }
 """What the simulated company does not write down, as most do not."""
 
@@ -511,3 +516,16 @@ def test_states_begin_before_the_world(crowd):
     assert crowd.hidden_states.states.shape[1] == LEAD + crowd.calendar.n_months
     spread = crowd.hidden_states.states.std(axis=(0, 1))
     assert ((spread > 0.8) & (spread < 1.4)).all()
+
+
+def test_unhappy_accounts_write_worse_and_a_single_text_says_little(clean):
+    tickets = clean.tables["support_tickets"]
+    tickets = tickets[tickets["category"] != "cancellation"]
+    score = score_texts(tickets["text"])["sentiment"].to_pandas().to_numpy()
+    first = tickets["opened_at"].dt.tz_localize(None).dt.to_period("M").dt.to_timestamp()
+    written = tickets.assign(score=score, as_of_on=first.astype("datetime64[us]"))
+    states = clean.truth.assign(as_of_on=clean.truth["as_of_on"].astype("datetime64[us]"))
+    both = written.merge(states, on=["account_id", "as_of_on"]).dropna(subset=["score"])
+    assert len(both) > 300
+    rank = both["score"].corr(both["churn_sentiment"] + both["churn_support"], method="spearman")
+    assert -0.45 < rank < -0.08

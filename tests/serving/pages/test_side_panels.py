@@ -97,6 +97,22 @@ def test_only_what_was_known_then_is_listed(small_state):
     reader.close()
 
 
+def test_texts_are_snippets_without_personal_data(small_state):
+    path = small_state.sources / "support_tickets" / "data.parquet"
+    table = pq.read_table(path)
+    said = "Hi Mia, <script>x</script> it is slow. Call +49 30 1234567. " + "more " * 100
+    pq.write_table(table.append_column("text", pa.array([said] * len(table))), path)
+    reader = DriverEvidence(small_state)
+    for themes in (["support"], ["sentiment"]):
+        (listing,) = reader.listings("A", AS_OF, themes)
+        assert listing.columns[-1] == "Text"
+        text = listing.rows[0][-1]
+        assert text.startswith("Hi [name], x it is slow. Call [phone]. more")
+        assert len(text) <= 200
+    assert len(reader.listings("A", AS_OF, ["sentiment", "support"])) == 1
+    reader.close()
+
+
 def test_a_damaged_table_is_told_and_costs_nothing_else(small_state):
     (small_state.sources / "support_tickets" / "data.parquet").write_bytes(b"not parquet at all")
     reader = DriverEvidence(small_state)

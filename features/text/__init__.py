@@ -1,0 +1,1 @@
+"""Text of tickets, survey comments and notes: language, sentiment, themes, masked snippets."""
