@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from configs.schema.base import ConfigModel, Days, Name
 from configs.schema.ready_table import Written
@@ -41,6 +41,17 @@ class Input(ConfigModel):
     def files(self) -> tuple[str, ...]:
         """Names, patterns and addresses of the files; empty for a database table."""
         return (self.file,) if isinstance(self.file, str) else self.file or ()
+
+    @property
+    def has_local_files(self) -> bool:
+        """Whether some of its files are in the data folder, not in an object store."""
+        return any("://" not in text for text in self.files)
+
+    @field_validator("sheet", mode="before")
+    @classmethod
+    def _sheet_name(cls, value: Any) -> Any:
+        # YAML reads a bare 2026 as a number.
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _one_place(self) -> Input:

@@ -165,8 +165,8 @@ def _encoding(path: Path, head: bytes) -> str:
         raise SourceError(
             f"{path.name} is {'a workbook or ZIP file' if is_workbook else 'compressed with gzip'}",
             where=str(path),
-            fix="correct its name to end in .xlsx (a workbook) or .zip, or save it as UTF-8 CSV with "
-            "one header line"
+            fix="correct its name to end in .xlsx (a workbook) or .zip, or save it as UTF-8 CSV "
+            "with one header line"
             if is_workbook
             else f"name it {path.name}.gz",
         )

@@ -59,9 +59,7 @@ def stage_csv(
     return Staged(lines, tuple(f"{p.path.name}: {p.scan.note}" for p in parts if p.scan.note))
 
 
-def check_same_header(
-    name: str, path: Path, first: Sequence[str], columns: Sequence[str]
-) -> None:
+def check_same_header(name: str, path: Path, first: Sequence[str], columns: Sequence[str]) -> None:
     """Refuse files of one input with different headers."""
     if list(columns) != list(first):
         raise SourceError(

@@ -98,7 +98,9 @@ def open_sheet(path: Path, sheet: str | None) -> Sheet:
         others = [item for item in book.sheet_names if item != found.name]
         notes = [f"sheet {found.name!r} is read"]
         if others and sheet is None:
-            notes = [f"sheet {found.name!r} is read, not: {', '.join(others)} (choose with `sheet`)"]
+            notes = [
+                f"sheet {found.name!r} is read, not: {', '.join(others)} (choose with `sheet`)"
+            ]
         marks = [*_merged_note(book, found.name), *_cell_notes(path, found.name)]
     except calamine.CalamineError as error:
         raise _damaged(path, error) from error
@@ -200,9 +202,7 @@ def _sheet(
     second = [as_text(cell) or "" for cell in (below[0] if below else ())]
     check_header(columns, second[: len(columns)], f"{path}, sheet {name!r}")
     notes = [f"{at} rows above the header are left out: {_shown(sample[0])}"] if at else []
-    return Sheet(
-        name, columns, unnamed, map(_without_empty, chain(below, rows)), tuple(notes)
-    )
+    return Sheet(name, columns, unnamed, map(_without_empty, chain(below, rows)), tuple(notes))
 
 
 def _width(row: Row) -> int:
@@ -213,7 +213,7 @@ def _without_empty(row: Row) -> Row:
     return [None if cell == "" else cell for cell in row]
 
 
-def _header_at(sample: list[Row]) -> int | None:
+def _header_at(sample: Sequence[Row]) -> int | None:
     """Return the position of the header: the first row of names that is about as wide as the rest.
 
     None where the first row of that width has values.
@@ -279,8 +279,8 @@ def _cell_notes(path: Path, name: str) -> Iterator[str]:
         yield f"sheet {name!r} has {errors:,} cells with an error such as #N/A, read as empty"
     if empty:
         yield (
-            f"sheet {name!r} has {empty:,} formulas without a saved result, read as empty: open the "
-            "workbook in Excel and save it"
+            f"sheet {name!r} has {empty:,} formulas without a saved result, read as empty: open "
+            "the workbook in Excel and save it"
         )
 
 
@@ -289,7 +289,8 @@ def _part_of(archive: zipfile.ZipFile, name: str) -> str | None:
     book = archive.read("xl/workbook.xml").decode("utf-8", "replace")
     links = archive.read("xl/_rels/workbook.xml.rels").decode("utf-8", "replace")
     wanted = next(
-        (_attribute(t, r"\w+:id") for t in _NAME.findall(book) if _attribute(t, "name") == name), None
+        (_attribute(t, r"\w+:id") for t in _NAME.findall(book) if _attribute(t, "name") == name),
+        None,
     )
     target = next(
         (_attribute(t, "Target") for t in _TARGET.findall(links) if _attribute(t, "Id") == wanted),

@@ -1,8 +1,8 @@
 """JSON files: one object per line, an array of objects, or objects in sequence.
 
-Nested objects become columns ``a.b``; arrays, and objects with very many different keys, are kept as
-JSON text. A line that is no JSON object is set aside with its line number; an error inside an array
-is reported, because the rest of the file cannot be read reliably.
+Nested objects become columns ``a.b``; arrays, and objects with very many different keys, are kept
+as JSON text. A line that is no JSON object is set aside with its line number; an error inside an
+array is reported, because the rest of the file cannot be read reliably.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ MAX_VALUE = 64 * 2**20
 """Maximum number of characters of one record."""
 BLOCK = 2**20
 NO_NAME = "(no name)"
+_NESTED = frozenset({dict, list})
 _AFTER = frozenset(" \t\r\n,]")
 """Characters that end a number."""
 
@@ -192,7 +193,7 @@ def _dots(name: str) -> Iterator[int]:
 
 def _flat(record: Record, as_text: set[str]) -> Record:
     """Return a record with nested objects as ``a.b``."""
-    if not any(type(value) in (dict, list) for value in record.values()) and "" not in record:
+    if _NESTED.isdisjoint(map(type, record.values())) and "" not in record:
         return record
     flat: Record = {}
     _flatten(record, "", 1, as_text, flat)

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
-from configs.runtime.errors import SourceError, did_you_mean
+from configs.runtime.errors import ConfigError, SourceError, did_you_mean
 from configs.runtime.hashing import digest, file_digest
 from configs.schema.source_mapping import Input
 from features.sources.files import zip_files
 from features.sources.files.object_stores import (
+    STORES,
     WILDCARDS,
     StoredFile,
     copy_stored,
@@ -45,6 +46,12 @@ def stored_files(name: str, item: Input) -> list[StoredFile]:
 
 
 def _matches(data: Path, name: str, pattern: str) -> list[Path]:
+    if "://" in pattern:
+        raise ConfigError(
+            f"input {name} has an address that is not read: {pattern.partition('://')[0]}://",
+            where=f"inputs.{name}.file in company.yaml",
+            fix="addresses read: " + ", ".join(f"{scheme}://" for scheme in STORES),
+        )
     path = data / pattern
     if path.is_file():
         return [path]

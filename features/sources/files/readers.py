@@ -280,9 +280,7 @@ def _lacking(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> tu
     )
 
 
-def _stage_json(
-    connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Path]
-) -> Staged:
+def _stage_json(connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Path]) -> Staged:
     with tempfile.TemporaryDirectory(dir=scratch_folder(connection)) as folder:
         partitions = [locations.partitions_of(path) for path in files]
         read = json_files.read_json_files(files, partitions, Path(folder))

@@ -89,9 +89,9 @@ class TypedRows:
                 self._mixed.add(name)
             kinds[name], arrays[name] = kind, array
         table = pa.table(arrays) if arrays else pa.table({"": pa.nulls(n_rows)})
-        with pa.OSFile(str(self._file(len(self._chunks))), "wb") as sink:
-            with pa.ipc.new_file(sink, table.schema) as writer:
-                writer.write_table(table)
+        file = str(self._file(len(self._chunks)))
+        with pa.OSFile(file, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
         self._chunks.append(kinds)
         self.rows += n_rows
 
@@ -235,9 +235,7 @@ def _times(values: Sequence[Any], found: set[type]) -> tuple[Kind, pa.Array]:
         return "day", pa.array(values, pa.date32())
     zones = {value.tzinfo is not None for value in values if isinstance(value, datetime)}
     if zones == {False}:
-        full = [
-            datetime.combine(v, datetime.min.time()) if type(v) is date else v for v in values
-        ]
+        full = [datetime.combine(v, datetime.min.time()) if type(v) is date else v for v in values]
         return "time", pa.array(full, pa.timestamp("us"))
     if zones == {True} and found == {datetime}:
         return "instant", pa.array(values, pa.timestamp("us", tz="UTC"))

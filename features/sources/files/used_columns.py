@@ -46,8 +46,14 @@ def used_columns(company: Company, name: str, available: Sequence[str]) -> list[
             for link in part.account
         ]
     joined = "\n".join(texts).lower()
-    used = [item for item in available if item.lower() in same or item.lower() in joined]
+    used = [item for item in available if item.lower() in same or _is_named(item, joined)]
     return used or everything
+
+
+def _is_named(column: str, text: str) -> bool:
+    """Whether a column occurs in SQL as a whole word; too many are read rather than too few."""
+    names = {column.lower(), column.lower().replace('"', '""')}
+    return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) for name in names)
 
 
 def _users(company: Company, name: str) -> Iterator[tuple[str, TableMapping]]:

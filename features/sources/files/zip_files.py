@@ -91,7 +91,9 @@ def _check_size(archive: zipfile.ZipFile, path: Path) -> None:
     size = sum(item.file_size for item in members)
     packed = max(1, path.stat().st_size)
     if len(members) > MAX_FILES:
-        raise _refused(path, f"has {len(members):,} files; up to {MAX_FILES:,} are read", "split it")
+        raise _refused(
+            path, f"has {len(members):,} files; up to {MAX_FILES:,} are read", "split it"
+        )
     if size > MAX_BYTES or (size > SMALL and size > MAX_RATIO * packed):
         raise _refused(
             path,

@@ -11,9 +11,7 @@ from features.sources.files.databases.connections import no_table, schema_and_ta
 from features.sources.files.sql import columns_of, ident, literal
 
 
-def attach(
-    connection: duckdb.DuckDBPyConnection, file: Path, name: str, item: Input
-) -> str:
+def attach(connection: duckdb.DuckDBPyConnection, file: Path, name: str, item: Input) -> str:
     """Attach a DuckDB file read-only and return the SQL name of the input's table.
 
     Raises

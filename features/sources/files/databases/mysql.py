@@ -115,7 +115,7 @@ def _quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def _query(session: Session, sql: str, values: Sequence[str] = ()) -> Sequence[Sequence[object]]:
+def _query(session: Session, sql: str, values: Sequence[str] = ()) -> list[Sequence[Any]]:
     with session.cursor() as cursor:
         cursor.execute(sql, tuple(values) or None)
         return list(cursor.fetchall())

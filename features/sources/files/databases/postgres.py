@@ -102,9 +102,7 @@ def _session(
         session.close()
 
 
-def _connect(
-    connection: Connection, name: str, item: Input
-) -> psycopg.Connection[tuple[Any, ...]]:
+def _connect(connection: Connection, name: str, item: Input) -> psycopg.Connection[tuple[Any, ...]]:
     try:
         return psycopg.connect(connection.url.replace("+psycopg", "", 1), connect_timeout=10)
     except psycopg.ProgrammingError:

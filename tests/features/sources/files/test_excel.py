@@ -49,7 +49,9 @@ def test_cells_keep_their_types(load, rows):
 
 
 def test_whole_numbers_are_ids_without_decimals(small, rows):
-    workbook = book(A=[["account_id", "created_at"], [1001, date(2024, 1, 1)], [1002, date(2024, 1, 2)]])
+    workbook = book(
+        A=[["account_id", "created_at"], [1001, date(2024, 1, 1)], [1002, date(2024, 1, 2)]]
+    )
     workbook.save(small.data / "a.xlsx")
     usage = "account_id,occurred_at\n1001,2024-03-01\n"
     loaded = small.load({"accounts": None, "usage_events": usage}, inputs={"accounts": "a.xlsx"})

@@ -159,7 +159,9 @@ def test_a_damaged_file_says_what_and_where(tmp_path, read, name, text, words):
 
 
 def test_a_truncated_gzip_file_is_refused(tmp_path):
-    whole = gzip.compress("".join(json.dumps({"n": math.sin(n)}) + "\n" for n in range(9_000)).encode())
+    whole = gzip.compress(
+        "".join(json.dumps({"n": math.sin(n)}) + "\n" for n in range(9_000)).encode()
+    )
     (tmp_path / "u.jsonl.gz").write_bytes(whole[:-900])
     with pytest.raises(SourceError, match="gzip file is truncated"):
         read_path(tmp_path / "u.jsonl.gz")

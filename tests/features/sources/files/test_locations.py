@@ -197,11 +197,15 @@ def test_other_formats_in_a_zip_file(tmp_path, small, rows, kind):
 
 
 def test_a_path_in_a_zip_file_cannot_leave_its_folder(tmp_path):
-    zipped(tmp_path / "u.zip", {"../../x=1/../evil.csv": "a,b\n1,2\n", "/abs/evil.csv": "a,b\n1,2\n"})
+    zipped(
+        tmp_path / "u.zip", {"../../x=1/../evil.csv": "a,b\n1,2\n", "/abs/evil.csv": "a,b\n1,2\n"}
+    )
     out = tmp_path / "out"
     with zipfile.ZipFile(tmp_path / "u.zip") as archive:
         assert len(archive.namelist()) == 2
-    assert all(path.resolve().is_relative_to(out) for path in zip_files.unpack(tmp_path / "u.zip", out))
+    assert all(
+        path.resolve().is_relative_to(out) for path in zip_files.unpack(tmp_path / "u.zip", out)
+    )
 
 
 def nested():

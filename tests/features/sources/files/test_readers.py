@@ -117,7 +117,9 @@ def test_an_unknown_kind_of_file_is_refused(small):
     (small.data / "u.pdf").write_bytes(b"x")
     with pytest.raises(ConfigError, match="a format that is not read: u.pdf") as caught:
         small.load({"usage_events": None}, inputs={"usage_events": "u.pdf"})
-    assert all(end in caught.value.fix for end in (".parquet", ".csv.gz", ".jsonl", ".xlsx", ".zip"))
+    assert all(
+        end in caught.value.fix for end in (".parquet", ".csv.gz", ".jsonl", ".xlsx", ".zip")
+    )
 
 
 def test_columns_with_quotes_and_spaces_in_their_names(small, rows):
