@@ -22,7 +22,7 @@ from features.sources.files.object_stores import (
 from features.sources.manifest import FileFacts, Fingerprint
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-"""Value of a partition that stands for an empty one."""
+"""Value of a partition folder for rows without a value."""
 
 PARTITION = "="
 
