@@ -74,9 +74,9 @@ format: .venv/.ready ## format the code
 	$(V)/ruff check --fix .
 	$(V)/ruff format .
 
-lock: .venv/.ready ## resolve the dependencies into requirements.lock
-	$(V)/uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --no-header --quiet --upgrade pyproject.toml --output-file requirements.lock
-	$(V)/uv pip compile --universal --python-version 3.11 --no-deps --generate-hashes --no-header --quiet --upgrade requirements-extra.in --output-file requirements-extra.lock
+lock: .venv/.ready ## resolve new dependencies into requirements.lock (UPGRADE=--upgrade renews all)
+	$(V)/uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --no-header --quiet $(UPGRADE) pyproject.toml --output-file requirements.lock
+	$(V)/uv pip compile --universal --python-version 3.11 --no-deps --generate-hashes --no-header --quiet $(UPGRADE) requirements-extra.in --output-file requirements-extra.lock
 
 clean: ## remove environment, state, build and caches
 	rm -rf .venv state build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

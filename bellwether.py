@@ -185,7 +185,8 @@ def audit(
     Parameters
     ----------
     scores : pandas.DataFrame, str or Path
-        History of the score: one row per account and day. A frame, or a CSV or Parquet file.
+        History of the score: one row per account and day. A frame, or a CSV, Excel, JSON or Parquet
+        file.
     outcomes : pandas.DataFrame, str or Path, optional
         What was decided: one row per account and decision. Without it, scores are recorded only.
     folder : str or Path, optional

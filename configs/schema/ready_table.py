@@ -53,7 +53,9 @@ class LabelColumn(ConfigModel):
 class ReadyTable(ConfigModel):
     """One table to train on: one row per account, or per account and as_of."""
 
-    file: str | None = Field(None, description="CSV or Parquet, relative to the data folder")
+    file: str | None = Field(
+        None, description="CSV, Excel, JSON or Parquet file, relative to the data folder"
+    )
     source: str | None = Field(None, alias="from", description="an input, instead of `file`")
     id: str | None = Field(
         None, description="column of the account id; without it every row is an account of its own"

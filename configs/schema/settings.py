@@ -202,7 +202,7 @@ class Environment(Settings):
         {},
         validation_alias=f"{PREFIX}CONNECTION",
         description="database that inputs with `connection: NAME` in company.yaml are read from",
-        json_schema_extra=_unit("postgresql:// or duckdb:/// URL"),
+        json_schema_extra=_unit("URL of a database or warehouse"),
     )
 
     @classmethod

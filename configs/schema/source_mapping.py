@@ -4,27 +4,54 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from configs.schema.base import ConfigModel, Days, Name
 from configs.schema.ready_table import Written
 
 
 class Input(ConfigModel):
-    """A raw table: a file, or a table of a named database connection."""
+    """A raw table: one or several files, or a table of a named database connection."""
 
-    file: str | None = Field(None, description="CSV or Parquet, relative to the data folder")
+    file: str | tuple[str, ...] | None = Field(
+        None,
+        description="CSV, Excel, JSON or Parquet file, relative to the data folder: a name, a "
+        "pattern, a folder, an address (s3://, gs://, az://), or a list of these; .gz and .zip are "
+        "read as well",
+    )
+    sheet: str | None = Field(
+        None,
+        description="sheet of an Excel workbook; by default the first one with a header and rows",
+    )
     connection: Name | None = Field(
         None,
         description="name of a connection; its URL is BELLWETHER_CONNECTION_<NAME> in the "
         "environment",
     )
-    table: str | None = Field(None, description="schema.table in that connection")
+    table: str | None = Field(
+        None, description="schema.table in that connection, or catalog.schema.table"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, value: Any) -> Any:
-        return {"file": value} if isinstance(value, str) else value
+        return {"file": value} if isinstance(value, str | list | tuple) else value
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names, patterns and addresses of the files; empty for a database table."""
+        return (self.file,) if isinstance(self.file, str) else self.file or ()
+
+    @property
+    def has_local_files(self) -> bool:
+        """Whether some of its files are in the data folder, not in an object store."""
+        return any("://" not in text for text in self.files)
+
+    @field_validator("sheet", mode="before")
+    @classmethod
+    def _sheet_name(cls, value: Any) -> Any:
+        # YAML reads a bare 2026 as a number.
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _one_place(self) -> Input:
@@ -32,6 +59,10 @@ class Input(ConfigModel):
             raise ValueError("an input has either `file`, or `connection` and `table`")
         if self.connection is not None and self.table is None:
             raise ValueError("an input with `connection` also needs `table`")
+        if self.file is not None and not (self.files and all(self.files)):
+            raise ValueError("`file` is empty: name at least one file")
+        if self.sheet is not None and self.file is None:
+            raise ValueError("`sheet` is for a workbook: it needs `file`")
         return self
 
 

@@ -76,7 +76,7 @@ def data_folder(company: Company, folder: Path, override: str | None) -> Path:
     chosen = override or Locations.from_environment().data
     path = Path(chosen or company.data).expanduser()
     resolved = path if chosen or path.is_absolute() else folder / path
-    if any(item.file for item in company.inputs.values()) and not resolved.is_dir():
+    if any(item.has_local_files for item in company.inputs.values()) and not resolved.is_dir():
         raise ConfigError(
             "the data folder does not exist",
             where=str(resolved),

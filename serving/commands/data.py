@@ -65,7 +65,9 @@ def init(
     ] = None,
     table: Annotated[
         Path | None,
-        typer.Option(help="CSV or Parquet file of a ready-made table; its columns are guessed."),
+        typer.Option(
+            help="CSV, Excel, JSON or Parquet file of a ready-made table; its columns are guessed."
+        ),
     ] = None,
 ) -> None:
     """Propose a company.yaml from a folder of exports, or write a commented template."""

@@ -50,7 +50,9 @@ def report(
 
 @app.command(rich_help_panel=PANEL)
 def audit(
-    scores: Annotated[Path, typer.Argument(help="History of the score: CSV or Parquet file.")],
+    scores: Annotated[
+        Path, typer.Argument(help="History of the score: CSV, Excel, JSON or Parquet file.")
+    ],
     outcomes: Annotated[
         Path | None, typer.Argument(help="Outcomes with the day of each decision.")
     ] = None,

@@ -80,7 +80,8 @@ def score_table(
     workspace : Workspace
         A company with a ``table`` section; the caller holds the lock.
     rows : Path or None
-        CSV or Parquet with the columns of the table; by default its rows without a label.
+        CSV, Excel, JSON or Parquet with the columns of the table; by default its rows without a
+        label.
     out : Path or None
         A copy of the scores goes here, as Parquet or CSV by its ending.
     now : datetime

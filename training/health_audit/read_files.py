@@ -1,4 +1,4 @@
-"""Reader of the two files: CSV in common formats, or Parquet."""
+"""Reader of the two files: CSV in common formats, Excel, JSON or Parquet."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NOTES = "notes"
 
 
 def read_file(path: Path) -> pd.DataFrame:
-    """Return the rows of a CSV or Parquet file.
+    """Return the rows of a CSV, Excel, JSON or Parquet file.
 
     Returns
     -------
     pandas.DataFrame
-        Text columns from CSV, empty cells as missing; the file's own types from Parquet.
+        Text columns from CSV, empty cells as missing; the file's own types from other formats.
         ``attrs["notes"]`` holds notes on the file.
 
     Raises
@@ -45,4 +45,4 @@ def read_file(path: Path) -> pd.DataFrame:
 
 
 def _malformed(n: int, path: Path) -> list[str]:
-    return [f"{path.name}: {n:,} lines that do not fit the header are left out"] if n else []
+    return [f"{path.name}: {n:,} lines that fit no record are left out"] if n else []

@@ -89,7 +89,7 @@ def audit(
     Parameters
     ----------
     scores, outcomes : Path
-        CSV or Parquet; outcomes None while there are none.
+        CSV, Excel, JSON or Parquet; outcomes None while there are none.
     folder : Path
         Folder of the record and the report.
     options : AuditOptions

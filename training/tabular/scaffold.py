@@ -27,7 +27,7 @@ def scaffold_table(folder: Path, table: Path) -> list[TableGuess]:
     folder : Path
         Created if missing; its name becomes the company's.
     table : Path
-        CSV or Parquet, one row per account, or per account and as_of; not copied.
+        CSV, Excel, JSON or Parquet, one row per account, or per account and as_of; not copied.
 
     Raises
     ------

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from configs.runtime.errors import SourceError
+from features.sources.files.staged import Reject
 
 DELIMITERS = (",", ";", "\t", "|")
 HEAD_BYTES = 1_000_000
@@ -107,15 +108,6 @@ class Head:
         return self.skipped == 0 and self.lines == 1
 
 
-@dataclass(frozen=True)
-class Reject:
-    """A line that fits no record, with the reason."""
-
-    line: int
-    text: str
-    why: str
-
-
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
     """Open a file, decompressed where its name ends in ``.gz``.
@@ -171,9 +163,10 @@ def _encoding(path: Path, head: bytes) -> str:
     is_workbook, is_compressed = head.startswith(_SPREADSHEET.encode("latin-1")), head[:2] == _GZIP
     if is_workbook or is_compressed:
         raise SourceError(
-            f"{path.name} is {'a workbook' if is_workbook else 'compressed with gzip'}",
+            f"{path.name} is {'a workbook or ZIP file' if is_workbook else 'compressed with gzip'}",
             where=str(path),
-            fix="save it as UTF-8 CSV with one header line, or as Parquet"
+            fix="correct its name to end in .xlsx (a workbook) or .zip, or save it as UTF-8 CSV "
+            "with one header line"
             if is_workbook
             else f"name it {path.name}.gz",
         )
@@ -259,7 +252,7 @@ def _head_of(text: str, place: str) -> Head:
     names = [name.strip() for name in next(records)]
     n_lines = records.line_num
     header = tuple(name or f"column_{number}" for number, name in enumerate(names, start=1))
-    _check_header(header, next(records, []), place)
+    check_header(header, next(records, []), place)
     return Head(delimiter, header, skipped, n_lines)
 
 
@@ -268,7 +261,7 @@ def _from(first: str, rest: Iterable[str]) -> Iterator[str]:
     yield from rest
 
 
-def _check_header(header: tuple[str, ...], second: list[str], place: str) -> None:
+def check_header(header: tuple[str, ...], second: list[str], place: str) -> None:
     """Refuse a first line of values, and repeated column names."""
     kinds, below = ([_kind(cell) for cell in line] for line in (header, second))
     # Numbers and years are valid column names.

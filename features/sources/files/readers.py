@@ -1,7 +1,7 @@
 """Raw inputs opened or staged in DuckDB.
 
 Every CSV column is read as text, so no guessed type can lose a row; lines that do not fit the
-header are kept as malformed lines. Parquet and database tables keep their types.
+header are kept as malformed lines. All other files, and database tables, keep their types.
 """
 
 from __future__ import annotations
@@ -13,45 +13,35 @@ from pathlib import Path
 
 import duckdb
 
-from configs.runtime.errors import ConfigError, SourceError, did_you_mean
-from configs.runtime.hashing import digest, file_digest
+from configs.runtime.errors import ConfigError, SourceError
+from configs.runtime.hashing import digest
 from configs.schema.source_mapping import Input
 from configs.schema.workspace import Workspace
-from features.sources.files import databases
-from features.sources.files.csv_files import MAX_LINE, Cleaner, Head, Scan, csv_head, scan
+from features.sources.files import excel, json_files, locations, zip_files
+from features.sources.files.csv_staging import check_same_header, stage_csv
+from features.sources.files.databases import tables
 from features.sources.files.sql import ROW, columns_of, duckdb_errors, ident, literal, text_list
-from features.sources.manifest import FileFacts, Fingerprint, LineTotals
+from features.sources.files.staged import (
+    LineCounts,
+    Staged,
+    count_rows,
+    keep_rejects,
+    prepare_schemas,
+    scratch_folder,
+)
+from features.sources.files.typed_rows import TypedRows, stage_rows
+from features.sources.manifest import Fingerprint
 
 PARQUET_ENDINGS = (".parquet", ".pq")
 CSV_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 
-
-@dataclass(frozen=True)
-class LineCounts:
-    """Line counts of CSV files below their headers, without empty lines.
-
-    Attributes
-    ----------
-    total : int
-        Lines in the files.
-    kept : int
-        Lines of records that became rows; a record may span several lines.
-    set_aside : int
-        Lines that fit no record.
-    """
-
-    total: int = 0
-    kept: int = 0
-    set_aside: int = 0
-
-    @property
-    def lost(self) -> int:
-        """Lines that are neither kept nor set aside; must be 0."""
-        return self.total - self.kept - self.set_aside
-
-    def as_dict(self) -> LineTotals:
-        """Return the counts as plain JSON values."""
-        return {"total": self.total, "kept": self.kept, "set_aside": self.set_aside}
+ENDINGS: dict[str, tuple[str, ...]] = {
+    "Parquet": PARQUET_ENDINGS,
+    "CSV": CSV_ENDINGS,
+    "JSON": json_files.ENDINGS,
+    "Excel": excel.ENDINGS,
+}
+"""Format → endings of its files."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +59,9 @@ class RawInput:
     rows : int
         Rows read, without malformed lines.
     malformed : int
-        Lines that do not fit the header.
+        Lines that do not fit the header, or are no JSON object.
     lines : LineCounts
-        Line counts of CSV files.
+        Line counts of text files and workbooks.
     notes : tuple of str
         Notes on the format of the files.
     """
@@ -98,39 +88,16 @@ class RawInput:
 def place_of(name: str, item: Input) -> str:
     """Return the place of an input for messages, without URL or secret."""
     if item.file is not None:
-        return f"input {name}: file {item.file}"
+        return f"input {name}: file {', '.join(item.files)}"
     return f"input {name}: table {item.table} of connection {item.connection}"
 
 
-def input_files(workspace: Workspace, name: str) -> list[Path]:
-    """Return the files of a file input, sorted; a pattern may name several.
-
-    Raises
-    ------
-    SourceError
-        The file does not exist; the error names the closest one in its folder.
-    """
-    pattern = str(workspace.company.inputs[name].file)
-    path = workspace.data / pattern
-    if path.is_file():
-        return [path]
-    found = sorted(p for p in workspace.data.glob(pattern) if p.is_file()) if "*" in pattern else []
-    if found:
-        return found
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    hint = did_you_mean(path.name, siblings)
-    raise SourceError(
-        f"the file of input {name} does not exist" + (f"; {hint}" if hint else ""),
-        where=str(path),
-        fix="correct `inputs` in company.yaml, or name the data folder with --data FOLDER",
-    )
-
-
 def paths_of(workspace: Workspace, name: str) -> list[Path]:
-    """Return the files the engine opens to read an input."""
-    if workspace.company.inputs[name].file is None:
-        return databases.database_paths(workspace, name, workspace.company.inputs[name])
-    return input_files(workspace, name)
+    """Return the local files the engine opens to read an input."""
+    item = workspace.company.inputs[name]
+    if item.file is None:
+        return tables.database_paths(workspace, name, item)
+    return locations.local_files(workspace.data, name, item)
 
 
 def fingerprint(workspace: Workspace, name: str, known: Mapping[str, Fingerprint]) -> Fingerprint:
@@ -152,41 +119,11 @@ def fingerprint(workspace: Workspace, name: str, known: Mapping[str, Fingerprint
         ``content`` (the identity) and the facts behind it.
     """
     item = workspace.company.inputs[name]
-    if item.file is None:
-        facts = databases.database_fingerprint(workspace, name, item)
-        content = digest({"table": facts.table, "rows": facts.rows, "hash": facts.hash})
-        return {
-            "content": content,
-            "table": facts.table,
-            "rows": facts.rows,
-            "hash": facts.hash,
-        }
-    earlier = known[name].get("files", []) if name in known else []
-    before = {file["file"]: file for file in earlier}
-    files = [
-        _file_facts(path, workspace.data, before.get(_relative(path, workspace.data)))
-        for path in input_files(workspace, name)
-    ]
-    return {"content": digest([file["sha256"] for file in files]), "files": files}
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
-
-
-def _file_facts(path: Path, folder: Path, before: FileFacts | None) -> FileFacts:
-    stat = path.stat()
-    if before is not None and (before["size"], before["mtime_ns"]) == (
-        stat.st_size,
-        stat.st_mtime_ns,
-    ):
-        return before
-    return {
-        "file": _relative(path, folder),
-        "size": stat.st_size,
-        "mtime_ns": stat.st_mtime_ns,
-        "sha256": file_digest(path),
-    }
+    if item.file is not None:
+        return locations.files_fingerprint(workspace.data, name, item, known)
+    facts = tables.database_fingerprint(workspace, name, item)
+    content = digest({"table": facts.table, "rows": facts.rows, "hash": facts.hash})
+    return {"content": content, "table": facts.table, "rows": facts.rows, "hash": facts.hash}
 
 
 def open_input(connection: duckdb.DuckDBPyConnection, workspace: Workspace, name: str) -> RawInput:
@@ -194,11 +131,20 @@ def open_input(connection: duckdb.DuckDBPyConnection, workspace: Workspace, name
     item = workspace.company.inputs[name]
     place = place_of(name, item)
     if item.file is not None:
-        return open_files(connection, name, input_files(workspace, name), place)
-    _prepare(connection, name)
+        files = locations.local_files(workspace.data, name, item)
+        stored = locations.stored_files(name, item)
+        if stored:
+            files += locations.copy_all_stored(name, stored, _own_folder(connection, name))
+        return open_files(connection, name, files, place, sheet=item.sheet)
+    prepare_schemas(connection, name)
     with duckdb_errors(place):
-        databases.stage_database(connection, workspace, name, item)
-    return _opened(connection, name, place, LineCounts(), ())
+        notes = tables.stage_database(connection, workspace, name, item)
+    return _opened(connection, name, place, Staged(notes=notes))
+
+
+def _own_folder(connection: duckdb.DuckDBPyConnection, name: str) -> Path:
+    """Return a new folder for files of an input that lives as long as the connection."""
+    return Path(tempfile.mkdtemp(dir=scratch_folder(connection), prefix=f"{name}."))
 
 
 def open_files(
@@ -207,6 +153,7 @@ def open_files(
     files: Sequence[Path],
     place: str,
     *,
+    sheet: str | None = None,
     any_ending: bool = False,
 ) -> RawInput:
     """Make files readable as ``raw.<name>`` (with row numbers) and as ``<name>`` (without).
@@ -218,179 +165,163 @@ def open_files(
     name : str
         Name of the input.
     files : sequence of Path
-        CSV or Parquet.
+        Files of one format; see `ENDINGS`. ZIP files are replaced by their content.
     place : str
         For messages.
+    sheet : str or None
+        Sheet of a workbook.
     any_ending : bool
-        Files without a Parquet ending are read as CSV.
+        Files with an unknown ending are read as CSV.
 
     Raises
     ------
     ConfigError
-        A file is neither CSV nor Parquet.
+        A file has an unknown ending, or the files have different formats.
     SourceError
         A file cannot be read, or the headers differ.
     """
-    _prepare(connection, name)
-    lines = LineCounts()
-    notes: tuple[str, ...] = ()
+    prepare_schemas(connection, name)
     with duckdb_errors(place):
-        if all(path.suffix.lower() in PARQUET_ENDINGS for path in files):
-            _open_parquet(connection, name, files)
-        elif any_ending or all(path.name.lower().endswith(CSV_ENDINGS) for path in files):
-            lines, notes = _stage_csv(connection, name, files)
+        if any(path.name.lower().endswith(zip_files.ENDING) for path in files):
+            files = locations.unpacked(files, _own_folder(connection, name))
+        kind = _format_of(name, files, "CSV" if any_ending else "")
+        _check_sheet(name, sheet, kind)
+        partitions = locations.common_partitions(name, files)
+        if kind == "Parquet":
+            staged = _open_parquet(connection, name, files, is_partitioned=bool(partitions))
+        elif kind == "CSV":
+            staged = stage_csv(connection, name, files, partitions)
+        elif kind == "JSON":
+            staged = _stage_json(connection, name, files)
         else:
+            staged = _stage_excel(connection, name, files, sheet)
+    return _opened(connection, name, place, staged)
+
+
+def _format_of(name: str, files: Sequence[Path], default: str) -> str:
+    """Return the one format of files."""
+    kinds: dict[str, Path] = {}
+    for path in files:
+        excel.refuse_other_workbook(path)
+        text = path.name.lower()
+        found = next((kind for kind, ends in ENDINGS.items() if text.endswith(ends)), default)
+        if not found:
             raise ConfigError(
-                f"input {name} is neither CSV nor Parquet",
-                where=str(files[0]),
-                fix=f"endings read: .parquet, {', '.join(CSV_ENDINGS)}",
+                f"input {name} has a file of a format that is not read: {path.name}",
+                where=str(path),
+                fix="endings read: "
+                + "; ".join(f"{kind} {', '.join(ends)}" for kind, ends in ENDINGS.items())
+                + f"; {zip_files.ENDING} with such files inside",
             )
-    return _opened(connection, name, place, lines, notes)
+        kinds.setdefault(found, path)
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"input {name} has files of several formats: "
+            + ", ".join(f"{path.name} ({kind})" for kind, path in kinds.items()),
+            where=str(files[0].parent),
+            fix="give each format its own input, or narrow the pattern, as in usage/*.parquet",
+        )
+    return next(iter(kinds))
 
 
-def _open_parquet(connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Path]) -> None:
+def _check_sheet(name: str, sheet: str | None, kind: str) -> None:
+    if sheet is not None and kind != "Excel":
+        raise ConfigError(
+            f"input {name} names a sheet, but its file is {kind}",
+            where=f"inputs.{name}.sheet in company.yaml",
+            fix="remove `sheet`",
+        )
+
+
+def _open_parquet(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    files: Sequence[Path],
+    *,
+    is_partitioned: bool,
+) -> Staged:
+    # By name: columns that only later files have are kept, and types that differ are widened.
+    options = ", union_by_name = true" if len(files) > 1 else ""
+    if is_partitioned:
+        options += ", hive_partitioning = true, hive_types_autocast = false"
     try:
         connection.execute(
             f"CREATE VIEW raw.{ident(name)} AS SELECT row_number() OVER () AS {ROW}, * "
-            f"FROM read_parquet({text_list(files)})"
+            f"FROM read_parquet({text_list(files)}{options})"
         )
     except (duckdb.InvalidInputException, duckdb.IOException) as error:
+        damaged = _first_damaged(connection, files) or files[0]
         raise SourceError(
-            f"{files[0].name} is not a readable Parquet file: {str(error).splitlines()[0]}",
-            where=str(files[0]),
+            f"{damaged.name} is not a readable Parquet file: {str(error).splitlines()[0]}",
+            where=str(damaged),
             fix="export it again; it may be truncated",
         ) from error
+    return Staged(notes=_lacking(connection, files) if len(files) > 1 else ())
 
 
-def _prepare(connection: duckdb.DuckDBPyConnection, name: str) -> None:
-    connection.execute("CREATE SCHEMA IF NOT EXISTS raw")
-    connection.execute("CREATE SCHEMA IF NOT EXISTS rejects")
-    connection.execute(
-        f"CREATE OR REPLACE TABLE rejects.{ident(name)} (line BIGINT, text VARCHAR, why VARCHAR)"
+def _first_damaged(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> Path | None:
+    for path in files:
+        try:
+            connection.execute(f"SELECT 1 FROM parquet_file_metadata({literal(path)})")
+        except duckdb.Error:
+            return path
+    return None
+
+
+def _lacking(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> tuple[str, ...]:
+    """Return a note for each column that some files lack."""
+    rows = connection.execute(
+        f"SELECT name, count(DISTINCT file_name) AS n FROM parquet_schema({text_list(files)}) "
+        f"WHERE column_id IS NOT NULL GROUP BY name HAVING n < {len(files)} ORDER BY name"
+    ).fetchall()
+    return tuple(
+        f"{column}: {len(files) - n:,} of {len(files):,} files lack it; it is empty in their rows"
+        for column, n in rows
     )
 
 
+def _stage_json(connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Path]) -> Staged:
+    with tempfile.TemporaryDirectory(dir=scratch_folder(connection)) as folder:
+        partitions = [locations.partitions_of(path) for path in files]
+        read = json_files.read_json_files(files, partitions, Path(folder))
+        stage_rows(connection, name, read.rows)
+    keep_rejects(connection, name, read.rejects)
+    kept = count_rows(connection, f"raw.{ident(name)}")
+    notes = [*_mixed_notes(read.rows)]
+    notes += [f"{key}: kept as JSON text, its objects have many keys" for key in read.as_text]
+    return Staged(LineCounts(read.lines, kept, len(read.rejects)), tuple(notes))
+
+
+def _stage_excel(
+    connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Path], sheet: str | None
+) -> Staged:
+    notes: list[str] = []
+    with tempfile.TemporaryDirectory(dir=scratch_folder(connection)) as folder:
+        rows = TypedRows(Path(folder))
+        first: tuple[str, ...] = ()
+        for path in files:
+            found = excel.open_sheet(path, sheet)
+            first = first or found.columns
+            check_same_header(name, path, first, found.columns)
+            excel.add_sheet(found, locations.partitions_of(path), rows)
+            notes += [f"{path.name}: {note}" for note in found.notes]
+        stage_rows(connection, name, rows)
+    kept = count_rows(connection, f"raw.{ident(name)}")
+    return Staged(LineCounts(rows.rows, kept, 0), (*notes, *_mixed_notes(rows)))
+
+
+def _mixed_notes(rows: TypedRows) -> list[str]:
+    return [f"{column}: values of several types, read as text" for column in rows.mixed]
+
+
 def _opened(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    place: str,
-    lines: LineCounts,
-    notes: tuple[str, ...],
+    connection: duckdb.DuckDBPyConnection, name: str, place: str, staged: Staged
 ) -> RawInput:
     with duckdb_errors(place):
         columns = columns_of(connection, f"SELECT * FROM raw.{ident(name)}")
         columns.pop(ROW)
         shown = ", ".join(ident(column) for column in columns)
         connection.execute(f"CREATE VIEW {ident(name)} AS SELECT {shown} FROM raw.{ident(name)}")
-        rows = _count(connection, f"raw.{ident(name)}")
-        malformed = _count(connection, f"rejects.{ident(name)}")
-    return RawInput(name, place, columns, rows, malformed, lines, notes)
-
-
-def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
-    row = connection.execute(f"SELECT count(*) FROM {relation}").fetchone()
-    return int(row[0]) if row else 0
-
-
-def _stage_csv(
-    connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Path]
-) -> tuple[LineCounts, tuple[str, ...]]:
-    """Read CSV files into ``raw.<name>``, and lines that fit no record into ``rejects.<name>``."""
-    parts = [_part(path) for path in files]
-    first = parts[0].head
-    for part in parts:
-        if part.head.columns != first.columns:
-            raise SourceError(
-                f"the files of input {name} have different headers: "
-                f"{first.columns} and {part.head.columns}",
-                where=str(part.path),
-                fix="give each its own input and join them with `sql`",
-            )
-    scratch = Path(
-        str(connection.execute("SELECT current_setting('temp_directory')").fetchall()[0][0])
-    )
-    with tempfile.TemporaryDirectory(dir=scratch if scratch.is_dir() else None) as folder:
-        odd = {part.path for part in parts if not part.is_plain_like(first)}
-        lines = _read_parts(connection, name, parts, odd, Path(folder))
-        if len(odd) < len(parts) and (lines.lost or _may_be_split(lines, parts)):
-            connection.execute(f"DELETE FROM rejects.{ident(name)}")
-            every = {part.path for part in parts}
-            lines = _read_parts(connection, name, parts, every, Path(folder))
-    return lines, tuple(f"{p.path.name}: {p.scan.note}" for p in parts if p.scan.note)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One file of an input."""
-
-    path: Path
-    scan: Scan
-    head: Head
-
-    def is_plain_like(self, first: Head) -> bool:
-        """Whether DuckDB can read the file directly with the header of the first one."""
-        is_short = self.scan.longest < MAX_LINE
-        return self.scan.is_plain and is_short and self.head == first and first.is_plain
-
-
-def _part(path: Path) -> _Part:
-    found = scan(path)
-    return _Part(path, found, csv_head(path, found.encoding))
-
-
-def _may_be_split(lines: LineCounts, parts: Sequence[_Part]) -> bool:
-    """Whether an open quote may have split records: rejected lines in a file with quotes."""
-    return bool(lines.set_aside) and any(part.scan.has_quotes for part in parts)
-
-
-def _read_parts(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    parts: Sequence[_Part],
-    odd: set[Path],
-    folder: Path,
-) -> LineCounts:
-    """Read plain files directly and the odd ones as clean copies; return the line counts."""
-    head, paths, copies = parts[0].head, [], []
-    for number, part in enumerate(parts):
-        if part.path not in odd:
-            paths.append(part.path)
-            continue
-        copies.append(cleaner := Cleaner(part.head, head.delimiter))
-        paths.append(folder / f"{number}.csv")
-        cleaner.write(part.path, part.scan.encoding, paths[-1])
-        if cleaner.rejects:
-            rows = [[item.line, item.text, item.why] for item in cleaner.rejects]
-            connection.executemany(f"INSERT INTO rejects.{ident(name)} VALUES (?, ?, ?)", rows)
-    rejected = _read_csv(connection, name, paths, head)
-    plain = [part for part in parts if part.path not in odd]
-    below = sum(part.scan.lines - part.head.lines for part in plain)
-    records, taken = (sum(getattr(c, key) for c in copies) for key in ("records", "record_lines"))
-    return LineCounts(
-        below + sum(cleaner.lines for cleaner in copies),
-        _count(connection, f"raw.{ident(name)}") - records + taken,
-        rejected + sum(len(cleaner.rejects) for cleaner in copies),
-    )
-
-
-def _read_csv(
-    connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path], head: Head
-) -> int:
-    """Read files of one header into ``raw.<name>``; return the number of rejected lines."""
-    columns = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in head.columns)
-    rejects = f"bw_rejects_{name}"
-    for table in (rejects, f"{rejects}_scan"):
-        connection.execute(f"DROP TABLE IF EXISTS {table}")
-    connection.execute(
-        f"CREATE OR REPLACE TABLE raw.{ident(name)} AS SELECT row_number() OVER () AS {ROW}, * "
-        f"FROM read_csv({text_list(paths)}, header = true, auto_detect = false, "
-        f"delim = {literal(head.delimiter)}, quote = '\"', escape = '\"', "
-        f"columns = {{{columns}}}, max_line_size = {4 * MAX_LINE}, "
-        f"store_rejects = true, rejects_table = '{rejects}', rejects_scan = '{rejects}_scan')"
-    )
-    connection.execute(
-        f"INSERT INTO rejects.{ident(name)} SELECT line, trim(any_value(csv_line), chr(10)), "
-        f"min(error_message) FROM {rejects} GROUP BY file_id, line "
-        f"HAVING trim(any_value(csv_line), chr(10) || chr(13) || ' ') <> '' ORDER BY line"
-    )
-    return _count(connection, f"(SELECT DISTINCT file_id, line FROM {rejects})")
+        rows = count_rows(connection, f"raw.{ident(name)}")
+        malformed = count_rows(connection, f"rejects.{ident(name)}")
+    return RawInput(name, place, columns, rows, malformed, staged.lines, staged.notes)

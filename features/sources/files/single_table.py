@@ -27,11 +27,11 @@ class SingleTable:
     Attributes
     ----------
     rows : pandas.DataFrame
-        Columns of a CSV as text, of other inputs with their types.
+        Columns of a CSV file as text, of other inputs with their types.
     place : str
         File, or connection and table, for messages.
     malformed : int
-        Lines of a CSV that do not fit its header; they are not part of the rows.
+        Lines that do not fit the header, or are no JSON object; they are not part of the rows.
     notes : tuple of str
         Notes on the format of the file.
     """
@@ -79,7 +79,7 @@ def _whole(connection: duckdb.DuckDBPyConnection, opened: RawInput) -> SingleTab
 
 
 def read_path(path: Path) -> SingleTable:
-    """Read a CSV or Parquet file into memory; other endings are read as CSV.
+    """Read a file of any format into memory; unknown endings are read as CSV.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def read_path(path: Path) -> SingleTable:
 
 
 def read_single_table(workspace: Workspace, path: Path) -> SingleTable:
-    """Read any CSV or Parquet file into memory.
+    """Read a file of any format into memory.
 
     Raises
     ------

@@ -14,7 +14,7 @@ import duckdb
 
 from configs.runtime.errors import BellwetherError, SourceError
 from features.sources.files.csv_files import csv_head
-from features.sources.files.readers import CSV_ENDINGS, PARQUET_ENDINGS, open_files
+from features.sources.files.readers import CSV_ENDINGS, ENDINGS, open_files
 from features.sources.files.sql import ident, one_row, open_duckdb
 from features.sources.parsing import type_parsing
 from features.sources.proposal.account_keys import link_to_accounts
@@ -27,6 +27,9 @@ from features.sources.proposal.starters import starter_drafts
 from features.sources.proposal.value_words import translated
 from features.sources.scaffold import company_name
 from features.tables.source_tables import TABLES, SourceColumn
+
+READABLE = (*(ending for endings in ENDINGS.values() for ending in endings), ".zip")
+"""Endings of files that can be read as tables."""
 
 STALE_DAYS = 7
 """Days without activity from which the data counts as ended and the clock is pinned."""
@@ -96,12 +99,11 @@ class Proposal:
 
 def data_files(folder: Path) -> list[Path]:
     """Return the files of a folder and of its subfolders that can be read as tables, sorted."""
-    endings = (*CSV_ENDINGS, *PARQUET_ENDINGS)
     found = [
         path
         for path in folder.rglob("*")
         if path.is_file()
-        and path.name.lower().endswith(endings)
+        and path.name.lower().endswith(READABLE)
         and not any(
             part.startswith(".") or part == "state" for part in path.relative_to(folder).parts
         )
@@ -130,7 +132,7 @@ def propose(folder: Path, now: datetime, answers: Answers | None = None) -> Prop
     """
     files = data_files(folder)
     if not files:
-        endings = ", ".join((*CSV_ENDINGS, *PARQUET_ENDINGS))
+        endings = ", ".join(READABLE)
         raise SourceError(
             "no file to read in the folder",
             where=str(folder),

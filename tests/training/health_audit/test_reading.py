@@ -91,7 +91,7 @@ def test_broken_lines_are_counted_and_said(made, tmp_path):
     (tmp_path / "scores.csv").write_text("".join([*text, "A0002,2024-03-01\n"]))
     frame = read_file(tmp_path / "scores.csv")
     assert len(frame) == len(scores) - 1
-    assert frame.attrs["notes"] == ["scores.csv: 2 lines that do not fit the header are left out"]
+    assert frame.attrs["notes"] == ["scores.csv: 2 lines that fit no record are left out"]
 
 
 def test_the_same_words_are_missing_as_everywhere(tmp_path):

@@ -114,9 +114,12 @@ def test_a_header_with_a_column_twice_is_refused(small):
 
 
 def test_an_unknown_kind_of_file_is_refused(small):
-    (small.data / "u.xlsx").write_bytes(b"x")
-    with pytest.raises(ConfigError, match="neither CSV nor Parquet"):
-        small.load({"usage_events": None}, inputs={"usage_events": "u.xlsx"})
+    (small.data / "u.pdf").write_bytes(b"x")
+    with pytest.raises(ConfigError, match="a format that is not read: u.pdf") as caught:
+        small.load({"usage_events": None}, inputs={"usage_events": "u.pdf"})
+    assert all(
+        end in caught.value.fix for end in (".parquet", ".csv.gz", ".jsonl", ".xlsx", ".zip")
+    )
 
 
 def test_columns_with_quotes_and_spaces_in_their_names(small, rows):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,14 @@ from typing import Any
 import psycopg
 from psycopg import sql as pg
 
-from configs.runtime.errors import ConfigError, SourceError, UnavailableError
+from configs.runtime.errors import SourceError, UnavailableError
 from configs.schema.source_mapping import Input
-from features.sources.files.databases import no_table, schema_and_table
+from features.sources.files.databases.connections import (
+    Connection,
+    invalid_url,
+    no_table,
+    schema_and_table,
+)
 
 PG_TYPES = {
     "bool": "BOOLEAN",
@@ -29,9 +34,9 @@ PG_TYPES = {
 """PostgreSQL types that are kept; all others are read as text."""
 
 
-def fingerprint(url: str, name: str, item: Input) -> tuple[int, str]:
+def fingerprint(connection: Connection, name: str, item: Input) -> tuple[int, str]:
     """Return the row count and an order-independent hash of a table."""
-    with _session(url, name, item) as session:
+    with _session(connection, name, item) as session:
         _require_table(session, name, item)
         row = session.execute(
             pg.SQL(
@@ -42,19 +47,28 @@ def fingerprint(url: str, name: str, item: Input) -> tuple[int, str]:
     return int(row[0]), str(row[1])
 
 
-def copy_table(url: str, name: str, item: Input, file: Path) -> dict[str, str]:
-    """Stream a table into a CSV file and return column → DuckDB type."""
+def copy_table(
+    connection: Connection,
+    name: str,
+    item: Input,
+    file: Path,
+    choose: Callable[[Sequence[str]], list[str]],
+) -> dict[str, str]:
+    """Stream the chosen columns of a table into a CSV file and return column → DuckDB type."""
     table = _pg_table(item)
-    with _session(url, name, item) as session:
+    with _session(connection, name, item) as session:
         _require_table(session, name, item)
         description = session.execute(pg.SQL("SELECT * FROM {} LIMIT 0").format(table)).description
         registry = psycopg.adapters.types
-        types = {}
+        available = {}
         for column in description or []:
             known = registry.get(column.type_code)
-            types[column.name] = PG_TYPES.get(known.name if known else "", "VARCHAR")
+            available[column.name] = PG_TYPES.get(known.name if known else "", "VARCHAR")
+        types = {column: available[column] for column in choose(list(available))}
         # The additional column prevents empty lines for rows of one empty value.
-        copy = pg.SQL("COPY (SELECT *, 1 FROM {}) TO STDOUT (FORMAT csv)").format(table)
+        copy = pg.SQL("COPY (SELECT {}, 1 FROM {}) TO STDOUT (FORMAT csv)").format(
+            pg.SQL(", ").join(map(pg.Identifier, types)), table
+        )
         with session.cursor().copy(copy) as stream, file.open("wb") as handle:
             for block in stream:
                 handle.write(block)
@@ -66,9 +80,11 @@ def _pg_table(item: Input) -> pg.Identifier:
 
 
 @contextmanager
-def _session(url: str, name: str, item: Input) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+def _session(
+    connection: Connection, name: str, item: Input
+) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     """Open a read-only session on one snapshot of the database."""
-    session = _connect(url, name, item)
+    session = _connect(connection, name, item)
     try:
         session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         session.read_only = True
@@ -86,22 +102,18 @@ def _session(url: str, name: str, item: Input) -> Iterator[psycopg.Connection[tu
         session.close()
 
 
-def _connect(url: str, name: str, item: Input) -> psycopg.Connection[tuple[Any, ...]]:
+def _connect(connection: Connection, name: str, item: Input) -> psycopg.Connection[tuple[Any, ...]]:
     try:
-        return psycopg.connect(url.replace("+psycopg", "", 1), connect_timeout=10)
+        return psycopg.connect(connection.url.replace("+psycopg", "", 1), connect_timeout=10)
     except psycopg.ProgrammingError:
         # Not chained: the driver's message repeats the URL with its password.
-        raise ConfigError(
-            f"the URL of connection {item.connection} is not valid",
-            where=f"BELLWETHER_CONNECTION_{str(item.connection).upper()}",
-            fix="write it as postgresql://USER@HOST/DATABASE",
-        ) from None
+        raise invalid_url(item, connection) from None
     except psycopg.OperationalError as error:
         raise UnavailableError(
             # The driver's message names host and user but never the password.
             f"connection {item.connection} does not answer: {str(error).strip().splitlines()[0]}",
             where=f"inputs.{name}.connection",
-            fix=f"check BELLWETHER_CONNECTION_{str(item.connection).upper()} and the server",
+            fix=f"check {connection.variable} and the server",
         ) from error
 
 

@@ -1,0 +1,1 @@
+"""Database inputs: one module per kind of connection, all read-only."""
