@@ -388,6 +388,11 @@ class Company(ConfigModel):
     now: datetime | None = Field(None, description="pinned clock, for data that has ended")
     reporting_currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
     entity: Name = Field("account", description="name of the entity; its id is account_id")
+    grain: Literal["account", "product"] = Field(
+        "account",
+        description="what is scored: accounts, or every product of an account on its own, as "
+        "ACCOUNT · PRODUCT",
+    )
     data: str = Field(
         ".",
         description="folder of the files, relative to this one; overridden by --data or "

@@ -90,6 +90,11 @@ CODES: dict[str, Code] = {
         "info",
         "nothing: configured with roll_up",
     ),
+    "no_contract_product": Code(
+        "rows of a product that the account has no terms of, left out of `grain: product`",
+        "warning",
+        "check that products have the same names in all tables; usage of a trial is normal",
+    ),
     "left_out": Code(
         "rows that the mapping leaves out",
         "info",

@@ -105,6 +105,8 @@ def account_issues(context: QualityContext) -> Iterator[Issue]:
     ):
         if not context.has("accounts", column) or not context.has(known):
             continue
+        if known == "accounts" and context.workspace.company.grain == "product":
+            continue  # the parents are the accounts, which are not scored themselves
         key = "account_id" if known == "accounts" else "owner_id"
         itself = " OR parent_account_id = account_id" if known == "accounts" else ""
         found = context.query_row(

@@ -34,6 +34,7 @@ KEPT = {
     "known_at_missing": "known_at_missing",
     "known_before_happened": "known_before_happened",
     "other_event": "other_event",
+    "no_contract_product": "no_contract_product",
 }
 """Reason noted on a kept row → issue."""
 

@@ -27,7 +27,13 @@ from configs.runtime.state_directory import (
 )
 from configs.schema.source_mapping import TableMapping
 from configs.schema.workspace import Workspace
-from features.sources import billing, billing_periods, build_table, table_parts
+from features.sources import (
+    billing,
+    billing_periods,
+    build_table,
+    product_grain,
+    table_parts,
+)
 from features.sources.files import sql_row_trace
 from features.sources.files.readers import RawInput, fingerprint, open_input, paths_of
 from features.sources.files.sql import open_duckdb
@@ -97,6 +103,8 @@ def load_sources(
         _build(workspace, stale, identities, prints, now, progress)
     for name in set(TABLES) - set(names):
         shutil.rmtree(workspace.state.sources / name, ignore_errors=True)
+    if workspace.company.grain == "product":
+        product_grain.split_by_product(workspace, read_manifests(workspace))
     loaded = read_loaded(workspace, now)
     _check_enough(loaded)
     _check_grid(workspace.company.grid.start_on, loaded)

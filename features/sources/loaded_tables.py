@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -12,6 +12,7 @@ import duckdb
 from configs.runtime.errors import DataError, StateError
 from configs.runtime.state_directory import read_manifest
 from configs.schema.workspace import Workspace
+from features.sources import product_grain
 from features.sources.billing_periods import BillingPeriods
 from features.sources.build_table import DATA, QUARANTINE
 from features.sources.files.sql import literal, open_duckdb
@@ -172,6 +173,8 @@ def read_loaded(workspace: Workspace, now: datetime) -> Loaded:
         for name, manifest in found.items()
         if manifest["rows"]
     }
+    if workspace.company.grain == "product":
+        tables = {name: _by_product(info) for name, info in tables.items()}
     gaps = {
         name: (
             f"the table is empty: {MISSING_TABLES[name]}" if name in found else MISSING_TABLES[name]
@@ -204,6 +207,22 @@ def _info(folder: Path, name: str, manifest: TableManifest, now: datetime) -> Ta
         identity=manifest["identity"],
         unfolded=BillingPeriods(**manifest.get("unfolded", {})),
         read=_facts_with_content(manifest),
+    )
+
+
+def _by_product(info: TableInfo) -> TableInfo:
+    """Return the facts of a table whose rows belong to products of accounts."""
+    facts = product_grain.read_facts(info.path.parent)
+    if facts is None:
+        return info
+    noted = {**info.noted, "no_contract_product": facts["no_product"]}
+    return replace(
+        info,
+        path=info.path.with_name(product_grain.FILE),
+        rows=facts["rows"],
+        columns=tuple(facts["columns"]),
+        identity=facts["identity"],
+        noted={code: n for code, n in noted.items() if n},
     )
 
 
