@@ -95,6 +95,9 @@ class StarterFile(ConfigModel):
         (), description="columns that change in place: never a `known_at` of the first version"
     )
     leave_out: str | None = None
+    leave_out_also: Headers = Field(
+        (), description="further conditions, each used where its columns are in the file"
+    )
     billing: StarterBilling | None = None
     timezone: str = "UTC"
     history: bool = False

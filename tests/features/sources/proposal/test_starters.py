@@ -38,6 +38,7 @@ def _expressions(entry: StarterFile) -> list[str]:
     found += [link.sql for link in entry.account if link.sql]
     if entry.leave_out:
         found.append(entry.leave_out)
+    found += entry.leave_out_also
     if entry.billing:
         found += entry.billing.sql.values()
     return found
