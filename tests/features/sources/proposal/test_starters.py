@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import sys
 from collections import Counter
 from datetime import date
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -97,6 +100,19 @@ def test_a_starter_names_its_sources_and_each_entry_once(starter: Starter):
     assert len(abouts) == len(set(abouts)), "`about` names the export to the user"
 
 
+def test_every_export_is_on_the_page_of_recognised_exports():
+    path = Path(__file__).parents[4] / "docs" / "hooks" / "vendors.py"
+    spec = importlib.util.spec_from_file_location("docs_vendors", path)
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    page = hook.sections()
+    for starter, entry in ENTRIES:
+        section = page.split(f"### {starter.vendor}\n", 1)[1].split("\n### ", 1)[0]
+        assert hook._text(entry.about) in section
+        assert f"[{entry.table}](" in section
+    assert hook.MARK in (path.parents[1] / hook.PAGE).read_text(encoding="utf-8")
+
+
 def test_every_tool_has_a_fixture():
     assert {starter.vendor for starter in load_starters()} == {item.vendor for item in EXPECTED}
 
@@ -147,7 +163,8 @@ def test_starters_map_the_columns_an_expert_would(capsys):
         ]
     share = 1 - len(misses) / whole
     with capsys.disabled():
-        print(f"\n{share:.1%} of {whole} columns; misses:", *misses or ["none"], sep="\n  ")
+        sys.stdout.write(f"\n{share:.1%} of {whole} columns are right")
+        sys.stdout.writelines(f"\n  {miss}" for miss in misses)
     assert share >= MAPPED
 
 
@@ -170,8 +187,7 @@ def _proposed(company, wanted: ExpectedTable) -> TableDraft:
     found = [
         draft
         for draft in company.proposal.drafts
-        if draft.table == wanted.table
-        and company.proposal.inputs[draft.file.name] == wanted.file
+        if draft.table == wanted.table and company.proposal.inputs[draft.file.name] == wanted.file
     ]
     assert found, company.proposal.unused.get(wanted.file, "mapped to another table")
     return found[0]
@@ -249,4 +265,3 @@ def _arr(terms: list[dict], day: date) -> dict[str, float]:
         if row["started_on"] <= day < min(ends, default=date.max):
             totals[row["account_id"]] += row["arr"] or 0.0
     return {account: arr for account, arr in totals.items() if arr}
-

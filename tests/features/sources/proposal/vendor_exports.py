@@ -91,9 +91,7 @@ def expected(folder: str) -> ExpectedFolder:
         for item, is_also in [(main, False), *((item, True) for item in further)]:
             never = tuple(item.pop("never_known_at"))
             tables.append(
-                ExpectedTable(
-                    folder, file, vendor, never_known_at=never, is_also=is_also, **item
-                )
+                ExpectedTable(folder, file, vendor, never_known_at=never, is_also=is_also, **item)
             )
     return ExpectedFolder(tuple(tables), str(text.get("arr_on")), text.get("arr", {}))
 
@@ -133,9 +131,7 @@ class VendorCompany:
             self._add_usage(text)
         company = parse_company({**text, "data": str(self.data)}, where="proposal")
         places = Environment(connections={})
-        workspace = Workspace(
-            company, self.place, self.data, State(self.place / "state"), places
-        )
+        workspace = Workspace(company, self.place, self.data, State(self.place / "state"), places)
         return load_sources(workspace, NOW)
 
     def _add_usage(self, text: dict[str, Any]) -> None:
