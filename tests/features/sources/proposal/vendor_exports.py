@@ -1,4 +1,8 @@
-"""Exports in the vendors' shapes, what an expert would map in them, and the companies they form."""
+"""Exports in the vendors' shapes, what an expert would map in them, and companies made of them.
+
+The companies here are configured from the starters alone, without the evidence that a proposal
+takes from values, so that they test what the starters say.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +17,21 @@ import yaml
 
 from configs.runtime.state_directory import State
 from configs.schema.company import parse_company
+from configs.schema.starter import Starter, StarterFile, load_starters
 from configs.schema.workspace import Environment, Workspace
 from features.sources import load_sources
+from features.sources.account_links import normalised
 from features.sources.files.readers import open_files
-from features.sources.files.sql import open_duckdb
+from features.sources.files.sql import ident, one_row, open_duckdb
 from features.sources.loaded_tables import Loaded
-from features.sources.proposal import Proposal, company_yaml, propose
 from features.sources.proposal.file_profile import FileProfile, profile_file
+from features.sources.proposal.starters import starter_drafts, with_columns
 from features.tables.source_tables import TABLES
 
 FIXTURES = Path(__file__).parent / "fixtures"
 FOLDERS = sorted(path.name for path in FIXTURES.iterdir())
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
+ENTRIES = [(starter, entry) for starter in load_starters() for entry in starter.files]
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class ExpectedTable:
     set_aside : dict of str to int
         Reason to rows in the quarantine.
     values : dict of str to list
-        First values of a column, in the order of the file.
+        Values that occur in a column.
     is_also : bool
         A further table of the same file.
     """
@@ -70,6 +77,20 @@ class ExpectedTable:
     @property
     def place(self) -> str:
         return f"{self.folder}/{self.file}: {self.entry}"
+
+    @property
+    def starter(self) -> StarterFile:
+        """The entry of the starter."""
+        return next(
+            entry
+            for starter, entry in ENTRIES
+            if (starter.vendor, entry.name) == (self.vendor, self.entry)
+        )
+
+    @property
+    def profile(self) -> FileProfile:
+        """Profile of the file."""
+        return profiles(self.folder)[self.file]
 
 
 @dataclass(frozen=True)
@@ -112,32 +133,134 @@ def profiles(folder: str) -> dict[str, FileProfile]:
         connection.close()
 
 
-class VendorCompany:
-    """A folder of exports with its proposed configuration, loaded as a company would load it."""
+def recognised(file: FileProfile, *, is_also: bool = False) -> list[tuple[Starter, StarterFile]]:
+    """The entries that know a file, best first; ties would make the order arbitrary."""
+    found = [draft for draft in starter_drafts(file) if draft.is_also == is_also]
+    entries = {f"{starter.vendor}: {entry.about}": (starter, entry) for starter, entry in ENTRIES}
+    scores = [draft.score for draft in found]
+    assert is_also or scores[:1] != scores[1:2], [draft.origin for draft in found]
+    return [entries[draft.origin] for draft in found]
+
+
+def mapping_of(entry: StarterFile, file: FileProfile) -> dict[str, Any]:
+    """The mapping that a starter gives a file, without its links."""
+    columns = {}
+    for name in TABLES[entry.table].columns:
+        text = with_columns(entry.sql[name], file) if name in entry.sql else None
+        header = file.find(entry.columns[name]) if name in entry.columns else None
+        if text or header:
+            columns[name] = text or header
+    conditions = [*([entry.leave_out] if entry.leave_out else []), *entry.leave_out_also]
+    present = [text for item in conditions if (text := with_columns(item, file))]
+    mapping = {
+        "columns": columns,
+        "known_at": file.find(entry.known_at) if entry.known_at else None,
+        "leave_out": " OR ".join(f"({text})" for text in present) or None,
+        "known_delay_days": entry.known_delay_days,
+        "timezone": entry.timezone,
+        "billing": _billing(entry, file),
+    }
+    return {key: value for key, value in mapping.items() if value is not None}
+
+
+def _billing(entry: StarterFile, file: FileProfile) -> dict[str, Any] | None:
+    if entry.billing is None:
+        return None
+    named = {
+        "amount": entry.billing.amount,
+        "quantity": entry.billing.quantity,
+        "interval": entry.billing.interval,
+        "interval_count": entry.billing.interval_count,
+    }
+    found: dict[str, Any] = {"rows": entry.billing.rows, "amount_is": entry.billing.amount_is}
+    for key, names in named.items():
+        text = entry.billing.sql.get(key)  # type: ignore[call-overload]
+        value = with_columns(text, file) if text else file.find(names)
+        if value:
+            found[key] = value
+    if entry.billing.minor_units:
+        found["minor_units"] = True
+    return found
+
+
+def links_of(entry: StarterFile, file: FileProfile) -> list[tuple[str, str]]:
+    """The values of a file that may identify its accounts: column or SQL, and how."""
+    texts = [
+        (with_columns(link.sql, file) if link.sql else file.find(link.column), link.by)
+        for link in entry.account
+    ]
+    return [(text, by) for text, by in texts if text]
+
+
+class StarterCompany:
+    """A folder of exports configured by the starters, loaded as a company would load it."""
 
     def __init__(self, folder: str, place: Path) -> None:
-        self.expected = expected(folder)
-        self.data = place / "data"
+        self.tables = expected(folder).tables
+        self.accounts = next(item for item in self.tables if item.table == "accounts")
+        self.place, self.data = place, place / "data"
         shutil.copytree(FIXTURES / folder, self.data)
-        (self.data / "expected.yaml").unlink()
-        self.proposal: Proposal = propose(self.data, NOW)
-        self.place = place
+
+    def links(self, wanted: ExpectedTable) -> list[dict[str, str]]:
+        """The links of a file to the accounts, each with the column that it matches best."""
+        paths = [self.data / wanted.file, self.data / self.accounts.file]
+        connection = open_duckdb(files=paths)
+        try:
+            rows, accounts = (
+                open_files(connection, f"input_{n}", [path], path.name)
+                for n, path in enumerate(paths)
+            )
+            found = []
+            for text, by in links_of(wanted.starter, wanted.profile):
+                value = ident(text) if text in wanted.profile.columns else f"({text})"
+                shares = {
+                    name: one_row(
+                        connection,
+                        f"SELECT count(*) AS n FROM {rows.relation} WHERE {normalised(value, by)} "
+                        f"IN (SELECT {normalised(ident(name), by)} FROM {accounts.relation})",
+                    )["n"]
+                    for name in accounts.columns
+                }
+                best = max(shares, key=lambda name: shares[name])
+                if shares[best]:
+                    found.append({"column": text, "matches": best, "by": by})
+            return found
+        finally:
+            connection.close()
 
     def load(self) -> Loaded:
         """Load the tables; a company without activity gets some, so that it is complete."""
-        text = yaml.safe_load(company_yaml(self.proposal, str(self.data)))
-        mapped = {draft.table for draft in self.proposal.drafts}
-        if not any(TABLES[name].activity for name in mapped):
-            self._add_usage(text)
-        company = parse_company({**text, "data": str(self.data)}, where="proposal")
-        places = Environment(connections={})
-        workspace = Workspace(company, self.place, self.data, State(self.place / "state"), places)
+        tables: dict[str, Any] = {}
+        for wanted in self.tables:
+            mapping = mapping_of(wanted.starter, wanted.profile)
+            mapping["from"] = _input(wanted.file)
+            if wanted.account:
+                mapping["account"] = self.links(wanted)
+            tables.setdefault(wanted.table, []).append(mapping)
+        if not any(TABLES[name].activity for name in tables):
+            account = tables["accounts"][0]["columns"]["account_id"]
+            tables["usage_events"] = {
+                "sql": f"SELECT {ident(account)} AS account_id, TIMESTAMP '2026-06-01 10:00:00' "
+                f"AS occurred_at FROM {_input(self.accounts.file)}"
+            }
+        company = parse_company(
+            {
+                "name": "vendors",
+                "inputs": {_input(item.file): item.file for item in self.tables},
+                "tables": tables,
+                "targets": {"churn": {"outcome": "churn", "observed_in": "activity"}},
+            },
+            where="starters",
+        )
+        workspace = Workspace(
+            company,
+            self.place,
+            self.data,
+            State(self.place / "state"),
+            Environment(connections={}),
+        )
         return load_sources(workspace, NOW)
 
-    def _add_usage(self, text: dict[str, Any]) -> None:
-        accounts = next(d for d in self.proposal.drafts if d.table == "accounts")
-        source = accounts.file.source.name
-        text["tables"]["usage_events"] = {
-            "sql": f'SELECT "{accounts.columns["account_id"].value}" AS account_id, '
-            f"TIMESTAMP '2026-06-01 10:00:00' AS occurred_at FROM {source}"
-        }
+
+def _input(file: str) -> str:
+    return f"file_{Path(file).stem}"
