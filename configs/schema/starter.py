@@ -30,15 +30,24 @@ Headers = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
 class StarterLink(ConfigModel):
     """A column that may identify the account, compared with the accounts' own columns."""
 
-    column: Headers
+    column: Headers = ()
+    sql: str | None = Field(
+        None, description="SQL of the value where it is part of a column; instead of `column`"
+    )
     by: Literal["value", "domain", "name"] = "value"
+
+    @model_validator(mode="after")
+    def _one_value(self) -> StarterLink:
+        if bool(self.column) == (self.sql is not None):
+            raise ValueError("a link has either `column` or `sql`")
+        return self
 
 
 class StarterBilling(ConfigModel):
     """`configs.schema.source_mapping.Billing` with the vendor's column names."""
 
     rows: Literal["term", "period", "subscription", "change", "invoice_line"]
-    amount: Headers
+    amount: Headers = ()
     amount_is: Literal["arr", "mrr", "interval", "total", "change_in_arr", "change_in_mrr"] = (
         "interval"
     )
@@ -46,6 +55,15 @@ class StarterBilling(ConfigModel):
     interval: Headers = Field((), description="column; a word in quotes is a constant")
     interval_count: Headers = ()
     minor_units: bool = False
+    sql: dict[Literal["amount", "quantity", "interval", "interval_count"], str] = Field(
+        default_factory=dict, description="SQL of these values, used before their columns"
+    )
+
+    @model_validator(mode="after")
+    def _has_amount(self) -> StarterBilling:
+        if not self.amount and "amount" not in self.sql:
+            raise ValueError("billing needs `amount` or `sql.amount`")
+        return self
 
 
 class StarterFile(ConfigModel):
@@ -77,6 +95,9 @@ class StarterFile(ConfigModel):
         (), description="columns that change in place: never a `known_at` of the first version"
     )
     leave_out: str | None = None
+    leave_out_also: Headers = Field(
+        (), description="further conditions, each used where its columns are in the file"
+    )
     billing: StarterBilling | None = None
     timezone: str = "UTC"
     history: bool = False

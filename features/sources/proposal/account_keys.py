@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import duckdb
@@ -18,6 +19,9 @@ SURE = 0.9
 MORE = 0.005
 """Further share of rows from which a second column is used as well."""
 MAX_LINKS = 3
+
+_SQL = re.compile(r'^[a-z_]+\(.*"')
+"""SQL of a starter: a function of quoted columns."""
 
 WAYS = ("value", "domain", "name")
 
@@ -117,6 +121,11 @@ def _documented(draft: TableDraft, item: Overlap) -> int:
     return known.index(named) if named in known else len(known)
 
 
+def _text(column: str) -> str:
+    """Return SQL of a column, or the SQL that a starter documents for a part of one."""
+    return f"({column})" if _SQL.search(column) else ident(column)
+
+
 def _is_named(header: str) -> bool:
     return common_form(plain_name(header)) in {common_form(name) for name in ACCOUNT_NAMES}
 
@@ -126,11 +135,22 @@ def _overlaps(
 ) -> list[Overlap]:
     keys = _keys(accounts)
     own = [column for column in draft.file.columns.values() if _may_link(column)]
-    return [
-        _overlap(connection, _sample(draft), column.name, accounts, key, by)
+    pairs = [
+        (column.name, key, by)
         for column in own
         for key, by in keys
         if _is_comparable(column, accounts.file.columns[key], by)
+        or ((column.name, by) in draft.link_columns and by == "value")
+    ]
+    pairs += [
+        (text, key, by)
+        for text, by in draft.link_columns
+        if text not in draft.file.columns
+        for key, key_by in keys
+        if key_by == by
+    ]
+    return [
+        _overlap(connection, _sample(draft), text, accounts, key, by) for text, key, by in pairs
     ]
 
 
@@ -181,9 +201,12 @@ def _sample(draft: TableDraft) -> str:
 
 def _unique_keys(accounts: TableDraft, key: str, by: str) -> str:
     account = ident(accounts.columns["account_id"].value)
+    # An account that is left out, such as a merged duplicate, does not make its name ambiguous.
+    left_out = accounts.leave_out.value if accounts.leave_out else "false"
     return (
         f"SELECT key FROM (SELECT {account} AS account, {normalised(ident(key), by)} AS key "
-        f"FROM {_relation(accounts)}) WHERE key IS NOT NULL GROUP BY key "
+        f"FROM {_relation(accounts)} WHERE NOT coalesce({left_out}, false)) "
+        f"WHERE key IS NOT NULL GROUP BY key "
         f"HAVING count(DISTINCT account) = 1"
     )
 
@@ -191,7 +214,7 @@ def _unique_keys(accounts: TableDraft, key: str, by: str) -> str:
 def _matches(accounts: TableDraft, column: str, key: str, by: str) -> str:
     """Return SQL for: the value of a row belongs to exactly one account."""
     unique = _unique_keys(accounts, key, by)
-    value = normalised(ident(column), by)
+    value = normalised(_text(column), by)
     found = f"coalesce({value} IN ({unique}), false)"
     if by != "domain":
         return found
@@ -209,7 +232,7 @@ def _overlap(
 ) -> Overlap:
     found = one_row(
         connection,
-        f"SELECT count(*) FILTER ({normalised(ident(column), 'value')} IS NOT NULL) AS rows, "
+        f"SELECT count(*) FILTER ({normalised(_text(column), 'value')} IS NOT NULL) AS rows, "
         f"count(*) FILTER ({_matches(accounts, column, key, by)}) AS matched "
         f"FROM {rows}",
     )
@@ -240,7 +263,7 @@ def _is_exact(
     """Whether the ids agree to the letter, so that no comparison is needed."""
     found = one_row(
         connection,
-        f"SELECT count(*) AS n FROM {_relation(draft)} WHERE CAST({ident(item.column)} AS VARCHAR) "
+        f"SELECT count(*) AS n FROM {_relation(draft)} WHERE CAST({_text(item.column)} AS VARCHAR) "
         f"IN (SELECT CAST({ident(item.matches)} AS VARCHAR) FROM {_relation(accounts)})",
     )
     return int(found["n"]) == item.matched

@@ -35,7 +35,7 @@ def plain_name(header: str) -> str:
     ['created', 'stripecustomerid', 'arr']
     """
     name = re.sub(r"(?i)\s*\((utc|gmt|local time)\)$", "", header.strip())
-    name = re.sub(r"(?i)^(properties|attributes|traits|fields|company|custom)[._]", "", name)
+    name = re.sub(r"(?i)^(properties|attributes|traits|fields|custom)[._]", "", name)
     name = re.sub(r"__(c|gc|r|pc)$", "", name)
     name = re.sub(r"^(hs|ic|cf|custom)_", "", name)
     return re.sub(r"[^a-z0-9]+", "", name.lower())

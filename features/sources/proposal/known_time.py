@@ -6,6 +6,8 @@ import duckdb
 
 from features.sources.files.sql import ident, one_row
 from features.sources.parsing import type_parsing
+from features.sources.parsing.column_formats import decide
+from features.sources.parsing.text_values import ColumnQuery
 from features.sources.proposal.column_names import KNOWN_NAMES
 from features.sources.proposal.draft import Choice, TableDraft
 from features.sources.proposal.file_profile import plain_name
@@ -62,7 +64,7 @@ def _contradiction(
 ) -> str | None:
     """Return why a column cannot be the time a row became known; None where it can."""
     types = draft.file.source.columns
-    texts = [type_parsing.prepared(_INSTANT, ident(n), types[n]) for n in (known, happened)]
+    texts = [_prepared(connection, draft, name, types[name]) for name in (known, happened)]
     moments = [type_parsing.value(_INSTANT, text, kind, "UTC") for text, kind in texts]
     found = one_row(
         connection,
@@ -85,3 +87,14 @@ def _contradiction(
     if found["delay"] > USUAL_DELAY_DAYS:
         return f"it lies {found['delay']:.0f} days after {happened} (median)"
     return None
+
+
+def _prepared(
+    connection: duckdb.DuckDBPyConnection, draft: TableDraft, name: str, kind: str
+) -> tuple[str, str]:
+    """Return SQL and type of a time in the detected format of its column."""
+    text, prepared_kind = type_parsing.prepared(_INSTANT, ident(name), kind)
+    if not type_parsing.is_text_type(prepared_kind):
+        return text, prepared_kind
+    decided = decide(connection, ident(draft.file.sample), {"t": ColumnQuery(text, "time")})
+    return type_parsing.prepared(_INSTANT, ident(name), kind, decided.styles.get("t"))

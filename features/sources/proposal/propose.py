@@ -316,7 +316,8 @@ def _complete(
                 f"looks like {draft.table}, but no column matches the accounts{near}"
             )
             return
-    if draft.table == "subscriptions" and not draft.billing:
+    has_arr = draft.is_from_starter and "arr" in draft.columns
+    if draft.table == "subscriptions" and not draft.billing and not has_arr:
         add_billing(connection, draft)
     _complete_columns(connection, draft)
     proposal.drafts.append(draft)

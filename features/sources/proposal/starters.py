@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 
-from configs.schema.starter import Headers, Starter, StarterFile, load_starters
+from configs.schema.starter import Headers, Starter, StarterFile, StarterLink, load_starters
 from features.sources.files.sql import ident
 from features.sources.proposal.draft import Choice, TableDraft
 from features.sources.proposal.file_profile import FileProfile, plain_name
 from features.tables.source_tables import TABLES
+
+FIRST_UNIX_TIME = 1e8
+"""Numbers from which a column that the tool documents as a time holds Unix times."""
 
 _QUOTED = re.compile(r'"((?:[^"]|"")+)"')
 
@@ -55,7 +58,7 @@ def _draft(score: float, starter: Starter, entry: StarterFile, file: FileProfile
         elif header is not None and _is_readable(file, name, entry.table, header):
             draft.columns[name] = Choice(header, why)
     draft.link_columns = [
-        (header, link.by) for link in entry.account if (header := file.find(link.column))
+        (text, link.by) for link in entry.account if (text := _link_text(link, file))
     ]
     draft.overwritten = frozenset(
         header for name in entry.overwritten if (header := file.find((name,)))
@@ -63,8 +66,10 @@ def _draft(score: float, starter: Starter, entry: StarterFile, file: FileProfile
     known = file.find(entry.known_at) if entry.known_at else None
     if known is not None:
         draft.known_at = Choice(known, why)
-    if entry.leave_out and (text := with_columns(entry.leave_out, file)):
-        draft.leave_out = Choice(text, why)
+    conditions = [*([entry.leave_out] if entry.leave_out else []), *entry.leave_out_also]
+    present = [text for item in conditions if (text := with_columns(item, file))]
+    if present:
+        draft.leave_out = Choice(" OR ".join(f"({text})" for text in present), why)
     if entry.billing is not None:
         draft.billing = _billing(entry, file, why)
         if "interval" not in draft.billing and entry.billing.rows == "subscription":
@@ -74,13 +79,18 @@ def _draft(score: float, starter: Starter, entry: StarterFile, file: FileProfile
     return draft
 
 
+def _link_text(link: StarterLink, file: FileProfile) -> str | None:
+    return with_columns(link.sql, file) if link.sql else file.find(link.column)
+
+
 def _is_readable(file: FileProfile, name: str, table: str, header: str) -> bool:
     """Whether the values of a column suit the kind of the canonical one; an empty column does."""
     column, kind = file.columns[header], TABLES[table].columns[name].kind
     if column.filled == 0:
         return not TABLES[table].columns[name].required
     if kind in ("instant", "day"):
-        return column.times > 0.5
+        is_unix = column.numbers > 0.5 and (column.low or 0) >= FIRST_UNIX_TIME
+        return column.times > 0.5 or is_unix
     return column.numbers > 0.5 if kind in ("number", "count") else True
 
 
@@ -110,8 +120,10 @@ def _billing(entry: StarterFile, file: FileProfile, why: str) -> dict[str, Choic
     for key, names in named.items():
         header = file.find(names) if names else None
         constant = next((name for name in names if name.startswith("'")), None)
-        if header or constant:
-            choices[key] = Choice(header or str(constant), why)
+        text = entry.billing.sql.get(key)  # type: ignore[call-overload]
+        written = with_columns(text, file) if text else None
+        if written or header or constant:
+            choices[key] = Choice(written or header or str(constant), why)
     if "amount" not in choices:
         return {}
     choices["amount_is"] = Choice(entry.billing.amount_is, why)
