@@ -22,7 +22,7 @@ TICKET_REMARKS = (
         "This is not acceptable for us.",
         "We are not happy with this at all.",
         "It never works when we need it.",
-        "No one answered my last ticket.",
+        "My last ticket was never answered.",
         "Honestly, we are disappointed.",
         "It used to be better.",
         "This costs us hours every week, very frustrating.",
@@ -78,7 +78,7 @@ FOREIGN = (
 
 COMMENTS = (
     (
-        "Too slow, and no one answers.",
+        "Too slow, and tickets are not answered.",
         "It broke twice.",
         "Not what we were promised.",
         "We would not recommend it, too many errors.",

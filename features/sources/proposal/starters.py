@@ -46,7 +46,7 @@ def _strength(entry: StarterFile, file: FileProfile) -> float:
 
 def _draft(score: float, starter: Starter, entry: StarterFile, file: FileProfile) -> TableDraft:
     origin = f"{starter.vendor}: {entry.about}"
-    why = f"{starter.vendor} export, {entry.about}"
+    why = starter.vendor
     draft = TableDraft(
         file, entry.table, origin, score, is_also=entry.also, notes=list(entry.notes)
     )
