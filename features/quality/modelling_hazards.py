@@ -14,6 +14,7 @@ from features.quality.context import QualityContext, count_of
 from features.quality.report import Issue
 from features.sources import Loaded
 from features.sources.files.sql import ident, literal
+from features.sources.product_grain import SEPARATOR
 from features.tables.source_tables import TABLES
 
 MISSING_ACCOUNTS = "BW-L13"
@@ -211,8 +212,12 @@ def duplicate_accounts(
     loaded : Loaded
         Facts about the tables.
     """
+    # Products of one account share its tickets and answers: the account is compared as a whole.
+    account = "account_id"
+    if loaded.grain == "product":
+        account = f"split_part(account_id, {literal(SEPARATOR)}, 1) AS account_id"
     parts = [
-        f"SELECT {literal(name)} AS source, account_id, "
+        f"SELECT {literal(name)} AS source, {account}, "
         f"hash({literal(name)}, {content}) AS content, "
         f"{_counts_once(name, info.columns)} AS once FROM {ident(name)}"
         for name, info in loaded.tables.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import duckdb
 
@@ -118,10 +118,13 @@ class Loaded:
         Tables with rows.
     gaps : dict of str to str
         Missing or empty tables and the effect of their absence.
+    grain : {"account", "product"}
+        Entity of the rows: accounts, or products of accounts.
     """
 
     tables: dict[str, TableInfo]
     gaps: dict[str, str] = field(default_factory=dict)
+    grain: Literal["account", "product"] = "account"
 
     def scan(self, connection: duckdb.DuckDBPyConnection, name: str) -> duckdb.DuckDBPyRelation:
         """Create the view `name` of a table in `connection` and return it."""
@@ -182,7 +185,7 @@ def read_loaded(workspace: Workspace, now: datetime) -> Loaded:
         for name in TABLES
         if name not in tables and name in MISSING_TABLES
     }
-    return Loaded(tables, gaps)
+    return Loaded(tables, gaps, workspace.company.grain)
 
 
 def _info(folder: Path, name: str, manifest: TableManifest, now: datetime) -> TableInfo:
