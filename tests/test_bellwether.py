@@ -395,6 +395,34 @@ def test_init_writes_what_loads_and_never_writes_over_it(tmp_path, run_command):
     assert (folder / "company.yaml").read_bytes() == before
 
 
+VENDORS = Path(__file__).parent / "features" / "sources" / "proposal" / "fixtures"
+
+
+def test_init_proposes_a_company_from_exports_and_its_guesses_are_confirmed(
+    tmp_path, run_command, monkeypatch
+):
+    folder = tmp_path / "acme"
+    shutil.copytree(VENDORS / "salesforce", folder)
+    monkeypatch.setenv("BELLWETHER_STATE", str(tmp_path / "state"))
+    assert_told(run_command("init", folder, "--set", "now"), 2, "--set 'now' has no value")
+    assert not (folder / "company.yaml").exists()
+    done = run_command("init", folder, "--yes", "--set", "reporting_currency=EUR")
+    assert done.code == 0, done.err
+    assert "recognised by" in done.out
+    assert "Data summary as of" in done.out
+    company = load_company(folder)
+    assert company.reporting_currency == "EUR"
+    assert company.guesses
+    key = next(iter(company.guesses))
+    assert run_command("confirm", folder, key).out.strip() == f"confirmed {key}"
+    assert set(load_company(folder).guesses) == set(company.guesses) - {key}
+    assert_told(run_command("confirm", folder, "nothing"), 2, "no guess 'nothing'")
+    assert run_command("confirm", folder).code == 0
+    assert load_company(folder).guesses == {}
+    assert run_command("confirm", folder).out.strip() == "no open guesses"
+    assert_told(run_command("init", folder, "--yes"), 2, "the company file already exists")
+
+
 def test_simulate_writes_the_same_bytes_for_a_seed(tmp_path, run_command):
     options = ("--accounts", 20, "--months", 6, "--seed", 3)
     for name in ("one", "two"):

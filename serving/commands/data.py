@@ -98,6 +98,7 @@ def parse_answers(texts: list[str]) -> dict[str, str]:
     if wrong:
         raise ConfigError(
             f"--set {wrong[0]!r} has no value",
+            where="the command line",
             fix="write  --set tables.subscriptions.columns.arr=Amount",
         )
     return {key.strip(): value.strip() for key, _, value in (t.partition("=") for t in texts)}

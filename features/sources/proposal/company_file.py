@@ -98,7 +98,11 @@ def confirm_guesses(folder: Path, keys: Collection[str] = ()) -> list[str]:
     unknown = [key for key in keys if key not in known]
     if unknown:
         hint = did_you_mean(unknown[0], known) or f"open guesses: {', '.join(known) or 'none'}"
-        raise ConfigError(f"no guess {unknown[0]!r}; {hint}", where=f"guesses in {path}")
+        raise ConfigError(
+            f"no guess {unknown[0]!r}; {hint}",
+            where=f"guesses in {path}",
+            fix=f"name an open guess, or confirm all:  bellwether confirm {folder}",
+        )
     wanted = set(keys or known)
     text = _without(path.read_text(encoding="utf-8"), wanted)
     left = (yaml.safe_load(text) or {}).get("guesses") or {}
