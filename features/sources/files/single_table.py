@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import duckdb
 import pandas as pd
@@ -15,7 +12,7 @@ from configs.runtime.errors import DataError
 from configs.schema.source_mapping import Input
 from configs.schema.workspace import Workspace
 from features.sources.files.readers import RawInput, open_files, open_input, paths_of
-from features.sources.files.sql import duckdb_errors, ident, open_duckdb
+from features.sources.files.sql import duckdb_errors, ident, scratch_duckdb
 
 NAME = "table"
 
@@ -50,19 +47,8 @@ def read_input(workspace: Workspace, name: str) -> SingleTable:
     SourceError
         The input does not exist or cannot be read.
     """
-    with _engine(paths_of(workspace, name)) as connection:
+    with scratch_duckdb(paths_of(workspace, name)) as connection:
         return _whole(connection, open_input(connection, workspace, name))
-
-
-@contextmanager
-def _engine(files: list[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open an engine with access to these files and to a folder for clean copies."""
-    with TemporaryDirectory(prefix="bellwether-") as folder:
-        connection = open_duckdb(Path(folder) / "work.duckdb", files=files, folders=[Path(folder)])
-        try:
-            yield connection
-        finally:
-            connection.close()
 
 
 def _whole(connection: duckdb.DuckDBPyConnection, opened: RawInput) -> SingleTable:
@@ -86,7 +72,7 @@ def read_path(path: Path) -> SingleTable:
     SourceError
         The file cannot be read.
     """
-    with _engine([path]) as connection:
+    with scratch_duckdb([path]) as connection:
         return _whole(connection, open_files(connection, NAME, [path], str(path), any_ending=True))
 
 

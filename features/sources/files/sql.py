@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -62,6 +63,17 @@ def open_duckdb(
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
+
+
+@contextmanager
+def scratch_duckdb(files: Iterable[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a locked DuckDB with access to some files and to a temporary folder for its work."""
+    with TemporaryDirectory(prefix="bellwether-") as folder:
+        connection = open_duckdb(Path(folder) / "work.duckdb", files=files, folders=[Path(folder)])
+        try:
+            yield connection
+        finally:
+            connection.close()
 
 
 def ident(name: str) -> str:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import duckdb
 
 from configs.runtime.errors import BellwetherError, SourceError
 from features.sources.files.csv_files import csv_head
 from features.sources.files.readers import CSV_ENDINGS, ENDINGS, open_files
-from features.sources.files.sql import ident, one_row, open_duckdb
+from features.sources.files.sql import ident, one_row, scratch_duckdb
 from features.sources.parsing import type_parsing
 from features.sources.proposal.account_keys import link_to_accounts
 from features.sources.proposal.billing_shape import add_billing
@@ -141,7 +138,7 @@ def propose(folder: Path, now: datetime, answers: Answers | None = None) -> Prop
     title = folder.resolve().name
     proposal = Proposal(company_name(title), title)
     given = answers or {}
-    with _work(files) as connection:
+    with scratch_duckdb(files) as connection:
         profiles = _profiles(connection, folder, files, proposal)
         drafts = _drafts(profiles, proposal, given)
         accounts = _pick_accounts(drafts, proposal, folder)
@@ -158,16 +155,6 @@ def propose(folder: Path, now: datetime, answers: Answers | None = None) -> Prop
         _set_targets(connection, proposal)
     _apply(proposal, given)
     return proposal
-
-
-@contextmanager
-def _work(files: list[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
-    with TemporaryDirectory(prefix="bellwether-") as folder:
-        connection = open_duckdb(Path(folder) / "work.duckdb", files=files, folders=[Path(folder)])
-        try:
-            yield connection
-        finally:
-            connection.close()
 
 
 def _profiles(
