@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from configs.schema.workspace import Workspace
     from features.sources.proposal import Proposal
     from features.sources.proposal.draft import Choice
+    from features.sources.proposal.raw_tables import RawTables
 
 PANEL = "Data"
 
@@ -58,6 +59,11 @@ def init(
         Path | None,
         typer.Option(help="Folder of the exports, where they are not in the company folder."),
     ] = None,
+    connection: Annotated[
+        str | None,
+        typer.Option(help="Database with the tables: its URL is in BELLWETHER_CONNECTION_<NAME>."),
+    ] = None,
+    schema: Annotated[str, typer.Option(help="Only tables of this schema of the database.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Take the best guess for everything.")] = False,
     set_: Annotated[
         list[str] | None,
@@ -70,14 +76,18 @@ def init(
         ),
     ] = None,
 ) -> None:
-    """Propose a company.yaml from a folder of exports, or write a commented template."""
-    from features.sources.proposal.propose import data_files
+    """Propose a company.yaml from exports or a database, or write a commented template."""
+    from features.sources.proposal.raw_tables import data_files, database_tables
     from features.sources.scaffold import scaffold
 
     if table is not None:
         _init_table(folder, table)
+    elif connection is not None:
+        tables = database_tables(connection, schema, folder)
+        _init_from(folder, folder, tables, parse_answers(set_ or []), ask=not yes)
     elif data is not None or (folder.is_dir() and data_files(folder)):
-        _init_exports(folder, data or folder, parse_answers(set_ or []), ask=not yes)
+        place = data or folder
+        _init_from(folder, place, place, parse_answers(set_ or []), ask=not yes)
     else:
         for path in scaffold(folder):
             print_text(f"wrote {path}")
@@ -104,7 +114,9 @@ def parse_answers(texts: list[str]) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in (t.partition("=") for t in texts)}
 
 
-def _init_exports(folder: Path, data: Path, answers: dict[str, str], *, ask: bool) -> None:
+def _init_from(
+    folder: Path, data: Path, source: Path | RawTables, answers: dict[str, str], *, ask: bool
+) -> None:
     from datetime import UTC, datetime
 
     from features.sources.proposal import propose
@@ -112,11 +124,11 @@ def _init_exports(folder: Path, data: Path, answers: dict[str, str], *, ask: boo
 
     refuse_existing(folder)
     now = datetime.now(UTC)
-    proposal = propose(data, now, answers)
+    proposal = propose(source, now, answers)
     _show_files(proposal)
     if ask and sys.stdin.isatty() and proposal.questions():
         answers |= _ask(proposal.questions())
-        proposal = propose(data, now, answers)
+        proposal = propose(source, now, answers)
     path = write_company(folder, data, proposal)
     guesses = proposal.guesses()
     print_text(f"wrote {path}")

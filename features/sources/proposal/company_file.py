@@ -11,7 +11,7 @@ import yaml
 from configs.runtime.errors import ConfigError, did_you_mean
 from configs.schema.company import COMPANY_FILE, parse_company
 from configs.schema.yaml_models import read_yaml
-from features.sources.proposal.propose import Proposal
+from features.sources.proposal.proposal import Proposal
 from features.sources.proposal.write_yaml import company_yaml
 
 _SECTION = "guesses:"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from features.sources.proposal.draft import Choice, TableDraft
-from features.sources.proposal.propose import Proposal
+from features.sources.proposal.proposal import Proposal
 
 NOTE_AT = 58
 """Column at which notes begin."""
@@ -45,7 +45,8 @@ def _lines(proposal: Proposal, data: str) -> Iterator[str]:
     yield ""
     yield "inputs:"
     for name, pattern in proposal.inputs.items():
-        yield f"  {name}: {_scalar(pattern)}"
+        table = f"{{connection: {proposal.connection}, table: {_scalar(pattern)}}}"
+        yield f"  {name}: {table if proposal.connection else _scalar(pattern)}"
     for pattern, why in proposal.unused.items():
         yield f"  # not used: {pattern}: {' '.join(why.split())}"
     yield ""

@@ -8,7 +8,7 @@ import duckdb
 
 from configs.schema.source_mapping import Input
 from features.sources.files.databases.connections import no_table, schema_and_table
-from features.sources.files.sql import columns_of, ident, literal
+from features.sources.files.sql import columns_of, ident, literal, open_duckdb
 
 
 def attach(connection: duckdb.DuckDBPyConnection, file: Path, name: str, item: Input) -> str:
@@ -19,6 +19,23 @@ def attach(connection: duckdb.DuckDBPyConnection, file: Path, name: str, item: I
     SourceError
         The file has no such table.
     """
+    alias, known = _attached(connection, file, item)
+    schema, table = schema_and_table(item, "main")
+    if f"{schema}.{table}" not in known:
+        raise no_table(name, item, f"{schema}.{table}", known)
+    return f"{ident(alias)}.{ident(schema)}.{ident(table)}"
+
+
+def table_names(file: Path, item: Input) -> list[str]:
+    """Return the tables of a file as schema.table."""
+    with open_duckdb(files=[file, file.with_name(f"{file.name}.wal")]) as connection:
+        return _attached(connection, file, item)[1]
+
+
+def _attached(
+    connection: duckdb.DuckDBPyConnection, file: Path, item: Input
+) -> tuple[str, list[str]]:
+    """Attach a file once; return its name in SQL and its tables."""
     alias = f"bw_db_{item.connection}"
     attached = {
         row[0]
@@ -34,10 +51,7 @@ def attach(connection: duckdb.DuckDBPyConnection, file: Path, name: str, item: I
             [alias],
         ).fetchall()
     ]
-    schema, table = schema_and_table(item, "main")
-    if f"{schema}.{table}" not in known:
-        raise no_table(name, item, f"{schema}.{table}", known)
-    return f"{ident(alias)}.{ident(schema)}.{ident(table)}"
+    return alias, sorted(known)
 
 
 def columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:

@@ -121,6 +121,21 @@ def _query(session: Session, sql: str, values: Sequence[str] = ()) -> list[Seque
         return list(cursor.fetchall())
 
 
+def table_names(connection: Connection, item: Input) -> list[str]:
+    """Return the tables of a server as schema.table."""
+    with _session(connection, str(item.connection), item) as session:
+        return _tables(session)
+
+
+def _tables(session: Session) -> list[str]:
+    found = _query(
+        session,
+        "SELECT CONCAT(table_schema, '.', table_name) FROM information_schema.tables "
+        f"WHERE table_schema NOT IN {SYSTEM} ORDER BY 1",
+    )
+    return [str(row[0]) for row in found]
+
+
 def _table(
     session: Session, connection: Connection, name: str, item: Input
 ) -> tuple[str, list[str]]:
@@ -133,12 +148,7 @@ def _table(
         [schema, table],
     )
     if not found:
-        known = _query(
-            session,
-            "SELECT CONCAT(table_schema, '.', table_name) FROM information_schema.tables "
-            f"WHERE table_schema NOT IN {SYSTEM} ORDER BY 1",
-        )
-        raise no_table(name, item, f"{schema}.{table}", [str(row[0]) for row in known])
+        raise no_table(name, item, f"{schema}.{table}", _tables(session))
     return f"{_quoted(schema)}.{_quoted(table)}", [str(row[0]) for row in found]
 
 

@@ -117,12 +117,22 @@ def _connect(connection: Connection, name: str, item: Input) -> psycopg.Connecti
         ) from error
 
 
-def _require_table(session: psycopg.Connection[tuple[Any, ...]], name: str, item: Input) -> None:
+def table_names(connection: Connection, item: Input) -> list[str]:
+    """Return the tables of a database as schema.table."""
+    with _connect(connection, str(item.connection), item) as session:
+        return _tables(session)
+
+
+def _tables(session: psycopg.Connection[tuple[Any, ...]]) -> list[str]:
     rows = session.execute(
         "SELECT table_schema || '.' || table_name FROM information_schema.tables "
         "WHERE table_schema NOT IN ('pg_catalog', 'information_schema') ORDER BY 1"
     ).fetchall()
-    known = [str(row[0]) for row in rows]
+    return [str(row[0]) for row in rows]
+
+
+def _require_table(session: psycopg.Connection[tuple[Any, ...]], name: str, item: Input) -> None:
+    known = _tables(session)
     wanted = ".".join(schema_and_table(item, "public"))
     if wanted not in known:
         raise no_table(name, item, wanted, known)

@@ -76,12 +76,22 @@ def read(
     return [f"{broken:,} texts are not UTF-8, replaced by \ufffd"] if broken else []
 
 
-def _table(session: sqlite3.Connection, name: str, item: Input) -> str:
-    schema, table = schema_and_table(item, "main")
+def table_names(file: Path, item: Input) -> list[str]:
+    """Return the tables and views of a file."""
+    with _session(file, str(item.connection), item) as session:
+        return [name for name in _tables(session) if not name.startswith("sqlite_")]
+
+
+def _tables(session: sqlite3.Connection) -> list[str]:
     found = session.execute(
         "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name"
     ).fetchall()
-    known = [str(row[0]) for row in found]
+    return [str(row[0]) for row in found]
+
+
+def _table(session: sqlite3.Connection, name: str, item: Input) -> str:
+    schema, table = schema_and_table(item, "main")
+    known = _tables(session)
     if schema != "main" or table not in known:
         raise no_table(name, item, str(item.table), known)
     return ident(table)

@@ -14,7 +14,7 @@ from types import ModuleType
 import duckdb
 import pyarrow as pa
 
-from configs.runtime.errors import DataError
+from configs.runtime.errors import DataError, SourceError
 from configs.runtime.hashing import digest, file_digest
 from configs.schema.source_mapping import Input
 from configs.schema.workspace import Workspace
@@ -54,6 +54,45 @@ def database_paths(workspace: Workspace, name: str, item: Input) -> list[Path]:
         return []
     file = database_file(workspace, item, connection)
     return [file, file.with_name(f"{file.name}.wal")]
+
+
+def table_names(workspace: Workspace, connection: str, schema: str = "") -> list[str]:
+    """Return the tables of a connection, as they are written in an input.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The environment with the URL of the connection.
+    connection : str
+        Name of the connection.
+    schema : str
+        Only tables of this schema (of this catalog and schema); empty for all.
+
+    Raises
+    ------
+    SourceError
+        There is none.
+    """
+    item = Input(connection=connection, table=schema or "tables")
+    found = connection_of(workspace, connection, item)
+    if found.kind == "duckdb":
+        names = duckdb_files.table_names(database_file(workspace, item, found), item)
+    elif found.kind == "sqlite":
+        names = sqlite.table_names(database_file(workspace, item, found), item)
+    elif found.kind in MODULES:
+        names = _driver(found, item).table_names(found, item)
+    else:
+        names = _warehouses(found, item).table_names(found, item, schema)
+    kept = [name for name in names if not schema or name.startswith(f"{schema}.")]
+    if not kept:
+        known = sorted({name.rpartition(".")[0] for name in names} - {""})
+        raise SourceError(
+            f"connection {connection} has no tables"
+            + (f" in the schema {schema}" if schema else ""),
+            where=found.variable,
+            fix=f"name one of its schemas: {', '.join(known)}" if known else "check the database",
+        )
+    return kept
 
 
 def database_fingerprint(workspace: Workspace, name: str, item: Input) -> TableFingerprint:

@@ -146,6 +146,23 @@ def _connected(
         ) from None
 
 
+def table_names(connection: Connection, item: Input, schema: str) -> list[str]:
+    """Return the tables of a schema of a warehouse, with the schema where one is named."""
+    if connection.kind == "redshift":
+        session = _connected(connection, str(item.connection), item, connect_redshift)
+        try:
+            return _redshift_tables(session.cursor())
+        finally:
+            session.close()
+    backend = _connected(connection, str(item.connection), item, connect)
+    try:
+        above = schema.split(".") if schema else []
+        database = tuple(above) if len(above) > 1 else (above[0] if above else None)
+        return [".".join([*above, name]) for name in backend.list_tables(database=database)]
+    finally:
+        backend.disconnect()
+
+
 def find_table(backend: Backend, name: str, item: Input) -> Table:
     """Return the ibis table of an input; upper and lower case need not match.
 
@@ -231,14 +248,17 @@ def _redshift_table(cursor: Any, name: str, item: Input) -> Table:
     )
     columns = [str(row[0]) for row in cursor.fetchall()]
     if not columns:
-        cursor.execute(
-            "SELECT table_schema || '.' || table_name FROM information_schema.tables "
-            "WHERE table_schema NOT IN ('pg_catalog', 'information_schema') ORDER BY 1"
-        )
-        known = [str(row[0]) for row in cursor.fetchall()]
-        raise no_table(name, item, f"{schema}.{table}", known)
+        raise no_table(name, item, f"{schema}.{table}", _redshift_tables(cursor))
     # Only names are compiled; the values have the types of the driver.
     return ibis.table(dict.fromkeys(columns, "string"), name=table, database=schema)
+
+
+def _redshift_tables(cursor: Any) -> list[str]:
+    cursor.execute(
+        "SELECT table_schema || '.' || table_name FROM information_schema.tables "
+        "WHERE table_schema NOT IN ('pg_catalog', 'information_schema') ORDER BY 1"
+    )
+    return [str(row[0]) for row in cursor.fetchall()]
 
 
 def _fetched(cursor: Any) -> Iterator[Sequence[object]]:

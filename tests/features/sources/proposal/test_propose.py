@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, date, datetime, timedelta
 
+import duckdb
 import pytest
 import yaml
 
@@ -16,6 +17,7 @@ from features.quality import check_quality
 from features.sources import load_sources
 from features.sources.proposal import company_yaml, propose
 from features.sources.proposal.company_file import confirm_guesses, write_company
+from features.sources.proposal.raw_tables import database_tables
 
 NOW = datetime(2026, 6, 2, tzinfo=UTC)
 START = date(2024, 1, 1)
@@ -302,3 +304,32 @@ def test_a_company_is_never_overwritten(folder):
     with pytest.raises(ConfigError, match="already exists"):
         write_company(place, place, proposal)
     assert (place / "company.yaml").read_text() == text
+
+
+def test_tables_of_a_database_are_proposed_like_files(tmp_path, monkeypatch):
+    file = tmp_path / "crm.duckdb"
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("CREATE SCHEMA sales")
+        for name, text in (("clients", clients()), ("usage_log", events())):
+            source = tmp_path / f"{name}.csv"
+            source.write_text(text)
+            connection.execute(f"CREATE TABLE sales.{name} AS FROM read_csv('{source}')")
+        connection.execute("CREATE TABLE main.other AS SELECT 1 AS x")
+    monkeypatch.setenv("BELLWETHER_CONNECTION_CRM", f"duckdb:///{file}")
+    proposal = propose(database_tables("crm", "sales", tmp_path), NOW)
+    text = yaml.safe_load(company_yaml(proposal))
+    assert text["inputs"] == {
+        "clients": {"connection": "crm", "table": "sales.clients"},
+        "usage_log": {"connection": "crm", "table": "sales.usage_log"},
+    }
+    company = parse_company(text, where="proposal")
+    places = Environment.from_environment()
+    workspace = Workspace(company, tmp_path, tmp_path, State(tmp_path / "state"), places)
+    found = load_sources(workspace, NOW)
+    assert {name: info.rows for name, info in found.tables.items()} == {
+        "accounts": 40, "usage_events": 960,
+    }  # fmt: skip
+    with pytest.raises(SourceError, match="no tables in the schema nothing"):
+        database_tables("crm", "nothing", tmp_path)
+    with pytest.raises(ConfigError, match="has no URL"):
+        database_tables("erp")
