@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from configs.runtime.errors import ConfigError, SourceError, UnavailableError
+from features.sources.files.databases.tables import table_names
 
 POSTGRES = os.environ.get(
     "BELLWETHER_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/test"
@@ -140,6 +141,14 @@ def test_a_postgresql_table(small, rows, postgres):
 
 
 @pytest.mark.server
+def test_the_tables_of_a_postgresql_schema_are_listed(small, postgres):
+    session, schema = postgres
+    session.execute(f"CREATE TABLE {schema}.further (x int)")
+    listed = table_names(small.workspace(), "warehouse", schema)
+    assert f"{schema}.further" in listed
+    assert all(name.startswith(f"{schema}.") for name in listed)
+
+
 def test_a_changed_postgresql_table_is_read_again(small, postgres):
     session, schema = postgres
     said: list[str] = []

@@ -8,6 +8,7 @@ from datetime import datetime
 import pytest
 
 from configs.runtime.errors import SourceError
+from features.sources.files.databases.tables import table_names
 
 
 @pytest.fixture
@@ -108,3 +109,8 @@ def test_a_damaged_file_is_named(small, file, keep):
         load(small)
     assert str(file) in caught.value.where
     assert "integrity_check" in caught.value.fix
+
+
+def test_the_tables_of_a_file_are_listed(small, file):
+    workspace = small.workspace({"usage_events": None})
+    assert table_names(workspace, "app") == ["events", "recent"]
