@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, TypeVar
 
 import orjson
@@ -22,16 +23,28 @@ def json_of(content_type: str, body: bytes) -> Any:
     Raises
     ------
     ProblemError
-        The body is not JSON, or its Content-Type is not; NaN and infinities are not JSON.
+        The body is not JSON, or its Content-Type is not; NaN and infinities are not JSON. A key is
+        repeated: one of its values would be dropped without a word.
     """
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise ProblemError(
             "unsupported-media-type", f"the body is {content_type[:80] or 'without Content-Type'}"
         )
     try:
-        return orjson.loads(body)
+        value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise invalid("", f"not JSON: {error}") from error
+    json.loads(body, object_pairs_hook=_unique_keys)
+    return value
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise invalid(f"/{repeated[:100]}", f"the key {repeated[:100]!r} is repeated; send it once")
+    return found
 
 
 async def read_body(request: Request, model: type[Body]) -> Body:
