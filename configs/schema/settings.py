@@ -229,6 +229,12 @@ class ServiceSettings(Settings):
     workers: int = Field(
         1, ge=1, description="processes of the service", json_schema_extra=_unit("processes")
     )
+    start_root: str | None = Field(
+        None,
+        description="folder below which administrators may propose mappings and upload exports on "
+        "the page /start; without it that page only shows the mapping of the served company",
+        json_schema_extra=_unit("folder"),
+    )
     check_seconds: float = Field(
         5.0,
         gt=0,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -15,9 +15,17 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from configs.runtime.errors import BellwetherError
+from configs.schema.settings import ServiceSettings
 from serving.api import catalogue, changes, feedback, jobs, monitoring, scores_list, whatif
 from serving.api.gauges import set_gauges
-from serving.api.middleware import LOOPBACK, RequestGuard, Show, admission, observer
+from serving.api.middleware import (
+    LOOPBACK,
+    BodyLimits,
+    RequestGuard,
+    Show,
+    admission,
+    observer,
+)
 from serving.api.openapi import describer
 from serving.api.requests import GetMetrics
 from serving.api.schemas.feedback import FeedbackRequest, OutcomesRequest
@@ -25,7 +33,7 @@ from serving.api.schemas.jobs import JobRequest
 from serving.api.schemas.scores import BatchRequest
 from serving.api.schemas.whatif import WhatIfRequest
 from serving.api.scores import answered, scores
-from serving.auth.permissions import METRICS, RequiredRole
+from serving.auth.permissions import ADMIN, METRICS, RequiredRole
 from serving.http.problems import (
     FieldError,
     Problem,
@@ -38,6 +46,8 @@ from serving.http.problems import (
 from serving.online.current_state import GetLive, provide_state
 from serving.pages.common import problem_page
 from serving.pages.routes import page_router
+from serving.setup.desk import Desk, service_desk
+from serving.setup.routes import UPLOAD_LIMITS, UPLOADS, start_router
 
 DESCRIPTION = """
 Churn risk and expansion propensity of accounts, with reasons, confidence and versions.
@@ -83,6 +93,7 @@ def create_app(
     for group in (changes, scores_list, whatif, jobs, feedback, catalogue, monitoring):
         app.include_router(group.router)
     app.include_router(page_router(answered))
+    app.include_router(start_router(_desk_of(get_live), [Depends(RequiredRole(ADMIN))]))
     show = _problem_response(get_live)
     app.add_route("/metrics", _metrics(get_live, get_metrics), include_in_schema=False)
     app.add_route("/{path:path}", _not_found(app, show), methods=_ALL, include_in_schema=False)
@@ -100,7 +111,26 @@ def create_app(
         admit=admission(get_live),
         show=show,
         hosts=tuple(hosts),
+        limits=upload_limits(),
     )
+
+
+def upload_limits() -> dict[str, BodyLimits]:
+    """Return the limits of addresses that accept files."""
+    size, seconds = UPLOAD_LIMITS
+    # The checks of the files follow their arrival.
+    return dict.fromkeys(UPLOADS, BodyLimits(size, seconds, 2 * seconds))
+
+
+def _desk_of(get_live: GetLive) -> Callable[[Request], Desk]:
+    """Return a function that finds the folder which a request of the setup pages is about."""
+
+    def desk_of(request: Request) -> Desk:
+        root = ServiceSettings.from_environment().start_root
+        folder = request.query_params.get("folder", "")
+        return service_desk(get_live(request).workspace, root, folder)
+
+    return desk_of
 
 
 BODIES = (BatchRequest, WhatIfRequest, JobRequest, OutcomesRequest, FeedbackRequest)

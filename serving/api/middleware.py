@@ -12,8 +12,10 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from logging import makeLogRecord
+from types import MappingProxyType
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -36,6 +38,26 @@ BODY_SECONDS, ANSWER_SECONDS, SEND_SECONDS = 10.0, 45.0, 30.0
 
 MAX_AT_ONCE = 64
 """Concurrent requests per process; further requests are answered with 429."""
+
+
+@dataclass(frozen=True)
+class BodyLimits:
+    """Limits of the body of a request, and of the time until the response starts.
+
+    Attributes
+    ----------
+    max_bytes : int
+        Size of the body.
+    body_seconds, answer_seconds : float
+        Time for the body, and for the start of the response.
+    """
+
+    max_bytes: int = MAX_BODY_BYTES
+    body_seconds: float = BODY_SECONDS
+    answer_seconds: float = ANSWER_SECONDS
+
+
+USUAL = BodyLimits()
 
 PROBES = frozenset({"/livez", "/readyz", "/healthz"})
 
@@ -92,6 +114,8 @@ class RequestGuard:
         Accepted host names without port; ``*`` is any.
     max_at_once : int
         Maximum number of concurrent requests.
+    limits : mapping of str to BodyLimits
+        Limits of single addresses that differ from the usual ones, such as uploads.
     """
 
     def __init__(
@@ -102,6 +126,7 @@ class RequestGuard:
         show: Show = lambda _, document: response(document),
         hosts: Iterable[str] = LOOPBACK,
         max_at_once: int = MAX_AT_ONCE,
+        limits: Mapping[str, BodyLimits] = MappingProxyType({}),
     ) -> None:
         self.app = app
         self._observe = observe
@@ -110,6 +135,7 @@ class RequestGuard:
         self._max_at_once = max_at_once
         self._n_at_once = 0
         self._hosts = frozenset(name.strip().lower() for name in hosts)
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -121,16 +147,17 @@ class RequestGuard:
         request_id = _request_id(headers)
         scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(send, request_id, self._show)
+        limits = self._limits.get(scope["path"], USUAL)
         self._n_at_once += 1
         try:
-            async with asyncio.timeout(ANSWER_SECONDS) as clock:
+            async with asyncio.timeout(limits.answer_seconds) as clock:
                 answer.clock = clock
-                self._check(scope, headers)
+                self._check(scope, headers, limits)
                 scope["state"]["caller"] = self._admit(scope, headers)
-                await self.app(scope, _limited(receive), answer)
+                await self.app(scope, _limited(receive, limits), answer)
         except TimeoutError:
             if answer.clock is None or answer.clock.expired():
-                words = f"no response within {ANSWER_SECONDS:g} s"
+                words = f"no response within {limits.answer_seconds:g} s"
                 late = problem("unavailable", words, instance=request_id)
                 await answer.problem(late, scope, receive)
             else:  # a timeout of the application
@@ -154,7 +181,7 @@ class RequestGuard:
         logger.exception("a request failed", extra={"request_id": request_id})
         await answer.problem(of_fault(request_id), scope, receive)
 
-    def _check(self, scope: Scope, headers: Headers) -> None:
+    def _check(self, scope: Scope, headers: Headers, limits: BodyLimits) -> None:
         if self._n_at_once > self._max_at_once:
             words = f"{self._max_at_once} requests are already being handled"
             raise ProblemError("too-many-requests", words)
@@ -162,8 +189,8 @@ class RequestGuard:
         if scope["method"] not in _SAFE and headers.get("sec-fetch-site") == "cross-site":
             raise ProblemError("forbidden", "requests from pages of other sites are not allowed")
         length = headers.get("content-length", "0")
-        if not (length.isascii() and length.isdigit()) or int(length) > MAX_BODY_BYTES:
-            raise _too_large()
+        if not (length.isascii() and length.isdigit()) or int(length) > limits.max_bytes:
+            raise _too_large(limits)
 
 
 def admission(get_live: GetLive) -> Admit:
@@ -300,10 +327,10 @@ def _request_id(headers: Headers) -> str:
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
-def _limited(receive: Receive) -> Receive:
+def _limited(receive: Receive, limits: BodyLimits) -> Receive:
     """Limit size and time of the body, which may arrive in parts or without a length."""
     arrived, is_whole = 0, False
-    ends = asyncio.get_running_loop().time() + BODY_SECONDS
+    ends = asyncio.get_running_loop().time() + limits.body_seconds
 
     async def limited() -> Message:
         nonlocal arrived, is_whole
@@ -314,16 +341,16 @@ def _limited(receive: Receive) -> Receive:
                 message = await receive()
         except TimeoutError as error:
             raise ProblemError(
-                "too-slow", f"the body did not arrive within {BODY_SECONDS:g} s"
+                "too-slow", f"the body did not arrive within {limits.body_seconds:g} s"
             ) from error
         arrived += len(message.get("body", b""))
         is_whole = not message.get("more_body", False)
-        if arrived > MAX_BODY_BYTES:
-            raise _too_large()
+        if arrived > limits.max_bytes:
+            raise _too_large(limits)
         return message
 
     return limited
 
 
-def _too_large() -> ProblemError:
-    return ProblemError("too-large", f"the body is larger than {MAX_BODY_BYTES:,} bytes")
+def _too_large(limits: BodyLimits) -> ProblemError:
+    return ProblemError("too-large", f"the body is larger than {limits.max_bytes:,} bytes")

@@ -70,7 +70,7 @@ class Authenticator:
         if given:
             return self.people.of_token(given)
         if self.is_open:
-            return _local(scope, headers)
+            return local_caller(scope, headers)
         named = self.people.of_headers(headers)
         if named is not None:
             return named
@@ -92,7 +92,14 @@ def given_secret(headers: Headers) -> str:
     return token.strip() if kind.lower() == "bearer" else key
 
 
-def _local(scope: Scope, headers: Headers) -> Caller:
+def local_caller(scope: Scope, headers: Headers) -> Caller:
+    """Return the caller of a request from this machine that came through no proxy.
+
+    Raises
+    ------
+    ProblemError
+        The request comes from elsewhere.
+    """
     client = scope.get("client")
     is_near = client is not None and client[0] in LOOPBACK_CLIENTS
     if not is_near or any(_is_forwarded(name) for name in headers):

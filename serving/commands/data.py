@@ -94,6 +94,22 @@ def init(
         print_text(f"next: edit company.yaml, then  bellwether check {folder}")
 
 
+@app.command(rich_help_panel=PANEL)
+def start(
+    folder: Annotated[
+        Path, typer.Argument(help="Company folder to set up; created when absent.")
+    ] = Path("company"),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 3001,
+) -> None:
+    """Set a company up in the browser: upload exports, check the mapping, run; local only."""
+    from serving.run.start_app import HOST, serve_start, start_desk
+
+    desk = start_desk(folder)
+    console.print(f"\nThe setup is at [bold]http://{HOST}:{port}/start[/]  (Ctrl-C stops it)")
+    print_text("Open to every user of this machine.")
+    serve_start(desk, port)
+
+
 def parse_answers(texts: list[str]) -> dict[str, str]:
     """Return the answers of ``--set KEY=VALUE``.
 

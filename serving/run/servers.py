@@ -35,7 +35,7 @@ def serve_command(
     refuse_ready_table(workspace.company)
     published(workspace)
     _check_exposure(workspace, host)
-    _check_free(host, port)
+    check_free(host, port)
     command = [sys.executable, "-m", "bentoml", "serve", SERVICE]
     command += ["--host", host, "--port", str(port)]
     environment = {
@@ -78,7 +78,7 @@ def mlflow_command(workspace: Workspace, port: int) -> tuple[list[str], dict[str
             where=str(folder.with_name(DATABASE)),
             fix=f"bellwether train {workspace.folder}",
         )
-    _check_free(host, port)
+    check_free(host, port)
     command = [sys.executable, "-m", "mlflow", "server"]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     command += ["--allowed-hosts", f"{host}:{port},localhost:{port}"]
@@ -105,7 +105,7 @@ def is_open(workspace: Workspace) -> bool:
         store.close()
 
 
-def _check_free(host: str, port: int) -> None:
+def check_free(host: str, port: int) -> None:
     """Refuse a port that is taken, before a server fails on it."""
     family, kind, protocol, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as probe:

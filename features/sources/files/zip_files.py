@@ -58,6 +58,26 @@ def unpack(path: Path, folder: Path) -> list[Path]:
         ) from error
 
 
+def check_archive(path: Path) -> None:
+    """Refuse a ZIP file, or a workbook, that cannot be read or would grow beyond all measure.
+
+    Only the directory of the archive is read.
+
+    Raises
+    ------
+    SourceError
+        As in `unpack`.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if path.name.lower().endswith(ENDING):
+                _members(archive, path)
+            else:
+                _check_size(archive, path)
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise _damaged(path, error) from error
+
+
 def _damaged(path: Path, error: Exception) -> SourceError:
     return SourceError(
         f"{path.name} is not a readable ZIP file, or is truncated: {error}",

@@ -18,7 +18,9 @@ _SECTION = "guesses:"
 _ENTRY = re.compile(r"  ([^\s:#][^:]*): \{.*\}\s*")
 
 
-def write_company(folder: Path, data: Path, proposal: Proposal) -> Path:
+def write_company(
+    folder: Path, data: Path, proposal: Proposal, *, is_replaced: bool = False
+) -> Path:
     """Write the proposal as ``company.yaml`` of a company folder, and return its path.
 
     Parameters
@@ -29,6 +31,8 @@ def write_company(folder: Path, data: Path, proposal: Proposal) -> Path:
         Folder of the files; stored relative to the company folder where it lies inside.
     proposal : Proposal
         From `features.sources.proposal.propose`.
+    is_replaced : bool
+        Replace an existing file; the caller has checked that nothing in it is lost.
 
     Raises
     ------
@@ -37,14 +41,13 @@ def write_company(folder: Path, data: Path, proposal: Proposal) -> Path:
         nothing is written.
     """
     path = folder / COMPANY_FILE
-    refuse_existing(folder)
-    inside, outer = data.resolve(), folder.resolve()
-    shown = inside.relative_to(outer).as_posix() if inside.is_relative_to(outer) else str(inside)
-    text = company_yaml(proposal, shown)
+    if not is_replaced:
+        refuse_existing(folder)
+    text = company_yaml(proposal, data_text(folder, data))
     parse_company(yaml.safe_load(text), where=str(path))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        _swap(path, text)
     except OSError as error:
         raise ConfigError(
             f"company.yaml cannot be written: {error.strerror}",
@@ -52,6 +55,12 @@ def write_company(folder: Path, data: Path, proposal: Proposal) -> Path:
             fix="choose a folder you may write to:  bellwether init FOLDER --data EXPORTS",
         ) from error
     return path
+
+
+def data_text(folder: Path, data: Path) -> str:
+    """Return the folder of the files as ``company.yaml`` names it: relative where it is inside."""
+    inside, outer = data.resolve(), folder.resolve()
+    return inside.relative_to(outer).as_posix() if inside.is_relative_to(outer) else str(inside)
 
 
 def refuse_existing(folder: Path) -> None:
@@ -112,10 +121,19 @@ def confirm_guesses(folder: Path, keys: Collection[str] = ()) -> list[str]:
             where=str(path),
             fix="remove the confirmed guesses from the file by hand",
         )
-    swap = path.with_suffix(".yaml.new")
-    swap.write_text(text, encoding="utf-8")
-    swap.replace(path)
+    _swap(path, text)
     return [key for key in known if key in wanted]
+
+
+def _swap(path: Path, text: str) -> None:
+    """Write a file under another name and rename it, so that no error leaves a part of it."""
+    swap = path.with_suffix(".yaml.new")
+    try:
+        swap.write_text(text, encoding="utf-8")
+        swap.replace(path)
+    except OSError:
+        swap.unlink(missing_ok=True)
+        raise
 
 
 def _without(text: str, wanted: set[str]) -> str:

@@ -67,8 +67,7 @@ def propose(source: Path | RawTables, now: datetime, answers: Answers | None = N
         settings.set_currency(connection, proposal)
         settings.set_clock(connection, proposal, now)
         settings.set_targets(connection, proposal)
-    _apply(proposal, given)
-    return proposal
+    return answered(proposal, given)
 
 
 def _profiles(
@@ -233,18 +232,36 @@ def _set_timezone(draft: TableDraft) -> None:
         )
 
 
-def _apply(proposal: Proposal, answers: Answers) -> None:
-    """Put the values a person chose in place of the proposed ones."""
-    for draft in proposal.drafts:
-        place = proposal.place_of(draft)
-        for key, value in answers.items():
+def answered(proposal: Proposal, answers: Answers) -> Proposal:
+    """Return a proposal with the values that a person chose; the given one is unchanged.
+
+    Parameters
+    ----------
+    proposal : Proposal
+        From `propose`.
+    answers : mapping of str to str
+        As in `propose`. Answers to ``files.NAME`` have an effect in `propose` only, because they
+        decide which tables there are.
+    """
+    copies = [
+        replace(
+            draft, columns=dict(draft.columns), links=list(draft.links), billing=dict(draft.billing)
+        )
+        for draft in proposal.drafts
+    ]
+    made = replace(proposal, drafts=copies, settings=dict(proposal.settings))
+    for draft in copies:
+        place = made.place_of(draft)
+        # Links are numbered: the last ones first, so that removing one moves no other.
+        for key, value in sorted(answers.items(), reverse=True):
             if key.startswith(f"{place}."):
                 _apply_to(draft, key.removeprefix(f"{place}."), value)
     for name in ("now", "reporting_currency"):
         if name in answers:
-            proposal.settings.pop(name, None)
+            made.settings.pop(name, None)
             if answers[name]:
-                proposal.settings[name] = Choice(answers[name], CHOSEN)
+                made.settings[name] = Choice(answers[name], CHOSEN)
+    return made
 
 
 CHOSEN = "chosen by a person"

@@ -106,6 +106,13 @@ def folder_tables(folder: Path) -> RawTables:
     return RawTables(folder.resolve().name, str(folder), "", files, tables)
 
 
+def input_names(folder: Path) -> dict[str, str]:
+    """Return the inputs of a folder without reading their rows: name to file or pattern."""
+    if not data_files(folder):
+        return {}
+    return {table.name: table.place for table in folder_tables(folder).tables}
+
+
 def _file_opener(
     name: str, paths: list[Path], pattern: str
 ) -> Callable[[duckdb.DuckDBPyConnection], RawInput]:
