@@ -104,10 +104,11 @@ def start(
     """Set a company up in the browser: upload exports, check the mapping, run; local only."""
     from serving.run.start_app import HOST, serve_start, start_desk
 
-    desk = start_desk(folder)
-    console.print(f"\nThe setup is at [bold]http://{HOST}:{port}/start[/]  (Ctrl-C stops it)")
-    print_text("Open to every user of this machine.")
-    serve_start(desk, port)
+    def announce() -> None:
+        console.print(f"\nThe setup is at [bold]http://{HOST}:{port}/start[/]  (Ctrl-C stops it)")
+        print_text("Open to every user of this machine.")
+
+    serve_start(start_desk(folder), port, announce)
 
 
 def parse_answers(texts: list[str]) -> dict[str, str]:

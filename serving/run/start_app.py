@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from socket import socket
 
 from fastapi import FastAPI, Request
 from starlette.datastructures import Headers
@@ -94,8 +96,17 @@ def _error(request: Request, error: Exception) -> Response:
     return _show(request.scope, of_error(error, request.state.request_id))
 
 
-def serve_start(desk: Desk, port: int) -> None:
+def serve_start(desk: Desk, port: int, announce: Callable[[], None]) -> None:
     """Serve the application until it is interrupted, then end what it started.
+
+    Parameters
+    ----------
+    desk : Desk
+        The company folder.
+    port : int
+        Port on the loopback interface.
+    announce : callable
+        Called once requests are answered.
 
     Raises
     ------
@@ -104,9 +115,15 @@ def serve_start(desk: Desk, port: int) -> None:
     """
     import uvicorn
 
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket] | None = None) -> None:
+            await super().startup(sockets)
+            announce()
+
     check_free(HOST, port)
+    application = start_application(desk)
     try:
-        uvicorn.run(start_application(desk), host=HOST, port=port, log_level="warning")
+        Server(uvicorn.Config(application, host=HOST, port=port, log_level="warning")).run()
     finally:
         for name in (AUDIT, CHECK, RUN, BOOK):
             child(desk, name).stop()

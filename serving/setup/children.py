@@ -28,6 +28,9 @@ SHOWN_BYTES = 60_000
 
 STOP_SECONDS = 10.0
 
+PROGRAM = ("-m", "bellwether")
+"""Arguments of the interpreter before a command."""
+
 _STEP = re.compile(r"^\s*(\d+\.\d) s  (.+)$")
 _STOPPED = (-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGINT)
 
@@ -149,7 +152,7 @@ class Child:
     ) -> None:
         (self.folder / RESULT).unlink(missing_ok=True)
         wrapper = [sys.executable, "-m", "serving.setup.recorded_run"]
-        whole = [*wrapper, str(self.folder / RESULT), str(lock), sys.executable, "-m", "bellwether"]
+        whole = [*wrapper, str(self.folder / RESULT), str(lock), sys.executable, *PROGRAM]
         with (
             (self.folder / OUTPUT).open("wb") as output,
             (self.folder / ERRORS).open("wb") as errors,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,11 +14,13 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from configs.runtime.errors import ConfigError, StateError
+from configs.runtime.hashing import digest
 from configs.runtime.state_directory import read_json, write_json_atomically, write_text_atomically
 from configs.schema.company import COMPANY_FILE
 from configs.schema.workspace import Workspace
+from configs.schema.yaml_models import read_yaml
 from features.sources.proposal.company_file import confirm_guesses, write_company
-from features.sources.proposal.propose import Proposal
+from features.sources.proposal.propose import READABLE, Proposal
 from serving.http.problems import ProblemError
 
 WORK = ".start"
@@ -42,7 +45,7 @@ class SetupRecord(BaseModel):
     written : str
         Digest of ``company.yaml`` as these pages wrote it last.
     agreed : str
-        Digest of ``company.yaml`` whose figures a person found right.
+        Digest of the content of ``company.yaml`` whose figures a person found right.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -71,7 +74,7 @@ class Desk:
     is_service : bool
         The pages are part of the running service: it starts no run and no second service.
     options : tuple of str
-        Options of the commands on this folder, such as ``--state``.
+        Options of the commands on this folder, such as ``--state``; see `command_options`.
     root : Path or None
         Folder in which the running service offers other folders to set up.
     """
@@ -124,9 +127,14 @@ class Desk:
 
     @property
     def data(self) -> Path:
-        """Folder of the exports."""
+        """Folder of the exports: the chosen one, that of uploads, or the company folder itself."""
         chosen = self.record.data
-        return Path(chosen) if chosen else self.exports
+        if chosen:
+            return Path(chosen)
+        has_files = self.folder.is_dir() and any(
+            path.name.lower().endswith(READABLE) for path in self.folder.iterdir()
+        )
+        return self.folder if has_files else self.exports
 
     @property
     def written(self) -> str:
@@ -134,6 +142,26 @@ class Desk:
         with suppress(FileNotFoundError):
             return hashlib.sha256(self.company_file.read_bytes()).hexdigest()
         return ""
+
+    @property
+    def content(self) -> str:
+        """Digest of what ``company.yaml`` states, without its open guesses; empty without."""
+        try:
+            found = read_yaml(self.company_file)
+        except FileNotFoundError:
+            return ""
+        kept = {key: value for key, value in (found or {}).items() if key != "guesses"}
+        return digest(json.dumps(kept, sort_keys=True, default=str))
+
+    @property
+    def command_options(self) -> tuple[str, ...]:
+        """Options of the commands on this folder.
+
+        The folder of the exports is named where the pages wrote the mapping, so that
+        ``BELLWETHER_DATA`` of this process replaces it with no other data.
+        """
+        is_ours = self.is_own and bool(self.written)
+        return (*self.options, *(("--data", str(self.data)) if is_ours else ()))
 
     @property
     def is_own(self) -> bool:
@@ -229,7 +257,10 @@ def service_desk(workspace: Workspace, root: str | None, folder: str) -> Desk:
     except ConfigError as error:
         raise ProblemError("invalid-request", error.what) from error
     link = f"?folder={quote(path.relative_to(top).as_posix(), safe='')}"
-    return Desk(path, path / WORK, (top,), link, is_service=True, root=top)
+    work = path / WORK
+    # The state of the served company is in the environment of this process.
+    options = ("--state", str(work / "state"))
+    return Desk(path, work, (top,), link, is_service=True, options=options, root=top)
 
 
 def chosen_folder(roots: tuple[Path, ...], text: str) -> Path:

@@ -161,28 +161,36 @@ def read_audit(folder: Path, state: ChildState) -> AuditPage:
     state : ChildState
         The command.
     """
-    found = [(_GUESS.fullmatch(line), line) for line in state.rest.splitlines() if line.strip()]
-    guesses = tuple(GuessedColumn(*match.groups()) for match, _ in found if match)
-    verdicts = tuple(_verdicts(folder / AUDIT_JSON))
-    said = {f"{item.outcome}: {item.sentence}" for item in verdicts}
-    lines = [
+    content = _content(folder / AUDIT_JSON) if state.status == "done" else None
+    printed = [line for line in state.rest.splitlines() if line.strip()]
+    if content is None:  # no verdict yet: the columns are in the output only
+        found = [(_GUESS.fullmatch(line), line) for line in printed]
+        guesses = tuple(GuessedColumn(*match.groups()) for match, _ in found if match)
+        return AuditPage((), guesses, tuple(line for match, line in found if not match), False)
+    targets = content["targets"]
+    verdicts = tuple(
+        AuditVerdict(name, targets[name]["verdict"]["word"], targets[name]["verdict"]["sentence"])
+        for name in content["order"]
+    )
+    guesses = tuple(
+        GuessedColumn(item["table"], item["meaning"], item["column"], item["how"])
+        for item in content["guesses"]
+    )
+    said = tuple(item.sentence for item in verdicts)
+    lines = (
         line
-        for match, line in found
-        if not match and not line.startswith("wrote ") and line not in said
-    ]
+        for line in printed
+        if not _GUESS.fullmatch(line) and not line.startswith("wrote ") and not line.endswith(said)
+    )
     return AuditPage(verdicts, guesses, tuple(lines), (folder / AUDIT_HTML).is_file())
 
 
-def _verdicts(path: Path) -> list[AuditVerdict]:
+def _content(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return []
-    targets = content["targets"]
-    return [
-        AuditVerdict(name, targets[name]["verdict"]["word"], targets[name]["verdict"]["sentence"])
-        for name in content["order"]
-    ]
+        return None
+    return found
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import shutil
 import socket
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,11 @@ UPLOAD_LIMITS = (UPLOAD_BYTES, UPLOAD_SECONDS)
 WAIT_SECONDS = 1.5
 """Time that a page waits for a proposal before it shows that files are being read."""
 
+SAVE_SECONDS = 40.0
+"""The same for a form that is sent, whose values would be lost; below the limit of a response."""
+
 AUDIT, CHECK, RUN, BOOK = "audit", "check", "run", "book"
+REPORT = "report"
 
 
 def child(desk: Desk, name: str) -> Child:
@@ -117,10 +120,7 @@ class StartPages:
         desk = self._desk_of(request)
         check_upload_origin(request)
         _check_choice(desk)
-        one, folder = child(desk, AUDIT), desk.work / AUDIT
-        if one.is_running:
-            one.stop()
-        await run_in_threadpool(partial(shutil.rmtree, folder, ignore_errors=True))
+        folder = desk.work / AUDIT
         made = await receive(request, folder, desk.has_token, by_field=True)
         if made.refused:
             return render(desk, "uploaded.html", "", status=422, uploaded=made)
@@ -131,8 +131,7 @@ class StartPages:
                 fix="choose a file with one row per account and date: account, date, score",
             )
         given = [scores] if outcomes is None else [scores, outcomes]
-        command = [AUDIT, *map(str, given), "--out", str(folder / "report")]
-        one.start(command, {"files": str(len(given))})
+        await run_in_threadpool(start_audit, desk, folder, given)
         return _to(desk, AUDIT)
 
     def audit(self, request: Request) -> Response:
@@ -148,7 +147,7 @@ class StartPages:
             refresh=_may_refresh(request, state.status == "running"),
             state=state,
             problem=failure_of(state) if state.status == "failed" else None,
-            found=read_audit(desk.work / AUDIT / "report", state),
+            found=read_audit(desk.work / AUDIT / REPORT, state),
         )
 
     def audit_report(self, request: Request) -> Response:
@@ -210,14 +209,18 @@ class StartPages:
     def _save(self, desk: Desk, given: Mapping[str, str]) -> Response:
         names = input_names(desk.data) if desk.data.is_dir() else {}
         try:
-            found = self._proposals.read(desk, WAIT_SECONDS)
+            found = self._proposals.read(desk, SAVE_SECONDS)
         except SourceError:
             # Without a list of accounts there is nothing to save but the tables of the files.
             answers = unread_form(names, desk.record.answers).answers(given)
             desk.keep(answers=answers)
             return _to(desk, "mapping")
         if found is None:
-            return _to(desk, "mapping")
+            raise ProblemError(
+                "not-ready",
+                "the files are still being read and nothing was saved; go back, and save again in "
+                "a minute",
+            )
         before = desk.record.answers
         answers = found.form.answers(given)
         if files_of(answers) != files_of(before):
@@ -234,7 +237,7 @@ class StartPages:
         if desk.written:
             text = desk.company_file.read_text(encoding="utf-8")
         else:
-            found = self._proposals.read(desk, 60.0)
+            found = self._proposals.read(desk, SAVE_SECONDS)
             if found is None:
                 raise ProblemError("not-ready", "the files are still being read")
             text = company_yaml(found.proposal, data_text(desk.folder, desk.data))
@@ -275,22 +278,22 @@ class StartPages:
             problem=failure_of(state) if state.status == "failed" else None,
             result=read_check(one.output) if state.status == "done" else None,
             has_company=bool(desk.written),
-            is_old=state.facts.get("company", "") != desk.written,
-            is_agreed=desk.record.agreed == desk.written,
+            is_old=state.facts.get("company", "") != desk.content,
+            is_agreed=desk.record.agreed == desk.content,
         )
 
     async def check(self, request: Request) -> Response:
         """Start the check of the data."""
         desk = self._desk_of(request)
         fields = await check_start_form(request, desk)
-        start_check(desk)
+        await run_in_threadpool(start_check, desk)
         return _to(desk, "quality" if fields.get("step") == "quality" else "understood")
 
     async def agree(self, request: Request) -> Response:
         """Record that a person found the figures right."""
         desk = self._desk_of(request)
         await check_start_form(request, desk)
-        desk.keep(agreed=desk.written)
+        desk.keep(agreed=desk.content)
         return _to(desk, "quality")
 
     # Run and book
@@ -307,7 +310,7 @@ class StartPages:
             state=state,
             problem=failure_of(state) if state.status == "failed" else None,
             has_company=bool(desk.written),
-            is_old=state.facts.get("company", "") != desk.written,
+            is_old=state.facts.get("company", "") != desk.content,
             guesses=open_guesses(desk.folder) if desk.written else (),
         )
 
@@ -316,8 +319,8 @@ class StartPages:
         desk = _local(self._desk_of(request))
         await check_start_form(request, desk)
         _check_company(desk)
-        command = ["run", str(desk.folder), *desk.options]
-        child(desk, RUN).start(command, {"company": desk.written})
+        command = ["run", str(desk.folder), *desk.command_options]
+        child(desk, RUN).start(command, {"company": desk.content})
         return _to(desk, "run")
 
     async def stop(self, request: Request) -> Response:
@@ -355,9 +358,21 @@ class StartPages:
         one = child(desk, BOOK)
         if not one.is_running:
             port = _free_port()
-            command = ["serve", str(desk.folder), "--port", str(port), *desk.options]
+            command = ["serve", str(desk.folder), "--port", str(port), *desk.command_options]
             one.start(command, {"port": str(port)})
         return _to(desk, "book")
+
+
+def start_audit(desk: Desk, folder: Path, given: Sequence[Path]) -> None:
+    """Start an audit; the files and the report of an earlier one are removed."""
+    one = child(desk, AUDIT)
+    one.stop()
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path not in given:
+            path.unlink()
+    one.start([AUDIT, *map(str, given), "--out", str(folder / REPORT)])
 
 
 def start_check(desk: Desk) -> None:
@@ -365,8 +380,8 @@ def start_check(desk: Desk) -> None:
     _check_company(desk)
     one = child(desk, CHECK)
     one.stop()
-    command = [CHECK, str(desk.folder), "--json", *desk.options]
-    one.start(command, {"company": desk.written})
+    command = [CHECK, str(desk.folder), "--json", *desk.command_options]
+    one.start(command, {"company": desk.content})
 
 
 def pickable(root: Path) -> list[str]:

@@ -21,7 +21,7 @@ def text_of(header: str, rows) -> str:
 
 
 def begins(i: int) -> date:
-    return START + timedelta(days=13 * i % 390)
+    return START + timedelta(days=(13 * i + i // 30) % 389)
 
 
 def left(i: int) -> date | None:
@@ -50,9 +50,7 @@ def subscriptions(n: int) -> str:
             arr = 1200 * (1 + i % 4) * (1 + number)
             rows.append((f"S-{i}-{number}", f"C-{100 + i}", begun, until, ended, arr, "EUR"))
             begun, number = until, number + 1
-    return text_of(
-        "subscription_id,account_id,started_on,renews_on,ended_on,arr,currency", rows
-    )
+    return text_of("subscription_id,account_id,started_on,renews_on,ended_on,arr,currency", rows)
 
 
 def events(n: int) -> str:
@@ -61,16 +59,16 @@ def events(n: int) -> str:
         last = (left(i) or TODAY) - timedelta(days=1)
         moment = begins(i) + timedelta(days=2)
         while moment <= last:
-            for user in range(2):
+            for user in range(1 + i % 3):
                 rows.append(
                     (
                         f"u{user}@client{i}.example",
-                        f"{moment} 1{user}:30:00",
-                        ("report_viewed", "export_clicked")[(moment.day + user) % 2],
+                        f"{moment} 1{user}:{i % 60:02}:00",
+                        ("report_viewed", "export_clicked")[(moment.day + user + i) % 2],
                     )
                 )
             is_fading = left(i) is not None and (last - moment).days < 120
-            moment += timedelta(days=17 if is_fading else 5)
+            moment += timedelta(days=17 if is_fading else 4 + i % 5)
     return text_of("user,event_time,action", rows)
 
 

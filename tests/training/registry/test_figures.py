@@ -101,6 +101,11 @@ def test_bins_are_drawn_at_their_rates(drawn) -> None:
     assert "predicted 14.0%, observed 15.0% of 100" in title_of(svg)
 
 
+def test_an_interval_whose_end_is_rounded_past_the_rate_is_drawn() -> None:
+    none = {"n": 90, "events": 0, "expected": 0.02, "observed": 0.0, "low": 7e-18, "high": 0.04}
+    assert "90 rows with 0 events" in title_of(reliability_svg([none]))  # type: ignore[list-item]
+
+
 def test_folds_are_drawn_over_time(drawn) -> None:
     svg = folds_svg(FOLDS)
     (axes,) = drawn[0].axes
