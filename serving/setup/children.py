@@ -28,7 +28,7 @@ SHOWN_BYTES = 60_000
 
 STOP_SECONDS = 10.0
 
-PROGRAM = ("-m", "bellwether")
+PROGRAM = ("-m", "serving.commands")
 """Arguments of the interpreter before a command."""
 
 _STEP = re.compile(r"^\s*(\d+\.\d) s  (.+)$")
@@ -74,7 +74,7 @@ class ChildState:
 
     @property
     def words(self) -> str:
-        """How it ended, in a sentence."""
+        """Its present state or its end, in a sentence."""
         return {
             "absent": "Not started.",
             "running": "Running.",
@@ -162,7 +162,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
-                env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **_import_path(), **environment, "PYTHONUNBUFFERED": "1"},
                 pass_fds=(lock,),
                 start_new_session=True,
             )
@@ -215,6 +215,15 @@ class Child:
         ends = time.monotonic() + STOP_SECONDS
         while self.is_running and time.monotonic() < ends:
             time.sleep(0.1)
+
+
+def _import_path() -> dict[str, str]:
+    """Return the variable by which a child finds this program where it is not installed."""
+    root = Path(__file__).resolve().parents[2]
+    if root.name in ("site-packages", "dist-packages"):
+        return {}  # found anyway, and must not precede the standard library
+    before = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONPATH": os.pathsep.join(item for item in (str(root), before) if item)}
 
 
 def _status(code: int | None) -> Status:

@@ -245,9 +245,9 @@ def service_desk(workspace: Workspace, root: str | None, folder: str) -> Desk:
     """
     top = Path(root).expanduser().resolve() if root else None
     if not folder:
-        options = ("--state", str(workspace.state.root), "--data", str(workspace.data))
+        served = ("--state", str(workspace.state.root), "--data", str(workspace.data))
         work = workspace.state.root / "start"
-        return Desk(workspace.folder, work, is_service=True, options=options, root=top)
+        return Desk(workspace.folder, work, is_service=True, options=served, root=top)
     if top is None:
         raise ProblemError(
             "forbidden", "this service offers no other folder: BELLWETHER_START_ROOT is not set"

@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import PlainTextResponse, StreamingResponse
 
 from serving.api import middleware
-from serving.api.middleware import RequestGuard
+from serving.api.middleware import MAX_BODY_BYTES, BodyLimits, RequestGuard
 from serving.auth.permissions import LOCAL
 
 
@@ -43,7 +43,7 @@ async def dripping():
 
 
 def test_a_body_that_drips_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(middleware, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(middleware, "USUAL", BodyLimits(body_seconds=0.1))
 
     async def ask():
         app, told = guarded(echo)
@@ -82,8 +82,22 @@ def test_more_at_once_than_are_taken_are_told_to_come_again():
     assert [answer.status_code for answer in (*answered, after)] == [200] * 4
 
 
+def test_an_address_for_uploads_has_limits_of_its_own():
+    async def ask():
+        limits = {"/upload": BodyLimits(max_bytes=MAX_BODY_BYTES + 5)}
+        app, _ = guarded(echo, limits=limits)
+        async with client(app) as http:
+            sizes = ((5, "/upload"), (6, "/upload"), (0, "/other"), (1, "/other"), (1, "/upload/x"))
+            return [
+                (await http.post(path, content=b"x" * (MAX_BODY_BYTES + more))).status_code
+                for more, path in sizes
+            ]
+
+    assert asyncio.run(ask()) == [200, 413, 200, 413, 413]
+
+
 def test_an_answer_that_does_not_begin_is_a_problem(monkeypatch):
-    monkeypatch.setattr(middleware, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(middleware, "USUAL", BodyLimits(answer_seconds=0.05))
 
     async def hangs(scope, receive, send):
         await asyncio.sleep(5)
@@ -99,7 +113,7 @@ def test_an_answer_that_does_not_begin_is_a_problem(monkeypatch):
 
 
 def test_a_long_answer_may_go_on_once_it_has_begun(monkeypatch):
-    monkeypatch.setattr(middleware, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(middleware, "USUAL", BodyLimits(answer_seconds=0.05))
 
     async def parts():
         for _ in range(5):

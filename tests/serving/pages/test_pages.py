@@ -44,6 +44,8 @@ PAGES = [
     "/reading",
     "/report",
     "/audits",
+    "/start",
+    "/start/mapping",
 ]
 
 

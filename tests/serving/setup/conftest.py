@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from html import unescape
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,7 +18,6 @@ from serving.setup.routes import AUDIT, BOOK, CHECK, RUN, child
 from tests.serving.pages.test_browser import axe_source, browser  # noqa: F401  fixtures
 from tests.serving.setup.exports import FILES, N_ACCOUNTS
 
-ROOT = Path(__file__).resolve().parents[3]
 HERE = "http://127.0.0.1:3001"
 HOME = {"Origin": HERE, "Accept": "text/html"}
 
@@ -94,7 +92,7 @@ class Pages:
 def desk(tmp_path, monkeypatch) -> Iterator[Desk]:
     """An empty company folder, below a root of its own."""
     monkeypatch.chdir(tmp_path)  # the state directory lies below it
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     made = local_desk(tmp_path / "twelve", (tmp_path,))
     yield made
     for name in (AUDIT, CHECK, RUN, BOOK):
