@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from features.quality.understanding import Quarter, Understanding
 from serving.setup.children import ChildState
+
+if TYPE_CHECKING:
+    from features.quality.understanding import Understanding
 
 AUDIT_HTML, AUDIT_JSON = "audit.html", "audit.json"
 
@@ -103,6 +105,8 @@ def read_check(output: Path) -> CheckResult | None:
 
 
 def _understood(found: dict[str, Any] | None) -> Understanding | None:
+    from features.quality.understanding import Quarter, Understanding
+
     if found is None:
         return None
     quarters = tuple(Quarter(**item) for item in found["quarters"])
