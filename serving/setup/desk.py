@@ -20,7 +20,8 @@ from configs.schema.company import COMPANY_FILE
 from configs.schema.workspace import Workspace
 from configs.schema.yaml_models import read_yaml
 from features.sources.proposal.company_file import confirm_guesses, write_company
-from features.sources.proposal.propose import READABLE, Proposal
+from features.sources.proposal.proposal import Proposal
+from features.sources.proposal.raw_tables import READABLE
 from serving.http.problems import ProblemError
 
 WORK = ".start"

@@ -13,7 +13,7 @@ from babel.core import get_global
 from configs.schema.source_mapping import Billing
 from features.sources.proposal.draft import Choice, TableDraft
 from features.sources.proposal.file_profile import FileProfile
-from features.sources.proposal.propose import Proposal
+from features.sources.proposal.proposal import Proposal
 from features.tables.source_tables import TABLES
 from serving.http.problems import ProblemError
 

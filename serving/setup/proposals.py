@@ -11,7 +11,9 @@ from datetime import datetime
 from pathlib import Path
 
 from configs.runtime.errors import SourceError
-from features.sources.proposal.propose import Proposal, answered, data_files, input_names, propose
+from features.sources.proposal.proposal import Proposal
+from features.sources.proposal.propose import answered, propose
+from features.sources.proposal.raw_tables import data_files, input_names
 from features.sources.scaffold import company_name
 from serving.setup.desk import Desk
 from serving.setup.mapping_form import MappingForm, mapping_form

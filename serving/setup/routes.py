@@ -16,7 +16,8 @@ from starlette.responses import RedirectResponse, Response
 
 from configs.runtime.errors import ConfigError, SourceError
 from features.sources.proposal.company_file import data_text
-from features.sources.proposal.propose import READABLE, answered, data_files, input_names
+from features.sources.proposal.propose import answered
+from features.sources.proposal.raw_tables import READABLE, data_files, input_names
 from features.sources.proposal.write_yaml import company_yaml
 from features.tables.source_tables import TABLES
 from serving.http.problems import ProblemError

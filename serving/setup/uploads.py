@@ -24,7 +24,7 @@ from features.sources.files.excel import OTHER_ENDINGS
 from features.sources.files.readers import CSV_ENDINGS, PARQUET_ENDINGS
 from features.sources.files.zip_files import ENDING as ZIP_ENDING
 from features.sources.files.zip_files import MAX_BYTES, MAX_RATIO, SMALL, check_archive
-from features.sources.proposal.propose import READABLE
+from features.sources.proposal.raw_tables import READABLE
 from serving.http.problems import ProblemError
 
 MAX_FILE_BYTES = 500 * 2**20
