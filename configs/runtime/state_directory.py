@@ -109,6 +109,11 @@ class State:
         """Reports as HTML, and their numbers as JSON."""
         return self.root / "reports"
 
+    @property
+    def privacy(self) -> Path:
+        """Keyed hashes of forgotten accounts and persons, and the record of deletions."""
+        return self.root / "privacy"
+
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
         """Hold the writer lock of this directory; fail at once when another process holds it."""

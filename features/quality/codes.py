@@ -90,6 +90,11 @@ CODES: dict[str, Code] = {
         "info",
         "nothing: configured with roll_up",
     ),
+    "forgotten": Code(
+        "rows of accounts or persons on the forget list",
+        "info",
+        "nothing; remove them from the exports as well (docs/concepts/privacy.md)",
+    ),
     "left_out": Code(
         "rows that the mapping leaves out",
         "info",
