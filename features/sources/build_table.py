@@ -17,7 +17,7 @@ from features.sources.demo_accounts import known_accounts, mark_test_accounts
 from features.sources.files.readers import RawInput
 from features.sources.files.sql import ROW, duckdb_errors, ident, literal, one_row
 from features.sources.forget_list import REASON as FORGOTTEN
-from features.sources.forget_list import ForgetList, copied, mark_cells, mark_forgotten
+from features.sources.forget_list import ForgetList, copied, forgotten_cells, mark_forgotten
 from features.sources.manifest import Basis, BuiltTable, Profile, RowCounts
 from features.sources.mapping import KNOWN_AT, Mapped
 from features.sources.parent_accounts import mark_children, rolled_up, write_tops
@@ -340,7 +340,8 @@ def _write_quarantine(
     Of forgotten rows only number and reason are kept.
     """
     columns = mapped.source_columns
-    removed = mark_cells(connection, mapped.relation, columns, listed)
+    rows = f"{mapped.relation} SEMI JOIN aside USING ({ROW})"
+    removed = forgotten_cells(connection, rows, columns, listed)
     is_forgotten = f"list_contains(reasons, {literal(FORGOTTEN)})"
     values = ", ".join(
         f"CASE WHEN NOT {is_forgotten} THEN {copied(n, removed)} END AS {ident(n)}" for n in columns

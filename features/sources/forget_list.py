@@ -173,21 +173,32 @@ def _empty_mentions(
         )
 
 
-def mark_cells(
-    connection: duckdb.DuckDBPyConnection, relation: str, columns: Iterable[str], listed: ForgetList
+def forgotten_cells(
+    connection: duckdb.DuckDBPyConnection, rows: str, columns: Iterable[str], listed: ForgetList
 ) -> list[str]:
     """Return the values of any source column that are on the list, for raw copies of rows.
 
-    Raw copies (``quarantine.parquet``, ``keys.parquet``) hold columns without a mapping; a cell
-    equal to a forgotten id, or holding a forgotten e-mail address, is not copied.
+    The quarantine copies columns without a mapping, too; a cell that is a forgotten id, or holds a
+    forgotten e-mail address, is not copied.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        Connection with the source rows.
+    rows : str
+        SQL of the rows that are copied, after FROM.
+    columns : iterable of str
+        Source columns.
+    listed : ForgetList
+        The list.
     """
     if not listed:
         return []
     found: set[str] = set()
     for name in columns:
         text = f"CAST({ident(name)} AS VARCHAR)"
-        query = f"SELECT {text} AS v FROM {relation}"
-        mails = f"SELECT unnest(regexp_extract_all({text}, {literal(E_MAIL)})) AS v FROM {relation}"
+        query = f"SELECT {text} AS v FROM {rows}"
+        mails = f"SELECT unnest(regexp_extract_all({text}, {literal(E_MAIL)})) AS v FROM {rows}"
         found.update(listed.spelled_here(connection, query, "account"))
         found.update(listed.spelled_here(connection, query, "person"))
         found.update(listed.spelled_here(connection, mails, "person"))

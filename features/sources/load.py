@@ -180,7 +180,7 @@ def _build(
 ) -> None:
     wanted = dict.fromkeys(i for name in names for i in inputs_of(workspace.company, name))
     files = [path for name in wanted for path in paths_of(workspace, name)]
-    with _work_connection(workspace.state.sources, files) as connection:
+    with work_connection(workspace.state.sources, files) as connection:
         opened: dict[str, RawInput] = {}
         mistakes: list[BellwetherError] = []
         for name in names:
@@ -304,7 +304,7 @@ def _summary(name: str, manifest: TableManifest) -> str:
 
 
 @contextmanager
-def _work_connection(sources: Path, files: list[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
+def work_connection(sources: Path, files: list[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a DuckDB on disk, so large inputs need no memory.
 
     It runs configured SQL and has access to the input files and the results only.
