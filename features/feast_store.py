@@ -492,9 +492,7 @@ class FeastStore:
             client.delete(key)
         return n
 
-    def replace_facts(
-        self, feature_hash: str, facts: Mapping[str, str], as_of: datetime
-    ) -> None:
+    def replace_facts(self, feature_hash: str, facts: Mapping[str, str], as_of: datetime) -> None:
         """Replace the facts of some entities and drop their stored answers.
 
         Parameters

@@ -67,9 +67,6 @@ EVIDENCE = (
 )
 """Files of a training, besides its predictions."""
 
-HAS_FORGOTTEN = "has_forgotten"
-"""Mark in the manifest of a training whose predictions hold an account under a random name."""
-
 
 @dataclass(frozen=True)
 class TrainedCandidate:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from configs.runtime.errors import BellwetherError, ModelError, StateError
 from configs.runtime.hashing import file_digest
-from configs.runtime.state_directory import read_json, read_manifest
+from configs.runtime.state_directory import HAS_FORGOTTEN, read_json, read_manifest
 from configs.schema.company import Company
 from configs.schema.workspace import Workspace
 from features.pipeline import build_features
@@ -37,7 +37,7 @@ from training.evaluation.evaluate import Evaluation
 from training.evaluation.sampling import MODEL, MODEL_RAW
 from training.model.bundle import Bundle, bundle_identity, load, sigmoid
 from training.model.manifest_parts import CheckResult, ModelTier
-from training.pipeline import HAS_FORGOTTEN, InputsJson, TrainedCandidate, config_of, frame_of
+from training.pipeline import InputsJson, TrainedCandidate, config_of, frame_of
 from training.registry.model_card import model_card
 from training.registry.releases import plain_json
 from training.tabular.table_frame import build_table_frame

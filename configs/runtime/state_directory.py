@@ -23,6 +23,9 @@ from configs.runtime.hashing import canonical_json
 
 MANIFEST = "manifest.json"
 
+HAS_FORGOTTEN = "has_forgotten"
+"""Mark in the manifest of a training whose predictions hold an account under a random name."""
+
 _RANDOM = "?" * 8
 """Pattern of the suffix that `tempfile` appends to a name."""
 

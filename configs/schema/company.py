@@ -366,9 +366,10 @@ class Retention(ConfigModel):
 
 
 class FileRetention(ConfigModel):
-    """Days that files are kept; `null` keeps them. `bellwether tidy` and `refresh` remove older ones.
+    """Days that files are kept; `null` keeps them for ever.
 
-    The latest score run and the latest report always stay.
+    `bellwether tidy` and `bellwether refresh` remove older ones. The latest score run and report
+    always stay.
     """
 
     books_days: Annotated[int, Field(ge=100)] | None = Field(

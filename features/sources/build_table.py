@@ -411,7 +411,9 @@ def _check_counts(
             where=mapped.place,
             fix="please report this as a bug",
         )
-    on_purpose = sum(counts["quarantined"].get(code, 0) for code in (TEST_ACCOUNT, LEFT_OUT, FORGOTTEN))
+    on_purpose = sum(
+        counts["quarantined"].get(code, 0) for code in (TEST_ACCOUNT, LEFT_OUT, FORGOTTEN)
+    )
     if counts["rows_read"] and not counts["rows"] and on_purpose < counts["rows_read"]:
         reasons = ", ".join(f"{code} {count}" for code, count in counts["quarantined"].items())
         raise SourceError(

@@ -8,7 +8,6 @@ person. The list holds no plain id: each spelling is hashed with a random key of
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -110,7 +109,7 @@ def keep_out(state: State, kind: SubjectKind, values: Iterable[str]) -> ForgetLi
     write_json_atomically(
         state.privacy / LIST, {name: sorted(items) for name, items in hashes.items()}
     )
-    os.chmod(state.privacy / LIST, 0o600)
+    (state.privacy / LIST).chmod(0o600)
     return ForgetList(key, hashes)
 
 
@@ -158,9 +157,7 @@ def _is_row_of_person(column: str, table: str) -> bool:
     )
 
 
-def _empty_mentions(
-    connection: duckdb.DuckDBPyConnection, column: str, listed: ForgetList
-) -> None:
+def _empty_mentions(connection: duckdb.DuckDBPyConnection, column: str, listed: ForgetList) -> None:
     found = f"regexp_extract_all({ident(column)}, {literal(E_MAIL)})"
     query = (
         f"SELECT unnest({found}) AS v FROM staged "
@@ -215,4 +212,3 @@ def copied(column: str, forgotten: list[str]) -> str:
         for value in forgotten
     )
     return f"CASE WHEN NOT coalesce({hits}, false) THEN {text} END"
-

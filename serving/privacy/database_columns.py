@@ -13,6 +13,13 @@ from features.tables.source_tables import Personal
 Action = Literal["delete", "evidence", "replace"]
 """On forgetting: delete the row, keep it as evidence under a pseudonym, or replace the value."""
 
+ACTIONS: dict[Action, str] = {
+    "delete": "deleted",
+    "evidence": "kept under a random name where they are evidence",
+    "replace": "none; values are replaced",
+}
+"""The actions as text."""
+
 
 @dataclass(frozen=True)
 class TableHolding:

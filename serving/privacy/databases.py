@@ -16,7 +16,7 @@ from configs.runtime.database import reading, telling, writing
 from configs.runtime.migrate import open_engine
 from configs.runtime.tables import books_table, contents_table, labels_table, scores_table
 from configs.schema.workspace import Workspace
-from serving.ledger.retention import REASONS, FACTS
+from serving.ledger.retention import FACTS, REASONS
 from serving.privacy.database_columns import HOLDINGS, TableHolding
 from serving.privacy.files import Finding
 from serving.privacy.subject import Subject
@@ -79,9 +79,7 @@ def _vacuum(engine: Engine, group: Sequence[Table]) -> None:
 class _Scrub:
     """Work on one database for one subject."""
 
-    def __init__(
-        self, engine: Engine, company: str, subject: Subject, *, is_trial: bool
-    ) -> None:
+    def __init__(self, engine: Engine, company: str, subject: Subject, *, is_trial: bool) -> None:
         self._engine, self._company, self._subject = engine, company, subject
         self._is_trial = is_trial
 
@@ -113,9 +111,7 @@ class _Scrub:
     def _ours(self, table: Table) -> Any:
         return table.c.company == self._company
 
-    def _rows_of_account(
-        self, connection: Connection, holding: TableHolding
-    ) -> tuple[int, int]:
+    def _rows_of_account(self, connection: Connection, holding: TableHolding) -> tuple[int, int]:
         table, value = holding.table, self._subject.value
         column = next((name for name, kind in holding.columns.items() if kind == "account"), None)
         if table is tables.outbox_table:
@@ -147,9 +143,9 @@ class _Scrub:
             )
             .exists()
         )
-        refs = set(
-            connection.execute(select(scores.c.vector_ref).where(own)).scalars()
-        ) | set(connection.execute(select(scores.c.facts_ref).where(own)).scalars())
+        refs = set(connection.execute(select(scores.c.vector_ref).where(own)).scalars()) | set(
+            connection.execute(select(scores.c.facts_ref).where(own)).scalars()
+        )
         refs |= set(connection.execute(select(scores.c.reasons_ref).where(own)).scalars())
         books = set(connection.execute(select(scores.c.request_id).where(own)).scalars())
         deleted = self._delete(connection, scores, and_(own, ~has_outcome))
@@ -181,9 +177,7 @@ class _Scrub:
         kept = self._update(connection, scores, and_(own, has_outcome), stripped)
         for row in named:
             key = [labels.c[c.name] == row[c.name] for c in labels.primary_key.columns]
-            connection.execute(
-                update(labels).where(*key).values(entity_id=self._subject.pseudonym)
-            )
+            connection.execute(update(labels).where(*key).values(entity_id=self._subject.pseudonym))
         self._drop_unused(connection, refs)
         self._recount(connection, books)
         return deleted, kept
@@ -234,8 +228,8 @@ class _Scrub:
 
     def _persons(self, connection: Connection, table: Table, name: str) -> int:
         value = self._subject.value
-        spelled = func.lower(table.c[name]) == value.lower() if "@" in value else (
-            table.c[name] == value
+        spelled = (
+            func.lower(table.c[name]) == value.lower() if "@" in value else (table.c[name] == value)
         )
         return self._update(
             connection, table, and_(self._ours(table), spelled), {name: self._subject.pseudonym}
@@ -281,12 +275,20 @@ class _Scrub:
 
     def _delete(self, connection: Connection, table: Table, where: Any) -> int:
         if self._is_trial:
-            return int(connection.execute(select(func.count()).select_from(table).where(where)).scalar_one())
+            return int(
+                connection.execute(
+                    select(func.count()).select_from(table).where(where)
+                ).scalar_one()
+            )
         return int(connection.execute(delete(table).where(where)).rowcount)
 
     def _update(
         self, connection: Connection, table: Table, where: Any, values: dict[str, Any]
     ) -> int:
         if self._is_trial:
-            return int(connection.execute(select(func.count()).select_from(table).where(where)).scalar_one())
+            return int(
+                connection.execute(
+                    select(func.count()).select_from(table).where(where)
+                ).scalar_one()
+            )
         return int(connection.execute(update(table).where(where).values(**values)).rowcount)

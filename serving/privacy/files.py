@@ -23,10 +23,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from configs.runtime.hashing import canonical_json, file_digest
-from configs.runtime.state_directory import MANIFEST, State, read_manifest, write_json_atomically
+from configs.runtime.state_directory import (
+    HAS_FORGOTTEN,
+    MANIFEST,
+    State,
+    read_manifest,
+    write_json_atomically,
+)
 from features.sources.build_table import QUARANTINE
 from serving.privacy.subject import Subject
-from training.pipeline import HAS_FORGOTTEN
 
 EVIDENCE = ("training",)
 """Folders whose rows are kept under the pseudonym: the measures of a model are computed again from
@@ -122,9 +127,6 @@ def replaced(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
-Batch = pa.RecordBatch
-
-
 def _scrub_parquet(
     path: Path, subject: Subject, *, is_evidence: bool, is_trial: bool
 ) -> tuple[int, int]:
@@ -141,13 +143,13 @@ def _scrub_parquet(
         _, gone, other = _clean_batch(batch, subject, row_keys=row_keys, is_raw=is_raw)
         deleted, changed = deleted + gone, changed + other
     if (deleted or changed) and not is_trial:
-        with replaced(path) as aside:
-            with pq.ParquetWriter(aside, file.schema_arrow, compression="zstd") as writer:
-                for batch in file.iter_batches():
-                    clean, _, _ = _clean_batch(
-                        batch, subject, row_keys=row_keys, is_raw=is_raw
-                    )
-                    writer.write_batch(clean)
+        with (
+            replaced(path) as aside,
+            pq.ParquetWriter(aside, file.schema_arrow, compression="zstd") as writer,
+        ):
+            for batch in file.iter_batches():
+                clean, _, _ = _clean_batch(batch, subject, row_keys=row_keys, is_raw=is_raw)
+                writer.write_batch(clean)
     return deleted, changed
 
 
@@ -160,8 +162,8 @@ def _holds_text(kind: pa.DataType) -> bool:
 
 
 def _clean_batch(
-    batch: Batch, subject: Subject, *, row_keys: Sequence[str], is_raw: bool
-) -> tuple[Batch, int, int]:
+    batch: pa.RecordBatch, subject: Subject, *, row_keys: Sequence[str], is_raw: bool
+) -> tuple[pa.RecordBatch, int, int]:
     """Return a batch without the subject, and the numbers of deleted rows and changed values."""
     deleted = 0
     if row_keys:
@@ -173,19 +175,15 @@ def _clean_batch(
         return *_emptied_rows(batch, subject), 0
     changed = 0
     for position, item in enumerate(batch.schema):
-        if _holds_text(item.type):
-            values = batch.column(position).to_pylist() if _is_suspect(batch, position, subject) else None
-            if values is None:
-                continue
+        if _holds_text(item.type) and _is_suspect(batch, position, subject):
+            values = batch.column(position).to_pylist()
             clean = [_clean_cell(value, subject) for value in values]
-            n_changed = sum(a != b for a, b in zip(values, clean, strict=True))
-            if n_changed:
-                batch = batch.set_column(position, item, pa.array(clean, item.type))
-                changed += n_changed
+            changed += sum(a != b for a, b in zip(values, clean, strict=True))
+            batch = batch.set_column(position, item, pa.array(clean, item.type))
     return batch, deleted, changed
 
 
-def _own_rows(batch: Batch, subject: Subject, row_keys: Sequence[str]) -> pa.Array:
+def _own_rows(batch: pa.RecordBatch, subject: Subject, row_keys: Sequence[str]) -> pa.Array:
     own = pa.array([False] * len(batch))
     for name in row_keys:
         if name in batch.schema.names and _holds_text(batch.schema.field(name).type):
@@ -196,7 +194,7 @@ def _own_rows(batch: Batch, subject: Subject, row_keys: Sequence[str]) -> pa.Arr
     return own
 
 
-def _is_suspect(batch: Batch, position: int, subject: Subject) -> bool:
+def _is_suspect(batch: pa.RecordBatch, position: int, subject: Subject) -> bool:
     """Whether a column holds the subject anywhere; a quick test on its distinct texts."""
     column = batch.column(position)
     if pa.types.is_dictionary(column.type):
@@ -218,7 +216,7 @@ def _clean_cell(value: Any, subject: Subject) -> Any:
     return value
 
 
-def _emptied_rows(batch: Batch, subject: Subject) -> tuple[Batch, int]:
+def _emptied_rows(batch: pa.RecordBatch, subject: Subject) -> tuple[pa.RecordBatch, int]:
     """Return raw rows, emptied where any of their values is or mentions the subject."""
     rows = batch.to_pylist()
     n = 0

@@ -8,7 +8,6 @@ as they are.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,8 +16,8 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from configs.runtime.errors import DataError, StateError
-from configs.runtime.state_directory import State, read_json, write_text_atomically
+from configs.runtime.errors import DataError
+from configs.runtime.state_directory import State, write_text_atomically
 from configs.schema.workspace import Workspace
 from features.feast_store import FeastStore
 from features.sources.account_links import ACCOUNT, KEYS, normalised
@@ -29,7 +28,6 @@ from features.sources.raw_search import raw_rows_with
 from serving.privacy.databases import scrub_databases
 from serving.privacy.files import Finding, scrub_files
 from serving.privacy.subject import MIN_WORD, Subject
-from training.registry.mlflow_registry import scrub_artifacts
 
 RECORD = "deletions.jsonl"
 """Record of deletions, below the state's ``privacy``."""
@@ -70,7 +68,9 @@ class Forgotten:
         return sum(item.changed for item in self.findings)
 
 
-def subjects(workspace: Workspace, accounts: Sequence[str], persons: Sequence[str]) -> list[Subject]:
+def subjects(
+    workspace: Workspace, accounts: Sequence[str], persons: Sequence[str]
+) -> list[Subject]:
     """Return the accounts and persons with the display names the state directory has of them."""
     asked: list[tuple[SubjectKind, str]] = [
         *(("account", value.strip()) for value in accounts),
@@ -179,11 +179,20 @@ def _scrub(workspace: Workspace, subject: Subject, *, is_trial: bool) -> list[Fi
     if not is_trial:
         for path, entities in holders:
             _replace_online(store, path, entities)
-    found += [
+    return found + _scrub_tracking(workspace, subject, is_trial=is_trial)
+
+
+def _scrub_tracking(workspace: Workspace, subject: Subject, *, is_trial: bool) -> list[Finding]:
+    """Clean the artifacts on a tracking server; those of the embedded store are files."""
+    if not workspace.places.tracking_url:
+        return []
+    # Only the extra `train` installs what this needs.
+    from training.registry.mlflow_registry import scrub_artifacts
+
+    return [
         Finding(f"MLflow artifact {name}", 0, 1)
         for name in scrub_artifacts(workspace, subject.removed_from, is_trial=is_trial)
     ]
-    return found
 
 
 def _with_facts(state: State, subject: Subject) -> list[tuple[Path, list[str]]]:
@@ -256,4 +265,4 @@ def _record(state: State, item: Forgotten, now: datetime, by: str) -> None:
     before = path.read_text(encoding="utf-8") if path.is_file() else ""
     state.privacy.mkdir(mode=0o700, exist_ok=True)
     write_text_atomically(path, before + json.dumps(entry, sort_keys=True) + "\n")
-    os.chmod(path, 0o600)
+    path.chmod(0o600)
