@@ -54,8 +54,9 @@ def reliability_svg(bins: Sequence[ReliabilityBin], *, title: str = "Reliability
         top = axis_limit([item[key] for item in bins for key in ("expected", "high")])
         axes.plot([0, top], [0, top], color=GREY, linestyle="--", linewidth=1)
         observed = [item["observed"] for item in bins]
-        below = [item["observed"] - item["low"] for item in bins]
-        above = [item["high"] - item["observed"] for item in bins]
+        # An interval of a rate of 0 or 1 may end a rounding error beyond it.
+        below = [max(0.0, item["observed"] - item["low"]) for item in bins]
+        above = [max(0.0, item["high"] - item["observed"]) for item in bins]
         expected = [item["expected"] for item in bins]
         axes.errorbar(expected, observed, yerr=[below, above], fmt="o", color=BLUE, markersize=5)
         axes.set(xlim=(0, top), ylim=(0, top))

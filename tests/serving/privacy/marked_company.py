@@ -32,7 +32,7 @@ KIND_OF = {ACCOUNT: "account", PERSON: "person", NAME: "name", OWNER: "name", TE
 """Marker → kind of personal data it stands for."""
 
 QUICK = {
-    "folds": 2,
+    "folds": 3,
     "fold_days": 91,
     "model_seeds": 1,
     "bootstrap_draws": 100,
