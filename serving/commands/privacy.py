@@ -62,7 +62,7 @@ def forget(
     workspace = workspace_of(company, state, data)
     wanted = subjects(workspace, account or (), person or ())
     with workspace.state.lock("forget"):
-        found = preview(workspace, wanted)
+        found = preview(workspace, wanted, reads_raw=dry_run or not keep_out)
         if not as_json:
             _print_found(found)
         if dry_run:

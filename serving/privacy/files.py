@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ from serving.privacy.subject import Subject
 EVIDENCE = ("training",)
 """Folders whose rows are kept under the pseudonym: the measures of a model are computed again from
 them (`bellwether verify`)."""
+
+REPORTS = "reports"
+"""Folder of texts that name accounts: they are searched for names, too."""
 
 SEALED = ("bundles", "releases", "privacy")
 """Folders with checksums, or without ids: never rewritten."""
@@ -93,8 +96,11 @@ def _files(root: Path) -> Iterator[Path]:
 
 def _scrub(root: Path, path: Path, subject: Subject, *, is_trial: bool) -> tuple[int, int]:
     """Return how many rows and values of a file concern a subject, and remove them."""
+    top = path.relative_to(root).parts[0]
+    if top == REPORTS:
+        subject = replace(subject, searches_names=True)
     if path.suffix == ".parquet":
-        is_evidence = path.relative_to(root).parts[0] in EVIDENCE
+        is_evidence = top in EVIDENCE
         return _scrub_parquet(path, subject, is_evidence=is_evidence, is_trial=is_trial)
     try:
         text = path.read_text(encoding="utf-8")

@@ -95,12 +95,17 @@ def _names(state: State, kind: SubjectKind, value: str) -> tuple[str, ...]:
     return tuple(sorted(name for name in found if len(name) >= MIN_WORD))
 
 
-def preview(workspace: Workspace, wanted: Iterable[Subject]) -> list[Forgotten]:
-    """Return what would be deleted, and the raw inputs that still hold it; nothing is changed."""
+def preview(
+    workspace: Workspace, wanted: Iterable[Subject], *, reads_raw: bool = True
+) -> list[Forgotten]:
+    """Return what would be deleted, and the raw inputs that still hold it; nothing is changed.
+
+    Without `reads_raw` the raw inputs are not searched: they may be out of reach.
+    """
     return [
         Forgotten(
             item.kind, item.value, tuple(_scrub(workspace, item, is_trial=True)),
-            _raw(workspace, item),
+            _raw(workspace, item) if reads_raw else {},
         )
         for item in wanted
     ]  # fmt: skip

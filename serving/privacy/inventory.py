@@ -77,8 +77,8 @@ FILES = (
         {"account", "person", "name"},
         "entries of the account deleted, ids and names in texts replaced",
     ),
-    _files("feast/online.db", {"account", "person", "name"}, "rows deleted, facts replaced"),
-    _files("ledger/*.db", {"account", "person", "text"}, "see the tables of the database"),
+    _files("feast/online.db*", {"account", "person", "name"}, "rows deleted, facts replaced"),
+    _files("ledger/*.db*", {"account", "person", "text"}, "see the tables of the database"),
     _files("privacy/deletions.jsonl", {"person"}, "nothing: it names only who deleted"),
 )
 """Files with personal data, the narrower pattern first. All other files hold none."""

@@ -37,15 +37,19 @@ class Subject:
     value : str
         Its id, or the e-mail address of a person.
     names : tuple of str
-        Display names of an account, for texts.
+        Display names of an account or an owner. Those of an owner are replaced as whole values.
     pseudonym : str
         Random name that replaces it where a row is kept as evidence; not derived from the id.
+    searches_names : bool
+        Also search for the names within texts: for reports. A name can be a common word, so texts
+        of other accounts are not searched for it.
     """
 
     kind: SubjectKind
     value: str
     names: tuple[str, ...] = ()
     pseudonym: str = field(default_factory=lambda: f"forgotten-{secrets.token_hex(8)}")
+    searches_names: bool = False
 
     @property
     def row_keys(self) -> tuple[str, ...]:
@@ -55,7 +59,8 @@ class Subject:
     @cached_property
     def words(self) -> tuple[str, ...]:
         """Texts that are searched for within longer texts, the longest first."""
-        found = {w for w in (self.value, *self.names) if len(w) >= MIN_WORD}
+        names = self.names if self.searches_names else ()
+        found = {word for word in (self.value, *names) if len(word) >= MIN_WORD}
         return tuple(sorted(found, key=lambda word: (-len(word), word)))
 
     @cached_property
@@ -84,7 +89,7 @@ class Subject:
 
     def cleaned(self, text: str) -> str:
         """Return a value: the pseudonym in place of the id, JSON cleaned, mentions removed."""
-        if self.equals(text):
+        if self.equals(text) or (self.kind == "person" and text in self.names):
             return self.pseudonym
         if text[:1] in "{[" and text[-1:] in "}]":
             return self._cleaned_json(text)

@@ -92,7 +92,7 @@ def mark(data: Path) -> None:
             table.loc[own, column] = f"{TEXT}: please write to {MENTIONED}"
         if path.name == "crm_accounts.csv":
             table.loc[own, "AccountName"] = NAME
-            table["Phone"] = TEXT  # a column without a mapping
+            table.loc[own, "Phone"] = TEXT  # a column without a mapping
         if path.name == "owners.csv":
             table.loc[0, "name"] = OWNER
         table.to_csv(path, index=False)

@@ -30,7 +30,7 @@ def test_an_e_mail_address_is_compared_without_case():
 
 
 def test_objects_of_the_account_leave_lists_and_json_texts():
-    subject = Subject("account", "A-00194", ("Acme & Sons",), pseudonym="forgotten-1")
+    subject = Subject("account", "A-00194", ("Acme & Sons",), "forgotten-1", searches_names=True)
     value = {
         "top": [{"account_id": "A-00194", "p": 0.3}, {"account_id": "A-00195", "p": 0.2}],
         "note": "Acme & Sons left",
@@ -43,6 +43,14 @@ def test_objects_of_the_account_leave_lists_and_json_texts():
     assert subject.cleaned('{"parent":"A-00194","n":1}') == '{"n":1,"parent":"forgotten-1"}'
     assert subject.cleaned('{"b":1,"a":2}') == '{"b":1,"a":2}', "unchanged JSON keeps its bytes"
     assert subject.removed_from("<b>Acme &amp; Sons</b>") == "<b>[removed]</b>"
+
+
+def test_a_name_can_be_a_common_word_and_is_searched_for_in_reports_only():
+    subject = Subject("account", "A-00194", ("Growth",), "forgotten-1")
+    assert subject.cleaned("Growth") == "Growth", "a plan of another account"
+    assert subject.cleaned("Growth is slow") == "Growth is slow"
+    owner = Subject("person", "csm-1", ("Ada Lang",), "forgotten-2")
+    assert owner.cleaned('{"owner":"Ada Lang"}') == '{"owner":"forgotten-2"}'
 
 
 def test_two_pseudonyms_of_the_same_account_differ():
