@@ -12,12 +12,12 @@ from tests.serving.privacy.marked_company import QUICK, MarkedCompany, call, mar
 
 @pytest.fixture(scope="session")
 def marked(tmp_path_factory: pytest.TempPathFactory) -> MarkedCompany:
-    """300 simulated accounts: simulated, marked, and run from raw files to the report."""
+    """160 simulated accounts: simulated, marked, and run from raw files to the report."""
     root = tmp_path_factory.mktemp("marked")
-    bellwether.simulate(root / "data", accounts=300, months=24)
+    bellwether.simulate(root / "data", accounts=160, months=24)
     mark(root / "data")
     config = yaml.safe_load((SHIPPED / "simulated" / "company.yaml").read_text())
-    config |= {"grid": {"every": "month", "start_on": "2024-11-01"}, "training": QUICK}
+    config |= {"grid": {"every": "month", "start_on": "2025-07-01"}, "training": QUICK}
     (root / "company.yaml").write_text(yaml.safe_dump(config))
     company = MarkedCompany(root)
     code, printed = call("run", *company.options)

@@ -32,7 +32,7 @@ KIND_OF = {ACCOUNT: "account", PERSON: "person", NAME: "name", OWNER: "name", TE
 """Marker → kind of personal data it stands for."""
 
 QUICK = {
-    "folds": 3,
+    "folds": 2,
     "fold_days": 91,
     "model_seeds": 1,
     "bootstrap_draws": 100,
