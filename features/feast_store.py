@@ -58,6 +58,10 @@ CACHE_SECONDS = 60
 """Longest time Feast's own tools cache the registry: loads note their start and end there."""
 
 JOIN_KEY = "entity_id"
+
+KEY_VERSION = 3
+"""Feast's format of entity keys in the online store."""
+
 FOREVER = timedelta(days=36500)
 RETRY_AFTER_SECONDS = (0.01, 0.03, 0.1, 0.3)
 
@@ -169,7 +173,7 @@ class FeastStore:
             "registry": registry,
             "offline_store": {"type": "duckdb"},
             "online_store": online,
-            "entity_key_serialization_version": 3,
+            "entity_key_serialization_version": KEY_VERSION,
         }
 
     def write_config(self) -> None:
@@ -444,6 +448,90 @@ class FeastStore:
         except Exception as error:  # Feast raises whatever its store's driver raises
             raise _unavailable(view, error) from error
 
+    def forget(self, entity: str, *, is_trial: bool = False) -> int:
+        """Remove an entity from every view of the online store; return its values there.
+
+        Parameters
+        ----------
+        entity : str
+            The entity.
+        is_trial : bool
+            Only count.
+
+        Raises
+        ------
+        UnavailableError
+            The online store does not answer.
+        """
+        file = self._workspace.state.feast / ONLINE
+        with _telling("the online store"):
+            if self._workspace.places.redis_url:
+                return self._forget_in_redis(entity, is_trial=is_trial)
+            return _forget_in_file(file, self._stored_key(entity), is_trial=is_trial)
+
+    def _stored_key(self, entity: str) -> bytes:
+        _import_feast()
+        from feast.infra.key_encoding_utils import serialize_entity_key
+
+        found: bytes = serialize_entity_key(
+            _entity_key(entity), entity_key_serialization_version=KEY_VERSION
+        )
+        return found
+
+    def _forget_in_redis(self, entity: str, *, is_trial: bool) -> int:
+        _import_feast()
+        from feast.infra.online_stores.helpers import _redis_key
+
+        config = self._feast.config
+        client = self._provider.online_store._get_client(config.online_store)
+        key = _redis_key(
+            config.project, _entity_key(entity), entity_key_serialization_version=KEY_VERSION
+        )
+        n = int(client.hlen(key))
+        if n and not is_trial:
+            client.delete(key)
+        return n
+
+    def replace_facts(self, feature_hash: str, facts: Mapping[str, str], as_of: datetime) -> None:
+        """Replace the facts of some entities and drop their stored answers.
+
+        Parameters
+        ----------
+        feature_hash : str
+            Identity of the vectors' feature set; nothing happens where it was never declared.
+        facts : mapping of str to str
+            Entity to its facts as JSON, of entities the online store holds as of `as_of`.
+        as_of : datetime
+            The moment the vectors describe, UTC.
+
+        Raises
+        ------
+        UnavailableError
+            As `online`.
+        """
+        _import_feast()
+        from feast.errors import FeatureViewNotFoundException
+        from feast.protos.feast.types.Value_pb2 import Value
+
+        view = vector_view(feature_hash)
+        rows = [
+            (
+                _entity_key(entity),
+                {"facts": Value(string_val=text), "answer": Value(bytes_val=b"")},
+                as_of,
+                None,
+            )
+            for entity, text in facts.items()
+        ]
+        try:
+            self._provider.online_write_batch(self._feast.config, self._view(view), rows, None)
+        except FeatureViewNotFoundException:
+            return
+        except Exception as error:  # Feast raises whatever its store's driver raises
+            raise _unavailable(view, error) from error
+        if not self._workspace.places.redis_url:
+            _overwrite_free_space(self._workspace.state.feast / ONLINE)
+
     def _read(self, view: str, entities: Sequence[str]) -> list[_Found]:
         """Read from the online store's provider.
 
@@ -586,6 +674,34 @@ def _order(path: Path, pragma: str) -> None:
     """Have SQLite change how it keeps a file; when it is in use it stays as it is until later."""
     with suppress(sqlite3.OperationalError), closing(sqlite3.connect(path, timeout=5)) as database:
         database.execute(f"PRAGMA {pragma}")
+
+
+def _forget_in_file(path: Path, key: bytes, *, is_trial: bool) -> int:
+    """Remove an entity from every table of the embedded online store; return its rows."""
+    if not path.is_file():
+        return 0
+    n = 0
+    with closing(sqlite3.connect(path, timeout=30)) as database:
+        for (table,) in database.execute(
+            "SELECT m.name FROM sqlite_master AS m JOIN pragma_table_info(m.name) AS c "
+            "WHERE m.type = 'table' AND c.name = 'entity_key'"
+        ).fetchall():
+            quoted = '"' + table.replace('"', '""') + '"'
+            where = f"FROM {quoted} WHERE entity_key = ?"  # noqa: S608  a table name of Feast
+            n += database.execute(f"SELECT count(*) {where}", [key]).fetchone()[0]
+            if not is_trial:
+                database.execute(f"DELETE {where}", [key])
+        database.commit()
+    if n and not is_trial:
+        _overwrite_free_space(path)
+    return n
+
+
+def _overwrite_free_space(path: Path) -> None:
+    """Rewrite an SQLite file without the space of deleted rows, which holds their content."""
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(path, timeout=30)) as database:
+        database.execute("VACUUM")
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _is_registry(path: Path) -> bool:

@@ -23,6 +23,9 @@ from configs.runtime.hashing import canonical_json
 
 MANIFEST = "manifest.json"
 
+HAS_FORGOTTEN = "has_forgotten"
+"""Mark in the manifest of a training whose predictions hold an account under a random name."""
+
 _RANDOM = "?" * 8
 """Pattern of the suffix that `tempfile` appends to a name."""
 
@@ -108,6 +111,11 @@ class State:
     def reports(self) -> Path:
         """Reports as HTML, and their numbers as JSON."""
         return self.root / "reports"
+
+    @property
+    def privacy(self) -> Path:
+        """Keyed hashes of forgotten accounts and persons, and the record of deletions."""
+        return self.root / "privacy"
 
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:

@@ -365,6 +365,55 @@ class Retention(ConfigModel):
     )
 
 
+class FileRetention(ConfigModel):
+    """Days that files are kept; `null` keeps them for ever.
+
+    `bellwether tidy` and `bellwether refresh` remove older ones. The latest score run and report
+    always stay.
+    """
+
+    books_days: Annotated[int, Field(ge=100)] | None = Field(
+        730, description="score runs of all accounts; the pages compare runs of the last 12 weeks"
+    )
+    exports_days: Annotated[int, Field(ge=1)] | None = Field(
+        90, description="scores.csv of earlier score runs"
+    )
+    reports_days: Annotated[int, Field(ge=1)] | None = Field(730, description="reports")
+    quarantine_days: Annotated[int, Field(ge=1)] | None = Field(
+        90,
+        description="source values of quarantined rows since they were read; row numbers and "
+        "reasons stay",
+    )
+    raw_copies_days: Annotated[int, Field(ge=0)] | None = Field(
+        1, description="copies of raw files that an interrupted run left behind"
+    )
+
+
+Visibility = Literal["shown", "masked"]
+
+
+class PeopleVisibility(ConfigModel):
+    """Whether a role sees contacts, users and respondents of accounts, or only masked ids.
+
+    CSMs see their own accounts only, and managers those of their team.
+    """
+
+    csm: Visibility = "shown"
+    manager: Visibility = "shown"
+    leader: Visibility = "masked"
+    admin: Visibility = "masked"
+    systems: Visibility = Field("shown", description="callers with an API key")
+    exports: Visibility = Field(
+        "masked", description="scores.csv, scores.parquet, CRM exports and CSV versions of pages"
+    )
+
+
+class Privacy(ConfigModel):
+    """Personal data on pages, in API answers and in exports."""
+
+    people: PeopleVisibility = PeopleVisibility()
+
+
 class Limits(ConfigModel):
     """Rate limits. Each limit covers all workers of one machine together."""
 
@@ -423,6 +472,8 @@ class Company(ConfigModel):
     access: Access = Access()
     limits: Limits = Limits()
     ledger: Retention = Retention()
+    retention: FileRetention = FileRetention()
+    privacy: Privacy = Privacy()
     webhooks: dict[Name, Webhook] = Field(default_factory=dict)
     exclude_features: tuple[str, ...] = Field(
         (), description="features left out of training; shell patterns"
@@ -469,6 +520,8 @@ class Company(ConfigModel):
                 "access",
                 "limits",
                 "ledger",
+                "retention",
+                "privacy",
                 "webhooks",
             ),
             True,

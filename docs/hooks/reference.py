@@ -35,6 +35,8 @@ from serving.auth.permissions import SCOPES
 from serving.commands.app import app
 from serving.http.problems import TYPES
 from serving.http.prometheus import Metrics
+from serving.privacy.database_columns import ACTIONS, HOLDINGS
+from serving.privacy.inventory import FILES, KINDS, source_columns
 from training.checks.base import OUTCOMES, SECTIONS
 from training.checks.registry import as_dicts
 from training.model.reason_text import reason_catalogue
@@ -452,6 +454,44 @@ def example_page(name: str) -> str:
 
 EXAMPLES = ("simulated", "online_retail", "ravenstack", "telco")
 
+
+def personal_data_page() -> str:
+    """Return where personal data lies: source columns, files, SQL tables."""
+    columns = table(
+        ("table", "column", "kind"),
+        ((code(name), code(column), KINDS[kind]) for name, column, kind in source_columns()),
+    )
+    files = table(
+        ("files below the state directory", "hold", "`bellwether forget`"),
+        (
+            (
+                code(item.pattern),
+                ", ".join(KINDS[kind] for kind in sorted(item.kinds)),
+                item.on_forget,
+            )
+            for item in FILES
+        ),
+    )
+    sql = table(
+        ("table", "columns", "rows of an account", "reason"),
+        (
+            (
+                code(item.table.name),
+                ", ".join(f"{code(name)} ({KINDS[kind]})" for name, kind in item.columns.items()),
+                ACTIONS[item.of_account],
+                item.why,
+            )
+            for item in HOLDINGS
+        ),
+    )
+    return (
+        "# Personal data\n\nWhere personal data lies, and what `bellwether forget` does there. "
+        "[Personal data](../concepts/privacy.md) explains it.\n\n"
+        f"## Source tables\n\n{columns}\n## Files\n\n{files}\n"
+        f"## Tables of the ledger\n\n{sql}"
+    )
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     **{f"examples/{name}.md": partial(example_page, name) for name in EXAMPLES},
     "reference/cli.md": cli_page,
@@ -464,6 +504,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reference/data-quality.md": quality_page,
     "reference/source-tables.md": source_tables_page,
     "reference/features.md": features_page,
+    "reference/personal-data.md": personal_data_page,
 }
 """Generated pages by their path in the site."""
 

@@ -95,6 +95,11 @@ CODES: dict[str, Code] = {
         "warning",
         "check that products have the same names in all tables; usage of a trial is normal",
     ),
+    "forgotten": Code(
+        "rows of accounts or persons on the forget list",
+        "info",
+        "nothing; remove them from the exports as well (docs/concepts/privacy.md)",
+    ),
     "left_out": Code(
         "rows that the mapping leaves out",
         "info",

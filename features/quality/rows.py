@@ -23,6 +23,7 @@ SET_ASIDE = {
     "delivered_again": "delivered_again",
     "rolled_up": "rolled_up",
     "left_out": "left_out",
+    "forgotten": "forgotten",
     "in_another_source": "in_another_source",
 }
 """Reason in the quarantine → issue."""

@@ -7,7 +7,7 @@ next to the canonical accounts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import duckdb
@@ -17,7 +17,7 @@ from configs.schema.source_mapping import AccountLink
 from features.sources.files.sql import ROW, columns_of, ident, literal, text_list
 
 KEYS = "keys.parquet"
-"""Every column of the accounts' source as text, with the account id (``ACCOUNT``)."""
+"""The accounts' source columns that tables are linked by, as text, with the id (``ACCOUNT``)."""
 
 PARENTS = "parents.parquet"
 """Topmost parent of every account that is rolled up: account_id, top."""
@@ -64,9 +64,16 @@ def normalised(text: str, by: str) -> str:
 
 
 def write_keys(
-    connection: duckdb.DuckDBPyConnection, relation: str, columns: tuple[str, ...], folder: Path
+    connection: duckdb.DuckDBPyConnection,
+    relation: str,
+    columns: tuple[str, ...],
+    linked: Collection[str],
+    folder: Path,
 ) -> None:
-    """Write the source columns of every readable account next to the canonical accounts.
+    """Write the source columns that tables are linked by next to the canonical accounts.
+
+    All other columns are present and empty: the raw source may hold personal data that is not
+    needed.
 
     Parameters
     ----------
@@ -76,10 +83,17 @@ def write_keys(
         SQL name of the source rows.
     columns : tuple of str
         Columns of the source.
+    linked : collection of str
+        Columns named by ``matches`` of a link; case does not count.
     folder : Path
         Folder of the canonical accounts.
     """
-    texts = ", ".join(f"CAST(source.{ident(n)} AS VARCHAR) AS {ident(n)}" for n in columns)
+    wanted = {name.strip().lower() for name in linked}
+    texts = ", ".join(
+        f"{f'CAST(source.{ident(n)} AS VARCHAR)' if n.lower() in wanted else 'NULL::VARCHAR'} "
+        f"AS {ident(n)}"
+        for n in columns
+    )
     connection.execute(
         f"COPY (SELECT staged.account_id AS {ACCOUNT}, {texts} FROM {relation} AS source "
         f"JOIN staged USING ({ROW}) WHERE len(reasons) = 0) TO {literal(folder / KEYS)} "

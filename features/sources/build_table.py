@@ -5,6 +5,7 @@ All steps are SQL inside DuckDB and run out of core.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import duckdb
@@ -15,6 +16,8 @@ from features.sources.demo_accounts import REASON as TEST_ACCOUNT
 from features.sources.demo_accounts import known_accounts, mark_test_accounts
 from features.sources.files.readers import RawInput
 from features.sources.files.sql import ROW, duckdb_errors, ident, literal, one_row
+from features.sources.forget_list import REASON as FORGOTTEN
+from features.sources.forget_list import ForgetList, copied, forgotten_cells, mark_forgotten
 from features.sources.manifest import Basis, BuiltTable, Profile, RowCounts
 from features.sources.mapping import KNOWN_AT, Mapped
 from features.sources.parent_accounts import mark_children, rolled_up, write_tops
@@ -54,6 +57,8 @@ def build_source_table(
     inputs: list[RawInput],
     accounts: Path | None,
     folder: Path,
+    listed: ForgetList | None = None,
+    link_columns: Collection[str] = (),
 ) -> BuiltTable:
     """Write one canonical table into `folder` and return the row facts of its manifest.
 
@@ -69,6 +74,10 @@ def build_source_table(
         The canonical accounts; None for the accounts table itself.
     folder : Path
         Receives ``data.parquet`` and ``quarantine.parquet``.
+    listed : ForgetList, optional
+        Accounts and persons to keep out.
+    link_columns : collection of str
+        Columns of the accounts' source that other tables are linked by.
 
     Returns
     -------
@@ -76,6 +85,7 @@ def build_source_table(
         Counts (``rows_read`` = ``rows`` + ``rows_quarantined`` + ``rows_duplicate``), reasons,
         columns and formats.
     """
+    listed = listed or ForgetList()
     with duckdb_errors(mapped.place):
         spec = mapped.spec
         mapped = with_formats(connection, mapped, spec)
@@ -88,6 +98,7 @@ def build_source_table(
             leaves_out=mapped.left_out is not None,
         )
         _stage(connection, mapped, spec, profile, rules, accounts)
+        mark_forgotten(connection, mapped, spec, listed)
         _mark_copies(connection, mapped, profile)
         _mark_superseded(connection, spec, history=mapped.mapping.history)
         if EVENT_ID in mapped.expressions:
@@ -97,8 +108,8 @@ def build_source_table(
             write_tops(connection, folder)
         if accounts is None:
             mark_test_accounts(connection, mapped, folder)
-            write_keys(connection, mapped.relation, mapped.source_columns, folder)
-        counts = _write(connection, mapped, spec, inputs, folder)
+            write_keys(connection, mapped.relation, mapped.source_columns, link_columns, folder)
+        counts = _write(connection, mapped, spec, inputs, folder, listed)
         rejected = describe_quarantine(connection, mapped, counts["quarantined"], accounts)
         _check_counts(mapped, counts, inputs, rejected)
         repeated = repeated_ids(connection, mapped, spec)
@@ -293,6 +304,7 @@ def _write(
     spec: SourceTable,
     inputs: list[RawInput],
     folder: Path,
+    listed: ForgetList,
 ) -> RowCounts:
     # The event id only identifies repeated deliveries and is not written.
     names = [name for name in mapped.expressions if name != EVENT_ID]
@@ -312,18 +324,33 @@ def _write(
         f"SELECT {ROW}, reasons FROM staged ANTI JOIN copies USING ({ROW}) WHERE len(reasons) > 0 "
         f"UNION ALL SELECT {ROW}, [reason] FROM superseded"
     )
-    _write_quarantine(connection, mapped, inputs, folder)
+    _write_quarantine(connection, mapped, inputs, folder, listed)
     return _counts(connection, mapped, spec, inputs, kept)
 
 
 def _write_quarantine(
-    connection: duckdb.DuckDBPyConnection, mapped: Mapped, inputs: list[RawInput], folder: Path
+    connection: duckdb.DuckDBPyConnection,
+    mapped: Mapped,
+    inputs: list[RawInput],
+    folder: Path,
+    listed: ForgetList,
 ) -> None:
-    """Write the rows set aside: row number, reasons and every source value as text."""
-    values = ", ".join(f"CAST({ident(n)} AS VARCHAR) AS {ident(n)}" for n in mapped.source_columns)
+    """Write the rows set aside: row number, reasons and every source value as text.
+
+    Of forgotten rows only number and reason are kept.
+    """
+    columns = mapped.source_columns
+    rows = f"{mapped.relation} SEMI JOIN aside USING ({ROW})"
+    removed = forgotten_cells(connection, rows, columns, listed)
+    is_forgotten = f"list_contains(reasons, {literal(FORGOTTEN)})"
+    values = ", ".join(
+        f"CASE WHEN NOT {is_forgotten} THEN {copied(n, removed)} END AS {ident(n)}" for n in columns
+    )
+    # A malformed line cannot be searched for single values, so its text is not kept.
+    line = "text" if not listed else "NULL::VARCHAR"
     lines = "".join(
         f" UNION ALL BY NAME SELECT line AS quarantine_row, "
-        f"['malformed_line'] AS quarantine_reasons, text AS quarantine_line FROM {item.rejects}"
+        f"['malformed_line'] AS quarantine_reasons, {line} AS quarantine_line FROM {item.rejects}"
         for item in inputs
     )
     connection.execute(
@@ -384,7 +411,9 @@ def _check_counts(
             where=mapped.place,
             fix="please report this as a bug",
         )
-    on_purpose = sum(counts["quarantined"].get(code, 0) for code in (TEST_ACCOUNT, LEFT_OUT))
+    on_purpose = sum(
+        counts["quarantined"].get(code, 0) for code in (TEST_ACCOUNT, LEFT_OUT, FORGOTTEN)
+    )
     if counts["rows_read"] and not counts["rows"] and on_purpose < counts["rows_read"]:
         reasons = ", ".join(f"{code} {count}" for code, count in counts["quarantined"].items())
         raise SourceError(

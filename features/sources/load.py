@@ -25,6 +25,7 @@ from configs.runtime.state_directory import (
     work_folder,
     write_json_atomically,
 )
+from configs.schema.company import Company
 from configs.schema.source_mapping import TableMapping
 from configs.schema.workspace import Workspace
 from features.sources import (
@@ -37,6 +38,7 @@ from features.sources import (
 from features.sources.files import sql_row_trace
 from features.sources.files.readers import RawInput, fingerprint, open_input, paths_of
 from features.sources.files.sql import open_duckdb
+from features.sources.forget_list import read_forget_list
 from features.sources.loaded_tables import Loaded, read_loaded, read_manifests
 from features.sources.manifest import Fingerprint, InputFacts, TableFacts, TableManifest
 from features.sources.mapping import (
@@ -128,10 +130,13 @@ def _identities(
 ) -> dict[str, str]:
     """Return the identity of each table; all others also depend on the accounts table."""
     code = code_digest(__name__)
+    listed = read_forget_list(workspace.state).identity
     own = {
         name: digest(
             code,
             name,
+            listed,
+            _link_columns(workspace.company) if name == "accounts" else (),
             [
                 part.model_dump(mode="json", by_alias=True)
                 for part in mappings_of(workspace.company, name)
@@ -148,6 +153,12 @@ def _identities(
         else digest(identity, own["accounts"])
         for name, identity in own.items()
     }
+
+
+def _link_columns(company: Company) -> tuple[str, ...]:
+    """Return the columns of the accounts' source that other tables are linked by."""
+    parts = (part for name in check_tables(company) for part in mappings_of(company, name))
+    return tuple(sorted({link.matches for part in parts for link in part.account}))
 
 
 def _is_unfolded(parts: Iterable[TableMapping]) -> bool:
@@ -177,7 +188,7 @@ def _build(
 ) -> None:
     wanted = dict.fromkeys(i for name in names for i in inputs_of(workspace.company, name))
     files = [path for name in wanted for path in paths_of(workspace, name)]
-    with _work_connection(workspace.state.sources, files) as connection:
+    with work_connection(workspace.state.sources, files) as connection:
         opened: dict[str, RawInput] = {}
         mistakes: list[BellwetherError] = []
         for name in names:
@@ -223,7 +234,7 @@ def _build_one(
             place.mkdir(exist_ok=True)
             own = {i: used[i] for i in part_inputs(workspace.company, name, mapping)}
             mapped = map_table(connection, name, mapping, own, accounts)
-            facts.append(_build_part(connection, mapped, own, accounts, place, now))
+            facts.append(_build_part(connection, workspace, mapped, own, accounts, place, now))
         merged = facts[0]
         if not alone:
             labels = [", ".join(part_inputs(workspace.company, name, part)) for part in parts]
@@ -240,6 +251,7 @@ def _build_one(
 
 def _build_part(
     connection: duckdb.DuckDBPyConnection,
+    workspace: Workspace,
     mapped: Mapped,
     used: dict[str, RawInput],
     accounts: Path | None,
@@ -248,7 +260,13 @@ def _build_part(
 ) -> TableFacts:
     """Build one source of a table; overwritten terms and billing rows become terms."""
     built = build_table.build_source_table(
-        connection, mapped, list(used.values()), accounts, folder
+        connection,
+        mapped,
+        list(used.values()),
+        accounts,
+        folder,
+        read_forget_list(workspace.state),
+        _link_columns(workspace.company),
     )
     facts: TableFacts = {"unfolded": {}, **_reading_facts(connection, mapped, used), **built}
     if mapped.table != "subscriptions":
@@ -294,7 +312,7 @@ def _summary(name: str, manifest: TableManifest) -> str:
 
 
 @contextmanager
-def _work_connection(sources: Path, files: list[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
+def work_connection(sources: Path, files: list[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a DuckDB on disk, so large inputs need no memory.
 
     It runs configured SQL and has access to the input files and the results only.

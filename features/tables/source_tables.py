@@ -19,6 +19,9 @@ from typing import Literal
 
 Kind = Literal["id", "text", "instant", "day", "number", "count", "flag"]
 
+Personal = Literal["", "account", "person", "name", "text"]
+"""Personal data of a column: none, an account id, a person's id, a name, or free text."""
+
 ROW = "row"
 """Visible with the row, from the row's ``known_at``."""
 
@@ -47,6 +50,8 @@ class SourceColumn:
         Inclusive bounds; a row outside is quarantined.
     values : tuple of str
         Allowed values when not empty; others are quarantined.
+    personal : Personal
+        Personal data that the column may hold.
     """
 
     kind: Kind
@@ -56,6 +61,7 @@ class SourceColumn:
     low: float | None = None
     high: float | None = None
     values: tuple[str, ...] = ()
+    personal: Personal = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class SourceTable:
 
 
 def _account() -> SourceColumn:
-    return SourceColumn("id", "the account", required=True)
+    return SourceColumn("id", "the account", required=True, personal="account")
 
 
 def _sentiment() -> SourceColumn:
@@ -111,13 +117,15 @@ TABLES: dict[str, SourceTable] = {
         {
             "account_id": _account(),
             "created_at": SourceColumn("instant", "start of the account", required=True),
-            "name": SourceColumn("text", "display name"),
+            "name": SourceColumn("text", "display name", personal="name"),
             "segment": SourceColumn("text", "size class or tier", visible_from=VERSIONS),
             "plan": SourceColumn("text", "plan", visible_from=VERSIONS),
             "industry": SourceColumn("text", "industry", visible_from=VERSIONS),
             "region": SourceColumn("text", "region", visible_from=VERSIONS),
-            "parent_account_id": SourceColumn("id", "the parent account", visible_from=VERSIONS),
-            "owner_id": SourceColumn("id", "the CSM", visible_from=VERSIONS),
+            "parent_account_id": SourceColumn(
+                "id", "the parent account", visible_from=VERSIONS, personal="account"
+            ),
+            "owner_id": SourceColumn("id", "the CSM", visible_from=VERSIONS, personal="person"),
             "is_test": SourceColumn(
                 "flag",
                 "a test or demo account: set aside when loading, with its rows in every table",
@@ -172,7 +180,7 @@ TABLES: dict[str, SourceTable] = {
         "occurred_at",
         {
             "account_id": _account(),
-            "user_id": SourceColumn("id", "the user"),
+            "user_id": SourceColumn("id", "the user", personal="person"),
             "occurred_at": SourceColumn("instant", "time of the event", required=True),
             "product": SourceColumn("text", "product"),
             "feature": SourceColumn("text", "product feature"),
@@ -215,7 +223,7 @@ TABLES: dict[str, SourceTable] = {
             "reopened": SourceColumn(
                 "flag", "opened again after resolution", visible_from="resolved_at"
             ),
-            "text": SourceColumn("text", "first message"),
+            "text": SourceColumn("text", "first message", personal="text"),
             "sentiment": _sentiment(),
         },
         activity=True,
@@ -227,7 +235,7 @@ TABLES: dict[str, SourceTable] = {
         "responded_at",
         {
             "account_id": _account(),
-            "respondent_id": SourceColumn("id", "the respondent"),
+            "respondent_id": SourceColumn("id", "the respondent", personal="person"),
             "responded_at": SourceColumn("instant", "time of the response", required=True),
             "kind": SourceColumn(
                 "text", "kind of survey", required=True, values=("nps", "csat", "ces")
@@ -235,7 +243,7 @@ TABLES: dict[str, SourceTable] = {
             "score": SourceColumn(
                 "number", "nps 0 to 10, csat 1 to 5, ces 1 to 7 (7: easiest)", required=True, low=0
             ),
-            "comment": SourceColumn("text", "free text"),
+            "comment": SourceColumn("text", "free text", personal="text"),
             "sentiment": _sentiment(),
             "event_id": _event(),
         },
@@ -246,7 +254,7 @@ TABLES: dict[str, SourceTable] = {
         "created_at",
         {
             "account_id": _account(),
-            "contact_id": SourceColumn("id", "the person", required=True),
+            "contact_id": SourceColumn("id", "the person", required=True, personal="person"),
             "created_at": SourceColumn("instant", "first known", required=True),
             "role": SourceColumn("text", "role", visible_from=VERSIONS),
             "is_champion": SourceColumn("flag", "our advocate there", visible_from=VERSIONS),
@@ -306,7 +314,7 @@ TABLES: dict[str, SourceTable] = {
             "kind": SourceColumn("text", "call, email, meeting, review, training, play"),
             "initiated_by": SourceColumn("text", "initiator", values=("account", "us")),
             "play": SourceColumn("text", "the play, when it is one"),
-            "text": SourceColumn("text", "note"),
+            "text": SourceColumn("text", "note", personal="text"),
             "sentiment": _sentiment(),
             "event_id": _event(),
         },
@@ -349,7 +357,7 @@ TABLES: dict[str, SourceTable] = {
                 required=True,
                 values=("churn", "contraction", "expansion"),
             ),
-            "reason": SourceColumn("text", "stated reason"),
+            "reason": SourceColumn("text", "stated reason", personal="text"),
             "event_id": _event(),
         },
     ),
@@ -372,11 +380,11 @@ TABLES: dict[str, SourceTable] = {
         ("owner_id",),
         "created_at",
         {
-            "owner_id": SourceColumn("id", "the CSM", required=True),
+            "owner_id": SourceColumn("id", "the CSM", required=True, personal="person"),
             "created_at": SourceColumn("instant", "start"),
-            "name": SourceColumn("text", "name"),
+            "name": SourceColumn("text", "name", personal="name"),
             "team": SourceColumn("text", "team"),
-            "manager_id": SourceColumn("id", "manager"),
+            "manager_id": SourceColumn("id", "manager", personal="person"),
             "capacity": SourceColumn(
                 "number", "accounts the CSM can take on in a week; 0.5: one in two weeks", low=0
             ),

@@ -14,6 +14,7 @@ from serving.api.request_bodies import read_body
 from serving.api.requests import json_answer
 from serving.api.schemas.jobs import JobAnswer, JobList, JobRequest
 from serving.api.scores_list import visible_scores
+from serving.auth.people_visibility import sees_people
 from serving.auth.permissions import ADMIN, SCORE, caller_of
 from serving.http.problems import ProblemError
 from serving.http.score_text import to_second
@@ -71,6 +72,7 @@ async def create_job(
         idempotency_key,
         caller.owners(live.managers),
         datetime.now(UTC),
+        sees_people=sees_people(live.workspace.company, caller),
     )
     answer = json_answer(_job_answer(job))
     answer.status_code = 202

@@ -23,10 +23,12 @@ from serving.api.request_bodies import invalid, json_of
 from serving.api.requests import NO_STORE, GetMetrics, json_response
 from serving.api.schemas.base import MAX_BATCH, MAX_ID_LENGTH
 from serving.api.schemas.scores import BatchAnswer, BatchRequest
-from serving.auth.permissions import SCORE, caller_of
+from serving.auth.people_visibility import sees_people
+from serving.auth.permissions import SCORE, Caller, caller_of
 from serving.http.problems import OF_STATUS, ProblemError, item_problem
 from serving.http.score_text import INVALID, UNKNOWN
 from serving.online.current_state import GetLive
+from serving.online.masked_answers import masked_batch
 from serving.online.score_request import EncodedAnswer, ScoredBatch
 from serving.online.server_state import ServerState
 from serving.scoring.answer import Answer
@@ -76,8 +78,7 @@ def scores(get_live: GetLive, get_metrics: GetMetrics) -> APIRouter:
         """Return one answer per account in the order asked; a bad one never fails the others."""
         asked = parse_batch(request.headers.get("content-type", ""), await request.body())
         live = get_live(request)
-        owners = caller_of(request).owners(live.managers)
-        work = partial(_batch, live, asked, request.state.request_id, owners)
+        work = partial(_batch, live, asked, request.state.request_id, caller_of(request))
         loop = asyncio.get_running_loop()
         body, counts, committed = await loop.run_in_executor(live.batches, work)
         get_metrics(request).count_accounts(counts)
@@ -105,14 +106,15 @@ async def answered(live: ServerState, account_id: str, request: Request) -> Scor
     )
     scored = await asyncio.get_running_loop().run_in_executor(live.singles, work)
     await _commits(committed)
-    return scored
+    shown = sees_people(live.workspace.company, caller_of(request))
+    return scored if shown else masked_batch(scored)
 
 
 def _batch(
     live: ServerState,
     asked: Sequence[Any],
     request_id: str,
-    owners: frozenset[str] | None,
+    caller: Caller,
 ) -> tuple[bytes, dict[str, int], list[Future[int]]]:
     """Score a batch; return the answer, accounts by status, and when it may be given out.
 
@@ -124,9 +126,11 @@ def _batch(
         valid,
         request_id=request_id,
         channel="batch",
-        owners=owners,
+        owners=caller.owners(live.managers),
         keep=lambda rows: committed.append(live.ledger.submit(rows)),
     )
+    if not sees_people(live.workspace.company, caller):
+        scored = masked_batch(scored)
     results = batch_results(asked, scored.given)
     counts = dict(Counter(item.status for item in results))
     body = orjson.dumps(

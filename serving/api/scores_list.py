@@ -11,10 +11,12 @@ from serving.api.openapi import guarded, problems
 from serving.api.requests import json_answer
 from serving.api.schemas.base import MAX_BATCH
 from serving.api.schemas.scores import ScoresPage
+from serving.auth.people_visibility import sees_people
 from serving.auth.permissions import READ, caller_of
 from serving.batch.filters import CURSOR, Chosen, decode_cursor, encode_cursor, page_of, positions
 from serving.http.problems import ProblemError
 from serving.online.current_state import Live
+from serving.online.masked_answers import masked_book
 from serving.online.server_state import CurrentBook, ServerState
 
 router = APIRouter(prefix="/v1", tags=["scores"])
@@ -69,4 +71,6 @@ def visible_scores(live: ServerState, request: Request) -> CurrentBook:
     """
     if live.book is None:
         raise ProblemError("not-ready", "no scores are published yet; run `bellwether score`")
-    return live.book.seen_by(caller_of(request).owners(live.managers))
+    caller = caller_of(request)
+    book = live.book.seen_by(caller.owners(live.managers))
+    return book if sees_people(live.workspace.company, caller) else masked_book(book)

@@ -35,6 +35,7 @@ from features.snapshots.statuses import NOT_CUSTOMERS
 from serving.batch.band_medians import ALL_ACCOUNTS, LEVELS, band_medians
 from serving.batch.book_changes import ScoredAccount, changes_of_book
 from serving.batch.stored_answers import AnswerPublisher
+from serving.http.personal_data import mask_contact
 from serving.http.score_text import asks_renewal, notice_words, to_second, window
 from serving.integrations.webhooks import announce
 from serving.ledger.ledger import Ledger
@@ -172,12 +173,13 @@ def score_book(
             model.bundle.warm()
     progress(f"scoring {len(vectors.entity_ids):,} accounts as of {vectors.as_of:%Y-%m-%d}")
     ranks = _ranks(scorer, vectors)
+    shows_people = workspace.company.privacy.people.exports == "shown"
     flat: list[ExportRow] = []
     kept: dict[str, list[RecordedScore]] = {model.target: [] for model in scorer.models}
     ranked = scorer.with_ranks(ranks)
     stored = AnswerPublisher(FeastStore(workspace), ranked, now, progress)
     for answers, rows in _answers(ranked, vectors, now):
-        flat += [flat_row(answer) for answer in answers]
+        flat += [_export_row(answer, shows_people=shows_people) for answer in answers]
         for answer in answers:
             for target, part in answer.get("scores", {}).items():
                 kept[target].append(_recorded(answer, part))
@@ -408,6 +410,14 @@ def _answers(
             rows.as_of[part],
         )
         yield scorer.score(vectors.entity_ids[part], chunk, now), chunk
+
+
+def _export_row(answer: Answer, *, shows_people: bool) -> ExportRow:
+    """Return the canonical row of an answer, without ids of persons unless exports show them."""
+    row = flat_row(answer)
+    if not shows_people:
+        row["expansion_contact"] = mask_contact(row["expansion_contact"])
+    return row
 
 
 def _recorded(answer: Answer, part: Score) -> RecordedScore:

@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from serving.http.personal_data import mask_e_mails
+
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@/\s]+@|(password=)[^,\s]+", re.IGNORECASE)
 
 FIELDS = ("request_id", "method", "route", "status", "seconds")
@@ -21,7 +23,7 @@ class JsonLines(logging.Formatter):
     """Formatter of log records as JSON lines."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; passwords in addresses are masked.
+        """Return the line; passwords in addresses and e-mail addresses are masked.
 
         >>> record = logging.LogRecord("x", 30, "", 0, "lost %s", ("redis://me:secret@h",), None)
         >>> orjson.loads(JsonLines().format(record))["message"]
@@ -37,7 +39,7 @@ class JsonLines(logging.Formatter):
         line |= {name: given[name] for name in FIELDS if name in given}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return without_passwords(orjson.dumps(line, default=str).decode())
+        return mask_e_mails(without_passwords(orjson.dumps(line, default=str).decode()))
 
 
 def without_passwords(text: str) -> str:

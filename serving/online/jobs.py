@@ -31,6 +31,7 @@ from configs.runtime.tables import JOB_TABLES, jobs_table
 from configs.runtime.work_queue import Claim, LostClaimError, WorkQueue
 from configs.schema.workspace import Workspace
 from serving.http.problems import ProblemError
+from serving.online.masked_answers import masked_answers
 from serving.scoring.export_columns import SCHEMA, ExportRow
 from serving.scoring.export_rows import csv_lines, flat_row
 
@@ -119,8 +120,12 @@ class Jobs:
         key: str,
         owners: frozenset[str] | None,
         now: datetime,
+        *,
+        sees_people: bool = True,
     ) -> Job:
         """Queue a job; the same Idempotency-Key of the same caller gives the same job.
+
+        Without `sees_people` the results have the ids of persons masked.
 
         Raises
         ------
@@ -142,7 +147,8 @@ class Jobs:
         folder = self.folder / job_id
         folder.mkdir(parents=True, exist_ok=True)
         seen = sorted(owners) if owners is not None else None
-        _write(folder / "asked.json", orjson.dumps({"account_ids": account_ids, "owners": seen}))
+        wanted = {"account_ids": account_ids, "owners": seen, "sees_people": sees_people}
+        _write(folder / "asked.json", orjson.dumps(wanted))
         job = Job(job_id, caller[:200], sha, QUEUED, len(account_ids), 0, None, now, None, None)
         record = {name: getattr(job, name) for name in _NAMES}
         record |= {"company": self.company, "due_at": now}
@@ -214,8 +220,10 @@ class Jobs:
                 for other in folder.glob("*/"):
                     shutil.rmtree(other)
                 (folder / release_id).mkdir()
-            if self._score(live, claim, asked["account_ids"], owners, folder / release_id):
-                _collect(folder, folder / release_id)
+            shown = asked.get("sees_people", True)  # absent in jobs of an earlier version
+            parts = folder / release_id
+            if self._score(live, claim, asked["account_ids"], owners, parts, sees_people=shown):
+                _collect(folder, parts)
                 self._finish(claim, DONE, None)
                 return
         self._finish(claim, FAILED, "other releases were published again and again meanwhile")
@@ -227,6 +235,8 @@ class Jobs:
         account_ids: list[str],
         owners: frozenset[str] | None,
         parts: Path,
+        *,
+        sees_people: bool,
     ) -> bool:
         """Score what is not scored yet; False when another release answers by now."""
         for start in range(0, len(account_ids), CHUNK):
@@ -237,7 +247,8 @@ class Jobs:
                 if scored.release_id != parts.name:
                     return False
                 live.ledger.append([*scored.rows, *scored.shadow])
-                _write(path, b"".join(item.body + b"\n" for item in scored.given))
+                given = scored.given if sees_people else masked_answers(scored.given)
+                _write(path, b"".join(item.body + b"\n" for item in given))
             n_done = start + len(chunk)
             self.queue.extend(claim, datetime.now(UTC), n_done=n_done, release_id=parts.name)
         return True

@@ -17,8 +17,15 @@ from serving.http.score_text import UNKNOWN, VERDICT_WORDS, rounded_to_sum
 from serving.online.current_state import Live
 from serving.online.score_request import ScoredBatch
 from serving.online.server_state import ServerState
-from serving.pages.account_context import Context
-from serving.pages.common import PageRouter, as_csv, common, csv_of, visible_owners
+from serving.pages.account_context import Context, Reader
+from serving.pages.common import (
+    PageRouter,
+    as_csv,
+    common,
+    csv_of,
+    shows_people,
+    visible_owners,
+)
 from serving.pages.templating import page
 from serving.scoring.answer import Answer, Score
 from serving.scoring.export_rows import first_per_outcome
@@ -129,9 +136,12 @@ def account_router(answered: Answered) -> PageRouter:
         scored = await scored_account(account_id, request, live)
         answer, loop = scored.answers[0], asyncio.get_running_loop()
         changes = await loop.run_in_executor(live.singles, live.changes, scored.rows)
-        sees_all = visible_owners(live, request) is None
-        who = caller_of(request).name
-        work = partial(context.account_context, answer, live, who, sees_all=sees_all)
+        reader = Reader(
+            caller_of(request).name,
+            sees_all=visible_owners(live, request) is None,
+            sees_people=shows_people(live, request),
+        )
+        work = partial(context.account_context, answer, live, reader)
         aside = await loop.run_in_executor(live.singles, work)
         return page("account.html", **common(live, ""), **view(answer, changes), around=aside)
 

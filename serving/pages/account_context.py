@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import partial
 from typing import Annotated, TypedDict, TypeVar
@@ -23,6 +23,7 @@ from configs.schema.plays import Plays, load_plays
 from configs.schema.workspace import Workspace
 from serving.batch.band_medians import ALL_ACCOUNTS, BandMedians, levels_of
 from serving.batch.score_book import ScoreRun, read_table
+from serving.http.personal_data import mask_person, mask_text
 from serving.ledger.score_changes import asked_of
 from serving.online.current_state import Live
 from serving.online.server_state import CurrentBook, ServerState
@@ -33,7 +34,7 @@ from serving.pages.whats_new import MOST, Update, news
 from serving.scoring.answer import Answer
 from serving.scoring.export_rows import first_per_outcome, flat_row
 from serving.scoring.playbooks import Suggestion, has_conflict, suggest
-from serving.workflow.driver_evidence import DriverEvidence, Listing, Weeks
+from serving.workflow.driver_evidence import PEOPLE, DriverEvidence, Listing, Weeks
 from serving.workflow.risk_cases import MOVES, STAGE_WORDS, Event, Risk, Stage, lives, tried
 from serving.workflow.risk_store import RiskStore, new_event_id
 from serving.workflow.similar_accounts import PastCase, SimilarAccounts
@@ -91,6 +92,26 @@ class BookSide(TypedDict):
     n_escalated: int
 
 
+@dataclass(frozen=True)
+class Reader:
+    """Reader of an account page.
+
+    Attributes
+    ----------
+    who : str
+        Name of the reader.
+    sees_all : bool
+        Whether the reader may see every account; others see the number of similar accounts but not
+        their names.
+    sees_people : bool
+        Whether ids of persons and texts about them are shown as they are, not masked.
+    """
+
+    who: str
+    sees_all: bool = True
+    sees_people: bool = True
+
+
 class AccountContext:
     """Reads the context of accounts; files and databases are opened on first use.
 
@@ -127,9 +148,7 @@ class AccountContext:
                 self._risks = RiskStore.open(self._workspace, plays)
             return self._risks
 
-    def account_context(
-        self, answer: Answer, live: ServerState, who: str, *, sees_all: bool = True
-    ) -> Side:
+    def account_context(self, answer: Answer, live: ServerState, reader: Reader) -> Side:
         """Return the context of an account.
 
         Parameters
@@ -138,20 +157,21 @@ class AccountContext:
             Answer of the scorer.
         live : ServerState
             The server state.
-        who : str
-            Name of the reader.
-        sees_all : bool
-            Whether the reader may see every account; others see the number of similar accounts but
-            not their names.
+        reader : Reader
+            The reader.
         """
         return {
-            "listings": self._try("evidence", lambda: self._listings(answer)),
+            "listings": self._try("evidence", lambda: self._listings(answer, reader)),
             "weeks": self._try("evidence", lambda: self._weeks(answer)),
-            "precedents": self._try("similar accounts", lambda: self._similar(answer, sees_all)),
+            "precedents": self._try(
+                "similar accounts", lambda: self._similar(answer, reader.sees_all)
+            ),
             "history": self._try("history", lambda: self._history(answer, live)),
             "levels": self._try("band medians", lambda: self._levels(answer, live)),
-            "case": self._try("risks", lambda: self._risk_panel(answer, live.clock())),
-            "said": self._try("feedback", lambda: live.intake.said(answer["account_id"], who)),
+            "case": self._try("risks", lambda: self._risk_panel(answer, live.clock(), reader)),
+            "said": self._try(
+                "feedback", lambda: live.intake.said(answer["account_id"], reader.who)
+            ),
             "stage_words": STAGE_WORDS,
         }
 
@@ -215,14 +235,15 @@ class AccountContext:
                 self._evidence = DriverEvidence(self._workspace.state)
             return self._evidence
 
-    def _listings(self, answer: Answer) -> list[Listing]:
+    def _listings(self, answer: Answer, reader: Reader) -> list[Listing]:
         risk = first_per_outcome(answer).get("churn")
         as_of = answer.get("as_of")
         if risk is None or as_of is None:
             return []
         reasons = (*risk["raises"], *risk["lowers"])
         themes = [reason["theme"] for reason in reasons]
-        return self._reader().listings(answer["account_id"], _day(as_of), themes)
+        found = self._reader().listings(answer["account_id"], _day(as_of), themes)
+        return found if reader.sees_people else [_without_people(listing) for listing in found]
 
     def _weeks(self, answer: Answer) -> Weeks | None:
         as_of = answer.get("as_of")
@@ -269,7 +290,7 @@ class AccountContext:
         group = (peers and peers["text"]) or ALL_ACCOUNTS
         return levels_of(live.book.run, group) if live.book else None
 
-    def _risk_panel(self, answer: Answer, now: datetime) -> RiskPanel:
+    def _risk_panel(self, answer: Answer, now: datetime, reader: Reader) -> RiskPanel:
         row = flat_row(answer)
         events = self.risks.events(answer["account_id"])
         found = lives(events)
@@ -284,7 +305,10 @@ class AccountContext:
                 self.plays, row, tried=tried(events), today=today, has_open_risk=is_open
             ),
             "has_conflict": has_conflict(row, has_open_risk=is_open),
-            "events": list(reversed(events)),
+            "events": [
+                event if reader.sees_people else replace(event, text=mask_text(event.text))
+                for event in reversed(events)
+            ],
             "play_titles": {play.id: play.title for play in self.plays.plays},
             "moves": MOVES[risk.stage] if risk else (),
             "after": events[-1].event_id if events else "",
@@ -313,6 +337,16 @@ async def account_contexts(live: Live) -> AccountContext:
 
 
 Context = Annotated[AccountContext, Depends(account_contexts)]
+
+
+def _without_people(listing: Listing) -> Listing:
+    """Return evidence with the ids of persons masked; its texts are masked for all readers."""
+    people = [listing.columns.index(name) for name in PEOPLE if name in listing.columns]
+    rows = tuple(
+        tuple(mask_person(cell) if i in people else cell for i, cell in enumerate(row))
+        for row in listing.rows
+    )
+    return replace(listing, rows=rows)
 
 
 def _day(as_of: str) -> date:

@@ -13,10 +13,12 @@ from fastapi.routing import APIRoute
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from configs.runtime.errors import BellwetherError
+from serving.auth.people_visibility import sees_people
 from serving.auth.permissions import caller_of
 from serving.http.problems import Problem, ProblemError, headers_of, of_error, slug_of
 from serving.monitoring.disagreements import kept
 from serving.online.current_state import Live, server_state
+from serving.online.masked_answers import masked_book
 from serving.online.server_state import CurrentBook, ServerState
 from serving.pages.templating import PRIVATE, page
 from serving.scoring.export_columns import ExportRow
@@ -79,6 +81,11 @@ def visible_owners(live: ServerState, request: Request) -> frozenset[str] | None
     return caller_of(request).owners(live.managers)
 
 
+def shows_people(live: ServerState, request: Request) -> bool:
+    """Return whether the caller sees persons of the accounts."""
+    return sees_people(live.workspace.company, caller_of(request))
+
+
 def visible_book(live: Live, request: Request) -> CurrentBook:
     """Return the part of the published scores that the caller may see.
 
@@ -89,7 +96,8 @@ def visible_book(live: Live, request: Request) -> CurrentBook:
     """
     if live.book is None:
         raise NoScoresError
-    return live.book.seen_by(visible_owners(live, request))
+    book = live.book.seen_by(visible_owners(live, request))
+    return book if shows_people(live, request) else masked_book(book)
 
 
 Book = Annotated[CurrentBook, Depends(visible_book)]

@@ -20,6 +20,7 @@ from serving.ledger.retention import RetentionWorker
 from serving.monitoring.monitor import monitor
 from serving.monitoring.report import Monitoring
 from serving.online.release_trial import ReleaseTrials
+from serving.privacy.retention import Removed, tidy_files
 from serving.run.release import check_can_score, published
 from serving.workflow.escalations import escalated
 from serving.workflow.risk_store import RiskStore
@@ -39,9 +40,14 @@ def score_company(workspace: Workspace, now: datetime, progress: Progress) -> Sc
 
 
 def refresh_company(workspace: Workspace, now: datetime, progress: Progress) -> ScoreRun:
-    """Score with the published release and export; a failure leaves the earlier results."""
+    """Score with the published release, export and tidy; a failure leaves the earlier results."""
     run = score_company(workspace, now, progress)
     progress(f"exported {run.folder / 'scores.csv'} and scores.parquet")
+    company = workspace.company
+    done = tidy_files(workspace.state, company.retention, datetime.now(UTC), now)
+    if done != Removed():
+        for line in done.lines:
+            progress(f"tidied: {line}")
     return run
 
 

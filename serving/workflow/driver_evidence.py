@@ -22,6 +22,9 @@ from features.tables.source_tables import TABLES
 from features.text.columns import TEXT_COLUMNS
 from features.text.masking import snippet
 
+PEOPLE = ("Contact",)
+"""Headings of cells with the id of a person."""
+
 WEEKS = 13
 ROWS = 12
 """Maximum number of rows per listing."""

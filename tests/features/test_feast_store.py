@@ -693,3 +693,36 @@ def test_redis_and_postgresql_together(book, on_redis, registry_url):
     store = filled(book, FeastStore(replace(workspace, places=places)))
     assert_same(book, store, book.days[-1])
     assert_historical(book, store)
+
+
+def assert_forgets(book: Book, store: FeastStore) -> None:
+    """One entity leaves every view, facts of another are replaced, all others stay."""
+    day, ids = book.days[-1], book.values(book.days[-1])[0]
+    moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    others = store.held(book.features.hash, ids[2:])
+    n = store.forget(ids[0], is_trial=True)
+    assert n > len(book.features.versions), "a value in each view at least"
+    assert store.held(book.features.hash, ids[:1]) != [None]
+    assert store.forget(ids[0]) == n
+    assert store.forget(ids[0]) == 0
+    assert store.held(book.features.hash, ids[:1]) == [None]
+    store.store_answers(book.features.hash, {ids[1]: b"names the parent"}, moment)
+    store.replace_facts(book.features.hash, {ids[1]: '{"parent":"x"}'}, moment)
+    [changed] = store.held(book.features.hash, ids[1:2])
+    assert (changed.facts, changed.answer, changed.as_of) == (b'{"parent":"x"}', b"", moment)
+    assert store.held(book.features.hash, ids[2:]) == others
+    store.replace_facts("0" * 12, {ids[1]: "{}"}, moment)  # was never declared
+
+
+def test_a_forgotten_entity_leaves_the_embedded_store(book, tmp_path):
+    store = filled(book, book.store())
+    assert_forgets(book, store)
+    ids = book.values(book.days[-1])[0]
+    file = store._workspace.state.feast / ONLINE
+    assert ids[0].encode() not in file.read_bytes(), "deleted rows are overwritten"
+    filled(book, store)
+
+
+@pytest.mark.server
+def test_a_forgotten_entity_leaves_redis(book, on_redis):
+    assert_forgets(book, filled(book, on_redis))

@@ -16,7 +16,7 @@ import re
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from numbers import Real
@@ -53,6 +53,9 @@ _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 _OF_THE_MODEL = ("bundle_sha", "verdict", "mlflow.note.content")
 """Tags of a training that its trials and baselines do not have."""
+
+_TEXT_SUFFIXES = frozenset({".json", ".csv", ".md", ".txt", ".html", ".svg", ".yaml"})
+"""Kinds of artifacts that can name an account."""
 
 _STATUSES = {"complete": "FINISHED", "pruned": "KILLED"}
 """MLflow's status of a run by the state of its trial."""
@@ -241,6 +244,63 @@ def repair_aliases(
             elif target in wanted:
                 missing[target] = wanted[target]["sha"]
     return Aliases(champions, missing)
+
+
+def scrub_artifacts(
+    workspace: Workspace, clean: Callable[[str], str], *, is_trial: bool
+) -> list[str]:
+    """Rewrite the text artifacts of all trainings on a tracking server; return their names.
+
+    The embedded store lies in the state directory, where its files are changed like all others:
+    nothing happens here.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The company.
+    clean : callable
+        Returns a text without what is to be removed.
+    is_trial : bool
+        Only name the artifacts that would change.
+
+    Raises
+    ------
+    UnavailableError
+        The server is unavailable.
+    """
+    if artifacts_folder(tracking_uri(workspace)) is not None:
+        return []
+    changed = []
+    with _converted_errors(workspace), tempfile.TemporaryDirectory() as folder:
+        client = _client(workspace)
+        for run_id in _training_runs(client, workspace):
+            for path in _text_artifacts(client, run_id, ""):
+                local = Path(client.download_artifacts(run_id, path, folder))
+                text = local.read_text(encoding="utf-8", errors="replace")
+                if clean(text) != text:
+                    changed.append(f"{run_id}/{path}")
+                    if not is_trial:
+                        local.write_text(clean(text), encoding="utf-8")
+                        client.log_artifact(run_id, str(local), str(Path(path).parent))
+    return changed
+
+
+def _training_runs(client: Any, workspace: Workspace) -> Iterator[str]:
+    for target in workspace.company.targets:
+        experiment = client.get_experiment_by_name(model_name(workspace, target))
+        token = "" if experiment is not None else None
+        while token is not None:
+            found = client.search_runs([experiment.experiment_id], page_token=token or None)
+            yield from (run.info.run_id for run in found)
+            token = found.token or None
+
+
+def _text_artifacts(client: Any, run_id: str, folder: str) -> Iterator[str]:
+    for item in client.list_artifacts(run_id, folder or None):
+        if item.is_dir:
+            yield from _text_artifacts(client, run_id, item.path)
+        elif Path(item.path).suffix in _TEXT_SUFFIXES:
+            yield item.path
 
 
 def flat_metrics(summary: Mapping[str, object]) -> dict[str, float | None]:

@@ -12,7 +12,7 @@ import pytest
 
 from configs.runtime.errors import UnavailableError
 from configs.runtime.state_directory import State
-from serving.pages.account_context import AccountContext
+from serving.pages.account_context import AccountContext, Reader
 from serving.workflow.driver_evidence import ROWS, WEEKS, DriverEvidence
 from serving.workflow.risk_cases import Event
 from serving.workflow.risk_store import RiskStore, new_event_id
@@ -207,8 +207,8 @@ def test_who_sees_their_own_book_only_is_told_counts_not_names(world, live, monk
     desk = AccountContext(world.workspace)
     answer = live.score(["A-0030"], request_id="r").answers[0]
     answer["scores"]["churn"]["probability"] = 0.3
-    everything = desk.account_context(answer, live, "Ada")["precedents"]
-    own = desk.account_context(answer, live, "Ada", sees_all=False)["precedents"]
+    everything = desk.account_context(answer, live, Reader("Ada"))["precedents"]
+    own = desk.account_context(answer, live, Reader("Ada", sees_all=False))["precedents"]
     assert everything.examples
     assert own.examples == ()
     assert (own.n, own.n_events) == (everything.n, everything.n_events)
@@ -222,6 +222,6 @@ def test_a_broken_casebook_leaves_the_estimate_standing(world, live, monkeypatch
 
     monkeypatch.setattr(RiskStore, "events", refuse)
     answer = live.score(["A-0030"], request_id="r").answers[0]
-    beside = desk.account_context(answer, live, "Ada")
+    beside = desk.account_context(answer, live, Reader("Ada"))
     assert beside["case"] is None
     assert beside["weeks"] is not None

@@ -127,3 +127,8 @@ def test_features_are_drawn_in_the_given_order_on_one_scale(drawn) -> None:
     assert gaps[-1] == pytest.approx(-1.2)
     assert list(gaps) == sorted(gaps, reverse=True)
     assert "users_28d: -0.30 from 120 days" in title_of(svg)
+
+
+def test_an_interval_may_end_a_rounding_error_beyond_a_rate_of_zero() -> None:
+    none = {"n": 40, "events": 0, "expected": 0.02, "observed": 0.0, "low": 1e-18, "high": 0.09}
+    assert title_of(reliability_svg([none, BINS[1]]))
