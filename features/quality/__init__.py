@@ -19,6 +19,7 @@ from features.quality import (
     rows,
     times,
 )
+from features.quality.changes import checks
 from features.quality.codes import CODES
 from features.quality.context import QualityContext, naive_utc
 from features.quality.report import Issue, QualityReport, worst_first
@@ -46,6 +47,14 @@ CHECKS: tuple[Callable[[QualityContext], Iterator[Issue]], ...] = (
     times.arrival_issues,
     times.stale_issues,
     times.gap_issues,
+    checks.outage_issues,
+    checks.partition_issues,
+    checks.category_issues,
+    checks.unit_issues,
+    checks.time_issues,
+    checks.filling_issues,
+    checks.delivery_issues,
+    checks.identity_issues,
     outages.partial_outage_issues,
     relations.family_issues,
     relations.currency_issues,

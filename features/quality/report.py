@@ -43,6 +43,10 @@ class Issue:
         Predictions that depend on the table.
     advice : str
         Specific remedy; empty where that of the code applies.
+    accounts : tuple of str
+        Accounts concerned, where the issue is about accounts.
+    rows_where : str
+        SQL condition on the canonical table for the rows concerned; empty where there is none.
     """
 
     code: str
@@ -52,6 +56,8 @@ class Issue:
     detail: str
     affects: tuple[str, ...]
     advice: str = ""
+    accounts: tuple[str, ...] = ()
+    rows_where: str = ""
 
     @property
     def to_do(self) -> str:
@@ -84,6 +90,7 @@ class Issue:
         return {
             **own,
             "affects": list(self.affects),
+            "accounts": list(self.accounts),
             "severity": self.severity,
             "grade": self.grade,
             "title": code.title,

@@ -118,6 +118,12 @@ TABLES: dict[str, SourceTable] = {
             "region": SourceColumn("text", "region", visible_from=VERSIONS),
             "parent_account_id": SourceColumn("id", "the parent account", visible_from=VERSIONS),
             "owner_id": SourceColumn("id", "the CSM", visible_from=VERSIONS),
+            "domain": SourceColumn(
+                "text", "web or e-mail domain: finds duplicate accounts", visible_from=VERSIONS
+            ),
+            "billing_id": SourceColumn(
+                "id", "id in the billing system: finds duplicate accounts", visible_from=VERSIONS
+            ),
             "is_test": SourceColumn(
                 "flag",
                 "a test or demo account: set aside when loading, with its rows in every table",
