@@ -138,9 +138,14 @@ def unit_issues(context: QualityContext) -> Iterator[Issue]:
     for table in context.loaded.tables:
         for change in units.unit_changes(context, table):
             yield _unit_issue(context, change)
+        widest: dict[str, OutsideValues] = {}
         for reason, found in context.loaded.tables[table].read.get("outside", {}).items():
+            column = reason.partition(":")[2]
+            if column not in widest or found["rows"] > widest[column]["rows"]:
+                widest[column] = found
+        for column, found in widest.items():
             if units.is_scale_change(found):
-                yield _scale_issue(context, table, reason.partition(":")[2] or "score", found)
+                yield _scale_issue(context, table, column, found)
 
 
 def _unit_issue(context: QualityContext, change: UnitChange) -> Issue:

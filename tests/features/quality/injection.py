@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -38,6 +38,8 @@ class Fault:
         Accounts that were changed.
     words : tuple of str
         Texts that the detail has.
+    least : int
+        Smallest number of these accounts that has to be named; 0 is all of them.
     """
 
     tables: Tables
@@ -46,6 +48,7 @@ class Fault:
     rows: int | None = None
     accounts: set[str] = field(default_factory=set)
     words: tuple[str, ...] = ()
+    least: int = 0
 
 
 class SimulatedCompany:
@@ -149,6 +152,7 @@ def random_outage(world: Simulation) -> Fault:
         "usage_events",
         accounts=half,
         words=(str(start.date()),),
+        least=45,  # of the half, those that use the product on most days
     )
 
 
@@ -230,7 +234,7 @@ def nps_as_index(world: Simulation) -> Fault:
         "scale_change",
         "survey_responses",
         words=("score",),
-        rows=int((late & (score < 0)).sum()),
+        rows=int((late & ((score < 0) | (score > 10))).sum()),
     )
 
 
@@ -258,6 +262,21 @@ def started_column(world: Simulation) -> Fault:
         "usage_events",
         int(early.sum()),
         words=("quantity",),
+    )
+
+
+def vanished_category(world: Simulation) -> Fault:
+    """The category of a fifth of the tickets is no longer delivered."""
+    tickets = world.tables["support_tickets"]
+    category = text(tickets["category"])
+    gone = (category == "bug") & (tickets["opened_at"] >= day_of(world, 90))
+    kept = tickets[~gone]
+    return Fault(
+        with_table(world, "support_tickets", kept),
+        "value_vanished",
+        "support_tickets",
+        int((category[~gone] == "bug").sum()),
+        words=("'bug'",),
     )
 
 
@@ -468,6 +487,7 @@ FAULTS = (
     emptied_column,
     started_column,
     new_large_category,
+    vanished_category,
     missing_days,
     missing_month,
     late_day,
