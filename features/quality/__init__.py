@@ -13,7 +13,6 @@ from configs.schema.workspace import Workspace
 from features.quality import (
     file_reading,
     modelling_hazards,
-    outages,
     relations,
     revenue_records,
     rows,
@@ -77,7 +76,6 @@ CHECKS: tuple[Callable[[QualityContext], Iterator[Issue]], ...] = (
     checks.filling_issues,
     checks.delivery_issues,
     checks.identity_issues,
-    outages.partial_outage_issues,
     relations.family_issues,
     relations.currency_issues,
     relations.term_issues,

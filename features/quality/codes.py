@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from features.quality.changes.codes import CHANGE_CODES
+from features.quality.code import Code, Severity
+from features.quality.history.codes import DRIFT_CODES
 
-Severity = Literal["error", "warning", "info"]
-
-
-@dataclass(frozen=True)
-class Code:
-    """One kind of issue.
-
-    Attributes
-    ----------
-    title : str
-        The problem, without numbers.
-    severity : {"error", "warning", "info"}
-        error: predictions are wrong where it occurs; warning: they are weaker; info: no effect.
-    to_do : str
-        Remedy.
-    """
-
-    title: str
-    severity: Severity
-    to_do: str
-
+__all__ = ["CODES", "Code", "Severity"]
 
 CODES: dict[str, Code] = {
     "malformed_lines": Code(
@@ -264,142 +245,6 @@ CODES: dict[str, Code] = {
         "check the tracking of these accounts (a region, a version, a tenant): an outage looks "
         "like churn",
     ),
-    "missing_partition": Code(
-        "days or months without rows in a table with regular rows",
-        "warning",
-        "load these days again, for example by exporting them once more; missing rows look like "
-        "inactive accounts",
-    ),
-    "late_partition": Code(
-        "the last days or months of a table are missing or incomplete",
-        "error",
-        "wait for the export, or run it again, before scoring: the newest activity is missing",
-    ),
-    "value_renamed": Code(
-        "a value that is renamed overnight",
-        "error",
-        "map both names to one value with CASE WHEN … THEN … END; otherwise the use of one seems "
-        "to stop and that of another to start",
-    ),
-    "value_vanished": Code(
-        "a common value without rows from one day on",
-        "warning",
-        "check whether it was retired, or its tracking is broken",
-    ),
-    "new_value": Code(
-        "a new value in many rows from one day on",
-        "info",
-        "check its meaning: it counts as any other value",
-    ),
-    "unit_change": Code(
-        "numbers whose unit changes overnight",
-        "error",
-        "convert the new values to the old unit in the mapping with CASE WHEN … THEN … END",
-    ),
-    "scale_change": Code(
-        "values outside their range from one day on: another scale",
-        "error",
-        "convert the new values to the old scale in the mapping with CASE WHEN … THEN … END",
-    ),
-    "zone_change": Code(
-        "times whose time zone changes overnight",
-        "error",
-        "convert the new times in the mapping, or export all times with a zone",
-    ),
-    "bulk_reload": Code(
-        "old rows that became known on one day: a bulk reload moved known_at",
-        "error",
-        "map known_at to the time the row first became known, for example min(loaded_at) per row; "
-        "until then these rows are invisible before that day",
-    ),
-    "column_stops": Code(
-        "a column without values from one day on",
-        "error",
-        "correct the export or the mapping of the column, and load these days again",
-    ),
-    "column_starts": Code(
-        "a column without values before one day",
-        "info",
-        "nothing, if it was introduced then: its features are missing before",
-    ),
-    "delivered_twice": Code(
-        "rows delivered twice at different times, counted twice",
-        "error",
-        "map event_id so that each event counts once, or load each row once: SELECT DISTINCT "
-        "without known_at",
-    ),
-    "same_identity": Code(
-        "accounts with the same name, domain or billing id under two ids",
-        "warning",
-        "if they are one account, map both ids to one; if one belongs to the other, map "
-        "parent_account_id",
-    ),
-    "account_id_changed": Code(
-        "accounts that continue under another id",
-        "error",
-        "map the old id to the new one in every table, or end its terms with end_reason merged; "
-        "otherwise it counts as lost and the other one as new",
-    ),
-    "table_gone": Code(
-        "tables of the load before that are missing",
-        "error",
-        "check the export of the table; if it was removed on purpose, nothing",
-    ),
-    "column_gone": Code(
-        "columns of the load before that are missing",
-        "error",
-        "check whether the column was renamed, and map it under tables.<table>.columns, for "
-        "example: quantity: minutes_used",
-    ),
-    "column_new": Code("columns that the load before did not have", "info", "nothing"),
-    "type_changed": Code(
-        "columns whose type in the source changed since the load before",
-        "warning",
-        "check some values; convert them in the mapping, for example: quantity: CAST(quantity AS "
-        "DOUBLE)",
-    ),
-    "more_missing": Code(
-        "columns with many more missing values than at the load before",
-        "error",
-        "check the export of the column, and load the table again",
-    ),
-    "values_moved": Code(
-        "numbers whose median changed by a factor since the load before, past rows included",
-        "error",
-        "check the unit of the export; convert it in the mapping, for example: quantity: quantity "
-        "/ 60",
-    ),
-    "values_replaced": Code(
-        "common values of the load before that no row has any more",
-        "error",
-        "map the new names to the old ones with CASE WHEN … THEN … END, or check the export",
-    ),
-    "table_shrank": Code(
-        "tables with fewer rows than at the load before",
-        "error",
-        "load the whole table, including former and deleted rows; a partial export looks like "
-        "losses",
-    ),
-    "history_rewritten": Code(
-        "past months with another number of rows than at the load before",
-        "warning",
-        "check whether the source deletes or reloads old rows; features of the past change with "
-        "them",
-    ),
-    "accounts_renamed": Code(
-        "accounts with another name than at the load before", "info", "nothing: the id counts"
-    ),
-    "ids_replaced": Code(
-        "accounts of the load before that now have another id",
-        "error",
-        "map the new ids to the old ones in every table; otherwise all of them count as lost and "
-        "as new",
-    ),
-    "accounts_gone": Code(
-        "accounts of the load before that are missing",
-        "error",
-        "export all accounts, including former ones: a model of the remaining ones is wrong",
-    ),
     "activity_on_children": Code(
         "accounts with terms whose activity is recorded on child accounts",
         "error",
@@ -546,4 +391,6 @@ CODES: dict[str, Code] = {
         "info",
         "map them, or remove them from company.yaml",
     ),
+    **CHANGE_CODES,
+    **DRIFT_CODES,
 }

@@ -268,7 +268,7 @@ def _print_history(workspace: Workspace, as_json: bool) -> None:
         print_json([load.as_dict() for load in loads])
         return
     if not loads:
-        print_text("no load has been checked yet:  bellwether check FOLDER  begins the history")
+        print_text("no load has been checked yet: `bellwether check FOLDER` begins the history")
         return
     shown = lines_of("load", "grade", "errors", "warnings", "rows", "targets", "errors in")
     for load in loads:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from features.quality.readiness import readiness
 from serving.company.display import RAISES, axes, html_table
 
 if TYPE_CHECKING:
@@ -61,6 +60,8 @@ class QualityResult:
         One row per target and reason; a ready target has one row without a reason.
         """
         import pandas as pd
+
+        from features.quality.readiness import readiness
 
         columns = ["target", "status", "stops", "table", "words", "to_do", "code"]
         rows = [

@@ -8,7 +8,13 @@ from datetime import date
 
 import numpy as np
 
-from features.quality.changes.daily import MAX_LEVELS, DailyCounts, daily_counts, dispersion, usual_counts
+from features.quality.changes.daily import (
+    MAX_LEVELS,
+    DailyCounts,
+    daily_counts,
+    dispersion,
+    usual_counts,
+)
 from features.quality.context import QualityContext
 from features.sources.files.sql import ident, literal
 from features.tables.source_tables import ROW, TABLES
@@ -192,9 +198,7 @@ def _share(daily: DailyCounts, row: int, day: int, side: int) -> float:
     return float(daily.counts[row, part].sum() / whole) if whole else 0.0
 
 
-def _change(
-    daily: DailyCounts, column: str, old: _Span | None, new: _Span | None
-) -> ValueChange:
+def _change(daily: DailyCounts, column: str, old: _Span | None, new: _Span | None) -> ValueChange:
     day = new.first if new is not None else (old.last + 1 if old is not None else 0)
     part = slice(day, None) if new is not None else slice(0, day)
     row = new.row if new is not None else (old.row if old is not None else 0)

@@ -19,6 +19,8 @@ from features.quality.changes import (
 )
 from features.quality.changes.categories import ValueChange
 from features.quality.changes.group_outages import GroupOutage
+from features.quality.changes.long_outages import long_outage_issues
+from features.quality.changes.silences import Silence
 from features.quality.changes.units import UnitChange
 from features.quality.context import QualityContext, count_of
 from features.quality.report import Issue
@@ -42,45 +44,48 @@ SHOWN = 5
 
 
 def outage_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report groups of accounts, or parts of the product, whose rows stop and return together."""
+    """Report groups of accounts, or parts of the product, whose rows stop and return together.
+
+    Accounts without a common attribute are searched next, for silences of days, then of weeks.
+    """
     for table in _flows(context):
-        found = group_outages.group_outages(context, table)
-        for item in found:
-            yield _group_outage(context, item)
-        if not TABLES[table].activity:
+        found = [
+            _group_outage(context, item) for item in group_outages.group_outages(context, table)
+        ]
+        yield from found
+        if found or not TABLES[table].activity:
             continue
         silence = silences.common_silence(context, table)
-        if silence is None or any(
-            item.first <= silence.last and silence.first <= item.last for item in found
-        ):
-            continue
-        n = len(silence.accounts)
-        detail = (
-            f"{count_of(n, silence.whole, 'accounts that are active on such days')} have no rows "
-            f"from {silence.first} to {silence.last}, where {silence.usual:.0f} are usual; the "
-            f"others continue{_ending(silence.has_ended)}: {named(silence.accounts)}"
-        )
-        issue = context.issue("partial_outage", table, n, silence.whole, detail)
-        where = _days_where(table, silence.first, silence.last)
-        yield replace(issue, accounts=silence.accounts, rows_where=where)
+        if silence is not None:
+            yield _silence_issue(context, table, silence)
+        else:
+            yield from long_outage_issues(context, table)
+
+
+def _silence_issue(context: QualityContext, table: str, silence: Silence) -> Issue:
+    n = len(silence.accounts)
+    detail = (
+        f"{count_of(n, silence.whole, 'accounts that are active on such days')} have no rows from "
+        f"{silence.first} to {silence.last}, where {silence.usual:.0f} are usual; the others "
+        f"continue{_ending(silence.has_ended)}: {named(silence.accounts)}"
+    )
+    issue = context.issue("partial_outage", table, n, silence.whole, detail)
+    where = _days_where(table, silence.first, silence.last)
+    return replace(issue, accounts=silence.accounts, rows_where=where)
 
 
 def _group_outage(context: QualityContext, item: GroupOutage) -> Issue:
     accounts = tuple(group_outages.outage_accounts(context, item))
     whole = group_outages.active_accounts(context, item)
+    part = f"{item.column} {', '.join(item.levels)}"
     detail = (
-        f"no rows with {item.column} {', '.join(item.levels)} from {item.first} to {item.last}: "
-        f"about {item.missing:,.0f} rows are missing of {count_of(len(accounts), whole, 'accounts')}"
-        f"; the others continue{_ending(item.has_ended)}"
+        f"no rows with {part} from {item.first} to {item.last}: about {item.missing:,.0f} rows "
+        f"are missing of {count_of(len(accounts), whole, 'accounts')}; the others continue"
+        f"{_ending(item.has_ended)}"
     )
-    is_part = not item.is_of_account
-    advice = (
-        f"check the tracking of {item.column} {', '.join(item.levels)} on these days and load the "
-        f"rows again; a public holiday of a region is no fault"
-        if not is_part
-        else f"check the tracking of {item.column} {', '.join(item.levels)} on these days and load "
-        f"the rows again"
-    )
+    advice = f"check the tracking of {part} on these days and load the rows again"
+    if item.is_of_account:
+        advice += "; a public holiday of a region is no fault"
     issue = context.issue("partial_outage", item.table, len(accounts), whole, detail, advice)
     where = _days_where(item.table, item.first, item.last)
     return replace(issue, accounts=accounts, rows_where=where)
@@ -161,7 +166,9 @@ def _unit_issue(context: QualityContext, change: UnitChange) -> Issue:
     factor = known[0] if known else max(change.factor, 1 / change.factor)
     operation = "/" if change.factor > 1 else "*"
     happened = TABLES[change.table].happened
-    condition = f"{happened} >= DATE '{change.day}'" + (f" AND {change.part}" if change.part else "")
+    condition = f"{happened} >= DATE '{change.day}'" + (
+        f" AND {change.part}" if change.part else ""
+    )
     advice = (
         f"convert the new values under tables.{change.table}.columns:  {change.column}: CASE WHEN "
         f"{condition} THEN {change.column} {operation} {factor:g} ELSE {change.column} END"
@@ -180,9 +187,7 @@ def _factor(ratio: float) -> str:
     return f"{max(ratio, 1 / ratio):.3g} times as {words}"
 
 
-def _scale_issue(
-    context: QualityContext, table: str, column: str, found: OutsideValues
-) -> Issue:
+def _scale_issue(context: QualityContext, table: str, column: str, found: OutsideValues) -> Issue:
     detail = (
         f"{column}: {count_of(found['rows'], found['whole'], 'values')} since {found['since']} lie "
         f"outside the range ({found['low']:g} to {found['high']:g}), {found['rows_before']:,} of "

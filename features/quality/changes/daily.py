@@ -77,9 +77,10 @@ class Run:
     rows: float
 
 
-def happened_day(table: str) -> str:
-    """Return SQL of the day a row happened."""
-    return f"CAST({TABLES[table].happened} AS DATE)"
+def happened_day(table: str, alias: str = "") -> str:
+    """Return SQL of the day a row of a table, under an alias, happened."""
+    named = f"{alias}.{TABLES[table].happened}" if alias else TABLES[table].happened
+    return f"CAST({named} AS DATE)"
 
 
 def first_day(context: QualityContext, table: str) -> date | None:
@@ -119,7 +120,7 @@ def daily_counts(
     first = first_day(context, table)
     if first is None:
         return None
-    day = f"CAST(t.{TABLES[table].happened} AS DATE)"
+    day = happened_day(table, "t")
     rows = context.connection.execute(
         f"SELECT {level} AS level, CAST({day} - $1 AS INTEGER) AS position, count(*) AS n "
         f"FROM {table} t {joined} WHERE {day} >= $1 AND {day} < $2 AND {condition} "

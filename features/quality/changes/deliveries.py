@@ -62,9 +62,13 @@ def repeated_rows(context: QualityContext, table: str) -> Repeated | None:
         if spec.columns[spec.happened].kind == "instant"
         else "SELECT 0.0 AS share"
     )["share"]
-    days = "" if timed is not None and timed >= TIMED_SHARE else (
-        f"SEMI JOIN (SELECT day FROM by_day, usual WHERE share >= {DAY_SHARE} "
-        f"AND usual.share_of_days <= {USUAL_SHARE}) USING (day)"
+    days = (
+        ""
+        if timed is not None and timed >= TIMED_SHARE
+        else (
+            f"SEMI JOIN (SELECT day FROM by_day, usual WHERE share >= {DAY_SHARE} "
+            f"AND usual.share_of_days <= {USUAL_SHARE}) USING (day)"
+        )
     )
     found = context.query_row(
         f"WITH numbered AS (SELECT account_id, CAST({happened} AS DATE) AS day, "

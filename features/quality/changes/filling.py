@@ -74,7 +74,9 @@ def _change(context: QualityContext, table: str, name: str) -> FillingChange | N
     days = np.flatnonzero(filled)
     first, last = int(days[0]), int(days[-1])
     for stops, day in ((True, last + 1), (False, first)):
-        full, empty = (slice(0, day), slice(day, None)) if stops else (slice(day, None), slice(0, day))
+        full, empty = (
+            (slice(0, day), slice(day, None)) if stops else (slice(day, None), slice(0, day))
+        )
         if min(day, daily.n_days - day) < LEAST_DAYS or not whole[full].sum():
             continue
         share = float(filled[full].sum() / whole[full].sum())

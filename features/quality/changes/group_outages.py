@@ -25,7 +25,6 @@ from features.quality.changes.daily import (
 )
 from features.quality.context import QualityContext
 from features.sources.files.sql import ident, text_list
-from features.tables.source_tables import TABLES
 
 ACCOUNT_GROUPS = ("region", "segment", "plan", "industry", "owner_id")
 """Columns of accounts that can share a tracker, a data centre or an export."""
@@ -99,14 +98,13 @@ def _columns(context: QualityContext, table: str) -> Iterator[tuple[str, bool]]:
 def accounts_join(column: str) -> str:
     """Return SQL that joins the present value of a column of accounts to a table ``t``."""
     return (
-        f"JOIN (SELECT account_id AS owner_of_row, last({ident(column)} ORDER BY known_at) AS level "
-        f"FROM accounts GROUP BY 1) g ON g.owner_of_row = t.account_id"
+        f"JOIN (SELECT account_id AS owner_of_row, "
+        f"last({ident(column)} ORDER BY known_at) AS level FROM accounts GROUP BY 1) g "
+        f"ON g.owner_of_row = t.account_id"
     )
 
 
-def _of(
-    context: QualityContext, table: str, column: str, is_of_account: bool
-) -> list[GroupOutage]:
+def _of(context: QualityContext, table: str, column: str, is_of_account: bool) -> list[GroupOutage]:
     """Return the outages of the levels of a column; levels of the same days are one outage."""
     daily = daily_counts(
         context,
@@ -226,9 +224,7 @@ def _n_accounts(context: QualityContext, outage: GroupOutage) -> int:
 def _active(context: QualityContext, outage: GroupOutage) -> tuple[list[str], int]:
     level = "g.level" if outage.is_of_account else f"t.{ident(outage.column)}"
     joined = accounts_join(outage.column) if outage.is_of_account else ""
-    day = happened_day(outage.table).replace(
-        TABLES[outage.table].happened, f"t.{TABLES[outage.table].happened}"
-    )
+    day = happened_day(outage.table, "t")
     found = context.query_row(
         f"SELECT coalesce(list(DISTINCT t.account_id ORDER BY t.account_id) "
         f"FILTER (list_contains({text_list(outage.levels)}, {level})), []) AS ids, "

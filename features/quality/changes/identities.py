@@ -87,7 +87,9 @@ def comparable(column: str) -> str:
     if column == "name":
         return f"nullif({plain_name(ident(column))}, '')"
     if column == "domain":
-        plain = f"regexp_replace(lower(trim({ident(column)})), '^(https?://)?(www\\.)?|/.*$', '', 'g')"
+        plain = (
+            f"regexp_replace(lower(trim({ident(column)})), '^(https?://)?(www\\.)?|/.*$', '', 'g')"
+        )
         public = ", ".join(f"'{item}'" for item in PUBLIC_DOMAINS)
         return f"CASE WHEN {plain} NOT IN ('', {public}) THEN {plain} END"
     return f"nullif(trim({ident(column)}), '')"

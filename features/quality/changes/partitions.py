@@ -17,7 +17,6 @@ from features.quality.changes.daily import (
     usual_counts,
 )
 from features.quality.context import QualityContext
-from features.tables.source_tables import TABLES
 
 THIN, THIN_EVIDENCE = 0.5, 50.0
 """Share of the usual rows below which the last days are incomplete, and usual rows needed."""
@@ -124,7 +123,7 @@ def _arrived_as_soon(context: QualityContext, table: str, daily: DailyCounts) ->
     if context.loaded.tables[table].known_basis != "column":
         return daily
     lag = context.now - context.now.replace(hour=0, minute=0, second=0, microsecond=0)
-    moment = f"CAST({happened_day(table).replace(TABLES[table].happened, 't.' + TABLES[table].happened)} AS TIMESTAMP)"
+    moment = f"CAST({happened_day(table, 't')} AS TIMESTAMP)"
     limit = lag + timedelta(days=1)
     seconds = int(limit.total_seconds())
     soon = daily_counts(

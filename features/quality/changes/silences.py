@@ -152,9 +152,7 @@ def _scan(activity: _Activity, length: int) -> tuple[float, int] | None:
     return (float(score[place]), int(starts[place])) if score[place] >= THRESHOLD else None
 
 
-def _is_partial(
-    activity: _Activity, start: int, length: int, silent: Bools, asked: Bools
-) -> bool:
+def _is_partial(activity: _Activity, start: int, length: int, silent: Bools, asked: Bools) -> bool:
     """Whether the others are active as usual, and the silent ones were just before."""
     seen, usual = _window(activity, start, length)
     others = asked & ~silent

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
+
 from configs.runtime.state_directory import State
 from features.quality.changes.checks import named
 from features.quality.changes.identities import comparable
@@ -81,8 +83,8 @@ def _issues(
         yield replace(issue, accounts=tuple(gone))
 
 
-def _list(connection: object, query: str) -> list[str]:
-    rows = connection.execute(query).fetchall()  # type: ignore[attr-defined]
+def _list(connection: duckdb.DuckDBPyConnection, query: str) -> list[str]:
+    rows = connection.execute(query).fetchall()
     return [str(row[0]) for row in rows]
 
 
@@ -109,7 +111,9 @@ def accounts_before(state: State, identity: str) -> Path | None:
 
 def _kept(state: State) -> list[Path]:
     """Return the kept files, oldest first."""
-    return sorted(state.quality.glob(f"{PREFIX}*.parquet"), key=lambda path: path.stat().st_mtime_ns)
+    return sorted(
+        state.quality.glob(f"{PREFIX}*.parquet"), key=lambda path: path.stat().st_mtime_ns
+    )
 
 
 def keep_accounts(context: QualityContext) -> None:

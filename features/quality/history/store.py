@@ -119,8 +119,9 @@ def _load_from(plain: dict[str, Any]) -> QualityLoad:
 def keep_load(state: State, load: QualityLoad) -> None:
     """Append a load to the history; a repeated check of the same data replaces its entry."""
     history = read_history(state)
+    last = history[-1] if history else None
     is_same = (
-        history and history[-1].identities == load.identities and history[-1].at[:10] == load.at[:10]
+        last is not None and last.identities == load.identities and last.at[:10] == load.at[:10]
     )
     kept = [*(history[:-1] if is_same else history), load][-MAX_LOADS:]
     write_text_atomically(history_path(state), _text(kept))

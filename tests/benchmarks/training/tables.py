@@ -41,6 +41,9 @@ TARGETS = ("churn", "expansion")
 DEFINE_OUTCOMES = frozenset({"subscriptions", "rates"})
 """Optional tables whose absence changes the labels of the simulated company: not comparable."""
 
+WITHOUT_FEATURES = frozenset({"health_scores", "owners", "outcomes", "labels"})
+"""Optional tables that no feature is computed from."""
+
 METRICS: Mapping[str, Metric] = {"auc": auc, "arr_capture": arr_capture}
 SEEDS = (7, 8, 9)
 DRAWS = 1_000
@@ -86,7 +89,7 @@ def optional_tables(built: FeatureBuild) -> list[str]:
     return [
         name
         for name in MISSING_TABLES
-        if name in built.loaded.tables and name not in DEFINE_OUTCOMES
+        if name in built.loaded.tables and name not in DEFINE_OUTCOMES | WITHOUT_FEATURES
     ]
 
 
@@ -141,9 +144,7 @@ def reference(folder: Path, accounts: int, months: int, say: Progress) -> Refere
     company = workspace.company
     frames = {target: frame_of(company, built, target) for target in TARGETS}
     folds = {target: folds_of(frame, company) for target, frame in frames.items()}
-    drawn = {
-        target: measured(frames[target], folds[target], company, target) for target in TARGETS
-    }
+    drawn = {target: measured(frames[target], folds[target], company, target) for target in TARGETS}
     return Reference(workspace, frames, folds, drawn)
 
 
@@ -161,9 +162,7 @@ def gains(full: Reference, table: str, folder: Path, say: Progress) -> dict[str,
     for target in TARGETS:
         frame = aligned(frame_of(less.company, built, target), full.frames[target])
         drawn = measured(frame, full.folds[target], less.company, target)
-        found[target] = {
-            name: _gain(full.drawn[target][name] - drawn[name]) for name in METRICS
-        }
+        found[target] = {name: _gain(full.drawn[target][name] - drawn[name]) for name in METRICS}
         found[target]["features"] = {
             "lost": float(full.frames[target].features.shape[1] - frame.features.shape[1])
         }

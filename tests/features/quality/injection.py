@@ -176,7 +176,9 @@ def renamed_feature(world: Simulation) -> Fault:
     feature = text(usage["feature"]).replace("reports", "export_clicked")
     late = (feature == "export_clicked") & (usage["occurred_at"] >= start)
     return Fault(
-        with_table(world, "usage_events", usage.assign(feature=feature.mask(late, "export.clicked"))),
+        with_table(
+            world, "usage_events", usage.assign(feature=feature.mask(late, "export.clicked"))
+        ),
         "value_renamed",
         "usage_events",
         int(late.sum()),

@@ -14,18 +14,12 @@ import pytest
 
 from configs.runtime.errors import StateError
 from features.quality import check_and_keep, read_history
+from features.quality.history.codes import DRIFT_CODES
 from features.quality.history.store import MAX_PROFILES, history_path
 from features.simulator import simulate
 from features.sources import load_sources
 from features.tables.source_tables import TABLES
 from tests.features.quality.injection import SimulatedCompany, day_of, text
-
-DRIFT_CODES = {
-    "table_gone", "column_gone", "column_new", "type_changed", "more_missing", "values_moved",
-    "values_replaced", "table_shrank", "history_rewritten", "accounts_renamed", "ids_replaced",
-    "accounts_gone",
-}  # fmt: skip
-"""Codes of changes between two loads."""
 
 LOADED = ("accounts", "subscriptions", "contacts", "owners", "support_tickets", "invoices")
 
@@ -53,7 +47,7 @@ class TwoLoads(SimulatedCompany):
     def drift(self, after, raw=None):
         before = {name: self.world.tables[name] for name in LOADED}
         first = self.load(before)
-        assert not DRIFT_CODES & {item.code for item in first.issues}
+        assert not DRIFT_CODES.keys() & {item.code for item in first.issues}
         report = self.load({**before, **after}, raw)
         return {(i.code, i.table): i for i in report.issues if i.code in DRIFT_CODES}
 
@@ -126,9 +120,7 @@ def test_past_months_that_are_rewritten(company, world):
     opened = tickets["opened_at"]
     old = (opened >= day_of(world, 300)) & (opened < day_of(world, 200))
     recent = tickets[opened >= day_of(world, 20)]
-    again = pd.concat([recent] * 20).assign(
-        ticket_id=[f"N-{n}" for n in range(20 * len(recent))]
-    )
+    again = pd.concat([recent] * 20).assign(ticket_id=[f"N-{n}" for n in range(20 * len(recent))])
     found = company.drift({"support_tickets": pd.concat([tickets[~old], again])})
     assert found["history_rewritten", "support_tickets"].rows == pytest.approx(old.sum(), rel=0.1)
 
