@@ -84,7 +84,12 @@ def happened_day(table: str, alias: str = "") -> str:
 
 
 def first_day(context: QualityContext, table: str) -> date | None:
-    """Return the first day of a table, without a few much older rows; None without rows."""
+    """Return the first day of a table, without a few much older rows.
+
+    None without rows, or without the column of the time they happened.
+    """
+    if not context.has(table, TABLES[table].happened):
+        return None
     day = happened_day(table)
     found = context.query_row(
         f"SELECT quantile_disc({day}, {TAIL}) AS first, max({day}) AS last FROM {table} "
