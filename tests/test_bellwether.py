@@ -449,6 +449,19 @@ def test_check_as_text_shows_the_grade_and_the_tables(tiny, run_command):
     assert "12,345" in done.out
 
 
+def test_check_keeps_a_history_that_it_shows(tiny, run_command):
+    empty = run_command("check", *tiny.options, "--history")
+    assert "no load has been checked yet" in empty.out
+    assert json.loads(run_command("check", *tiny.options, "--history", "--json").out) == []
+    report = json.loads(run_command("check", *tiny.options, "--json").out)
+    loads = json.loads(run_command("check", *tiny.options, "--history", "--json").out)
+    assert [load["grade"] for load in loads] == [report["grade"]]
+    assert loads[0]["rows"] == {name: item["rows"] for name, item in report["tables"].items()}
+    assert loads[0]["readiness"] == {i["target"]: i["status"] for i in report["readiness"]}
+    shown = run_command("check", *tiny.options, "--history").out
+    assert report["now"][:10] in shown
+
+
 def test_the_catalogue_lists_every_feature(run_command):
     listed = json.loads(run_command("catalogue", "--json").out)
     shown = run_command("catalogue").out

@@ -108,6 +108,11 @@ class State:
         return self.root / "monitoring"
 
     @property
+    def quality(self) -> Path:
+        """History of data quality: profiles and issues of every load."""
+        return self.root / "quality"
+
+    @property
     def reports(self) -> Path:
         """Reports as HTML, and their numbers as JSON."""
         return self.root / "reports"

@@ -13,21 +13,43 @@ from configs.schema.workspace import Workspace
 from features.quality import (
     file_reading,
     modelling_hazards,
-    outages,
     relations,
     revenue_records,
     rows,
     times,
 )
+from features.quality.changes import checks
 from features.quality.codes import CODES
 from features.quality.context import QualityContext, naive_utc
+from features.quality.history.account_ids import account_issues, keep_accounts
+from features.quality.history.compare import drift_issues
+from features.quality.history.profile import table_profiles
+from features.quality.history.store import (
+    keep_load,
+    load_of,
+    newest_profiles,
+    profiles_before,
+    read_history,
+)
+from features.quality.readiness import TargetReadiness, readiness
 from features.quality.report import Issue, QualityReport, worst_first
 from features.quality.understanding import Understanding, read_ledger, understand
 from features.revenue.retention import product_movements
 from features.sources import Loaded
 from features.sources.files.sql import literal, open_duckdb
 
-__all__ = ["CODES", "Issue", "QualityReport", "Understanding", "check_quality", "company_revenue"]
+__all__ = [
+    "CODES",
+    "Issue",
+    "QualityReport",
+    "TargetReadiness",
+    "Understanding",
+    "check_and_keep",
+    "check_quality",
+    "company_revenue",
+    "read_history",
+    "readiness",
+]
 
 CHECKS: tuple[Callable[[QualityContext], Iterator[Issue]], ...] = (
     rows.row_issues,
@@ -46,7 +68,14 @@ CHECKS: tuple[Callable[[QualityContext], Iterator[Issue]], ...] = (
     times.arrival_issues,
     times.stale_issues,
     times.gap_issues,
-    outages.partial_outage_issues,
+    checks.outage_issues,
+    checks.partition_issues,
+    checks.category_issues,
+    checks.unit_issues,
+    checks.time_issues,
+    checks.filling_issues,
+    checks.delivery_issues,
+    checks.identity_issues,
     relations.family_issues,
     relations.currency_issues,
     relations.term_issues,
@@ -119,11 +148,16 @@ def check_quality(workspace: Workspace, loaded: Loaded, now: datetime) -> Qualit
     QualityReport
         Issues worst first, and the grade of the worst: A to F.
     """
+    history = read_history(workspace.state)
     with _open_context(workspace, loaded, now) as context:
         issues = [issue for check in CHECKS for issue in check(context)]
         ledger = read_ledger(context)
         issues += revenue_records.ledger_issues(context, ledger)
         understood = understand(context, ledger)
+        profiles = table_profiles(context, newest_profiles(history))
+        identities = {name: info.identity for name, info in loaded.tables.items()}
+        issues += drift_issues(context, profiles_before(history, identities), profiles)
+        issues += account_issues(context)
     return QualityReport(
         company=workspace.company.title or workspace.company.name,
         now=now.isoformat(),
@@ -131,4 +165,19 @@ def check_quality(workspace: Workspace, loaded: Loaded, now: datetime) -> Qualit
         tables=loaded.tables,
         gaps=loaded.gaps,
         understood=understood,
+        targets=tuple(workspace.company.targets),
+        profiles=profiles,
     )
+
+
+def check_and_keep(workspace: Workspace, loaded: Loaded, now: datetime) -> QualityReport:
+    """Check the quality and keep it in the history; the caller holds the state directory's lock.
+
+    Parameters and result are those of `check_quality`.
+    """
+    report = check_quality(workspace, loaded, now)
+    with _open_context(workspace, loaded, now) as context:
+        keep_accounts(context)
+    statuses = {item.target: item.status for item in readiness(report)}
+    keep_load(workspace.state, load_of(report, statuses))
+    return report

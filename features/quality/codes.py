@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from features.quality.changes.codes import CHANGE_CODES
+from features.quality.code import Code, Severity
+from features.quality.history.codes import DRIFT_CODES
 
-Severity = Literal["error", "warning", "info"]
-
-
-@dataclass(frozen=True)
-class Code:
-    """One kind of issue.
-
-    Attributes
-    ----------
-    title : str
-        The problem, without numbers.
-    severity : {"error", "warning", "info"}
-        error: predictions are wrong where it occurs; warning: they are weaker; info: no effect.
-    to_do : str
-        Remedy.
-    """
-
-    title: str
-    severity: Severity
-    to_do: str
-
+__all__ = ["CODES", "Code", "Severity"]
 
 CODES: dict[str, Code] = {
     "malformed_lines": Code(
@@ -415,4 +396,6 @@ CODES: dict[str, Code] = {
         "info",
         "map them, or remove them from company.yaml",
     ),
+    **CHANGE_CODES,
+    **DRIFT_CODES,
 }

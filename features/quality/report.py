@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -11,8 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from features.quality.codes import CODES, Severity
+from features.quality.readiness import Status, readiness
+from features.quality.table_values import CAVEAT, value_words
 
 if TYPE_CHECKING:
+    from features.quality.history.profile import TableProfile
     from features.quality.understanding import Understanding
     from features.sources import TableInfo
 
@@ -43,6 +46,10 @@ class Issue:
         Predictions that depend on the table.
     advice : str
         Specific remedy; empty where that of the code applies.
+    accounts : tuple of str
+        Accounts concerned, where the issue is about accounts.
+    rows_where : str
+        SQL condition on the canonical table for the rows concerned; empty where there is none.
     """
 
     code: str
@@ -52,6 +59,8 @@ class Issue:
     detail: str
     affects: tuple[str, ...]
     advice: str = ""
+    accounts: tuple[str, ...] = ()
+    rows_where: str = ""
 
     @property
     def to_do(self) -> str:
@@ -84,12 +93,21 @@ class Issue:
         return {
             **own,
             "affects": list(self.affects),
+            "accounts": list(self.accounts),
             "severity": self.severity,
             "grade": self.grade,
             "title": code.title,
             "to_do": self.to_do,
         }
 
+
+STATUS_STYLES: dict[Status, str] = {
+    "ready": "green",
+    "degraded": "yellow",
+    "not_ready": "bold red",
+}
+SHOWN_REASONS = 3
+"""Maximum number of reasons printed per target."""
 
 FACTS = (
     "rows_read",
@@ -131,6 +149,10 @@ class QualityReport:
         Missing tables and the effect of their absence.
     understood : Understanding or None
         Summary of the data.
+    targets : tuple of str
+        Names of the targets.
+    profiles : dict of str to TableProfile
+        Profile of each table, for the history.
     """
 
     company: str
@@ -139,6 +161,8 @@ class QualityReport:
     tables: Mapping[str, TableInfo]
     gaps: Mapping[str, str]
     understood: Understanding | None = None
+    targets: tuple[str, ...] = ()
+    profiles: Mapping[str, TableProfile] = field(default_factory=dict)
 
     @property
     def grade(self) -> str:
@@ -159,6 +183,8 @@ class QualityReport:
             "issues": [issue.as_dict() for issue in self.issues],
             "tables": {name: table_facts(info) for name, info in self.tables.items()},
             "gaps": dict(self.gaps),
+            "readiness": [item.as_dict() for item in readiness(self)],
+            "gap_values": {name: words for name in self.gaps if (words := value_words(name))},
         }
 
     def render(self, console: Console) -> None:
@@ -171,8 +197,24 @@ class QualityReport:
             console.print(self._issues_view())
         else:
             console.print("No issues.")
+        for item in readiness(self):
+            console.print(Text(item.words, style=STATUS_STYLES[item.status]))
+            for reason in item.reasons[:SHOWN_REASONS]:
+                where = f"{reason.table}: " if reason.table else ""
+                console.print(Text(f"  {where}{reason.words}"))
+                console.print(Text(f"    {reason.to_do}", style="dim"))
+            more = len(item.reasons) - SHOWN_REASONS
+            if more > 0:
+                console.print(Text(f"  {more:,} more, in the list of issues", style="dim"))
+        self._render_gaps(console)
+
+    def _render_gaps(self, console: Console) -> None:
+        values = {name: value_words(name) for name in self.gaps}
         for name, text in self.gaps.items():
-            console.print(Text.assemble(("no ", "dim"), name, (f": {text}", "dim")))
+            added = f"; {values[name]}" if values[name] else ""
+            console.print(Text.assemble(("no ", "dim"), name, (f": {text}{added}", "dim")))
+        if any(values.values()):
+            console.print(Text(f"AUC: {CAVEAT}", style="dim"))
 
     def _tables_view(self) -> Table:
         view = Table(box=None, header_style="dim", padding=(0, 1, 0, 0), pad_edge=False)

@@ -20,6 +20,7 @@ from features.sources.forget_list import REASON as FORGOTTEN
 from features.sources.forget_list import ForgetList, copied, forgotten_cells, mark_forgotten
 from features.sources.manifest import Basis, BuiltTable, Profile, RowCounts
 from features.sources.mapping import KNOWN_AT, Mapped
+from features.sources.outside_values import outside_values
 from features.sources.parent_accounts import mark_children, rolled_up, write_tops
 from features.sources.parsing import type_parsing
 from features.sources.redelivered_events import (
@@ -113,11 +114,14 @@ def build_source_table(
         rejected = describe_quarantine(connection, mapped, counts["quarantined"], accounts)
         _check_counts(mapped, counts, inputs, rejected)
         repeated = repeated_ids(connection, mapped, spec)
+        outside = outside_values(connection, mapped, spec, counts["quarantined"])
         if counts["quarantined"].get("delivered_again"):
             counts["noted"]["other_event"] = different_events(connection, spec)
     return {
         **counts,
         "repeated_ids": repeated,
+        "types": {name: mapped.types[name] for name in mapped.expressions},
+        "outside": outside,
         "examples": rejected.examples,
         "remedies": rejected.remedies,
         "columns": [name for name in mapped.expressions if name != EVENT_ID],

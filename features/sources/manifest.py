@@ -27,6 +27,30 @@ class RepeatedIds(TypedDict):
     rows: int
 
 
+class OutsideValues(TypedDict):
+    """Values outside their range since a day (`features.sources.outside_values`).
+
+    Attributes
+    ----------
+    since : str
+        ISO day of the first of them, without a few earlier ones.
+    rows, whole : int
+        Values outside, and all values, since then.
+    rows_before, whole_before : int
+        Likewise before.
+    low, high : float
+        Smallest and largest value outside.
+    """
+
+    since: str
+    rows: int
+    whole: int
+    rows_before: int
+    whole_before: int
+    low: float
+    high: float
+
+
 class SqlRows(TypedDict):
     """Rows of the main input of a `sql` mapping (`features.sources.files.sql_row_trace`)."""
 
@@ -70,6 +94,10 @@ class ColumnFacts(TypedDict, total=False):
         Reason in the quarantine → example values, and → mapping line that fixes them.
     repeated_ids : dict of str to RepeatedIds
         Unmapped columns that look like an event id.
+    types : dict of str to str
+        Column → type in the source.
+    outside : dict of str to OutsideValues
+        Reason in the quarantine → since when values lie outside their range.
     """
 
     written: dict[str, str]
@@ -77,6 +105,8 @@ class ColumnFacts(TypedDict, total=False):
     examples: dict[str, list[str]]
     remedies: dict[str, str]
     repeated_ids: dict[str, RepeatedIds]
+    types: dict[str, str]
+    outside: dict[str, OutsideValues]
 
 
 class ReadingFacts(InputFacts, ColumnFacts):

@@ -144,6 +144,8 @@ def _facts(facts: list[TableFacts], columns: list[str], n_repeated: int) -> Tabl
         "examples": _united([item.get("examples", {}) for item in facts]),
         "remedies": _united([item.get("remedies", {}) for item in facts]),
         "repeated_ids": _united([item.get("repeated_ids", {}) for item in facts]),
+        "types": _united([item.get("types", {}) for item in facts]),
+        "outside": _united([item.get("outside", {}) for item in facts]),
     }
 
 

@@ -126,6 +126,18 @@ TABLES: dict[str, SourceTable] = {
                 "id", "the parent account", visible_from=VERSIONS, personal="account"
             ),
             "owner_id": SourceColumn("id", "the CSM", visible_from=VERSIONS, personal="person"),
+            "domain": SourceColumn(
+                "text",
+                "web or e-mail domain: finds duplicate accounts",
+                visible_from=VERSIONS,
+                personal="account",
+            ),
+            "billing_id": SourceColumn(
+                "id",
+                "id in the billing system: finds duplicate accounts",
+                visible_from=VERSIONS,
+                personal="account",
+            ),
             "is_test": SourceColumn(
                 "flag",
                 "a test or demo account: set aside when loading, with its rows in every table",

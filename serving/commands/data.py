@@ -232,10 +232,20 @@ def check(
     company: CompanyArgument,
     state: StateOption = None,
     data: DataOption = None,
+    history: Annotated[
+        bool,
+        typer.Option(
+            "--history",
+            help="Print grade, issues and rows of every load so far instead; reads no tables.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read the raw tables and print a graded data-quality report."""
     opened = open_company(company, state, data, steps_unless(as_json))
+    if history:
+        _print_history(opened.workspace, as_json)
+        return
     if opened.workspace.company.webhooks:
         from serving.integrations.webhooks import check_webhooks
 
@@ -248,6 +258,33 @@ def check(
         print_json(quality.as_dict())
     else:
         quality.report.render(console)
+
+
+def _print_history(workspace: Workspace, as_json: bool) -> None:
+    from features.quality import read_history
+
+    loads = read_history(workspace.state)
+    if as_json:
+        print_json([load.as_dict() for load in loads])
+        return
+    if not loads:
+        print_text("no load has been checked yet: `bellwether check FOLDER` begins the history")
+        return
+    shown = lines_of("load", "grade", "errors", "warnings", "rows", "targets", "errors in")
+    for load in loads:
+        errors = [item for item in load.issues if item.severity == "error"]
+        targets = ", ".join(f"{name} {words}" for name, words in load.readiness.items())
+        named = dict.fromkeys(f"{i.table}: {i.code}" if i.table else i.code for i in errors)
+        shown.add_row(
+            load.at[:16].replace("T", " "),
+            load.grade,
+            f"{len(errors):,}",
+            f"{load.count('warning'):,}",
+            f"{sum(load.rows.values()):,}",
+            escape(targets.replace("_", " ")),
+            escape(", ".join(named)),
+        )
+    console.print(shown)
 
 
 def _check_table(workspace: Workspace, as_json: bool) -> None:

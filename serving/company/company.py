@@ -93,13 +93,30 @@ class Company:
         3
         """
         from features.pipeline import refuse_ready_table
-        from features.quality import check_quality
+        from features.quality import check_and_keep
         from features.sources import load_sources
 
         refuse_ready_table(self.workspace.company)
         with self.workspace.state.lock("check"):
             loaded = load_sources(self.workspace, self.now, self.progress)
-            return QualityResult(check_quality(self.workspace, loaded, self.now))
+            return QualityResult(check_and_keep(self.workspace, loaded, self.now))
+
+    def quality_history(self) -> pd.DataFrame:
+        """Return the data quality of every load, oldest first; empty before the first check.
+
+        One row per load, indexed by the clock (UTC): grade, number of errors and warnings, rows of
+        all tables, issues as text, and the readiness of each target.
+
+        Examples
+        --------
+        >>> history = company.quality_history()
+        >>> history[["grade", "errors", "warnings"]].shape[1]
+        3
+        """
+        from features.quality import read_history
+        from serving.company.data_results import history_frame
+
+        return history_frame(read_history(self.workspace.state))
 
     def revenue(self) -> RevenueResult:
         """Return ARR, losses and growth by quarter, and every movement of ARR.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from features.quality import QualityReport, Understanding
+    from features.quality.history.store import QualityLoad
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,24 @@ class QualityResult:
         columns = ["rows_read", "rows", "rows_quarantined", "rows_duplicate"]
         return frame[[*columns, "first_happened", "last_happened"]].rename_axis("table")
 
+    @property
+    def readiness(self) -> pd.DataFrame:
+        """Readiness of each target: ready, degraded or not ready, with reasons and remedies.
+
+        One row per target and reason; a ready target has one row without a reason.
+        """
+        import pandas as pd
+
+        from features.quality.readiness import readiness
+
+        columns = ["target", "status", "stops", "table", "words", "to_do", "code"]
+        rows = [
+            {"target": item.target, "status": item.status, **(vars(reason) if reason else {})}
+            for item in readiness(self.report)
+            for reason in item.reasons or (None,)
+        ]
+        return pd.DataFrame(rows, columns=columns)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the whole report as plain JSON values."""
         return self.report.as_dict()
@@ -66,6 +86,31 @@ class QualityResult:
         chart.barh(known["title"] + " (" + known["table"] + ")", 100 * known["share"], color=RAISES)
         chart.set(title=f"Data quality: grade {self.grade}", xlabel="rows concerned, %")
         return chart
+
+
+def history_frame(history: Sequence[QualityLoad]) -> pd.DataFrame:
+    """Return the data quality of every load, one row per load, indexed by the clock (UTC)."""
+    import pandas as pd
+
+    rows = [
+        {
+            "at": load.at,
+            "grade": load.grade,
+            "errors": load.count("error"),
+            "warnings": load.count("warning"),
+            "rows": sum(load.rows.values()),
+            "issues": ", ".join(
+                f"{item.table}: {item.code}" if item.table else item.code
+                for item in load.issues
+                if item.severity != "info"
+            ),
+            **{f"{target}_readiness": status for target, status in load.readiness.items()},
+        }
+        for load in history
+    ]
+    columns = ["at", "grade", "errors", "warnings", "rows", "issues"]
+    frame = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+    return frame.assign(at=pd.to_datetime(frame["at"], utc=True)).set_index("at")
 
 
 @dataclass(frozen=True)

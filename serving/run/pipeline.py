@@ -10,7 +10,7 @@ from pathlib import Path
 from configs.runtime.errors import ConfigError, StateError
 from configs.schema.workspace import Workspace
 from features.pipeline import FeatureBuild, build_features
-from features.quality import QualityReport, check_quality
+from features.quality import QualityReport, check_and_keep
 from serving.batch.score_book import ScoreRun, read_latest
 from serving.run.release import can_score, published
 from serving.run.report import write_report
@@ -78,7 +78,7 @@ def run_company(
         _backfill(workspace, now, weeks, progress)
     built = build_features(workspace, now, progress)
     progress("checking the quality of the sources")
-    quality = check_quality(workspace, built.loaded, now)
+    quality = check_and_keep(workspace, built.loaded, now)
     release = published(workspace) if weeks else None
     if release is None or not can_score(release, built):
         trained = train_targets(workspace, built, progress)

@@ -9,7 +9,7 @@ from typing import Any
 
 from configs.schema.workspace import Workspace
 from features.pipeline import FeatureBuild, build_features
-from features.quality import QualityReport, check_quality
+from features.quality import QualityReport, check_and_keep
 from serving.batch.score_book import answers_of, read_latest, read_table
 from serving.monitoring import disagreements as disagreed
 from serving.pages import portfolio_sums
@@ -33,7 +33,7 @@ def report_company(workspace: Workspace, now: datetime, progress: Progress) -> P
     """Write the report of the latest training and the current book."""
     release = published(workspace)
     built = build_features(workspace, now, progress)
-    quality = check_quality(workspace, built.loaded, now)
+    quality = check_and_keep(workspace, built.loaded, now)
     return write_report(workspace, built, quality, candidates(workspace), release, now, progress)
 
 

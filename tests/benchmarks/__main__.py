@@ -15,7 +15,7 @@ from rich.console import Console
 from tests.benchmarks.measure import Measure, read, table, write
 from tests.benchmarks.serving import nightly, service
 from tests.benchmarks.serving.reference import reference_release
-from tests.benchmarks.training import audit, explain, integrity, learn, model_tiers
+from tests.benchmarks.training import audit, explain, integrity, learn, model_tiers, tables
 
 ACCOUNTS, MONTHS = 2_000, 24
 """Of the company the service is measured on."""
@@ -43,6 +43,10 @@ def _integrity(_: Path, say: Progress) -> list[Measure]:
     return integrity.measure(say)
 
 
+def _tables(folder: Path, say: Progress) -> list[Measure]:
+    return tables.measure(folder, say)
+
+
 def _service(folder: Path, say: Progress) -> list[Measure]:
     return service.measure(*reference_release(folder, ACCOUNTS, MONTHS, say), folder)
 
@@ -62,6 +66,7 @@ PARTS: dict[str, Callable[[Path, Progress], list[Measure]]] = {
     "ladder": _ladder,
     "audit": _audit,
     "integrity": _integrity,
+    "tables": _tables,
     "service": _service,
     "start": _start,
     "nightly": _nightly,

@@ -11,6 +11,8 @@ from rich.console import Console
 
 from configs.runtime.errors import DataError
 from features.quality import CODES, check_quality
+from features.quality.changes.codes import CHANGE_CODES
+from features.quality.history.codes import DRIFT_CODES
 from features.quality.modelling_hazards import require_all_accounts
 from features.quality.report import Issue
 from features.sources import load_sources
@@ -186,6 +188,8 @@ PLANTED_ELSEWHERE = {
     "silent_by_habit", "not_counted",
     # of the mapping: test_mapping_issues.py
     "left_out", "in_another_source", "billing_rows", "prices_overwritten", "unconfirmed_guesses",
+    # changes of the data: test_injected_faults.py, test_history.py
+    *CHANGE_CODES, *DRIFT_CODES,
     # of a whole run: tests/serving/test_reconcile.py
     "totals_disagree",
 }  # fmt: skip
@@ -368,8 +372,8 @@ def test_the_report_is_json_and_worst_first(small):
     )
     first = said["issues"][0]
     assert set(first) == {
-        "code", "table", "rows", "share", "detail", "affects", "severity", "grade", "title",
-        "to_do",
+        "code", "table", "rows", "share", "detail", "affects", "accounts", "rows_where",
+        "severity", "grade", "title", "to_do",
     }  # fmt: skip
     assert said["tables"]["usage_events"]["rows_read"] == 281
 

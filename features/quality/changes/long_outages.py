@@ -1,4 +1,4 @@
-"""Partial outages: many accounts become inactive at the same time while others continue."""
+"""Outages of more than a week: many accounts become inactive at once while others continue."""
 
 from __future__ import annotations
 
@@ -18,23 +18,21 @@ OUTAGE_SHARE, OUTAGE_ACCOUNTS, OUTAGE_FACTOR = 0.15, 5, 5
 """Minimum share and number of active accounts in an outage, and multiple of the usual number."""
 
 
-def partial_outage_issues(context: QualityContext) -> Iterator[Issue]:
-    """Report days on which many accounts become inactive and others do not.
+def long_outage_issues(context: QualityContext, table: str) -> Iterator[Issue]:
+    """Report days on which many accounts become inactive for long and others do not.
 
     Accounts whose last term ended at that time are not counted.
     """
-    for name, spec in TABLES.items():
-        if not (spec.activity and context.has(name)) or name == "invoices":
-            continue
-        worst = _worst(context, name, spec.happened)
-        if worst is None:
-            continue
+    if table == "invoices":
+        return
+    worst = _worst(context, table, TABLES[table].happened)
+    if worst is not None:
         day, silent, regular, back = worst
         detail = (
             f"{silent:,} of {regular:,} regularly active accounts ({100 * silent / regular:.0f} %) "
             f"become inactive around {day}, {back:,} of them return; the others continue"
         )
-        yield context.issue("partial_outage", name, silent, regular, detail)
+        yield context.issue("partial_outage", table, silent, regular, detail)
 
 
 def _worst(context: QualityContext, name: str, happened: str) -> tuple[str, int, int, int] | None:

@@ -1,0 +1,1 @@
+"""Changes within the history of a table that are faults of the data, not of the accounts."""
