@@ -41,6 +41,7 @@ from features.sources.mapping import (
     mappings_of,
     part_inputs,
 )
+from features.sources.months import MONTHLY, months_of
 from features.tables.source_tables import TABLES
 
 MIN_ACCOUNTS = 2
@@ -226,6 +227,10 @@ def _build_one(
             "inputs": {i: item.rows for i, item in used.items()},
             **merged,
         }
+        if name in MONTHLY:
+            files = [folder / build_table.DATA]
+            months = months_of(connection, name, merged["columns"], files)
+            manifest["parts"] = [{"file": build_table.DATA, "months": months}]
         written.update(manifest)
     return manifest
 

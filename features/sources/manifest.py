@@ -141,9 +141,29 @@ class TableFacts(BuiltTable, InputFacts):
     unfolded: SplitTerms
 
 
+class ServedPart(TypedDict):
+    """One file of canonical rows.
+
+    Attributes
+    ----------
+    file : str
+        Path in the folder of the table.
+    months : dict of str to list of int
+        Rows by month (`features.sources.months`); empty for tables that are not kept by month.
+    """
+
+    file: str
+    months: dict[str, list[int]]
+
+
 class TableManifest(TableFacts):
-    """Manifest of a canonical table."""
+    """Manifest of a canonical table; without `parts`, its rows are in ``data.parquet``.
+
+    `built` describes what the last build read.
+    """
 
     identity: str
     fingerprints: dict[str, Fingerprint]
     inputs: dict[str, int]
+    parts: NotRequired[list[ServedPart]]
+    built: NotRequired[str]
