@@ -54,6 +54,8 @@ def build_source_table(
     inputs: list[RawInput],
     accounts: Path | None,
     folder: Path,
+    *,
+    is_part: bool = False,
 ) -> BuiltTable:
     """Write one canonical table into `folder` and return the row facts of its manifest.
 
@@ -69,6 +71,8 @@ def build_source_table(
         The canonical accounts; None for the accounts table itself.
     folder : Path
         Receives ``data.parquet`` and ``quarantine.parquet``.
+    is_part : bool
+        The inputs are some of the files of the table: they need not have a usable row.
 
     Returns
     -------
@@ -100,7 +104,9 @@ def build_source_table(
             write_keys(connection, mapped.relation, mapped.source_columns, folder)
         counts = _write(connection, mapped, spec, inputs, folder)
         rejected = describe_quarantine(connection, mapped, counts["quarantined"], accounts)
-        _check_counts(mapped, counts, inputs, rejected)
+        _check_counts(mapped, counts)
+        if not is_part:
+            _check_usable(mapped, counts, inputs, rejected)
         repeated = repeated_ids(connection, mapped, spec)
         if counts["quarantined"].get("delivered_again"):
             counts["noted"]["other_event"] = different_events(connection, spec)
@@ -373,10 +379,8 @@ def _tally(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, int]:
     return {str(code): int(count) for code, count in rows}
 
 
-def _check_counts(
-    mapped: Mapped, counts: RowCounts, inputs: list[RawInput], rejected: QuarantinedRows
-) -> None:
-    """Require that every row is accounted for, and that some are usable."""
+def _check_counts(mapped: Mapped, counts: RowCounts) -> None:
+    """Require that every row is accounted for."""
     accounted = counts["rows"] + counts["rows_quarantined"] + counts["rows_duplicate"]
     if counts["rows_read"] != accounted:
         raise DataError(
@@ -384,6 +388,12 @@ def _check_counts(
             where=mapped.place,
             fix="please report this as a bug",
         )
+
+
+def _check_usable(
+    mapped: Mapped, counts: RowCounts, inputs: list[RawInput], rejected: QuarantinedRows
+) -> None:
+    """Require that some rows are usable."""
     on_purpose = sum(counts["quarantined"].get(code, 0) for code in (TEST_ACCOUNT, LEFT_OUT))
     if counts["rows_read"] and not counts["rows"] and on_purpose < counts["rows_read"]:
         reasons = ", ".join(f"{code} {count}" for code, count in counts["quarantined"].items())

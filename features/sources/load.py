@@ -32,7 +32,13 @@ from features.sources.files import sql_row_trace
 from features.sources.files.readers import RawInput, fingerprint, open_input, paths_of
 from features.sources.files.sql import open_duckdb
 from features.sources.loaded_tables import Loaded, read_loaded, read_manifests
-from features.sources.manifest import Fingerprint, InputFacts, TableFacts, TableManifest
+from features.sources.manifest import (
+    FileFacts,
+    Fingerprint,
+    InputFacts,
+    TableFacts,
+    TableManifest,
+)
 from features.sources.mapping import (
     Mapped,
     check_tables,
@@ -42,6 +48,8 @@ from features.sources.mapping import (
     part_inputs,
 )
 from features.sources.months import MONTHLY, months_of
+from features.sources.per_file.groups import GroupTask
+from features.sources.per_file.table import build_per_file, is_per_file
 from features.tables.source_tables import TABLES
 
 MIN_ACCOUNTS = 2
@@ -175,6 +183,11 @@ def _build(
         mistakes: list[BellwetherError] = []
         for name in names:
             try:
+                files = _files_of(workspace, name, prints)
+                if is_per_file(workspace.company, name, files):
+                    manifest = _build_per_file(workspace, name, identities[name], prints)
+                    progress(_summary(name, manifest))
+                    continue
                 for used_input in inputs_of(workspace.company, name):
                     if used_input not in opened:
                         opened[used_input] = open_input(connection, workspace, used_input)
@@ -191,6 +204,26 @@ def _build(
                 _check_accounts(manifest["rows"])
     if mistakes:
         raise combined_error(mistakes)
+
+
+def _files_of(
+    workspace: Workspace, name: str, prints: Mapping[str, Fingerprint]
+) -> list[FileFacts]:
+    return [item for i in inputs_of(workspace.company, name) for item in prints[i].get("files", [])]
+
+
+def _build_per_file(
+    workspace: Workspace, name: str, identity: str, prints: Mapping[str, Fingerprint]
+) -> TableManifest:
+    (input_name,) = inputs_of(workspace.company, name)
+    mapping = mappings_of(workspace.company, name)[0]
+    shared = digest(code_digest(__name__), name, mapping.model_dump(mode="json", by_alias=True))
+    sources = workspace.state.sources
+    task = GroupTask(
+        workspace, name, input_name, mapping, shared, lambda files: _work_connection(sources, files)
+    )
+    before = read_manifests(workspace).get(name)
+    return build_per_file(task, identity, prints[input_name], before)
 
 
 def _build_one(
@@ -283,6 +316,8 @@ def _reading_facts(
 
 def _summary(name: str, manifest: TableManifest) -> str:
     parts = [f"{name}: {manifest['rows']:,} of {manifest['rows_read']:,} rows kept"]
+    if manifest.get("built"):
+        parts.append(manifest["built"])
     if manifest["rows_quarantined"]:
         parts.append(f"{manifest['rows_quarantined']:,} set aside")
     if manifest["rows_duplicate"]:

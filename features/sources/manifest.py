@@ -159,7 +159,9 @@ class ServedPart(TypedDict):
 class TableManifest(TableFacts):
     """Manifest of a canonical table; without `parts`, its rows are in ``data.parquet``.
 
-    `built` describes what the last build read.
+    `built` describes what the last build read. Of a table that is built per file, `dropped` lists
+    the rows that another group of files repeats, by group, and `whole` the identity of the mapping
+    and the reason where all files have to be read in one piece.
     """
 
     identity: str
@@ -167,3 +169,5 @@ class TableManifest(TableFacts):
     inputs: dict[str, int]
     parts: NotRequired[list[ServedPart]]
     built: NotRequired[str]
+    dropped: NotRequired[dict[str, list[int]]]
+    whole: NotRequired[list[str]]

@@ -196,7 +196,7 @@ def _changes(before: Mapping[str, TableManifest], loaded: Loaded) -> dict[str, T
         found[name] = TableChange(
             rows=info.rows,
             new_rows=info.rows_read - (earlier["rows_read"] if earlier else 0),
-            built="unchanged" if is_same else "rebuilt",
+            built="unchanged" if is_same else info.built or "rebuilt",
         )
     return found
 
