@@ -100,7 +100,7 @@ def decide(
 
 def _of_target(name: str, findings: Iterable[Finding]) -> TargetReadiness:
     own = tuple(item for item in findings if name in item.targets)
-    level = max((item.level for item in own), key=LEVELS.index, default="ready")
+    level: Level = max((item.level for item in own), key=LEVELS.index, default="ready")
     return TargetReadiness(name, level, own)
 
 

@@ -36,6 +36,7 @@ from features.sources.manifest import (
     FileFacts,
     Fingerprint,
     InputFacts,
+    ServedPart,
     TableFacts,
     TableManifest,
 )
@@ -183,8 +184,7 @@ def _build(
         mistakes: list[BellwetherError] = []
         for name in names:
             try:
-                files = _files_of(workspace, name, prints)
-                if is_per_file(workspace.company, name, files):
+                if is_per_file(workspace.company, name, _files_of(workspace, name, prints)):
                     manifest = _build_per_file(workspace, name, identities[name], prints)
                     progress(_summary(name, manifest))
                     continue
@@ -259,13 +259,24 @@ def _build_one(
             "fingerprints": prints,
             "inputs": {i: item.rows for i, item in used.items()},
             **merged,
+            "parts": _whole(connection, name, merged["columns"], folder),
+            "built": "",
+            "dropped": {},
+            "whole": [],
+            "merged": {},
         }
-        if name in MONTHLY:
-            files = [folder / build_table.DATA]
-            months = months_of(connection, name, merged["columns"], files)
-            manifest["parts"] = [{"file": build_table.DATA, "months": months}]
         written.update(manifest)
     return manifest
+
+
+def _whole(
+    connection: duckdb.DuckDBPyConnection, name: str, columns: list[str], folder: Path
+) -> list[ServedPart]:
+    """Return the one file of a table of activity with its months; empty for other tables."""
+    if name not in MONTHLY:
+        return []
+    months = months_of(connection, name, columns, [folder / build_table.DATA])
+    return [{"file": build_table.DATA, "months": months}]
 
 
 def _build_part(

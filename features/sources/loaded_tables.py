@@ -30,7 +30,7 @@ def canonical_files(folder: Path, since: date | None = None) -> list[Path]:
     if manifest is None:
         return []
     parts = manifest.get("parts")
-    if parts is None:
+    if not parts:
         return [folder / DATA]
     month = f"{since:%Y-%m}" if since is not None else ""
     recent = [item for item in parts if max(item["months"], default="") >= month]

@@ -161,7 +161,8 @@ class TableManifest(TableFacts):
 
     `built` describes what the last build read. Of a table that is built per file, `dropped` lists
     the rows that another group of files repeats, by group, and `whole` the identity of the mapping
-    and the reason where all files have to be read in one piece.
+    and the reason where all files have to be read in one piece. `merged` has the state of each
+    group whose rows were compared with those of all others.
     """
 
     identity: str
@@ -171,3 +172,4 @@ class TableManifest(TableFacts):
     built: NotRequired[str]
     dropped: NotRequired[dict[str, list[int]]]
     whole: NotRequired[list[str]]
+    merged: NotRequired[dict[str, str]]

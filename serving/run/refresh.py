@@ -151,15 +151,13 @@ def _refreshed(
         progress(f"{finding.level.replace('_', ' ')}: {finding.reason}")
     if is_blocked and not even_if_not_ready:
         to_do = "; ".join(dict.fromkeys(item.to_do for item in today.readiness.findings))
-        kept = _named(before)
-        summary = replace(summary, **kept, status="not_ready", reason=today.readiness.reasons)
-        return replace(summary, to_do=to_do), None
+        summary = replace(_with_book(summary, before), status="not_ready", to_do=to_do)
+        return replace(summary, reason=today.readiness.reasons), None
     with clock.step("score"):
         run = score_loaded(workspace, release, today.loaded, now, progress)
     progress(f"exported {run.folder / 'scores.csv'} and scores.parquet")
     done = replace(
-        summary,
-        **_named(run),
+        _with_book(summary, run),
         status="scored",
         accounts_scored=run.statuses.get("scored", 0),
         bands_changed=_bands_changed(before, run),
@@ -207,8 +205,8 @@ def _book(workspace: Workspace) -> ScoreRun | None:
     return None
 
 
-def _named(run: ScoreRun | None) -> dict[str, str]:
-    return {"run_id": run.run_id, "as_of": run.as_of} if run else {}
+def _with_book(summary: RefreshSummary, run: ScoreRun | None) -> RefreshSummary:
+    return replace(summary, run_id=run.run_id, as_of=run.as_of) if run else summary
 
 
 def _bands_changed(before: ScoreRun | None, run: ScoreRun) -> int:

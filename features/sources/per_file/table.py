@@ -22,6 +22,7 @@ from features.sources.files.sql import ident, literal, text_list
 from features.sources.manifest import (
     FileFacts,
     Fingerprint,
+    LineTotals,
     ServedPart,
     TableFacts,
     TableManifest,
@@ -122,8 +123,8 @@ def build_per_file(
 
 def _why_whole(task: GroupTask, before: TableManifest | None) -> str:
     """Return why the last build read the table in one piece, while its mapping is the same."""
-    identity, why = (before or {}).get("whole") or ("", "")
-    return why if identity == task.identity else ""
+    stored = before.get("whole") if before is not None else None
+    return stored[1] if stored and stored[0] == task.identity else ""
 
 
 def _groups(
@@ -208,10 +209,17 @@ def _merged(
 ) -> TableManifest:
     facts = merged_facts([m["facts"] for m in manifests], manifests[0]["facts"]["columns"], 0)
     facts["lines"] = _lines(manifests)
+    merged = {
+        group.content: digest(m["identity"], m["accounts"])
+        for group, m in zip(groups, manifests, strict=True)
+    }
+    # A group that a killed run built was not compared yet.
+    held = before.get("merged", {}) if before is not None else {}
+    new = {content for content, state in merged.items() if held.get(content) != state}
     indexed = Indexed(
         {group.content: task.folder_of(group) for group in groups},
-        fresh,
-        (before or {}).get("dropped", {}),
+        fresh | new,
+        before.get("dropped", {}) if before is not None else {},
         has_key=bool(TABLES[task.table].key),
         are_copies_events=_are_copies_events(task, facts),
     )
@@ -230,6 +238,9 @@ def _merged(
         "inputs": {task.input_name: sum(m["raw_rows"] for m in manifests)},
         "parts": parts,
         "dropped": repeats.places,
+        "built": "",
+        "whole": [],
+        "merged": merged,
     }
 
 
@@ -242,13 +253,14 @@ def _are_copies_events(task: GroupTask, facts: TableFacts) -> bool:
     return counts["given"] > 0 and counts["dates"] == counts["given"]
 
 
-def _lines(manifests: Sequence[GroupManifest]) -> dict[str, dict[str, int]]:
-    total: dict[str, dict[str, int]] = {}
+def _lines(manifests: Sequence[GroupManifest]) -> dict[str, LineTotals]:
+    total: dict[str, LineTotals] = {}
     for manifest in manifests:
         for name, counts in manifest["facts"].get("lines", {}).items():
-            held = total.setdefault(name, dict.fromkeys(counts, 0))
-            for key, n in counts.items():
-                held[key] += n
+            held = total.setdefault(name, {"total": 0, "kept": 0, "set_aside": 0})
+            held["total"] += counts["total"]
+            held["kept"] += counts["kept"]
+            held["set_aside"] += counts["set_aside"]
     return total
 
 

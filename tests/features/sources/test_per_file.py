@@ -10,10 +10,11 @@ import duckdb
 import pytest
 
 from configs.runtime.state_directory import State
+from features.snapshots.daily_store import daily_files, daily_tables, fact_prints
 from features.sources import load_sources
+from features.sources.per_file import table
 from features.sources.per_file.plan import plan_groups
 from features.tables.duckdb_engine import connect
-from features.snapshots.daily_store import daily_files, daily_tables, fact_prints
 
 NOW = datetime(2024, 7, 1, tzinfo=UTC)
 ACCOUNTS = "account_id,created_at\nA1,2024-01-01\nA2,2024-01-02\nA3,2024-01-03\n"
@@ -53,7 +54,7 @@ class Delivery:
 
     @property
     def workspace(self):
-        made = self.small.workspace(
+        return self.small.workspace(
             {"accounts": None, "usage_events": None},
             inputs={
                 "accounts": "accounts.csv",
@@ -62,7 +63,6 @@ class Delivery:
             },
             tables={"support_tickets": {"known_at": "updated"}},
         )
-        return made
 
     def load(self):
         self.said = []
@@ -106,17 +106,17 @@ def counts(info) -> dict:
 
 def assert_same_as_full(delivery, loaded) -> None:
     clean = delivery.clean()
-    for table in ("usage_events", "support_tickets"):
-        ours, theirs = loaded.tables[table], clean.tables[table]
+    for name in ("usage_events", "support_tickets"):
+        ours, theirs = loaded.tables[name], clean.tables[name]
         assert rows(ours) == rows(theirs)
         assert counts(ours) == counts(theirs)
-    for folder, table, header in (
+    for folder, name, header in (
         ("usage", "usage_events", HEADER), ("tickets", "support_tickets", TICKETS),
     ):  # fmt: skip
-        whole = delivery.in_one_file(folder, table, header).tables[table]
+        whole = delivery.in_one_file(folder, name, header).tables[name]
         assert len(whole.parts) == 1
-        assert rows(loaded.tables[table]) == rows(whole)
-        assert counts(loaded.tables[table]) == counts(whole)
+        assert rows(loaded.tables[name]) == rows(whole)
+        assert counts(loaded.tables[name]) == counts(whole)
 
 
 def built(delivery, table: str) -> str:
@@ -164,6 +164,23 @@ def test_a_corrected_and_a_removed_file_give_the_rows_of_a_full_build(delivery):
     (delivery.data / "usage" / "002.csv").unlink()
     loaded = delivery.load()
     assert loaded.tables["usage_events"].quarantined == {}, "the row of the removed file counts now"
+    assert_same_as_full(delivery, loaded)
+
+
+def test_repeats_are_found_after_a_run_that_was_killed_before_it_merged(delivery, monkeypatch):
+    delivery.load()
+    delivery.write("usage", 12, events(12, "A2,u2,2024-02-22 02:00:00,g,2-2"))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "_merged", killed)
+        with pytest.raises(KeyboardInterrupt):
+            delivery.load()
+    loaded = delivery.load()
+    assert "0 of 13 files read" in built(delivery, "usage_events")
+    assert loaded.tables["usage_events"].quarantined == {"delivered_again": 1}
     assert_same_as_full(delivery, loaded)
 
 
