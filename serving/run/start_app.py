@@ -24,8 +24,9 @@ from serving.pages.common import OUTSIDE
 from serving.pages.routes import favicon
 from serving.pages.templating import STATIC, page
 from serving.run.servers import check_free
+from serving.setup.actions import AUDIT, BOOK, CHECK, RUN, child
 from serving.setup.desk import Desk, local_desk
-from serving.setup.routes import AUDIT, BOOK, CHECK, RUN, child, start_router
+from serving.setup.routes import start_router
 
 HOST, PORT = "127.0.0.1", 3001
 

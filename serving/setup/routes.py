@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from http.client import HTTPConnection, HTTPException
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, params
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from configs.runtime.errors import ConfigError, SourceError
+from configs.runtime.errors import SourceError
 from features.sources.proposal.company_file import data_text
 from features.sources.proposal.propose import answered
 from features.sources.proposal.raw_tables import READABLE, data_files, input_names
@@ -23,7 +19,21 @@ from features.tables.source_tables import TABLES
 from serving.http.problems import ProblemError
 from serving.pages.reports import REPORT_POLICY
 from serving.pages.templating import PRIVATE
-from serving.setup.children import Child
+from serving.setup.actions import (
+    AUDIT,
+    BOOK,
+    CHECK,
+    REPORT,
+    RUN,
+    check_choice,
+    check_company,
+    child,
+    free_port,
+    pickable,
+    service_is_ready,
+    start_audit,
+    start_check,
+)
 from serving.setup.desk import Desk, chosen_folder
 from serving.setup.mapping_form import unread_form
 from serving.setup.proposals import Proposals, ReadMapping, files_of
@@ -49,14 +59,6 @@ WAIT_SECONDS = 1.5
 
 SAVE_SECONDS = 40.0
 """The same for a form that is sent, whose values would be lost; below the limit of a response."""
-
-AUDIT, CHECK, RUN, BOOK = "audit", "check", "run", "book"
-REPORT = "report"
-
-
-def child(desk: Desk, name: str) -> Child:
-    """Return a command of a desk."""
-    return Child(desk.work / "children" / name)
 
 
 class StartPages:
@@ -95,7 +97,7 @@ class StartPages:
         """Store uploaded files among the exports."""
         desk = self._desk_of(request)
         check_upload_origin(request)
-        _check_choice(desk)
+        check_choice(desk)
         made = await receive(request, desk.exports, desk.has_token)
         if made.kept:
             desk.keep(data="")
@@ -110,7 +112,7 @@ class StartPages:
         """Use the exports of a folder."""
         desk = self._desk_of(request)
         fields = await check_start_form(request, desk)
-        _check_choice(desk)
+        check_choice(desk)
         desk.keep(data=str(chosen_folder(desk.roots, fields.get("path", ""))))
         return _to(desk, "mapping")
 
@@ -120,7 +122,7 @@ class StartPages:
         """Store two files and start the audit."""
         desk = self._desk_of(request)
         check_upload_origin(request)
-        _check_choice(desk)
+        check_choice(desk)
         folder = desk.work / AUDIT
         made = await receive(request, folder, desk.has_token, by_field=True)
         if made.refused:
@@ -166,7 +168,7 @@ class StartPages:
         desk = self._desk_of(request)
         if not desk.is_own:
             return render(desk, "company.html", "mapping", mapping=written_mapping(desk.folder))
-        _check_choice(desk)
+        check_choice(desk)
         names = input_names(desk.data) if desk.data.is_dir() else {}
         if not names:
             return _to(desk, "")
@@ -204,7 +206,7 @@ class StartPages:
         """Write company.yaml with the values of the form, and check the data."""
         desk = self._desk_of(request)
         given = await check_start_form(request, desk)
-        _check_choice(desk)
+        check_choice(desk)
         return await run_in_threadpool(self._save, desk, given)
 
     def _save(self, desk: Desk, given: Mapping[str, str]) -> Response:
@@ -319,7 +321,7 @@ class StartPages:
         """Start the run."""
         desk = _local(self._desk_of(request))
         await check_start_form(request, desk)
-        _check_company(desk)
+        check_company(desk)
         command = ["run", str(desk.folder), *desk.command_options]
         child(desk, RUN).start(command, {"company": desk.content})
         return _to(desk, "run")
@@ -338,7 +340,7 @@ class StartPages:
         desk = _local(self._desk_of(request))
         state = child(desk, BOOK).state()
         port = int(state.facts.get("port", 0))
-        is_ready = state.status == "running" and _is_ready(port)
+        is_ready = state.status == "running" and service_is_ready(port)
         return render(
             desk,
             "book.html",
@@ -355,56 +357,13 @@ class StartPages:
         """Start the service of the book on a free port."""
         desk = _local(self._desk_of(request))
         await check_start_form(request, desk)
-        _check_company(desk)
+        check_company(desk)
         one = child(desk, BOOK)
         if not one.is_running:
-            port = _free_port()
+            port = free_port()
             command = ["serve", str(desk.folder), "--port", str(port), *desk.command_options]
             one.start(command, {"port": str(port)})
         return _to(desk, "book")
-
-
-def start_audit(desk: Desk, folder: Path, given: Sequence[Path]) -> None:
-    """Start an audit; the files and the report of an earlier one are removed."""
-    one = child(desk, AUDIT)
-    one.stop()
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        elif path not in given:
-            path.unlink()
-    one.start([AUDIT, *map(str, given), "--out", str(folder / REPORT)])
-
-
-def start_check(desk: Desk) -> None:
-    """Start the check of the data; an earlier check of another mapping is stopped."""
-    _check_company(desk)
-    one = child(desk, CHECK)
-    one.stop()
-    command = [CHECK, str(desk.folder), "--json", *desk.command_options]
-    one.start(command, {"company": desk.content})
-
-
-def pickable(root: Path) -> list[str]:
-    """Return the folders directly below a root, by name."""
-    try:
-        found = [path.name for path in root.iterdir() if path.is_dir()]
-    except OSError:
-        return []
-    return sorted(name for name in found if not name.startswith("."))
-
-
-def _check_choice(desk: Desk) -> None:
-    if not desk.may_choose:
-        raise ProblemError(
-            "forbidden",
-            "this service accepts no files and no folders: BELLWETHER_START_ROOT is not set",
-        )
-
-
-def _check_company(desk: Desk) -> None:
-    if not desk.written:
-        raise ConfigError("there is no company.yaml yet", fix="save the mapping first")
 
 
 def _local(desk: Desk) -> Desk:
@@ -420,25 +379,6 @@ def _may_refresh(request: Request, is_running: bool) -> bool:
 def _to(desk: Desk, step: str, anchor: str = "") -> RedirectResponse:
     where = address(desk, step) + (f"#{anchor}" if anchor else "")
     return RedirectResponse(where, status_code=303)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def _is_ready(port: int) -> bool:
-    """Whether the service at a port would answer a request for a score."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=1.0)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    except (OSError, HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def start_router(desk_of: DeskOf, dependencies: Sequence[params.Depends] = ()) -> APIRouter:

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from serving.run.start_app import start_application
+from serving.setup.actions import AUDIT, BOOK, CHECK, RUN, child
 from serving.setup.desk import Desk, local_desk
-from serving.setup.routes import AUDIT, BOOK, CHECK, RUN, child
 from tests.serving.pages.test_browser import axe_source, browser  # noqa: F401  fixtures
 from tests.serving.setup.exports import FILES, N_ACCOUNTS
 

@@ -10,9 +10,9 @@ import pytest
 
 from configs.runtime.errors import StateError
 from configs.runtime.state_directory import read_json
+from serving.setup.actions import child
 from serving.setup.children import SHOWN_BYTES, Child, ChildState
 from serving.setup.results import failure_of
-from serving.setup.routes import child
 from tests.serving.pages.test_pages import Reader
 
 STEPS = "import sys, time; print('   0.1 s  reading'); print('  12.3 s  writing'); print('done'); "
