@@ -71,6 +71,8 @@ FILES = (
     _files("scores/*/scores.csv", {"account", "person", "name"}, _ROWS),
     _files("scores/*/points.parquet", {"account"}, _ROWS),
     _files("scores/*/reasons.jsonl", {"account"}, _ROWS),
+    _files("quality/accounts-*.parquet", {"account"}, _ROWS),
+    _files("quality/history.jsonl", {"account"}, "ids in examples replaced"),
     _files("jobs/*", {"account", "person", "name"}, _ROWS),
     _files(
         "reports/*",

@@ -106,7 +106,8 @@ def table_profile(context: QualityContext, name: str) -> TableProfile:
     parts += [
         f"approx_count_distinct({ident(item)}) AS {ident('d_' + item)}"
         for item in names
-        if spec.columns[item].kind == "text"
+        # common values of names and free texts would be personal data
+        if spec.columns[item].kind == "text" and not spec.columns[item].personal
     ]
     own = "count(DISTINCT account_id)" if "account_id" in names else "0"
     found = context.query_row(

@@ -266,7 +266,7 @@ def test_an_owner_is_replaced_and_keeps_their_accounts_in_one_book(company):
 
 def test_an_account_that_is_nowhere_has_no_findings(company):
     workspace = company.workspace
-    [found] = preview(workspace, subjects(workspace, ["A-99999"], []))
+    [found] = preview(workspace, subjects(workspace, ["Z-unheard-of"], []))
     assert (found.findings, found.raw) == ((), {})
     with pytest.raises(DataError, match="no account and no person"):
         subjects(workspace, [], [])
