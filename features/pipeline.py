@@ -52,6 +52,25 @@ class FeatureBuild:
     store: FeastStore
 
 
+@dataclass(frozen=True)
+class ServedFeatures:
+    """Features of the latest as_of, as scores are computed from; without labels.
+
+    Attributes
+    ----------
+    snapshots : Snapshots
+        Features and account status per (entity, as_of).
+    features : FeatureSet
+        The ordered features with their identity.
+    store : FeastStore
+        Feature store with the latest vectors.
+    """
+
+    snapshots: Snapshots
+    features: FeatureSet
+    store: FeastStore
+
+
 def left_out(built: FeatureBuild) -> dict[str, dict[str, list[str]]]:
     """Return features left out, by the data they need, and label rows left out, by target.
 
@@ -103,15 +122,28 @@ def build_features(
     """
     refuse_ready_table(workspace.company)
     loaded = load_sources(workspace, now, progress)
-    snapshots = build_snapshots(workspace, loaded, now, progress)
-    features = feature_set(snapshots)
-    store = FeastStore(workspace)
     if is_served:
-        fill_store(workspace, loaded, snapshots, features, store, progress)
+        served = build_served(workspace, loaded, now, progress)
     else:
-        declare_only(workspace, snapshots, features, store, progress)
-    labels = build_labels(workspace, loaded, snapshots, now, progress)
-    return FeatureBuild(loaded, snapshots, features, labels, store)
+        snapshots = build_snapshots(workspace, loaded, now, progress)
+        served = ServedFeatures(snapshots, feature_set(snapshots), FeastStore(workspace))
+        declare_only(workspace, served.snapshots, served.features, served.store, progress)
+    labels = build_labels(workspace, loaded, served.snapshots, now, progress)
+    return FeatureBuild(loaded, served.snapshots, served.features, labels, served.store)
+
+
+def build_served(
+    workspace: Workspace, loaded: Loaded, now: datetime, progress: Progress = lambda _: None
+) -> ServedFeatures:
+    """Build outdated features of loaded tables and fill the feature store; no labels.
+
+    Labels are for training: a score run does without them. The caller holds the lock of the state
+    directory.
+    """
+    snapshots = build_snapshots(workspace, loaded, now, progress)
+    features, store = feature_set(snapshots), FeastStore(workspace)
+    fill_store(workspace, loaded, snapshots, features, store, progress)
+    return ServedFeatures(snapshots, features, store)
 
 
 def refuse_ready_table(company: Company) -> None:

@@ -71,6 +71,12 @@ class UnavailableError(BellwetherError):
     exit_code = 7
 
 
+class NotReadyError(BellwetherError):
+    """Today's data is not ready: nothing is scored, and the earlier scores stay published."""
+
+    exit_code = 8
+
+
 def combined_error(errors: Sequence[BellwetherError]) -> BellwetherError:
     """Return one error that lists all of several, of the class of the first.
 

@@ -113,6 +113,11 @@ class State:
         return self.root / "quality"
 
     @property
+    def refresh(self) -> Path:
+        """Records of `bellwether refresh`: ``latest.json``, ``history.json``, ``baseline.json``."""
+        return self.root / "refresh"
+
+    @property
     def reports(self) -> Path:
         """Reports as HTML, and their numbers as JSON."""
         return self.root / "reports"

@@ -16,6 +16,7 @@ from configs.runtime.errors import ConfigError, did_you_mean
 from configs.runtime.hashing import digest
 from configs.schema.base import ConfigModel, Days, Name, Share
 from configs.schema.ready_table import TABLE_INPUT, ReadyTable, target_of
+from configs.schema.refresh import Refresh
 from configs.schema.rules import Rules
 from configs.schema.source_mapping import Guess, Input, TableParts
 from configs.schema.yaml_models import parse_model, read_yaml
@@ -474,6 +475,7 @@ class Company(ConfigModel):
     ledger: Retention = Retention()
     retention: FileRetention = FileRetention()
     privacy: Privacy = Privacy()
+    refresh: Refresh = Refresh()
     webhooks: dict[Name, Webhook] = Field(default_factory=dict)
     exclude_features: tuple[str, ...] = Field(
         (), description="features left out of training; shell patterns"
@@ -522,6 +524,7 @@ class Company(ConfigModel):
                 "ledger",
                 "retention",
                 "privacy",
+                "refresh",
                 "webhooks",
             ),
             True,

@@ -53,6 +53,16 @@ HELP_NOISE = (
 SIGNS = {1: "raises", -1: "lowers", 0: "free"}
 
 
+OTHER_EXITS = (
+    (0, "", "Done. For `refresh`: scored, also when the readiness is degraded."),
+    (2, "", "Also a wrong option or argument, or a package that is not installed."),
+    (70, "", "An unexpected error; `bellwether --debug` prints it in full."),
+    (74, "", "A file or folder cannot be read or written."),
+    (130, "", "Interrupted from the keyboard."),
+)
+"""Exit codes that belong to no class of errors."""
+
+
 def table(headers: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """Return a Markdown table; line breaks and pipes in cells are escaped."""
     names = list(headers)
@@ -93,10 +103,13 @@ def cli_page() -> str:
         text = re.sub(noise, "", text)
     errors = table(
         ("exit code", "error", "meaning"),
-        (
-            (kind.exit_code, code(kind.__name__), (kind.__doc__ or "").splitlines()[0])
-            for kind in BellwetherError.__subclasses__()
-        ),
+        [
+            *(
+                (kind.exit_code, code(kind.__name__), (kind.__doc__ or "").splitlines()[0])
+                for kind in BellwetherError.__subclasses__()
+            ),
+            *OTHER_EXITS,
+        ],
     )
     return f"# Command line{escaped(text.removeprefix('# `bellwether`'))}## Exit codes\n\n{errors}"
 

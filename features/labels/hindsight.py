@@ -30,7 +30,7 @@ def tables_with_hindsight(
     tables = {}
     for name in (name for name in names if name in loaded.tables):
         has_versions = loaded.tables[name].history
-        source = engine.read_parquet(loaded.tables[name].path)
+        source = engine.read_parquet([str(path) for path in loaded.tables[name].files])
         days = to_daily(
             name, source, rates, history=has_versions, currency=company.reporting_currency
         )

@@ -36,7 +36,7 @@ from features.quality.report import Issue, QualityReport, worst_first
 from features.quality.understanding import Understanding, read_ledger, understand
 from features.revenue.retention import product_movements
 from features.sources import Loaded
-from features.sources.files.sql import literal, open_duckdb
+from features.sources.files.sql import open_duckdb, text_list
 
 __all__ = [
     "CODES",
@@ -96,11 +96,11 @@ CHECKS: tuple[Callable[[QualityContext], Iterator[Issue]], ...] = (
 @contextmanager
 def _open_context(workspace: Workspace, loaded: Loaded, now: datetime) -> Iterator[QualityContext]:
     clock = naive_utc(now)
-    files = [info.path for info in loaded.tables.values()]
+    files = [path for info in loaded.tables.values() for path in info.files]
     with open_duckdb(files=files) as connection:
         for name, info in loaded.tables.items():
             connection.execute(
-                f"CREATE VIEW {name} AS SELECT * FROM read_parquet({literal(info.path)}) "
+                f"CREATE VIEW {name} AS SELECT * FROM read_parquet({text_list(info.files)}) "
                 f"WHERE known_at <= TIMESTAMP '{clock}'"
             )
         yield QualityContext(connection, workspace, loaded, clock)

@@ -13,7 +13,7 @@ from configs.schema.company import Company
 from features.quality.context import QualityContext, count_of
 from features.quality.report import Issue
 from features.sources import Loaded
-from features.sources.files.sql import ident, literal
+from features.sources.files.sql import ident, literal, text_list
 from features.sources.product_grain import SEPARATOR
 from features.tables.source_tables import TABLES
 
@@ -287,7 +287,7 @@ def find_duplicates(loaded: Loaded) -> tuple[list[tuple[str, ...]], Mapping[str,
     with duckdb.connect() as connection:
         for name, info in loaded.tables.items():
             connection.execute(
-                f"CREATE VIEW {ident(name)} AS SELECT * FROM read_parquet({literal(info.path)})"
+                f"CREATE VIEW {ident(name)} AS SELECT * FROM read_parquet({text_list(info.files)})"
             )
         clocks = {name: words for name, _, _, words in tables_without_clock(connection, loaded)}
         return duplicate_accounts(connection, loaded), clocks

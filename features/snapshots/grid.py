@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import ibis
 import ibis.expr.types as ir
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -32,11 +31,10 @@ from features.signals import FAMILIES
 from features.signals.declare import Family
 from features.snapshots.account_status import ACTIVITY, account_status_table, activity_table
 from features.snapshots.aggregate import family_table
+from features.snapshots.daily_store import NOT_SIGNALS, daily_tables, fact_prints
 from features.tables.catalog import FeatureInfo
-from features.tables.daily_tables import date_day, to_daily, visibility
+from features.tables.daily_tables import date_day
 from features.tables.duckdb_engine import connect
-from features.text.columns import TEXT_COLUMNS, with_text_scores
-from features.text.score import scores_version
 
 if TYPE_CHECKING:
     from ibis.backends.duckdb import Backend
@@ -47,9 +45,6 @@ Progress = Callable[[str], None]
 
 ACCOUNT_STATUS = "standing"
 """Name of the snapshot set with the account status."""
-
-NOT_SIGNALS = {"labels", "outcomes", "owners", "rates", "health_scores"}
-"""Source tables that no signal reads."""
 
 STATUS_TABLES = {*ACTIVITY, "subscriptions"}
 
@@ -158,7 +153,9 @@ def build_snapshots(
     daily, history, identity = daily_tables(engine, workspace, loaded, progress)
     days = _days_with_labels(engine, workspace, loaded, daily, now)
     columns = {name: set(table.columns) for name, table in daily.items()}
-    build = _Build(workspace, daily, history, days, _fingerprints(daily, days), progress)
+    build = _Build(
+        workspace, daily, history, days, fact_prints(workspace.state, daily, days), progress
+    )
     snapshots = Snapshots(days=tuple(days))
     code = code_digest(__name__)
     for family in FAMILIES:
@@ -209,38 +206,6 @@ class _Build:
     progress: Progress
 
 
-def daily_tables(
-    engine: Backend, workspace: Workspace, loaded: Loaded, progress: Progress
-) -> tuple[dict[str, ir.Table], dict[str, bool], str]:
-    """Write outdated daily tables; return all daily tables, history flags and an identity."""
-    company = workspace.company
-    history = {name: company.keeps_history(name) for name in loaded.tables}
-    rates_print = loaded.tables["rates"].identity if "rates" in loaded.tables else ""
-    identity = digest(company.reporting_currency, sorted(history.items()))
-    code = code_digest(__name__)
-    daily = {}
-    for name, info in loaded.tables.items():
-        if name in NOT_SIGNALS:
-            continue
-        target = workspace.state.daily / name
-        words = scores_version() if name in TEXT_COLUMNS else ""
-        wanted = {"identity": digest(info.identity, rates_print, identity, code, words)}
-        if read_manifest(target) != wanted:
-            progress(f"daily table {name} ({info.rows:,} rows)")
-            rates = engine.read_parquet(loaded.tables["rates"].path) if rates_print else None
-            table = to_daily(
-                name,
-                with_text_scores(name, engine.read_parquet(info.path)),
-                rates,
-                history=history.get(name, False),
-                currency=company.reporting_currency,
-            )
-            with new_folder(target, wanted) as folder:
-                table.to_parquet(folder / "data.parquet")
-        daily[name] = engine.read_parquet(target / "data.parquet")
-    return daily, history, identity
-
-
 def _days_with_labels(
     engine: Backend,
     workspace: Workspace,
@@ -263,54 +228,6 @@ def _days_with_labels(
         last = max(days)
         days |= {day for day in (index_day(k) for k in moments.to_pylist()) if day <= last}
     return sorted(days)
-
-
-def _fingerprints(daily: Mapping[str, ir.Table], days: list[date]) -> dict[date, dict[str, str]]:
-    """Return the identity of all facts known by each as_of, per table."""
-    prints: dict[date, dict[str, str]] = {day: {} for day in days}
-    for name, table in sorted(daily.items()):
-        facts = _facts(name, table)
-        per_day = (
-            facts.group_by("known_day")
-            .agg(n=facts.count(), h=facts.fact.sum().cast("int64"))
-            .order_by("known_day")
-            .to_pyarrow()
-        )
-        known = per_day["known_day"].to_numpy()
-        counts, hashes = (np.cumsum(np.append(0, per_day[column].to_numpy())) for column in "nh")
-        for day in days:
-            upto = int(np.searchsorted(known, day_index(day), side="right"))
-            prints[day][name] = digest(int(counts[upto]), int(hashes[upto]))
-    return prints
-
-
-def _facts(name: str, table: ir.Table) -> ir.Table:
-    """Return a hash per fact and the day it was known.
-
-    The initial values of a row are one fact; each value that becomes visible later is another one.
-    """
-    since = {c: day for c, day in visibility(name).items() if c in table.columns}
-    written = [column for column in table.columns if column not in since]
-    facts = [table.select("known_day", fact=_row_hash(table, written))]
-    for moment in sorted(set(since.values())):
-        late = table.filter(table[moment].notnull())
-        named = [*written, *sorted(column for column in since if since[column] == moment)]
-        facts.append(
-            late.select(
-                known_day=ibis.greatest(late.known_day, late[moment]),
-                fact=_row_hash(late, named, moment),
-            )
-        )
-    return ibis.union(*facts)
-
-
-def _row_hash(table: ir.Table, columns: list[str], kind: str = "") -> ir.IntegerValue:
-    """Return a hash below 2³¹ of each whole row; sums of it identify a set of rows.
-
-    Hashing column by column would miss values swapped between rows.
-    """
-    values = {f"c{place}": table[column] for place, column in enumerate(columns)}
-    return ibis.struct({"kind": ibis.literal(kind), **values}).hash() % 2147483647
 
 
 def _build_set(build: _Build, family: Family | None, version: str) -> SnapshotSet:
@@ -381,4 +298,13 @@ def read_snapshot(snapshots: Snapshots, family: str, day: date) -> pa.Table:
     return pq.read_table(snapshots.sets[family].path(day))
 
 
-__all__ = ["KEY", "SnapshotSet", "Snapshots", "build_snapshots", "grid_at", "read_snapshot"]
+__all__ = [
+    "KEY",
+    "NOT_SIGNALS",
+    "SnapshotSet",
+    "Snapshots",
+    "build_snapshots",
+    "daily_tables",
+    "grid_at",
+    "read_snapshot",
+]

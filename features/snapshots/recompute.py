@@ -19,6 +19,7 @@ from features.days import day_index
 from features.signals import FAMILIES
 from features.signals.support import TICKETS, is_counted
 from features.snapshots.aggregate import family_table
+from features.snapshots.daily_store import daily_files
 from features.snapshots.grid import ACCOUNT_STATUS, Snapshots, grid_at, read_snapshot
 from features.tables.daily_tables import visibility
 from features.tables.duckdb_engine import connect
@@ -29,8 +30,8 @@ Tables = Mapping[str, ir.Table]
 def read_daily_tables(workspace: Workspace, names: Sequence[str]) -> dict[str, ir.Table]:
     """Return the daily tables of the last build for the named sources."""
     engine = connect(workspace.state.scratch)
-    paths = {name: workspace.state.daily / name / "data.parquet" for name in names}
-    return {name: engine.read_parquet(path) for name, path in paths.items() if path.is_file()}
+    files = {name: list(map(str, daily_files(workspace.state, name))) for name in names}
+    return {name: engine.read_parquet(paths) for name, paths in files.items() if paths}
 
 
 def daily_tables_known_by(daily: Tables, day: date) -> dict[str, ir.Table]:

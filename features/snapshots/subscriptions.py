@@ -21,7 +21,7 @@ def daily_frame(engine: Backend, loaded: Loaded, name: str, currency: str) -> pd
     """Return a canonical table on whole days, money in the reporting currency."""
     rates = engine.read_parquet(loaded.tables["rates"].path) if "rates" in loaded.tables else None
     info = loaded.tables[name]
-    source = engine.read_parquet(info.path)
+    source = engine.read_parquet([str(path) for path in info.files])
     rows = to_daily(name, source, rates, history=info.history, currency=currency)
     frame: pd.DataFrame = rows.to_pandas()
     return frame

@@ -60,6 +60,8 @@ def build_source_table(
     folder: Path,
     listed: ForgetList | None = None,
     link_columns: Collection[str] = (),
+    *,
+    is_part: bool = False,
 ) -> BuiltTable:
     """Write one canonical table into `folder` and return the row facts of its manifest.
 
@@ -79,6 +81,8 @@ def build_source_table(
         Accounts and persons to keep out.
     link_columns : collection of str
         Columns of the accounts' source that other tables are linked by.
+    is_part : bool
+        The inputs are some of the files of the table: they need not have a usable row.
 
     Returns
     -------
@@ -112,7 +116,9 @@ def build_source_table(
             write_keys(connection, mapped.relation, mapped.source_columns, link_columns, folder)
         counts = _write(connection, mapped, spec, inputs, folder, listed)
         rejected = describe_quarantine(connection, mapped, counts["quarantined"], accounts)
-        _check_counts(mapped, counts, inputs, rejected)
+        _check_counts(mapped, counts)
+        if not is_part:
+            _check_usable(mapped, counts, inputs, rejected)
         repeated = repeated_ids(connection, mapped, spec)
         outside = outside_values(connection, mapped, spec, counts["quarantined"])
         if counts["quarantined"].get("delivered_again"):
@@ -404,10 +410,8 @@ def _tally(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, int]:
     return {str(code): int(count) for code, count in rows}
 
 
-def _check_counts(
-    mapped: Mapped, counts: RowCounts, inputs: list[RawInput], rejected: QuarantinedRows
-) -> None:
-    """Require that every row is accounted for, and that some are usable."""
+def _check_counts(mapped: Mapped, counts: RowCounts) -> None:
+    """Require that every row is accounted for."""
     accounted = counts["rows"] + counts["rows_quarantined"] + counts["rows_duplicate"]
     if counts["rows_read"] != accounted:
         raise DataError(
@@ -415,6 +419,12 @@ def _check_counts(
             where=mapped.place,
             fix="please report this as a bug",
         )
+
+
+def _check_usable(
+    mapped: Mapped, counts: RowCounts, inputs: list[RawInput], rejected: QuarantinedRows
+) -> None:
+    """Require that some rows are usable."""
     on_purpose = sum(
         counts["quarantined"].get(code, 0) for code in (TEST_ACCOUNT, LEFT_OUT, FORGOTTEN)
     )

@@ -40,7 +40,14 @@ from features.sources.files.readers import RawInput, fingerprint, open_input, pa
 from features.sources.files.sql import open_duckdb
 from features.sources.forget_list import read_forget_list
 from features.sources.loaded_tables import Loaded, read_loaded, read_manifests
-from features.sources.manifest import Fingerprint, InputFacts, TableFacts, TableManifest
+from features.sources.manifest import (
+    FileFacts,
+    Fingerprint,
+    InputFacts,
+    ServedPart,
+    TableFacts,
+    TableManifest,
+)
 from features.sources.mapping import (
     Mapped,
     check_tables,
@@ -49,6 +56,9 @@ from features.sources.mapping import (
     mappings_of,
     part_inputs,
 )
+from features.sources.months import MONTHLY, months_of
+from features.sources.per_file.groups import GroupTask
+from features.sources.per_file.table import build_per_file, is_per_file
 from features.tables.source_tables import TABLES
 
 MIN_ACCOUNTS = 2
@@ -193,6 +203,10 @@ def _build(
         mistakes: list[BellwetherError] = []
         for name in names:
             try:
+                if is_per_file(workspace.company, name, _files_of(workspace, name, prints)):
+                    manifest = _build_per_file(workspace, name, identities[name], prints)
+                    progress(_summary(name, manifest))
+                    continue
                 for used_input in inputs_of(workspace.company, name):
                     if used_input not in opened:
                         opened[used_input] = open_input(connection, workspace, used_input)
@@ -209,6 +223,28 @@ def _build(
                 _check_accounts(manifest["rows"])
     if mistakes:
         raise combined_error(mistakes)
+
+
+def _files_of(
+    workspace: Workspace, name: str, prints: Mapping[str, Fingerprint]
+) -> list[FileFacts]:
+    return [item for i in inputs_of(workspace.company, name) for item in prints[i].get("files", [])]
+
+
+def _build_per_file(
+    workspace: Workspace, name: str, identity: str, prints: Mapping[str, Fingerprint]
+) -> TableManifest:
+    (input_name,) = inputs_of(workspace.company, name)
+    mapping = mappings_of(workspace.company, name)[0]
+    listed = read_forget_list(workspace.state)
+    settings = mapping.model_dump(mode="json", by_alias=True)
+    shared = digest(code_digest(__name__), name, listed.identity, settings)
+    sources = workspace.state.sources
+    task = GroupTask(
+        workspace, name, input_name, mapping, shared, lambda files: work_connection(sources, files)
+    )
+    before = read_manifests(workspace).get(name)
+    return build_per_file(task, identity, prints[input_name], before)
 
 
 def _build_one(
@@ -244,9 +280,24 @@ def _build_one(
             "fingerprints": prints,
             "inputs": {i: item.rows for i, item in used.items()},
             **merged,
+            "parts": _whole(connection, name, merged["columns"], folder),
+            "built": "",
+            "dropped": {},
+            "whole": [],
+            "merged": {},
         }
         written.update(manifest)
     return manifest
+
+
+def _whole(
+    connection: duckdb.DuckDBPyConnection, name: str, columns: list[str], folder: Path
+) -> list[ServedPart]:
+    """Return the one file of a table of activity with its months; empty for other tables."""
+    if name not in MONTHLY:
+        return []
+    months = months_of(connection, name, columns, [folder / build_table.DATA])
+    return [{"file": build_table.DATA, "months": months}]
 
 
 def _build_part(
@@ -304,6 +355,8 @@ def _reading_facts(
 
 def _summary(name: str, manifest: TableManifest) -> str:
     parts = [f"{name}: {manifest['rows']:,} of {manifest['rows_read']:,} rows kept"]
+    if manifest.get("built"):
+        parts.append(manifest["built"])
     if manifest["rows_quarantined"]:
         parts.append(f"{manifest['rows_quarantined']:,} set aside")
     if manifest["rows_duplicate"]:

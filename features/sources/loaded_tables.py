@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal, cast
 
@@ -15,9 +16,27 @@ from configs.schema.workspace import Workspace
 from features.sources import product_grain
 from features.sources.billing_periods import BillingPeriods
 from features.sources.build_table import DATA, QUARANTINE
-from features.sources.files.sql import literal, open_duckdb
+from features.sources.files.sql import open_duckdb, text_list
 from features.sources.manifest import Basis, Profile, ReadingFacts, TableManifest
+from features.sources.months import month_identities
 from features.tables.source_tables import TABLES
+
+
+def canonical_files(folder: Path, since: date | None = None) -> list[Path]:
+    """Return the files of the rows of a canonical table; empty before it is built.
+
+    With `since`, files whose rows all became known in an earlier month are left out, but for one.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return []
+    parts = manifest.get("parts")
+    if not parts:
+        return [folder / DATA]
+    month = f"{since:%Y-%m}" if since is not None else ""
+    recent = [item for item in parts if max(item["months"], default="") >= month]
+    return [folder / item["file"] for item in recent or parts[-1:]]
+
 
 FACTS = frozenset(ReadingFacts.__annotations__)
 
@@ -80,6 +99,12 @@ class TableInfo:
         Rows that were split into billing periods.
     read : ReadingFacts
         Facts about reading the table.
+    parts : tuple of (Path, set of str)
+        Files of the rows and their months; empty where `path` holds all rows without months.
+    months : dict of str to str
+        Month in which rows became known → identity of these rows; only for tables of activity.
+    built : str
+        What the last build read, as text.
     """
 
     name: str
@@ -101,6 +126,20 @@ class TableInfo:
     identity: str
     unfolded: BillingPeriods = field(default_factory=BillingPeriods)
     read: ReadingFacts = field(default_factory=ReadingFacts)
+    parts: tuple[tuple[Path, frozenset[str]], ...] = ()
+    months: dict[str, str] = field(default_factory=dict)
+    built: str = ""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files of the rows: `path`, or one per group of input files."""
+        return tuple(path for path, _ in self.parts) or (self.path,)
+
+    def files_of(self, months: Iterable[str]) -> tuple[Path, ...]:
+        """Return the files with rows of some months; all files of a table without months."""
+        wanted = set(months)
+        found = tuple(path for path, own in self.parts if own & wanted)
+        return found or self.files
 
     @property
     def quarantine(self) -> Path:
@@ -128,10 +167,8 @@ class Loaded:
 
     def scan(self, connection: duckdb.DuckDBPyConnection, name: str) -> duckdb.DuckDBPyRelation:
         """Create the view `name` of a table in `connection` and return it."""
-        path = self.info(name).path
-        connection.execute(
-            f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM read_parquet({literal(path)})"
-        )
+        files = text_list(self.info(name).files)
+        connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM read_parquet({files})")
         return connection.table(name)
 
     def info(self, name: str) -> TableInfo:
@@ -189,7 +226,8 @@ def read_loaded(workspace: Workspace, now: datetime) -> Loaded:
 
 
 def _info(folder: Path, name: str, manifest: TableManifest, now: datetime) -> TableInfo:
-    path = folder / DATA
+    path, parts = folder / DATA, manifest.get("parts", [])
+    files = [folder / item["file"] for item in parts] or [path]
     return TableInfo(
         name=name,
         path=path,
@@ -198,7 +236,7 @@ def _info(folder: Path, name: str, manifest: TableManifest, now: datetime) -> Ta
         rows_read=manifest["rows_read"],
         rows_quarantined=manifest["rows_quarantined"],
         rows_duplicate=manifest["rows_duplicate"],
-        rows_after_now=_rows_after(path, manifest["last_known"], now),
+        rows_after_now=_rows_after(files, manifest["last_known"], now),
         quarantined=manifest["quarantined"],
         noted=manifest["noted"],
         known_basis=manifest["known_basis"],
@@ -210,6 +248,9 @@ def _info(folder: Path, name: str, manifest: TableManifest, now: datetime) -> Ta
         identity=manifest["identity"],
         unfolded=BillingPeriods(**manifest.get("unfolded", {})),
         read=_facts_with_content(manifest),
+        parts=tuple((folder / item["file"], frozenset(item["months"])) for item in parts),
+        months=month_identities(item["months"] for item in parts),
+        built=manifest.get("built", ""),
     )
 
 
@@ -226,6 +267,8 @@ def _by_product(info: TableInfo) -> TableInfo:
         columns=tuple(facts["columns"]),
         identity=facts["identity"],
         noted={code: n for code, n in noted.items() if n},
+        parts=(),
+        months={},
     )
 
 
@@ -234,12 +277,12 @@ def _facts_with_content(manifest: TableManifest) -> ReadingFacts:
     return cast(ReadingFacts, facts)
 
 
-def _rows_after(path: Path, last_known: str | None, now: datetime) -> int:
+def _rows_after(files: Sequence[Path], last_known: str | None, now: datetime) -> int:
     clock = now.astimezone(UTC).replace(tzinfo=None)
     if last_known is None or datetime.fromisoformat(last_known) <= clock:
         return 0
-    with open_duckdb(files=[path]) as connection:
+    with open_duckdb(files=files) as connection:
         row = connection.execute(
-            f"SELECT count(*) FROM read_parquet({literal(path)}) WHERE known_at > ?", [clock]
+            f"SELECT count(*) FROM read_parquet({text_list(files)}) WHERE known_at > ?", [clock]
         ).fetchone()
     return int(row[0]) if row else 0

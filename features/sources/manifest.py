@@ -171,9 +171,35 @@ class TableFacts(BuiltTable, InputFacts):
     unfolded: SplitTerms
 
 
+class ServedPart(TypedDict):
+    """One file of canonical rows.
+
+    Attributes
+    ----------
+    file : str
+        Path in the folder of the table.
+    months : dict of str to list of int
+        Rows by month (`features.sources.months`); empty for tables that are not kept by month.
+    """
+
+    file: str
+    months: dict[str, list[int]]
+
+
 class TableManifest(TableFacts):
-    """Manifest of a canonical table."""
+    """Manifest of a canonical table; without `parts`, its rows are in ``data.parquet``.
+
+    `built` describes what the last build read. Of a table that is built per file, `dropped` lists
+    the rows that another group of files repeats, by group, and `whole` the identity of the mapping
+    and the reason where all files have to be read in one piece. `merged` has the state of each
+    group whose rows were compared with those of all others.
+    """
 
     identity: str
     fingerprints: dict[str, Fingerprint]
     inputs: dict[str, int]
+    parts: NotRequired[list[ServedPart]]
+    built: NotRequired[str]
+    dropped: NotRequired[dict[str, list[int]]]
+    whole: NotRequired[list[str]]
+    merged: NotRequired[dict[str, str]]

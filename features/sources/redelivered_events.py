@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import duckdb
 
@@ -58,13 +59,22 @@ def repeated_ids(
         Column → ``ids`` (distinct), ``repeated`` (ids of more than one row) and ``rows`` (rows
         beyond the first of each id), where rows with the same id have the same account and time.
     """
+    names = possible_ids(mapped, spec)
+    return suspected({name: _counts(connection, mapped, spec, name) for name in names})
+
+
+def possible_ids(mapped: Mapped, spec: SourceTable) -> list[str]:
+    """Return the unmapped columns whose names look like an event id."""
     if EVENT_ID not in spec.columns or EVENT_ID in mapped.expressions:
-        return {}
+        return []
     used = set(mapped.expressions.values())
-    names = [
+    return [
         name for name in mapped.source_columns if _ID_NAME.search(name) and ident(name) not in used
     ]
-    found = {name: _counts(connection, mapped, spec, name) for name in names}
+
+
+def suspected(found: Mapping[str, Mapping[str, int]]) -> dict[str, RepeatedIds]:
+    """Return the columns whose counts (see `_counts`) show redeliveries."""
     return {
         name: {
             "ids": int(counts["ids"]),

@@ -81,7 +81,7 @@ def merge(
     _write_quarantine(connection, folders, labels, columns, target)
     for name in (KEYS, PARENTS, TEST_ACCOUNTS):
         _put_together(connection, [folder / name for folder in folders], target / name)
-    return _facts(facts, columns, int(n_repeated))
+    return merged_facts(facts, columns, int(n_repeated))
 
 
 def _write_quarantine(
@@ -115,7 +115,8 @@ def _put_together(connection: duckdb.DuckDBPyConnection, files: list[Path], targ
         )
 
 
-def _facts(facts: list[TableFacts], columns: list[str], n_repeated: int) -> TableFacts:
+def merged_facts(facts: list[TableFacts], columns: list[str], n_repeated: int) -> TableFacts:
+    """Return the facts of several parts of a table together; `n_repeated` rows do not count."""
     quarantined = _summed([item["quarantined"] for item in facts])
     if n_repeated:
         quarantined[OTHER_SOURCE] = n_repeated

@@ -72,6 +72,13 @@ def happened_day(value: ir.Value, column: SourceColumn) -> ir.IntegerValue:
     return date_day(value) + 1 if column.kind == "day" else instant_day(value)
 
 
+def known_day(table: str, source: ir.Table) -> ir.IntegerValue:
+    """Return the day a row of a canonical table becomes visible, never before it happened."""
+    spec = TABLES[table]
+    day = happened_day(source[spec.happened], spec.columns[spec.happened])
+    return ibis.greatest(day, instant_day(source.known_at))
+
+
 def usable_columns(table: str, present: Iterable[str], *, history: bool) -> list[str]:
     """Return the columns of a source table usable for features: present, with known visibility."""
     spec = TABLES[table]
@@ -198,7 +205,7 @@ def to_daily(
         money = [name for name in MONEY.get(table, ()) if name in source.columns]
         source = _in_reporting_currency(source, spec, money, rates, currency)
     day = happened_day(source[spec.happened], spec.columns[spec.happened])
-    known = ibis.greatest(day, instant_day(source.known_at))
+    known = known_day(table, source)
     columns = {
         daily_name(name, spec.columns[name]): _on_days(source[name], name, spec)
         for name in names

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +12,6 @@ from configs.runtime.errors import ConfigError
 from serving.commands.console import (
     Steps,
     console,
-    error_console,
     print_json,
     print_text,
     steps_unless,
@@ -30,7 +27,6 @@ from serving.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from configs.schema.workspace import Workspace
     from serving.batch.score_book import ScoreRun
 
 PANEL = "Score and serve"
@@ -108,27 +104,6 @@ def _print_scores(scored: ScoreRun) -> None:
     console.print("\n[bold]Most at risk, by recurring revenue expected to be lost[/]")
     for line in top_at_risk(scored, 10):
         console.print(line, markup=False)
-
-
-@app.command(rich_help_panel=PANEL)
-def refresh(company: CompanyArgument, state: StateOption = None, data: DataOption = None) -> None:
-    """Update scores and exports from new data, for cron; a failure keeps the earlier results."""
-    from serving.run.score import refresh_company
-
-    workspace, steps = workspace_of(company, state, data), Steps()
-    with workspace.state.lock("refresh"), _results_kept_on_failure(workspace):
-        refresh_company(workspace, workspace.company.clock(), steps)
-
-
-@contextmanager
-def _results_kept_on_failure(workspace: Workspace) -> Iterator[None]:
-    from serving.run.score import earlier_results
-
-    try:
-        yield
-    except Exception:
-        error_console.print(f"refresh failed; {earlier_results(workspace)}")
-        raise
 
 
 @app.command(rich_help_panel=PANEL)

@@ -18,6 +18,7 @@ from configs.schema.workspace import Workspace
 from features.labels import labels_at
 from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
+from serving.ledger.outcome_schedule import OutcomeSchedule
 from serving.ledger.score_rows import BookEntry, RecordedOutcome
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def join_outcomes(
 ) -> int:
     """Label the accounts of past books whose windows are over, and record the labels.
 
+    Books are labelled only when they are due (`serving.ledger.outcome_schedule`).
+
     Parameters
     ----------
     workspace, loaded : Workspace, Loaded
@@ -71,24 +74,29 @@ def join_outcomes(
         New outcomes. Repeating it changes nothing.
     """
     archive = ModelArchive(workspace.state)
+    books = _open_books(ledger, now)
+    schedule = OutcomeSchedule(workspace, loaded, now, [book.as_of.date() for book in books])
     groups: dict[tuple[str, str], list[BookEntry]] = {}
     contracts: dict[str, Mapping[str, Any]] = {}
-    for book in _open_books(ledger, now):
+    for book in books:
         try:
             contract = archive.release(book.release_id).label_contracts[book.target]
         except BellwetherError as error:
             progress(f"the book of {book.as_of:%Y-%m-%d} cannot be judged: {error.what}")
             continue
-        contracts[contract_id(contract)] = contract
-        groups.setdefault((book.target, contract_id(contract)), []).append(book)
+        identity = contract_id(contract)
+        if schedule.is_due(book, identity):
+            contracts[identity] = contract
+            groups.setdefault((book.target, identity), []).append(book)
     n_new = 0
-    for (target, identity), books in groups.items():
+    for (target, identity), due in groups.items():
         try:
-            frame = _labels(workspace, loaded, target, contracts[identity], books, now)
+            frame = _labels(workspace, loaded, target, contracts[identity], due, now)
         except BellwetherError as error:
             progress(f"{target}: outcomes of past scores cannot be determined: {error.what}")
             continue
-        n_new += _record(ledger, identity, books, frame, now)
+        n_new += _record(ledger, schedule, identity, due, frame, now)
+    schedule.save()
     if n_new:
         progress(f"{n_new:,} outcomes of past scores became known")
     return n_new
@@ -120,12 +128,16 @@ def _labels(
         company = company.model_copy(update={"cohort": cohort})
     days = sorted({book.as_of.date() for book in books})
     then = replace(workspace, company=company)
-    frame = labels_at(then, loaded, name, _target(contract), days, now)
-    return frame[frame["label"].notna()]
+    return labels_at(then, loaded, name, _target(contract), days, now)
 
 
 def _record(
-    ledger: Ledger, contract: str, books: Sequence[BookEntry], frame: pd.DataFrame, now: datetime
+    ledger: Ledger,
+    schedule: OutcomeSchedule,
+    contract: str,
+    books: Sequence[BookEntry],
+    frame: pd.DataFrame,
+    now: datetime,
 ) -> int:
     by_day = dict(iter(frame.groupby("as_of")))
     n_new = 0
@@ -134,9 +146,10 @@ def _record(
         if rows is None:
             continue
         wanted = ledger.outcomes.missing(book, contract)
-        rows = rows[rows["entity_id"].isin(wanted)]
-        made = [_outcome(book.target, contract, row) for row in rows.to_dict("records")]
+        known = rows[rows["label"].notna() & rows["entity_id"].isin(wanted)]
+        made = [_outcome(book.target, contract, row) for row in known.to_dict("records")]
         n_new += ledger.outcomes.record(made, recorded_at=now)
+        schedule.labelled(book, contract, rows, wanted - set(known["entity_id"]))
     return n_new
 
 

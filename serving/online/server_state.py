@@ -37,6 +37,7 @@ from serving.ledger.model_archive import ModelArchive
 from serving.ledger.score_changes import change_of
 from serving.ledger.score_rows import ScoreRow
 from serving.monitoring.monitoring_store import read_monitoring
+from serving.monitoring.refresh_records import why_not_updated
 from serving.monitoring.report import Monitoring
 from serving.online.background import BackgroundWorkers
 from serving.online.jobs import Jobs
@@ -261,6 +262,7 @@ class ServerState:
                 ("ledger", self._open_ledger),
                 ("risks", self._open_risks),
                 ("book", self._refresh_book),
+                ("refresh", lambda: why_not_updated(self.workspace.state)),
                 ("release", self._refresh_release),
                 ("shadow", self._refresh_shadow),
                 ("monitoring", self._refresh_monitoring),

@@ -80,7 +80,7 @@ def run_company(
     progress("checking the quality of the sources")
     quality = check_and_keep(workspace, built.loaded, now)
     release = published(workspace) if weeks else None
-    if release is None or not can_score(release, built):
+    if release is None or not can_score(release, built.features):
         trained = train_targets(workspace, built, progress)
         release = promote(workspace, built.features, trained, created_at=now, progress=progress)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from configs.runtime.errors import ModelError, StateError
 from configs.schema.workspace import Workspace
-from features.pipeline import FeatureBuild
+from features.online_vectors import FeatureSet
 from training.registry.releases import Release, current, open_store
 
 
@@ -26,14 +26,14 @@ def published(workspace: Workspace) -> Release:
     return release
 
 
-def can_score(release: Release, built: FeatureBuild) -> bool:
+def can_score(release: Release, features: FeatureSet) -> bool:
     """Whether a release was trained on the features that are built."""
-    return bool(release.feature_set["hash"] == built.features.hash)
+    return bool(release.feature_set["hash"] == features.hash)
 
 
-def check_can_score(release: Release, built: FeatureBuild) -> None:
+def check_can_score(release: Release, features: FeatureSet) -> None:
     """Raise a ModelError for a release that was trained on other features than are built."""
-    if not can_score(release, built):
+    if not can_score(release, features):
         raise ModelError(
             "the features changed since the published model was trained, so it cannot score them",
             where=f"release {release.release_id}",

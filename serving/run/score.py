@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from configs.runtime.errors import StateError
 from configs.schema.plays import load_plays
 from configs.schema.workspace import Workspace
-from features.pipeline import build_features, refuse_ready_table
+from features.pipeline import build_served, refuse_ready_table
 from features.sources import Loaded, load_sources
 from serving.auth.permissions import read_managers
 from serving.batch.score_book import ScoreRun, read_latest, read_table, score_book, watched_book
@@ -20,7 +20,6 @@ from serving.ledger.retention import RetentionWorker
 from serving.monitoring.monitor import monitor
 from serving.monitoring.report import Monitoring
 from serving.online.release_trial import ReleaseTrials
-from serving.privacy.retention import Removed, tidy_files
 from serving.run.release import check_can_score, published
 from serving.workflow.escalations import escalated
 from serving.workflow.risk_store import RiskStore
@@ -33,22 +32,19 @@ Progress = Callable[[str], None]
 
 def score_company(workspace: Workspace, now: datetime, progress: Progress) -> ScoreRun:
     """Build the features that are out of date and score every account."""
+    refuse_ready_table(workspace.company)
     release = published(workspace)
-    built = build_features(workspace, now, progress)
-    check_can_score(release, built)
-    return score_accounts(workspace, release, built.loaded, now, progress)
+    loaded = load_sources(workspace, now, progress)
+    return score_loaded(workspace, release, loaded, now, progress)
 
 
-def refresh_company(workspace: Workspace, now: datetime, progress: Progress) -> ScoreRun:
-    """Score with the published release, export and tidy; a failure leaves the earlier results."""
-    run = score_company(workspace, now, progress)
-    progress(f"exported {run.folder / 'scores.csv'} and scores.parquet")
-    company = workspace.company
-    done = tidy_files(workspace.state, company.retention, datetime.now(UTC), now)
-    if done != Removed():
-        for line in done.lines:
-            progress(f"tidied: {line}")
-    return run
+def score_loaded(
+    workspace: Workspace, release: Release, loaded: Loaded, now: datetime, progress: Progress
+) -> ScoreRun:
+    """Build the features of loaded tables that are out of date and score every account."""
+    served = build_served(workspace, loaded, now, progress)
+    check_can_score(release, served.features)
+    return score_accounts(workspace, release, loaded, now, progress)
 
 
 def earlier_results(workspace: Workspace) -> str:

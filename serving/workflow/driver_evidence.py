@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -18,6 +17,7 @@ import duckdb
 from configs.runtime.errors import UnavailableError
 from configs.runtime.state_directory import State
 from features.sources.files.sql import open_duckdb
+from features.sources.loaded_tables import canonical_files
 from features.tables.source_tables import TABLES
 from features.text.columns import TEXT_COLUMNS
 from features.text.masking import snippet
@@ -248,16 +248,16 @@ class DriverEvidence:
 
     def weeks(self, entity_id: str, as_of: date) -> Weeks | None:
         """Return the usage of the last weeks; None without usage data."""
-        path = self._path("usage_events")
-        if path is None:
+        files = self._files("usage_events", as_of, 7 * WEEKS)
+        if not files:
             return None
-        has_users = "user_id" in self._columns(path)
+        has_users = "user_id" in self._columns(files)
         users = "count(DISTINCT user_id)" if has_users else "0"
         rows = self._run(
             "SELECT floor(epoch($now - occurred_at) / 604800)::INT AS week,"
-            f" {users}, count(*) FROM read_parquet($path) WHERE account_id = $entity"
+            f" {users}, count(*) FROM read_parquet($files) WHERE account_id = $entity"
             " AND known_at <= $now AND occurred_at <= $now AND occurred_at > $start GROUP BY week",
-            _values(path, entity_id, as_of, 7 * WEEKS),
+            _values(files, entity_id, as_of, 7 * WEEKS),
         )
         by_week = {int(week): (int(n), int(events)) for week, n, events in rows}
         back = range(WEEKS - 1, -1, -1)
@@ -269,21 +269,21 @@ class DriverEvidence:
         )
 
     def _listing(self, query: _Query, entity_id: str, as_of: date) -> Listing | None:
-        path = self._path(query.table)
-        if path is None:
+        files = self._files(query.table, as_of, query.days)
+        if not files:
             return None
-        known = self._columns(path)
+        known = self._columns(files)
         if query.moment not in known:
             return None
         cells = [(name, sql) for name, sql in query.cells if _column(sql) in known]
         if query.needs is not None and query.needs not in known:
             return None
         rows = self._run(
-            f"SELECT {', '.join(sql for _, sql in cells)} FROM read_parquet($path)"
+            f"SELECT {', '.join(sql for _, sql in cells)} FROM read_parquet($files)"
             f" WHERE account_id = $entity AND known_at <= $now AND {query.moment} <= $now"
             f" AND {query.moment} > $start{_latest(query.table, known)}"
             f" ORDER BY {query.moment} DESC, 2",
-            _values(path, entity_id, as_of, query.days),
+            _values(files, entity_id, as_of, query.days),
         )
         if not rows:
             return None
@@ -297,12 +297,15 @@ class DriverEvidence:
         )
         return Listing(query.theme, query.title, tuple(name for name, _ in cells), shown, len(rows))
 
-    def _path(self, table: str) -> Path | None:
-        path = self._state.sources / table / "data.parquet"
-        return path if path.is_file() else None
+    def _files(self, table: str, as_of: date, days: int) -> list[str]:
+        """Return the files that can hold rows of the last days; empty without the table."""
+        folder = self._state.sources / table
+        found = canonical_files(folder, as_of - timedelta(days=days))
+        return [str(path) for path in found if path.is_file()]
 
-    def _columns(self, path: Path) -> set[str]:
-        rows = self._run("SELECT name FROM parquet_schema($path)", {"path": str(path)})
+    def _columns(self, files: list[str]) -> set[str]:
+        # All files of a table have the same columns.
+        rows = self._run("SELECT name FROM parquet_schema($files)", {"files": files[:1]})
         return {str(name) for (name,) in rows}
 
     def _run(self, sql: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -312,17 +315,17 @@ class DriverEvidence:
         except duckdb.Error as error:
             raise UnavailableError(
                 f"the evidence cannot be read: {error}",
-                where=str(values["path"]),
+                where=values["files"][0],
                 fix="bellwether features COMPANY   writes the tables again",
             ) from error
         finally:
             cursor.close()
 
 
-def _values(path: Path, entity_id: str, as_of: date, days: int) -> dict[str, Any]:
+def _values(files: list[str], entity_id: str, as_of: date, days: int) -> dict[str, Any]:
     now = datetime(as_of.year, as_of.month, as_of.day)  # noqa: DTZ001  as stored: UTC, no zone
     return {
-        "path": str(path),
+        "files": files,
         "entity": entity_id,
         "now": now,
         "start": now - timedelta(days=days),

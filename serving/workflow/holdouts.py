@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.runtime.errors import ConfigError, StateError
@@ -204,7 +205,7 @@ def _in_source(loaded: Loaded) -> pd.DataFrame | None:
     info = loaded.tables.get("touches")
     if info is None or not {"initiated_by", "play"} & set(info.columns):
         return None
-    rows = pq.read_table(info.path).to_pandas()
+    rows = pa.concat_tables(map(pq.read_table, info.files)).to_pandas()
     ours = pd.Series(False, index=rows.index)
     if "initiated_by" in rows:
         ours |= rows["initiated_by"].eq("us")

@@ -1,0 +1,1 @@
+"""Tables of activity with several input files: built per group of files, merged by their keys."""
