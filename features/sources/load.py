@@ -201,11 +201,9 @@ def _build(
     with work_connection(workspace.state.sources, files) as connection:
         opened: dict[str, RawInput] = {}
         mistakes: list[BellwetherError] = []
-        keeps_out = bool(read_forget_list(workspace.state))
         for name in names:
             try:
-                read = _files_of(workspace, name, prints)
-                if is_per_file(workspace.company, name, read, keeps_out=keeps_out):
+                if is_per_file(workspace.company, name, _files_of(workspace, name, prints)):
                     manifest = _build_per_file(workspace, name, identities[name], prints)
                     progress(_summary(name, manifest))
                     continue
@@ -238,7 +236,9 @@ def _build_per_file(
 ) -> TableManifest:
     (input_name,) = inputs_of(workspace.company, name)
     mapping = mappings_of(workspace.company, name)[0]
-    shared = digest(code_digest(__name__), name, mapping.model_dump(mode="json", by_alias=True))
+    listed = read_forget_list(workspace.state)
+    settings = mapping.model_dump(mode="json", by_alias=True)
+    shared = digest(code_digest(__name__), name, listed.identity, settings)
     sources = workspace.state.sources
     task = GroupTask(
         workspace, name, input_name, mapping, shared, lambda files: work_connection(sources, files)

@@ -267,6 +267,8 @@ def _by_product(info: TableInfo) -> TableInfo:
         columns=tuple(facts["columns"]),
         identity=facts["identity"],
         noted={code: n for code, n in noted.items() if n},
+        parts=(),
+        months={},
     )
 
 

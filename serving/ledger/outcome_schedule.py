@@ -48,7 +48,7 @@ class Due:
     facts : str
         Identity of the facts known by the book's as_of.
     left : tuple of str
-        Accounts whose window is over, without a label.
+        Hashes of the accounts whose window is over, without a label; the ids are not copied.
     rows : str
         Identity of the rows of these accounts in the tables of `HINDSIGHT`.
     """
@@ -117,7 +117,7 @@ class OutcomeSchedule:
         rows = frame[frame["entity_id"].isin(wanted)]
         is_open = rows["excluded"].eq(OPEN)
         ends = rows.loc[is_open, "label_known_at"].dropna()
-        left = tuple(sorted(wanted - set(rows.loc[is_open, "entity_id"])))
+        left = tuple(sorted(map(digest, wanted - set(rows.loc[is_open, "entity_id"]))))
         self._kept[_key(book, contract)] = Due(
             next_on=str(ends.min().date()) if len(ends) else None,
             facts=facts,
@@ -169,7 +169,7 @@ def _prints(workspace: Workspace, loaded: Loaded, days: list[date]) -> dict[date
 
 
 def _account_rows(loaded: Loaded, now: datetime) -> dict[str, int]:
-    """Return a hash of the rows of each account in the tables of `HINDSIGHT` known by now."""
+    """Return a hash of the rows of each account, by the hash of its id: those known by now."""
     today = midnight(now).date()
     infos = [loaded.tables[name] for name in HINDSIGHT if name in loaded.tables]
     if not infos:
@@ -185,4 +185,4 @@ def _account_rows(loaded: Loaded, now: datetime) -> dict[str, int]:
         rows = connection.execute(
             f"SELECT account_id, sum(h) FROM ({' UNION ALL '.join(parts)}) GROUP BY 1"
         ).fetchall()
-    return {str(account): int(total) for account, total in rows}
+    return {digest(str(account)): int(total) for account, total in rows}

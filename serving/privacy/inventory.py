@@ -50,6 +50,7 @@ FILES = (
     _files("sources/accounts/keys.parquet", {"account", "name", "text"}, _ROWS),
     _files("sources/accounts/parents.parquet", {"account"}, _ROWS),
     _files("sources/accounts/test_accounts.parquet", {"account"}, _ROWS),
+    _files("sources/*/groups/*/accounts.parquet", {"account"}, _ROWS),
     _files(
         "sources/*quarantine.parquet",
         {"account", "person", "name", "text"},

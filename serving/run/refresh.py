@@ -108,16 +108,7 @@ def refresh_company(
         raise
     summary = _ended(summary, clock)
     records.finish(summary, keep, baseline)
-    if summary.status == "scored":
-        _tidy(workspace, now, progress)
     return summary
-
-
-def _tidy(workspace: Workspace, now: datetime, progress: Progress) -> None:
-    done = tidy_files(workspace.state, workspace.company.retention, datetime.now(UTC), now)
-    if done != Removed():
-        for line in done.lines:
-            progress(f"tidied: {line}")
 
 
 def _failed(summary: RefreshSummary, error: Exception) -> RefreshSummary:
@@ -166,6 +157,8 @@ def _refreshed(
     with clock.step("score"):
         run = score_loaded(workspace, release, today.loaded, now, progress)
     progress(f"exported {run.folder / 'scores.csv'} and scores.parquet")
+    with clock.step("tidy"):
+        _tidy(workspace, now, progress)
     done = replace(
         _with_book(summary, run),
         status="scored",
@@ -174,6 +167,14 @@ def _refreshed(
     )
     after = (baseline or Baseline()).after(today.states, unconverted_shares(today.quality))
     return done, after
+
+
+def _tidy(workspace: Workspace, now: datetime, progress: Progress) -> None:
+    """Remove files older than the company keeps them."""
+    done = tidy_files(workspace.state, workspace.company.retention, datetime.now(UTC), now)
+    if done != Removed():
+        for line in done.lines:
+            progress(f"tidied: {line}")
 
 
 def _today(

@@ -23,6 +23,8 @@ from features.sources import build_table
 from features.sources.demo_accounts import known_accounts
 from features.sources.files.readers import open_files, place_of
 from features.sources.files.sql import ROW, ident, literal, text_list
+from features.sources.forget_list import REASON as FORGOTTEN
+from features.sources.forget_list import read_forget_list
 from features.sources.manifest import TableFacts
 from features.sources.mapping import KNOWN_AT, map_table
 from features.sources.months import MonthRows, months_of
@@ -133,7 +135,13 @@ def build_group(task: GroupTask, group: FileGroup) -> GroupManifest:
         inputs = {task.input_name: raw}
         mapped = map_table(db, task.table, task.mapping, inputs, task.accounts)
         built = build_table.build_source_table(
-            db, mapped, [raw], task.accounts, aside, is_part=True
+            db,
+            mapped,
+            [raw],
+            task.accounts,
+            aside,
+            read_forget_list(task.workspace.state),
+            is_part=True,
         )
         ids = possible_ids(mapped, mapped.spec)
         _write_keys(db, task, list(mapped.expressions), group, ids, aside)
@@ -196,7 +204,8 @@ def _write_keys(
 def _write_accounts(db: duckdb.DuckDBPyConnection, group: FileGroup, folder: Path) -> None:
     db.execute(
         f"COPY (SELECT DISTINCT {literal(group.content)} AS group_id, account_id FROM staged "
-        f"WHERE account_id IS NOT NULL ORDER BY account_id) "
+        f"WHERE account_id IS NOT NULL AND NOT list_contains(reasons, {literal(FORGOTTEN)}) "
+        f"ORDER BY account_id) "
         f"TO {literal(folder / ACCOUNTS)} (FORMAT parquet, COMPRESSION zstd)"
     )
 

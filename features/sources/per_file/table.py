@@ -19,6 +19,7 @@ from configs.schema.company import Company
 from features.sources.build_table import DATA, QUARANTINE
 from features.sources.files.readers import CSV_ENDINGS, PARQUET_ENDINGS
 from features.sources.files.sql import ident, literal, text_list
+from features.sources.forget_list import read_forget_list
 from features.sources.manifest import (
     FileFacts,
     Fingerprint,
@@ -51,18 +52,14 @@ from features.tables.source_tables import TABLES
 ENDINGS = (*CSV_ENDINGS, *PARQUET_ENDINGS)
 
 
-def is_per_file(
-    company: Company, table: str, files: Sequence[FileFacts], *, keeps_out: bool = False
-) -> bool:
+def is_per_file(company: Company, table: str, files: Sequence[FileFacts]) -> bool:
     """Whether a table is built per file: activity, one source, several CSV or Parquet files.
 
     Links to accounts by other values, accounts rolled up to their parents, `sql` and several
-    sources need all rows at once; so do products as entities, and accounts or persons to keep out.
+    sources need all rows at once.
     """
-    if company.grain == "product" or keeps_out:
-        return False
     parts = mappings_of(company, table)
-    if table not in MONTHLY or len(parts) != 1 or len(files) < 2:
+    if table not in MONTHLY or len(parts) != 1 or len(files) < 2 or company.grain == "product":
         return False
     mapping = parts[0]
     rolls_up = any(part.roll_up for part in mappings_of(company, "accounts"))
@@ -114,10 +111,12 @@ def build_per_file(
         manifest = _merged(db, task, groups, manifests, fresh, before)
     n_read = sum(len(group.files) for group in groups if group.content in fresh)
     built = f"{n_read:,} of {len(files):,} files read"
-    manifest["identity"] = identity
-    manifest["fingerprints"] = {task.input_name: fingerprint}
-    manifest["built"] = f"read in full: {why}" if why and n_read else built
-    manifest["whole"] = [task.identity, why] if why else []
+    manifest.update(
+        identity=identity,
+        fingerprints={task.input_name: fingerprint},
+        built=f"read in full: {why}" if why and n_read else built,
+        whole=[task.identity, why] if why else [],
+    )
     write_json_atomically(task.folder / MANIFEST, manifest)
     _sweep(task, groups, manifest)
     return manifest
@@ -278,7 +277,7 @@ def _served(
     if not dropped:
         name = f"{GROUPS}/{group.content}/{DATA}"
         return {"file": name, "months": manifest["months"]}
-    path = folder / f"kept-{digest(list(dropped))}.parquet"
+    path = folder / f"kept-{digest(list(dropped))}-{DATA}"
     if not path.exists():
         aside = path.with_suffix(".part")
         columns = ", ".join(ident(n) for n in [*manifest["facts"]["columns"], "known_at"])
@@ -301,28 +300,37 @@ def _write_quarantine(
     columns: Sequence[str],
 ) -> None:
     """Write the rows set aside by all groups, and those that repeat a row of another group."""
-    own = text_list(folder / QUARANTINE for folder in indexed.folders.values())
+    # Quarantined rows may have been removed by their retention.
+    own = [p for f in indexed.folders.values() if (p := f / QUARANTINE).is_file()]
     data = text_list(folder / DATA for folder in indexed.folders.values())
-    values = ", ".join(f"CAST({ident(name)} AS VARCHAR) AS {ident(name)}" for name in columns)
+    # With a forget list, values of rows that do not count are not copied once more.
+    shown = () if read_forget_list(task.workspace.state) else columns
+    values = "".join(f", CAST({ident(name)} AS VARCHAR) AS {ident(name)}" for name in shown)
     first = {group.content: group.names[0] for group in groups}
     source = "regexp_extract(filename, '([^/]*)/[^/]*$', 1)"
     db.execute("CREATE OR REPLACE TABLE group_names (group_id VARCHAR, quarantine_source VARCHAR)")
     db.executemany("INSERT INTO group_names VALUES (?, ?)", list(first.items()))
     aside = task.folder / f".{QUARANTINE}"
-    repeated = ""
+    rows = (
+        "SELECT * FROM (SELECT NULL::BIGINT AS quarantine_row, "
+        "[]::VARCHAR[] AS quarantine_reasons, '' AS group_id) WHERE false"
+    )
+    if own:
+        rows += (
+            f" UNION ALL BY NAME SELECT * EXCLUDE (filename), {source} AS group_id "
+            f"FROM read_parquet({text_list(own)}, filename = true, union_by_name = true)"
+        )
     if db.execute("SELECT count(*) FROM dropped").fetchone() != (0,):
-        repeated = (
+        rows += (
             f" UNION ALL BY NAME SELECT place + 1 AS quarantine_row, "
-            f"[reason] AS quarantine_reasons, group_id, {values} "
+            f"[reason] AS quarantine_reasons, group_id{values} "
             f"FROM (SELECT *, {source} AS group_id, file_row_number AS place "
             f"FROM read_parquet({data}, filename = true, file_row_number = true)) "
             f"JOIN (SELECT * FROM dropped WHERE reason <> {literal(COPY)}) "
             f"USING (group_id, place)"
         )
     db.execute(
-        f"COPY (SELECT * EXCLUDE (group_id) FROM (SELECT * EXCLUDE (filename), "
-        f"{source} AS group_id FROM read_parquet({own}, filename = true, union_by_name = true)"
-        f"{repeated}) JOIN group_names USING (group_id) "
+        f"COPY (SELECT * EXCLUDE (group_id) FROM ({rows}) JOIN group_names USING (group_id) "
         f"ORDER BY quarantine_source, quarantine_row) "
         f"TO {literal(aside)} (FORMAT parquet, COMPRESSION zstd)"
     )
