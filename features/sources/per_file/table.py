@@ -111,12 +111,10 @@ def build_per_file(
         manifest = _merged(db, task, groups, manifests, fresh, before)
     n_read = sum(len(group.files) for group in groups if group.content in fresh)
     built = f"{n_read:,} of {len(files):,} files read"
-    manifest.update(
-        identity=identity,
-        fingerprints={task.input_name: fingerprint},
-        built=f"read in full: {why}" if why and n_read else built,
-        whole=[task.identity, why] if why else [],
-    )
+    manifest["identity"] = identity
+    manifest["fingerprints"] = {task.input_name: fingerprint}
+    manifest["built"] = f"read in full: {why}" if why and n_read else built
+    manifest["whole"] = [task.identity, why] if why else []
     write_json_atomically(task.folder / MANIFEST, manifest)
     _sweep(task, groups, manifest)
     return manifest
