@@ -19,8 +19,15 @@ import ibis.expr.types as ir
 
 from features.revenue.terms import line_of
 from features.revenue.usual_spend import is_sale
-from features.tables.source_tables import ROW, TABLES, VERSIONS, SourceColumn, SourceTable
-from features.text.columns import SENTIMENT, TEXT_COLUMNS, THEME_COLUMNS
+from features.tables.source_tables import (
+    ROW,
+    TABLES,
+    TEXT_COLUMNS,
+    VERSIONS,
+    SourceColumn,
+    SourceTable,
+)
+from features.text.columns import SENTIMENT, THEME_COLUMNS
 
 EPOCH = "1970-01-01"
 TERM_FACTS = ("renews_on", "ended_on", "end_reason", "notice_at", "notice_period_days")

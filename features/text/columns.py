@@ -6,11 +6,9 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
+from features.tables.source_tables import TEXT_COLUMNS
 from features.text.lexicon import THEMES
 from features.text.score import score_texts
-
-TEXT_COLUMNS = {"support_tickets": "text", "survey_responses": "comment", "touches": "text"}
-"""Tables with a free text, and its column."""
 
 SENTIMENT = "sentiment"
 """Column of the sentiment, from the source or ours."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ibis
 import pytest
 
-from features.tables.source_tables import TABLES
-from features.text.columns import TEXT_COLUMNS, THEME_COLUMNS, with_text_scores
+from features.tables.source_tables import TABLES, TEXT_COLUMNS
+from features.text.columns import THEME_COLUMNS, with_text_scores
 
 
 def test_own_sentiment_wins_and_ours_fills_its_gaps():
