@@ -415,6 +415,3 @@ TABLES: dict[str, SourceTable] = {
         },
     ),
 }
-
-TEXT_COLUMNS = {"support_tickets": "text", "survey_responses": "comment", "touches": "text"}
-"""Tables with a free text, and its column."""
