@@ -27,7 +27,7 @@ from configs.runtime.state_directory import State, new_folder, read_manifest
 from configs.schema.workspace import Workspace
 from features.days import day_index
 from features.tables.daily_tables import MONEY, known_day, to_daily, visibility
-from features.tables.source_tables import TEXT_COLUMNS
+from features.text import TEXT_COLUMNS
 from features.text.columns import with_text_scores
 from features.text.score import scores_version
 

@@ -22,11 +22,11 @@ from features.revenue.usual_spend import is_sale
 from features.tables.source_tables import (
     ROW,
     TABLES,
-    TEXT_COLUMNS,
     VERSIONS,
     SourceColumn,
     SourceTable,
 )
+from features.text import TEXT_COLUMNS
 from features.text.columns import SENTIMENT, THEME_COLUMNS
 
 EPOCH = "1970-01-01"

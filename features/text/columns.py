@@ -6,7 +6,7 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from features.tables.source_tables import TEXT_COLUMNS
+from features.text import TEXT_COLUMNS
 from features.text.lexicon import THEMES
 from features.text.score import score_texts
 

@@ -18,7 +18,8 @@ from configs.runtime.errors import UnavailableError
 from configs.runtime.state_directory import State
 from features.sources.files.sql import open_duckdb
 from features.sources.loaded_tables import canonical_files
-from features.tables.source_tables import TABLES, TEXT_COLUMNS
+from features.tables.source_tables import TABLES
+from features.text import TEXT_COLUMNS
 from features.text.masking import snippet
 
 PEOPLE = ("Contact",)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ibis
 import pytest
 
-from features.tables.source_tables import TABLES, TEXT_COLUMNS
+from features.tables.source_tables import TABLES
+from features.text import TEXT_COLUMNS
 from features.text.columns import THEME_COLUMNS, with_text_scores
 
 
