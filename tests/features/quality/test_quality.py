@@ -188,6 +188,10 @@ PLANTED_ELSEWHERE = {
     "silent_by_habit", "not_counted",
     # of the mapping: test_mapping_issues.py
     "left_out", "in_another_source", "billing_rows", "prices_overwritten", "unconfirmed_guesses",
+    # of rows per product: tests/features/sources/test_product_grain.py
+    "no_contract_product",
+    # of forgotten accounts: tests/features/sources/test_forget_list.py
+    "forgotten",
     # changes of the data: test_injected_faults.py, test_history.py
     *CHANGE_CODES, *DRIFT_CODES,
     # of a whole run: tests/serving/test_reconcile.py
