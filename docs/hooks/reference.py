@@ -465,7 +465,7 @@ def example_page(name: str) -> str:
     return (SHIPPED / name / "README.md").read_text(encoding="utf-8")
 
 
-EXAMPLES = ("simulated", "online_retail", "ravenstack", "telco")
+EXAMPLES = ("simulated", "simulated_products", "online_retail", "ravenstack", "telco")
 
 
 def personal_data_page() -> str:
