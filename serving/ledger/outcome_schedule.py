@@ -39,7 +39,7 @@ HINDSIGHT = ("subscriptions", "outcomes", "labels", "invoices")
 
 @dataclass(frozen=True)
 class Due:
-    """When a book has to be labelled again.
+    """Conditions under which a book has to be labelled again.
 
     Attributes
     ----------

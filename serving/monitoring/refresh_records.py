@@ -36,7 +36,7 @@ STATUS_WORDS: Mapping[Status, str] = {
 
 @dataclass(frozen=True)
 class TableChange:
-    """What a refresh did with one table.
+    """Change of one table in a refresh.
 
     Attributes
     ----------
@@ -167,7 +167,7 @@ class RefreshRecords:
 
 
 def why_not_updated(state: State) -> str:
-    """Return why the last refresh scored nothing; empty when it did, or none was made."""
+    """Return the reason why the last refresh scored nothing; empty without such a refresh."""
     last = RefreshRecords(state).latest()
     if last is None or last.status == "scored":
         return ""

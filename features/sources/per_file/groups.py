@@ -73,7 +73,7 @@ class GroupManifest(TypedDict):
 
 @dataclass(frozen=True)
 class GroupTask:
-    """What the groups of one table share.
+    """Settings that the groups of one table share.
 
     Attributes
     ----------
