@@ -2,7 +2,7 @@
 
 from features.readiness.decide import decide
 from features.readiness.measure import TableState, measure_tables
-from features.readiness.result import Baseline, Finding, Level, Readiness, TargetReadiness
+from features.readiness.result import Baseline, Finding, Level, Readiness, RefreshReadiness
 
 __all__ = [
     "Baseline",
@@ -10,7 +10,7 @@ __all__ = [
     "Level",
     "Readiness",
     "TableState",
-    "TargetReadiness",
+    "RefreshReadiness",
     "decide",
     "measure_tables",
 ]

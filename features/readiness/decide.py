@@ -15,7 +15,7 @@ from features.readiness.result import (
     Finding,
     Level,
     Readiness,
-    TargetReadiness,
+    RefreshReadiness,
 )
 from features.tables.source_tables import TABLES
 
@@ -91,17 +91,17 @@ def decide(
         Level and findings of every target.
     """
     if company.now is not None:
-        return Readiness(tuple(TargetReadiness(n, "ready") for n in company.targets), True)
+        return Readiness(tuple(RefreshReadiness(n, "ready") for n in company.targets), True)
     case = _Case(company, tables, baseline or Baseline(), unconverted_shares(quality))
     found = [*_table_findings(case), *_gone(case), *_accounts_lost(case), *_without_rate(case)]
     found.sort(key=lambda item: -LEVELS.index(item.level))
     return Readiness(tuple(_of_target(name, found) for name in company.targets))
 
 
-def _of_target(name: str, findings: Iterable[Finding]) -> TargetReadiness:
+def _of_target(name: str, findings: Iterable[Finding]) -> RefreshReadiness:
     own = tuple(item for item in findings if name in item.targets)
     level: Level = max((item.level for item in own), key=LEVELS.index, default="ready")
-    return TargetReadiness(name, level, own)
+    return RefreshReadiness(name, level, own)
 
 
 def _table_findings(case: _Case) -> Iterator[Finding]:

@@ -49,7 +49,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class TargetReadiness:
+class RefreshReadiness:
     """Readiness of one target.
 
     Attributes
@@ -73,13 +73,13 @@ class Readiness:
 
     Attributes
     ----------
-    targets : tuple of TargetReadiness
+    targets : tuple of RefreshReadiness
         One per target.
     is_pinned : bool
         The clock of the company is pinned: its data has ended and is always ready.
     """
 
-    targets: tuple[TargetReadiness, ...]
+    targets: tuple[RefreshReadiness, ...]
     is_pinned: bool = False
 
     @property
