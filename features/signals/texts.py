@@ -63,47 +63,11 @@ def _complaints_about(theme: str, days: int, among: Condition) -> Compute:
 
 TICKET_FEATURES: list[Feature | Intermediate] = [
     Feature(
-        "ticket_sentiment_28d",
-        Aggregate(TICKETS, _mean(28, is_counted), empty=None),
-        "sentiment of tickets",
-        "Mean sentiment (−1 very unhappy to 1 very happy) of the texts of tickets of the last 28 "
-        "days, those about leaving not counted.",
-        "score",
-        "sentiment",
-        28,
-        churn_sign=-1,
-    ),
-    Feature(
         "ticket_sentiment_84d",
         Aggregate(TICKETS, _mean(84, is_counted), empty=None),
         "sentiment of tickets",
         "Mean sentiment (−1 very unhappy to 1 very happy) of the texts of tickets of the last 84 "
         "days, those about leaving not counted.",
-        "score",
-        "sentiment",
-        84,
-        churn_sign=-1,
-    ),
-    Feature(
-        "ticket_sentiment_182d",
-        Aggregate(TICKETS, _mean(182, is_counted), empty=None),
-        "sentiment of tickets",
-        "Mean sentiment (−1 very unhappy to 1 very happy) of the texts of tickets of the last 182 "
-        "days, those about leaving not counted.",
-        "score",
-        "sentiment",
-        182,
-        churn_sign=-1,
-    ),
-    Intermediate(
-        "_ticket_sentiment_before",
-        Aggregate(TICKETS, _mean(252, is_counted, since=84), empty=None),
-    ),
-    Feature(
-        "ticket_sentiment_change_84d",
-        Derived(lambda o: o.ticket_sentiment_84d - o["_ticket_sentiment_before"]),
-        "change in sentiment of tickets",
-        "Mean sentiment of tickets of the last 84 days less that of the 168 days before.",
         "score",
         "sentiment",
         84,
@@ -129,24 +93,6 @@ TICKET_FEATURES: list[Feature | Intermediate] = [
         "count",
         "support",
         84,
-    ),
-    Feature(
-        "price_tickets_182d",
-        Aggregate(TICKETS, _about("price", 182, is_counted)),
-        "tickets about price",
-        "Tickets of the last 182 days whose text is about prices, costs or invoices.",
-        "count",
-        "sentiment",
-        182,
-    ),
-    Feature(
-        "gap_tickets_182d",
-        Aggregate(TICKETS, _about("product_gap", 182, is_counted)),
-        "tickets about missing features",
-        "Tickets of the last 182 days whose text asks for something the product lacks.",
-        "count",
-        "sentiment",
-        182,
     ),
     Feature(
         "service_complaints_182d",
@@ -181,45 +127,6 @@ COMMENT_FEATURES: list[Feature | Intermediate] = [
         182,
         churn_sign=1,
     ),
-    Feature(
-        "praise_comments_182d",
-        Aggregate(SURVEYS, _about("praise", 182, _every)),
-        "praise in survey comments",
-        "Survey comments of the last 182 days with words of praise.",
-        "count",
-        "sentiment",
-        182,
-        churn_sign=-1,
-    ),
-    Feature(
-        "price_comments_182d",
-        Aggregate(SURVEYS, _about("price", 182, _every)),
-        "survey comments about price",
-        "Survey comments of the last 182 days about prices, costs or invoices.",
-        "count",
-        "sentiment",
-        182,
-        churn_sign=1,
-    ),
-    Feature(
-        "gap_comments_182d",
-        Aggregate(SURVEYS, _about("product_gap", 182, _every)),
-        "survey comments about missing features",
-        "Survey comments of the last 182 days that ask for something the product lacks.",
-        "count",
-        "sentiment",
-        182,
-    ),
-    Feature(
-        "competitor_comments_182d",
-        Aggregate(SURVEYS, _about("competitor", 182, _every)),
-        "survey comments about competitors",
-        "Survey comments of the last 182 days about competitors or alternatives.",
-        "count",
-        "sentiment",
-        182,
-        churn_sign=1,
-    ),
 ]
 
 TOUCH_FEATURES: list[Feature | Intermediate] = [
@@ -234,17 +141,6 @@ TOUCH_FEATURES: list[Feature | Intermediate] = [
         84,
         churn_sign=-1,
     ),
-    Feature(
-        "touch_sentiment_182d",
-        Aggregate(TOUCHES, _mean(182, _every), empty=None),
-        "sentiment of calls and mails",
-        "Mean sentiment (−1 very unhappy to 1 very happy) of the notes of calls, mails and "
-        "meetings of the last 182 days.",
-        "score",
-        "relationship",
-        182,
-        churn_sign=-1,
-    ),
     Intermediate("_unhappy_touches_182d", Aggregate(TOUCHES, _negative(182, _every))),
     Intermediate("_read_touches_182d", Aggregate(TOUCHES, _read(182, _every))),
     Feature(
@@ -254,17 +150,6 @@ TOUCH_FEATURES: list[Feature | Intermediate] = [
         "Share of the calls, mails and meetings of the last 182 days with a readable note whose "
         "note is plainly unhappy.",
         "share",
-        "relationship",
-        182,
-        churn_sign=1,
-    ),
-    Feature(
-        "competitor_touches_182d",
-        Aggregate(TOUCHES, _about("competitor", 182, _every)),
-        "calls and mails about competitors",
-        "Calls, mails and meetings of the last 182 days whose note is about competitors or "
-        "alternatives.",
-        "count",
         "relationship",
         182,
         churn_sign=1,

@@ -14,8 +14,7 @@ from serving.api.request_bodies import read_body
 from serving.api.requests import json_answer
 from serving.api.schemas.jobs import JobAnswer, JobList, JobRequest
 from serving.api.scores_list import visible_scores
-from serving.auth.people_visibility import sees_people
-from serving.auth.permissions import ADMIN, SCORE, caller_of
+from serving.auth.permissions import ADMIN, SCORE, caller_of, sees_people
 from serving.http.problems import ProblemError
 from serving.http.score_text import to_second
 from serving.online.current_state import Live

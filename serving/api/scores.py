@@ -23,8 +23,7 @@ from serving.api.request_bodies import invalid, json_of
 from serving.api.requests import NO_STORE, GetMetrics, json_response
 from serving.api.schemas.base import MAX_BATCH, MAX_ID_LENGTH
 from serving.api.schemas.scores import BatchAnswer, BatchRequest
-from serving.auth.people_visibility import sees_people
-from serving.auth.permissions import SCORE, Caller, caller_of
+from serving.auth.permissions import SCORE, Caller, caller_of, sees_people
 from serving.http.problems import OF_STATUS, ProblemError, item_problem
 from serving.http.score_text import INVALID, UNKNOWN
 from serving.online.current_state import GetLive

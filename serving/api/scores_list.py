@@ -11,8 +11,7 @@ from serving.api.openapi import guarded, problems
 from serving.api.requests import json_answer
 from serving.api.schemas.base import MAX_BATCH
 from serving.api.schemas.scores import ScoresPage
-from serving.auth.people_visibility import sees_people
-from serving.auth.permissions import READ, caller_of
+from serving.auth.permissions import READ, caller_of, sees_people
 from serving.batch.filters import CURSOR, Chosen, decode_cursor, encode_cursor, page_of, positions
 from serving.http.problems import ProblemError
 from serving.online.current_state import Live

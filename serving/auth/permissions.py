@@ -18,6 +18,7 @@ from fastapi import Request
 from starlette.datastructures import Headers
 
 from configs.runtime.state_directory import read_json
+from configs.schema.company import Company
 from serving.http.problems import ProblemError
 
 READ, SCORE, WRITE, METRICS, ADMIN = "read", "score", "write", "metrics", "admin"
@@ -195,3 +196,23 @@ def read_capacities(folder: Path | None) -> dict[str, float]:
     return {
         owner: usual if capacity is None else float(capacity) for owner, capacity in found.items()
     }
+
+
+def sees_people(company: Company, caller: Caller) -> bool:
+    """Return whether a caller sees the ids of contacts, users and respondents.
+
+    A local caller of a service without keys and sign-in has the files anyway, and sees them.
+
+    Examples
+    --------
+    >>> from configs.schema.company import Company, parse_company
+    >>> company = parse_company({"name": "acme", "targets": {}}, where="an example")
+    >>> sees_people(company, Caller("ada", frozenset(), "csm", "ada"))
+    True
+    >>> sees_people(company, Caller("bo", frozenset(), "leader"))
+    False
+    """
+    if caller is LOCAL or caller == LOCAL:
+        return True
+    shown = {**company.privacy.people.model_dump()}
+    return bool(shown[caller.role or "systems"] == "shown")

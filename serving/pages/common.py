@@ -13,8 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from configs.runtime.errors import BellwetherError
-from serving.auth.people_visibility import sees_people
-from serving.auth.permissions import caller_of
+from serving.auth.permissions import caller_of, sees_people
 from serving.http.problems import Problem, ProblemError, headers_of, of_error, slug_of
 from serving.monitoring.disagreements import kept
 from serving.online.current_state import Live, server_state

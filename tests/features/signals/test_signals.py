@@ -238,25 +238,14 @@ GOLDEN = {
     "ces_last": 2,
     "ces_mean_364d": 4.0,
     # texts
-    "ticket_sentiment_28d": -0.75,
     "ticket_sentiment_84d": (-0.75 + 0.5) / 2,
-    "ticket_sentiment_182d": (-0.75 + 0.5 - 0.25) / 3,
-    "ticket_sentiment_change_84d": (-0.75 + 0.5) / 2 + 0.25,
     "unhappy_tickets_share_84d": 1 / 2,
     "defect_tickets_84d": 1,
-    "price_tickets_182d": 1,
-    "gap_tickets_182d": 1,
     "service_complaints_182d": 1,
     "comment_sentiment_182d": (-0.5 + 0.0 - 1.0 + 0.25) / 4,
     "unhappy_comments_182d": 2,
-    "praise_comments_182d": 1,
-    "price_comments_182d": 1,
-    "gap_comments_182d": 1,
-    "competitor_comments_182d": 1,
     "touch_sentiment_84d": (-1.0 + 0.5) / 2,
-    "touch_sentiment_182d": (-1.0 + 0.5 + 0.25) / 3,
     "unhappy_touches_share_182d": 1 / 3,
-    "competitor_touches_182d": 1,
     # commercial: 200 + 25 now; 100 + 40 on 2024-03-02; 200 + 50 on 2024-11-30
     "arr": 225.0,
     "arr_change_364d": log(325 / 240),
@@ -358,7 +347,7 @@ def test_nothing_else_is_computed(found):
 UNKNOWN_WITHOUT_ROWS = {
     "usage_gap_ratio", "invoice_gap_ratio", "seat_use_28d", "steps_reached_share",
     "contacts_left_share", "credit_share_364d", "unhappy_tickets_share_84d", "nps_change_182d",
-    "unhappy_touches_share_182d", "ticket_sentiment_change_84d",
+    "unhappy_touches_share_182d",
 }  # fmt: skip
 
 
@@ -486,13 +475,10 @@ OF_SURVEYS = {"ces_last", "ces_mean_364d"} | {
     "nps_last", "nps_mean_364d", "nps_change_182d", "nps_age_days", "nps_answers_364d",
     "nps_detractors_364d", "csat_mean_182d",
 }  # fmt: skip
-OF_COMMENT_THEMES = {
-    "praise_comments_182d", "price_comments_182d", "gap_comments_182d", "competitor_comments_182d",
-}  # fmt: skip
-OF_COMMENTS = OF_COMMENT_THEMES | {"comment_sentiment_182d", "unhappy_comments_182d"}
+OF_COMMENTS = {"comment_sentiment_182d", "unhappy_comments_182d"}
 OF_TICKET_SENTIMENT = {
-    "ticket_sentiment_28d", "ticket_sentiment_84d", "ticket_sentiment_182d",
-    "ticket_sentiment_change_84d", "unhappy_tickets_share_84d", "service_complaints_182d",
+    "ticket_sentiment_84d",
+    "unhappy_tickets_share_84d", "service_complaints_182d",
 }  # fmt: skip
 
 
@@ -504,7 +490,7 @@ OF_TICKET_SENTIMENT = {
         ("support_tickets", "priority", {"urgent_tickets_84d", "urgent_share_364d"}),
         ("support_tickets", "csat", {"ticket_csat_84d"}),
         ("support_tickets", "sentiment", OF_TICKET_SENTIMENT),
-        ("support_tickets", "about_price", {"price_tickets_182d"}),
+        ("support_tickets", "about_bug", {"defect_tickets_84d"}),
         ("survey_responses", None, OF_SURVEYS | OF_COMMENTS),
         ("invoices", "due_day", {"invoices_overdue", "days_overdue", "days_paid_late_364d"}),
         ("invoices", "is_failed_charge", {"failed_charges_84d"}),
@@ -584,7 +570,7 @@ def test_without_texts_only_what_they_support_is_missing_and_own_scores_need_no_
     for flag in THEME_COLUMNS.values():
         columns["survey_responses"].remove(flag)  # scored by the company, without the comments
     lacks = {name: words for family in FAMILIES for name, words in family.lacking(columns).items()}
-    assert set(lacks) == OF_COMMENT_THEMES
+    assert set(lacks) == set()
     columns["survey_responses"].remove("sentiment")
     lacks = {name: words for family in FAMILIES for name, words in family.lacking(columns).items()}
     assert set(lacks) == OF_COMMENTS
@@ -602,12 +588,12 @@ def test_texts_of_an_unread_language_are_left_out_and_not_neutral(features_at):
     )
     row = features_at(tables, AS_OF).loc["a"]
     assert row["tickets_28d"] == 3
-    assert isnan(row["ticket_sentiment_28d"])
+    assert isnan(row["ticket_sentiment_84d"])
     assert isnan(row["unhappy_tickets_share_84d"])
     written = [ticket(4, 3, "bug", "low", text="This is unusable")]
     more = tables_of(accounts=[account("a", 790)], support_tickets=written)
     row = features_at(more, AS_OF).loc["a"]
-    assert row["ticket_sentiment_28d"] < -0.5
+    assert row["ticket_sentiment_84d"] < -0.5
     assert row["unhappy_tickets_share_84d"] == 1
 
 

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pytest
 
 from configs.schema.company import parse_company
-from serving.auth.people_visibility import sees_people
-from serving.auth.permissions import LOCAL, Caller
+from serving.auth.permissions import LOCAL, Caller, sees_people
 from serving.batch.score_book import ScoreRun
 from serving.http.logs import JsonLines
 from serving.http.personal_data import mask_text
