@@ -273,7 +273,7 @@ def check_score(row: ScoreRow) -> None:
         mistake = f"probability {row.probability} is not in [0, 1]"
     elif not math.isfinite(row.logit):
         mistake = f"logit {row.logit} is not finite"
-    elif any(_is_naive(moment) for moment in (row.served_at, row.as_of, row.clock)):
+    elif any(moment and moment.tzinfo is None for moment in (row.served_at, row.as_of, row.clock)):
         mistake = "served_at, as_of and clock need a zone"
     elif row.channel not in CHANNELS:
         mistake = f"channel {row.channel!r} is none of {', '.join(CHANNELS)}"
@@ -281,10 +281,6 @@ def check_score(row: ScoreRow) -> None:
         mistake = f"features are {len(row.features)} bytes, not float64 values"
     if mistake:
         raise DataError(mistake, where=f"score {row.score_id} of {row.entity_id}")
-
-
-def _is_naive(moment: datetime | None) -> bool:
-    return moment is not None and moment.tzinfo is None
 
 
 def check_book(book: BookScores) -> int:

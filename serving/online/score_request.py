@@ -182,7 +182,9 @@ def _score(
         computed = _computed(stage.scorer, asked, rows, request, now)
         shadow = _scored_in_shadow(stage.shadow, asked, computed, rows)
         found |= zip(asked, computed, strict=True)
-    return replace(_joined([found[account_id] for account_id in account_ids]), shadow=shadow)
+    parts = [found[account_id] for account_id in account_ids]
+    whole = parts[0] if len(parts) == 1 else _joined(parts)
+    return replace(whole, shadow=shadow)
 
 
 def _joined(parts: Sequence[ScoredBatch]) -> ScoredBatch:
