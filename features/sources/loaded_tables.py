@@ -27,12 +27,9 @@ def canonical_files(folder: Path, since: date | None = None) -> list[Path]:
 
     With `since`, files whose rows all became known in an earlier month are left out, but for one.
     """
-    manifest = read_manifest(folder)
-    if manifest is None:
-        return []
-    parts = manifest.get("parts")
+    parts = (read_manifest(folder) or {}).get("parts")
     if not parts:
-        return [folder / DATA]
+        return [folder / DATA] if (folder / DATA).is_file() else []
     month = f"{since:%Y-%m}" if since is not None else ""
     recent = [item for item in parts if max(item["months"], default="") >= month]
     return [folder / item["file"] for item in recent or parts[-1:]]
