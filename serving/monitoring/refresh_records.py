@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from configs.runtime.errors import StateError
 from configs.runtime.state_directory import State, read_json, write_json_atomically
-from features.readiness import Baseline
+from features.readiness.result import Baseline
 
 LATEST, HISTORY, BASELINE, STARTED = (
     "latest.json",

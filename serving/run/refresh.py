@@ -16,8 +16,9 @@ from configs.runtime.errors import BellwetherError, StateError
 from configs.schema.workspace import Workspace
 from features.pipeline import refuse_ready_table
 from features.quality import QualityReport, check_quality
-from features.readiness import Baseline, Readiness, TableState, decide, measure_tables
-from features.readiness.decide import unconverted_shares
+from features.readiness.decide import decide, unconverted_shares
+from features.readiness.measure import TableState, measure_tables
+from features.readiness.result import Baseline, Readiness
 from features.sources import Loaded, load_sources
 from features.sources.loaded_tables import read_manifests
 from features.sources.manifest import TableManifest

@@ -9,8 +9,9 @@ import pytest
 
 from configs.schema.company import parse_company
 from features.quality.report import Issue, QualityReport
-from features.readiness import Baseline, TableState, decide
-from features.readiness.measure import usual_gap
+from features.readiness.decide import decide
+from features.readiness.measure import TableState, usual_gap
+from features.readiness.result import Baseline
 
 TARGETS = {
     "churn": {"outcome": "churn", "observed_in": "subscriptions"},
