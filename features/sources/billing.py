@@ -15,7 +15,7 @@ import duckdb
 
 from configs.runtime.errors import SourceError
 from configs.schema.source_mapping import Billing
-from features.sources.billing_periods import BillingPeriods
+from features.sources.billing_periods import PERIOD_KNOWN, BillingPeriods
 from features.sources.files.sql import ident, literal, text_list
 from features.tables.source_tables import MOST, SourceColumn, SourceTable
 
@@ -146,6 +146,7 @@ _TYPES = {
     "ended_on": "DATE",
     "notice_at": "TIMESTAMP",
     "end_reason": "VARCHAR",
+    "product": "VARCHAR",
     "currency": "VARCHAR",
     "amount": "DOUBLE",
     "quantity": "DOUBLE",
@@ -165,6 +166,11 @@ _ADDED = {
 def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
     return int(connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
 
+
+_SPAN = "date_diff('day', started_on, renews_on)"
+_MONTHS = f"round({_SPAN} / 30.4375)"
+_IS_WHOLE = f"({_MONTHS} >= 1 AND abs({_SPAN} / 30.4375 - {_MONTHS}) < {WHOLE_MONTHS})"
+"""SQL of the days of a service period, of the nearest whole months, and whether it has so many."""
 
 _WORD = "regexp_replace(lower(interval), '[^a-z0-9]', '', 'g')"
 
@@ -220,24 +226,27 @@ def _priced(billing: Billing) -> str:
 
     For changes given as differences, ``price`` is the difference.
     """
-    money = "amount * coalesce(quantity, 1)"
-    if billing.minor_units:
-        without = f"upper(coalesce(currency, '')) IN (SELECT unnest({text_list(NO_MINOR_UNIT)}))"
-        money = f"CASE WHEN {without} THEN {money} ELSE {money} / 100 END"
+    money = _money(billing)
     months = months_sql() if billing.interval is not None else "NULL::DOUBLE"
-    span = "date_diff('day', started_on, renews_on)"
-    whole = f"round({span} / 30.4375)"
-    is_whole = f"{whole} >= 1 AND abs({span} / 30.4375 - {whole}) < {WHOLE_MONTHS}"
     yearly = {
         "arr": money,
-        "mrr": f"({money}) * 12",
+        "mrr": f"{money} * 12",
         "change_in_arr": money,
-        "change_in_mrr": f"({money}) * 12",
-        "interval": f"({money}) * 12 / months",
-        "total": f"CASE WHEN {is_whole} THEN ({money}) * 12 / {whole} "
-        f"ELSE ({money}) * 365 / greatest({span}, 1) END",
+        "change_in_mrr": f"{money} * 12",
+        "interval": f"{money} * 12 / months",
+        "total": f"CASE WHEN {_IS_WHOLE} THEN {money} * 12 / {_MONTHS} "
+        f"ELSE {money} * 365 / greatest({_SPAN}, 1) END",
     }[billing.amount_is]
     return f"SELECT *, round({yearly}, 6) AS price FROM (SELECT *, {months} AS months FROM billed)"
+
+
+def _money(billing: Billing) -> str:
+    """Return SQL of the amount of a row, in whole units of its currency."""
+    money = "(amount * coalesce(quantity, 1))"
+    if not billing.minor_units:
+        return money
+    without = f"upper(coalesce(currency, '')) IN (SELECT unnest({text_list(NO_MINOR_UNIT)}))"
+    return f"(CASE WHEN {without} THEN {money} ELSE {money} / 100 END)"
 
 
 def _shaped(billing: Billing, today: date) -> str:
@@ -256,24 +265,27 @@ def _shaped(billing: Billing, today: date) -> str:
 
 
 def _lapsed(terms: str, today: date) -> str:
-    """Return SQL of terms that end where their period does and nothing follows in time.
+    """Return SQL of terms that end where their period does and nothing renews them in time.
 
-    An end that the export itself states comes first. A later period of the subscription or of the
-    account, or a period that ended only just now, may still be the renewal.
+    An end that the export itself states comes first. A renewal is a later period of the same
+    subscription, or a subscription to the same product that begins around the end of this one.
+    Other subscriptions of the account, which are billed on, renew nothing. A period that ended only
+    just now may still be renewed.
     """
-    grace = (
-        f"CASE WHEN date_diff('day', started_on, renews_on) < {SHORT_DAYS} THEN {GRACE_DAYS[0]} "
-        f"ELSE {GRACE_DAYS[1]} END"
+    grace = f"CASE WHEN {_SPAN} < {SHORT_DAYS} THEN {GRACE_DAYS[0]} ELSE {GRACE_DAYS[1]} END"
+    begins = "min(started_on) OVER (PARTITION BY account_id, subscription_id)"
+    renews = (
+        "other.subscription_id = spans.subscription_id OR (other.started_on = other.begins_on "
+        "AND other.product IS NOT DISTINCT FROM spans.product "
+        "AND other.started_on >= spans.renews_on - to_days(spans.grace))"
     )
     return (
-        f"WITH terms AS ({terms}), spans AS (SELECT *, {grace} AS grace, min(started_on) OVER "
-        f"(PARTITION BY account_id ORDER BY started_on RANGE BETWEEN INTERVAL 1 DAY FOLLOWING AND "
-        f"UNBOUNDED FOLLOWING) AS follows FROM terms) "
+        f"WITH spans AS (SELECT *, {grace} AS grace, {begins} AS begins_on FROM ({terms})) "
         f"SELECT * REPLACE (CASE WHEN ended_on IS NULL AND end_reason IS NULL "
-        f"AND renews_on + to_days(grace) < least(coalesce(follows, {_day(today)}), {_day(today)}) "
-        f"AND NOT EXISTS (SELECT 1 FROM terms AS other WHERE other.account_id = spans.account_id "
+        f"AND renews_on + to_days(grace) < {_day(today)} "
+        f"AND NOT EXISTS (SELECT 1 FROM spans AS other WHERE other.account_id = spans.account_id "
         f"AND other.started_on > spans.started_on "
-        f"AND other.started_on <= spans.renews_on + to_days(grace)) "
+        f"AND other.started_on <= spans.renews_on + to_days(spans.grace) AND ({renews})) "
         f"THEN renews_on ELSE ended_on END AS ended_on) FROM spans"
     )
 
@@ -302,11 +314,6 @@ def _subscription(today: date) -> str:
         f"ceil(date_diff('day', started_on, coalesce(ended_on, {_day(today)})) "
         f"/ (months * 30.4375))"
     )
-    lag = "known_at - CAST(first_on AS TIMESTAMP)"
-    known = (
-        f"CASE WHEN {lag} < INTERVAL 45 DAY THEN CAST(from_on AS TIMESTAMP) + ({lag}) "
-        f"ELSE CAST(from_on AS TIMESTAMP) + INTERVAL 1 DAY - INTERVAL 1 MICROSECOND END"
-    )
     return (
         f"WITH counted AS (SELECT *, {n_before} AS n_before FROM priced), "
         f"numbered AS (SELECT *, unnest(range(0, CAST(greatest(1, {n_all}, "
@@ -315,7 +322,7 @@ def _subscription(today: date) -> str:
         f"{_boundary('k + 1')} AS until FROM numbered), "
         f"real AS (SELECT *, k = max(k) OVER (PARTITION BY place) AS is_last FROM pieces "
         f"WHERE k = 0 OR (from_on < {_day(today)} AND (ended_on IS NULL OR from_on < ended_on))) "
-        f"SELECT * REPLACE (from_on AS started_on, until AS renews_on, {known} AS known_at, "
+        f"SELECT * REPLACE (from_on AS started_on, until AS renews_on, {PERIOD_KNOWN} AS known_at, "
         f"CASE WHEN is_last THEN ended_on ELSE until END AS ended_on, "
         f"CASE WHEN is_last THEN notice_at END AS notice_at, "
         f"CASE WHEN NOT is_last THEN 'renewed' WHEN ended_on IS NOT NULL "
@@ -363,27 +370,24 @@ def _invoice_line(billing: Billing) -> str:
     Lines shorter than a whole period are scaled to the period they end.
     """
     own = "account_id, subscription_id"
-    span = "date_diff('day', started_on, renews_on)"
-    months = f"round({span} / 30.4375)"
-    is_whole = f"{months} >= 1 AND abs({span} / 30.4375 - {months}) < {WHOLE_MONTHS}"
-    money = "price"
+    worth = "price"
     if billing.amount_is in ("interval", "total"):
-        raw = "amount * coalesce(quantity, 1)" + (" / 100" if billing.minor_units else "")
+        money = _money(billing)
         # The period a part of it belongs to, in days, counted back from its end.
         period = "date_diff('day', CAST(renews_on - to_months(usual) AS DATE), renews_on)"
-        money = (
-            f"CASE WHEN {is_whole} THEN {raw} * 12 / {months} "
-            f"ELSE {raw} * 12 / usual * {period} / greatest({span}, 1) END"
+        worth = (
+            f"CASE WHEN {_IS_WHOLE} THEN {money} * 12 / {_MONTHS} "
+            f"ELSE {money} * 12 / usual * {period} / greatest({_SPAN}, 1) END"
         )
     usual = (
-        f"coalesce(CAST(mode({months}) FILTER ({is_whole}) OVER (PARTITION BY {own}) AS INTEGER), "
-        f"1)"
+        f"coalesce(CAST(mode({_MONTHS}) FILTER ({_IS_WHOLE}) OVER (PARTITION BY {own}) "
+        f"AS INTEGER), 1)"
     )
     rest = ("place", "known_at", "started_on", "renews_on")
     return (
-        f"WITH lines AS (SELECT *, {money} AS worth, {is_whole} AS is_whole "
+        f"WITH lines AS (SELECT *, {worth} AS worth, {_IS_WHOLE} AS is_whole "
         f"FROM (SELECT *, {usual} AS usual FROM priced) "
-        f"WHERE {span} > 0), "
+        f"WHERE {_SPAN} > 0), "
         f"days AS (SELECT {own}, started_on AS day FROM lines UNION SELECT {own}, renews_on "
         f"FROM lines), "
         f"spans AS (SELECT {own}, day AS from_on, lead(day) OVER (PARTITION BY {own} ORDER BY day) "

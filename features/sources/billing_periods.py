@@ -18,6 +18,14 @@ from features.sources.manifest import Period
 
 MONTHS: dict[Period, int] = {"year": 12, "quarter": 3, "month": 1}
 
+_LAG = "known_at - CAST(first_on AS TIMESTAMP)"
+PERIOD_KNOWN = (
+    f"CASE WHEN {_LAG} < INTERVAL 45 DAY THEN CAST(from_on AS TIMESTAMP) + ({_LAG}) "
+    f"ELSE CAST(from_on AS TIMESTAMP) + INTERVAL 1 DAY - INTERVAL 1 MICROSECOND END"
+)
+"""SQL of the time a period of an overwritten row was known: as late after its own first day
+(``from_on``) as the row after its first (``first_on``), or at the end of that day."""
+
 MIN_SUBSCRIPTIONS = 3
 """Minimum number of subscriptions to detect the pattern."""
 
@@ -130,11 +138,6 @@ def _is_long(months: int) -> str:
 def _query(path: Path, columns: list[str], months: int) -> str:
     step = f"INTERVAL {months} MONTH"
     last = "least(coalesce(over_on, renews_on), renews_on)"
-    lag = "known_at - CAST(first_on AS TIMESTAMP)"
-    known = (
-        f"CASE WHEN {lag} < INTERVAL 45 DAY THEN CAST(from_on AS TIMESTAMP) + ({lag}) "
-        f"ELSE CAST(from_on AS TIMESTAMP) + INTERVAL 1 DAY - INTERVAL 1 MICROSECOND END"
-    )
     new = {"started_on": "from_on", "renews_on": "CASE WHEN is_last THEN renews_on ELSE until END"}
     for name, before in (
         ("ended_on", "until"),
@@ -152,6 +155,7 @@ def _query(path: Path, columns: list[str], months: int) -> str:
         f"k = max(k) OVER (PARTITION BY place) AS is_last FROM (SELECT *, unnest(range(0, "
         f"CASE WHEN {_is_long(months)} THEN greatest(1, CAST(round(date_diff('day', started_on, "
         f"{last}) / {months * 30.4375}) AS BIGINT)) ELSE 1 END)) AS k FROM terms)) "
-        f"SELECT {shown}, {known} AS known_at FROM pieces ORDER BY account_id, started_on, place) "
+        f"SELECT {shown}, {PERIOD_KNOWN} AS known_at FROM pieces "
+        f"ORDER BY account_id, started_on, place) "
         f"TO {literal(path)} (FORMAT parquet, COMPRESSION zstd)"
     )

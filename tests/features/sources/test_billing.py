@@ -219,6 +219,96 @@ def test_amounts_in_cents_except_where_a_currency_has_none(small, rows):
     assert {row["currency"]: row["arr"] for row in rows(info.path)} == {"EUR": 120, "JPY": 12000}
 
 
+def test_invoice_lines_in_cents_except_where_a_currency_has_none(small, rows):
+    lines = (
+        "line,customer,sub,first,last,price,currency\n"
+        "1,A,s1,2026-06-01,2026-07-01,12000,eur\n2,B,s2,2026-06-01,2026-07-01,12000,jpy\n"
+    )
+    tables = {
+        "subscriptions": {
+            "columns": {
+                **IDS,
+                "started_on": "first",
+                "renews_on": "last",
+                "currency": "currency",
+            },
+            "billing": {
+                "rows": "invoice_line",
+                "amount": "price",
+                "amount_is": "total",
+                "minor_units": True,
+            },
+        }
+    }
+    files = {"accounts": ACCOUNTS, "usage_events": USAGE, "subscriptions": lines}
+    info = small.load(files, tables=tables, now=NOW).tables["subscriptions"]
+    arr = {row["currency"]: row["arr"] for row in rows(info.path)}
+    assert arr == {"EUR": 120 * 12, "JPY": 12_000 * 12}
+
+
+@pytest.mark.parametrize(
+    "billing",
+    [
+        {"rows": "period", "amount": "price", "amount_is": "mrr"},
+        {"rows": "invoice_line", "amount": "price", "amount_is": "total"},
+        {"rows": "term", "amount": "price", "amount_is": "mrr"},
+    ],
+    ids=lambda billing: billing["rows"],
+)
+@pytest.mark.parametrize("has_products", [True, False])
+def test_a_lapsed_subscription_ends_although_another_one_is_billed_on(
+    revenue, billing, has_products
+):
+    months = [f"2026-{n:02d}-01" for n in range(1, 8)]
+    pairs = list(zip(months, months[1:], strict=False))
+    lines = "line,customer,sub,product,first,last,price\n"
+    lines += "".join(f"k{n},A,s1,core,{a},{b},100\n" for n, (a, b) in enumerate(pairs))
+    lines += "".join(f"p{n},A,s2,plus,{a},{b},50\n" for n, (a, b) in enumerate(pairs[:2]))
+    # The next contract of a product has a number of its own: a renewal, not a loss.
+    lines += "".join(f"b{n},B,s3,core,{a},{b},20\n" for n, (a, b) in enumerate(pairs[:3]))
+    lines += "".join(f"c{n},B,s4,core,{a},{b},20\n" for n, (a, b) in enumerate(pairs[3:]))
+    columns = {**IDS, "started_on": "first", "renews_on": "last"}
+    if not has_products:
+        columns["product"] = "'one'"
+    summary, moves = revenue(lines, columns, billing)
+    assert changes(moves) == {
+        ("A", "2026-01-01"): 1800,
+        ("B", "2026-01-01"): 240,
+        ("A", "2026-03-01"): -600,
+    }
+    assert summary.arr == 1440
+
+
+def changes(moves):
+    """Return the change of each account and day, over its products."""
+    found: dict = {}
+    for account, on, _, change in moves:
+        found[account, on] = found.get((account, on), 0) + change
+    return found
+
+
+@pytest.mark.parametrize("has_products", [True, False])
+def test_a_contract_that_is_not_renewed_ends_although_another_began_meanwhile(
+    revenue, has_products
+):
+    lines = (
+        "customer,sub,product,start,end,arr\n"
+        "A,s1,core,2024-03-01,2025-03-01,600\n"
+        "A,s2,plus,2024-09-01,2027-09-01,200\n"
+    )
+    columns = {**IDS, "started_on": "start", "renews_on": '"end"'}
+    if not has_products:
+        columns["product"] = "'one'"
+    billing = {"rows": "term", "amount": "arr", "amount_is": "arr"}
+    summary, moves = revenue(lines, columns, billing)
+    assert changes(moves) == {
+        ("A", "2024-03-01"): 600,
+        ("A", "2024-09-01"): 200,
+        ("A", "2025-03-01"): -600,
+    }
+    assert summary.arr == 200
+
+
 @pytest.mark.parametrize(
     ("word", "yearly"),
     [
