@@ -755,7 +755,7 @@ def one(folder: Path, pattern: str) -> Path:
 
 REPAIRED = [
     "sources/usage_events/manifest.json",
-    "daily/usage_events/manifest.json",
+    "daily/usage_events/*/manifest.json",
     "snapshots/usage/*/2026-03-01/manifest.json",
     "labels/churn/*/manifest.json",
     "feast/applied/manifest.json",

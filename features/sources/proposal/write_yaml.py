@@ -122,7 +122,7 @@ def _scalar(text: str) -> str:
     r"""Return a YAML scalar for a text.
 
     >>> _scalar("Created at"), _scalar("yes"), _scalar("'month'"), _scalar("a: b")
-    ('Created at', '"yes"', '"\\'month\\'"', '"a: b"')
+    ('Created at', '"yes"', '"\'month\'"', '"a: b"')
     """
     is_bare = _BARE.fullmatch(text) and text.lower() not in _NOT_TEXT
     return text if is_bare else json.dumps(text, ensure_ascii=False)

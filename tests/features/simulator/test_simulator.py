@@ -181,7 +181,7 @@ def test_the_next_three_months_are_settled(crowd):
 
 
 NOT_KEPT = {
-    "accounts": {"is_test"},
+    "accounts": {"is_test", "domain", "billing_id"},
     "invoices": {"status"},
     "subscriptions": {"max_seats"},
     **{

@@ -66,10 +66,11 @@ def small(tmp_path):
 
 @pytest.fixture
 def rows():
-    """All rows of a Parquet file as dicts."""
+    """All rows of Parquet files as dicts."""
 
-    def read(path):
-        relation = duckdb.connect().execute("SELECT * FROM read_parquet(?)", [str(path)])
+    def read(*paths):
+        names = [str(path) for path in paths]
+        relation = duckdb.connect().execute("SELECT * FROM read_parquet(?)", [names])
         names = [item[0] for item in relation.description]
         return [dict(zip(names, row, strict=True)) for row in relation.fetchall()]
 

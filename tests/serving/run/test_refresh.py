@@ -108,7 +108,7 @@ def test_a_refresh_reports_what_it_did(company, run_command):
     assert told["tables"]["accounts"] == {"rows": 60, "new_rows": 0, "built": "unchanged"}
     assert told["accounts_scored"] > 40
     assert told["run_id"] == read_latest(State(later.state)).run_id
-    assert set(told["seconds"]) == {"load", "check", "score"}
+    assert set(told["seconds"]) == {"load", "check", "score", "tidy"}
     listed = run_command("refresh", *later.options, "--history").out
     assert "scored" in listed
     assert json.loads(run_command("refresh", *later.options, "--history", "--json").out) == [told]

@@ -26,7 +26,7 @@ def load(small, file, **keys):
 
 
 def features(rows, info):
-    return sorted(row["feature"] for row in rows(info.path))
+    return sorted(row["feature"] for row in rows(*info.files))
 
 
 def parquet(path, query):
@@ -96,7 +96,7 @@ def test_partitions_are_columns(small, rows, ending, pattern):
     info = small.load({"usage_events": None}, inputs=inputs, tables=tables).tables["usage_events"]
     n = 2 if ending == "latin1.csv" else 1
     assert (info.rows, info.quarantined) == (2 * n, {"missing:occurred_at": n})
-    found = {(row["feature"], row["occurred_at"].day, row["product"]) for row in rows(info.path)}
+    found = {(row["feature"], row["occurred_at"].day, row["product"]) for row in rows(*info.files)}
     assert {("f0", 1, "0/7"), ("f1", 2, "0/7")} <= found
 
 
@@ -110,7 +110,7 @@ def test_a_file_that_moves_to_another_partition_is_read_again(small, rows):
     for _ in range(2):
         inputs = {"usage_events": "events/*/*.csv"}
         info = small.load({"usage_events": None}, inputs=inputs, tables=tables)
-        days.append(rows(info.tables["usage_events"].path)[0]["occurred_at"].day)
+        days.append(rows(*info.tables["usage_events"].files)[0]["occurred_at"].day)
         if old.exists():
             old.rename(new)
     assert days == [1, 2]
@@ -143,13 +143,13 @@ def test_parquet_files_are_put_together_by_name_and_lose_nothing(tmp_path, small
     parquet(small.data / "u1.parquet", f"SELECT {base}, 1::BIGINT AS quantity")
     parquet(small.data / "u2.parquet", f"SELECT 2.5::DOUBLE AS quantity, {base}, 'x' AS feature")
     info = load(small, "u*.parquet")
-    assert sorted(row["quantity"] for row in rows(info.path)) == [1, 2.5]
+    assert sorted(row["quantity"] for row in rows(*info.files)) == [1, 2.5]
     assert features_or_none(rows, info) == {None, "x"}
     assert info.read["file_notes"] == ["feature: 1 of 2 files lack it; it is empty in their rows"]
 
 
 def features_or_none(rows, info):
-    return {row["feature"] for row in rows(info.path)}
+    return {row["feature"] for row in rows(*info.files)}
 
 
 def test_the_damaged_one_of_many_parquet_files_is_named(small):
