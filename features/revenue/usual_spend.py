@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
-from operator import or_
 
 import ibis
 import ibis.expr.types as ir
@@ -19,6 +17,9 @@ LONGEST_CYCLE = 365
 
 REGULAR_SHARE = 0.75
 """Minimum share of gaps close to the median gap in regular billing."""
+
+COMMON_SHARE = 0.2
+"""Minimum share of the regularly billed accounts that makes a cycle a common one."""
 
 
 def is_charge(invoices: ir.Table) -> ir.BooleanValue:
@@ -43,6 +44,9 @@ def is_sale(invoices: ir.Table) -> ir.BooleanValue:
 def billing_cycles(invoices: ir.Table, within: Sequence[str] = ()) -> ir.Table:
     """Return the billing cycle of accounts that are billed regularly.
 
+    An account with one charge so far has the longest common cycle of the company: a customer
+    who has paid for the first of many years is no lost one.
+
     Parameters
     ----------
     invoices : ibis.Table
@@ -54,8 +58,8 @@ def billing_cycles(invoices: ir.Table, within: Sequence[str] = ()) -> ir.Table:
     -------
     ibis.Table
         One row per entity_id (× `within`) with charges: last_day, the day of the last one, and
-        cycle_days, a length of `CYCLES`, null where gaps are irregular or fewer than two (one
-        for yearly billing).
+        cycle_days, a length of `CYCLES`, null where gaps are irregular, or fewer than two and of
+        no common length.
     """
     keys = [*within, "entity_id"]
     days = invoices.filter(is_charge(invoices)).select(*keys, "day").distinct()
@@ -70,13 +74,28 @@ def billing_cycles(invoices: ir.Table, within: Sequence[str] = ()) -> ir.Table:
         n_usual=gaps.gap.count(where=(gaps.gap - gaps.usual).abs() <= tolerance),
     )
     near = [((sums.usual - length).abs() <= slack, length) for length, slack in CYCLES]
-    enough = (sums.n_gaps >= 2) | (near[-1][0] & (sums.n_gaps == 1))
-    is_regular = enough & (sums.n_usual >= REGULAR_SHARE * sums.n_gaps)
-    cycle = ibis.cases(*near, else_=ibis.null("int64")).cast("int64")
-    known = is_regular & reduce(or_, (condition for condition, _ in near))
-    return sums.select(
-        *keys, "last_day", cycle_days=known.fill_null(False).ifelse(cycle, ibis.null("int64"))
+    sums = sums.mutate(
+        length=ibis.cases(*near, else_=ibis.null("int64")).cast("int64"),
+        is_regular=(sums.n_usual >= REGULAR_SHARE * sums.n_gaps) & (sums.n_gaps >= 1),
     )
+    sums = _with_common_cycles(sums, within)
+    enough = (sums.n_gaps >= 2) | (sums.length == LONGEST_CYCLE) | sums.is_common
+    cycle = ibis.cases(
+        (sums.n_gaps == 0, sums.longest_common),
+        (sums.is_regular & enough, sums.length),
+        else_=ibis.null("int64"),
+    )
+    return sums.select(*keys, "last_day", cycle_days=cycle)
+
+
+def _with_common_cycles(sums: ir.Table, within: Sequence[str]) -> ir.Table:
+    """Add is_common, whether the company bills that cycle, and its longest_common cycle."""
+    company = ibis.window(group_by=list(within))
+    counts = (sums.is_regular & sums.length.notnull()).cast("int64")
+    n_alike = counts.sum().over(ibis.window(group_by=[*within, sums.length]))
+    is_common = (counts == 1) & (n_alike >= COMMON_SHARE * counts.sum().over(company))
+    sums = sums.mutate(is_common=is_common)
+    return sums.mutate(longest_common=sums.length.max(where=sums.is_common).over(company))
 
 
 def usual_days(cycle_days: ir.Value) -> ir.Value:

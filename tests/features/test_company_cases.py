@@ -298,6 +298,21 @@ def test_a_yearly_customer_who_does_not_renew_is_lost(company):
     assert found.today["arr"]["N00"] == 0
 
 
+def test_the_first_yearly_bill_is_enough_where_others_are_billed_yearly(company):
+    step = {name: 365 if place % 4 == 0 else 28 for place, name in enumerate(NAMES)}
+    rows = bills(step, {28: 100.0, 365: 1200.0}, date(2023, 1, 5))
+    once = {"N01": "2026-01-20", "N02": "2024-06-20"}  # eight months ago; the second never came
+    rows = [row for row in rows if row["account_id"] not in once]
+    for name, day in once.items():
+        rows.append(next(row for row in rows if row["account_id"] == "N00") | {
+            "invoice_id": f"{name}-1", "account_id": name, "issued_on": day,
+        })  # fmt: skip
+    found = company(observed_in="activity", created="2023-01-01", invoices=rows)
+    assert set(found.events()) == {"N02"}
+    assert found.today["status"][["N01", "N02"]].tolist() == ["scored", "closed"]
+    assert found.today["arr"][["N01", "N02"]].tolist() == [1200.0, 0.0]
+
+
 def test_a_flat_amount_every_thirty_days_never_grows(company):
     found = company(
         targets=("expansion", "contraction"), observed_in="activity",
