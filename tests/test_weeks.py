@@ -18,7 +18,7 @@ from configs.schema.company import SHIPPED
 from configs.schema.workspace import open_workspace
 from serving.batch.score_book import read_latest
 from serving.ledger.ledger import Ledger
-from serving.pages.history_charts import HistoryCharts
+from serving.pages.history.charts import HistoryCharts
 from training.registry.releases import history, open_store
 
 pytestmark = pytest.mark.slow

@@ -26,7 +26,7 @@ from configs.runtime.formatting import (
     plural,
     signed,
 )
-from serving.pages.history_charts import sparkline
+from serving.pages.history.charts import sparkline
 from training.model.reason_text import amount, capitalize
 
 ROOM = Path(__file__).parent

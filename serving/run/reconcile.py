@@ -15,7 +15,7 @@ from features.quality import Issue, Understanding
 from features.revenue.retention import quarter_name
 from features.snapshots.statuses import NOT_CUSTOMERS
 from features.sources import Loaded
-from serving.pages.portfolio_sums import Summary
+from serving.pages.portfolio.sums import Summary
 
 CODE = "totals_disagree"
 CENTS = 0.05

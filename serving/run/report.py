@@ -12,7 +12,7 @@ from features.pipeline import FeatureBuild, build_features
 from features.quality import QualityReport, check_and_keep
 from serving.batch.score_book import answers_of, read_latest, read_table
 from serving.monitoring import disagreements as disagreed
-from serving.pages import portfolio_sums
+from serving.pages.portfolio import sums
 from serving.run import reconcile
 from serving.run.reconcile import disagreements, portfolio_disagreements
 from serving.run.release import published
@@ -64,7 +64,7 @@ def write_report(
     found = disagreements(rows, sections["forecast"], quality.understood, built.loaded)
     run = read_latest(workspace.state)
     if run is not None:
-        found += portfolio_disagreements(portfolio_sums.summary(read_table(run)), rows)
+        found += portfolio_disagreements(sums.summary(read_table(run)), rows)
         disagreed.keep_disagreements(workspace, run.run_id, found)
     if found:
         quality = quality.with_issue(reconcile.disagreement_issue(found))

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 
 from configs.runtime.errors import BellwetherError, StateError
 from serving.http.problems import ProblemError
-from serving.pages.account_forms import check_form, is_same_origin
+from serving.pages.account.forms import check_form, is_same_origin
 from serving.pages.common import OUTSIDE
 from serving.pages.templating import PRIVATE
 from serving.pages.templating import environment as pages_environment

@@ -17,7 +17,7 @@ from features.sources.proposal.raw_tables import READABLE, data_files, input_nam
 from features.sources.proposal.write_yaml import company_yaml
 from features.tables.source_tables import TABLES
 from serving.http.problems import ProblemError
-from serving.pages.reports import REPORT_POLICY
+from serving.pages.portfolio.reports import REPORT_POLICY
 from serving.pages.templating import PRIVATE
 from serving.setup.actions import (
     AUDIT,

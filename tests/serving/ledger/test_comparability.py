@@ -18,9 +18,9 @@ from serving.ledger.comparability import ScoreQuestion, move_of, question_of_row
 from serving.ledger.ledger import Ledger
 from serving.ledger.score_changes import asked_of, compare, present_of
 from serving.ledger.score_rows import BookScores, new_score_ids, unpack_features
-from serving.pages.history_charts import HistoryCharts
-from serving.pages.whats_new import MOVES, Update, news
-from serving.pages.whats_new import _check as check_news
+from serving.pages.history.charts import HistoryCharts
+from serving.pages.history.updates import MOVES, Update, news
+from serving.pages.history.updates import _check as check_news
 
 MONTH_EARLIER = datetime(2026, 2, 2, tzinfo=UTC)
 PAST_RENEWAL = "2026-02-20"

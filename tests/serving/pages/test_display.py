@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.tables.catalog import THEMES
-from serving.pages.account import groups, printed_points, view, waterfall
-from serving.pages.whats_new import _moved
+from serving.pages.account.page import groups, printed_points, view, waterfall
+from serving.pages.history.updates import _moved
 from training.model.reason_text import amount, capitalize
 
 

@@ -21,8 +21,8 @@ from serving.batch.band_medians import ALL_ACCOUNTS, BANDS, FEWEST, levels_of
 from serving.batch.score_book import read_table
 from serving.http.score_text import rounded_to_sum
 from serving.online.server_state import ServerState
-from serving.pages.account import view
-from serving.pages.reports import REPORT_POLICY
+from serving.pages.account.page import view
+from serving.pages.portfolio.reports import REPORT_POLICY
 from serving.pages.templating import STATIC, account_url, fact_value
 from tests.benchmarks.training.audit import NOW as AUDITED
 from tests.benchmarks.training.audit import company

@@ -8,8 +8,8 @@ import io
 import pyarrow as pa
 import pytest
 
-from serving.pages import portfolio
-from serving.pages.portfolio_sums import READ, families, groups, summary
+from serving.pages.portfolio import page as portfolio
+from serving.pages.portfolio.sums import READ, families, groups, summary
 
 
 @pytest.fixture(scope="module")

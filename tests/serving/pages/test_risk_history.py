@@ -12,7 +12,7 @@ from serving.ledger.comparability import ScoreQuestion
 from serving.ledger.ledger import Ledger
 from serving.ledger.score_rows import BookScores, RecordedOutcome
 from serving.online.server_state import ServerState
-from serving.pages.risk_history import HEIGHT, WIDTH, history_of
+from serving.pages.history.risk_history import HEIGHT, WIDTH, history_of
 
 AS_OF = datetime(2025, 12, 1, tzinfo=UTC)
 ACCOUNT = "A-0030"

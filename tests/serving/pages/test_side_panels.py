@@ -12,7 +12,7 @@ import pytest
 
 from configs.runtime.errors import UnavailableError
 from configs.runtime.state_directory import State
-from serving.pages.account_context import AccountContext, Reader
+from serving.pages.context import AccountContext, Reader
 from serving.workflow.driver_evidence import ROWS, WEEKS, DriverEvidence
 from serving.workflow.risk_cases import Event
 from serving.workflow.risk_store import RiskStore, new_event_id

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from configs.runtime.state_directory import State
-from serving.pages.track_record import track_record
+from serving.pages.portfolio.track_record import track_record
 from training.evaluation.metrics import wilson
 from training.report.content import plain_content
 from training.validation.served_scores import OPEN, served_content

@@ -13,9 +13,9 @@ import pytest
 
 from configs.runtime.state_directory import new_folder
 from serving.batch.score_book import SCORES
-from serving.pages.account_context import AccountContext
-from serving.pages.history_charts import HistoryCharts, sparkline
-from serving.pages.whats_new import news
+from serving.pages.context import AccountContext
+from serving.pages.history.charts import HistoryCharts, sparkline
+from serving.pages.history.updates import news
 from serving.workflow.risk_cases import Event
 from serving.workflow.risk_store import RiskStore, new_event_id
 

@@ -17,7 +17,7 @@ from serving.http.personal_data import mask_text
 from serving.online.masked_answers import masked_answers, masked_book
 from serving.online.score_request import EncodedAnswer
 from serving.online.server_state import CurrentBook
-from serving.pages.account_context import _without_people
+from serving.pages.context import _without_people
 from serving.scoring.export_columns import SCHEMA
 from serving.workflow.driver_evidence import Listing
 

@@ -16,7 +16,7 @@ from configs.runtime.state_directory import new_folder, read_manifest
 from configs.schema.rules import active_rules
 from features.feast_store import OnlineRows
 from serving.batch.score_book import _ranked
-from serving.pages.account import view as account_page
+from serving.pages.account.page import view as account_page
 from serving.pages.templating import environment
 from serving.scoring.answer import Answer
 from serving.scoring.export_rows import flat_row

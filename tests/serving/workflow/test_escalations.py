@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from serving.pages.account_context import AccountContext
-from serving.pages.escalations import view
+from serving.pages.context import AccountContext
+from serving.pages.lists.escalations import view
 from serving.workflow.escalations import COLUMNS, escalated
 from serving.workflow.risk_cases import Event
 from serving.workflow.risk_store import RiskStore, new_event_id

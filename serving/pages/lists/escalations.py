@@ -11,8 +11,8 @@ from starlette.responses import Response
 from serving.auth.permissions import caller_of
 from serving.online.current_state import Live
 from serving.online.server_state import CurrentBook
-from serving.pages.account_context import Context
 from serving.pages.common import Book, PageRouter, as_csv, as_json, common, csv_of
+from serving.pages.context import Context
 from serving.pages.templating import page
 from serving.workflow.escalations import COLUMNS, Escalation, escalated
 

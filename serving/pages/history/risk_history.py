@@ -14,13 +14,13 @@ from typing import Any
 from configs.runtime import formatting
 from serving.ledger.comparability import ScoreQuestion
 from serving.ledger.score_rows import RecordedOutcome, ScoreRow
-from serving.pages.track_record import DID
 
 MOST_POINTS = 120
 """Maximum number of score runs: two years of weekly runs."""
 
 WIDTH, HEIGHT = 560, 120
 
+DID = {"churn": "left", "contraction": "shrank", "expansion": "grew"}
 STAYED = {"churn": "stayed", "contraction": "did not shrink", "expansion": "did not grow"}
 
 

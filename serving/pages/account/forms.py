@@ -19,8 +19,8 @@ from serving.http.problems import FieldError, ProblemError
 from serving.ledger.feedback_store import VERDICTS, Feedback
 from serving.online.current_state import Live
 from serving.online.server_state import CurrentBook
-from serving.pages.account_context import Context
 from serving.pages.common import Book, PageRouter
+from serving.pages.context import Context
 from serving.pages.templating import account_url
 from serving.workflow.risk_cases import STAGES, Event, Stage
 from serving.workflow.risk_store import RiskStore

@@ -17,8 +17,8 @@ from configs.schema.plays import Plays
 from configs.schema.team_capacity import weekly_slots
 from serving.online.current_state import Live
 from serving.online.server_state import CurrentBook
-from serving.pages.account_context import Context
 from serving.pages.common import Book, Owner, PageRouter, as_csv, as_json, common, csv_of
+from serving.pages.context import Context
 from serving.pages.templating import page
 from serving.scoring.export_columns import ExportRow
 from serving.scoring.playbooks import suggest

@@ -17,7 +17,6 @@ from serving.http.score_text import UNKNOWN, VERDICT_WORDS, rounded_to_sum
 from serving.online.current_state import Live
 from serving.online.score_request import ScoredBatch
 from serving.online.server_state import ServerState
-from serving.pages.account_context import Context, Reader
 from serving.pages.common import (
     PageRouter,
     as_csv,
@@ -26,6 +25,7 @@ from serving.pages.common import (
     shows_people,
     visible_owners,
 )
+from serving.pages.context import Context, Reader
 from serving.pages.templating import page
 from serving.scoring.answer import Answer, Score
 from serving.scoring.export_rows import first_per_outcome

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from serving.online.current_state import Live
 from serving.online.server_state import CurrentBook
 from serving.pages.common import Book, PageRouter, as_csv, as_json, common, csv_of
-from serving.pages.portfolio_sums import (
+from serving.pages.portfolio.sums import (
     DIMENSIONS,
     FAMILIES,
     READ,

@@ -25,9 +25,9 @@ from serving.batch.filters import (
 from serving.http.score_text import STATUS_WORDS
 from serving.online.current_state import Live
 from serving.online.server_state import CurrentBook
-from serving.pages.account_context import Context
 from serving.pages.common import Book, PageRouter, as_csv, common, json_with_rows, rows_of
-from serving.pages.portfolio_sums import growth_until, whole
+from serving.pages.context import Context
+from serving.pages.portfolio.sums import growth_until, whole
 from serving.pages.templating import page
 from serving.scoring.expansion_offer import KIND_WORDS
 from serving.scoring.export_rows import csv_lines

@@ -27,10 +27,9 @@ from serving.http.personal_data import mask_person, mask_text
 from serving.ledger.score_changes import asked_of
 from serving.online.current_state import Live
 from serving.online.server_state import CurrentBook, ServerState
-from serving.pages.history_charts import HistoryCharts
-from serving.pages.risk_history import MOST_POINTS, History, history_of
-from serving.pages.track_record import DID
-from serving.pages.whats_new import MOST, Update, news
+from serving.pages.history.charts import HistoryCharts
+from serving.pages.history.risk_history import DID, MOST_POINTS, History, history_of
+from serving.pages.history.updates import MOST, Update, news
 from serving.scoring.answer import Answer
 from serving.scoring.export_rows import first_per_outcome, flat_row
 from serving.scoring.playbooks import Suggestion, has_conflict, suggest

@@ -19,14 +19,13 @@ from features.tables.catalog import THEMES
 from serving.http.score_text import STATUS_WORDS
 from serving.online.current_state import Live
 from serving.pages.common import PageRouter, as_json, common
+from serving.pages.history.risk_history import DID
 from serving.pages.templating import page
 
 REPORT_JSON = "latest.json"
 
 FEWEST = 10
 """Smallest number of accounts with a closed window for a record of served scores."""
-
-DID = {"churn": "left", "contraction": "shrank", "expansion": "grew"}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Lists of accounts: my book, changes, the week, escalations."""

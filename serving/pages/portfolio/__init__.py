@@ -1,0 +1,1 @@
+"""Pages for leadership: portfolio, report, track record of the scores."""
