@@ -15,6 +15,7 @@ from fastapi import Depends, Query
 
 from configs.runtime.hashing import digest
 from features.revenue.growth_kinds import KINDS
+from features.snapshots.statuses import NOT_CUSTOMERS
 from serving.http.problems import ProblemError
 from serving.http.score_text import to_second
 from serving.scoring.export_columns import ExportRow
@@ -43,6 +44,9 @@ BANDS = ("high", "elevated", "low")
 OFFERS = ("eligible", "blocked", "any")
 """Expansion offers that can be made now, that are blocked, or any."""
 
+CURRENT, ANY = "current", "any"
+"""Values of the filter `status`: all current customers, and all accounts with the closed ones."""
+
 
 @dataclass(frozen=True)
 class Filters:
@@ -52,8 +56,10 @@ class Filters:
     ----------
     band : str
         One of `BANDS`.
-    owner, segment, region, status : str
-        Exact values: owner_id, segment, region, status.
+    owner, segment, region : str
+        Exact values: owner_id, segment, region.
+    status : str
+        An exact value, or `CURRENT` or `ANY`.
     product : str
         Only accounts with this product.
     renews_from, renews_until : str
@@ -62,6 +68,8 @@ class Filters:
         One of `OFFERS`: only accounts with such an expansion offer.
     expansion_kind : str
         One of `features.revenue.growth_kinds.KINDS`: only offers of this kind.
+    notice_within : int
+        Only notice deadlines from today to this number of days ahead; 0 for no condition.
     updated_since : str
         ISO 8601 time with a zone: rows whose content changed then or later.
     q : str
@@ -86,10 +94,10 @@ class Filters:
     region: str = ""
     product: str = ""
     half_days: int = HALF_DAYS
+    notice_within: int = 0
 
-    def as_query(self, *, sort: str = "loss") -> dict[str, str]:
-        """Return the values that differ from the defaults; `sort` is the default order."""
-        usual = Filters(sort=sort)
+    def as_query(self, usual: Filters) -> dict[str, str]:
+        """Return the values that differ from the defaults of a page."""
         return {
             name: str(value) for name, value in vars(self).items() if value != getattr(usual, name)
         }
@@ -114,7 +122,13 @@ def filters_of(
     band: Annotated[str, _one_of(BANDS)] = "",
     owner: Annotated[str, Query(description="owner_id", max_length=200)] = "",
     segment: Annotated[str, Query(max_length=200)] = "",
-    status: Annotated[str, Query(description="`scored`, or another status", max_length=40)] = "",
+    status: Annotated[
+        str,
+        Query(
+            description=f"a status such as `scored`; `{CURRENT}`: all that are not closed",
+            max_length=40,
+        ),
+    ] = "",
     renews_from: Annotated[str, _formatted("renewal on or after this day", "date")] = "",
     renews_until: Annotated[str, _formatted("renewal on or before this day", "date")] = "",
     updated_since: Annotated[
@@ -137,6 +151,10 @@ def filters_of(
             description="for `sort=worth`: days after which a future loss counts half",
         ),
     ] = HALF_DAYS,
+    notice_within: Annotated[
+        int,
+        Query(ge=0, le=3_650, description="notice deadline in at most so many days; 0: any"),
+    ] = 0,
 ) -> Filters:
     """Read the filters of a request.
 
@@ -175,6 +193,7 @@ def filters_of(
         region=region,
         product=product,
         half_days=half_days,
+        notice_within=notice_within,
     )
 
 
@@ -272,16 +291,31 @@ def _conditions(table: pa.Table, filters: Filters) -> Iterator[pa.ChunkedArray]:
         "owner_id": filters.owner,
         "segment": filters.segment,
         "region": filters.region,
-        "status": filters.status,
+        "status": "" if filters.status in (CURRENT, ANY) else filters.status,
         "expansion_kind": filters.expansion_kind,
     }
     for column, value in exact.items():
         if value:
             yield pc.equal(table[column], value)
+    if filters.status == CURRENT:
+        yield pc.invert(pc.is_in(table["status"], pa.array(NOT_CUSTOMERS, pa.string())))
     if filters.product:
         yield _holds(table["products"], filters.product)
     if filters.expansion:
         yield _has_offer(table["expansion_is_eligible"], filters.expansion)
+    yield from _day_conditions(table, filters)
+    if filters.q:
+        found = [
+            pc.match_substring(pc.fill_null(table[name], ""), filters.q, ignore_case=True)
+            for name in ("name", "account_id")
+        ]
+        yield pc.or_(*found)
+
+
+def _day_conditions(table: pa.Table, filters: Filters) -> Iterator[pa.ChunkedArray]:
+    if filters.notice_within:
+        days = table["days_to_notice"]
+        yield pc.and_(pc.greater_equal(days, 0), pc.less_equal(days, filters.notice_within))
     # Days and times in one format sort as text.
     if filters.renews_from:
         yield pc.greater_equal(table["renews_on"], filters.renews_from)
@@ -289,12 +323,6 @@ def _conditions(table: pa.Table, filters: Filters) -> Iterator[pa.ChunkedArray]:
         yield pc.less_equal(table["renews_on"], filters.renews_until)
     if filters.updated_since:
         yield pc.greater_equal(table["updated_at"], to_second(_instant(filters.updated_since)))
-    if filters.q:
-        found = [
-            pc.match_substring(pc.fill_null(table[name], ""), filters.q, ignore_case=True)
-            for name in ("name", "account_id")
-        ]
-        yield pc.or_(*found)
 
 
 def _holds(products: pa.ChunkedArray, wanted: str) -> pa.ChunkedArray:

@@ -1,1 +1,1 @@
-"""Server-rendered pages without scripts; each has a JSON version, tables also a CSV version."""
+"""Server-rendered pages that work without scripts; with a JSON version, tables also with CSV."""

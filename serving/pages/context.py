@@ -29,7 +29,7 @@ from serving.online.current_state import Live
 from serving.online.server_state import CurrentBook, ServerState
 from serving.pages.history.charts import HistoryCharts
 from serving.pages.history.risk_history import DID, MOST_POINTS, History, history_of
-from serving.pages.history.updates import MOST, Update, news
+from serving.pages.history.updates import Update, news
 from serving.scoring.answer import Answer
 from serving.scoring.export_rows import first_per_outcome, flat_row
 from serving.scoring.playbooks import Suggestion, has_conflict, suggest
@@ -76,19 +76,20 @@ class Side(TypedDict):
 
 
 class News(TypedDict):
-    """Differences between the published scores and an earlier score run."""
+    """Differences between the published scores and an earlier score run, most important first."""
 
     since: str
     items: list[Update]
-    n: int
 
 
 class BookSide(TypedDict):
-    """Context of the list of accounts."""
+    """Context of the list of accounts; a part that cannot be read is None."""
 
     news: News | None
     trails: Mapping[str, Sequence[tuple[date, float]]]
     n_escalated: int
+    rising: list[str] | None
+    histories: dict[str, list[Event]] | None
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ class AccountContext:
         }
 
     def book_context(self, book: CurrentBook, whole: CurrentBook, who: str) -> BookSide:
-        """Return the context of the list of accounts: updates, risk histories and escalations.
+        """Return the context of the list of accounts: updates, risk histories and recorded work.
 
         Parameters
         ----------
@@ -187,26 +188,51 @@ class AccountContext:
             Name of the reader.
         """
         return {
-            "news": self._try("updates", lambda: self._news(book, whole, who)),
+            "news": self.news(book, whole, who),
             "trails": self._try("risk histories", lambda: self.charts.of(book.run)) or {},
             "n_escalated": self._try("escalations", lambda: self._n_escalated(book)) or 0,
+            "rising": self.rising(whole),
+            "histories": self.histories(),
         }
+
+    def rising(self, whole: CurrentBook) -> list[str] | None:
+        """Return the accounts whose risk rose clearly in a week; None if it cannot be read."""
+        return self._try("updates", lambda: self._rising(whole))
+
+    def histories(self) -> dict[str, list[Event]] | None:
+        """Return all recorded events by account; None if they cannot be read."""
+        return self._try("risks", lambda: self.risks.histories())
+
+    def news(
+        self, book: CurrentBook, whole: CurrentBook, who: str, *, of_week: bool = False
+    ) -> News | None:
+        """Return the updates since the last visit of a reader, or of the last week.
+
+        None without an earlier score run, and when they cannot be read.
+        """
+        return self._try("updates", lambda: self._news(book, whole, who, of_week))
 
     def _n_escalated(self, book: CurrentBook) -> int:
         found = pa.array(self.risks.escalated_risks(), pa.string())
         return int(pc.sum(pc.is_in(book.table["account_id"], found)).as_py() or 0)
 
-    def _news(self, book: CurrentBook, whole: CurrentBook, who: str) -> News | None:
+    def _rising(self, whole: CurrentBook) -> list[str]:
+        earlier = self.charts.about_a_week_before(whole.run)
+        found = self._news_since(earlier, whole) if earlier else []
+        return [item.account_id for item in found if item.kind == "worse"]
+
+    def _news(self, book: CurrentBook, whole: CurrentBook, who: str, of_week: bool) -> News | None:
         seen_before = self.charts.earlier(self.risks.look(who, book.run.run_id))
         # A new reader sees the changes of the last week.
-        earlier = seen_before or self.charts.about_a_week_before(book.run)
+        week = of_week or seen_before is None
+        earlier = self.charts.about_a_week_before(book.run) if week else seen_before
         if earlier is None:
             return None
         found = self._news_since(earlier, whole)
         if book is not whole:
             seen = set(book.table["account_id"].to_pylist())
             found = [item for item in found if item.account_id in seen]
-        return {"since": earlier.as_of, "items": found[:MOST], "n": len(found)}
+        return {"since": earlier.as_of, "items": found}
 
     def _news_since(self, earlier: ScoreRun, whole: CurrentBook) -> list[Update]:
         """Return the updates between two score runs; cached for all readers."""

@@ -27,7 +27,7 @@ from configs.runtime.formatting import (
     signed,
 )
 from serving.pages.history.charts import sparkline
-from training.model.reason_text import amount, capitalize
+from training.model.reason_text import amount, capitalize, shorten
 
 ROOM = Path(__file__).parent
 TEMPLATES, STATIC = ROOM / "templates", ROOM / "static"
@@ -88,6 +88,7 @@ def environment() -> Environment:
         "sparkline": sparkline,
         "query": query,
         "capital": capitalize,
+        "shorten": shorten,
     }
     made.globals["version"] = _version()
     return made

@@ -6,6 +6,7 @@ Reasons describe associations with a score, neither causes nor recommendations.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -252,3 +253,27 @@ def phrase(
         return f"{text} ({'; '.join(compared)})" if compared else text
 
     return render
+
+
+SHORT = 60
+"""Most characters of a short reason (`shorten`)."""
+
+
+def shorten(text: str, most: int = SHORT) -> str:
+    """Return the text of a fact in few characters: first without its comparisons and its window.
+
+    >>> shorten("Active users 2 in the last 28 days (5 twelve weeks earlier; 3 at peers' accounts)")
+    'Active users 2 in the last 28 days (5 twelve weeks earlier)'
+    >>> shorten("Use against similar accounts: down 38 % in the last 28 days (unchanged before)")
+    'Use against similar accounts: down 38 % (unchanged before)'
+    >>> shorten("Only " + "words " * 20)
+    'Only words words words words words words words words words…'
+    """
+    one = re.sub(r";[^)]*\)$", ")", text)
+    none = re.sub(r" \([^)]*\)$", "", text)
+    versions = (text, one, _WINDOW.sub("", one), none, _WINDOW.sub("", none))
+    fitting = (version for version in versions if len(version) <= most)
+    return next(fitting, none[:most].rsplit(" ", 1)[0].rstrip(" ,;:(") + "…")
+
+
+_WINDOW = re.compile(r" in the last \d+ days")

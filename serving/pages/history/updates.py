@@ -16,9 +16,6 @@ from configs.runtime.formatting import percent
 from serving.ledger.comparability import asked_anew, move_of, question_of_row, refuse_mixed
 from serving.scoring.export_columns import COLUMNS, ExportRow
 
-MOST = 10
-"""Maximum number of updates shown; the others are counted."""
-
 SMALLEST_MOVE = 0.02
 """Smallest change of a risk that is an update, unless the band changed."""
 
@@ -37,6 +34,19 @@ _READ = [
 MOVES = ("worse", "better")
 """Kinds of updates that compare two risks."""
 
+GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("Gave notice", ("notice",)),
+    ("Closed", ("closed",)),
+    ("Renewed, or asked about another day", ("asked_anew",)),
+    ("Risk rose", ("worse",)),
+    ("Risk fell", ("better",)),
+    ("New", ("new",)),
+    ("Other status", ("status",)),
+)
+"""Groups of updates on a page: title, and kinds."""
+
+_KIND_OF_STATUS = {"scored": "new", "notice_given": "notice", "closed": "closed"}
+
 _ORDER = {"low": 0, "elevated": 1, "high": 2}
 
 
@@ -51,8 +61,8 @@ class Update:
     text : str
         The update as text.
     kind : str
-        ``worse``, ``better``, ``status``, ``new``, or ``asked_anew``: the question changed, for
-        example to the next renewal.
+        ``worse``, ``better``, ``notice`` (gave notice), ``closed``, ``status`` (another status),
+        ``new``, or ``asked_anew``: the question changed, for example to the next renewal.
     weight : float
         Sort key: change of the risk × ARR; for statuses the ARR.
     """
@@ -110,9 +120,9 @@ def _update(before: ExportRow | None, row: ExportRow) -> Update | None:
     if before is None:
         return _updated(row, "is new", "new", 0.05 * arr)
     if before["status"] != row["status"]:
-        kind = "new" if row["status"] == "scored" else "status"
+        kind = _KIND_OF_STATUS.get(row["status"], "status")
         words = "is predicted for the first time" if kind == "new" else row["status_text"]
-        return _updated(row, words, kind, arr if kind == "status" else 0.05 * arr)
+        return _updated(row, words, kind, 0.05 * arr if kind == "new" else arr)
     if before["churn_risk"] is None or row["churn_risk"] is None:
         return None
     move = move_of(before, row)

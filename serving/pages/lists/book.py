@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -12,35 +16,40 @@ from starlette.responses import Response
 
 from serving.auth.permissions import caller_of
 from serving.batch.filters import (
+    ANY,
     BANDS,
+    CURRENT,
     SORTS,
     WORTH,
     Chosen,
     Filters,
     choices,
-    choose,
     page_of,
-    positions,
 )
 from serving.http.score_text import STATUS_WORDS
 from serving.online.current_state import Live
 from serving.online.server_state import CurrentBook
 from serving.pages.common import Book, PageRouter, as_csv, common, json_with_rows, rows_of
 from serving.pages.context import Context
+from serving.pages.lists.chips import NOTICE_DAYS, Members, Special, chips, chosen_rows
+from serving.pages.lists.next_steps import Histories, next_step, with_plan
 from serving.pages.portfolio.sums import growth_until, whole
 from serving.pages.templating import page
 from serving.scoring.expansion_offer import KIND_WORDS
+from serving.scoring.export_columns import ExportRow
 from serving.scoring.export_rows import csv_lines
+from serving.scoring.playbooks import AT_RISK
 
 PAGE_ROWS = 100
-NOTICE_DAYS = 30
-"""Days before a notice deadline from which it is highlighted."""
+
+NEWS = 5
+"""Updates shown next to the list; all of them are on the page of changes."""
 
 SCALES = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 """Possible right ends of the axis of the risk ranges."""
 
-SORT = WORTH
-"""Default order of the page."""
+USUAL = Filters(sort=WORTH, status=CURRENT)
+"""Default filters and order of the page: closed accounts are not listed."""
 
 HALVES = (30, 90, 180, 365)
 """Choices for the number of days after which a future loss counts half."""
@@ -96,12 +105,14 @@ router = PageRouter()
 
 
 def page_filters(filters: Chosen, request: Request) -> Filters:
-    """Return the filters of a request, with the default order of the page."""
-    has_order = bool(request.query_params.get("sort"))
-    return filters if has_order else replace(filters, sort=SORT)
+    """Return the filters of a request, with the defaults of the page for order and status."""
+    given = request.query_params
+    missing = {name: getattr(USUAL, name) for name in ("sort", "status") if not given.get(name)}
+    return replace(filters, **missing)
 
 
 PageFilters = Annotated[Filters, Depends(page_filters)]
+Show = Annotated[Special, Query(description="`up`: clear rise in a week; `unplanned`: no plan")]
 PageNumber = Annotated[int, Query(alias="page", ge=1, le=100_000)]
 
 
@@ -113,18 +124,42 @@ def my_book(
     context: Context,
     filters: PageFilters,
     page_number: PageNumber = 1,
+    show: Show = "",
 ) -> Response:
     """Return the page of the book."""
     assert live.book is not None  # otherwise `Book` has refused the request
-    shown = view(book, filters, page_number, is_stale=live.is_stale())
     aside = context.book_context(book, live.book, caller_of(request).name)
-    return page("book.html", **common(live, "book"), **shown, **aside)
+    today = live.clock().date()
+    lists = special_lists(book.table, aside["rising"], aside["histories"], today)
+    shown = view(book, filters, page_number, show, lists, is_stale=live.is_stale())
+    histories = aside["histories"] or {}
+    steps = {
+        row["account_id"]: next_step(
+            row, histories.get(row["account_id"], ()), context.plays, today
+        )
+        for row in shown["rows"]
+    }
+    return page("book.html", **common(live, "book"), **shown, **aside, steps=steps, n_news=NEWS)
+
+
+def chosen_table(
+    live: Live, book: Book, context: Context, filters: PageFilters, show: Show = ""
+) -> pa.Table:
+    """Return the rows of the list that a request asks for, in its order."""
+    assert live.book is not None  # otherwise `Book` has refused the request
+    lists: Members = {}
+    if show:
+        today = live.clock().date()
+        lists = special_lists(book.table, context.rising(live.book), context.histories(), today)
+    return book.table.take(chosen_rows(book.table, filters, show, lists))
+
+
+ChosenTable = Annotated[pa.Table, Depends(chosen_table)]
 
 
 @router.get("/book.json")
-def book_json(book: Book, filters: PageFilters) -> Response:
+def book_json(book: Book, table: ChosenTable) -> Response:
     """Return the filtered rows and their totals as JSON."""
-    table = choose(book.table, filters)
     head = {
         "book_id": book.run.run_id,
         "release_id": book.run.release_id,
@@ -135,12 +170,48 @@ def book_json(book: Book, filters: PageFilters) -> Response:
 
 
 @router.get("/book.csv")
-def book_csv(book: Book, filters: PageFilters) -> Response:
+def book_csv(book: Book, table: ChosenTable) -> Response:
     """Return the filtered rows as CSV."""
-    return as_csv(f"book-{book.run.run_id}", csv_lines(rows_of(choose(book.table, filters))))
+    return as_csv(f"book-{book.run.run_id}", csv_lines(rows_of(table)))
 
 
-def view(book: CurrentBook, filters: Filters, number: int, *, is_stale: bool) -> dict[str, Any]:
+def special_lists(
+    table: pa.Table, rising: Sequence[str] | None, histories: Histories | None, today: date
+) -> dict[str, Sequence[str]]:
+    """Return the accounts of each special list; a list that could not be read is missing.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Canonical rows that the reader may see.
+    rising : sequence of str, optional
+        Accounts whose risk rose clearly in a week.
+    histories : mapping of str to sequence of Event, optional
+        All recorded events, by account.
+    today : date
+        A risk snoozed on this day counts as planned.
+    """
+    lists: dict[str, Sequence[str]] = {}
+    if rising is not None:
+        lists["up"] = rising
+    if histories is not None:
+        planned = pa.array(with_plan(histories, today), pa.string())
+        at_risk = pc.is_in(table["risk_band"], pa.array(AT_RISK, pa.string()))
+        is_open = pc.and_(at_risk, pc.invert(pc.is_in(table["account_id"], planned)))
+        scored = pc.equal(table["status"], "scored")
+        lists["unplanned"] = table["account_id"].filter(pc.and_(is_open, scored)).to_pylist()
+    return lists
+
+
+def view(
+    book: CurrentBook,
+    filters: Filters,
+    number: int,
+    show: Special = "",
+    lists: Members = MappingProxyType({}),
+    *,
+    is_stale: bool,
+) -> dict[str, Any]:
     """Return the template values of the page.
 
     Parameters
@@ -148,16 +219,21 @@ def view(book: CurrentBook, filters: Filters, number: int, *, is_stale: bool) ->
     book : CurrentBook
         Visible scores.
     filters : Filters
-        Filters and order; `SORT` is the default order of the page.
+        Filters and order; `USUAL` are the defaults of the page.
     number : int
         Page number, from 1; a number beyond the last page shows the last one.
+    show : Special
+        Special list.
+    lists : mapping of str to sequence of str
+        Account ids of the special lists (`special_lists`).
     is_stale : bool
         The scores are older than the configured limit.
     """
-    chosen = positions(book.table, filters)
+    chosen = chosen_rows(book.table, filters, show, lists)
     last = max(1, -(-len(chosen) // PAGE_ROWS))
     number = min(max(number, 1), last)
     rows = page_of(book.table, chosen, (number - 1) * PAGE_ROWS, PAGE_ROWS)
+    special = {"show": show} if show else {}
     return {
         "run": book.run,
         "is_stale": is_stale,
@@ -168,34 +244,47 @@ def view(book: CurrentBook, filters: Filters, number: int, *, is_stale: bool) ->
         "first": (number - 1) * PAGE_ROWS + 1,
         "number": number,
         "last": last,
-        "query": filters.as_query(sort=SORT),
-        "links": {name: replace(filters, sort=name).as_query(sort=SORT) for name in SORTS},
+        "query": filters.as_query(USUAL) | special,
+        "links": {name: replace(filters, sort=name).as_query(USUAL) | special for name in SORTS},
         "sort_words": SORT_WORDS,
         "by_worth": filters.sort == WORTH,
+        "chips": chips(book.table, filters, show, lists, USUAL),
         "kept": {
-            name: value for name, value in filters.as_query(sort=SORT).items() if name not in FIELDS
+            name: value
+            for name, value in (filters.as_query(USUAL) | special).items()
+            if name not in FIELDS
         },
-        "choices": {
-            "sort": list(SORT_WORDS.items()),
-            "half_days": sorted({*HALVES, filters.half_days}),
-            "region": choices(book.table, "region"),
-            "product": products(book.table),
-            "band": BANDS,
-            "owner": owners(book.table),
-            "segment": choices(book.table, "segment"),
-            "status": [
-                (code, STATUS_WORDS.get(code, code)) for code in choices(book.table, "status")
-            ],
-            "expansion": list(OFFER_WORDS.items()),
-        },
+        "choices": _choices(book.table, filters),
         "growth_until": growth_until(book.table),
-        "has_upsell": _is_known(book.table, "expansion_propensity"),
+        "by_growth": bool(filters.expansion) or filters.sort in ("upsell", "growth"),
         "has_candidates": _is_known(book.table, "expansion_kind"),
         "kind_words": KIND_WORDS,
         "has_renewals": _is_known(book.table, "renews_on"),
         "scale": scale([row["churn_high"] for row in rows]),
         "notice_days": NOTICE_DAYS,
+        "usual_confidence": _most_common(rows, "churn_confidence"),
     }
+
+
+def _choices(table: pa.Table, filters: Filters) -> dict[str, Any]:
+    """Return the options of each field of the form."""
+    statuses = [(code, STATUS_WORDS.get(code, code)) for code in choices(table, "status")]
+    return {
+        "sort": list(SORT_WORDS.items()),
+        "half_days": sorted({*HALVES, filters.half_days}),
+        "region": choices(table, "region"),
+        "product": products(table),
+        "band": BANDS,
+        "owner": owners(table),
+        "segment": choices(table, "segment"),
+        "status": [(CURRENT, "all but closed"), *statuses, (ANY, "all, closed ones included")],
+        "expansion": list(OFFER_WORDS.items()),
+    }
+
+
+def _most_common(rows: Sequence[ExportRow], name: str) -> str | None:
+    counts = Counter(value for row in rows if (value := row.get(name)))
+    return str(counts.most_common(1)[0][0]) if counts else None
 
 
 def scale(highs: list[float | None]) -> float:

@@ -19,17 +19,14 @@ from serving.online.current_state import Live
 from serving.online.server_state import CurrentBook
 from serving.pages.common import Book, Owner, PageRouter, as_csv, as_json, common, csv_of
 from serving.pages.context import Context
+from serving.pages.lists.next_steps import Histories, next_step, open_risks
 from serving.pages.templating import page
 from serving.scoring.export_columns import ExportRow
-from serving.scoring.playbooks import suggest
-from serving.workflow.risk_cases import Event, Risk, lives, queue, tried
+from serving.workflow.risk_cases import Event, Risk, queue
 from training.model.expected_loss import expected_loss
 
 NO_OWNER = ""
 """Key of the accounts without an owner."""
-
-Histories = Mapping[str, list[Event]]
-"""All recorded events, by account."""
 
 
 class Work(TypedDict):
@@ -228,15 +225,6 @@ def view(
     }
 
 
-def open_risks(histories: Histories) -> dict[str, Risk]:
-    """Return the open risk of each account that has one."""
-    return {
-        entity: found[-1]
-        for entity, events in histories.items()
-        if (found := lives(events)) and not found[-1].has_ended
-    }
-
-
 def slots_of(
     table: pa.Table,
     histories: Histories,
@@ -345,10 +333,8 @@ def _loss(rows: Sequence[ExportRow], as_of: date) -> Loss:
     return found
 
 
-def _work(row: ExportRow, risk: Risk, events: list[Event], plays: Plays, now: datetime) -> Work:
-    found = suggest(plays, row, tried=tried(events), today=now.date(), has_open_risk=True)
-    titles = {play.id: play.title for play in plays.plays}
-    planned = titles.get(risk.play)
+def _work(row: ExportRow, risk: Risk, events: Sequence[Event], plays: Plays, now: datetime) -> Work:
+    step = next_step(row, events, plays, now.date())
     return {
         "account_id": row["account_id"],
         "name": row["name"],
@@ -362,9 +348,9 @@ def _work(row: ExportRow, risk: Risk, events: list[Event], plays: Plays, now: da
         "top_reason": row["top_reason"],
         "stage": risk.stage,
         "days_in_stage": risk.days_in_stage(now),
-        "overdue_days": risk.overdue_days(now.date()),
-        "due_on": risk.due_on or (found[0].due_on if found else None),
-        "next": planned or (found[0].play.title if found else None),
-        "is_planned": planned is not None,
+        "overdue_days": step.overdue_days,
+        "due_on": step.due_on,
+        "next": step.text,
+        "is_planned": step.is_planned,
         "is_escalated": bool(risk.escalated),
     }

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.browser
 PAGES = [
     "/",
     "/?band=high&sort=risk",
+    "/?expansion=any&sort=upsell",
+    "/changes",
     "/week",
     "/week?owner=csm-0",
     "/escalations",
@@ -232,6 +234,52 @@ def test_filters_work_by_keyboard_and_stay_in_the_address(browser, site):
     names = [item.text for item in browser.find_elements("css selector", ".book tbody .who a")]
     assert names
     assert all("company 1" in name.lower() for name in names)
+
+
+WIDE = (1440, 900)
+
+
+def test_the_list_is_on_the_first_screen(browser, site):
+    look(browser, WIDE)
+    browser.get(site + "/")
+    tops, heights = browser.execute_script(
+        "const rows = [...document.querySelectorAll('.book tbody tr')]"
+        ".map(row => row.getBoundingClientRect());"
+        "return [rows.map(r => r.top), rows.map(r => r.height)]"
+    )
+    assert tops[0] <= 320
+    assert max(heights) <= 52
+    assert sum(top + height <= 900 for top, height in zip(tops, heights, strict=True)) >= 10
+    browser.execute_script("window.scrollTo(0, 1200)")
+    head = browser.execute_script(
+        "return document.querySelector('.book thead th').getBoundingClientRect().top"
+    )
+    assert head == 0, "the head of the table stays in view"
+
+
+@pytest.mark.parametrize("width", [1440, 1024, 390])
+def test_nothing_in_the_list_overlaps_or_is_cut_off(browser, site, width):
+    look(browser, (width, 900))
+    browser.get(site + "/?sort=name")
+    wide = browser.execute_script(
+        "return [...document.querySelectorAll('.book td, .book tbody th')]"
+        ".filter(cell => cell.scrollWidth > cell.clientWidth + 1).map(cell => cell.className)"
+    )
+    assert wide == []
+
+
+def test_a_filter_applies_as_soon_as_it_is_chosen(browser, site):
+    from selenium.webdriver.support.ui import Select
+
+    look(browser)
+    browser.get(site + "/")
+    Select(browser.find_element("name", "band")).select_by_value("elevated")
+    deadline = time.monotonic() + 10
+    while "band=elevated" not in browser.current_url and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert urlsplit(browser.current_url).query == "band=elevated&status=current&sort=worth"
+    words = browser.find_elements("css selector", ".book .band")
+    assert {word.text for word in words} == {"elevated"}
 
 
 def test_the_waterfall_in_the_browser_adds_up(browser, site, client):

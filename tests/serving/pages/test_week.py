@@ -145,7 +145,7 @@ def test_news_are_what_is_not_as_it_was(live):
     before = pa.Table.from_pylist([row for row in earlier if row is not gone], present.schema)
     told = {item.account_id: item for item in news(before, present)}
     assert told[gone["account_id"]].text == "is new"
-    assert told[notice["account_id"]].kind == "status"
+    assert told[notice["account_id"]].kind == "notice"
     assert told[worse["account_id"]].kind == "worse"
     assert re.match(
         r"risk from [\d.]+\s% to [\d.]+\s%, now elevated", told[worse["account_id"]].text
@@ -184,7 +184,7 @@ def test_who_looks_for_the_first_time_is_told_what_a_week_brought(fresh, live):
         earlier_book(fresh.state, live, f"{days}-days", (last - timedelta(days=days)).isoformat())
     first = told("cyd")
     assert first["since"] == (last - timedelta(days=7)).isoformat()
-    assert first["n"] > 0
+    assert first["items"]
     his = told("dan", "1-days")
     assert his["since"] == (last - timedelta(days=1)).isoformat(), "what he saw himself"
 
@@ -198,10 +198,9 @@ def test_news_are_of_the_accounts_somebody_sees(fresh, live):
     hers = live.book.seen_by(frozenset({"csm-1"}))
     told = desk.book_context(hers, live.book, "ada")["news"]
     everybody = desk.book_context(live.book, live.book, "ada")["news"]
-    assert 0 < told["n"] < everybody["n"]
+    assert 0 < len(told["items"]) < len(everybody["items"])
     owner = {row["account_id"]: row["owner_id"] for row in rows}
     assert {owner[item.account_id] for item in told["items"]} == {"csm-1"}
-    assert len(told["items"]) <= 10
     desk.risks.close()
 
 
