@@ -30,8 +30,8 @@ from serving.api import create_app
 from serving.batch.score_book import ScoreRun, read_latest, read_table
 from serving.http.prometheus import Metrics
 from serving.http.score_text import data_confidence, data_notes
-from serving.ledger.ledger import Ledger
-from serving.ledger.score_rows import unpack_features
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import unpack_features
 from serving.online.server_state import ServerState
 from serving.scoring.scorer import Scorer
 from training.candidates.train import folds_of

@@ -17,7 +17,7 @@ from configs.runtime.errors import ConfigError
 from configs.schema.company import SHIPPED
 from configs.schema.workspace import open_workspace
 from serving.batch.score_book import read_latest
-from serving.ledger.ledger import Ledger
+from serving.ledger.store.ledger import Ledger
 from serving.pages.history.charts import HistoryCharts
 from training.registry.releases import history, open_store
 

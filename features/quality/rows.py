@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from features.quality.context import QualityContext, count_of
 from features.quality.report import Issue
 from features.sources import TableInfo
-from features.sources.demo_accounts import REASON as TEST_ACCOUNT
+from features.sources.cleaning.demo_accounts import REASON as TEST_ACCOUNT
 
 SET_ASIDE = {
     "malformed_line": "malformed_lines",

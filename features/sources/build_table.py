@@ -12,25 +12,25 @@ import duckdb
 
 from configs.runtime.errors import DataError, SourceError
 from features.sources.account_links import write_keys
-from features.sources.demo_accounts import REASON as TEST_ACCOUNT
-from features.sources.demo_accounts import known_accounts, mark_test_accounts
-from features.sources.files.readers import RawInput
-from features.sources.files.sql import ROW, duckdb_errors, ident, literal, one_row
-from features.sources.forget_list import REASON as FORGOTTEN
-from features.sources.forget_list import ForgetList, copied, forgotten_cells, mark_forgotten
-from features.sources.manifest import Basis, BuiltTable, Profile, RowCounts
-from features.sources.mapping import KNOWN_AT, Mapped
-from features.sources.outside_values import outside_values
-from features.sources.parent_accounts import mark_children, rolled_up, write_tops
-from features.sources.parsing import type_parsing
-from features.sources.redelivered_events import (
+from features.sources.cleaning.demo_accounts import REASON as TEST_ACCOUNT
+from features.sources.cleaning.demo_accounts import known_accounts, mark_test_accounts
+from features.sources.cleaning.forget_list import REASON as FORGOTTEN
+from features.sources.cleaning.forget_list import (
+    ForgetList,
+    copied,
+    forgotten_cells,
+    mark_forgotten,
+)
+from features.sources.cleaning.outside_values import outside_values
+from features.sources.cleaning.parent_accounts import mark_children, rolled_up, write_tops
+from features.sources.cleaning.redelivered_events import (
     EVENT_ID,
     different_events,
     mark_delivered_again,
     repeated_ids,
 )
-from features.sources.remedies import QuarantinedRows, describe_quarantine
-from features.sources.row_rules import (
+from features.sources.cleaning.remedies import QuarantinedRows, describe_quarantine
+from features.sources.cleaning.row_rules import (
     LEFT_OUT,
     RowRule,
     is_date_flag,
@@ -39,13 +39,18 @@ from features.sources.row_rules import (
     sentinel,
     unreadable,
 )
+from features.sources.cleaning.timestamp_profile import profile_of
+from features.sources.files.readers import RawInput
+from features.sources.files.sql import ROW, duckdb_errors, ident, literal, one_row
+from features.sources.manifest import Basis, BuiltTable, Profile, RowCounts
+from features.sources.mapping import KNOWN_AT, Mapped
+from features.sources.parsing import type_parsing
 from features.sources.table_formats import (
     INSTANT,
     currency_marks,
     format_notes,
     with_formats,
 )
-from features.sources.timestamp_profile import profile_of
 from features.tables.source_tables import SourceTable
 
 DATA = "data.parquet"

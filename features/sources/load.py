@@ -28,17 +28,13 @@ from configs.runtime.state_directory import (
 from configs.schema.company import Company
 from configs.schema.source_mapping import TableMapping
 from configs.schema.workspace import Workspace
-from features.sources import (
-    billing,
-    billing_periods,
-    build_table,
-    product_grain,
-    table_parts,
-)
+from features.sources import build_table, product_grain, table_parts
+from features.sources.billing import billing_periods
+from features.sources.billing import billing_rows as billing
+from features.sources.cleaning.forget_list import read_forget_list
 from features.sources.files import sql_row_trace
 from features.sources.files.readers import RawInput, fingerprint, open_input, paths_of
 from features.sources.files.sql import open_duckdb
-from features.sources.forget_list import read_forget_list
 from features.sources.loaded_tables import Loaded, read_loaded, read_manifests
 from features.sources.manifest import (
     FileFacts,

@@ -14,7 +14,7 @@ from configs.runtime.errors import DataError, StateError
 from configs.runtime.state_directory import read_manifest
 from configs.schema.workspace import Workspace
 from features.sources import product_grain
-from features.sources.billing_periods import BillingPeriods
+from features.sources.billing.billing_periods import BillingPeriods
 from features.sources.build_table import DATA, QUARANTINE
 from features.sources.files.sql import open_duckdb, text_list
 from features.sources.manifest import Basis, Profile, ReadingFacts, TableManifest

@@ -8,7 +8,7 @@ Basis = Literal["column", "delay", "default"]
 Period = Literal["year", "quarter", "month"]
 
 Profile = dict[str, dict[str, int]]
-"""Column → counts of value formats (`features.sources.timestamp_profile`)."""
+"""Column → counts of value formats (`features.sources.cleaning.timestamp_profile`)."""
 
 
 class LineTotals(TypedDict):
@@ -28,7 +28,7 @@ class RepeatedIds(TypedDict):
 
 
 class OutsideValues(TypedDict):
-    """Values outside their range since a day (`features.sources.outside_values`).
+    """Values outside their range since a day (`features.sources.cleaning.outside_values`).
 
     Attributes
     ----------
@@ -147,7 +147,7 @@ class Fingerprint(TypedDict):
 
 
 class SplitTerms(TypedDict, total=False):
-    """Fields of `features.sources.billing_periods.BillingPeriods`."""
+    """Fields of `features.sources.billing.billing_periods.BillingPeriods`."""
 
     period: Period | None
     subscriptions: int

@@ -14,7 +14,7 @@ from configs.runtime.errors import ConfigError, SourceError, did_you_mean
 from configs.schema.company import Company
 from configs.schema.source_mapping import TableMapping
 from features.sources.account_links import ACCOUNT, link_accounts
-from features.sources.billing import billed_table, extra_expressions
+from features.sources.billing.billing_rows import billed_table, extra_expressions
 from features.sources.files.readers import RawInput
 from features.sources.files.sql import ROW, columns_of, duckdb_errors, ident
 from features.sources.files.sql_expressions import one_expression, one_select

@@ -16,7 +16,7 @@ import duckdb
 
 from features.sources.account_links import KEYS, PARENTS
 from features.sources.build_table import DATA, QUARANTINE
-from features.sources.demo_accounts import TEST_ACCOUNTS
+from features.sources.cleaning.demo_accounts import TEST_ACCOUNTS
 from features.sources.files.sql import ident, literal, one_row, text_list
 from features.sources.manifest import Basis, TableFacts
 from features.tables.source_tables import TABLES

@@ -16,7 +16,6 @@ from starlette.types import Scope
 
 from configs.runtime.errors import BellwetherError
 from configs.schema.settings import ServiceSettings
-from serving.api import catalogue, changes, feedback, jobs, monitoring, scores_list, whatif
 from serving.api.gauges import set_gauges
 from serving.api.middleware import (
     LOOPBACK,
@@ -28,11 +27,12 @@ from serving.api.middleware import (
 )
 from serving.api.openapi import describer
 from serving.api.requests import GetMetrics
+from serving.api.routes import catalogue, changes, feedback, jobs, monitoring, scores_list, whatif
+from serving.api.routes.scores import answered, scores
 from serving.api.schemas.feedback import FeedbackRequest, OutcomesRequest
 from serving.api.schemas.jobs import JobRequest
 from serving.api.schemas.scores import BatchRequest
 from serving.api.schemas.whatif import WhatIfRequest
-from serving.api.scores import answered, scores
 from serving.auth.permissions import ADMIN, METRICS, RequiredRole
 from serving.http.problems import (
     FieldError,

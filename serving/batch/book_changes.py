@@ -11,7 +11,7 @@ import numpy as np
 from serving.ledger.comparability import ScoreQuestion, asked_anew, question_of
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.score_changes import CurrentScore, asked_of, change_text, compare
-from serving.ledger.score_rows import ScoreRow
+from serving.ledger.store.score_rows import ScoreRow
 from serving.scoring.scorer import ScoringModel
 from training.model.score_change import SMALLEST_CHANGE
 

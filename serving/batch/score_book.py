@@ -38,10 +38,10 @@ from serving.batch.stored_answers import AnswerPublisher
 from serving.http.personal_data import mask_contact
 from serving.http.score_text import asks_renewal, notice_words, to_second, window
 from serving.integrations.webhooks import announce
-from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
-from serving.ledger.score_rows import BookScores
 from serving.ledger.shadow_scoring import score_shadow_book
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import BookScores
 from serving.monitoring.monitoring_store import MonitoringInput
 from serving.scoring.answer import Answer, Score
 from serving.scoring.export_columns import SCHEMA, ExportRow

@@ -20,8 +20,8 @@ import orjson
 from configs.runtime.code_identity import code_digest
 from configs.runtime.errors import BellwetherError
 from features.feast_store import FeastStore, OnlineRow, OnlineRows
-from serving.ledger.answer_rows import ledger_rows
-from serving.ledger.score_rows import Json, ScoreRow, as_json
+from serving.ledger.store.answer_rows import ledger_rows
+from serving.ledger.store.score_rows import Json, ScoreRow, as_json
 from serving.scoring.answer import Answer
 from serving.scoring.scorer import Scorer
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from configs.runtime.errors import ModelError, StateError
 from configs.runtime.state_directory import State, read_json
-from serving.ledger.score_rows import ScoreRow, unpack_features
+from serving.ledger.store.score_rows import ScoreRow, unpack_features
 from training.model.bundle import Bundle, load
 from training.registry.releases import Release, release_from_dict
 

@@ -22,7 +22,7 @@ from features.labels import labels_at
 from features.snapshots.daily_store import daily_tables, fact_prints
 from features.sources.files.sql import open_duckdb
 from features.tables.duckdb_engine import connect
-from serving.ledger.score_rows import BookEntry
+from serving.ledger.store.score_rows import BookEntry
 
 if TYPE_CHECKING:
     import pandas as pd

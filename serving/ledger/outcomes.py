@@ -16,10 +16,10 @@ from configs.runtime.hashing import digest
 from configs.schema.company import Target, midnight
 from configs.schema.workspace import Workspace
 from features.labels import labels_at
-from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.outcome_schedule import OutcomeSchedule
-from serving.ledger.score_rows import BookEntry, RecordedOutcome
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import BookEntry, RecordedOutcome
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ import numpy as np
 from configs.runtime.errors import BellwetherError
 from configs.schema.company import Growth
 from serving.ledger.model_archive import ModelArchive
-from serving.ledger.score_rows import ScoreRow, unpack_features
+from serving.ledger.store.score_rows import ScoreRow, unpack_features
 from serving.scoring.expansion_offer import OfferMaker
 from training.model.bundle import Bundle, sigmoid
 from training.model.reasons import membership, points, roll_up, theme_names

@@ -44,8 +44,8 @@ from configs.runtime.tables import (
 from configs.schema.company import Retention
 from configs.schema.workspace import Workspace
 from serving.http.score_text import window
-from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
+from serving.ledger.store.ledger import Ledger
 
 VECTOR, REASONS, FACTS = "vector", "reasons", "facts"
 _REF_OF = {"features": "vector_ref", "reasons": "reasons_ref", "facts": "facts_ref"}

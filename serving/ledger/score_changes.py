@@ -15,7 +15,7 @@ from features.tables.catalog import THEMES, FeatureInfo
 from serving.http.score_text import MEASURES, instant, rounded_to_sum
 from serving.ledger.comparability import ScoreQuestion, asked_anew, question_of, refuse_mixed
 from serving.ledger.model_archive import ModelArchive
-from serving.ledger.score_rows import ScoreRow
+from serving.ledger.store.score_rows import ScoreRow
 from training.model.bundle import RANGE_DEVIATIONS, Bundle
 from training.model.reason_text import amount, capitalize
 from training.model.reasons import is_circumstance, theme_names

@@ -15,7 +15,7 @@ from configs.schema.workspace import Workspace
 from features.days import day_index
 from features.labels import label_moments
 from features.sources import Loaded
-from serving.ledger.ledger import Ledger
+from serving.ledger.store.ledger import Ledger
 from training.registry.releases import get, open_store
 from training.report.content import plain_content
 from training.validation.served_scores import SCORE_COLUMNS, first_of_month, served_content

@@ -8,8 +8,14 @@ from datetime import UTC, datetime
 from configs.runtime.errors import BellwetherError
 from configs.schema.workspace import Workspace
 from features.feast_store import OnlineRows
-from serving.ledger.ledger import Ledger
-from serving.ledger.score_rows import SHADOW, BookScores, ScoreRow, new_score_ids, pack_features
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import (
+    SHADOW,
+    BookScores,
+    ScoreRow,
+    new_score_ids,
+    pack_features,
+)
 from serving.scoring.scorer import Scorer, ScoringModel, kept_facts
 from training.model.bundle import Scores
 from training.registry.shadow import read_shadow

@@ -16,10 +16,10 @@ from configs.runtime.errors import BellwetherError
 from configs.runtime.state_directory import write_json_atomically
 from configs.schema.workspace import Workspace
 from serving.http.score_text import to_second
-from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.outcomes import contract_id
-from serving.ledger.score_rows import SHADOW, BookEntry, JudgedScore, ScoreRow
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import SHADOW, BookEntry, JudgedScore, ScoreRow
 from serving.monitoring.monitoring_store import LATEST, MonitoringInput
 from serving.monitoring.report import (
     Agreement,

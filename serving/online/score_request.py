@@ -17,9 +17,9 @@ from features.feast_store import OnlineRow, OnlineRows, online_row_frame
 from serving.auth.permissions import sees
 from serving.batch.stored_answers import served_row, valid_answer
 from serving.http.score_text import FAILED
-from serving.ledger.answer_rows import ledger_rows
-from serving.ledger.score_rows import ScoreRow, new_score_ids
 from serving.ledger.shadow_scoring import shadow_rows
+from serving.ledger.store.answer_rows import ledger_rows
+from serving.ledger.store.score_rows import ScoreRow, new_score_ids
 from serving.online.release_loader import LoadedRelease
 from serving.scoring.answer import Answer
 from serving.scoring.scorer import Scorer, status_answer

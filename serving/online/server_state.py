@@ -31,11 +31,11 @@ from serving.auth.rate_limits import RateLimiter
 from serving.batch.score_book import ScoreRun, read_latest, read_ranks, read_table
 from serving.http.dependency_health import DependencyHealth
 from serving.integrations.webhooks import DEAD, check_webhooks
-from serving.ledger.feedback_store import FeedbackStore
-from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.score_changes import change_of
-from serving.ledger.score_rows import ScoreRow
+from serving.ledger.store.feedback_store import FeedbackStore
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import ScoreRow
 from serving.monitoring.monitoring_store import read_monitoring
 from serving.monitoring.refresh_records import why_not_updated
 from serving.monitoring.report import Monitoring

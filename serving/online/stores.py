@@ -6,8 +6,8 @@ from configs.schema.plays import load_plays
 from configs.schema.workspace import Workspace
 from serving.auth.api_keys import KeyStore
 from serving.integrations.webhooks import Outbox
-from serving.ledger.feedback_store import FeedbackStore
-from serving.ledger.ledger import Ledger
+from serving.ledger.store.feedback_store import FeedbackStore
+from serving.ledger.store.ledger import Ledger
 from serving.online.jobs import Jobs
 from serving.workflow.risk_store import RiskStore
 

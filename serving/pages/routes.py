@@ -21,7 +21,7 @@ def page_router(answered: account.Answered) -> APIRouter:
     Parameters
     ----------
     answered : callable
-        Scores accounts and waits for the ledger; see `serving.api.scores.answered`.
+        Scores accounts and waits for the ledger; see `serving.api.routes.scores.answered`.
     """
     router = APIRouter(include_in_schema=False, dependencies=[Depends(RequiredRole(READ))])
     router.mount("/static", StaticFiles(directory=STATIC), name="static")

@@ -21,8 +21,8 @@ from configs.runtime.state_directory import State, write_text_atomically
 from configs.schema.workspace import Workspace
 from features.feast_store import FeastStore
 from features.sources.account_links import ACCOUNT, KEYS, normalised
+from features.sources.cleaning.forget_list import SubjectKind, keep_out
 from features.sources.files.sql import ident, literal, open_duckdb
-from features.sources.forget_list import SubjectKind, keep_out
 from features.sources.mapping import check_tables, mappings_of
 from features.sources.raw_search import raw_rows_with
 from serving.privacy.databases import scrub_databases

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from features.sources.forget_list import REMOVED, SubjectKind
+from features.sources.cleaning.forget_list import REMOVED, SubjectKind
 
 MIN_WORD = 5
 """Fewest characters of an id or a name that is searched for within texts: shorter ones occur by

@@ -9,7 +9,7 @@ from configs.runtime.errors import StateError
 from configs.schema.workspace import Workspace
 from serving.batch.score_book import read_latest, read_table
 from serving.integrations.crm_export import load_mapping, mapped_lines
-from serving.ledger.feedback_store import FeedbackStore
+from serving.ledger.store.feedback_store import FeedbackStore
 from serving.scoring.export_rows import cell, csv_text
 
 

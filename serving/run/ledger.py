@@ -9,10 +9,10 @@ from typing import Any
 from configs.runtime.errors import StateError
 from configs.schema.company import Retention
 from configs.schema.workspace import Workspace
-from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.replay import Replay, replay
 from serving.ledger.retention import RetentionResult, RetentionWorker
+from serving.ledger.store.ledger import Ledger
 
 
 def replay_scores(

@@ -14,9 +14,9 @@ from features.sources import Loaded, load_sources
 from serving.auth.permissions import read_managers
 from serving.batch.score_book import ScoreRun, read_latest, read_table, score_book, watched_book
 from serving.integrations.webhooks import announce_escalations
-from serving.ledger.ledger import Ledger
 from serving.ledger.outcomes import join_outcomes
 from serving.ledger.retention import RetentionWorker
+from serving.ledger.store.ledger import Ledger
 from serving.monitoring.monitor import monitor
 from serving.monitoring.report import Monitoring
 from serving.online.release_trial import ReleaseTrials

@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from configs.schema.workspace import Workspace
-from serving.ledger.ledger import Ledger
 from serving.ledger.retention import RetentionWorker
+from serving.ledger.store.ledger import Ledger
 from serving.privacy.retention import Removed, tidy_files
 
 

@@ -18,12 +18,12 @@ from starlette.concurrency import run_in_threadpool
 
 from configs.runtime.errors import BellwetherError, SourceError
 from configs.runtime.state_directory import work_folder
-from features.sources.files.csv_files import csv_head
-from features.sources.files.excel import ENDINGS as EXCEL_ENDINGS
-from features.sources.files.excel import OTHER_ENDINGS
+from features.sources.files.formats.csv_files import csv_head
+from features.sources.files.formats.excel import ENDINGS as EXCEL_ENDINGS
+from features.sources.files.formats.excel import OTHER_ENDINGS
+from features.sources.files.formats.zip_files import ENDING as ZIP_ENDING
+from features.sources.files.formats.zip_files import MAX_BYTES, MAX_RATIO, SMALL, check_archive
 from features.sources.files.readers import CSV_ENDINGS, PARQUET_ENDINGS
-from features.sources.files.zip_files import ENDING as ZIP_ENDING
-from features.sources.files.zip_files import MAX_BYTES, MAX_RATIO, SMALL, check_archive
 from features.sources.proposal.raw_tables import READABLE
 from serving.http.problems import ProblemError
 

@@ -36,7 +36,7 @@ from serving.api import create_app
 from serving.api.middleware import RequestGuard
 from serving.batch.score_book import ScoreRun, score_book
 from serving.http.prometheus import Metrics
-from serving.ledger.ledger import Ledger
+from serving.ledger.store.ledger import Ledger
 from serving.online.release_trial import ReleaseTrials
 from serving.online.server_state import ServerState
 from training.candidates.build_manifest import reference

@@ -4,7 +4,7 @@ import pytest
 
 from configs.schema.workspace import Workspace
 from serving.batch.score_book import score_book
-from serving.ledger.ledger import Ledger
+from serving.ledger.store.ledger import Ledger
 from tests.benchmarks.__main__ import PARTS, main
 from tests.benchmarks.measure import Measure, write
 from tests.benchmarks.serving import nightly, service

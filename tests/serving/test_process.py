@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from serving.api.middleware import MAX_AT_ONCE
-from serving.ledger.ledger import Ledger
+from serving.ledger.store.ledger import Ledger
 from training.registry.releases import open_store, publish, rollback
 
 pytestmark = pytest.mark.slow

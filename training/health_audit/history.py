@@ -12,7 +12,8 @@ import pandas as pd
 
 from configs.runtime.errors import DataError, SourceError, did_you_mean
 from configs.runtime.formatting import count, listing, percent, plural
-from training.health_audit.guess_columns import (
+from training.health_audit.options import AuditOptions
+from training.health_audit.reading.guess_columns import (
     OUTCOMES,
     SCORES,
     AuditColumns,
@@ -20,15 +21,14 @@ from training.health_audit.guess_columns import (
     guess_columns,
     misnamed,
 )
-from training.health_audit.options import AuditOptions
-from training.health_audit.parse_values import (
+from training.health_audit.reading.parse_values import (
     DateOrder,
     plain_word,
     read_dates,
     read_numbers,
     read_words,
 )
-from training.health_audit.read_files import NOTES
+from training.health_audit.reading.read_files import NOTES
 
 Severity = Literal["info", "warning"]
 DAY = pd.Timedelta(days=1)

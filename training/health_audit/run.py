@@ -25,7 +25,7 @@ from training.health_audit.content import (
 )
 from training.health_audit.history import outcome_rows, score_rows
 from training.health_audit.options import AuditOptions
-from training.health_audit.read_files import read_file
+from training.health_audit.reading.read_files import read_file
 from training.health_audit.score_log import LabelWait, ScoreLog, record_scores, wait_for
 from training.report.report import render_page
 from training.validation.verdict import PassMarks

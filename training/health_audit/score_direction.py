@@ -12,7 +12,7 @@ from configs.runtime.errors import DataError
 from configs.runtime.formatting import listing, month
 from training.health_audit.history import Note, ScoreRows
 from training.health_audit.options import AuditOptions, Higher
-from training.health_audit.parse_values import plain_word
+from training.health_audit.reading.parse_values import plain_word
 
 GOODNESS: Mapping[str, float] = {
     "excellent": 1.0, "green": 0.9, "healthy": 0.9, "very good": 0.9, "low risk": 0.9, "safe": 0.9,

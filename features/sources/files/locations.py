@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from configs.runtime.errors import ConfigError, SourceError, did_you_mean
 from configs.runtime.hashing import digest, file_digest
 from configs.schema.source_mapping import Input
-from features.sources.files import zip_files
+from features.sources.files.formats import zip_files
 from features.sources.files.object_stores import (
     STORES,
     WILDCARDS,

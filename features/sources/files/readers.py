@@ -17,9 +17,11 @@ from configs.runtime.errors import ConfigError, SourceError
 from configs.runtime.hashing import digest
 from configs.schema.source_mapping import Input
 from configs.schema.workspace import Workspace
-from features.sources.files import excel, json_files, locations, zip_files
-from features.sources.files.csv_staging import check_same_header, stage_csv
+from features.sources.files import locations
 from features.sources.files.databases import tables
+from features.sources.files.formats import excel, json_files, zip_files
+from features.sources.files.formats.csv_staging import check_same_header, stage_csv
+from features.sources.files.formats.typed_rows import TypedRows, stage_rows
 from features.sources.files.sql import ROW, columns_of, duckdb_errors, ident, literal, text_list
 from features.sources.files.staged import (
     LineCounts,
@@ -29,7 +31,6 @@ from features.sources.files.staged import (
     prepare_schemas,
     scratch_folder,
 )
-from features.sources.files.typed_rows import TypedRows, stage_rows
 from features.sources.manifest import Fingerprint
 
 PARQUET_ENDINGS = (".parquet", ".pq")

@@ -20,16 +20,16 @@ from configs.runtime.state_directory import new_folder, read_manifest
 from configs.schema.source_mapping import TableMapping
 from configs.schema.workspace import Workspace
 from features.sources import build_table
-from features.sources.demo_accounts import known_accounts
+from features.sources.cleaning.demo_accounts import known_accounts
+from features.sources.cleaning.forget_list import REASON as FORGOTTEN
+from features.sources.cleaning.forget_list import read_forget_list
+from features.sources.cleaning.redelivered_events import EVENT_ID, possible_ids
 from features.sources.files.readers import open_files, place_of
 from features.sources.files.sql import ROW, ident, literal, text_list
-from features.sources.forget_list import REASON as FORGOTTEN
-from features.sources.forget_list import read_forget_list
 from features.sources.manifest import TableFacts
 from features.sources.mapping import KNOWN_AT, map_table
 from features.sources.months import MonthRows, months_of
 from features.sources.per_file.plan import FileGroup
-from features.sources.redelivered_events import EVENT_ID, possible_ids
 from features.tables.source_tables import TABLES
 
 GROUPS = "groups"

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import duckdb
 
+from features.sources.cleaning.redelivered_events import suspected
 from features.sources.files.sql import ident, literal, text_list
 from features.sources.manifest import RepeatedIds
 from features.sources.per_file.groups import KEYS
-from features.sources.redelivered_events import suspected
 
 COPY = "copy"
 """Reason of a row that repeats another one in every column; it is counted, not quarantined."""

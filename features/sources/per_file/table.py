@@ -17,9 +17,10 @@ from configs.runtime.hashing import digest
 from configs.runtime.state_directory import MANIFEST, read_manifest, write_json_atomically
 from configs.schema.company import Company
 from features.sources.build_table import DATA, QUARANTINE
+from features.sources.cleaning.forget_list import read_forget_list
+from features.sources.cleaning.timestamp_profile import midnight_is_date
 from features.sources.files.readers import CSV_ENDINGS, PARQUET_ENDINGS
 from features.sources.files.sql import ident, literal, text_list
-from features.sources.forget_list import read_forget_list
 from features.sources.manifest import (
     FileFacts,
     Fingerprint,
@@ -46,7 +47,6 @@ from features.sources.per_file.repeats import (
     repeated_in_groups,
 )
 from features.sources.table_parts import merged_facts
-from features.sources.timestamp_profile import midnight_is_date
 from features.tables.source_tables import TABLES
 
 ENDINGS = (*CSV_ENDINGS, *PARQUET_ENDINGS)

@@ -12,16 +12,16 @@ import duckdb
 from configs.runtime.errors import BellwetherError, SourceError
 from features.sources.files.sql import ident, scratch_duckdb
 from features.sources.proposal import settings
-from features.sources.proposal.account_keys import link_to_accounts
-from features.sources.proposal.billing_shape import add_billing
-from features.sources.proposal.by_names import ENOUGH, named_draft, named_drafts
 from features.sources.proposal.draft import Answers, Choice, TableDraft
 from features.sources.proposal.file_profile import FileProfile, profile_file
-from features.sources.proposal.known_time import set_known_at
+from features.sources.proposal.guesses.account_keys import link_to_accounts
+from features.sources.proposal.guesses.billing_shape import add_billing
+from features.sources.proposal.guesses.by_names import ENOUGH, named_draft, named_drafts
+from features.sources.proposal.guesses.known_time import set_known_at
+from features.sources.proposal.guesses.value_words import translated
 from features.sources.proposal.proposal import Proposal
 from features.sources.proposal.raw_tables import RawTables, folder_tables
 from features.sources.proposal.starters import starter_drafts
-from features.sources.proposal.value_words import translated
 from features.sources.scaffold import company_name
 from features.tables.source_tables import TABLES
 

@@ -14,8 +14,8 @@ from configs.runtime.state_directory import State
 from configs.schema.company import parse_company
 from configs.schema.source_mapping import Input
 from configs.schema.workspace import Environment, Workspace
-from features.sources.files.csv_files import csv_head
 from features.sources.files.databases.tables import database_paths, table_names
+from features.sources.files.formats.csv_files import csv_head
 from features.sources.files.readers import CSV_ENDINGS, ENDINGS, RawInput, open_files, open_input
 from features.sources.scaffold import company_name
 

@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from configs.runtime.errors import StateError
 from serving.auth.permissions import WRITE, RequiredRole, caller_of
 from serving.http.problems import FieldError, ProblemError
-from serving.ledger.feedback_store import VERDICTS, Feedback
+from serving.ledger.store.feedback_store import VERDICTS, Feedback
 from serving.online.current_state import Live
 from serving.online.server_state import CurrentBook
 from serving.pages.common import Book, PageRouter

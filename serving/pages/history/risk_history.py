@@ -13,7 +13,7 @@ from typing import Any
 
 from configs.runtime import formatting
 from serving.ledger.comparability import ScoreQuestion
-from serving.ledger.score_rows import RecordedOutcome, ScoreRow
+from serving.ledger.store.score_rows import RecordedOutcome, ScoreRow
 
 MOST_POINTS = 120
 """Maximum number of score runs: two years of weekly runs."""

@@ -86,7 +86,7 @@ def main() -> None:
     """Score the book of the state directory named first, and print what it took as JSON."""
     from configs.schema.company import load_company
     from serving.batch.score_book import score_book
-    from serving.ledger.ledger import Ledger
+    from serving.ledger.store.ledger import Ledger
     from training.registry.releases import read_current
 
     company, state = load_company(COMPANY), State(Path(sys.argv[1]))

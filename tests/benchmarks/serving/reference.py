@@ -19,7 +19,7 @@ from configs.schema.workspace import Workspace
 from features.labels import definition
 from features.pipeline import FeatureBuild
 from serving.batch.score_book import score_book
-from serving.ledger.ledger import Ledger
+from serving.ledger.store.ledger import Ledger
 from tests.benchmarks.training.company import simulated
 from training.candidates.build_manifest import reference
 from training.data.dataset import training_frame

@@ -19,7 +19,7 @@ from configs.runtime.state_directory import State
 from configs.schema.workspace import Workspace
 from features.feast_store import FeastStore
 from serving.batch.score_book import read_latest, read_table, score_book
-from serving.ledger.ledger import Ledger
+from serving.ledger.store.ledger import Ledger
 from tests.benchmarks.measure import Measure, quantiles
 from tests.benchmarks.serving import servers
 from tests.benchmarks.serving.load import Load, get, post, run

@@ -13,7 +13,7 @@ from configs.runtime.state_directory import State, read_manifest
 from configs.schema.company import parse_company
 from configs.schema.workspace import Workspace
 from features.sources import load_sources
-from features.sources.forget_list import KEY, LIST, keep_out, read_forget_list
+from features.sources.cleaning.forget_list import KEY, LIST, keep_out, read_forget_list
 from features.sources.raw_search import raw_rows_with
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)

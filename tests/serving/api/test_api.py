@@ -17,7 +17,7 @@ from serving.api.schemas.scores import BatchAnswer, ScoresPage
 from serving.batch.filters import CURSOR
 from serving.http.problems import MEDIA_TYPE, OF_STATUS, TYPES, Problem
 from serving.http.prometheus import Metrics
-from serving.ledger.ledger import Ledger
+from serving.ledger.store.ledger import Ledger
 from serving.online.release_loader import LoadedRelease
 from serving.online.server_state import ServerState
 from serving.scoring.answer import Answer
@@ -203,7 +203,7 @@ def test_without_the_ledger_no_score_is_given_out(away, client_for, monkeypatch)
 
 def test_a_ledger_that_does_not_commit_in_time_withholds_the_score(away, client_for, monkeypatch):
     monkeypatch.setattr(away.ledger, "submit", lambda _rows: Future())  # never done
-    monkeypatch.setattr("serving.api.scores.COMMIT_SECONDS", 0.05)
+    monkeypatch.setattr("serving.api.routes.scores.COMMIT_SECONDS", 0.05)
     client = client_for(away)
     for answer in (
         client.get("/v1/accounts/A-0030/score"),

@@ -26,7 +26,7 @@ from serving.batch.score_book import (
     score_book,
     top_at_risk,
 )
-from serving.ledger.ledger import Ledger
+from serving.ledger.store.ledger import Ledger
 from serving.scoring.export_columns import COLUMNS
 from serving.scoring.export_rows import cell, csv_text, flat_row
 

@@ -14,10 +14,10 @@ from features.feast_store import FeastStore
 from serving.batch import stored_answers as module
 from serving.batch.score_book import score_book
 from serving.batch.stored_answers import StoredAnswer, answer_key, valid_answer
-from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.replay import replay
-from serving.ledger.score_rows import as_json
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import as_json
 from serving.online.server_state import ServerState
 from serving.scoring.scorer import Scorer
 from training.registry.releases import open_store, publish, rollback

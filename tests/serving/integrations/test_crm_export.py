@@ -11,7 +11,7 @@ import pytest
 from configs.runtime.errors import ConfigError
 from serving.batch.score_book import read_table
 from serving.integrations.crm_export import SHIPPED, MappedField, load_mapping, mapped_lines
-from serving.ledger.feedback_store import FeedbackStore, ReportedOutcome
+from serving.ledger.store.feedback_store import FeedbackStore, ReportedOutcome
 from serving.run.exports import export_mapped, export_outcomes
 
 SYSTEMS = ("salesforce", "hubspot", "gainsight")

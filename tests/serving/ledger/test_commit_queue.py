@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-import serving.ledger.commit_queue as module
+import serving.ledger.store.commit_queue as module
 from configs.runtime.errors import StateError, UnavailableError
-from serving.ledger.commit_queue import CommitQueue
+from serving.ledger.store.commit_queue import CommitQueue
 
 
 class Commits:

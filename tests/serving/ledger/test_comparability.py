@@ -15,9 +15,9 @@ from configs.runtime.state_directory import new_folder
 from serving.batch.score_book import SCORES, read_table, score_book
 from serving.integrations.webhooks import BAND_CHANGED, news_of
 from serving.ledger.comparability import ScoreQuestion, move_of, question_of_row, refuse_mixed
-from serving.ledger.ledger import Ledger
 from serving.ledger.score_changes import asked_of, compare, present_of
-from serving.ledger.score_rows import BookScores, new_score_ids, unpack_features
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import BookScores, new_score_ids, unpack_features
 from serving.pages.history.charts import HistoryCharts
 from serving.pages.history.updates import MOVES, Update, news
 from serving.pages.history.updates import _check as check_news

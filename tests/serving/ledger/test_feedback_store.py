@@ -15,7 +15,7 @@ from features.tables.source_tables import TABLES
 from serving.api.schemas.feedback import HistoryAnswer, IntakeAnswer
 from serving.api.schemas.whatif import WhatIfAnswer
 from serving.http.problems import ProblemError
-from serving.ledger.feedback_store import KEPT, FeedbackStore, ReportedOutcome
+from serving.ledger.store.feedback_store import KEPT, FeedbackStore, ReportedOutcome
 from serving.online.whatif import meanings
 
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)

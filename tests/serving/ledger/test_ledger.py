@@ -21,14 +21,14 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-import serving.ledger.commit_queue as commit_queue
-import serving.ledger.ledger as module
+import serving.ledger.store.commit_queue as commit_queue
+import serving.ledger.store.ledger as module
 from configs.runtime.database import reading, writing
 from configs.runtime.errors import DataError, StateError, UnavailableError
 from configs.runtime.sql_inserts import settle
 from configs.runtime.tables import scores_table
-from serving.ledger.ledger import Ledger
-from serving.ledger.score_rows import (
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import (
     BookScores,
     RecordedOutcome,
     ScoreRow,
@@ -45,8 +45,8 @@ WRITER = """
 import os, sys, threading
 from datetime import UTC, datetime
 from pathlib import Path
-from serving.ledger.ledger import Ledger
-from serving.ledger.score_rows import ScoreRow, new_score_ids
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import ScoreRow, new_score_ids
 
 url, file, name, n_batches = sys.argv[1] or None, Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 now = datetime(2026, 3, 2, tzinfo=UTC)
@@ -478,7 +478,7 @@ def test_ids_sort_by_time() -> None:
 
 def test_the_ledger_is_light_to_import() -> None:
     script = (
-        "import sys, serving.ledger.ledger, training.registry.releases\n"
+        "import sys, serving.ledger.store.ledger, training.registry.releases\n"
         "heavy = {'pandas', 'mlflow', 'optuna', 'lightgbm', 'sklearn', 'shap', 'feast'}\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )

@@ -12,10 +12,10 @@ import pytest
 
 from features.sources import load_sources
 from serving.ledger import outcomes
-from serving.ledger.ledger import Ledger
 from serving.ledger.outcome_schedule import FILE
 from serving.ledger.outcomes import join_outcomes
-from serving.ledger.score_rows import BookScores
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import BookScores
 
 AS_OF = datetime(2025, 10, 30, tzinfo=UTC)
 IDS = [f"A-{i:04d}" for i in range(60)]

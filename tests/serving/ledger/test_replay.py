@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from configs.runtime.errors import StateError
-from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.replay import replay
-from serving.ledger.score_rows import pack_features, unpack_features
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import pack_features, unpack_features
 from serving.run.ledger import replay_scores
 
 

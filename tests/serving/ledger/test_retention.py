@@ -20,11 +20,11 @@ from configs.runtime.tables import contents_table, scores_table
 from configs.schema.company import Retention, parse_company
 from configs.schema.workspace import Environment
 from serving.commands.app import app
-from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.replay import replay
 from serving.ledger.retention import EVERY, RetentionWorker
-from serving.ledger.score_rows import (
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import (
     BookScores,
     RecordedOutcome,
     ScoreRow,

@@ -13,8 +13,13 @@ from pydantic import TypeAdapter
 
 from serving.api.schemas.changes import ChangesAnswer
 from serving.batch.score_book import read_table, score_book
-from serving.ledger.ledger import Ledger
-from serving.ledger.score_rows import BookScores, new_score_ids, pack_features, unpack_features
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import (
+    BookScores,
+    new_score_ids,
+    pack_features,
+    unpack_features,
+)
 from training.model.bundle import Bundle, load, save
 from training.model.manifest_parts import Calibration
 from training.model.predictors import Boosters

@@ -10,9 +10,9 @@ import pytest
 
 from configs.runtime.state_directory import State
 from features.sources import load_sources
-from serving.ledger.ledger import Ledger
-from serving.ledger.score_rows import BookScores
 from serving.ledger.served_history import NO_FACTS, served_record
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import BookScores
 
 SERVED = datetime(2025, 10, 1, 8, tzinfo=UTC)
 AS_OF = SERVED.replace(hour=0)

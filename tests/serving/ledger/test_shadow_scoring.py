@@ -7,8 +7,8 @@ import pytest
 
 from configs.runtime.errors import ModelError
 from serving.batch.score_book import read_table, score_book
-from serving.ledger.ledger import Ledger
-from serving.ledger.score_rows import SHADOW
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import SHADOW
 from serving.online.server_state import ServerState
 from training.registry.releases import current, mirror, open_store
 from training.registry.shadow import publish_shadow, read_shadow, shadow_of, withdraw_shadow

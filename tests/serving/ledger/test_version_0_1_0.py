@@ -25,10 +25,10 @@ from configs.schema.plays import load_plays
 from configs.schema.workspace import Environment, Workspace
 from serving.auth.api_keys import KeyStore
 from serving.integrations.webhooks import WAITING, Outbox
-from serving.ledger.feedback_store import FeedbackStore, ReportedOutcome
-from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.replay import replay
+from serving.ledger.store.feedback_store import FeedbackStore, ReportedOutcome
+from serving.ledger.store.ledger import Ledger
 from serving.online.jobs import QUEUED, RUNNING, Jobs
 from serving.workflow.risk_store import RiskStore
 from training.registry.releases import mirror, open_store

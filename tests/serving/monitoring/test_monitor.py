@@ -15,9 +15,9 @@ from features.sources import load_sources
 from serving.api.gauges import set_gauges
 from serving.batch.score_book import score_book, watched_book
 from serving.http.prometheus import Metrics
-from serving.ledger.ledger import Ledger
 from serving.ledger.outcomes import contract_id, join_outcomes
-from serving.ledger.score_rows import BookScores, JudgedScore, RecordedOutcome
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import BookScores, JudgedScore, RecordedOutcome
 from serving.monitoring.monitor import monitor, realised
 from serving.monitoring.report import Monitoring
 from serving.online.server_state import ServerState

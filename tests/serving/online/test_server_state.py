@@ -12,7 +12,7 @@ from configs.runtime.errors import StateError, UnavailableError
 from configs.runtime.state_directory import State
 from configs.schema.workspace import Workspace
 from features.feast_store import OnlineRow
-from serving.ledger.ledger import Ledger
+from serving.ledger.store.ledger import Ledger
 from serving.online.release_loader import LoadedRelease
 from serving.online.server_state import ServerState
 from training.model.bundle import load

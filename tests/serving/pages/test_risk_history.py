@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from serving.ledger.comparability import ScoreQuestion
-from serving.ledger.ledger import Ledger
-from serving.ledger.score_rows import BookScores, RecordedOutcome
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import BookScores, RecordedOutcome
 from serving.online.server_state import ServerState
 from serving.pages.history.risk_history import HEIGHT, WIDTH, history_of
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from configs.runtime.formatting import percent
 from serving.http.problems import ProblemError
-from serving.ledger.feedback_store import FeedbackStore
+from serving.ledger.store.feedback_store import FeedbackStore
 from serving.pages.account.whatif import raw_value_of, shown, view
 
 ORIGIN = {"Origin": "http://127.0.0.1"}

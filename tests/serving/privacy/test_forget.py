@@ -29,13 +29,13 @@ from configs.runtime.tables import (
 from configs.schema.plays import load_plays
 from configs.schema.workspace import Workspace
 from features.feast_store import FeastStore
-from features.sources.forget_list import read_forget_list
+from features.sources.cleaning.forget_list import read_forget_list
 from serving.batch.score_book import read_latest, read_table
-from serving.ledger.feedback_store import Feedback, FeedbackStore, ReportedOutcome
-from serving.ledger.ledger import Ledger
 from serving.ledger.model_archive import ModelArchive
 from serving.ledger.replay import replay
-from serving.ledger.score_rows import RecordedOutcome
+from serving.ledger.store.feedback_store import Feedback, FeedbackStore, ReportedOutcome
+from serving.ledger.store.ledger import Ledger
+from serving.ledger.store.score_rows import RecordedOutcome
 from serving.privacy.forget import RECORD, forget, preview, subjects
 from serving.workflow.risk_cases import Event
 from serving.workflow.risk_store import RiskStore

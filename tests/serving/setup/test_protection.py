@@ -36,7 +36,7 @@ BOMB = b"0" * 300
 @pytest.fixture
 def small_limits(monkeypatch):
     """Archives count as bombs from a few bytes on, so that no test unpacks gigabytes."""
-    for module in ("serving.setup.uploads", "features.sources.files.zip_files"):
+    for module in ("serving.setup.uploads", "features.sources.files.formats.zip_files"):
         monkeypatch.setattr(f"{module}.SMALL", 50_000)
 
 

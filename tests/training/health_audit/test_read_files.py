@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from configs.runtime.errors import SourceError
-from training.health_audit.guess_columns import OUTCOMES, SCORES, component_columns, guess_columns
 from training.health_audit.history import kinds_option, outcome_rows, score_rows
 from training.health_audit.options import (
     AuditOptions,
@@ -15,8 +14,14 @@ from training.health_audit.options import (
     day_option,
     higher_option,
 )
-from training.health_audit.parse_values import read_dates, read_numbers
-from training.health_audit.read_files import read_file
+from training.health_audit.reading.guess_columns import (
+    OUTCOMES,
+    SCORES,
+    component_columns,
+    guess_columns,
+)
+from training.health_audit.reading.parse_values import read_dates, read_numbers
+from training.health_audit.reading.read_files import read_file
 
 
 def asked(**options) -> AuditOptions:

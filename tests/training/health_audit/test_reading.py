@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from configs.runtime.errors import SourceError
-from training.health_audit.read_files import read_file
+from training.health_audit.reading.read_files import read_file
 
 
 def first_of_months(made):

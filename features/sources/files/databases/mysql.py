@@ -23,8 +23,8 @@ from features.sources.files.databases.connections import (
     no_table,
     schema_and_table,
 )
+from features.sources.files.formats.typed_rows import CHUNK, TypedRows
 from features.sources.files.secrets import without_secrets
-from features.sources.files.typed_rows import CHUNK, TypedRows
 
 PORT = 3306
 OPTIONS = {"ssl_ca", "ssl_cert", "ssl_key"}

@@ -11,8 +11,8 @@ from urllib.parse import quote
 from configs.runtime.errors import SourceError
 from configs.schema.source_mapping import Input
 from features.sources.files.databases.connections import no_table, schema_and_table
+from features.sources.files.formats.typed_rows import TypedRows
 from features.sources.files.sql import ident
-from features.sources.files.typed_rows import TypedRows
 
 
 class _Decoder:

@@ -25,9 +25,9 @@ from features.sources.files.databases.connections import (
     database_file,
     package_missing,
 )
+from features.sources.files.formats.typed_rows import TypedRows, stage_batches
 from features.sources.files.sql import ROW, duckdb_errors, ident, literal, open_duckdb
 from features.sources.files.staged import count_rows, scratch_folder
-from features.sources.files.typed_rows import TypedRows, stage_batches
 from features.sources.files.used_columns import used_columns
 
 Choose = Callable[[Sequence[str]], list[str]]

@@ -25,8 +25,8 @@ from features.sources.files.databases.connections import (
     no_table,
     package_missing,
 )
+from features.sources.files.formats.typed_rows import CHUNK, TypedRows
 from features.sources.files.secrets import without_secrets
-from features.sources.files.typed_rows import CHUNK, TypedRows
 
 Choose = Callable[[Sequence[str]], list[str]]
 Table = Any

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from configs.runtime.errors import SourceError
-from features.sources.files import json_files
+from features.sources.files.formats import json_files
 from features.sources.files.single_table import read_path
 
 EVENTS = [

@@ -10,7 +10,7 @@ import openpyxl
 import pytest
 
 from configs.runtime.errors import ConfigError, SourceError
-from features.sources.files import zip_files
+from features.sources.files.formats import zip_files
 from features.sources.files.single_table import read_path
 
 HEADER = "account_id,occurred_at,feature\n"

@@ -9,9 +9,9 @@ import duckdb
 
 from features.sources.account_links import normalised
 from features.sources.files.sql import ident, one_row
-from features.sources.proposal.column_names import ACCOUNT_NAMES
 from features.sources.proposal.draft import Choice, Sure, TableDraft
 from features.sources.proposal.file_profile import ColumnProfile, common_form, plain_name
+from features.sources.proposal.guesses.column_names import ACCOUNT_NAMES
 
 FEW = 0.5
 """Share of rows below which a column does not identify the account."""

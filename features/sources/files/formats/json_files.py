@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from configs.runtime.errors import SourceError
-from features.sources.files.csv_files import SHOWN, opened
+from features.sources.files.formats.csv_files import SHOWN, opened
+from features.sources.files.formats.typed_rows import CHUNK, TypedRows
 from features.sources.files.staged import Reject
-from features.sources.files.typed_rows import CHUNK, TypedRows
 
 LINE_ENDINGS = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 ENDINGS = (*LINE_ENDINGS, ".json", ".json.gz")

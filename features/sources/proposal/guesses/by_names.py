@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from features.sources.proposal.column_names import COLUMN_NAMES, FILE_WORDS
 from features.sources.proposal.draft import BY_NAMES, Choice, Sure, TableDraft
 from features.sources.proposal.file_profile import (
     ColumnProfile,
@@ -13,8 +12,9 @@ from features.sources.proposal.file_profile import (
     plain_name,
     words_of,
 )
+from features.sources.proposal.guesses.column_names import COLUMN_NAMES, FILE_WORDS
+from features.sources.proposal.guesses.value_words import translated
 from features.sources.proposal.starters import is_overwritten_name
-from features.sources.proposal.value_words import translated
 from features.tables.source_tables import TABLES, SourceColumn
 
 FILE_WORD = 4.0

@@ -24,11 +24,11 @@ from configs.runtime.migrate import open_engine
 from configs.runtime.sql_inserts import insert_many, settle
 from configs.runtime.tables import LEDGER_TABLES, books_table, contents_table, scores_table
 from configs.schema.workspace import Workspace
-from serving.ledger.commit_queue import CommitQueue, Record
-from serving.ledger.outcome_store import OutcomeStore
-from serving.ledger.run_reader import RunReader
-from serving.ledger.score_reader import ScoreReader
-from serving.ledger.score_rows import (
+from serving.ledger.store.commit_queue import CommitQueue, Record
+from serving.ledger.store.outcome_store import OutcomeStore
+from serving.ledger.store.run_reader import RunReader
+from serving.ledger.store.score_reader import ScoreReader
+from serving.ledger.store.score_rows import (
     ROW_NAMES,
     BookScores,
     ScoreRow,

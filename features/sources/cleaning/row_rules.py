@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from features.sources.demo_accounts import REASON as TEST_ACCOUNT
+from features.sources.cleaning.demo_accounts import REASON as TEST_ACCOUNT
 from features.sources.files.sql import ident, literal
 from features.tables.source_tables import SourceTable
 

@@ -12,8 +12,8 @@ from starlette.responses import FileResponse, Response
 from serving.api.openapi import guarded, problems
 from serving.api.request_bodies import read_body
 from serving.api.requests import json_answer
+from serving.api.routes.scores_list import visible_scores
 from serving.api.schemas.jobs import JobAnswer, JobList, JobRequest
-from serving.api.scores_list import visible_scores
 from serving.auth.permissions import ADMIN, SCORE, caller_of, sees_people
 from serving.http.problems import ProblemError
 from serving.http.score_text import to_second

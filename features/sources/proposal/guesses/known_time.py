@@ -8,9 +8,9 @@ from features.sources.files.sql import ident, one_row
 from features.sources.parsing import type_parsing
 from features.sources.parsing.column_formats import decide
 from features.sources.parsing.text_values import ColumnQuery
-from features.sources.proposal.column_names import KNOWN_NAMES
 from features.sources.proposal.draft import Choice, TableDraft
 from features.sources.proposal.file_profile import plain_name
+from features.sources.proposal.guesses.column_names import KNOWN_NAMES
 from features.sources.proposal.starters import is_overwritten_name
 from features.tables.source_tables import TABLES, SourceColumn
 

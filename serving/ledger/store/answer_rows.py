@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from features.feast_store import OnlineRows
-from serving.ledger.score_rows import ScoreRow, new_score_ids, pack_features
+from serving.ledger.store.score_rows import ScoreRow, new_score_ids, pack_features
 from serving.scoring.answer import Answer
 from serving.scoring.export_rows import compact_reasons, ledger_extras
 from serving.scoring.scorer import Scorer, kept_facts

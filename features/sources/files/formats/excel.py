@@ -18,8 +18,8 @@ from pathlib import Path, PurePosixPath
 import python_calamine as calamine
 
 from configs.runtime.errors import SourceError, did_you_mean
-from features.sources.files.csv_files import check_header
-from features.sources.files.typed_rows import TypedRows, as_text
+from features.sources.files.formats.csv_files import check_header
+from features.sources.files.formats.typed_rows import TypedRows, as_text
 
 ENDINGS = (".xlsx", ".xlsm")
 OTHER_ENDINGS = (".xls", ".xlsb", ".ods", ".numbers")

@@ -12,8 +12,8 @@ from sqlalchemy import Engine, and_, func, literal_column, select
 
 from configs.runtime.database import reading
 from configs.runtime.tables import books_table, scores_table
-from serving.ledger.score_reader import ScoreReader, is_earlier
-from serving.ledger.score_rows import SHADOW, BookEntry, ScoreRow
+from serving.ledger.store.score_reader import ScoreReader, is_earlier
+from serving.ledger.store.score_rows import SHADOW, BookEntry, ScoreRow
 
 
 @dataclass(frozen=True)

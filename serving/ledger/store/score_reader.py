@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, Table, and_, func, or_, select
 
 from configs.runtime.database import reading
 from configs.runtime.tables import contents_table, scores_table
-from serving.ledger.score_rows import REFS, ROW_NAMES, SHADOW, ScoreRow, row_of
+from serving.ledger.store.score_rows import REFS, ROW_NAMES, SHADOW, ScoreRow, row_of
 
 REFS_AT_ONCE = 500
 """Contents of compacted scores that are asked for by one query."""

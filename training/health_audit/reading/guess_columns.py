@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from configs.runtime.errors import SourceError, did_you_mean
-from training.health_audit.parse_values import is_number, looks_like_date, looks_like_text
+from training.health_audit.reading.parse_values import is_number, looks_like_date, looks_like_text
 
 Fits = Callable[[pd.Series], bool]
 

@@ -14,8 +14,8 @@ from configs.runtime.database import reading
 from configs.runtime.errors import DataError
 from configs.runtime.sql_inserts import settle
 from configs.runtime.tables import labels_table, scores_table
-from serving.ledger.run_reader import in_book
-from serving.ledger.score_rows import BookEntry, JudgedScore, RecordedOutcome
+from serving.ledger.store.run_reader import in_book
+from serving.ledger.store.score_rows import BookEntry, JudgedScore, RecordedOutcome
 
 _OUTCOME_NAMES = tuple(item.name for item in fields(RecordedOutcome))
 

@@ -12,10 +12,12 @@ from typing import Annotated, cast
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from serving.api.jobs import IdempotencyKey
 from serving.api.openapi import guarded, problems
 from serving.api.request_bodies import read_body
 from serving.api.requests import json_answer
+from serving.api.routes.jobs import IdempotencyKey
+from serving.api.routes.scores import AccountId, is_account_id
+from serving.api.routes.scores_list import visible_scores
 from serving.api.schemas.feedback import (
     FeedbackItem,
     FeedbackRequest,
@@ -25,14 +27,12 @@ from serving.api.schemas.feedback import (
     OutcomesRequest,
     PastScore,
 )
-from serving.api.scores import AccountId, is_account_id
-from serving.api.scores_list import visible_scores
 from serving.auth.permissions import READ, WRITE, caller_of
 from serving.http.problems import ProblemError
 from serving.http.score_text import INVALID, UNKNOWN, to_second
-from serving.ledger.feedback_store import Feedback, ReportedOutcome
 from serving.ledger.score_changes import asked_as_plain, asked_of
-from serving.ledger.score_rows import ScoreRow
+from serving.ledger.store.feedback_store import Feedback, ReportedOutcome
+from serving.ledger.store.score_rows import ScoreRow
 from serving.online.current_state import Live
 from serving.online.server_state import ServerState
 from serving.scoring.scorer import status

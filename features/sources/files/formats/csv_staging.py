@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from configs.runtime.errors import SourceError
-from features.sources.files.csv_files import MAX_LINE, Cleaner, Head, Scan, csv_head, scan
+from features.sources.files.formats.csv_files import MAX_LINE, Cleaner, Head, Scan, csv_head, scan
 from features.sources.files.sql import ROW, ident, literal, text_list
 from features.sources.files.staged import (
     LineCounts,

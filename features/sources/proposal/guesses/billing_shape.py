@@ -6,15 +6,15 @@ import duckdb
 
 from features.sources.files.sql import ident, one_row
 from features.sources.parsing import type_parsing
-from features.sources.proposal.column_names import (
+from features.sources.proposal.draft import Choice, Sure, TableDraft
+from features.sources.proposal.file_profile import plain_name, words_of
+from features.sources.proposal.guesses.column_names import (
     AMOUNT_NAMES,
     COUNT_NAMES,
     INTERVAL_NAMES,
     QUANTITY_NAMES,
     SEAT_WORDS,
 )
-from features.sources.proposal.draft import Choice, Sure, TableDraft
-from features.sources.proposal.file_profile import plain_name, words_of
 from features.tables.source_tables import SourceColumn
 
 _DAY = SourceColumn("day", "")

@@ -15,7 +15,7 @@ import duckdb
 
 from configs.runtime.errors import SourceError
 from configs.schema.source_mapping import Billing
-from features.sources.billing_periods import PERIOD_KNOWN, BillingPeriods
+from features.sources.billing.billing_periods import PERIOD_KNOWN, BillingPeriods
 from features.sources.files.sql import ident, literal, text_list
 from features.tables.source_tables import MOST, SourceColumn, SourceTable
 

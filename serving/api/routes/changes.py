@@ -14,8 +14,8 @@ from starlette.responses import Response
 
 from serving.api.openapi import guarded, problems
 from serving.api.requests import json_answer
+from serving.api.routes.scores import AccountId, answered, is_account_id
 from serving.api.schemas.changes import Change, ChangesAnswer
-from serving.api.scores import AccountId, answered, is_account_id
 from serving.auth.permissions import SCORE
 from serving.http.problems import ProblemError
 from serving.http.score_text import INVALID, UNKNOWN

@@ -1,0 +1,1 @@
+"""Billing rows of any shape as contract terms: periods, months, amounts."""

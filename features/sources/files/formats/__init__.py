@@ -1,0 +1,1 @@
+"""File formats: CSV, Excel, JSON, ZIP."""

@@ -1,0 +1,1 @@
+"""Files of an audit: columns, dates and numbers as people write them."""
