@@ -1,1 +1,1 @@
-"""What each column of a raw file is: by name, by values, by the keys it shares."""
+"""Guesses of what each column of a raw file is: by name, by values, by shared keys."""
