@@ -19,6 +19,7 @@ from rich.text import Text
 from configs.runtime.errors import DataError
 from features.days import day_index, index_day
 from features.quality.context import QualityContext
+from features.revenue.invoice_statuses import NOT_BILLED
 from features.revenue.retention import (
     known_terms,
     levels,
@@ -29,7 +30,6 @@ from features.revenue.retention import (
     retained,
     retention,
 )
-from features.revenue.usual_spend import NOT_BILLED
 from features.snapshots.account_status import activity_table
 from features.snapshots.subscriptions import read_invoices, read_terms
 from features.sources.files.sql import text_list

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import ibis
 import ibis.expr.types as ir
 
-NOT_BILLED = ("draft", "void", "voided", "deleted", "canceled", "cancelled", "uncollectible")
-"""Statuses of invoices without a payment obligation."""
+from features.revenue.invoice_statuses import NOT_BILLED
 
 CYCLES = ((7, 1), (14, 2), (30, 3), (61, 4), (91, 5), (182, 8), (365, 15))
 """Billing cycles in days, and their tolerance around the median gap between charges."""

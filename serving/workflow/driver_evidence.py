@@ -12,15 +12,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-import duckdb
-
-from configs.runtime.errors import UnavailableError
 from configs.runtime.state_directory import State
-from features.sources.files.sql import open_duckdb
-from features.sources.loaded_tables import canonical_files
-from features.tables.source_tables import TABLES
 from features.text import TEXT_COLUMNS
 from features.text.masking import snippet
+from serving.workflow.source_rows import SourceRows, latest_version, parameters
 
 PEOPLE = ("Contact",)
 """Headings of cells with the id of a person."""
@@ -202,7 +197,7 @@ QUERIES = (
 
 
 class DriverEvidence:
-    """Reader of the source tables of a company; one connection, thread-safe.
+    """Reader of the evidence of a company; thread-safe.
 
     Parameters
     ----------
@@ -211,13 +206,11 @@ class DriverEvidence:
     """
 
     def __init__(self, state: State) -> None:
-        self._state = state
-        # Rows of one account need only one thread.
-        self._connection = open_duckdb(folders=[state.sources], threads=1)
+        self._rows = SourceRows(state)
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        self._rows.close()
 
     def listings(self, entity_id: str, as_of: date, themes: Sequence[str]) -> list[Listing]:
         """Return the rows behind some themes of an account, in the order of the themes.
@@ -248,16 +241,16 @@ class DriverEvidence:
 
     def weeks(self, entity_id: str, as_of: date) -> Weeks | None:
         """Return the usage of the last weeks; None without usage data."""
-        files = self._files("usage_events", as_of, 7 * WEEKS)
+        files = self._rows.files("usage_events", as_of, 7 * WEEKS)
         if not files:
             return None
-        has_users = "user_id" in self._columns(files)
+        has_users = "user_id" in self._rows.columns(files)
         users = "count(DISTINCT user_id)" if has_users else "0"
-        rows = self._run(
+        rows = self._rows.run(
             "SELECT floor(epoch($now - occurred_at) / 604800)::INT AS week,"
             f" {users}, count(*) FROM read_parquet($files) WHERE account_id = $entity"
             " AND known_at <= $now AND occurred_at <= $now AND occurred_at > $start GROUP BY week",
-            _values(files, entity_id, as_of, 7 * WEEKS),
+            parameters(files, entity_id, as_of, 7 * WEEKS),
         )
         by_week = {int(week): (int(n), int(events)) for week, n, events in rows}
         back = range(WEEKS - 1, -1, -1)
@@ -269,21 +262,21 @@ class DriverEvidence:
         )
 
     def _listing(self, query: _Query, entity_id: str, as_of: date) -> Listing | None:
-        files = self._files(query.table, as_of, query.days)
+        files = self._rows.files(query.table, as_of, query.days)
         if not files:
             return None
-        known = self._columns(files)
+        known = self._rows.columns(files)
         if query.moment not in known:
             return None
         cells = [(name, sql) for name, sql in query.cells if _column(sql) in known]
         if query.needs is not None and query.needs not in known:
             return None
-        rows = self._run(
+        rows = self._rows.run(
             f"SELECT {', '.join(sql for _, sql in cells)} FROM read_parquet($files)"
             f" WHERE account_id = $entity AND known_at <= $now AND {query.moment} <= $now"
-            f" AND {query.moment} > $start{_latest(query.table, known)}"
+            f" AND {query.moment} > $start{latest_version(query.table, known)}"
             f" ORDER BY {query.moment} DESC, 2",
-            _values(files, entity_id, as_of, query.days),
+            parameters(files, entity_id, as_of, query.days),
         )
         if not rows:
             return None
@@ -296,48 +289,6 @@ class DriverEvidence:
             for row in rows[:ROWS]
         )
         return Listing(query.theme, query.title, tuple(name for name, _ in cells), shown, len(rows))
-
-    def _files(self, table: str, as_of: date, days: int) -> list[str]:
-        """Return the files that can hold rows of the last days; empty without the table."""
-        folder = self._state.sources / table
-        found = canonical_files(folder, as_of - timedelta(days=days))
-        return [str(path) for path in found if path.is_file()]
-
-    def _columns(self, files: list[str]) -> set[str]:
-        # All files of a table have the same columns.
-        rows = self._run("SELECT name FROM parquet_schema($files)", {"files": files[:1]})
-        return {str(name) for (name,) in rows}
-
-    def _run(self, sql: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-        cursor = self._connection.cursor()
-        try:
-            return list(cursor.execute(sql, values).fetchall())
-        except duckdb.Error as error:
-            raise UnavailableError(
-                f"the evidence cannot be read: {error}",
-                where=values["files"][0],
-                fix="bellwether features COMPANY   writes the tables again",
-            ) from error
-        finally:
-            cursor.close()
-
-
-def _values(files: list[str], entity_id: str, as_of: date, days: int) -> dict[str, Any]:
-    now = datetime(as_of.year, as_of.month, as_of.day)  # noqa: DTZ001  as stored: UTC, no zone
-    return {
-        "files": files,
-        "entity": entity_id,
-        "now": now,
-        "start": now - timedelta(days=days),
-    }
-
-
-def _latest(table: str, known: set[str]) -> str:
-    """Return the SQL that keeps the last known version of each row."""
-    key = [name for name in TABLES[table].key if name in known]
-    if not key:
-        return ""
-    return f" QUALIFY row_number() OVER (PARTITION BY {', '.join(key)} ORDER BY known_at DESC) = 1"
 
 
 def _column(sql: str) -> str:

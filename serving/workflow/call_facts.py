@@ -1,0 +1,436 @@
+"""Facts for a call with a customer: their words, the people, open matters, and 26 weeks of use.
+
+Read from the source tables as they were known at the as_of of the score. Free texts are snippets
+with personal data masked; ids of persons are masked by the pages for readers without that right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from statistics import median
+from typing import Literal
+
+from features.revenue.invoice_statuses import NOT_BILLED
+from features.text.masking import snippet
+from serving.workflow.source_rows import SourceRows, latest_version, parameters
+
+WEEKS = 26
+"""Weeks of usage and of the events marked in it."""
+
+TEXT_DAYS, TEXTS = 364, 3
+"""Days in which texts are searched, and the number of texts shown."""
+
+SEEN_DAYS = 364
+"""Days in which the last activity of a person is searched."""
+
+MOST_PEOPLE = 4
+MOST_PEERS = 200
+"""Accounts in the line of similar accounts; more would not change a median visibly."""
+
+MarkKind = Literal["ticket", "survey", "contact", "invoice", "renewal", "notice"]
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Something a customer said: day, kind such as ``NPS 4`` or ``ticket T-1``, person, text."""
+
+    on: date
+    kind: str
+    who: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Person:
+    """Contact of an account.
+
+    Attributes
+    ----------
+    contact_id : str
+        Id of the person.
+    role : str
+        Role; empty where unknown.
+    is_champion : bool
+        The person speaks for the product.
+    last_seen_on : date or None
+        Last day of usage or of a survey answer in a year.
+    """
+
+    contact_id: str
+    role: str
+    is_champion: bool
+    last_seen_on: date | None
+
+
+@dataclass(frozen=True)
+class OpenTickets:
+    """Unresolved tickets: number, and the oldest one with its day."""
+
+    n: int
+    oldest: str
+    since: date
+
+
+@dataclass(frozen=True)
+class OverdueInvoices:
+    """Invoices past their due day: number, sum in one currency if there is one, and days."""
+
+    n: int
+    amount: float | None
+    currency: str
+    days: int
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Event on the chart of usage: week from 0 (oldest), kind, day and text."""
+
+    week: int
+    kind: MarkKind
+    on: date
+    text: str
+
+
+@dataclass(frozen=True)
+class UsageWeeks:
+    """Weekly usage, oldest week first.
+
+    Attributes
+    ----------
+    ends_on : tuple of date
+        Last day of each week; the last one is the day before as_of.
+    values : tuple of int
+        Active users per week, or usage events where the source has no user ids.
+    peers : tuple of float
+        Median of similar accounts per week; empty without any.
+    unit : str
+        ``active users`` or ``usage events``.
+    """
+
+    ends_on: tuple[date, ...]
+    values: tuple[int, ...]
+    peers: tuple[float, ...]
+    unit: str
+
+
+@dataclass(frozen=True)
+class CallFacts:
+    """All facts for a call; parts without data are empty or None."""
+
+    voices: tuple[Voice, ...]
+    people: tuple[Person, ...]
+    n_people: int
+    tickets: OpenTickets | None
+    invoices: OverdueInvoices | None
+    usage: UsageWeeks | None
+    marks: tuple[Mark, ...]
+
+
+class CallFactsReader:
+    """Reader of the facts for calls.
+
+    Parameters
+    ----------
+    rows : SourceRows
+        Reader of the source tables.
+    """
+
+    def __init__(self, rows: SourceRows) -> None:
+        self._rows = rows
+        self._peers: dict[tuple[date, tuple[str, ...]], tuple[float, ...]] = {}
+
+    def facts(
+        self,
+        entity_id: str,
+        as_of: date,
+        peers: Sequence[str] = (),
+        ahead: Sequence[tuple[MarkKind, date, str]] = (),
+    ) -> CallFacts:
+        """Return the facts for a call.
+
+        Parameters
+        ----------
+        entity_id : str
+            The account.
+        as_of : date
+            The prediction moment, 00:00 UTC of that day.
+        peers : sequence of str
+            Similar accounts, for the line on the chart of usage.
+        ahead : sequence of (kind, day, text)
+            Further events to mark, such as the renewal; days outside the chart are left out.
+
+        Raises
+        ------
+        UnavailableError
+            A source table cannot be read.
+        """
+        usage = self._usage(entity_id, as_of, peers)
+        marks = [*self._events(entity_id, as_of), *ahead]
+        people = self._people(entity_id, as_of)
+        return CallFacts(
+            voices=self._voices(entity_id, as_of),
+            people=tuple(people[:MOST_PEOPLE]),
+            n_people=len(people),
+            tickets=self._tickets(entity_id, as_of),
+            invoices=self._invoices(entity_id, as_of),
+            usage=usage,
+            marks=tuple(
+                Mark(week, kind, on, text)
+                for kind, on, text in sorted(marks, key=lambda mark: mark[1])
+                if (week := _week_of(on, as_of)) is not None
+            ),
+        )
+
+    def _select(
+        self, table: str, moment: str, cells: Sequence[str], entity: str, as_of: date, days: int
+    ) -> list[dict[str, object]]:
+        """Return the known rows of an account as dicts, newest first; unknown columns are None."""
+        files = self._rows.files(table, as_of, days)
+        if not files:
+            return []
+        known = self._rows.columns(files)
+        if moment not in known:
+            return []
+        wanted = [name if name in known else f"NULL AS {name}" for name in cells]
+        found = self._rows.run(
+            f"SELECT {', '.join(wanted)} FROM read_parquet($files) WHERE account_id = $entity"
+            f" AND known_at <= $now AND {moment} <= $now AND {moment} > $start"
+            f"{latest_version(table, known)} ORDER BY {moment} DESC, 1",
+            parameters(files, entity, as_of, days),
+        )
+        return [dict(zip(cells, row, strict=True)) for row in found]
+
+    def _voices(self, entity: str, as_of: date) -> tuple[Voice, ...]:
+        """Return the latest texts of survey answers, tickets and contacts, newest first."""
+        found: list[Voice] = []
+        answers = self._select(
+            "survey_responses",
+            "responded_at",
+            ("responded_at", "kind", "score", "respondent_id", "comment"),
+            entity, as_of, TEXT_DAYS,
+        )  # fmt: skip
+        found += [
+            Voice(
+                _day(row["responded_at"]),
+                f"{str(row['kind'] or 'survey').upper()} {_number(row['score'])}".strip(),
+                str(row["respondent_id"] or ""),
+                snippet(_str(row["comment"])),
+            )
+            for row in answers
+        ]
+        tickets = self._select(
+            "support_tickets", "opened_at", ("opened_at", "ticket_id", "text"),
+            entity, as_of, TEXT_DAYS,
+        )  # fmt: skip
+        found += [
+            Voice(
+                _day(row["opened_at"]), f"ticket {row['ticket_id']}", "", snippet(_str(row["text"]))
+            )
+            for row in tickets
+        ]
+        touches = self._select(
+            "touches", "touched_at", ("touched_at", "kind", "text"), entity, as_of, TEXT_DAYS
+        )
+        found += [
+            Voice(_day(row["touched_at"]), str(row["kind"] or "contact").replace("_", " "), "",
+                  snippet(_str(row["text"])))
+            for row in touches
+        ]  # fmt: skip
+        said = [voice for voice in found if voice.text]
+        return tuple(sorted(said, key=lambda voice: voice.on, reverse=True)[:TEXTS])
+
+    def _people(self, entity: str, as_of: date) -> list[Person]:
+        """Return the contacts who have not left: champions first, then the latest seen."""
+        rows = self._select(
+            "contacts", "known_at", ("contact_id", "role", "is_champion", "left_at"),
+            entity, as_of, 100 * 365,
+        )  # fmt: skip
+        stays = [row for row in rows if row["left_at"] is None or _day(row["left_at"]) >= as_of]
+        seen = self._last_seen(entity, as_of) if stays else {}
+        people = [
+            Person(
+                str(row["contact_id"]),
+                str(row["role"] or "").replace("_", " "),
+                row["is_champion"] is True,
+                seen.get(str(row["contact_id"])),
+            )
+            for row in stays
+        ]
+        return sorted(
+            people,
+            key=lambda person: (
+                not person.is_champion,
+                -(person.last_seen_on or date.min).toordinal(),
+                person.contact_id,
+            ),
+        )
+
+    def _last_seen(self, entity: str, as_of: date) -> dict[str, date]:
+        found: dict[str, date] = {}
+        for table, moment, column in (
+            ("usage_events", "occurred_at", "user_id"),
+            ("survey_responses", "responded_at", "respondent_id"),
+        ):
+            files = self._rows.files(table, as_of, SEEN_DAYS)
+            if not files or column not in self._rows.columns(files):
+                continue
+            rows = self._rows.run(
+                f"SELECT {column}, max({moment}) FROM read_parquet($files)"
+                f" WHERE account_id = $entity AND known_at <= $now AND {moment} <= $now"
+                f" AND {moment} > $start AND {column} IS NOT NULL GROUP BY 1",
+                parameters(files, entity, as_of, SEEN_DAYS),
+            )
+            for person, last in rows:
+                found[str(person)] = max(found.get(str(person), date.min), _day(last))
+        return found
+
+    def _tickets(self, entity: str, as_of: date) -> OpenTickets | None:
+        rows = self._select(
+            "support_tickets", "opened_at", ("opened_at", "ticket_id", "resolved_at"),
+            entity, as_of, TEXT_DAYS,
+        )  # fmt: skip
+        now = parameters((), entity, as_of, 0)["now"]
+        still = [row for row in rows if row["resolved_at"] is None or row["resolved_at"] > now]
+        if not still:
+            return None
+        oldest = still[-1]
+        return OpenTickets(len(still), str(oldest["ticket_id"]), _day(oldest["opened_at"]))
+
+    def _overdue(self, entity: str, as_of: date) -> list[dict[str, object]]:
+        rows = self._select(
+            "invoices", "issued_on",
+            ("issued_on", "invoice_id", "due_on", "paid_on", "amount", "currency", "status",
+             "is_failed_charge"),
+            entity, as_of, 2 * TEXT_DAYS,
+        )  # fmt: skip
+        return [
+            row
+            for row in rows
+            if row["due_on"] is not None
+            and _day(row["due_on"]) < as_of
+            and (row["paid_on"] is None or _day(row["paid_on"]) >= as_of)
+            and _amount(row) > 0
+            and str(row["status"] or "").strip().lower() not in NOT_BILLED
+        ]
+
+    def _invoices(self, entity: str, as_of: date) -> OverdueInvoices | None:
+        rows = self._overdue(entity, as_of)
+        if not rows:
+            return None
+        currencies = {str(row["currency"] or "") for row in rows}
+        total = sum(_amount(row) for row in rows)
+        return OverdueInvoices(
+            n=len(rows),
+            amount=total if len(currencies) == 1 else None,
+            currency=next(iter(currencies)) if len(currencies) == 1 else "",
+            days=max((as_of - _day(row["due_on"])).days for row in rows),
+        )
+
+    def _usage(self, entity: str, as_of: date, peers: Sequence[str]) -> UsageWeeks | None:
+        files = self._rows.files("usage_events", as_of, 7 * WEEKS)
+        if not files:
+            return None
+        has_users = "user_id" in self._rows.columns(files)
+        own = self._weekly(files, [entity], as_of, has_users=has_users).get(entity, {})
+        back = range(WEEKS - 1, -1, -1)
+        return UsageWeeks(
+            ends_on=tuple(as_of - timedelta(days=1 + 7 * week) for week in back),
+            values=tuple(own.get(week, 0) for week in back),
+            peers=self._peer_line(files, as_of, tuple(peers[:MOST_PEERS]), has_users=has_users),
+            unit="active users" if has_users else "usage events",
+        )
+
+    def _peer_line(
+        self, files: Sequence[str], as_of: date, peers: tuple[str, ...], *, has_users: bool
+    ) -> tuple[float, ...]:
+        if not peers:
+            return ()
+        key = (as_of, peers)
+        if key not in self._peers:
+            by_account = self._weekly(files, peers, as_of, has_users=has_users)
+            lines = [by_account.get(peer, {}) for peer in peers]
+            self._peers[key] = tuple(
+                float(median(line.get(week, 0) for line in lines))
+                for week in range(WEEKS - 1, -1, -1)
+            )
+        return self._peers[key]
+
+    def _weekly(
+        self, files: Sequence[str], accounts: Sequence[str], as_of: date, *, has_users: bool
+    ) -> dict[str, dict[int, int]]:
+        """Return per account the usage of each week; week 0 is the latest."""
+        counted = "count(DISTINCT user_id)" if has_users else "count(*)"
+        values = parameters(files, "", as_of, 7 * WEEKS)
+        del values["entity"]
+        rows = self._rows.run(
+            "SELECT account_id, floor(epoch($now - occurred_at) / 604800)::INT AS week,"
+            f" {counted} FROM read_parquet($files) WHERE account_id IN (SELECT unnest($accounts))"
+            " AND known_at <= $now AND occurred_at <= $now AND occurred_at > $start"
+            " GROUP BY account_id, week",
+            {**values, "accounts": [*accounts]},
+        )
+        found: dict[str, dict[int, int]] = {}
+        for account, week, n in rows:
+            found.setdefault(str(account), {})[int(week)] = int(n)
+        return found
+
+    def _events(self, entity: str, as_of: date) -> list[tuple[MarkKind, date, str]]:
+        """Return tickets, answers, contacts and overdue invoices of the weeks of the chart."""
+        days = 7 * WEEKS
+        found: list[tuple[MarkKind, date, str]] = []
+        for row in self._select(
+            "support_tickets", "opened_at", ("opened_at", "ticket_id"), entity, as_of, days
+        ):
+            found.append(("ticket", _day(row["opened_at"]), f"ticket {row['ticket_id']}"))
+        for row in self._select(
+            "survey_responses", "responded_at", ("responded_at", "kind", "score"),
+            entity, as_of, days,
+        ):  # fmt: skip
+            text = f"{str(row['kind'] or 'survey').upper()} {_number(row['score'])}".strip()
+            found.append(("survey", _day(row["responded_at"]), text))
+        for row in self._select(
+            "touches", "touched_at", ("touched_at", "kind"), entity, as_of, days
+        ):
+            text = str(row["kind"] or "contact").replace("_", " ")
+            found.append(("contact", _day(row["touched_at"]), text))
+        for row in self._overdue(entity, as_of):
+            found.append(("invoice", _day(row["due_on"]), f"invoice {row['invoice_id']} due"))
+        return found
+
+
+def _week_of(on: date, as_of: date) -> int | None:
+    """Return the week of a day on the chart, 0 the oldest; None outside it.
+
+    >>> _week_of(date(2026, 3, 1), date(2026, 3, 2)), _week_of(date(2025, 9, 1), date(2026, 3, 2))
+    (25, 0)
+    >>> _week_of(date(2026, 3, 2), date(2026, 3, 2)) is None
+    True
+    """
+    back = (as_of - on).days - 1
+    return WEEKS - 1 - back // 7 if 0 <= back < 7 * WEEKS else None
+
+
+def _day(value: object) -> date:
+    if isinstance(value, datetime):
+        return value.date()
+    assert isinstance(value, date)
+    return value
+
+
+def _amount(row: Mapping[str, object]) -> float:
+    return float(str(row["amount"] or 0))
+
+
+def _str(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _number(value: object) -> str:
+    """Return a score as text without needless decimals.
+
+    >>> _number(4.0), _number(3.5), _number(None)
+    ('4', '3.5', '')
+    """
+    return "" if value is None else f"{float(str(value)):g}"
