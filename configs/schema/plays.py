@@ -6,10 +6,12 @@ change no score and are not part of its identity.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from configs.runtime.errors import ConfigError, did_you_mean
 from configs.schema.base import ConfigModel, Days, Name
@@ -32,6 +34,19 @@ Theme = Literal[
 ]
 
 
+STEP_FACTS: dict[str, str] = {
+    "tickets": "their open tickets",
+    "invoices": "their open invoices",
+    "survey": "their latest survey answer",
+    "use": "how they use the product",
+    "person": "the person who signs",
+    "renewal": "the renewal",
+}
+"""Facts that a step may quote in braces, each with its words where the data has none."""
+
+_FACT = re.compile(r"\{([^{}]*)\}")
+
+
 class When(ConfigModel):
     """Conditions of a play, all required; an empty condition holds for every account."""
 
@@ -39,6 +54,9 @@ class When(ConfigModel):
         (), description="band of the risk, or of growth for expansion plays"
     )
     themes: tuple[Theme, ...] = Field((), description="theme of at least one of its reasons")
+    features: tuple[str, ...] = Field(
+        (), description="feature of the strongest fact of at least one of its reasons"
+    )
     segments: tuple[str, ...] = Field((), description="segment of the account")
     arr_at_least: Annotated[float, Field(ge=0)] | None = Field(
         None, description="ARR in the reporting currency"
@@ -64,9 +82,27 @@ class Play(ConfigModel):
     title: str = Field(min_length=3, max_length=120)
     outcome: Literal["churn", "expansion"] = "churn"
     when: When = When()
-    steps: tuple[str, ...] = Field(min_length=1, description="actions, in order")
+    steps: tuple[str, ...] = Field(
+        min_length=1,
+        description="actions, in order; they may quote "
+        + ", ".join(f"{{{name}}}" for name in STEP_FACTS),
+    )
     owner: Role = "csm"
     due_days: Annotated[int, Field(ge=1, le=365)] = 7
+
+    @field_validator("steps")
+    @classmethod
+    def _known_facts(cls, steps: tuple[str, ...]) -> tuple[str, ...]:
+        for name in (name for step in steps for name in _FACT.findall(step)):
+            if name not in STEP_FACTS:
+                known = ", ".join(f"{{{item}}}" for item in STEP_FACTS)
+                raise ValueError(f"{{{name}}} is no fact; a step may quote {known}")
+        return steps
+
+    def steps_with(self, facts: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the steps with their facts filled in; missing ones get general words."""
+        words = {**STEP_FACTS, **{name: text for name, text in facts.items() if text}}
+        return tuple(_FACT.sub(lambda found: words[found[1]], step) for step in self.steps)
 
 
 class Trigger(ConfigModel):

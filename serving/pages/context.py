@@ -33,10 +33,12 @@ from serving.pages.history.updates import Update, news
 from serving.scoring.answer import Answer
 from serving.scoring.export_rows import first_per_outcome, flat_row
 from serving.scoring.playbooks import Suggestion, has_conflict, suggest
+from serving.workflow.call_facts import CallFacts, CallFactsReader, masked_facts
 from serving.workflow.driver_evidence import PEOPLE, DriverEvidence, Listing, Weeks
 from serving.workflow.risk_cases import MOVES, STAGE_WORDS, Event, Risk, Stage, lives, tried
 from serving.workflow.risk_store import RiskStore, new_event_id
 from serving.workflow.similar_accounts import PastCase, SimilarAccounts
+from serving.workflow.source_rows import SourceRows
 
 logger = logging.getLogger("bellwether.serving")
 
@@ -50,6 +52,7 @@ class RiskPanel(TypedDict):
     """Risk of an account with its events, and the plays that fit."""
 
     risk: Risk | None
+    plays: Plays
     days_in_stage: int | None
     overdue_days: int | None
     suggestions: tuple[Suggestion, ...]
@@ -67,6 +70,7 @@ class Side(TypedDict):
 
     listings: list[Listing] | None
     weeks: Weeks | None
+    call: CallFacts | None
     precedents: SimilarAccounts | None
     history: History | None
     levels: BandMedians | None
@@ -126,6 +130,7 @@ class AccountContext:
         self._lock = threading.Lock()
         self._plays: Plays | None = None
         self._evidence: DriverEvidence | None = None
+        self._calls: CallFactsReader | None = None
         self._risks: RiskStore | None = None
         self._past: dict[tuple[str, str], PastCase | None] = {}
         self._news_of: dict[tuple[str, str], list[Update]] = {}
@@ -163,6 +168,7 @@ class AccountContext:
         return {
             "listings": self._try("evidence", lambda: self._listings(answer, reader)),
             "weeks": self._try("evidence", lambda: self._weeks(answer)),
+            "call": self._try("call facts", lambda: self._call_facts(answer, live, reader)),
             "precedents": self._try(
                 "similar accounts", lambda: self._similar(answer, reader.sees_all)
             ),
@@ -270,6 +276,24 @@ class AccountContext:
         found = self._reader().listings(answer["account_id"], _day(as_of), themes)
         return found if reader.sees_people else [_without_people(listing) for listing in found]
 
+    def _call_facts(self, answer: Answer, live: ServerState, reader: Reader) -> CallFacts | None:
+        as_of, segment = answer.get("as_of"), answer.get("segment")
+        if as_of is None:
+            return None
+        with self._lock:
+            if self._calls is None:
+                self._calls = CallFactsReader(SourceRows(self._workspace.state))
+            calls = self._calls
+        peers: list[str] = []
+        if live.book is not None and segment:
+            table = live.book.table
+            alike = pc.and_(
+                pc.equal(table["segment"], segment), pc.equal(table["status"], "scored")
+            )
+            peers = table["account_id"].filter(pc.fill_null(alike, False)).to_pylist()
+        found = calls.facts(answer["account_id"], _day(as_of), peers)
+        return found if reader.sees_people else masked_facts(found)
+
     def _weeks(self, answer: Answer) -> Weeks | None:
         as_of = answer.get("as_of")
         return self._reader().weeks(answer["account_id"], _day(as_of)) if as_of else None
@@ -324,6 +348,7 @@ class AccountContext:
         today = now.date()
         return {
             "risk": risk,
+            "plays": self.plays,
             "days_in_stage": risk.days_in_stage(now) if risk else None,
             "overdue_days": risk.overdue_days(today) if risk else None,
             "suggestions": suggest(
@@ -338,7 +363,7 @@ class AccountContext:
             "moves": MOVES[risk.stage] if risk else (),
             "after": events[-1].event_id if events else "",
             "today": today,
-            "event_ids": [new_event_id() for _ in range(3)],
+            "event_ids": [new_event_id() for _ in range(5)],
         }
 
 

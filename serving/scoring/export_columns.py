@@ -166,6 +166,14 @@ class ExportRow(TypedDict):
     reason_codes: Annotated[
         list[str] | None, _about("codes of the reasons; see the reason catalogue")
     ]
+    reason_points: Annotated[
+        list[float] | None,
+        _about("change of churn_risk by each of `reason_codes`, in the same order, 0 to 1"),
+    ]
+    reason_features: Annotated[
+        list[str] | None,
+        _about("feature of the strongest fact of each of `reason_codes`; empty text without facts"),
+    ]
     churn_rung: Annotated[
         str | None,
         _about("model tier, by number of events: rates, linear, trees or tuned trees"),

@@ -145,6 +145,10 @@ def _churn_columns(part: ScoreBody) -> dict[str, Any]:
         "reasons": reasons,
         "protections": fact_texts(part["lowers"]),
         "reason_codes": [reason["code"] for reason in part["raises"]],
+        "reason_points": [reason["points"] for reason in part["raises"]],
+        "reason_features": [
+            reason["facts"][0]["feature"] if reason["facts"] else "" for reason in part["raises"]
+        ],
         "churn_rung": part["rung"],
         "churn_rules": [rule["text"] for rule in part["rules"]],
     }

@@ -16,6 +16,9 @@ from serving.scoring.export_columns import ExportRow
 
 AT_RISK = ("high", "elevated")
 
+FLOOR_POINTS, FLOOR_SHARE = 0.005, 0.2
+"""Smallest effect of a reason that triggers a play: a probability, and a share of the largest."""
+
 
 @dataclass(frozen=True)
 class Suggestion:
@@ -56,12 +59,15 @@ def suggest(
     today: date,
     has_open_risk: bool = False,
 ) -> tuple[Suggestion, ...]:
-    """Return the plays that fit an account, most preferred first.
+    """Return the plays that fit an account: those for its strongest reasons first.
+
+    Plays of a theme come in the order of the points of that theme, above a floor; the others follow
+    in the order of the file.
 
     Parameters
     ----------
     plays : Plays
-        In order of preference.
+        Among plays for the same theme, and among those for none, in order of preference.
     row : mapping
         Canonical row of the account.
     tried : mapping of str to date
@@ -79,13 +85,22 @@ def suggest(
     """
     if row["status"] != "scored":
         return ()
-    return tuple(
-        Suggestion(play, why(play, row), _due_on(play, row, today))
+    fitting = [
+        play
         for play in plays.plays
         if _has_signal(play, row)
         and not (play.outcome == "expansion" and (has_open_risk or _must_wait(row)))
         and fits(play, row, tried, today)
-    )
+    ]
+    fitting.sort(key=lambda play: _place(play, row))
+    return tuple(Suggestion(play, why(play, row), _due_on(play, row, today)) for play in fitting)
+
+
+def _place(play: Play, row: ExportRow) -> int:
+    """Return the rank of the reason that triggers a play; plays without a reason come last."""
+    reasons = _raising(row, play.outcome)
+    return next((i for i, reason in enumerate(reasons) if _triggers(reason, play.when)),
+                len(reasons))  # fmt: skip
 
 
 def _must_wait(row: ExportRow) -> bool:
@@ -113,7 +128,10 @@ def fits(play: Play, row: ExportRow, tried: Mapping[str, date], today: date) -> 
     last = tried.get(play.id)
     return (
         (not when.bands or row[_band(play)] in when.bands)
-        and (not when.themes or bool(_shared_themes(when, row, play.outcome)))
+        and (
+            not (when.themes or when.features)
+            or any(_triggers(reason, when) for reason in _raising(row, play.outcome))
+        )
         and (not when.segments or row["segment"] in when.segments)
         and (when.arr_at_least is None or (row["arr"] or 0.0) >= when.arr_at_least)
         and (when.days_to_notice is None or within_days(row["days_to_notice"], when.days_to_notice))
@@ -162,10 +180,39 @@ def _has_signal(play: Play, row: ExportRow) -> bool:
     return verdict not in (None, "no_signal")
 
 
+@dataclass(frozen=True)
+class _RaisingReason:
+    """Theme that raises an estimate, and the feature of its strongest fact."""
+
+    theme: str
+    feature: str
+
+
+def _triggers(reason: _RaisingReason, when: When) -> bool:
+    return (bool(when.themes) and reason.theme in when.themes) or (
+        bool(when.features) and reason.feature in when.features
+    )
+
+
 def _shared_themes(when: When, row: ExportRow, outcome: str) -> list[str]:
-    parts = (code.split(".") for code in row["reason_codes"] or ())
-    named = [theme for about, theme, way in parts if about == outcome and way == "raises"]
-    return [theme for theme in dict.fromkeys(named) if theme in when.themes]
+    return [reason.theme for reason in _raising(row, outcome) if _triggers(reason, when)]
+
+
+def _raising(row: ExportRow, outcome: str) -> list[_RaisingReason]:
+    """Return the reasons that raise an estimate above the floor, strongest first.
+
+    Points and features are not in the scores of earlier versions.
+    """
+    codes = row["reason_codes"] or ()
+    points: Sequence[float | None] = row.get("reason_points") or [None] * len(codes)
+    features = row.get("reason_features") or [""] * len(codes)
+    floor = max(FLOOR_POINTS, FLOOR_SHARE * max((each or 0.0 for each in points), default=0.0))
+    found: dict[str, _RaisingReason] = {}
+    for code, size, feature in zip(codes, points, features, strict=True):
+        about, theme, way = code.split(".")
+        if about == outcome and way == "raises" and (size is None or size >= floor):
+            found.setdefault(theme, _RaisingReason(theme, feature))
+    return list(found.values())
 
 
 def _due_on(play: Play, row: ExportRow, today: date) -> date:

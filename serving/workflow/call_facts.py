@@ -7,13 +7,14 @@ with personal data masked; ids of persons are masked by the pages for readers wi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from statistics import median
 from typing import Literal
 
 from features.revenue.invoice_statuses import NOT_BILLED
 from features.text.masking import snippet
+from serving.http.personal_data import mask_person
 from serving.workflow.source_rows import SourceRows, latest_version, parameters
 
 WEEKS = 26
@@ -29,7 +30,7 @@ MOST_PEOPLE = 4
 MOST_PEERS = 200
 """Accounts in the line of similar accounts; more would not change a median visibly."""
 
-MarkKind = Literal["ticket", "survey", "contact", "invoice", "renewal", "notice"]
+MarkKind = Literal["ticket", "survey", "contact", "invoice", "renewal"]
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,6 @@ class CallFactsReader:
         entity_id: str,
         as_of: date,
         peers: Sequence[str] = (),
-        ahead: Sequence[tuple[MarkKind, date, str]] = (),
     ) -> CallFacts:
         """Return the facts for a call.
 
@@ -158,8 +158,6 @@ class CallFactsReader:
             The prediction moment, 00:00 UTC of that day.
         peers : sequence of str
             Similar accounts, for the line on the chart of usage.
-        ahead : sequence of (kind, day, text)
-            Further events to mark, such as the renewal; days outside the chart are left out.
 
         Raises
         ------
@@ -167,7 +165,7 @@ class CallFactsReader:
             A source table cannot be read.
         """
         usage = self._usage(entity_id, as_of, peers)
-        marks = [*self._events(entity_id, as_of), *ahead]
+        marks = self._events(entity_id, as_of)
         people = self._people(entity_id, as_of)
         return CallFacts(
             voices=self._voices(entity_id, as_of),
@@ -338,7 +336,7 @@ class CallFactsReader:
         return UsageWeeks(
             ends_on=tuple(as_of - timedelta(days=1 + 7 * week) for week in back),
             values=tuple(own.get(week, 0) for week in back),
-            peers=self._peer_line(files, as_of, tuple(peers[:MOST_PEERS]), has_users=has_users),
+            peers=self._peer_line(files, as_of, _sample(peers), has_users=has_users),
             unit="active users" if has_users else "usage events",
         )
 
@@ -395,9 +393,34 @@ class CallFactsReader:
         ):
             text = str(row["kind"] or "contact").replace("_", " ")
             found.append(("contact", _day(row["touched_at"]), text))
+        for row in self._select(
+            "subscriptions", "started_on", ("started_on",), entity, as_of, days
+        ):
+            found.append(("renewal", _day(row["started_on"]), "term begins"))
         for row in self._overdue(entity, as_of):
             found.append(("invoice", _day(row["due_on"]), f"invoice {row['invoice_id']} due"))
         return found
+
+
+def _sample(accounts: Sequence[str]) -> tuple[str, ...]:
+    """Return at most `MOST_PEERS` accounts, evenly from all of them in the order of their ids.
+
+    >>> len(_sample([str(n) for n in range(1000)])), _sample(["b", "a"])
+    (200, ('a', 'b'))
+    """
+    step = -(-len(accounts) // MOST_PEERS) or 1
+    return tuple(sorted(accounts)[::step])
+
+
+def masked_facts(facts: CallFacts) -> CallFacts:
+    """Return facts with the ids of persons masked; texts are masked for all readers."""
+    return replace(
+        facts,
+        voices=tuple(replace(voice, who=mask_person(voice.who)) for voice in facts.voices),
+        people=tuple(
+            replace(person, contact_id=mask_person(person.contact_id)) for person in facts.people
+        ),
+    )
 
 
 def _week_of(on: date, as_of: date) -> int | None:

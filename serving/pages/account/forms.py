@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 from starlette.responses import RedirectResponse, Response
 
 from configs.runtime.errors import StateError
+from configs.runtime.hashing import digest
 from serving.auth.permissions import WRITE, RequiredRole, caller_of
 from serving.http.problems import FieldError, ProblemError
 from serving.ledger.store.feedback_store import VERDICTS, Feedback
@@ -22,7 +23,7 @@ from serving.online.server_state import CurrentBook
 from serving.pages.common import Book, PageRouter
 from serving.pages.context import Context
 from serving.pages.templating import account_url
-from serving.workflow.risk_cases import STAGES, Event, Stage
+from serving.workflow.risk_cases import STAGES, Event, Risk, Stage
 from serving.workflow.risk_store import RiskStore
 from training.model.reason_text import reason_catalogue
 
@@ -32,6 +33,8 @@ SHORTEST_ID, LONGEST_ID = 16, 64
 RELOAD = "the form is incomplete; load the page again"
 
 RecordedKind = Literal["opened", "moved", "snoozed", "fact", "touch"]
+Shortcut = Literal["plan", "done"]
+"""Buttons of the call sheet: plan a play, opening a risk if needed; record a play as done."""
 
 
 def _one_of(*allowed: str) -> BeforeValidator:
@@ -78,7 +81,7 @@ class EventForm(BaseModel):
     Attributes
     ----------
     kind : str
-        Kind of the event.
+        Kind of the event, or a `Shortcut`.
     stage : str
         New stage, for ``moved``.
     on : date or None
@@ -93,7 +96,7 @@ class EventForm(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Annotated[RecordedKind, _one_of(*get_args(RecordedKind))]
+    kind: Annotated[RecordedKind | Shortcut, _one_of(*get_args(RecordedKind), *get_args(Shortcut))]
     stage: Annotated[Stage | Literal[""], _one_of(*STAGES, "")] = ""
     on: Annotated[date | None, BeforeValidator(_day)] = None
     play: str = ""
@@ -101,28 +104,48 @@ class EventForm(BaseModel):
     after: str = ""
     event_id: Annotated[str, AfterValidator(_event_id)]
 
-    def event(self, account_id: str, who: str, now: datetime) -> Event:
-        """Return the event to record.
+    def events(self, account_id: str, who: str, now: datetime, risk: Risk | None) -> list[Event]:
+        """Return the events to record, in order.
+
+        Parameters
+        ----------
+        account_id, who : str
+            The account and the author.
+        now : datetime
+            The current time.
+        risk : Risk or None
+            Latest risk of the account.
 
         Raises
         ------
         ProblemError
-            A move without a stage.
+            A move without a stage, or a snooze without a risk.
         """
         if self.kind == "moved" and not self.stage:
             errors: list[FieldError] = [{"pointer": "stage", "message": "choose a stage"}]
             raise ProblemError("invalid-request", "choose a stage", errors=errors)
-        return Event(
-            event_id=self.event_id,
-            entity_id=account_id,
-            at=now,
-            who=who,
-            kind=self.kind,
-            on=self.on,
-            play=self.play,
-            text=self.text,
-            stage=self.stage or ("open" if self.kind == "opened" else None),
-        )
+        event = partial(Event, entity_id=account_id, at=now, who=who)
+        first, second = self.event_id, digest(self.event_id, "second", length=32)
+        is_open = risk is not None and not risk.has_ended
+        if self.kind == "plan":
+            opened = event(first, kind="opened", stage="open", text="planned from the call sheet")
+            plan = event(
+                second, kind="moved", stage="plan", on=self.on, play=self.play, text=self.text
+            )
+            return [plan] if is_open else [opened, plan]
+        if self.kind == "done":
+            touch = event(
+                first, kind="touch", on=now.date(), play=self.play, text=self.text or "done"
+            )
+            # The plan is fulfilled: the next play can be suggested.
+            again = event(second, kind="moved", stage="open")
+            return (
+                [touch, again] if is_open and risk is not None and risk.stage == "plan" else [touch]
+            )
+        stage = self.stage or ("open" if self.kind == "opened" else None)
+        return [
+            event(first, kind=self.kind, stage=stage, on=self.on, play=self.play, text=self.text)
+        ]
 
 
 class FeedbackForm(BaseModel):
@@ -181,10 +204,15 @@ async def record_event(
 ) -> Response:
     """Record an event of a risk and return to the account."""
     check_visible(book, account_id)
-    event = form.event(account_id, caller_of(request).name, live.clock())
-    work = partial(record, context.risks, event, form.after)
+    who, now = caller_of(request).name, live.clock()
+
+    def work() -> None:
+        risk = context.risks.risk(account_id)
+        for place, event in enumerate(form.events(account_id, who, now, risk)):
+            record(context.risks, event, form.after if place == 0 else "")
+
     await asyncio.get_running_loop().run_in_executor(live.singles, work)
-    return RedirectResponse(f"{account_url(account_id)}#work", status_code=303)
+    return RedirectResponse(f"{account_url(account_id)}#call", status_code=303)
 
 
 @router.form("/accounts/{account_id:path}/feedback")

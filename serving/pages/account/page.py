@@ -17,12 +17,14 @@ from serving.http.score_text import UNKNOWN, VERDICT_WORDS, rounded_to_sum
 from serving.online.current_state import Live
 from serving.online.score_request import ScoredBatch
 from serving.online.server_state import ServerState
+from serving.pages.account.call_sheet import MARK_WORDS, family_of, sheet
 from serving.pages.common import (
     PageRouter,
     as_csv,
     common,
     csv_of,
     shows_people,
+    visible_book,
     visible_owners,
 )
 from serving.pages.context import Context, Reader
@@ -143,9 +145,20 @@ def account_router(answered: Answered) -> PageRouter:
         )
         work = partial(context.account_context, answer, live, reader)
         aside = await loop.run_in_executor(live.singles, work)
-        return page("account.html", **common(live, ""), **view(answer, changes), around=aside)
+        shown, base = view(answer, changes), common(live, "")
+        seen = visible_book(live, request).table if live.book else None
+        family = () if seen is None else family_of(seen, answer["account_id"], _parent(answer))
+        call = sheet(
+            answer, shown["risk"], aside["case"], aside["call"], family,
+            currency=base["currency"], today=live.clock().date(),
+        )  # fmt: skip
+        return page("account.html", **base, **shown, around=aside, call=call, mark_words=MARK_WORDS)
 
     return router
+
+
+def _parent(answer: Answer) -> str | None:
+    return answer.get("parent_account_id")
 
 
 def view(answer: Answer, changes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def test_a_companys_own_plays_replace_them(tmp_path):
         ({"plays": [{**SMALL["plays"][0], "when": {"days_to_notice": [30, 0]}}]}, "fewest, most"),
         ({**SMALL, "escalations": [{"id": "all", "title": "Always"}]}, "without a condition"),
         ({**SMALL, "escalation": []}, 'did you mean "escalations"'),
+        ({"plays": [{**SMALL["plays"][0], "steps": ["Ask {nobody}"]}]}, "{nobody} is no fact"),
         ([], "plays have mistakes"),
     ],
 )
@@ -55,3 +56,21 @@ def test_yaml_that_is_none_is_told(tmp_path):
 def test_a_play_that_is_not_there_is_answered_with_the_closest(tmp_path):
     with pytest.raises(ConfigError, match="renewal_talk"):
         load_plays(tmp_path).play("renewal_tlk")
+
+
+def test_steps_quote_facts_or_general_words():
+    play = parse_plays(
+        {"plays": [{"id": "call", "title": "Call", "steps": ["Ask {person} about {tickets}"]}]},
+        where="here",
+    ).plays[0]
+    assert play.steps_with({"tickets": "3 open tickets"}) == (
+        "Ask the person who signs about 3 open tickets",
+    )
+    assert play.steps_with({"person": ""}) == ("Ask the person who signs about their open tickets",)
+
+
+def test_every_shipped_step_reads_well_without_facts(tmp_path):
+    for play in load_plays(tmp_path).plays:
+        for step in play.steps_with({}):
+            assert "{" not in step
+            assert len(step) <= 100

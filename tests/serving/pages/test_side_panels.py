@@ -173,7 +173,7 @@ def test_the_page_shows_them(client, world):
     page = client.get("/accounts/A-0030").text
     assert ">Evidence</h2>" in page
     assert "Active users per week" in page
-    assert "What to do" in page
+    assert "Work on this account" in page
 
 
 def test_what_was_recorded_is_on_the_page(client, world):

@@ -39,7 +39,7 @@ def casebook(world):
 def test_a_risk_lives_through_the_forms(client, casebook):
     opened = send(client, "A-0050", kind="opened", text="they told us on the phone")
     assert opened.status_code == 303
-    assert opened.headers["location"] == "/accounts/A-0050#work"
+    assert opened.headers["location"] == "/accounts/A-0050#call"
     due = (TODAY + timedelta(days=4)).isoformat()
     assert send(
         client, "A-0050", kind="moved", stage="plan", play="check_in", on=due, text=""

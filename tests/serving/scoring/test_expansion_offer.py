@@ -270,7 +270,7 @@ def test_the_page_of_an_account_says_what_could_be_sold(client, full):
 def test_the_book_shows_and_filters_what_could_be_sold(client, full):
     page = client.get("/?expansion=any").text
     assert f"/accounts/{full}" in page
-    assert "more seats" in page
+    assert "More seats" in page
     assert 'value="eligible"' in page
     lines = client.get("/book.csv?expansion=any").text.splitlines()
     assert len(lines) - 1 == client.get("/v1/scores?expansion=any").json()["total"]

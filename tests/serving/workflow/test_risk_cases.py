@@ -55,10 +55,30 @@ def ids(suggestions) -> list[str]:
 
 def test_plays_follow_the_reasons_and_the_notice_deadline(plays):
     found = suggest(plays, ROW, tried={}, today=TODAY)
-    assert ids(found) == ["renewal_talk", "ticket_review", "bring_back_users", "check_in"]
-    assert found[0].due_on == TODAY + timedelta(days=5)
-    assert found[0].why == "high risk; notice deadline in 12 days"
-    assert found[1].why == "high risk; support among the reasons"
+    assert ids(found) == ["ticket_review", "bring_back_users", "renewal_talk", "check_in"]
+    assert found[2].due_on == TODAY + timedelta(days=5)
+    assert found[2].why == "high risk; notice deadline in 12 days"
+    assert found[0].why == "high risk; support among the reasons"
+
+
+def test_plays_come_in_the_order_of_the_points_of_their_reason(plays):
+    codes = ["churn.adoption.raises", "churn.payments.raises", "churn.support.raises"]
+    row = ROW | {"reason_codes": codes, "days_to_notice": 200}
+    found = suggest(plays, row | {"reason_points": [0.06, 0.03, 0.02]}, tried={}, today=TODAY)
+    assert ids(found)[:3] == ["bring_back_users", "settle_payment", "ticket_review"]
+    # A reason with a fifth of the points of the strongest one is the last that counts.
+    found = suggest(plays, row | {"reason_points": [0.1, 0.0201, 0.0199]}, tried={}, today=TODAY)
+    assert ids(found) == ["bring_back_users", "settle_payment", "check_in"]
+    tiny = suggest(plays, row | {"reason_points": [0.004, 0.003, 0.002]}, tried={}, today=TODAY)
+    assert ids(tiny) == ["check_in"]
+
+
+def test_customers_who_do_not_answer_have_a_play_of_their_own(plays):
+    row = ROW | {"reason_codes": ["churn.relationship.raises"], "reason_points": [0.05]}
+    silent = row | {"reason_features": ["days_since_they_reached_out"]}
+    assert ids(suggest(plays, silent, tried={}, today=TODAY))[:2] == ["reach_them", "find_sponsor"]
+    left = row | {"reason_features": ["champion_left_364d"]}
+    assert "reach_them" not in ids(suggest(plays, left, tried={}, today=TODAY))
 
 
 def test_a_plan_is_due_before_the_notice_deadline(plays):
