@@ -229,12 +229,14 @@ class CallFactsReader:
             for row in tickets
         ]
         touches = self._select(
-            "touches", "touched_at", ("touched_at", "kind", "text"), entity, as_of, TEXT_DAYS
-        )
+            "touches", "touched_at", ("touched_at", "kind", "initiated_by", "text"),
+            entity, as_of, TEXT_DAYS,
+        )  # fmt: skip
         found += [
             Voice(_day(row["touched_at"]), str(row["kind"] or "contact").replace("_", " "), "",
                   snippet(_str(row["text"])))
             for row in touches
+            if row["initiated_by"] == "account"  # not the notes of our own people
         ]  # fmt: skip
         said = [voice for voice in found if voice.text]
         return tuple(sorted(said, key=lambda voice: voice.on, reverse=True)[:TEXTS])

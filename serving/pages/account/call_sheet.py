@@ -155,7 +155,7 @@ def _headline(
         numbers.append(f"notice deadline {written(renewal['notice_on'])}")
     due = play["due_on"] if play else None
     late = due is not None and due < today and bool(play and play["is_planned"])
-    action = play["title"] if play else "No play fits: look at the reasons"
+    action = play["title"] if play else "No action suggested"
     return {"action": action, "due_on": due, "is_overdue": late, "numbers": numbers}
 
 
@@ -185,7 +185,8 @@ def words_of(answer: Answer, risk: Score | None, facts: CallFacts | None) -> dic
             fact["text"]
             for reason in (*risk["raises"], *risk["lowers"])
             if reason["theme"] == "adoption"
-            for fact in reason["facts"][:1]
+            for fact in reason["facts"]
+            if fact["unit"] in ("count", "share", "log_ratio")  # not money per use
         ]
         if used:
             words["use"] = _inside(shorten(used[0]))

@@ -65,6 +65,11 @@ def reader(tmp_path):
         {"account_id": "A", "respondent_id": "bob", "responded_at": ago(400),
          "known_at": ago(400), "kind": "nps", "score": 9.0, "comment": "long ago"},
     ])  # fmt: skip
+    write(state, "touches", [
+        {"account_id": "A", "touched_at": ago(days), "known_at": ago(days), "kind": "call",
+         "initiated_by": who, "text": text}
+        for days, who, text in ((25, "account", "They ask for a discount"), (1, "us", "Our note"))
+    ])  # fmt: skip
     write(state, "contacts", [
         {"account_id": "A", "contact_id": name, "known_at": ago(300), "role": role,
          "is_champion": champion, "left_at": left}
@@ -101,8 +106,8 @@ def reader(tmp_path):
 def test_only_what_was_known_is_told(reader):
     facts = reader.facts("A", AS_OF)
     assert [(voice.kind, voice.text) for voice in facts.voices] == [
-        ("NPS 3", "Too slow for us"), ("ticket T2", "Solved by now"),
-        ("ticket T1", "Export fails again"),
+        ("NPS 3", "Too slow for us"), ("call", "They ask for a discount"),
+        ("ticket T2", "Solved by now"),
     ]  # fmt: skip
     assert facts.tickets == OpenTickets(1, "T1", ago(40).date())
     assert facts.invoices == OverdueInvoices(2, 150.0, "EUR", 30)
