@@ -173,6 +173,15 @@ def as_csv(name: str, lines: Iterator[str]) -> Response:
     )
 
 
+def as_xlsx(name: str, content: bytes) -> Response:
+    """Return a workbook as a download."""
+    return Response(
+        content,
+        media_type="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        headers={"Content-Disposition": f'attachment; filename="{name}.xlsx"', **PRIVATE},
+    )
+
+
 def csv_of(header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Return some fields of rows as CSV, header first, safe to open in a spreadsheet."""
     return csv_text(chain([header], ([cell(row.get(name)) for name in header] for row in rows)))

@@ -29,16 +29,25 @@ from serving.batch.filters import (
 from serving.http.score_text import STATUS_WORDS
 from serving.online.current_state import Live
 from serving.online.server_state import CurrentBook
-from serving.pages.common import Book, PageRouter, as_csv, common, json_with_rows, rows_of
+from serving.pages.common import (
+    Book,
+    PageRouter,
+    as_csv,
+    as_xlsx,
+    common,
+    json_with_rows,
+    rows_of,
+)
 from serving.pages.context import Context
 from serving.pages.lists.chips import NOTICE_DAYS, Members, Special, chips, chosen_rows
 from serving.pages.lists.next_steps import Histories, next_step, with_plan
 from serving.pages.portfolio.sums import growth_until, whole
 from serving.pages.templating import page
 from serving.scoring.expansion_offer import KIND_WORDS
-from serving.scoring.export_columns import ExportRow
+from serving.scoring.export_columns import COLUMNS, ExportRow
 from serving.scoring.export_rows import csv_lines
 from serving.scoring.playbooks import AT_RISK
+from serving.scoring.workbook import workbook
 
 PAGE_ROWS = 100
 
@@ -173,6 +182,12 @@ def book_json(book: Book, table: ChosenTable) -> Response:
 def book_csv(book: Book, table: ChosenTable) -> Response:
     """Return the filtered rows as CSV."""
     return as_csv(f"book-{book.run.run_id}", csv_lines(rows_of(table)))
+
+
+@router.get("/book.xlsx")
+def book_xlsx(book: Book, table: ChosenTable) -> Response:
+    """Return the filtered rows as a workbook with typed cells."""
+    return as_xlsx(f"book-{book.run.run_id}", workbook("My book", list(COLUMNS), rows_of(table)))
 
 
 def special_lists(

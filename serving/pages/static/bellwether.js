@@ -24,3 +24,27 @@ addEventListener("pageshow", () => {
     field.disabled = false;
   }
 });
+
+// "/" or Ctrl+K leads to the search; accounts are suggested while typing.
+const search = document.querySelector(".search input");
+if (search) {
+  const found = document.getElementById("found");
+  addEventListener("keydown", (event) => {
+    const isTyping = event.target.matches("input, select, textarea");
+    const isAsked = (event.key === "/" && !isTyping) || (event.key === "k" && (event.ctrlKey || event.metaKey));
+    if (!isAsked) return;
+    event.preventDefault();
+    search.focus();
+    search.select();
+  });
+  let asked = 0;
+  search.addEventListener("input", async () => {
+    const turn = ++asked;
+    await new Promise((done) => setTimeout(done, 120));
+    if (turn !== asked || search.value.trim().length < 2) return;
+    const answer = await fetch("/search.json?q=" + encodeURIComponent(search.value));
+    if (turn !== asked || !answer.ok) return;
+    const { rows } = await answer.json();
+    found.replaceChildren(...rows.map((row) => new Option(row.name, row.account_id)));
+  });
+}

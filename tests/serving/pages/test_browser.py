@@ -207,12 +207,12 @@ def test_the_keyboard_leads_from_the_book_to_an_account_and_back(browser, site):
     assert focused(browser)["text"] == "Skip to the content"
     press(browser, Keys.ENTER)
     seen = []
-    for _ in range(40):
+    for _ in range(60):
         press(browser, Keys.TAB)
         seen.append(focused(browser))
         if seen[-1]["href"].startswith("/accounts/"):
             break
-    assert [item["name"] for item in seen if item["name"]][:2] == ["q", "band"]
+    assert [item["name"] for item in seen if item["name"]][:3] == ["q", "q", "band"]
     assert seen[-1]["href"].startswith("/accounts/"), seen
     outline = browser.execute_script("return getComputedStyle(document.activeElement).outlineStyle")
     assert outline != "none", "what has the focus is seen"
@@ -234,6 +234,27 @@ def test_filters_work_by_keyboard_and_stay_in_the_address(browser, site):
     names = [item.text for item in browser.find_elements("css selector", ".book tbody .who a")]
     assert names
     assert all("company 1" in name.lower() for name in names)
+
+
+def test_a_key_leads_to_the_search_and_suggestions_to_the_account(browser, site):
+    from selenium.webdriver.common.keys import Keys
+
+    look(browser)
+    browser.get(site + "/portfolio")
+    press(browser, "/")
+    assert focused(browser)["name"] == "q"
+    press(browser, "Company 201")
+    deadline, names = time.monotonic() + 10, []
+    while "Company 201" not in names and time.monotonic() < deadline:
+        time.sleep(0.05)
+        names = browser.execute_script(
+            "return [...document.querySelectorAll('#found option')].map(o => o.label)"
+        )
+    assert names == ["Company 201"]
+    press(browser, Keys.ENTER)
+    while "/accounts/" not in browser.current_url and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert urlsplit(browser.current_url).path == "/accounts/A-0201"
 
 
 WIDE = (1440, 900)

@@ -7,6 +7,7 @@ import io
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
+import openpyxl
 import pyarrow as pa
 import pytest
 
@@ -17,6 +18,7 @@ from serving.pages.lists.book import USUAL, special_lists
 from serving.pages.lists.changes import grouped
 from serving.pages.lists.chips import NOTICE_DAYS, chips, chosen_rows
 from serving.pages.lists.next_steps import NextStep, next_step, with_plan
+from serving.scoring.workbook import workbook
 from serving.workflow.risk_cases import Event
 from tests.serving.pages.test_pages import Reader
 
@@ -188,3 +190,49 @@ def test_the_changes_page_and_its_downloads_agree(client):
         assert lines == body["rows"]
         assert client.get("/changes", params={"since": since}).status_code == 200
     assert client.get("/changes", params={"since": "year"}).status_code == 422
+
+
+def test_the_workbook_holds_the_same_rows_with_typed_cells(client):
+    answer = client.get("/book.xlsx", params={"band": "elevated"})
+    assert answer.headers["content-disposition"].endswith('.xlsx"')
+    sheet = openpyxl.load_workbook(io.BytesIO(answer.content)).active
+    head, *cells = sheet.iter_rows(values_only=True)
+    rows = rows_of(client, band="elevated")
+    assert len(cells) == len(rows) > 10
+    for line, row in zip(cells, rows, strict=True):
+        told = dict(zip(head, line, strict=True))
+        assert told["account_id"] == row["account_id"]
+        assert told["churn_risk"] == pytest.approx(row["churn_risk"], rel=1e-14)
+        assert told["arr"] == row["arr"]
+        assert told["is_stale"] is row["is_stale"]
+        if row["renews_on"]:
+            assert told["renews_on"] == datetime.fromisoformat(row["renews_on"])
+    assert sheet.freeze_panes == "A2"
+
+
+def test_a_text_is_no_formula_in_a_workbook():
+    content = workbook("x", ["name", "url"], [{"name": "=1+1", "url": "http://example.org"}, {}])
+    sheet = openpyxl.load_workbook(io.BytesIO(content)).active
+    assert (sheet["A2"].value, sheet["A2"].data_type) == ("=1+1", "s")
+    assert sheet["B2"].hyperlink is None
+    assert openpyxl.load_workbook(io.BytesIO(workbook("x", ["a"], []))).active["A1"].value == "a"
+
+
+def test_search_leads_to_the_account_or_to_the_list(client):
+    def go(words: str) -> str:
+        return client.request("GET", "/search", params={"q": words}).headers["location"]
+
+    rows = rows_of(client, status=ANY)
+    closed = next(row for row in rows if row["status"] == "closed")
+    assert go(closed["account_id"]) == f"/accounts/{closed['account_id']}"
+    assert go("Company 201") == "/accounts/A-0201"
+    assert go("company") == "/?q=company&status=any"
+    assert go("no such name") == "/?q=no+such+name&status=any"
+    assert go("  ") == "/?status=any"
+    told = client.get("/search.json", params={"q": "company 20"}).json()["rows"]
+    assert told[0] == {
+        "account_id": "A-0020", "name": "Company 20", "status": told[0]["status"],
+        "address": "/accounts/A-0020",
+    }  # fmt: skip
+    assert len(told) == 8
+    assert client.get("/search.json").json() == {"rows": []}
