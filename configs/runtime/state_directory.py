@@ -113,6 +113,11 @@ class State:
         return self.root / "quality"
 
     @property
+    def quality_report(self) -> Path:
+        """Report on the quality of the last load."""
+        return self.quality / "latest.json"
+
+    @property
     def refresh(self) -> Path:
         """Records of `bellwether refresh`: ``latest.json``, ``history.json``, ``baseline.json``."""
         return self.root / "refresh"

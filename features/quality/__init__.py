@@ -9,6 +9,7 @@ from datetime import datetime
 import pandas as pd
 
 from configs.runtime.errors import DataError
+from configs.runtime.state_directory import write_json_atomically
 from configs.schema.workspace import Workspace
 from features.quality import (
     file_reading,
@@ -171,7 +172,9 @@ def check_quality(workspace: Workspace, loaded: Loaded, now: datetime) -> Qualit
 
 
 def check_and_keep(workspace: Workspace, loaded: Loaded, now: datetime) -> QualityReport:
-    """Check the quality and keep it in the history; the caller holds the state directory's lock.
+    """Check the quality and keep it; the caller holds the state directory's lock.
+
+    The report goes to ``quality/latest.json`` and its short form to the history.
 
     Parameters and result are those of `check_quality`.
     """
@@ -180,4 +183,5 @@ def check_and_keep(workspace: Workspace, loaded: Loaded, now: datetime) -> Quali
         keep_accounts(context)
     statuses = {item.target: item.status for item in readiness(report)}
     keep_load(workspace.state, load_of(report, statuses))
+    write_json_atomically(workspace.state.quality_report, report.as_dict())
     return report

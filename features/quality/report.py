@@ -119,6 +119,7 @@ FACTS = (
     "noted",
     "first_happened",
     "last_happened",
+    "last_known",
     "known_basis",
     "history",
     "inputs",

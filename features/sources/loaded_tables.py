@@ -102,6 +102,8 @@ class TableInfo:
         Month in which rows became known → identity of these rows; only for tables of activity.
     built : str
         What the last build read, as text.
+    last_known : str or None
+        ISO text of the moment at which the newest row became known.
     """
 
     name: str
@@ -126,6 +128,7 @@ class TableInfo:
     parts: tuple[tuple[Path, frozenset[str]], ...] = ()
     months: dict[str, str] = field(default_factory=dict)
     built: str = ""
+    last_known: str | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -240,6 +243,7 @@ def _info(folder: Path, name: str, manifest: TableManifest, now: datetime) -> Ta
         history=manifest["history"],
         first_happened=manifest["first_happened"],
         last_happened=manifest["last_happened"],
+        last_known=manifest["last_known"],
         profile=manifest["profile"],
         inputs=manifest["inputs"],
         identity=manifest["identity"],

@@ -10,8 +10,8 @@ from serving.auth.permissions import READ, RequiredRole
 from serving.pages.account import forms, whatif
 from serving.pages.account import page as account
 from serving.pages.lists import book, changes, escalations, search, week
+from serving.pages.portfolio import data_page, reports, track_record
 from serving.pages.portfolio import page as portfolio
-from serving.pages.portfolio import reports, track_record
 from serving.pages.templating import STATIC
 
 
@@ -31,6 +31,7 @@ def page_router(answered: account.Answered) -> APIRouter:
     router.include_router(account.account_router(answered))
     router.include_router(track_record.router)
     router.include_router(reports.router)
+    router.include_router(data_page.router)
     return router
 
 

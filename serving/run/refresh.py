@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from configs.runtime.errors import BellwetherError, StateError
 from configs.schema.workspace import Workspace
 from features.pipeline import refuse_ready_table
-from features.quality import QualityReport, check_quality
+from features.quality import QualityReport, check_and_keep
 from features.readiness.decide import decide, unconverted_shares
 from features.readiness.measure import TableState, measure_tables
 from features.readiness.result import Baseline, Readiness
@@ -191,7 +191,7 @@ def _today(
         loaded = load_sources(workspace, now, progress)
     with clock.step("check"):
         progress("checking quality and readiness")
-        quality = check_quality(workspace, loaded, now)
+        quality = check_and_keep(workspace, loaded, now)
         states = measure_tables(loaded, now)
         readiness = decide(workspace.company, states, quality, baseline)
     return _Today(loaded, quality, states, readiness, _changes(manifests, loaded))

@@ -48,6 +48,7 @@ PAGES = [
     "/reading",
     "/report",
     "/audits",
+    "/data",
     "/start",
     "/start/mapping",
 ]
