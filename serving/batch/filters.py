@@ -41,8 +41,9 @@ SORTS: dict[str, tuple[tuple[str, str], ...]] = {
 
 BANDS = ("high", "elevated", "low")
 
-OFFERS = ("eligible", "blocked", "any")
-"""Expansion offers that can be made now, that are blocked, or any."""
+OFFERS = ("ready", "eligible", "blocked", "any")
+"""Expansion offers that can be made now to accounts likely to expand (high or elevated), that can
+be made now, that are blocked, or any."""
 
 CURRENT, ANY = "current", "any"
 """Values of the filter `status`: all current customers, and all accounts with the closed ones."""
@@ -302,7 +303,7 @@ def _conditions(table: pa.Table, filters: Filters) -> Iterator[pa.ChunkedArray]:
     if filters.product:
         yield _holds(table["products"], filters.product)
     if filters.expansion:
-        yield _has_offer(table["expansion_is_eligible"], filters.expansion)
+        yield _has_offer(table, filters.expansion)
     yield from _day_conditions(table, filters)
     if filters.q:
         found = [
@@ -331,10 +332,14 @@ def _holds(products: pa.ChunkedArray, wanted: str) -> pa.ChunkedArray:
     return pc.is_in(pa.chunked_array([np.arange(len(held))]), rows)
 
 
-def _has_offer(is_eligible: pa.ChunkedArray, wanted: str) -> pa.ChunkedArray:
+def _has_offer(table: pa.Table, wanted: str) -> pa.ChunkedArray:
     """Return the rows with a matching expansion offer (`OFFERS`)."""
+    is_eligible = table["expansion_is_eligible"]
     if wanted == "any":
         return pc.is_valid(is_eligible)
+    if wanted == "ready":
+        likely = pc.is_in(table["expansion_band"], pa.array(["high", "elevated"]))
+        return pc.and_(is_eligible, likely)
     return is_eligible if wanted == "eligible" else pc.invert(is_eligible)
 
 

@@ -37,7 +37,7 @@ MOVES = ("worse", "better")
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Gave notice", ("notice",)),
     ("Closed", ("closed",)),
-    ("Renewed, or asked about another day", ("asked_anew",)),
+    ("Renewed, or a new end date", ("asked_anew",)),
     ("Risk rose", ("worse",)),
     ("Risk fell", ("better",)),
     ("New", ("new",)),

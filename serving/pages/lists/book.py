@@ -90,6 +90,7 @@ FIELDS = (
 """Filters with a field in the form; the others are kept as hidden fields."""
 
 OFFER_WORDS = {
+    "ready": "likely, can be made now",
     "eligible": "can be made now",
     "blocked": "blocked",
     "any": "any",

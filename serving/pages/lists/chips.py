@@ -78,7 +78,7 @@ def chips(
         (f"Notice in {NOTICE_DAYS} days", replace(every, notice_within=NOTICE_DAYS), ""),
         ("Up this week", every, "up"),
         ("High risk", replace(every, band="high"), ""),
-        ("Ready to grow", replace(every, expansion="eligible"), ""),
+        ("Ready to grow", replace(every, expansion="ready"), ""),
         ("Nothing planned", every, "unplanned"),
     ]
     return [
