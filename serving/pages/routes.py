@@ -7,6 +7,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from serving.auth.permissions import READ, RequiredRole
+from serving.pages import me
 from serving.pages.account import forms, whatif
 from serving.pages.account import page as account
 from serving.pages.lists import book, changes, escalations, search, week
@@ -26,7 +27,7 @@ def page_router(answered: account.Answered) -> APIRouter:
     router = APIRouter(include_in_schema=False, dependencies=[Depends(RequiredRole(READ))])
     router.mount("/static", StaticFiles(directory=STATIC), name="static")
     router.add_api_route("/favicon.ico", favicon, methods=["GET"])
-    for group in (book, search, changes, week, portfolio, escalations, forms, whatif):
+    for group in (book, search, changes, me, week, portfolio, escalations, forms, whatif):
         router.include_router(group.router)
     router.include_router(account.account_router(answered))
     router.include_router(track_record.router)

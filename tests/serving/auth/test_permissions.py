@@ -406,6 +406,12 @@ def test_without_a_key_nothing_is_told_but_what_is_everybodys(guarded, client):
         "/portfolio.json",
         "/book.json",
         "/book.csv",
+        "/book.xlsx",
+        "/changes",
+        "/search?q=a",
+        "/search.json?q=a",
+        "/data",
+        "/me",
         "/accounts/A-0030",
         "/reading",
         "/report",
@@ -443,8 +449,19 @@ def test_a_csm_sees_their_own_accounts_and_pooled_ones(guarded, client, private_
     assert both.json()["counts"] == {"scored": 1, "unknown_account": 1}
     assert client.get("/accounts/A-0030", headers=mine).status_code == 404
     assert "A-0030" not in client.get("/book.csv", headers=mine).text
-    for path in ("/report", "/audits", "/audits/any"):
+    for path in ("/report", "/audits", "/audits/any", "/data", "/data.json", "/data.csv"):
         assert client.get(path, headers=mine).status_code == 403
+    assert client.get("/search.json?q=A-0030", headers=mine).json() == {"rows": []}
+    assert client.get("/search?q=A-0030", headers=mine).headers["location"].startswith("/?q=")
+    everything = client.get("/book.json?status=any", headers=mine).json()["rows"]
+    visible = {row["account_id"] for row in everything}
+    told = client.get("/changes.json?since=week", headers=mine).json()["rows"]
+    assert {row["account_id"] for row in told} <= visible
+    me = client.get("/me.json", headers=mine).json()
+    assert (me["role"], me["owner_id"]) == ("csm", "csm-1")
+    assert len(me["owners"]) == 1
+    assert {item["scope"] for item in me["may"]} == {"read", "score", "write"}
+    assert "Signed in as" in client.get("/me", headers=mine).text
     assert "csm-1" in client.get("/book.json", headers=mine).text
 
 

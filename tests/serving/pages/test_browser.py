@@ -30,7 +30,7 @@ PAGES = [
     "/accounts/A-0006",
     "/accounts/A-0030/what-if",
 ]
-PAGES += ["/data", "/reading", "/report", "/nothing", "/start", "/start/mapping"]
+PAGES += ["/data", "/me", "/reading", "/report", "/nothing", "/start", "/start/mapping"]
 FLAGS = (
     "--headless",
     "--no-sandbox",

@@ -49,6 +49,7 @@ PAGES = [
     "/report",
     "/audits",
     "/data",
+    "/me",
     "/start",
     "/start/mapping",
 ]
