@@ -34,7 +34,7 @@ from serving.scoring.answer import Answer
 from serving.scoring.export_rows import first_per_outcome, flat_row
 from serving.scoring.playbooks import Suggestion, has_conflict, suggest
 from serving.workflow.call_facts import CallFacts, CallFactsReader, masked_facts
-from serving.workflow.driver_evidence import PEOPLE, DriverEvidence, Listing, Weeks
+from serving.workflow.driver_evidence import PEOPLE, DriverEvidence, Listing
 from serving.workflow.risk_cases import MOVES, STAGE_WORDS, Event, Risk, Stage, lives, tried
 from serving.workflow.risk_store import RiskStore, new_event_id
 from serving.workflow.similar_accounts import PastCase, SimilarAccounts
@@ -69,7 +69,6 @@ class Side(TypedDict):
     """Context of one account; a part that cannot be read is None."""
 
     listings: list[Listing] | None
-    weeks: Weeks | None
     call: CallFacts | None
     precedents: SimilarAccounts | None
     history: History | None
@@ -167,7 +166,6 @@ class AccountContext:
         """
         return {
             "listings": self._try("evidence", lambda: self._listings(answer, reader)),
-            "weeks": self._try("evidence", lambda: self._weeks(answer)),
             "call": self._try("call facts", lambda: self._call_facts(answer, live, reader)),
             "precedents": self._try(
                 "similar accounts", lambda: self._similar(answer, reader.sees_all)
@@ -293,10 +291,6 @@ class AccountContext:
             peers = table["account_id"].filter(pc.fill_null(alike, False)).to_pylist()
         found = calls.facts(answer["account_id"], _day(as_of), peers)
         return found if reader.sees_people else masked_facts(found)
-
-    def _weeks(self, answer: Answer) -> Weeks | None:
-        as_of = answer.get("as_of")
-        return self._reader().weeks(answer["account_id"], _day(as_of)) if as_of else None
 
     def _similar(self, answer: Answer, sees_all: bool) -> SimilarAccounts | None:
         risk = first_per_outcome(answer).get("churn")

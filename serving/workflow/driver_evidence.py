@@ -1,4 +1,4 @@
-"""Evidence for the reasons of one account: its tickets, survey answers, invoices and usage.
+"""Evidence for the reasons of one account: its tickets, survey answers, invoices and terms.
 
 Read from the source tables of the features, so that a number can be traced to its rows. Only rows
 and values known at the as_of of the score are shown; later values are blank. Free texts are cut to
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 from configs.runtime.state_directory import State
@@ -48,26 +48,6 @@ class Listing:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     n: int
-
-
-@dataclass(frozen=True)
-class Weeks:
-    """Usage per week, oldest first.
-
-    Attributes
-    ----------
-    ends_on : tuple of date
-        Last day of each week; the last week ends on the day before as_of.
-    users, events : tuple of int
-        Distinct users, and usage events.
-    has_users : bool
-        Whether the source has user ids.
-    """
-
-    ends_on: tuple[date, ...]
-    users: tuple[int, ...]
-    events: tuple[int, ...]
-    has_users: bool
 
 
 @dataclass(frozen=True)
@@ -238,28 +218,6 @@ class DriverEvidence:
             if first[query.table] is query
         ]
         return [listing for listing in found if listing is not None]
-
-    def weeks(self, entity_id: str, as_of: date) -> Weeks | None:
-        """Return the usage of the last weeks; None without usage data."""
-        files = self._rows.files("usage_events", as_of, 7 * WEEKS)
-        if not files:
-            return None
-        has_users = "user_id" in self._rows.columns(files)
-        users = "count(DISTINCT user_id)" if has_users else "0"
-        rows = self._rows.run(
-            "SELECT floor(epoch($now - occurred_at) / 604800)::INT AS week,"
-            f" {users}, count(*) FROM read_parquet($files) WHERE account_id = $entity"
-            " AND known_at <= $now AND occurred_at <= $now AND occurred_at > $start GROUP BY week",
-            parameters(files, entity_id, as_of, 7 * WEEKS),
-        )
-        by_week = {int(week): (int(n), int(events)) for week, n, events in rows}
-        back = range(WEEKS - 1, -1, -1)
-        return Weeks(
-            ends_on=tuple(as_of - timedelta(days=1 + 7 * week) for week in back),
-            users=tuple(by_week.get(week, (0, 0))[0] for week in back),
-            events=tuple(by_week.get(week, (0, 0))[1] for week in back),
-            has_users=has_users,
-        )
 
     def _listing(self, query: _Query, entity_id: str, as_of: date) -> Listing | None:
         files = self._rows.files(query.table, as_of, query.days)

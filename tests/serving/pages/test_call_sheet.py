@@ -153,9 +153,9 @@ def test_weeks_and_peers_of_the_served_company_come_from_its_file(client, world,
     ).fetchall()  # fmt: skip
     last = AS_OF - timedelta(days=1)
 
-    def users(name: str) -> int:
-        since = last - timedelta(days=6)
-        return len({who for of, when, who in rows if of == name and since <= when <= last})
+    def users(name: str, until: date = last) -> int:
+        since = until - timedelta(days=6)
+        return len({who for of, when, who in rows if of == name and since <= when <= until})
 
     alike = [
         row["account_id"] for row in live.book.table.to_pylist()
@@ -164,7 +164,9 @@ def test_weeks_and_peers_of_the_served_company_come_from_its_file(client, world,
     facts = CallFactsReader(SourceRows(world.workspace.state)).facts(
         account["account_id"], AS_OF, alike
     )
-    assert facts.usage.values[-1] == users(account["account_id"])
+    assert facts.usage.values == tuple(
+        users(account["account_id"], until) for until in facts.usage.ends_on
+    )
     assert facts.usage.peers[-1] == median(users(name) for name in alike)
     page = Reader(client.get(f"/accounts/{account['account_id']}").text).text
     assert f"week to 1 Mar 2026: {facts.usage.values[-1]}" in page

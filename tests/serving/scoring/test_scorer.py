@@ -16,6 +16,7 @@ from configs.runtime.state_directory import new_folder, read_manifest
 from configs.schema.rules import active_rules
 from features.feast_store import OnlineRows
 from serving.batch.score_book import _ranked
+from serving.pages.account.call_sheet import sheet
 from serving.pages.account.page import view as account_page
 from serving.pages.templating import environment
 from serving.scoring.answer import Answer
@@ -291,12 +292,14 @@ def test_the_book_then_begins_with_those_of_whom_most_rules_hold(ruled):
 def test_the_page_says_that_rules_are_judgement(ruled):
     answer = answer_with_ids(max(ruled, key=lambda one: len(one["scores"]["churn"]["rules"])))
     nothing = dict.fromkeys(
-        ("release_id", "listings", "weeks", "precedents", "history", "levels", "case")
+        ("release_id", "listings", "call", "precedents", "history", "levels", "case")
     )
     nothing |= dict.fromkeys(("stage_words", "known_on", "is_old", "is_outside"))
     around = {"company": "Small", "currency": "GBP", "notes": [], "here": "", "around": nothing}
-    around |= nothing
-    shown = environment().get_template("account.html").render(**account_page(answer), **around)
+    values = account_page(answer)
+    call = sheet(answer, values["risk"], None, None, currency="GBP", today=date(2026, 3, 2))
+    around = nothing | around | {"call": call}
+    shown = environment().get_template("account.html").render(**values, **around)
     assert "the rules are not measured on your data" in shown
     assert answer["scores"]["churn"]["rules"][0]["text"] in shown
     assert "No theme moves the estimate" not in shown
