@@ -393,6 +393,20 @@ class FileRetention(ConfigModel):
 Visibility = Literal["shown", "masked"]
 
 
+class DigestSettings(ConfigModel):
+    """Digests by mail. The mail server is set in the environment."""
+
+    weekday: Literal[
+        "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"
+    ] = Field(
+        "monday", description="day of the weekly digest; on other days new notices only are sent"
+    )
+    address: Annotated[str, Field(pattern=r"^https?://[^\s/]+$")] = Field(
+        "http://127.0.0.1:3000", description="address of the service, for the links"
+    )
+    sender: str = Field("bellwether@localhost", description="sender of the mails")
+
+
 class PeopleVisibility(ConfigModel):
     """Whether a role sees contacts, users and respondents of accounts, or only masked ids.
 
@@ -475,6 +489,7 @@ class Company(ConfigModel):
     ledger: Retention = Retention()
     retention: FileRetention = FileRetention()
     privacy: Privacy = Privacy()
+    digest: DigestSettings = DigestSettings()
     refresh: Refresh = Refresh()
     webhooks: dict[Name, Webhook] = Field(default_factory=dict)
     exclude_features: tuple[str, ...] = Field(

@@ -192,6 +192,11 @@ class Environment(Settings):
         json_schema_extra=_unit("database URL"),
     )
     sign_in: SignIn = Field(default_factory=SignIn, description="how people sign in")
+    smtp_url: SecretStr = Field(
+        SecretStr(""),
+        description="mail server of the digests",
+        json_schema_extra=_unit("smtp:// or smtps:// URL"),
+    )
     webhook_secrets: Mapping[str, SecretStr] = Field(
         {},
         validation_alias=f"{PREFIX}WEBHOOK_SECRET",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from configs.runtime.errors import BellwetherError
-from serving.commands import admin, data, privacy, prove, refresh, score, train
+from serving.commands import admin, data, digest, privacy, prove, refresh, score, train
 from serving.commands.console import error_console, escape
 
 TRAINING_PACKAGES = frozenset({"matplotlib", "mlflow", "optuna", "pandera", "shap", "sklearn"})
@@ -23,7 +23,8 @@ app = typer.Typer(
     help="Predict which accounts will leave and which will grow: how early, why, how sure, and "
     "whether earlier predictions were right.",
 )
-for group in (data.app, train.app, score.app, refresh.app, prove.app, admin.app, privacy.app):
+groups = (data, train, score, refresh, digest, prove, admin, privacy)
+for group in (module.app for module in groups):
     app.add_typer(group)
 
 

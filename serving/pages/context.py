@@ -29,7 +29,6 @@ from serving.online.current_state import Live
 from serving.online.server_state import CurrentBook, ServerState
 from serving.pages.history.charts import HistoryCharts
 from serving.pages.history.risk_history import DID, MOST_POINTS, History, history_of
-from serving.pages.history.updates import Update, news
 from serving.scoring.answer import Answer
 from serving.scoring.export_rows import first_per_outcome, flat_row
 from serving.scoring.playbooks import Suggestion, has_conflict, suggest
@@ -39,6 +38,7 @@ from serving.workflow.risk_cases import MOVES, STAGE_WORDS, Event, Risk, Stage, 
 from serving.workflow.risk_store import RiskStore, new_event_id
 from serving.workflow.similar_accounts import PastCase, SimilarAccounts
 from serving.workflow.source_rows import SourceRows
+from serving.workflow.updates import Update, news
 
 logger = logging.getLogger("bellwether.serving")
 

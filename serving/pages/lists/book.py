@@ -40,7 +40,6 @@ from serving.pages.common import (
 )
 from serving.pages.context import Context
 from serving.pages.lists.chips import NOTICE_DAYS, Members, Special, chips, chosen_rows
-from serving.pages.lists.next_steps import Histories, next_step, with_plan
 from serving.pages.portfolio.sums import growth_until, whole
 from serving.pages.templating import page
 from serving.scoring.expansion_offer import KIND_WORDS
@@ -48,6 +47,7 @@ from serving.scoring.export_columns import COLUMNS, ExportRow
 from serving.scoring.export_rows import csv_lines
 from serving.scoring.playbooks import AT_RISK
 from serving.scoring.workbook import workbook
+from serving.workflow.next_steps import Histories, next_step, with_plan
 
 PAGE_ROWS = 100
 

@@ -11,8 +11,8 @@ from serving.auth.permissions import caller_of
 from serving.online.current_state import Live
 from serving.pages.common import Book, PageRouter, as_csv, as_json, common, csv_of
 from serving.pages.context import Context, News
-from serving.pages.history.updates import GROUPS
 from serving.pages.templating import page
+from serving.workflow.updates import GROUPS
 
 Since = Annotated[
     Literal["visit", "week"],

@@ -19,9 +19,9 @@ from serving.online.current_state import Live
 from serving.online.server_state import CurrentBook
 from serving.pages.common import Book, Owner, PageRouter, as_csv, as_json, common, csv_of
 from serving.pages.context import Context
-from serving.pages.lists.next_steps import Histories, next_step, open_risks
 from serving.pages.templating import page
 from serving.scoring.export_columns import ExportRow
+from serving.workflow.next_steps import Histories, next_step, open_risks
 from serving.workflow.risk_cases import Event, Risk, queue
 from training.model.expected_loss import expected_loss
 

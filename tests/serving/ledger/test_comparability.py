@@ -19,8 +19,8 @@ from serving.ledger.score_changes import asked_of, compare, present_of
 from serving.ledger.store.ledger import Ledger
 from serving.ledger.store.score_rows import BookScores, new_score_ids, unpack_features
 from serving.pages.history.charts import HistoryCharts
-from serving.pages.history.updates import MOVES, Update, news
-from serving.pages.history.updates import _check as check_news
+from serving.workflow.updates import MOVES, Update, news
+from serving.workflow.updates import _check as check_news
 
 MONTH_EARLIER = datetime(2026, 2, 2, tzinfo=UTC)
 PAST_RENEWAL = "2026-02-20"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from features.tables.catalog import THEMES
 from serving.pages.account.page import groups, printed_points, view, waterfall
-from serving.pages.history.updates import _moved
+from serving.workflow.updates import _moved
 from training.model.reason_text import amount, capitalize
 
 

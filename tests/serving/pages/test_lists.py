@@ -13,13 +13,13 @@ import pytest
 
 from configs.schema.plays import parse_plays
 from serving.batch.filters import ANY, CURRENT, Filters, positions
-from serving.pages.history.updates import GROUPS, news
 from serving.pages.lists.book import USUAL, special_lists
 from serving.pages.lists.changes import grouped
 from serving.pages.lists.chips import NOTICE_DAYS, chips, chosen_rows
-from serving.pages.lists.next_steps import NextStep, next_step, with_plan
 from serving.scoring.workbook import workbook
+from serving.workflow.next_steps import NextStep, next_step, with_plan
 from serving.workflow.risk_cases import Event
+from serving.workflow.updates import GROUPS, news
 from tests.serving.pages.test_pages import Reader
 
 DAY = date(2026, 3, 2)

@@ -15,9 +15,9 @@ from configs.runtime.state_directory import new_folder
 from serving.batch.score_book import SCORES
 from serving.pages.context import AccountContext
 from serving.pages.history.charts import HistoryCharts, sparkline
-from serving.pages.history.updates import news
 from serving.workflow.risk_cases import Event
 from serving.workflow.risk_store import RiskStore, new_event_id
+from serving.workflow.updates import news
 
 ORIGIN = {"origin": "http://127.0.0.1"}
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)

@@ -251,3 +251,16 @@ def test_a_killed_refresh_keeps_the_book_and_the_next_one_continues(
     assert rows_of(later) == unharmed
     records = RefreshRecords(State(later.state)).history()
     assert [item.status for item in records] == ["interrupted", "scored"]
+
+
+def test_digests_of_a_book_are_the_same_until_the_next_one(company, run_command):
+    later = company.forward()
+    assert run_command("refresh", *later.options).code == 0
+    first = run_command("digest", *later.options, "--json")
+    assert first.code == 0, first
+    assert run_command("digest", *later.options, "--json").out == first.out
+    for made in json.loads(first.out):
+        assert 1 <= len(made["lines"]) <= 5
+    done = run_command("digest", *later.options, "--send")
+    assert done.code == 2
+    assert "BELLWETHER_SMTP_URL" in done.err
