@@ -22,6 +22,9 @@ from training.model.reason_text import capitalize, shorten
 REASONS = 3
 """Most reasons on the sheet."""
 
+WILL = {"churn": "leave", "contraction": "shrink"}
+"""Verb of each outcome of a risk."""
+
 CHART_WIDTH, CHART_HEIGHT, MARK_ROOM = 520, 96, 14
 """Size of the chart of usage, and the room for the marks above it."""
 
@@ -143,7 +146,10 @@ def sheet(
 def _headline(
     answer: Answer, risk: Score, play: SheetPlay | None, currency: str, today: date
 ) -> Headline:
-    numbers = [f"{percent(risk['probability'])} likely to leave"]
+    likely = (
+        "on average" if risk["verdict"] == "no_signal" else f"likely to {WILL[risk['outcome']]}"
+    )
+    numbers = [f"{percent(risk['probability'])} {likely}"]
     renewal, arr = answer.get("renewal"), answer.get("arr")
     if renewal and risk["asks_about"] == "renewal":
         numbers[0] += f" at the renewal on {written(renewal['renews_on'])}"

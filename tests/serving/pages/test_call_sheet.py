@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from configs.runtime.formatting import day, money, percent
 from configs.runtime.state_directory import State
-from serving.pages.account.call_sheet import chart_of, family_of, reasons_of, words_of
+from serving.pages.account.call_sheet import chart_of, family_of, reasons_of, sheet, words_of
 from serving.pages.context import AccountContext
 from serving.workflow.call_facts import (
     WEEKS,
@@ -214,6 +215,25 @@ def test_each_reason_is_a_sentence_with_its_points(client, live):
     for text, reason in zip(told, risk["raises"], strict=False):
         assert f"(+{100 * reason['points']:.1f}\N{NO-BREAK SPACE}points): " in text
     assert row["reason_points"] == [reason["points"] for reason in risk["raises"]]
+
+
+def test_the_headline_names_the_outcome_and_the_days(client, live):
+    row = next(row for row in live.book.table.to_pylist() if row["churn_asks_about"] == "renewal")
+    answer = client.get(f"/v1/accounts/{row['account_id']}/score").json()
+    risk = next(part for part in answer["scores"].values() if part["outcome"] == "churn")
+
+    def numbers(**changes) -> str:
+        made = sheet(answer, risk | changes, None, None, currency="GBP", today=AS_OF)
+        return ", ".join(made["headline"]["numbers"])
+
+    chance, ends = percent(risk["probability"]), day(row["renews_on"])
+    worth = f"{money(row['arr'], 'GBP')} ARR"
+    assert numbers().startswith(f"{chance} likely to leave at the renewal on {ends}, {worth}")
+    assert numbers(outcome="contraction").startswith(f"{chance} likely to shrink")
+    assert numbers(verdict="no_signal").startswith(f"{chance} on average")
+    assert numbers(asks_about="horizon").startswith(
+        f"{chance} likely to leave by {day(risk['until'])}"
+    )
 
 
 def test_the_family_is_the_parent_and_all_below_it():
