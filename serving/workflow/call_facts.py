@@ -312,6 +312,7 @@ class CallFactsReader:
             and _day(row["due_on"]) < as_of
             and (row["paid_on"] is None or _day(row["paid_on"]) >= as_of)
             and _amount(row) > 0
+            and row["is_failed_charge"] is not True
             and str(row["status"] or "").strip().lower() not in NOT_BILLED
         ]
 

@@ -82,13 +82,15 @@ def reader(tmp_path):
     ])  # fmt: skip
     write(state, "invoices", [
         {"account_id": "A", "invoice_id": number, "issued_on": ago(60), "known_at": ago(60),
-         "due_on": due, "paid_on": paid, "amount": amount, "currency": "EUR", "status": status}
+         "due_on": due, "paid_on": paid, "amount": amount, "currency": "EUR", "status": status,
+         "is_failed_charge": number == "I6"}
         for number, due, paid, amount, status in (
             ("I1", ago(30, 0), None, 100.0, "open"),
             ("I2", ago(12, 0), None, 50.0, "open"),
             ("I3", ago(30, 0), ago(20, 0), 70.0, "paid"),
             ("I4", ago(30, 0), None, 80.0, "Void"),
             ("I5", NOW + timedelta(days=3), None, 90.0, "open"),
+            ("I6", ago(30, 0), None, 60.0, "open"),
         )
     ])  # fmt: skip
     use = [("A", "ann@acme.example", 3), ("A", "bob", 3), ("A", "bob", 9)]
