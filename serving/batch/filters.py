@@ -233,12 +233,17 @@ def choose(table: pa.Table, filters: Filters) -> pa.Table:
     return table.take(positions(table, filters))
 
 
-def positions(table: pa.Table, filters: Filters) -> pa.Array:
-    """Return the indices of the matching rows in the chosen order, without copying rows."""
+def matching(table: pa.Table, filters: Filters) -> np.ndarray:
+    """Return whether each row matches, as booleans."""
     kept = np.ones(len(table), dtype=bool)
     for condition in _conditions(table, filters):
         kept &= pc.fill_null(condition, False).to_numpy()
-    found = pa.array(np.flatnonzero(kept))
+    return kept
+
+
+def positions(table: pa.Table, filters: Filters) -> pa.Array:
+    """Return the indices of the matching rows in the chosen order, without copying rows."""
+    found = pa.array(np.flatnonzero(matching(table, filters)))
     keys = dict([*SORTS[filters.sort], ("rank", "ascending"), ("account_id", "ascending")])
     if filters.sort == WORTH:
         table = table.append_column(WORTH, pa.array(worth(table, filters.half_days)))
@@ -313,10 +318,15 @@ def _conditions(table: pa.Table, filters: Filters) -> Iterator[pa.ChunkedArray]:
         yield pc.or_(*found)
 
 
+def is_notice_due(table: pa.Table, within_days: int) -> pa.ChunkedArray:
+    """Return whether the notice deadline is today or in at most so many days."""
+    days = table["days_to_notice"]
+    return pc.and_(pc.greater_equal(days, 0), pc.less_equal(days, within_days))
+
+
 def _day_conditions(table: pa.Table, filters: Filters) -> Iterator[pa.ChunkedArray]:
     if filters.notice_within:
-        days = table["days_to_notice"]
-        yield pc.and_(pc.greater_equal(days, 0), pc.less_equal(days, filters.notice_within))
+        yield is_notice_due(table, filters.notice_within)
     # Days and times in one format sort as text.
     if filters.renews_from:
         yield pc.greater_equal(table["renews_on"], filters.renews_from)

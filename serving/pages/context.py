@@ -34,7 +34,17 @@ from serving.scoring.export_rows import first_per_outcome, flat_row
 from serving.scoring.playbooks import Suggestion, has_conflict, suggest
 from serving.workflow.call_facts import CallFacts, CallFactsReader, masked_facts
 from serving.workflow.driver_evidence import PEOPLE, DriverEvidence, Listing
-from serving.workflow.risk_cases import MOVES, STAGE_WORDS, Event, Risk, Stage, lives, tried
+from serving.workflow.risk_cases import (
+    MOVES,
+    STAGE_WORDS,
+    Event,
+    Histories,
+    Risk,
+    Stage,
+    lives,
+    open_risks,
+    tried,
+)
 from serving.workflow.risk_store import RiskStore, new_event_id
 from serving.workflow.similar_accounts import PastCase, SimilarAccounts
 from serving.workflow.source_rows import SourceRows
@@ -128,8 +138,7 @@ class AccountContext:
         self._workspace = workspace
         self._lock = threading.Lock()
         self._plays: Plays | None = None
-        self._evidence: DriverEvidence | None = None
-        self._calls: CallFactsReader | None = None
+        self._readers: tuple[DriverEvidence, CallFactsReader] | None = None
         self._risks: RiskStore | None = None
         self._past: dict[tuple[str, str], PastCase | None] = {}
         self._news_of: dict[tuple[str, str], list[Update]] = {}
@@ -191,12 +200,13 @@ class AccountContext:
         who : str
             Name of the reader.
         """
+        histories = self.histories()
         return {
             "news": self.news(book, whole, who),
             "trails": self._try("risk histories", lambda: self.charts.of(book.run)) or {},
-            "n_escalated": self._try("escalations", lambda: self._n_escalated(book)) or 0,
+            "n_escalated": _n_escalated(book, histories or {}),
             "rising": self.rising(whole),
-            "histories": self.histories(),
+            "histories": histories,
         }
 
     def rising(self, whole: CurrentBook) -> list[str] | None:
@@ -215,10 +225,6 @@ class AccountContext:
         None without an earlier score run, and when they cannot be read.
         """
         return self._try("updates", lambda: self._news(book, whole, who, of_week))
-
-    def _n_escalated(self, book: CurrentBook) -> int:
-        found = pa.array(self.risks.escalated_risks(), pa.string())
-        return int(pc.sum(pc.is_in(book.table["account_id"], found)).as_py() or 0)
 
     def _rising(self, whole: CurrentBook) -> list[str]:
         earlier = self.charts.about_a_week_before(whole.run)
@@ -258,11 +264,13 @@ class AccountContext:
             logger.warning("%s cannot be shown: %s", part, error.what)
             return None
 
-    def _reader(self) -> DriverEvidence:
+    def _open_readers(self) -> tuple[DriverEvidence, CallFactsReader]:
+        """Return the readers of the source tables, which share one connection."""
         with self._lock:
-            if self._evidence is None:
-                self._evidence = DriverEvidence(self._workspace.state)
-            return self._evidence
+            if self._readers is None:
+                rows = SourceRows(self._workspace.state)
+                self._readers = DriverEvidence(rows), CallFactsReader(rows)
+            return self._readers
 
     def _listings(self, answer: Answer, reader: Reader) -> list[Listing]:
         risk = first_per_outcome(answer).get("churn")
@@ -271,17 +279,13 @@ class AccountContext:
             return []
         reasons = (*risk["raises"], *risk["lowers"])
         themes = [reason["theme"] for reason in reasons]
-        found = self._reader().listings(answer["account_id"], _day(as_of), themes)
+        found = self._open_readers()[0].listings(answer["account_id"], _day(as_of), themes)
         return found if reader.sees_people else [_without_people(listing) for listing in found]
 
     def _call_facts(self, answer: Answer, live: ServerState, reader: Reader) -> CallFacts | None:
         as_of, segment = answer.get("as_of"), answer.get("segment")
         if as_of is None:
             return None
-        with self._lock:
-            if self._calls is None:
-                self._calls = CallFactsReader(SourceRows(self._workspace.state))
-            calls = self._calls
         peers: list[str] = []
         if live.book is not None and segment:
             table = live.book.table
@@ -289,7 +293,7 @@ class AccountContext:
                 pc.equal(table["segment"], segment), pc.equal(table["status"], "scored")
             )
             peers = table["account_id"].filter(pc.fill_null(alike, False)).to_pylist()
-        found = calls.facts(answer["account_id"], _day(as_of), peers)
+        found = self._open_readers()[1].facts(answer["account_id"], _day(as_of), peers)
         return found if reader.sees_people else masked_facts(found)
 
     def _similar(self, answer: Answer, sees_all: bool) -> SimilarAccounts | None:
@@ -381,6 +385,14 @@ async def account_contexts(live: Live) -> AccountContext:
 
 
 Context = Annotated[AccountContext, Depends(account_contexts)]
+
+
+def _n_escalated(book: CurrentBook, histories: Histories) -> int:
+    """Return the number of visible accounts whose open risk was escalated."""
+    found = [entity for entity, risk in open_risks(histories).items() if risk.escalated]
+    return int(
+        pc.sum(pc.is_in(book.table["account_id"], pa.array(found, pa.string()))).as_py() or 0
+    )
 
 
 def _without_people(listing: Listing) -> Listing:

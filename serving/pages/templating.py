@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
@@ -26,6 +26,7 @@ from configs.runtime.formatting import (
     plural,
     signed,
 )
+from serving.http.addresses import account_url
 from serving.pages.history.charts import sparkline
 from training.model.reason_text import amount, capitalize, shorten
 
@@ -41,11 +42,6 @@ def fact_value(value: float | str | None, unit: str, currency: str) -> str:
     if value is None:
         return NOTHING
     return value if isinstance(value, str) else amount(value, unit, currency=currency)
-
-
-def account_url(account_id: str) -> str:
-    """Return the URL path of an account page; the account id is percent-encoded."""
-    return f"/accounts/{quote(account_id, safe='')}"
 
 
 def query(values: Mapping[str, Any]) -> str:

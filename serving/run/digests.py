@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import pyarrow as pa
+
 from configs.runtime.errors import ConfigError, DataError
 from configs.schema.plays import load_plays
 from configs.schema.workspace import Workspace
@@ -13,8 +15,10 @@ from serving.auth.permissions import read_managers
 from serving.batch.score_book import read_latest, read_table
 from serving.integrations.digest_messages import Digest, mail, send
 from serving.pages.history.charts import HistoryCharts
+from serving.pages.portfolio.sums import whole
 from serving.workflow.digest import (
     Situation,
+    Totals,
     digest_of_leader,
     digest_of_manager,
     digest_of_owner,
@@ -61,9 +65,10 @@ def digests(workspace: Workspace, now: datetime) -> list[Digest]:
         managers = _managers(workspace)
         found = Situation(
             rows=table.to_pylist(),
-            before=before.to_pylist() if before is not None else [],
+            totals=_totals(table),
+            totals_before=_totals(before) if before is not None else None,
             updates=news(before, table) if before is not None else [],
-            histories=risks.histories(),
+            risks=risks.open_risks(),
             escalations=escalated(table, risks.escalated_risks(), plays, managers, now),
             plays=plays,
             today=now.date(),
@@ -84,6 +89,11 @@ def digests(workspace: Workspace, now: datetime) -> list[Digest]:
             if person.role == "leader"
         ]
     return [digest for digest in made if digest.lines]
+
+
+def _totals(table: pa.Table) -> Totals:
+    total = whole(table)
+    return Totals(total.lost_91d, total.arr_high)
 
 
 def _managers(workspace: Workspace) -> Mapping[str, str]:

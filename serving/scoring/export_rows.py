@@ -213,6 +213,11 @@ def csv_text(lines: Iterable[Iterable[str]]) -> Iterator[str]:
         buffer.truncate()
 
 
+def list_text(values: Iterable[Any]) -> str:
+    """Return a list as the text of one cell."""
+    return " | ".join(item if isinstance(item, str) else repr(item) for item in values)
+
+
 def cell(value: Any) -> str:
     r"""Return one value as CSV text, with an apostrophe before anything a spreadsheet may execute.
 
@@ -233,7 +238,7 @@ def cell(value: Any) -> str:
     elif isinstance(value, int | float):
         return repr(value)
     else:
-        text = " | ".join(item if isinstance(item, str) else repr(item) for item in value)
+        text = list_text(value)
     return harmless(text)
 
 

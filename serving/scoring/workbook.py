@@ -9,6 +9,8 @@ from typing import Any
 
 import xlsxwriter
 
+from serving.scoring.export_rows import list_text
+
 DAY, MONEY, SHARE = "yyyy-mm-dd", "#,##0.00", "0.0 %"
 """Number formats of days, amounts and probabilities."""
 
@@ -72,8 +74,7 @@ def _write(
         else:
             sheet.write_string(row, place, value[:LONGEST])
     else:
-        text = " | ".join(item if isinstance(item, str) else repr(item) for item in value)
-        sheet.write_string(row, place, text[:LONGEST])
+        sheet.write_string(row, place, list_text(value)[:LONGEST])
 
 
 def _format_of(name: str, value: float) -> str:

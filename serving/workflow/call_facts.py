@@ -9,28 +9,39 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 from features.revenue.invoice_statuses import NOT_BILLED
 from features.text.masking import snippet
 from serving.http.personal_data import mask_person
-from serving.workflow.source_rows import SourceRows, latest_version, parameters
+from serving.workflow.source_rows import SourceRows, midnight, parameters
 
 WEEKS = 26
 """Weeks of usage and of the events marked in it."""
 
-TEXT_DAYS, TEXTS = 364, 3
-"""Days in which texts are searched, and the number of texts shown."""
+YEAR = 364
+"""Days in which texts, open tickets and the last activity of a person are searched."""
 
-SEEN_DAYS = 364
-"""Days in which the last activity of a person is searched."""
+TEXTS = 3
+"""Number of texts shown."""
 
 MOST_PEOPLE = 4
 MOST_PEERS = 200
 """Accounts in the line of similar accounts; more would not change a median visibly."""
 
 MarkKind = Literal["ticket", "survey", "contact", "invoice", "renewal"]
+
+
+TICKET = ("opened_at", "ticket_id", "resolved_at", "text")
+ANSWER = ("responded_at", "kind", "score", "respondent_id", "comment")
+TOUCH = ("touched_at", "kind", "initiated_by", "text")
+INVOICE = ("issued_on", "invoice_id", "due_on", "paid_on", "amount", "currency", "status",
+           "is_failed_charge")  # fmt: skip
+"""Columns that are read of each table."""
+
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -164,96 +175,36 @@ class CallFactsReader:
         UnavailableError
             A source table cannot be read.
         """
-        usage = self._usage(entity_id, as_of, peers)
-        marks = self._events(entity_id, as_of)
+        read = partial(self._rows.account_rows, entity_id=entity_id, as_of=as_of)
+        tickets = read("support_tickets", "opened_at", TICKET, days=YEAR)
+        answers = read("survey_responses", "responded_at", ANSWER, days=YEAR)
+        touches = read("touches", "touched_at", TOUCH, days=YEAR)
+        overdue = _overdue(read("invoices", "issued_on", INVOICE, days=2 * YEAR), as_of)
+        terms = read("subscriptions", "started_on", ["started_on"], days=7 * WEEKS)
         people = self._people(entity_id, as_of)
         return CallFacts(
-            voices=self._voices(entity_id, as_of),
+            voices=_voices(answers, tickets, touches),
             people=tuple(people[:MOST_PEOPLE]),
             n_people=len(people),
-            tickets=self._tickets(entity_id, as_of),
-            invoices=self._invoices(entity_id, as_of),
-            usage=usage,
-            marks=tuple(
-                Mark(week, kind, on, text)
-                for kind, on, text in sorted(marks, key=lambda mark: mark[1])
-                if (week := _week_of(on, as_of)) is not None
-            ),
+            tickets=_open_tickets(tickets, as_of),
+            invoices=_sum_of(overdue, as_of),
+            usage=self._usage(entity_id, as_of, peers),
+            marks=_marks(as_of, tickets, answers, touches, terms, overdue),
         )
-
-    def _select(
-        self, table: str, moment: str, cells: Sequence[str], entity: str, as_of: date, days: int
-    ) -> list[dict[str, object]]:
-        """Return the known rows of an account as dicts, newest first; unknown columns are None."""
-        files = self._rows.files(table, as_of, days)
-        if not files:
-            return []
-        known = self._rows.columns(files)
-        if moment not in known:
-            return []
-        wanted = [name if name in known else f"NULL AS {name}" for name in cells]
-        found = self._rows.run(
-            f"SELECT {', '.join(wanted)} FROM read_parquet($files) WHERE account_id = $entity"
-            f" AND known_at <= $now AND {moment} <= $now AND {moment} > $start"
-            f"{latest_version(table, known)} ORDER BY {moment} DESC, 1",
-            parameters(files, entity, as_of, days),
-        )
-        return [dict(zip(cells, row, strict=True)) for row in found]
-
-    def _voices(self, entity: str, as_of: date) -> tuple[Voice, ...]:
-        """Return the latest texts of survey answers, tickets and contacts, newest first."""
-        found: list[Voice] = []
-        answers = self._select(
-            "survey_responses",
-            "responded_at",
-            ("responded_at", "kind", "score", "respondent_id", "comment"),
-            entity, as_of, TEXT_DAYS,
-        )  # fmt: skip
-        found += [
-            Voice(
-                _day(row["responded_at"]),
-                f"{str(row['kind'] or 'survey').upper()} {_number(row['score'])}".strip(),
-                str(row["respondent_id"] or ""),
-                snippet(_str(row["comment"])),
-            )
-            for row in answers
-        ]
-        tickets = self._select(
-            "support_tickets", "opened_at", ("opened_at", "ticket_id", "text"),
-            entity, as_of, TEXT_DAYS,
-        )  # fmt: skip
-        found += [
-            Voice(
-                _day(row["opened_at"]), f"ticket {row['ticket_id']}", "", snippet(_str(row["text"]))
-            )
-            for row in tickets
-        ]
-        touches = self._select(
-            "touches", "touched_at", ("touched_at", "kind", "initiated_by", "text"),
-            entity, as_of, TEXT_DAYS,
-        )  # fmt: skip
-        found += [
-            Voice(_day(row["touched_at"]), str(row["kind"] or "contact").replace("_", " "), "",
-                  snippet(_str(row["text"])))
-            for row in touches
-            if row["initiated_by"] == "account"  # not the notes of our own people
-        ]  # fmt: skip
-        said = [voice for voice in found if voice.text]
-        return tuple(sorted(said, key=lambda voice: voice.on, reverse=True)[:TEXTS])
 
     def _people(self, entity: str, as_of: date) -> list[Person]:
         """Return the contacts who have not left: champions first, then the latest seen."""
-        rows = self._select(
+        rows = self._rows.account_rows(
             "contacts", "known_at", ("contact_id", "role", "is_champion", "left_at"),
-            entity, as_of, 100 * 365,
+            entity, as_of, 100 * YEAR,
         )  # fmt: skip
-        stays = [row for row in rows if row["left_at"] is None or _day(row["left_at"]) >= as_of]
+        stays = [row for row in rows if not (left := row.get("left_at")) or _day(left) >= as_of]
         seen = self._last_seen(entity, as_of) if stays else {}
         people = [
             Person(
                 str(row["contact_id"]),
-                str(row["role"] or "").replace("_", " "),
-                row["is_champion"] is True,
+                str(row.get("role") or "").replace("_", " "),
+                row.get("is_champion") is True,
                 seen.get(str(row["contact_id"])),
             )
             for row in stays
@@ -273,61 +224,18 @@ class CallFactsReader:
             ("usage_events", "occurred_at", "user_id"),
             ("survey_responses", "responded_at", "respondent_id"),
         ):
-            files = self._rows.files(table, as_of, SEEN_DAYS)
+            files = self._rows.files(table, as_of, YEAR)
             if not files or column not in self._rows.columns(files):
                 continue
             rows = self._rows.run(
                 f"SELECT {column}, max({moment}) FROM read_parquet($files)"
                 f" WHERE account_id = $entity AND known_at <= $now AND {moment} <= $now"
                 f" AND {moment} > $start AND {column} IS NOT NULL GROUP BY 1",
-                parameters(files, entity, as_of, SEEN_DAYS),
+                parameters(files, entity, as_of, YEAR),
             )
             for person, last in rows:
                 found[str(person)] = max(found.get(str(person), date.min), _day(last))
         return found
-
-    def _tickets(self, entity: str, as_of: date) -> OpenTickets | None:
-        rows = self._select(
-            "support_tickets", "opened_at", ("opened_at", "ticket_id", "resolved_at"),
-            entity, as_of, TEXT_DAYS,
-        )  # fmt: skip
-        now = parameters((), entity, as_of, 0)["now"]
-        still = [row for row in rows if row["resolved_at"] is None or row["resolved_at"] > now]
-        if not still:
-            return None
-        oldest = still[-1]
-        return OpenTickets(len(still), str(oldest["ticket_id"]), _day(oldest["opened_at"]))
-
-    def _overdue(self, entity: str, as_of: date) -> list[dict[str, object]]:
-        rows = self._select(
-            "invoices", "issued_on",
-            ("issued_on", "invoice_id", "due_on", "paid_on", "amount", "currency", "status",
-             "is_failed_charge"),
-            entity, as_of, 2 * TEXT_DAYS,
-        )  # fmt: skip
-        return [
-            row
-            for row in rows
-            if row["due_on"] is not None
-            and _day(row["due_on"]) < as_of
-            and (row["paid_on"] is None or _day(row["paid_on"]) >= as_of)
-            and _amount(row) > 0
-            and row["is_failed_charge"] is not True
-            and str(row["status"] or "").strip().lower() not in NOT_BILLED
-        ]
-
-    def _invoices(self, entity: str, as_of: date) -> OverdueInvoices | None:
-        rows = self._overdue(entity, as_of)
-        if not rows:
-            return None
-        currencies = {str(row["currency"] or "") for row in rows}
-        total = sum(_amount(row) for row in rows)
-        return OverdueInvoices(
-            n=len(rows),
-            amount=total if len(currencies) == 1 else None,
-            currency=next(iter(currencies)) if len(currencies) == 1 else "",
-            days=max((as_of - _day(row["due_on"])).days for row in rows),
-        )
 
     def _usage(self, entity: str, as_of: date, peers: Sequence[str]) -> UsageWeeks | None:
         files = self._rows.files("usage_events", as_of, 7 * WEEKS)
@@ -350,6 +258,8 @@ class CallFactsReader:
             return ()
         key = (as_of, peers)
         if key not in self._peers:
+            for stale in [old for old in self._peers if old[0] != as_of]:
+                del self._peers[stale]  # lines of earlier books
             by_account = self._weekly(files, peers, as_of, has_users=has_users)
             lines = [by_account.get(peer, {}) for peer in peers]
             self._peers[key] = tuple(
@@ -377,32 +287,98 @@ class CallFactsReader:
             found.setdefault(str(account), {})[int(week)] = int(n)
         return found
 
-    def _events(self, entity: str, as_of: date) -> list[tuple[MarkKind, date, str]]:
-        """Return tickets, answers, contacts and overdue invoices of the weeks of the chart."""
-        days = 7 * WEEKS
-        found: list[tuple[MarkKind, date, str]] = []
-        for row in self._select(
-            "support_tickets", "opened_at", ("opened_at", "ticket_id"), entity, as_of, days
-        ):
-            found.append(("ticket", _day(row["opened_at"]), f"ticket {row['ticket_id']}"))
-        for row in self._select(
-            "survey_responses", "responded_at", ("responded_at", "kind", "score"),
-            entity, as_of, days,
-        ):  # fmt: skip
-            text = f"{str(row['kind'] or 'survey').upper()} {_number(row['score'])}".strip()
-            found.append(("survey", _day(row["responded_at"]), text))
-        for row in self._select(
-            "touches", "touched_at", ("touched_at", "kind"), entity, as_of, days
-        ):
-            text = str(row["kind"] or "contact").replace("_", " ")
-            found.append(("contact", _day(row["touched_at"]), text))
-        for row in self._select(
-            "subscriptions", "started_on", ("started_on",), entity, as_of, days
-        ):
-            found.append(("renewal", _day(row["started_on"]), "term begins"))
-        for row in self._overdue(entity, as_of):
-            found.append(("invoice", _day(row["due_on"]), f"invoice {row['invoice_id']} due"))
-        return found
+
+def _voices(
+    answers: Sequence[Row], tickets: Sequence[Row], touches: Sequence[Row]
+) -> tuple[Voice, ...]:
+    """Return the latest texts of survey answers, tickets and contacts, newest first."""
+    found = [
+        Voice(_day(row["responded_at"]), _answer(row), str(row.get("respondent_id") or ""),
+              snippet(row.get("comment")))
+        for row in answers
+    ]  # fmt: skip
+    found += [
+        Voice(_day(row["opened_at"]), _ticket(row), "", snippet(row.get("text"))) for row in tickets
+    ]
+    found += [
+        Voice(_day(row["touched_at"]), _contact(row), "", snippet(row.get("text")))
+        for row in touches
+        if row.get("initiated_by") == "account"  # not the notes of our own people
+    ]
+    said = [voice for voice in found if voice.text]
+    return tuple(sorted(said, key=lambda voice: voice.on, reverse=True)[:TEXTS])
+
+
+def _answer(row: Row) -> str:
+    return f"{str(row.get('kind') or 'survey').upper()} {_number(row.get('score'))}".strip()
+
+
+def _ticket(row: Row) -> str:
+    return f"ticket {row.get('ticket_id')}"
+
+
+def _contact(row: Row) -> str:
+    return str(row.get("kind") or "contact").replace("_", " ")
+
+
+def _open_tickets(rows: Sequence[Row], as_of: date) -> OpenTickets | None:
+    now = midnight(as_of)
+    still = [row for row in rows if not (end := row.get("resolved_at")) or end > now]
+    if not still:
+        return None
+    oldest = still[-1]
+    return OpenTickets(len(still), str(oldest.get("ticket_id")), _day(oldest["opened_at"]))
+
+
+def _overdue(rows: Sequence[Row], as_of: date) -> list[Row]:
+    """Return the invoices that `features.signals.payments.is_overdue` counts."""
+    return [
+        row
+        for row in rows
+        if (due := row.get("due_on")) is not None
+        and _day(due) < as_of
+        and (not (paid := row.get("paid_on")) or _day(paid) >= as_of)
+        and (row.get("amount") or 0) > 0
+        and row.get("is_failed_charge") is not True
+        and str(row.get("status") or "").strip().lower() not in NOT_BILLED
+    ]
+
+
+def _sum_of(overdue: Sequence[Row], as_of: date) -> OverdueInvoices | None:
+    if not overdue:
+        return None
+    currencies = {str(row.get("currency") or "") for row in overdue}
+    is_one = len(currencies) == 1
+    return OverdueInvoices(
+        n=len(overdue),
+        amount=sum(float(row["amount"]) for row in overdue) if is_one else None,
+        currency=next(iter(currencies)) if is_one else "",
+        days=max((as_of - _day(row["due_on"])).days for row in overdue),
+    )
+
+
+def _marks(
+    as_of: date,
+    tickets: Sequence[Row],
+    answers: Sequence[Row],
+    touches: Sequence[Row],
+    terms: Sequence[Row],
+    overdue: Sequence[Row],
+) -> tuple[Mark, ...]:
+    """Return the events in the weeks of the chart, oldest first."""
+    found: list[tuple[MarkKind, date, str]] = [
+        *(("ticket", _day(row["opened_at"]), _ticket(row)) for row in tickets),
+        *(("survey", _day(row["responded_at"]), _answer(row)) for row in answers),
+        *(("contact", _day(row["touched_at"]), _contact(row)) for row in touches),
+        *(("renewal", _day(row["started_on"]), "term begins") for row in terms),
+        *(("invoice", _day(row["due_on"]), f"invoice {row.get('invoice_id')} due")
+          for row in overdue),
+    ]  # fmt: skip
+    return tuple(
+        Mark(week, kind, on, text)
+        for kind, on, text in sorted(found, key=lambda mark: mark[1])
+        if (week := _week_of(on, as_of)) is not None
+    )
 
 
 def _sample(accounts: Sequence[str]) -> tuple[str, ...]:
@@ -443,14 +419,6 @@ def _day(value: object) -> date:
         return value.date()
     assert isinstance(value, date)
     return value
-
-
-def _amount(row: Mapping[str, object]) -> float:
-    return float(str(row["amount"] or 0))
-
-
-def _str(value: object) -> str | None:
-    return None if value is None else str(value)
 
 
 def _number(value: object) -> str:

@@ -6,20 +6,20 @@ deterministic, and every number is one of the account's row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from urllib.parse import quote
 
 from configs.runtime.formatting import day, money, percent, plural
 from configs.schema.plays import Plays
+from serving.http.addresses import account_url
 from serving.integrations.digest_messages import Digest, Kind, Line
 from serving.scoring.export_columns import ExportRow
 from serving.scoring.playbooks import AT_RISK
 from serving.workflow.escalations import Escalation
-from serving.workflow.next_steps import Histories, open_risks
+from serving.workflow.risk_cases import Risk
 from serving.workflow.updates import Update
-from training.model.reason_text import shorten
+from training.model.reason_text import shorten, uncapitalize
 
 LINES = 5
 """Most lines of a digest; the others are counted."""
@@ -27,19 +27,16 @@ LINES = 5
 DEADLINE_DAYS = 14
 """Days before a notice deadline from which an account without a plan is a line."""
 
-PAGES: Mapping[Kind, str] = {
-    "notice": "/changes",
-    "overdue": "/week",
-    "deadline": "/?notice_within=14",
-    "rise": "/?show=up",
-    "growth": "/?expansion=ready&sort=growth",
-    "escalation": "/escalations",
-    "loss": "/portfolio",
-}
-"""Page with all accounts of a kind of line."""
-
 URGENT: frozenset[Kind] = frozenset({"notice"})
 """Kinds that are sent on any day; the others wait for the weekly digest."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Expected loss within 91 days, and ARR at high risk, of all accounts, a year."""
+
+    lost_91d: float
+    arr_high: float
 
 
 @dataclass(frozen=True)
@@ -50,12 +47,12 @@ class Situation:
     ----------
     rows : sequence of ExportRow
         Canonical rows of all accounts.
-    before : sequence of ExportRow
-        Those of the last digest; empty for the first.
+    totals, totals_before : Totals
+        Of these rows and of those of the last digest; the latter is None for the first.
     updates : sequence of Update
         Differences between the two, most important first.
-    histories : mapping of str to sequence of Event
-        All recorded events, by account.
+    risks : mapping of str to Risk
+        Open risks, by account.
     escalations : sequence of Escalation
         Open escalations.
     plays : Plays
@@ -67,9 +64,10 @@ class Situation:
     """
 
     rows: Sequence[ExportRow]
-    before: Sequence[ExportRow]
+    totals: Totals
+    totals_before: Totals | None
     updates: Sequence[Update]
-    histories: Histories
+    risks: Mapping[str, Risk]
     escalations: Sequence[Escalation]
     plays: Plays
     today: date
@@ -103,7 +101,7 @@ def digest_of_manager(found: Situation, manager_id: str) -> Digest:
             f"{item.name or item.account_id} ({item.owner or item.owner_id}): {item.title}"
             + _worth(item.arr, found.currency)
             + (f"; plan {plural(item.overdue_days, 'day')} late" if item.overdue_days else ""),
-            _account(item.account_id),
+            account_url(item.account_id),
         )
         for item in own
     ]
@@ -114,28 +112,27 @@ def digest_of_manager(found: Situation, manager_id: str) -> Digest:
 
 def digest_of_leader(found: Situation, person: str) -> Digest:
     """Return the digest of a leader: expected loss, high risk and notices, with their change."""
-    now, then = _totals(found.rows), _totals(found.before)
-    has_before = bool(found.before)
+    now, then = found.totals, found.totals_before
     given = [item for item in found.updates if item.kind == "notice"]
     arr = {row["account_id"]: row["arr"] or 0.0 for row in found.rows}
     lost = sum(arr.get(item.account_id, 0.0) for item in given)
 
-    def changed(name: str) -> str:
-        return f" (before: {money(then[name], found.currency)})" if has_before else ""
+    def changed(before: float | None) -> str:
+        return "" if before is None else f" (before: {money(before, found.currency)})"
 
     lines = [
         Line(
-            "loss", "", f"Expected loss within 91 days: {money(now['lost'], found.currency)}"
-            + changed("lost"), PAGES["loss"],
+            "loss", "", f"Expected loss within 91 days: {money(now.lost_91d, found.currency)}"
+            + changed(then.lost_91d if then else None), "/portfolio",
         ),
         Line(
-            "loss", "", f"ARR at high risk: {money(now['high'], found.currency)}"
-            + changed("high"), "/?band=high",
+            "loss", "", f"ARR at high risk: {money(now.arr_high, found.currency)}"
+            + changed(then.arr_high if then else None), "/?band=high",
         ),
     ]  # fmt: skip
     if given:
         text = f"{plural(len(given), 'account')} gave notice: {money(lost, found.currency)} ARR"
-        lines.append(Line("notice", "", text, PAGES["notice"]))
+        lines.append(Line("notice", "", text, "/changes"))
     return Digest(person, "leader", lines[0].text, tuple(lines), 0)
 
 
@@ -146,29 +143,26 @@ def owners_of(rows: Sequence[ExportRow]) -> list[str]:
     )
 
 
-def _totals(rows: Sequence[ExportRow]) -> dict[str, float]:
-    scored = [row for row in rows if row["status"] == "scored"]
-    return {
-        "lost": sum(row["expected_arr_lost_91d"] or 0.0 for row in scored),
-        "high": sum(row["arr"] or 0.0 for row in scored if row["risk_band"] == "high"),
-    }
-
-
 def _title(lines: Sequence[Line]) -> str:
     if not lines:
         return "Nothing new"
     return lines[0].text if len(lines) == 1 else f"{lines[0].text}, and {len(lines) - 1} more"
 
 
+def _updated(
+    found: Situation, rows: Mapping[str, ExportRow], kind: str
+) -> Iterator[tuple[Update, ExportRow]]:
+    for item in found.updates:
+        if item.kind == kind and item.account_id in rows:
+            yield item, rows[item.account_id]
+
+
 def _notices(found: Situation, rows: Mapping[str, ExportRow]) -> list[Line]:
     made = []
-    for item in found.updates:
-        row = rows.get(item.account_id)
-        if item.kind != "notice" or row is None:
-            continue
+    for item, row in _updated(found, rows, "notice"):
         ends = f", contract ends {day(row['renews_on'])}" if row["renews_on"] else ""
         text = f"{item.name} gave notice{_worth(row['arr'], found.currency)}{ends}"
-        made.append(Line("notice", item.account_id, text, _account(item.account_id)))
+        made.append(Line("notice", item.account_id, text, account_url(item.account_id)))
     return made
 
 
@@ -176,7 +170,7 @@ def _overdue(found: Situation, rows: Mapping[str, ExportRow]) -> list[Line]:
     titles = {play.id: play.title for play in found.plays.plays}
     late = [
         (days, entity, risk)
-        for entity, risk in open_risks(found.histories).items()
+        for entity, risk in found.risks.items()
         if entity in rows
         and not risk.is_snoozed(found.today)
         and (days := risk.overdue_days(found.today)) is not None
@@ -187,21 +181,20 @@ def _overdue(found: Situation, rows: Mapping[str, ExportRow]) -> list[Line]:
             entity,
             f"{_name(rows[entity])}: “{titles.get(risk.play, 'plan')}” is "
             f"{plural(days, 'day')} late",
-            _account(entity),
+            account_url(entity),
         )
         for days, entity, risk in sorted(late, key=lambda item: (-item[0], item[1]))
     ]
 
 
 def _deadlines(found: Situation, rows: Mapping[str, ExportRow]) -> list[Line]:
-    risks = open_risks(found.histories)
     near = [
         row
         for entity, row in rows.items()
         if row["status"] == "scored"
         and row["risk_band"] in AT_RISK
         and (row["days_to_notice"] is not None and 0 <= row["days_to_notice"] <= DEADLINE_DAYS)
-        and not (entity in risks and risks[entity].stage != "open")
+        and not (entity in found.risks and found.risks[entity].stage != "open")
     ]
     near.sort(key=lambda row: (row["days_to_notice"] or 0, row["account_id"]))
     return [
@@ -210,7 +203,7 @@ def _deadlines(found: Situation, rows: Mapping[str, ExportRow]) -> list[Line]:
             row["account_id"],
             f"{_name(row)}: notice deadline {day(row['notice_on'])}, nothing planned; "
             f"{percent(row['churn_risk'])} risk{_worth(row['arr'], found.currency)}",
-            _account(row["account_id"]),
+            account_url(row["account_id"]),
         )
         for row in near
     ]
@@ -218,13 +211,10 @@ def _deadlines(found: Situation, rows: Mapping[str, ExportRow]) -> list[Line]:
 
 def _rises(found: Situation, rows: Mapping[str, ExportRow]) -> list[Line]:
     made = []
-    for item in found.updates:
-        row = rows.get(item.account_id)
-        if item.kind != "worse" or row is None:
-            continue
-        why = f"; {_inner(shorten(row['top_reason']))}" if row["top_reason"] else ""
+    for item, row in _updated(found, rows, "worse"):
+        why = f"; {uncapitalize(shorten(row['top_reason']))}" if row["top_reason"] else ""
         text = f"{item.name}: {item.text}{why}"
-        made.append(Line("rise", item.account_id, text, _account(item.account_id)))
+        made.append(Line("rise", item.account_id, text, account_url(item.account_id)))
     return made
 
 
@@ -240,7 +230,7 @@ def _growth(rows: Mapping[str, ExportRow]) -> list[Line]:
     proof = f"; {best['expansion_evidence']}" if best["expansion_evidence"] else ""
     until = f" by {day(best['expansion_until'])}" if best["expansion_until"] else ""
     text = f"{_name(best)}: {percent(best['expansion_propensity'])} likely to grow{until}{proof}"
-    return [Line("growth", best["account_id"], text, _account(best["account_id"]))]
+    return [Line("growth", best["account_id"], text, account_url(best["account_id"]))]
 
 
 def _worth(arr: float | None, currency: str) -> str:
@@ -250,11 +240,3 @@ def _worth(arr: float | None, currency: str) -> str:
 
 def _name(row: ExportRow) -> str:
     return row["name"] or row["account_id"]
-
-
-def _inner(text: str) -> str:
-    return text[:1].lower() + text[1:]
-
-
-def _account(account_id: str) -> str:
-    return f"/accounts/{quote(account_id, safe='')}"

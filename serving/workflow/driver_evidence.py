@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from configs.runtime.state_directory import State
 from features.text import TEXT_COLUMNS
 from features.text.masking import snippet
-from serving.workflow.source_rows import SourceRows, latest_version, parameters
+from serving.workflow.source_rows import SourceRows
 
 PEOPLE = ("Contact",)
 """Headings of cells with the id of a person."""
@@ -181,16 +180,12 @@ class DriverEvidence:
 
     Parameters
     ----------
-    state : State
-        State directory with the source tables.
+    rows : SourceRows
+        Reader of the source tables.
     """
 
-    def __init__(self, state: State) -> None:
-        self._rows = SourceRows(state)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._rows.close()
+    def __init__(self, rows: SourceRows) -> None:
+        self._rows = rows
 
     def listings(self, entity_id: str, as_of: date, themes: Sequence[str]) -> list[Listing]:
         """Return the rows behind some themes of an account, in the order of the themes.
@@ -220,38 +215,19 @@ class DriverEvidence:
         return [listing for listing in found if listing is not None]
 
     def _listing(self, query: _Query, entity_id: str, as_of: date) -> Listing | None:
-        files = self._rows.files(query.table, as_of, query.days)
-        if not files:
+        rows = self._rows.account_rows(
+            query.table, query.moment, [sql for _, sql in query.cells],
+            entity_id, as_of, query.days,
+        )  # fmt: skip
+        if not rows or (query.needs is not None and query.needs not in rows[0]):
             return None
-        known = self._rows.columns(files)
-        if query.moment not in known:
-            return None
-        cells = [(name, sql) for name, sql in query.cells if _column(sql) in known]
-        if query.needs is not None and query.needs not in known:
-            return None
-        rows = self._rows.run(
-            f"SELECT {', '.join(sql for _, sql in cells)} FROM read_parquet($files)"
-            f" WHERE account_id = $entity AND known_at <= $now AND {query.moment} <= $now"
-            f" AND {query.moment} > $start{latest_version(query.table, known)}"
-            f" ORDER BY {query.moment} DESC, 2",
-            parameters(files, entity_id, as_of, query.days),
-        )
-        if not rows:
-            return None
+        cells = [(name, sql) for name, sql in query.cells if sql in rows[0]]
         text = TEXT_COLUMNS.get(query.table)
         shown = tuple(
-            tuple(
-                snippet(value) if sql == text else _text(value)
-                for value, (_, sql) in zip(row, cells, strict=True)
-            )
+            tuple(snippet(row[sql]) if sql == text else _text(row[sql]) for _, sql in cells)
             for row in rows[:ROWS]
         )
         return Listing(query.theme, query.title, tuple(name for name, _ in cells), shown, len(rows))
-
-
-def _column(sql: str) -> str:
-    """Return the column of a cell."""
-    return sql.split("THEN ")[-1].split(" ")[0]
 
 
 def _text(value: Any) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
 from configs.schema.plays import Plays
 from serving.scoring.export_columns import ExportRow
 from serving.scoring.playbooks import suggest
-from serving.workflow.risk_cases import STAGE_WORDS, Event, Risk, lives, tried
-
-Histories = Mapping[str, Sequence[Event]]
-"""All recorded events, by account."""
+from serving.workflow.risk_cases import (
+    STAGE_WORDS,
+    Event,
+    Histories,
+    lives,
+    open_risks,
+    tried,
+)
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,6 @@ class NextStep:
     is_planned: bool = False
     overdue_days: int | None = None
     snoozed_until: date | None = None
-
-
-def open_risks(histories: Histories) -> dict[str, Risk]:
-    """Return the open risk of each account that has one."""
-    return {
-        entity: found[-1]
-        for entity, events in histories.items()
-        if (found := lives(events)) and not found[-1].has_ended
-    }
 
 
 def with_plan(histories: Histories, today: date) -> list[str]:

@@ -164,6 +164,19 @@ def lives(events: Iterable[Event]) -> list[Risk]:
     return found
 
 
+Histories = Mapping[str, Sequence[Event]]
+"""All recorded events, by account."""
+
+
+def open_risks(histories: Histories) -> dict[str, Risk]:
+    """Return the open risk of each account that has one."""
+    return {
+        entity: found[-1]
+        for entity, events in histories.items()
+        if (found := lives(events)) and not found[-1].has_ended
+    }
+
+
 def _after(risk: Risk, event: Event) -> Risk:
     risk = replace(risk, events=(*risk.events, event))
     if event.kind == "moved" and event.stage is not None:

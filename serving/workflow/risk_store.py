@@ -20,7 +20,16 @@ from configs.runtime.tables import RISK_TABLES, events_table, looks_table
 from configs.schema.plays import Plays, Trigger
 from configs.schema.workspace import Workspace
 from serving.scoring.export_columns import ExportRow
-from serving.workflow.risk_cases import SYSTEM, Event, Risk, check_event, fired, lives, opens
+from serving.workflow.risk_cases import (
+    SYSTEM,
+    Event,
+    Risk,
+    check_event,
+    fired,
+    lives,
+    open_risks,
+    opens,
+)
 
 TEXT_LIMIT = 2_000
 """Maximum length of a stored note."""
@@ -116,8 +125,7 @@ class RiskStore:
 
     def open_risks(self) -> dict[str, Risk]:
         """Return the open risk of every account that has one."""
-        latest = {entity: _last(events) for entity, events in self.histories().items()}
-        return {entity: risk for entity, risk in latest.items() if risk and not risk.has_ended}
+        return open_risks(self.histories())
 
     def escalated_risks(self) -> dict[str, Risk]:
         """Return every open risk that was escalated, by account."""
@@ -129,12 +137,7 @@ class RiskStore:
         with reading(self.engine) as connection:
             for event in self._read(connection, table.c.entity_id.in_(fired_for)):
                 found[event.entity_id].append(event)
-        latest = {entity: _last(events) for entity, events in found.items()}
-        return {
-            entity: risk
-            for entity, risk in latest.items()
-            if risk and risk.escalated and not risk.has_ended
-        }
+        return {entity: risk for entity, risk in open_risks(found).items() if risk.escalated}
 
     def touches(self) -> list[Event]:
         """Return all recorded contacts and plays, oldest first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 import duckdb
@@ -44,6 +44,38 @@ class SourceRows:
         rows = self.run("SELECT name FROM parquet_schema($files)", {"files": [*files][:1]})
         return {str(name) for (name,) in rows}
 
+    def account_rows(
+        self, table: str, moment: str, cells: Sequence[str], entity_id: str, as_of: date, days: int
+    ) -> list[dict[str, Any]]:
+        """Return the latest known version of an account's rows, newest first.
+
+        Parameters
+        ----------
+        table, moment : str
+            The table, and its column with the time of a row.
+        cells : sequence of str
+            Columns or SQL of one column each; those that the source does not have are left out.
+        entity_id : str
+            The account.
+        as_of : date
+            Rows known and dated by 00:00 UTC of this day.
+        days : int
+            Days before as_of in which the rows lie.
+        """
+        files = self.files(table, as_of, days)
+        known = self.columns(files) if files else set()
+        cells = [cell for cell in cells if column_of(cell) in known]
+        if moment not in known or not cells:
+            return []
+        order = ", ".join(str(place) for place in range(1, len(cells) + 1))
+        found = self.run(
+            f"SELECT {', '.join(cells)} FROM read_parquet($files) WHERE account_id = $entity"
+            f" AND known_at <= $now AND {moment} <= $now AND {moment} > $start"
+            f"{latest_version(table, known)} ORDER BY {moment} DESC, {order}",
+            parameters(files, entity_id, as_of, days),
+        )
+        return [dict(zip(cells, row, strict=True)) for row in found]
+
     def run(self, sql: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
         """Return the rows of a query; ``$files`` is the parameter with the files.
 
@@ -65,12 +97,17 @@ class SourceRows:
             cursor.close()
 
 
+def midnight(day: date) -> datetime:
+    """Return the start of a day as the source tables store it: UTC without a zone."""
+    return datetime.combine(day, time())
+
+
 def parameters(files: Sequence[str], entity_id: str, as_of: date, days: int) -> dict[str, Any]:
     """Return the parameters of a query about the last days of an account.
 
     ``$files``, ``$entity``, ``$now`` and ``$start``; days begin at 00:00 UTC.
     """
-    now = datetime(as_of.year, as_of.month, as_of.day)  # noqa: DTZ001  as stored: UTC, no zone
+    now = midnight(as_of)
     return {
         "files": [*files],
         "entity": entity_id,
@@ -85,3 +122,12 @@ def latest_version(table: str, known: set[str]) -> str:
     if not key:
         return ""
     return f" QUALIFY row_number() OVER (PARTITION BY {', '.join(key)} ORDER BY known_at DESC) = 1"
+
+
+def column_of(cell: str) -> str:
+    """Return the column of a cell.
+
+    >>> column_of("text"), column_of("CASE WHEN paid_on <= $now THEN paid_on END")
+    ('text', 'paid_on')
+    """
+    return cell.split("THEN ")[-1].split(" ")[0]

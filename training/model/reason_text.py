@@ -125,6 +125,15 @@ def capitalize(phrase: str) -> str:
     return phrase[:1].upper() + phrase[1:]
 
 
+def uncapitalize(phrase: str) -> str:
+    """Return a text with a lower-case first letter.
+
+    >>> uncapitalize("Active users 4")
+    'active users 4'
+    """
+    return phrase[:1].lower() + phrase[1:]
+
+
 def number(value: float) -> str:
     """Return a number with at most three significant digits below 100.
 
@@ -255,6 +264,8 @@ def phrase(
     return render
 
 
+_WINDOW = re.compile(r" in the last \d+ days")
+
 SHORT = 60
 """Most characters of a short reason (`shorten`)."""
 
@@ -274,6 +285,3 @@ def shorten(text: str, most: int = SHORT) -> str:
     versions = (text, one, _WINDOW.sub("", one), none, _WINDOW.sub("", none))
     fitting = (version for version in versions if len(version) <= most)
     return next(fitting, none[:most].rsplit(" ", 1)[0].rstrip(" ,;:(") + "…")
-
-
-_WINDOW = re.compile(r" in the last \d+ days")

@@ -17,7 +17,7 @@ from serving.pages.context import RiskPanel
 from serving.scoring.answer import Answer, Score
 from serving.scoring.export_columns import ExportRow
 from serving.workflow.call_facts import CallFacts, Mark, UsageWeeks
-from training.model.reason_text import capitalize, shorten
+from training.model.reason_text import capitalize, shorten, uncapitalize
 
 REASONS = 3
 """Most reasons on the sheet."""
@@ -223,7 +223,7 @@ def _inside(fact: str) -> str:
     >>> _inside("Use against similar accounts: down 38 %")
     'use against similar accounts, down 38 %'
     """
-    return (fact[:1].lower() + fact[1:]).replace(": ", ", ", 1)
+    return uncapitalize(fact).replace(": ", ", ", 1)
 
 
 def _play(panel: RiskPanel, words: dict[str, str]) -> SheetPlay | None:

@@ -16,13 +16,13 @@ from starlette.responses import RedirectResponse, Response
 from configs.runtime.errors import StateError
 from configs.runtime.hashing import digest
 from serving.auth.permissions import WRITE, RequiredRole, caller_of
+from serving.http.addresses import account_url
 from serving.http.problems import FieldError, ProblemError
 from serving.ledger.store.feedback_store import VERDICTS, Feedback
 from serving.online.current_state import Live
 from serving.online.server_state import CurrentBook
 from serving.pages.common import Book, PageRouter
 from serving.pages.context import Context
-from serving.pages.templating import account_url
 from serving.workflow.risk_cases import STAGES, Event, Risk, Stage
 from serving.workflow.risk_store import RiskStore
 from training.model.reason_text import reason_catalogue

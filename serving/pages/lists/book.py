@@ -24,6 +24,7 @@ from serving.batch.filters import (
     Chosen,
     Filters,
     choices,
+    is_notice_due,
     page_of,
 )
 from serving.http.score_text import STATUS_WORDS
@@ -47,7 +48,8 @@ from serving.scoring.export_columns import COLUMNS, ExportRow
 from serving.scoring.export_rows import csv_lines
 from serving.scoring.playbooks import AT_RISK
 from serving.scoring.workbook import workbook
-from serving.workflow.next_steps import Histories, next_step, with_plan
+from serving.workflow.next_steps import next_step, with_plan
+from serving.workflow.risk_cases import Histories
 
 PAGE_ROWS = 100
 
@@ -320,13 +322,7 @@ def totals(table: pa.Table) -> dict[str, Any]:
     """
     scored = table.filter(pc.equal(table["status"], "scored"))
     due = scored.filter(
-        pc.and_(
-            pc.and_(
-                pc.greater_equal(scored["days_to_notice"], 0),
-                pc.less_equal(scored["days_to_notice"], NOTICE_DAYS),
-            ),
-            pc.not_equal(scored["risk_band"], "low"),
-        )
+        pc.and_(is_notice_due(scored, NOTICE_DAYS), pc.not_equal(scored["risk_band"], "low"))
     )
     return {
         **whole(table).as_dict(),

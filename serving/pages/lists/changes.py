@@ -12,7 +12,7 @@ from serving.online.current_state import Live
 from serving.pages.common import Book, PageRouter, as_csv, as_json, common, csv_of
 from serving.pages.context import Context, News
 from serving.pages.templating import page
-from serving.workflow.updates import GROUPS
+from serving.workflow.updates import GROUPS, Update
 
 Since = Annotated[
     Literal["visit", "week"],
@@ -32,17 +32,24 @@ def changes_values(
     assert live.book is not None  # otherwise `Book` has refused the request
     who = caller_of(request).name
     found = context.news(book, live.book, who, of_week=since == "week")
-    return {"run": book.run, "since": since, "compared": found and found["since"], **grouped(found)}
+    groups = grouped(found)
+    return {
+        "run": book.run,
+        "since": since,
+        "compared": found and found["since"],
+        "groups": groups,
+        "n": sum(len(items) for _, items in groups),
+    }
 
 
 Values = Annotated[dict[str, Any], Depends(changes_values)]
 
 
-def grouped(found: News | None) -> dict[str, Any]:
-    """Return the updates in the groups of `GROUPS`, without empty ones, and their number."""
+def grouped(found: News | None) -> list[tuple[str, list[Update]]]:
+    """Return the updates in the groups of `GROUPS`, without empty ones."""
     items = found["items"] if found else []
     made = [(title, [item for item in items if item.kind in kinds]) for title, kinds in GROUPS]
-    return {"groups": [(title, own) for title, own in made if own], "n": len(items)}
+    return [(title, own) for title, own in made if own]
 
 
 @router.page("/changes")

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serving.batch.filters import Filters, positions
+from serving.batch.filters import Filters, matching, positions
 
 Special = Literal["", "up", "unplanned"]
 """Lists that need more than the published scores: a clear rise in a week, and no plan."""
@@ -48,10 +48,20 @@ class Chip:
 def chosen_rows(table: pa.Table, filters: Filters, show: Special, members: Members) -> pa.Array:
     """Return the indices of the rows of a list, in the order of the filters."""
     found = positions(table, filters)
-    if not show:
-        return found
-    among = pa.array(members.get(show, ()), pa.string())
-    return found.filter(pc.is_in(table["account_id"].take(found), among))
+    return (
+        found.filter(_members_of(table["account_id"].take(found), show, members)) if show else found
+    )
+
+
+def _members_of(accounts: pa.ChunkedArray, show: Special, members: Members) -> pa.ChunkedArray:
+    return pc.is_in(accounts, pa.array(members.get(show, ()), pa.string()))
+
+
+def _count(table: pa.Table, filters: Filters, show: Special, members: Members) -> int:
+    kept = matching(table, filters)
+    if show:
+        kept &= _members_of(table["account_id"], show, members).to_numpy()
+    return int(kept.sum())
 
 
 def chips(
@@ -85,7 +95,7 @@ def chips(
         Chip(
             label,
             own.as_query(usual) | ({"show": special} if special else {}),
-            len(chosen_rows(table, own, special, members)),
+            _count(table, own, special, members),
             own == filters and special == show,
         )
         for label, own, special in made

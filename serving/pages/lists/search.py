@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 from fastapi import Query
 from starlette.responses import RedirectResponse, Response
 
-from serving.batch.filters import ANY, Filters, page_of, positions
+from serving.batch.filters import ANY, Filters, positions
+from serving.http.addresses import account_url
 from serving.pages.common import Book, PageRouter, as_json
-from serving.pages.templating import account_url, query
-from serving.scoring.export_columns import ExportRow
+from serving.pages.templating import query
 
 SUGGESTIONS = 8
 """Most accounts suggested while a reader types."""
@@ -20,17 +20,28 @@ Words = Annotated[str, Query(alias="q", description="part of the name or the id"
 router = PageRouter()
 
 
-def found(book: Book, words: str, most: int = SUGGESTIONS) -> list[ExportRow]:
-    """Return matching accounts: exact ids and names first, then those that begin with the words."""
+class Found(TypedDict):
+    """Account that matches a search."""
+
+    account_id: str
+    name: str | None
+    status: str
+
+
+def found(book: Book, words: str, most: int = SUGGESTIONS) -> list[Found]:
+    """Return matching accounts: exact ids and names first, then those that begin with the words.
+
+    Accounts of the same kind come in the order of the book.
+    """
     text = words.strip()
     if not text:
         return []
     chosen = positions(book.table, Filters(q=text, status=ANY))
-    rows = page_of(book.table, chosen, 0, len(chosen))
+    rows: list[Found] = book.table.select(list(Found.__annotations__)).take(chosen).to_pylist()
     return sorted(rows, key=lambda row: _place(row, text.lower()))[:most]
 
 
-def _place(row: ExportRow, words: str) -> int:
+def _place(row: Found, words: str) -> int:
     names = [row["account_id"].lower(), (row["name"] or "").lower()]
     if words in names:
         return 0

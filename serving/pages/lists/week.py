@@ -21,8 +21,8 @@ from serving.pages.common import Book, Owner, PageRouter, as_csv, as_json, commo
 from serving.pages.context import Context
 from serving.pages.templating import page
 from serving.scoring.export_columns import ExportRow
-from serving.workflow.next_steps import Histories, next_step, open_risks
-from serving.workflow.risk_cases import Event, Risk, queue
+from serving.workflow.next_steps import next_step
+from serving.workflow.risk_cases import Event, Histories, Risk, open_risks, queue
 from training.model.expected_loss import expected_loss
 
 NO_OWNER = ""

@@ -36,7 +36,7 @@ def test_a_companys_own_plays_replace_them(tmp_path):
         ({"plays": [{**SMALL["plays"][0], "when": {"days_to_notice": [30, 0]}}]}, "fewest, most"),
         ({**SMALL, "escalations": [{"id": "all", "title": "Always"}]}, "without a condition"),
         ({**SMALL, "escalation": []}, 'did you mean "escalations"'),
-        ({"plays": [{**SMALL["plays"][0], "steps": ["Ask {nobody}"]}]}, "{nobody} is no fact"),
+        ({"plays": [{**SMALL["plays"][0], "steps": ["Ask {contact}"]}]}, "{contact} is no fact"),
         ([], "plays have mistakes"),
     ],
 )

@@ -115,7 +115,7 @@ def test_only_what_was_known_is_told(reader):
     assert facts.tickets == OpenTickets(1, "T1", ago(40).date())
     assert facts.invoices == OverdueInvoices(2, 150.0, "EUR", 30)
     assert reader.facts("A", AS_OF + timedelta(days=1)).tickets.n == 2
-    assert reader.facts("nobody", AS_OF).voices == ()
+    assert reader.facts("A-404", AS_OF).voices == ()
 
 
 def test_people_who_left_are_not_named_and_champions_come_first(reader):

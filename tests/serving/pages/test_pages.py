@@ -19,11 +19,12 @@ from configs.runtime.formatting import percent
 from serving.api.middleware import PAGE_POLICY
 from serving.batch.band_medians import ALL_ACCOUNTS, BANDS, FEWEST, levels_of
 from serving.batch.score_book import read_table
+from serving.http.addresses import account_url
 from serving.http.score_text import rounded_to_sum
 from serving.online.server_state import ServerState
 from serving.pages.account.page import view
 from serving.pages.portfolio.reports import REPORT_POLICY
-from serving.pages.templating import STATIC, account_url, fact_value
+from serving.pages.templating import STATIC, fact_value
 from tests.benchmarks.training.audit import NOW as AUDITED
 from tests.benchmarks.training.audit import company
 from training.health_audit.options import AuditOptions

@@ -17,15 +17,16 @@ from serving.workflow.driver_evidence import ROWS, WEEKS, DriverEvidence, Listin
 from serving.workflow.risk_cases import Event
 from serving.workflow.risk_store import RiskStore, new_event_id
 from serving.workflow.similar_accounts import ENOUGH, PastCase, near
+from serving.workflow.source_rows import SourceRows
 
 AS_OF = date(2026, 3, 2)
 
 
 @pytest.fixture(scope="module")
 def evidence(world):
-    reader = DriverEvidence(world.workspace.state)
-    yield reader
-    reader.close()
+    rows = SourceRows(world.workspace.state)
+    yield DriverEvidence(rows)
+    rows.close()
 
 
 def test_tickets_are_listed_newest_first_with_their_dates(world, evidence):
@@ -68,15 +69,16 @@ def small_state(tmp_path) -> State:
 
 
 def test_only_what_was_known_then_is_listed(small_state):
-    reader = DriverEvidence(small_state)
+    rows = SourceRows(small_state)
+    reader = DriverEvidence(rows)
     (listing,) = reader.listings("A", AS_OF, ["support", "support", "sentiment"])
     assert listing.rows == (("2026-02-01", "T1", "high", ""),)
     assert listing.n == 1
     (later,) = reader.listings("A", AS_OF + timedelta(days=3), ["support"])
     assert ("2026-02-01", "T1", "high", "2026-03-05") in later.rows
     assert [row[1] for row in later.rows] == ["T2", "T1"]
-    assert reader.listings("nobody", AS_OF, ["support"]) == []
-    reader.close()
+    assert reader.listings("A-404", AS_OF, ["support"]) == []
+    rows.close()
 
 
 def test_texts_are_snippets_without_personal_data(small_state):
@@ -84,7 +86,8 @@ def test_texts_are_snippets_without_personal_data(small_state):
     table = pq.read_table(path)
     said = "Hi Mia, <script>x</script> it is slow. Call +49 30 1234567. " + "more " * 100
     pq.write_table(table.append_column("text", pa.array([said] * len(table))), path)
-    reader = DriverEvidence(small_state)
+    rows = SourceRows(small_state)
+    reader = DriverEvidence(rows)
     for themes in (["support"], ["sentiment"]):
         (listing,) = reader.listings("A", AS_OF, themes)
         assert listing.columns[-1] == "Text"
@@ -92,16 +95,17 @@ def test_texts_are_snippets_without_personal_data(small_state):
         assert text.startswith("Hi [name], x it is slow. Call [phone]. more")
         assert len(text) <= 200
     assert len(reader.listings("A", AS_OF, ["sentiment", "support"])) == 1
-    reader.close()
+    rows.close()
 
 
 def test_a_damaged_table_is_told_and_costs_nothing_else(small_state):
     (small_state.sources / "support_tickets" / "data.parquet").write_bytes(b"not parquet at all")
-    reader = DriverEvidence(small_state)
+    rows = SourceRows(small_state)
+    reader = DriverEvidence(rows)
     with pytest.raises(UnavailableError, match="the evidence cannot be read") as told:
         reader.listings("A", AS_OF, ["support"])
     assert "bellwether features" in told.value.fix
-    reader.close()
+    rows.close()
 
 
 def past_table(n: int) -> pa.Table:

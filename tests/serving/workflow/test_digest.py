@@ -31,13 +31,14 @@ from serving.pages.portfolio.sums import whole
 from serving.workflow.digest import (
     LINES,
     Situation,
+    Totals,
     digest_of_leader,
     digest_of_manager,
     digest_of_owner,
     owners_of,
 )
 from serving.workflow.escalations import Escalation
-from serving.workflow.risk_cases import Event
+from serving.workflow.risk_cases import Event, open_risks
 from serving.workflow.updates import Update
 
 TODAY = date(2026, 3, 2)
@@ -50,8 +51,10 @@ def plays(tmp_path_factory):
     return load_plays(tmp_path_factory.mktemp("company"))
 
 
-def situation(plays, rows, updates=(), histories=None, escalations=(), before=()) -> Situation:
-    return Situation(rows, before, updates, histories or {}, escalations, plays, TODAY, "EUR")
+def situation(plays, rows, updates=(), histories=None, escalations=(), totals=None) -> Situation:
+    now = totals or Totals(0.0, 0.0)
+    risks = open_risks(histories or {})
+    return Situation(rows, now, totals, updates, risks, escalations, plays, TODAY, "EUR")
 
 
 def account(name: str, draw: random.Random, owner: str = "ada") -> dict:
@@ -158,7 +161,8 @@ def test_leaders_get_the_totals_of_the_portfolio(plays, live):
     table = live.book.table
     rows = table.to_pylist()
     total = whole(table)
-    made = digest_of_leader(situation(plays, rows, before=rows), "lea")
+    totals = Totals(total.lost_91d, total.arr_high)
+    made = digest_of_leader(situation(plays, rows, totals=totals), "lea")
     assert made.lines[0].text == (
         f"Expected loss within 91 days: {money(total.lost_91d, 'EUR')}"
         f" (before: {money(total.lost_91d, 'EUR')})"
