@@ -118,6 +118,21 @@ def test_only_what_was_known_is_told(reader):
     assert reader.facts("A-404", AS_OF).voices == ()
 
 
+def test_amounts_in_several_currencies_are_not_added_up(tmp_path):
+    state = State(tmp_path)
+    write(state, "invoices", [
+        {"account_id": "A", "invoice_id": currency, "issued_on": ago(60), "known_at": ago(60),
+         "due_on": ago(30, 0), "amount": 100.0, "currency": currency}
+        for currency in ("EUR", "USD", "GBP")
+    ])  # fmt: skip
+    rows = SourceRows(state)
+    facts = CallFactsReader(rows).facts("A", AS_OF)
+    rows.close()
+    assert facts.invoices == OverdueInvoices(3, None, "", 30)
+    words = words_of({"account_id": "A"}, None, facts)
+    assert words["invoices"] == "3 overdue invoices (30 days late)"
+
+
 def test_people_who_left_are_not_named_and_champions_come_first(reader):
     facts = reader.facts("A", AS_OF)
     assert facts.people == (

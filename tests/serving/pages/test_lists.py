@@ -13,7 +13,7 @@ import pytest
 
 from configs.schema.plays import parse_plays
 from serving.batch.filters import ANY, CURRENT, Filters, positions
-from serving.pages.lists.book import USUAL, special_lists
+from serving.pages.lists.book import USUAL, special_lists, view
 from serving.pages.lists.changes import grouped
 from serving.pages.lists.chips import NOTICE_DAYS, chips, chosen_rows
 from serving.scoring.workbook import workbook
@@ -113,6 +113,15 @@ def test_a_chip_without_its_data_is_left_out(live):
     assert [chip.label for chip in made if chip.is_on] == ["All"]
     assert "Nothing planned" not in {chip.label for chip in made}
     assert len(chosen_rows(live.book.table, USUAL, "up", {})) == 0
+
+
+def test_an_empty_book_has_empty_lists(live):
+    empty = replace(live.book, table=live.book.table.slice(0, 0))
+    lists = special_lists(empty.table, [], {}, DAY)
+    shown = view(empty, USUAL, 1, "", lists, is_stale=False)
+    assert shown["rows"] == []
+    assert {chip.n for chip in shown["chips"]} == {0}
+    assert shown["totals"]["arr"] == 0
 
 
 def test_notice_within_counts_today_and_the_last_day():
